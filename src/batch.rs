@@ -1,0 +1,237 @@
+//! What flows down the line: chunks, batches, frames, barriers, and the dead letters that ride with them.
+//!
+//! Owns: the shapes. Every one carries the source ranges that it stands for, also when it has no rows left.
+//! Does not own: how they are cut (batcher), decoded and transformed (transformer) or stored (writer).
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+
+use crate::offsets::{OffsetRange, PartitionId};
+use crate::sink::layout::HivePartition;
+use crate::totals::Totals;
+
+/// Records as a source reads them.
+#[derive(Debug, Clone)]
+pub enum Records {
+    /// Complete lines, each ended by `\n` (the very last of a finished input may lack it), not parsed. Blank lines are no records.
+    Lines(Bytes),
+    /// Rows in the declared event schema.
+    Arrow(RecordBatch),
+    /// One record longer than `record_bytes_max`: its first bytes and its whole length. The rest was never buffered.
+    TooLong {
+        /// The first bytes, at most 64 KiB.
+        head: Bytes,
+        /// The length of the whole record in bytes, without its line end.
+        length: u64,
+    },
+}
+
+/// What an offset of the source counts, and so how the position of a single record follows from its chunk's range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffsetUnit {
+    /// Bytes: a record's position is the offset of its first byte.
+    Bytes,
+    /// Records (lines, or rows): position = `from` + index in the chunk; blank lines count.
+    Records,
+}
+
+/// Records as read, with the range they were read from.
+#[derive(Debug, Clone)]
+pub struct Chunk {
+    /// The records.
+    pub records: Records,
+    /// Where they stand in the source. Contiguous with the partition's chunk before.
+    pub range: OffsetRange,
+    /// What the range counts.
+    pub unit: OffsetUnit,
+}
+
+/// From the producer to the batcher.
+#[derive(Debug)]
+pub enum Read {
+    /// Records.
+    Chunk(Chunk),
+    /// No more will come, and this is why. A channel that closes without it means a failure upstream.
+    End(EndReason),
+}
+
+/// Why the producer stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndReason {
+    /// The input is at its end.
+    Finished,
+    /// A signal asked for it.
+    Shutdown,
+}
+
+/// The unit of decoding and SQL: chunks cut to `batch_rows` records.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// The records, in the source's order.
+    pub chunks: Vec<Chunk>,
+}
+
+/// Ends a checkpoint: what was sent before it is committed when it reaches the writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Barrier {
+    /// Counts barriers from 1 in this process.
+    pub epoch: u64,
+    /// What caused it.
+    pub trigger: Trigger,
+}
+
+/// What caused a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// The checkpoint interval passed.
+    Interval,
+    /// The input ended.
+    End,
+    /// A signal asked the process to stop.
+    Shutdown,
+}
+
+/// From the batcher to the transformer.
+#[derive(Debug)]
+pub enum Cut {
+    /// A batch.
+    Batch(Batch),
+    /// The end of a checkpoint.
+    Barrier(Barrier),
+}
+
+/// A transformed batch.
+#[derive(Debug, Default)]
+pub struct Frame {
+    /// The rows that the SQL returned, without the partition columns, by hive partition.
+    pub rows: Vec<PartitionedRows>,
+    /// The source ranges of the batch, also when no row is left.
+    pub ranges: Vec<OffsetRange>,
+    /// What became of the records.
+    pub counts: Counts,
+    /// The records that were rejected.
+    pub dead_letters: Vec<DeadLetter>,
+    /// Count and sum by group, for the monitor.
+    pub totals: Totals,
+}
+
+/// Rows of one hive partition.
+#[derive(Debug, Clone)]
+pub struct PartitionedRows {
+    /// Where they belong.
+    pub partition: Arc<HivePartition>,
+    /// The rows, without the partition columns.
+    pub rows: RecordBatch,
+}
+
+/// From the transformer to the writer.
+#[derive(Debug)]
+pub enum Transformed {
+    /// Rows.
+    Frame(Frame),
+    /// The end of a checkpoint, and the lookup tables that its batches saw.
+    Barrier(Barrier, Arc<[LookupVersion]>),
+}
+
+/// The content of a lookup table: its name and the SHA-256 of its file.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LookupVersion {
+    /// The table's name in the SQL.
+    pub name: String,
+    /// Lower-case hexadecimal SHA-256 of the file.
+    pub sha256: String,
+}
+
+/// Where a record was rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// It does not parse, or does not fit the schema.
+    Decode,
+    /// The SQL fails on it.
+    Sql,
+    /// Its output row has no place: partition value, partitions of a checkpoint.
+    Sink,
+}
+
+/// A rejected record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Where it was rejected.
+    pub phase: Phase,
+    /// Why, naming the column and the value.
+    pub reason: String,
+    /// The source partition that it came from.
+    pub partition: PartitionId,
+    /// Its position there.
+    pub offset: u64,
+    /// The original bytes, without the line end; of a record that came as Arrow, its row as JSON.
+    pub bytes: Bytes,
+    /// The length of the original in bytes: more than `bytes` has if the record was too long.
+    pub length: u64,
+}
+
+/// What became of the records of a batch or a checkpoint.
+///
+/// Always: `records_in + expanded = rows_out + filtered + dead_letters`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Counts {
+    /// Records read.
+    pub records_in: u64,
+    /// Rows written.
+    pub rows_out: u64,
+    /// Records that the SQL took away, summed over batches.
+    pub filtered: u64,
+    /// Rows that the SQL added, summed over batches.
+    pub expanded: u64,
+    /// Records rejected, by phase.
+    pub dead_letters: DeadLetterCounts,
+}
+
+/// Records rejected, by phase.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct DeadLetterCounts {
+    /// Did not parse or fit the schema.
+    pub decode: u64,
+    /// The SQL failed on them.
+    pub sql: u64,
+    /// Their output has no place.
+    pub sink: u64,
+}
+
+impl DeadLetterCounts {
+    /// Returns the sum over the phases.
+    pub fn total(&self) -> u64 {
+        self.decode + self.sql + self.sink
+    }
+
+    /// Returns the count of a phase, to be changed.
+    pub fn phase_mut(&mut self, phase: Phase) -> &mut u64 {
+        match phase {
+            Phase::Decode => &mut self.decode,
+            Phase::Sql => &mut self.sql,
+            Phase::Sink => &mut self.sink,
+        }
+    }
+}
+
+impl Counts {
+    /// Adds the counts of another batch.
+    pub fn add(&mut self, other: &Self) {
+        self.records_in += other.records_in;
+        self.rows_out += other.rows_out;
+        self.filtered += other.filtered;
+        self.expanded += other.expanded;
+        self.dead_letters.decode += other.dead_letters.decode;
+        self.dead_letters.sql += other.dead_letters.sql;
+        self.dead_letters.sink += other.dead_letters.sink;
+    }
+
+    /// Returns whether every record is accounted for.
+    pub fn balance(&self) -> bool {
+        self.records_in + self.expanded == self.rows_out + self.filtered + self.dead_letters.total()
+    }
+}

@@ -1,0 +1,3 @@
+//! Checkpoints: what is committed, and how.
+
+pub mod staging;

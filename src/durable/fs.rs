@@ -1,0 +1,74 @@
+//! The operations that a commit is made of.
+//!
+//! Owns: the contract, operation by operation, of what is visible and what is durable afterwards.
+//! Does not own: the order of operations (see `checkpoint::store`). Two implementations: the disk (`durable::posix`), and a model in
+//! the tests that knows what a crash leaves.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A file being written. Dropping it closes it; nothing is durable without [`FsFile::sync`].
+pub trait FsFile: io::Write + Send + fmt::Debug {
+    /// Makes the file's bytes durable, through the descriptor that wrote them.
+    ///
+    /// # Errors
+    /// Never to be tried again on the same file: the kernel forgets the pages that it could not write.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// What an entry of a directory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file, with its length in bytes.
+    File(u64),
+    /// A directory.
+    Dir,
+    /// Anything else.
+    Other,
+}
+
+/// An entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The whole path: the directory joined with the name.
+    pub path: PathBuf,
+    /// What it is.
+    pub kind: EntryKind,
+}
+
+/// The file system as the commit protocol uses it. All paths are absolute or relative to the process, never to a handle.
+pub trait Fs: Send + Sync + fmt::Debug {
+    /// Makes a file that must not exist (`O_EXCL`) and opens it for writing.
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>>;
+
+    /// Opens a file for reading.
+    fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>>;
+
+    /// Tells what is there; `None` if nothing is.
+    fn entry(&self, path: &Path) -> io::Result<Option<EntryKind>>;
+
+    /// Lists a directory, in the order of names.
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>>;
+
+    /// Makes a directory whose parent exists; an error of kind `AlreadyExists` if the name is taken.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the bytes of a file durable that another process may have written (recovery).
+    fn sync_file(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Renames in one atomic step; an error of kind `AlreadyExists` if `to` is taken.
+    fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes an empty directory.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Returns the device that a path lies on: a rename cannot cross it.
+    fn device(&self, path: &Path) -> io::Result<u64>;
+}

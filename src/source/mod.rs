@@ -1,0 +1,50 @@
+//! Sources: where records come from.
+//!
+//! Owns: the contract between a source and the producer, and the identity that makes a source's offsets comparable.
+//! Does not own: batching, decoding, when to stop (the producer asks), what is committed (the writer says).
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use crate::batch::Chunk;
+use crate::error::Result;
+use crate::offsets::Offsets;
+
+pub mod file;
+pub mod lines;
+pub mod simulator;
+pub mod stdin;
+mod thread;
+
+/// What makes offsets comparable between two starts: kept in FORMAT, compared at each start.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SourceIdentity {
+    /// `simulator`, `file`, `stdin`, …
+    pub kind: String,
+    /// What must not change, by name: the simulator's seed and start time, a topic and its id. Empty for files, whose
+    /// partitions carry their own identity.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub properties: BTreeMap<String, String>,
+}
+
+/// A source of records. It is opened at the offsets that the last commit record holds.
+#[async_trait]
+pub trait Source: Send {
+    /// Waits for the next records; `None` at the end of the input.
+    ///
+    /// Ranges of one partition are contiguous and begin at the offset that the source was opened with. Chunks hold whole records.
+    ///
+    /// Safe to cancel: what a dropped future had read is returned by the next call.
+    async fn read(&mut self) -> Result<Option<Chunk>>;
+
+    /// Learns what is committed and durable: only now may it acknowledge upstream or forget.
+    async fn committed(&mut self, _offsets: &Offsets) -> Result<()> {
+        Ok(())
+    }
+
+    /// Returns how much the source holds beyond what it has read, in the unit of its offsets; `None` if it cannot know.
+    fn remaining(&self) -> Option<u64> {
+        None
+    }
+}
