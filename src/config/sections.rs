@@ -200,7 +200,7 @@ fn lookup(section: &mut Section<'_>) -> Option<LookupConfig> {
         _ if text.eq_ignore_ascii_case("events") => Err("`events` is the name of the records; choose another".into()),
         _ => values::name(text),
     });
-    let path = section.required_text("path", values::lookup_path);
+    let path = section.required_text("path", values::path);
     Some(LookupConfig { name: name?, path: path? })
 }
 

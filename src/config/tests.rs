@@ -229,11 +229,11 @@ fn sql_comes_from_one_place() {
 }
 
 #[test]
-fn lookups_have_a_name_and_a_file_of_a_known_kind() {
+fn lookups_have_a_name_and_a_file() {
     let config = load(&[], &["transform.lookup=[{name=\"airlines\", path=\"a.csv\"}]"]).unwrap();
     assert_eq!(config.transform.lookups, [LookupConfig { name: "airlines".into(), path: "a.csv".into() }]);
-    assert_fault(&["transform.lookup=[{name=\"EVENTS\", path=\"a.xls\"}]"], "is the name of the records");
-    assert_fault(&["transform.lookup=[{name=\"a\", path=\"a.xls\"}]"], "expected a file that ends in");
+    assert_fault(&["transform.lookup=[{name=\"EVENTS\", path=\"a.csv\"}]"], "is the name of the records");
+    assert_fault(&["transform.lookup=[{name=\"a\"}]"], "`transform.lookup[0].path`: missing");
     assert_fault(&["transform.lookup=5"], "expected a list of tables, each under a line [[transform.lookup]]");
 }
 

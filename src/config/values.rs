@@ -28,14 +28,6 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// A file of a lookup table: its ending tells what it holds.
-pub(super) fn lookup_path(text: &str) -> Result<PathBuf, String> {
-    const ENDINGS: [&str; 5] = ["parquet", "csv", "ndjson", "jsonl", "json"];
-    let path = path(text)?;
-    let known = path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)));
-    if known { Ok(path) } else { Err("expected a file that ends in .parquet, .csv, .ndjson, .jsonl or .json".into()) }
-}
-
 /// The type of a column of the events.
 pub(super) fn column_type(text: &str) -> Result<ColumnType, String> {
     let words = [
