@@ -204,7 +204,7 @@ fn no_object(text: &str, error: &serde_json::Error) -> String {
 
 /// Returns whether objects and arrays lie in each other more than [`DEPTH_MAX`] deep.
 #[inline]
-fn is_too_deep(text: &str) -> bool {
+pub(super) fn is_too_deep(text: &str) -> bool {
     let bytes = text.as_bytes();
     // A record needs that many opening and closing brackets at least, so nearly every record is done here.
     bytes.len() > 2 * DEPTH_MAX && memchr::memchr2_iter(b'{', b'[', bytes).nth(DEPTH_MAX).is_some() && depth(bytes) > DEPTH_MAX
