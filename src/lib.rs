@@ -32,33 +32,30 @@
 //!
 //! Without the feature `engine` the pure modules still build, without DuckDB and Polars.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
+
 pub mod batch;
 pub mod checkpoint;
+pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod decode;
 pub mod durable;
-pub mod error;
-pub mod offsets;
-pub mod schema;
-pub mod sink;
-pub mod source;
-pub mod totals;
-
-#[cfg(feature = "engine")]
-pub mod cli;
-#[cfg(feature = "engine")]
-pub mod commands;
 #[cfg(feature = "engine")]
 pub mod engine;
-#[cfg(feature = "engine")]
+pub mod error;
 pub mod logging;
+pub mod offsets;
 #[cfg(feature = "engine")]
 pub mod pipeline;
 #[cfg(feature = "engine")]
 pub mod progress;
+pub mod schema;
 #[cfg(feature = "engine")]
 pub mod signals;
+pub mod sink;
+pub mod source;
 #[cfg(feature = "engine")]
 pub mod stages;
-#[cfg(feature = "engine")]
 pub mod terminal;
+pub mod totals;
