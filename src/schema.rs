@@ -107,12 +107,7 @@ impl EventSchema {
 
     /// Returns the schema of the simulator's events: the default.
     pub fn simulator() -> Self {
-        let column = |name: &str, column_type, required| Column {
-            name: name.into(),
-            path: vec![name.into()],
-            column_type,
-            required,
-        };
+        let column = |name: &str, column_type, required| Column { name: name.into(), path: vec![name.into()], column_type, required };
         Self {
             columns: vec![
                 column("timestamp", ColumnType::Int64, true),
