@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod checkpoint;
+pub mod commands;
 pub mod config;
 pub mod decode;
 pub mod durable;
