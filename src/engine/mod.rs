@@ -1,1 +1,182 @@
-//! To come.
+//! The engine: the user's SQL over batches of events, zero-copy. Blocking, no tokio.
+//!
+//! Owns: the database with its lookup tables, the check of the SQL at start, the workers that run it.
+//! Does not own: when batches come and what becomes of their rows (the transformer), the files of `pintail query` (see [`query`]).
+//!
+//! | file | holds |
+//! |---|---|
+//! | `session` | the database, its settings, a connection that sees a batch as `events` |
+//! | `scan`, `arrow_ffi`, `raw` | the zero-copy hop; the only unsafe code |
+//! | `statement`, `plan` | what a text of SQL is, and whether its rows depend on each other |
+//! | `worker`, `deadline`, `sql_error` | running it, for a time, and what its errors mean |
+//! | `lookup` | lookup files |
+//! | `aggregate` | the monitor's figures, by Polars |
+
+mod deadline;
+mod lookup;
+mod plan;
+mod scan;
+mod session;
+mod sql_error;
+mod statement;
+mod worker;
+
+pub mod aggregate;
+pub mod arrow_ffi;
+pub mod query;
+pub mod raw;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+
+use crate::batch::LookupVersion;
+use crate::config::{LookupConfig, TransformConfig};
+use crate::error::{Error, Result};
+
+use lookup::Lookup;
+use plan::Fault;
+use session::{Database, Session};
+use sql_error::message;
+
+pub use sql_error::SqlError;
+pub use worker::Worker;
+
+/// The database with the user's SQL, checked.
+#[derive(Debug)]
+pub struct Engine {
+    transform: TransformConfig,
+    output: SchemaRef,
+    lookups: Arc<[LookupVersion]>,
+    /// Checks the SQL and loads lookups; runs no batch.
+    session: Session,
+    database: Arc<Database>,
+}
+
+impl Engine {
+    /// Opens the database, loads the lookup tables, locks it, and checks the SQL: parsed, planned, run on no events.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Config`] if the SQL or a lookup is at fault; the message names the column and the nearest one.
+    pub fn open(transform: &TransformConfig, input: SchemaRef) -> Result<Self> {
+        check_lookup_names(&transform.lookups)?;
+        let database = Database::open(transform.memory_limit)?;
+        let session = Session::new(&database, &input)?;
+        let lookups = read_lookups(&transform.lookups)?;
+        create_tables(&session, &lookups)?;
+        database.lock()?;
+        let output = check_sql(&session, transform)?;
+        let lookups = lookups.into_iter().map(|lookup| lookup.version).collect();
+        Ok(Self { transform: transform.clone(), output, lookups, session, database })
+    }
+
+    /// Returns the schema of the SQL's result. Text is `Utf8View`.
+    pub fn output(&self) -> &SchemaRef {
+        &self.output
+    }
+
+    /// Makes `transform.threads` workers.
+    pub fn workers(&self) -> Result<Vec<Worker>> {
+        let worker = |_| {
+            let session = Session::new(&self.database, self.session.schema())?;
+            Worker::new(session, self.transform.sql.clone(), self.output.clone(), self.transform.timeout)
+        };
+        (0..self.transform.threads).map(worker).collect()
+    }
+
+    /// Returns what the lookup tables hold.
+    pub fn lookups(&self) -> Arc<[LookupVersion]> {
+        self.lookups.clone()
+    }
+
+    /// Reads the lookup files again and replaces the tables, all or none. No worker may run meanwhile.
+    ///
+    /// # Errors
+    /// A file cannot be read, the SQL no longer suits the tables, or its result would have another schema; the old tables stay.
+    pub fn reload_lookups(&mut self) -> Result<Arc<[LookupVersion]>> {
+        let lookups = read_lookups(&self.transform.lookups)?;
+        self.execute("BEGIN TRANSACTION")?;
+        let replaced = self.replace_tables(&lookups);
+        self.execute(if replaced.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
+        replaced?;
+        self.lookups = lookups.into_iter().map(|lookup| lookup.version).collect();
+        Ok(self.lookups())
+    }
+
+    fn replace_tables(&self, lookups: &[Lookup]) -> Result<()> {
+        create_tables(&self.session, lookups)?;
+        let output = check_sql(&self.session, &self.transform)?;
+        if output.fields() == self.output.fields() {
+            return Ok(());
+        }
+        let changed = output.fields().iter().zip(self.output.fields()).find(|(new, old)| new != old);
+        Err(Error::config(match changed {
+            Some((new, old)) => format!(
+                "the new lookup tables would change the output from `{}` {} to `{}` {}: keep the types of their columns, or restart",
+                old.name(),
+                old.data_type(),
+                new.name(),
+                new.data_type()
+            ),
+            None => "the new lookup tables would change the number of output columns: name the columns in `transform.sql`".to_owned(),
+        }))
+    }
+
+    fn execute(&self, sql: &str) -> Result<()> {
+        let done = self.session.connection().execute_batch(sql);
+        done.map_err(|e| Error::internal(format!("cannot replace the lookup tables: {}", message(&e))))
+    }
+}
+
+fn check_lookup_names(lookups: &[LookupConfig]) -> Result<()> {
+    let mut taken = BTreeSet::from(["events".to_owned()]);
+    for lookup in lookups {
+        if !taken.insert(lookup.name.to_lowercase()) {
+            return Err(Error::config(format!("lookup `{}`: the name is taken: choose another", lookup.name)));
+        }
+    }
+    Ok(())
+}
+
+fn read_lookups(lookups: &[LookupConfig]) -> Result<Vec<Lookup>> {
+    lookups.iter().map(Lookup::read).collect()
+}
+
+fn create_tables(session: &Session, lookups: &[Lookup]) -> Result<()> {
+    for Lookup { version, schema, rows } in lookups {
+        let created = session.create_table(&version.name, schema, rows.clone());
+        created.map_err(|e| Error::config(format!("lookup `{}`: cannot be loaded: {}", version.name, message(&e))))?;
+    }
+    Ok(())
+}
+
+/// Checks the SQL in the order in which it can do harm: nothing is planned before it is one SELECT. Returns its result's schema.
+fn check_sql(session: &Session, transform: &TransformConfig) -> Result<SchemaRef> {
+    let wrong = |reason: String| Error::config(format!("`transform.sql` {reason}"));
+    let select = session.parse(&transform.sql).map_err(wrong)?;
+    if !transform.per_batch {
+        let checked = session.with_no_events(|connection| plan::check_row_by_row(connection, &select));
+        checked.map_err(|fault| match fault {
+            Fault::Plan(reason) => wrong(reason),
+            Fault::Coupled(reason) => wrong(format!(
+                "{reason}: its rows would depend on how the events are cut into batches; `transform.per_batch = true` allows that"
+            )),
+        })?;
+    }
+    let none = RecordBatch::new_empty(session.schema().clone());
+    let (output, _) = session.run(select.sql(), &none).map_err(|e| wrong(format!("fails: {}", message(&e))))?;
+    check_names(&output).map_err(wrong)?;
+    Ok(output)
+}
+
+fn check_names(output: &SchemaRef) -> Result<(), String> {
+    let mut names = BTreeSet::new();
+    for field in output.fields() {
+        if !names.insert(field.name().to_lowercase()) {
+            return Err(format!("returns the column `{}` twice (case is ignored): rename one with AS", field.name()));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! Deadline: interrupts a query that runs too long.
+//!
+//! Owns: one thread per connection that sleeps until the query's time is up.
+//! Does not own: what the interrupted query becomes (see `worker`).
+//!
+//! DuckDB's own `max_execution_time` looks at the clock at every 256th check only, which a slow expression may take minutes to reach.
+
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use duckdb::InterruptHandle;
+
+use crate::error::{Error, Result};
+
+/// DuckDB forgets an interrupt that comes before a query has begun, so it is repeated until the query is over.
+const REPEAT: Duration = Duration::from_millis(10);
+
+/// Watches the queries of one connection.
+pub struct Deadline {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Idle,
+    Armed(Instant),
+    Passed,
+    Closed,
+}
+
+impl Deadline {
+    /// Starts the thread.
+    pub fn new(connection: Arc<InterruptHandle>) -> Result<Self> {
+        let shared = Arc::<Shared>::default();
+        let watched = shared.clone();
+        let watch = thread::Builder::new().name("pintail-deadline".to_owned()).spawn(move || watched.watch(&connection));
+        let thread = watch.map_err(|e| Error::io("start the thread that interrupts long queries", e))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Gives the connection's next query `time`, until the guard is dropped.
+    pub fn arm(&self, time: Duration) -> Armed<'_> {
+        // A time too long to be represented is no deadline.
+        self.shared.set(Instant::now().checked_add(time).map_or(State::Idle, State::Armed));
+        Armed(&self.shared)
+    }
+}
+
+/// Ends the watch on drop; no interrupt comes after it.
+pub struct Armed<'a>(&'a Shared);
+
+impl Armed<'_> {
+    /// Returns whether the time is up.
+    pub fn passed(&self) -> bool {
+        matches!(*self.0.lock(), State::Passed)
+    }
+}
+
+impl Drop for Armed<'_> {
+    fn drop(&mut self) {
+        self.0.set(State::Idle);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, state: State) {
+        *self.lock() = state;
+        self.changed.notify_one();
+    }
+
+    /// Interrupts under the lock: once `set` has returned, the next query is safe.
+    fn watch(&self, connection: &InterruptHandle) {
+        let mut state = self.lock();
+        loop {
+            state = match *state {
+                State::Closed => return,
+                State::Idle => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                State::Armed(end) => {
+                    let left = end.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        *state = State::Passed;
+                        state
+                    } else {
+                        self.wait(state, left)
+                    }
+                }
+                State::Passed => {
+                    connection.interrupt();
+                    self.wait(state, REPEAT)
+                }
+            };
+        }
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>, time: Duration) -> MutexGuard<'a, State> {
+        self.changed.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        self.shared.set(State::Closed);
+        if let Some(thread) = self.thread.take() {
+            // It holds nothing and cannot panic; there is nobody to tell if it did.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for Deadline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deadline").finish_non_exhaustive()
+    }
+}

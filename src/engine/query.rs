@@ -1,0 +1,71 @@
+//! Reading SQL over committed files, for `pintail query`.
+//!
+//! Owns: a database that sees the files as `events` and nothing else, and one `SELECT` over it.
+//! Does not own: which files are committed (the caller knows from the records), the looks of the result (see `commands::query`).
+
+use std::path::{Path, PathBuf};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use duckdb::Connection;
+
+use super::lookup::{literal, without_globs};
+use super::raw::RawDatabase;
+use super::session::{collect, quoted};
+use super::sql_error::message;
+use super::statement::Select;
+use crate::error::{Error, Result};
+
+/// Runs one `SELECT` over `files` (relative to `out`) as `events`. `partition_by` holds the partition columns with their DuckDB types:
+/// guessed from the paths, `007` would be 7.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::Config`] if the text is not one `SELECT` or fails; [`crate::error::ErrorKind::TryAgain`] if there are no files.
+pub fn query(out: &Path, partition_by: &[(String, String)], files: &[PathBuf], sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    if files.is_empty() {
+        return Err(Error::try_again(format!("`{}`: nothing is committed yet", out.display())));
+    }
+    let files = files.iter().map(|file| path_text(&out.join(file))).collect::<Result<Vec<_>>>()?;
+    let database = RawDatabase::open_in_memory(&[
+        ("temp_directory", ""),
+        ("allow_unsigned_extensions", "false"),
+        ("autoload_known_extensions", "false"),
+        ("autoinstall_known_extensions", "false"),
+    ])?;
+    let connection = database.sql_connection()?;
+    let view = view(partition_by, &files);
+    connection.execute_batch(&view).map_err(|e| unreadable(out, &e))?;
+    lock(&connection, &files).map_err(|e| unreadable(out, &e))?;
+    let wrong = |reason: String| Error::config(format!("the query {reason}"));
+    let select = Select::parse(&connection, &database.connect()?, sql).map_err(wrong)?;
+    collect(&connection, select.sql()).map_err(|e| wrong(format!("fails: {}", message(&e))))
+}
+
+fn path_text(path: &Path) -> Result<String> {
+    let text = path.to_str().map(str::to_owned);
+    text.ok_or_else(|| Error::config(format!("`{}`: the path is not UTF-8, which DuckDB needs", path.display())))
+}
+
+fn unreadable(out: &Path, error: &duckdb::Error) -> Error {
+    let message = message(error);
+    Error::state(format!("cannot read the committed files of `{}`: {message}: run `pintail verify`", out.display()))
+}
+
+fn view(partition_by: &[(String, String)], files: &[String]) -> String {
+    let files: Vec<String> = files.iter().map(|file| literal(&without_globs(file))).collect();
+    let types: Vec<String> = partition_by.iter().map(|(name, of)| format!("{}: {of}", quoted(name))).collect();
+    let partitions = match types.as_slice() {
+        [] => "hive_partitioning = false".to_owned(),
+        types => format!("hive_partitioning = true, hive_types = {{{}}}", types.join(", ")),
+    };
+    format!("CREATE VIEW events AS SELECT * FROM read_parquet([{}], union_by_name = true, {partitions})", files.join(", "))
+}
+
+/// Closes the database to everything but the files. They stay writable to it, which a `SELECT` cannot use.
+fn lock(connection: &Connection, files: &[String]) -> duckdb::Result<()> {
+    let allowed: Vec<String> = files.iter().flat_map(|file| [literal(file), literal(&without_globs(file))]).collect();
+    connection.execute_batch(&format!(
+        "SET allowed_paths = [{}]; SET enable_external_access = false; SET lock_configuration = true",
+        allowed.join(", ")
+    ))
+}

@@ -1,0 +1,140 @@
+//! Session: one database, and connections that see a batch as `events`.
+//!
+//! Owns: the database and its locked settings; a connection's slot, its view `events`, and running a text over batches.
+//! Does not own: what errors mean (see `sql_error`), the user's SQL and when it runs (see the engine and its workers).
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use duckdb::Connection;
+
+use super::arrow_ffi::Converter;
+use super::raw::RawDatabase;
+use super::scan::{self, Input, Slot, Slots};
+use super::sql_error::message;
+use super::statement::Select;
+use crate::error::{Error, Result};
+
+/// A database in memory with the scan function. Lookup tables and the memory limit exist once in it.
+#[derive(Debug)]
+pub struct Database {
+    slots: Slots,
+    raw: RawDatabase,
+}
+
+impl Database {
+    /// Opens the database: one DuckDB thread, so each query runs on its caller's; nothing is loaded, downloaded or spilled to disk.
+    pub fn open(memory_limit: u64) -> Result<Arc<Self>> {
+        let memory_limit = format!("{memory_limit}B");
+        let raw = RawDatabase::open_in_memory(&[
+            ("threads", "1"),
+            ("memory_limit", &memory_limit),
+            ("preserve_insertion_order", "true"),
+            ("temp_directory", ""),
+            ("allow_unsigned_extensions", "false"),
+            ("autoload_known_extensions", "false"),
+            ("autoinstall_known_extensions", "false"),
+        ])?;
+        let slots = Slots::default();
+        scan::register(&raw.connect()?, &slots)?;
+        let database = Self { slots, raw };
+        // Text as views is what Polars holds natively, and Parquet's writer reads either form at the same speed. Views need both settings.
+        database.execute(
+            "SET GLOBAL arrow_output_version = '1.4'; SET GLOBAL produce_arrow_string_view = true; SET GLOBAL explain_output = 'all'",
+        )?;
+        Ok(Arc::new(database))
+    }
+
+    /// Closes the database to files, extensions and changed settings, for good. Must come before any text of the user's is bound.
+    pub fn lock(&self) -> Result<()> {
+        self.execute("SET GLOBAL enable_external_access = false; SET GLOBAL lock_configuration = true")
+    }
+
+    fn execute(&self, sql: &str) -> Result<()> {
+        let done = self.raw.sql_connection()?.execute_batch(sql);
+        done.map_err(|e| Error::internal(format!("cannot set up DuckDB: {}", message(&e))))
+    }
+}
+
+/// A connection with its slot. The fields are dropped from the top: connections before the database.
+#[derive(Debug)]
+pub struct Session {
+    connection: Connection,
+    converter: Arc<Converter>,
+    slot: Slot,
+    schema: SchemaRef,
+    database: Arc<Database>,
+}
+
+impl Session {
+    /// Connects, and makes the view `events` over batches of `schema`.
+    pub fn new(database: &Arc<Database>, schema: &SchemaRef) -> Result<Self> {
+        let session = Self {
+            connection: database.raw.sql_connection()?,
+            converter: Arc::new(Converter::new(database.raw.connect()?)),
+            slot: database.slots.reserve(),
+            schema: schema.clone(),
+            database: database.clone(),
+        };
+        let view = format!("CREATE TEMPORARY VIEW events AS SELECT * FROM {}", session.slot.call());
+        let made = session.with_input(schema, Vec::new(), |connection| connection.execute_batch(&view));
+        made.map_err(|e| Error::internal(format!("cannot make the view `events`: {}", message(&e))))?;
+        Ok(session)
+    }
+
+    /// Returns the connection.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Returns the schema of `events`.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Parses a text that must be exactly one `SELECT`.
+    ///
+    /// # Errors
+    /// What is wrong with it, as the end of a sentence.
+    pub fn parse(&self, sql: &str) -> Result<Select, String> {
+        let extraction = self.database.raw.connect().map_err(|e| e.to_string())?;
+        Select::parse(&self.connection, &extraction, sql)
+    }
+
+    /// Runs `sql` over a batch as `events`. It is planned anew: a plan may hold what it learned of the batch that it was made for.
+    pub fn run(&self, sql: &str, batch: &RecordBatch) -> duckdb::Result<(SchemaRef, Vec<RecordBatch>)> {
+        self.with_input(&self.schema, vec![batch.clone()], |connection| collect(connection, sql))
+    }
+
+    /// Runs `body` while `events` has no rows.
+    pub fn with_no_events<T>(&self, body: impl FnOnce(&Connection) -> T) -> T {
+        self.with_input(&self.schema, Vec::new(), body)
+    }
+
+    /// Makes or replaces a table.
+    pub fn create_table(&self, name: &str, schema: &SchemaRef, rows: Vec<RecordBatch>) -> duckdb::Result<()> {
+        let create = format!("CREATE OR REPLACE TABLE {} AS SELECT * FROM {}", quoted(name), self.slot.call());
+        self.with_input(schema, rows, |connection| connection.execute_batch(&create))
+    }
+
+    fn with_input<T>(&self, schema: &SchemaRef, batches: Vec<RecordBatch>, body: impl FnOnce(&Connection) -> T) -> T {
+        let input = Input { schema: schema.clone(), batches, converter: self.converter.clone() };
+        let _loaded = self.slot.load(input);
+        body(&self.connection)
+    }
+}
+
+/// Runs a query to its end.
+pub fn collect(connection: &Connection, sql: &str) -> duckdb::Result<(SchemaRef, Vec<RecordBatch>)> {
+    let mut statement = connection.prepare(sql)?;
+    // Not `query_arrow`, which panics where this yields an error.
+    let stream = statement.stream_arrow([])?;
+    let schema = stream.get_schema();
+    Ok((schema, stream.collect::<duckdb::Result<_>>()?))
+}
+
+/// Writes a name so that SQL takes it as it is.
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

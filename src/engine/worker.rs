@@ -1,0 +1,74 @@
+//! Worker: runs the SQL over one batch after the other.
+//!
+//! Owns: a session and its deadline; what an error of the SQL means.
+//! Does not own: the order of batches, and what becomes of a record that the SQL fails on (the transformer).
+
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+
+use super::deadline::Deadline;
+use super::session::Session;
+use super::sql_error::SqlError;
+use crate::error::{Error, Result};
+
+/// Runs the SQL on the caller's thread. Blocking; may be sent from thread to thread.
+#[derive(Debug)]
+pub struct Worker {
+    // Before the session: its thread holds a handle of the connection.
+    deadline: Deadline,
+    session: Session,
+    sql: String,
+    output: SchemaRef,
+    timeout: Duration,
+}
+
+impl Worker {
+    /// Makes a worker of a session in which `sql` was checked to return `output`.
+    pub(super) fn new(session: Session, sql: String, output: SchemaRef, timeout: Duration) -> Result<Self> {
+        let deadline = Deadline::new(session.connection().interrupt_handle())?;
+        Ok(Self { deadline, session, sql, output, timeout })
+    }
+
+    /// Runs the SQL over a batch in the input schema; returns its rows in the output schema, a few thousand a batch.
+    ///
+    /// # Errors
+    /// [`SqlError::Record`] if a value does not suit the SQL; nothing is returned then, though other rows might have passed.
+    pub fn run(&mut self, batch: &RecordBatch) -> Result<Vec<RecordBatch>, SqlError> {
+        if !same_columns(batch.schema_ref(), self.session.schema()) {
+            let (is, should) = (columns(batch.schema_ref()), columns(self.session.schema()));
+            return Err(SqlError::Fatal(Error::internal(format!("a batch has the columns {is} instead of {should}"))));
+        }
+        let armed = self.deadline.arm(self.timeout);
+        let result = self.session.run(&self.sql, batch);
+        if result.is_err() && armed.passed() {
+            return Err(SqlError::Fatal(self.too_long(batch.num_rows())));
+        }
+        let (schema, batches) = result.map_err(|e| SqlError::at_run(&e))?;
+        if schema.fields() != self.output.fields() {
+            let (is, should) = (columns(&schema), columns(&self.output));
+            return Err(SqlError::Fatal(Error::internal(format!("the SQL returned {is} instead of {should}"))));
+        }
+        Ok(batches)
+    }
+
+    fn too_long(&self, rows: usize) -> Error {
+        Error::try_again(format!(
+            "the SQL took longer than `transform.timeout` ({}) on a batch of {rows} records: raise it, simplify the SQL, or lower \
+             `pipeline.batch_rows`",
+            humantime::format_duration(self.timeout)
+        ))
+    }
+}
+
+/// Compares names and types; that a batch happens to promise no nulls is no difference.
+fn same_columns(left: &Schema, right: &Schema) -> bool {
+    let same = |(a, b): (&arrow::datatypes::FieldRef, &arrow::datatypes::FieldRef)| a.name() == b.name() && a.data_type() == b.data_type();
+    left.fields().len() == right.fields().len() && left.fields().iter().zip(right.fields()).all(same)
+}
+
+fn columns(schema: &Schema) -> String {
+    let columns: Vec<String> = schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
+    format!("({})", columns.join(", "))
+}
