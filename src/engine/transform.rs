@@ -11,9 +11,9 @@ use crate::batch::{Batch, Counts, Frame, Phase};
 use crate::config::Config;
 use crate::decode::{Decoded, Decoder};
 use crate::engine::aggregate::Aggregator;
-use crate::engine::session::{SqlError, Worker};
+use crate::engine::{SqlError, Worker};
 use crate::error::{Error, Result};
-use crate::sink::layout::{OutputLayout, Splitter};
+use crate::sink::layout::{OutputLayout, SplitError, Splitter};
 
 /// One worker and all that it needs for a batch.
 pub struct Transform {
@@ -77,7 +77,7 @@ impl Transform {
                 "the SQL fails on a batch, and with transform.per_batch no single record can be set aside: {reason}"
             ))),
             Err(Fault::Record(phase, reason)) if to - from == 1 => {
-                frame.dead_letters.push(decoded.origins.dead_letter(from, phase, reason)?);
+                frame.dead_letters.push(decoded.origins.dead_letter(from, phase, reason));
                 *frame.counts.dead_letters.phase_mut(phase) += 1;
                 Ok(())
             }

@@ -1,5 +1,8 @@
-//! The binary seen from outside: one module a situation.
+//! Situations: one module each. Most drive the real binary and read what it leaves with independent readers.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod backpressure;
 mod common;
 mod dead_letters;
 mod end_to_end;
@@ -8,5 +11,6 @@ mod hostile_partitions;
 mod idle;
 mod kills;
 mod lookups;
+mod panics;
 mod refusals;
 mod shutdown;
