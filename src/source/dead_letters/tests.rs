@@ -49,10 +49,8 @@ async fn each_rejected_record_is_read_once_in_the_order_of_the_checkpoints() {
     let first = line(r#"{"a":"é\n"}"#) + &line("not json");
     let out = dataset(&[("0000000042.ndjson", &first), ("0000000007.ndjson", &line("early")), ("notes.txt", "no")]);
     let mut offsets = Offsets::default();
-    let expected = [
-        read("dead_letters/0000000007", 0, 1, "early\n"),
-        read("dead_letters/0000000042", 0, 2, "{\"a\":\"é\\n\"}\nnot json\n"),
-    ];
+    let expected =
+        [read("dead_letters/0000000007", 0, 1, "early\n"), read("dead_letters/0000000042", 0, 2, "{\"a\":\"é\\n\"}\nnot json\n")];
     assert_eq!(replay(&out, &mut offsets).await.unwrap(), expected);
     assert_eq!(replay(&out, &mut offsets).await.unwrap(), []);
     // A replay that rejects a record again leaves it in a new file, which the next replay reads.
@@ -62,7 +60,7 @@ async fn each_rejected_record_is_read_once_in_the_order_of_the_checkpoints() {
 
 #[tokio::test]
 async fn a_replay_that_was_killed_goes_on_at_the_committed_line() {
-    let content: String = (0..20_000).map(|n| line(&format!("record {n}"))).collect();
+    let content: String = (0..60_000).map(|n| line(&format!("record {n}"))).collect();
     let out = dataset(&[("0000000001.ndjson", &content)]);
     let (mut offsets, mut records, mut starts) = (Offsets::default(), String::new(), 0);
     loop {
@@ -74,7 +72,7 @@ async fn a_replay_that_was_killed_goes_on_at_the_committed_line() {
         starts += 1;
     }
     assert!(starts > 1, "one chunk tests nothing");
-    assert_eq!(records, (0..20_000).map(|n| format!("record {n}\n")).collect::<String>());
+    assert_eq!(records, (0..60_000).map(|n| format!("record {n}\n")).collect::<String>());
 }
 
 #[tokio::test]

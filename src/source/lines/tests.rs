@@ -161,6 +161,11 @@ proptest! {
         let whole = if wait { input.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1) } else { input.len() };
         prop_assert_eq!(bytes, whole as u64);
     }
+}
+
+proptest! {
+    // A case moves megabytes.
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn records_longer_than_the_buffer_keep_their_head_and_length(

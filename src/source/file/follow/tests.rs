@@ -7,8 +7,8 @@ use crate::source::file::discover::Patterns;
 use crate::source::file::positions::Positions;
 use crate::source::file::{Unread, gone_is_none};
 
-fn follow(directory: &Path) -> Follow {
-    let patterns = Patterns::parse(&[directory.join("app.log").display().to_string()], 10).unwrap();
+fn follow(directory: &Path, pattern: &str) -> Follow {
+    let patterns = Patterns::parse(&[directory.join(pattern).display().to_string()], 10).unwrap();
     let found = patterns.find().unwrap();
     let positions = Positions::new(&Offsets::default(), OnGap::Refuse).unwrap();
     let files = Files { patterns, positions, unread: Unread::default(), record_bytes_max: 100 };
@@ -25,7 +25,7 @@ fn a_rotated_file_is_held_open_until_it_has_stood_still_and_one_with_a_name_for_
     let dir = tempfile::tempdir().unwrap();
     let (name, rotated) = (dir.path().join("app.log"), dir.path().join("app.log.1"));
     fs::write(&name, "1\n").unwrap();
-    let mut follow = follow(dir.path());
+    let mut follow = follow(dir.path(), "app.log");
     follow.let_go(Instant::now() + 10 * QUIET).unwrap();
     assert_eq!(follow.tails.len(), 1);
     fs::rename(&name, &rotated).unwrap();
@@ -48,7 +48,7 @@ fn the_inode_of_a_deleted_file_may_be_taken_by_another_of_the_same_name() {
     let dir = tempfile::tempdir().unwrap();
     let name = dir.path().join("app.log");
     fs::write(&name, "1\n2\n").unwrap();
-    let mut follow = follow(dir.path());
+    let mut follow = follow(dir.path(), "app.log");
     let inode = follow.tails[0].inode;
     fs::remove_file(&name).unwrap();
     look_again(&mut follow);
@@ -59,4 +59,23 @@ fn the_inode_of_a_deleted_file_may_be_taken_by_another_of_the_same_name() {
     observed.inode = inode;
     let position = follow.files.positions.place(&name, &observed).unwrap().unwrap();
     assert_eq!((position.next, position.identity.generation), (0, 1));
+}
+
+#[test]
+fn a_compressed_file_is_read_once_and_only_when_its_length_stands_still() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = dir.path().join("a.gz");
+    fs::write(&name, "half").unwrap();
+    let mut follow = follow(dir.path(), "*.gz");
+    fs::write(&name, "half and half").unwrap();
+    look_again(&mut follow);
+    assert_eq!(follow.ready.len(), 0);
+    for _ in 0..3 {
+        look_again(&mut follow);
+        assert_eq!(follow.ready.len(), 1);
+    }
+    fs::write(&name, "another one, longer").unwrap();
+    look_again(&mut follow);
+    look_again(&mut follow);
+    assert_eq!(follow.ready.len(), 2);
 }
