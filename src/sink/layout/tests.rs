@@ -34,7 +34,8 @@ fn schema(columns: &[(&str, DataType)]) -> SchemaRef {
 fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
     let rows = columns[0].1.len() as i64;
     let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));
-    RecordBatch::try_from_iter_with_nullable(columns.into_iter().chain([("n", numbers)]).map(|(name, column)| (name, column, true))).unwrap()
+    RecordBatch::try_from_iter_with_nullable(columns.into_iter().chain([("n", numbers)]).map(|(name, column)| (name, column, true)))
+        .unwrap()
 }
 
 fn splitter(rows: &RecordBatch, partition_by: &[&str]) -> Splitter {
@@ -231,24 +232,43 @@ fn a_batch_of_another_schema_is_refused() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn a_split_agrees_with_grouping_row_by_row(
-        rows in prop::collection::vec((0..400_i64, prop::option::of("[a-c]{0,2}"), any::<Option<bool>>()), 1..2000),
+        rows in prop::collection::vec((0..400_i64, prop::option::of(prop::sample::select(vec!["", "a", "b", "ab"])), any::<Option<bool>>()), 1..300),
     ) {
         let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.0 * i64::from(u32::MAX))));
-        let texts: ArrayRef = Arc::new(StringViewArray::from_iter(rows.iter().map(|row| row.1.as_deref())));
+        let texts: ArrayRef = Arc::new(StringViewArray::from_iter(rows.iter().map(|row| row.1)));
         let flags: ArrayRef = Arc::new(BooleanArray::from_iter(rows.iter().map(|row| row.2)));
         let mut expected: HashMap<String, Vec<i64>> = HashMap::new();
         for (row, (id, text, flag)) in rows.iter().enumerate() {
             let or_null = |value: Option<String>| value.unwrap_or(NULL_VALUE.into());
             let dir = format!(
                 "id={}/text={}/flag={}",
-                id * i64::from(u32::MAX), or_null(text.clone()), or_null(flag.map(|flag| flag.to_string()))
+                id * i64::from(u32::MAX), or_null(text.map(str::to_owned)), or_null(flag.map(|flag| flag.to_string()))
             );
             expected.entry(dir).or_default().push(row as i64);
         }
         let rows = batch(vec![("id", ids), ("text", texts), ("flag", flags)]);
         prop_assert_eq!(split(&rows, &["id", "text", "flag"]), expected);
+    }
+}
+
+#[test]
+fn thousands_of_partitions_keep_every_row() {
+    let rows = 40_000_i64;
+    let ids: ArrayRef = Arc::new(Int32Array::from_iter_values((0..rows).map(|row| (row * 7919 % 1013) as i32)));
+    let texts: ArrayRef = Arc::new(StringViewArray::from_iter_values((0..rows).map(|row| format!("t{}", row % 101))));
+    let batch = batch(vec![("id", ids), ("text", texts)]);
+    let by_dir = split(&batch, &["id", "text"]);
+    assert!(by_dir.len() > 30_000, "{}", by_dir.len());
+    let mut seen: Vec<i64> = by_dir.values().flatten().copied().collect();
+    seen.sort_unstable();
+    assert_eq!(seen, (0..rows).collect::<Vec<_>>());
+    for (dir, numbers) in &by_dir {
+        assert!(numbers.is_sorted());
+        assert!(numbers.iter().all(|row| *dir == format!("id={}/text=t{}", row * 7919 % 1013, row % 101)), "{dir}");
     }
 }
 
