@@ -245,6 +245,15 @@ fn files_are_used_only_within_a_checkpoint() {
 }
 
 #[test]
+fn a_discarded_file_is_not_written_to() {
+    let mut checkpoint = Checkpoint::new(&eager());
+    checkpoint.append("us", &[(None, 1)]);
+    checkpoint.disk.fail_writes();
+    checkpoint.files.discard();
+    assert_eq!(checkpoint.disk.failed_writes(), 0);
+}
+
+#[test]
 fn a_failing_disk_is_an_error_of_the_disk() {
     let mut checkpoint = Checkpoint::new(&sink());
     checkpoint.append("us", &[(None, 1)]);

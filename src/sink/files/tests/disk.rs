@@ -17,6 +17,7 @@ struct State {
     open: AtomicUsize,
     open_max: AtomicUsize,
     full: AtomicBool,
+    failed: AtomicUsize,
 }
 
 impl Disk {
@@ -28,6 +29,11 @@ impl Disk {
     /// Returns how many files were open at the same time.
     pub fn open_max(&self) -> usize {
         self.0.open_max.load(SeqCst)
+    }
+
+    /// Returns how many writes have failed.
+    pub fn failed_writes(&self) -> usize {
+        self.0.failed.load(SeqCst)
     }
 
     /// Lets every write fail from now on.
@@ -48,6 +54,7 @@ impl Drop for DiskFile {
 impl Write for DiskFile {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         if self.1.full.load(SeqCst) {
+            self.1.failed.fetch_add(1, SeqCst);
             return Err(io::Error::new(io::ErrorKind::StorageFull, "the disk of the test is full"));
         }
         self.0.write(buf)
