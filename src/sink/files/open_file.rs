@@ -122,7 +122,8 @@ impl OpenFile {
 
     /// Opens the file on disk.
     pub fn open(&mut self, format: &FileFormat, staged: StagedFile) -> Result<()> {
-        self.writer = Some(ArrowWriter::try_new(Slot(Some(staged)), format.schema.clone(), Some(format.properties.clone())).map_err(write_error)?);
+        self.writer =
+            Some(ArrowWriter::try_new(Slot(Some(staged)), format.schema.clone(), Some(format.properties.clone())).map_err(write_error)?);
         Ok(())
     }
 
