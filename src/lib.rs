@@ -6,11 +6,11 @@ pub mod commands;
 pub mod config;
 pub mod decode;
 pub mod durable;
-#[cfg(feature = "engine")]
-pub mod engine;
 pub mod error;
 pub mod offsets;
 pub mod schema;
 pub mod sink;
 pub mod source;
 pub mod totals;
+#[cfg(feature = "engine")]
+pub mod engine;
