@@ -21,23 +21,25 @@ const STEPS: [&str; 9] = ["create", "write", "sync", "mkdir", "sync_file", "sync
 
 /// Where a run dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum When {
+pub enum When {
     /// The operation is not done; of a write, half is.
     Before,
     /// The operation is done, and nothing after it.
     After,
 }
 
+/// How it dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum How {
+pub enum How {
     /// SIGKILL. What the process had in memory, destructors included, is gone.
     Kill,
-    /// Every further operation fails: the same to the disk, many times faster.
+    /// Every further operation fails: the same to the disk, within this process.
     Refuse,
 }
 
+/// A crash to come.
 #[derive(Debug)]
-struct Crash {
+pub struct Crash {
     at: u64,
     when: When,
     how: How,
@@ -50,7 +52,8 @@ struct Crash {
 }
 
 impl Crash {
-    fn new(at: u64, when: When, how: How, note: Option<PathBuf>) -> Arc<Self> {
+    /// Plans a crash at the operation numbered `at`, from 1.
+    pub fn new(at: u64, when: When, how: How, note: Option<PathBuf>) -> Arc<Self> {
         Arc::new(Self { at, when, how, done: AtomicU64::new(0), dead: AtomicBool::new(false), hit: Mutex::new(None), note })
     }
 
@@ -89,20 +92,17 @@ impl Crash {
     }
 }
 
+/// A file system that numbers its operations and dies at one.
 #[derive(Debug)]
-struct CrashingFs {
-    disk: Posix,
+pub struct CrashingFs {
+    disk: Arc<dyn Fs>,
     crash: Arc<Crash>,
 }
 
 impl CrashingFs {
-    fn over_posix(crash: &Arc<Crash>) -> Arc<dyn Fs> {
-        Arc::new(Self { disk: Posix::default(), crash: crash.clone() })
-    }
-
-    /// A refused operation leaves the page cache as it is: only SIGKILL is worth the price of a real fsync.
-    fn synced(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        if self.crash.how == How::Kill { sync() } else { Ok(()) }
+    /// Puts the crash between the caller and `disk`.
+    pub fn over(disk: Arc<dyn Fs>, crash: &Arc<Crash>) -> Arc<dyn Fs> {
+        Arc::new(Self { disk, crash: crash.clone() })
     }
 }
 
@@ -132,11 +132,11 @@ impl Fs for CrashingFs {
     }
 
     fn sync_file(&self, path: &Path) -> io::Result<()> {
-        self.crash.step("sync_file", || (), || self.synced(|| self.disk.sync_file(path)))
+        self.crash.step("sync_file", || (), || self.disk.sync_file(path))
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.crash.step("sync_dir", || (), || self.synced(|| self.disk.sync_dir(dir)))
+        self.crash.step("sync_dir", || (), || self.disk.sync_dir(dir))
     }
 
     fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -177,8 +177,7 @@ impl Write for CrashingFile {
 
 impl FsFile for CrashingFile {
     fn sync(&mut self) -> io::Result<()> {
-        let how = self.crash.how;
-        self.crash.step("sync", || (), || if how == How::Kill { self.file.sync() } else { Ok(()) })
+        self.crash.step("sync", || (), || self.file.sync())
     }
 }
 
@@ -198,7 +197,7 @@ fn the_script_without_a_crash_runs_to_its_end() {
     let when = if words.next() == Some("before") { When::Before } else { When::After };
     let root = PathBuf::from(words.next().unwrap());
     let crash = Crash::new(at, when, How::Kill, Some(root.with_extension("step")));
-    script::run(&CrashingFs::over_posix(&crash), &root).unwrap();
+    script::run(&CrashingFs::over(Arc::new(Posix::default()), &crash), &root, &mut 0).unwrap();
 }
 
 /// Runs the script in a process that dies at operation `at`. Returns the step it died at; `None` if it lived.
@@ -246,13 +245,13 @@ fn a_recovery_that_crashes_at_every_one_of_its_operations_still_completes() {
             let dir = script::scratch();
             let root = dir.path().join("out");
             let crash = Crash::new(at, When::After, How::Refuse, None);
-            if script::run(&CrashingFs::over_posix(&crash), &root).is_ok() {
+            if script::run(&CrashingFs::over(disk.clone(), &crash), &root, &mut 0).is_ok() {
                 break 'script;
             }
             let records = script::check_crashed(&*disk, &root);
             for later in 1.. {
                 let crash = Crash::new(later, when, How::Refuse, None);
-                if script::open(CrashingFs::over_posix(&crash), &root).is_ok() {
+                if script::open(CrashingFs::over(disk.clone(), &crash), &root).is_ok() {
                     break;
                 }
                 hit.extend(*crash.hit.lock().unwrap());

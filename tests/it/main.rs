@@ -1,5 +1,6 @@
 //! One test binary, one module a situation.
 
 mod crash_points;
+mod model;
 mod recovery;
 mod script;

@@ -65,12 +65,14 @@ pub fn open(fs: Arc<dyn Fs>, root: &Path) -> Result<Store> {
     Store::open(fs, root, &expected)
 }
 
-/// Goes on with the script from wherever the dataset stands, to its end. Opens the dataset twice, as two processes would.
-pub fn run(fs: &Arc<dyn Fs>, root: &Path) -> Result<()> {
+/// Goes on with the script from wherever the dataset stands, to its end. Opens the dataset twice, as two processes would. Each commit
+/// that returned, and so was announced to the source, raises `acknowledged`.
+pub fn run(fs: &Arc<dyn Fs>, root: &Path, acknowledged: &mut u64) -> Result<()> {
     for end in [3, CHECKPOINTS] {
         let mut store = open(fs.clone(), root)?;
         while store.next_sequence() <= end {
             commit(&mut store)?;
+            *acknowledged = store.next_sequence() - 1;
         }
     }
     Ok(())
@@ -182,6 +184,6 @@ pub fn check_recovered(fs: &Arc<dyn Fs>, root: &Path) -> u64 {
 
 /// Goes on after a crash to the end of the script and checks that everything is there once.
 pub fn check_completes(fs: &Arc<dyn Fs>, root: &Path) {
-    run(fs, root).unwrap();
+    run(fs, root, &mut 0).unwrap();
     assert_eq!(check_recovered(fs, root), CHECKPOINTS);
 }
