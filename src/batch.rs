@@ -48,6 +48,55 @@ pub struct Chunk {
     pub unit: OffsetUnit,
 }
 
+impl Chunk {
+    /// Counts the records: line ends (and an unterminated last line), rows, or one.
+    pub fn records(&self) -> usize {
+        match &self.records {
+            Records::Lines(bytes) => {
+                let unterminated = usize::from(bytes.last().is_some_and(|&byte| byte != b'\n'));
+                memchr::memchr_iter(b'\n', bytes).count() + unterminated
+            }
+            Records::Arrow(rows) => rows.num_rows(),
+            Records::TooLong { .. } => 1,
+        }
+    }
+
+    /// Returns the size in memory, in bytes.
+    pub fn bytes(&self) -> usize {
+        match &self.records {
+            Records::Lines(bytes) => bytes.len(),
+            Records::Arrow(rows) => rows.get_array_memory_size(),
+            Records::TooLong { head, .. } => head.len(),
+        }
+    }
+
+    /// Takes the first `records` records off, leaving the rest in `self`; copies nothing.
+    ///
+    /// # Panics
+    /// If the chunk does not have more than `records` records, or `records` is 0: the caller has counted.
+    pub fn split_off_front(&mut self, records: usize) -> Self {
+        let (front, moved) = match &mut self.records {
+            Records::Lines(bytes) => {
+                assert!(records > 0, "a cut before the first record");
+                let end = memchr::memchr_iter(b'\n', bytes).nth(records - 1).expect("the chunk has more records than asked for") + 1;
+                let moved = if self.unit == OffsetUnit::Bytes { end } else { records };
+                (Records::Lines(bytes.split_to(end)), moved)
+            }
+            Records::Arrow(rows) => {
+                let front = rows.slice(0, records);
+                *rows = rows.slice(records, rows.num_rows() - records);
+                (Records::Arrow(front), records)
+            }
+            Records::TooLong { .. } => panic!("a single record cannot be cut"),
+        };
+        let cut = self.range.from + moved as u64;
+        assert!(cut < self.range.to, "a cut at {cut} outside [{}, {})", self.range.from, self.range.to);
+        let range = OffsetRange { partition: self.range.partition.clone(), from: self.range.from, to: cut };
+        self.range.from = cut;
+        Self { records: front, range, unit: self.unit }
+    }
+}
+
 /// From the producer to the batcher.
 #[derive(Debug)]
 pub enum Read {
@@ -218,6 +267,20 @@ impl DeadLetterCounts {
     }
 }
 
+impl Batch {
+    /// Returns the source ranges, neighbours of one partition joined.
+    pub fn ranges(&self) -> Vec<OffsetRange> {
+        let mut ranges: Vec<OffsetRange> = Vec::new();
+        for Chunk { range, .. } in &self.chunks {
+            match ranges.last_mut() {
+                Some(last) if last.partition.id == range.partition.id && last.to == range.from => last.to = range.to,
+                _ => ranges.push(range.clone()),
+            }
+        }
+        ranges
+    }
+}
+
 impl Counts {
     /// Adds the counts of another batch.
     pub fn add(&mut self, other: &Self) {
@@ -233,5 +296,48 @@ impl Counts {
     /// Returns whether every record is accounted for.
     pub fn balance(&self) -> bool {
         self.records_in + self.expanded == self.rows_out + self.filtered + self.dead_letters.total()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::offsets::Partition;
+
+    fn lines(text: &'static str, from: u64, to: u64, unit: OffsetUnit) -> Chunk {
+        let partition = Arc::new(Partition { id: PartitionId::new("p"), label: "p".into() });
+        Chunk { records: Records::Lines(Bytes::from_static(text.as_bytes())), range: OffsetRange { partition, from, to }, unit }
+    }
+
+    fn text(chunk: &Chunk) -> &str {
+        match &chunk.records {
+            Records::Lines(bytes) => std::str::from_utf8(bytes).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_cut_by_lines_moves_byte_offsets_by_bytes() {
+        let mut rest = lines("a\nbb\n\nccc", 100, 109, OffsetUnit::Bytes);
+        assert_eq!(rest.records(), 4);
+        let front = rest.split_off_front(2);
+        assert_eq!((text(&front), front.range.from, front.range.to), ("a\nbb\n", 100, 105));
+        assert_eq!((text(&rest), rest.range.from, rest.range.to), ("\nccc", 105, 109));
+    }
+
+    #[test]
+    fn a_cut_by_lines_moves_record_offsets_by_lines() {
+        let mut rest = lines("a\nbb\n\nccc", 10, 14, OffsetUnit::Records);
+        let front = rest.split_off_front(3);
+        assert_eq!((text(&front), front.range.from, front.range.to), ("a\nbb\n\n", 10, 13));
+        assert_eq!((text(&rest), rest.range.from, rest.range.to), ("ccc", 13, 14));
+    }
+
+    #[test]
+    fn ranges_of_neighbouring_chunks_are_joined() {
+        let unit = OffsetUnit::Records;
+        let batch = Batch { chunks: vec![lines("a\n", 0, 1, unit), lines("b\n", 1, 2, unit)] };
+        let ranges = batch.ranges();
+        assert_eq!((ranges.len(), ranges[0].from, ranges[0].to), (1, 0, 2));
     }
 }

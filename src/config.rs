@@ -2,12 +2,27 @@
 //!
 //! Owns: every key, its default and its check; after it no string is parsed and no number checked again.
 //! Does not own: the SQL's own errors (see `engine::check`), nor whether paths can be reached (see `commands::check`).
+//!
+//! Read `raw` (the layers), then `sections` (the keys), then `reader` (how a key becomes a value or a fault).
 
-use std::path::PathBuf;
+mod raw;
+mod reader;
+mod sections;
+mod values;
+
+#[cfg(test)]
+mod example_tests;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use self::raw::{RawConfig, Table};
+use self::reader::{Report, Section};
+use crate::error::{Error, Result};
 use crate::schema::EventSchema;
 
 /// A configuration that may run.
@@ -31,6 +46,64 @@ pub struct Config {
     pub log: LogConfig,
     /// Lower-case hexadecimal SHA-256 of all effective settings, for the commit record.
     pub sha256: String,
+}
+
+impl Config {
+    /// Loads the configuration: defaults < `file` < environment < `sets`.
+    ///
+    /// `sets` are `key=value`, the value as TOML, else as a string. Of `env`, the variables `PINTAIL_SECTION__KEY` and the short
+    /// `BATCH_ROWS`, `CHECKPOINT_SECONDS`, `OUT_PATH` are looked at. Without `file` no file is read: a `pintail.toml` that happens to
+    /// lie in the working directory must not change what a service does. Relative paths are relative to the working directory.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Config`] with every fault at once, each with its key, its value and where that was typed.
+    pub fn load(file: Option<&Path>, env: impl Iterator<Item = (String, String)>, sets: &[String]) -> Result<Self> {
+        let mut report = Report::default();
+        let read = RawConfig::collect(file, env, sets).map(|raw| read(raw, &mut report));
+        match read {
+            Err(faults) => Err(refusal(&faults)),
+            Ok(Some(config)) if report.faults.is_empty() => Ok(config),
+            Ok(_) => Err(refusal(&report.faults)),
+        }
+    }
+}
+
+/// Returns the process' environment for [`Config::load`]. What is no UTF-8 is read with replacement characters, and so named in faults.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+}
+
+/// Reads every section. The result counts only if the report has no fault; it is `None` where not even a default makes sense.
+fn read(raw: RawConfig, report: &mut Report) -> Option<Config> {
+    fn section<T>(root: &mut Table, name: &str, report: &mut Report, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
+        let mut section = Section::open(root, name, report);
+        let value = read(&mut section);
+        section.close();
+        value
+    }
+    let RawConfig { mut root, unclaimed } = raw;
+    let root = &mut root;
+    let pipeline = section(root, "pipeline", report, sections::pipeline);
+    let source = section(root, "source", report, sections::source);
+    let schema = section(root, "schema", report, sections::schema);
+    let transform = section(root, "transform", report, sections::transform);
+    let sink = section(root, "sink", report, sections::sink);
+    let dead_letters = section(root, "dead_letters", report, sections::dead_letters);
+    let monitor = section(root, "monitor", report, sections::monitor);
+    let log = section(root, "log", report, sections::log);
+    report.judge_unknown(std::mem::take(root), &unclaimed);
+    if pipeline.batch_bytes_max < source.as_ref().map_or(0, |source| source.record_bytes_max) {
+        report.fault("pipeline.batch_bytes_max", "smaller than `source.record_bytes_max`: the longest record would fit into no batch");
+    }
+    let sha256 = report.sha256();
+    Some(Config { pipeline, source: source?, schema, transform, sink, dead_letters, monitor, log, sha256 })
+}
+
+fn refusal(faults: &[String]) -> Error {
+    match faults {
+        [fault] => Error::config(format!("configuration: {fault}")),
+        _ => Error::config(format!("{} faults in the configuration:\n  {}", faults.len(), faults.join("\n  "))),
+    }
 }
 
 /// `[pipeline]`

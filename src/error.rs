@@ -82,9 +82,13 @@ impl Error {
         Self::new(ErrorKind::Config, message)
     }
 
-    /// Makes a [`ErrorKind::Io`] error: `doing` completes the sentence "cannot …".
+    /// Makes a [`ErrorKind::Io`] error: `doing` completes the sentence "cannot …". A disk that was full too long is [`ErrorKind::TryAgain`].
     pub fn io(doing: impl fmt::Display, source: std::io::Error) -> Self {
-        Self::new(ErrorKind::Io, format!("cannot {doing}")).with_source(source)
+        let kind = match source.kind() {
+            std::io::ErrorKind::StorageFull => ErrorKind::TryAgain,
+            _ => ErrorKind::Io,
+        };
+        Self::new(kind, format!("cannot {doing}")).with_source(source)
     }
 
     /// Returns what the operator must do.

@@ -3,9 +3,40 @@
 //! Owns: the types a column may have, and which Arrow type each becomes.
 //! Does not own: reading it from text (`config`), decoding into it (`decode`), guessing it from a sample (`decode::infer`).
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef, TimeUnit};
+
+use crate::error::{Error, Result};
+
+/// Most digits of a decimal.
+const DECIMAL_PRECISION_MAX: u8 = 38;
+
+/// The types by their names in the configuration, `decimal` aside.
+const NAMED_TYPES: [(&str, ColumnType); 20] = [
+    ("boolean", ColumnType::Boolean),
+    ("int8", ColumnType::Int8),
+    ("int16", ColumnType::Int16),
+    ("int32", ColumnType::Int32),
+    ("int64", ColumnType::Int64),
+    ("uint8", ColumnType::UInt8),
+    ("uint16", ColumnType::UInt16),
+    ("uint32", ColumnType::UInt32),
+    ("uint64", ColumnType::UInt64),
+    ("float32", ColumnType::Float32),
+    ("float64", ColumnType::Float64),
+    ("text", ColumnType::Text),
+    ("dictionary", ColumnType::Dictionary),
+    ("timestamp_s", ColumnType::Timestamp(TimeUnit::Second)),
+    ("timestamp_ms", ColumnType::Timestamp(TimeUnit::Millisecond)),
+    ("timestamp_us", ColumnType::Timestamp(TimeUnit::Microsecond)),
+    ("timestamp_ns", ColumnType::Timestamp(TimeUnit::Nanosecond)),
+    ("timestamp", ColumnType::TimestampText),
+    ("date", ColumnType::Date),
+    ("json", ColumnType::Json),
+];
 
 /// The type of a column of the event schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +109,51 @@ impl ColumnType {
     }
 }
 
+impl fmt::Display for ColumnType {
+    /// Writes the name that the configuration has for it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Decimal { precision, scale } => write!(f, "decimal({precision},{scale})"),
+            _ => f.write_str(NAMED_TYPES.iter().find(|(_, named)| named == self).map_or("", |(name, _)| name)),
+        }
+    }
+}
+
+impl FromStr for ColumnType {
+    type Err = Error;
+
+    /// Reads a name as the configuration has it: `int64`, `decimal(10,2)`.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Config`], with the nearest and all known types.
+    fn from_str(text: &str) -> Result<Self> {
+        let name = text.trim();
+        if let Some((_, named)) = NAMED_TYPES.iter().find(|(known, _)| *known == name) {
+            return Ok(*named);
+        }
+        if let Some(digits) = name.strip_prefix("decimal") {
+            return decimal(digits).ok_or_else(|| {
+                Error::config(format!(
+                    "`{text}` is not a decimal type: write `decimal(precision,scale)` with 1 to {DECIMAL_PRECISION_MAX} digits, \
+                     at most all of them behind the point"
+                ))
+            });
+        }
+        let known = || NAMED_TYPES.iter().map(|(known, _)| *known).chain(["decimal(precision,scale)"]);
+        let distance = |known: &str| strsim::damerau_levenshtein(&known.to_lowercase(), &name.to_lowercase());
+        let nearest = known().min_by_key(|known| distance(known)).filter(|nearest| distance(nearest) <= 3);
+        let hint = nearest.map(|nearest| format!("did you mean `{nearest}`? ")).unwrap_or_default();
+        Err(Error::config(format!("unknown type `{text}`: {hint}the types are {}", known().collect::<Vec<_>>().join(", "))))
+    }
+}
+
+/// Reads `(precision,scale)`.
+fn decimal(digits: &str) -> Option<ColumnType> {
+    let (precision, scale) = digits.trim().strip_prefix('(')?.strip_suffix(')')?.split_once(',')?;
+    let (precision, scale) = (precision.trim().parse().ok()?, scale.trim().parse().ok()?);
+    ((1..=DECIMAL_PRECISION_MAX).contains(&precision) && scale <= precision).then_some(ColumnType::Decimal { precision, scale })
+}
+
 /// A column of the event schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
@@ -107,12 +183,7 @@ impl EventSchema {
 
     /// Returns the schema of the simulator's events: the default.
     pub fn simulator() -> Self {
-        let column = |name: &str, column_type, required| Column {
-            name: name.into(),
-            path: vec![name.into()],
-            column_type,
-            required,
-        };
+        let column = |name: &str, column_type, required| Column { name: name.into(), path: vec![name.into()], column_type, required };
         Self {
             columns: vec![
                 column("timestamp", ColumnType::Int64, true),
@@ -121,6 +192,31 @@ impl EventSchema {
                 column("amount", ColumnType::Float64, false),
                 column("sku", ColumnType::Text, false),
             ],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_reads_back_from_its_own_name() {
+        for column_type in NAMED_TYPES.map(|(_, named)| named).into_iter().chain([ColumnType::Decimal { precision: 10, scale: 2 }]) {
+            let name = column_type.to_string();
+            assert!(!name.is_empty());
+            assert_eq!(name.parse::<ColumnType>().unwrap(), column_type, "{name}");
+        }
+        assert_eq!(" decimal( 38 , 0 ) ".parse::<ColumnType>().unwrap(), ColumnType::Decimal { precision: 38, scale: 0 });
+    }
+
+    #[test]
+    fn an_unknown_type_is_refused_with_the_nearest() {
+        let error = "Inte64".parse::<ColumnType>().unwrap_err().to_string();
+        assert!(error.starts_with("unknown type `Inte64`: did you mean `int64`? the types are boolean, int8"), "{error}");
+        assert!(!"varchar(20)".parse::<ColumnType>().unwrap_err().to_string().contains("did you mean"));
+        for bad in ["decimal", "decimal(0,0)", "decimal(39,2)", "decimal(5,6)", "decimal(5)", "decimal(5,-1)", "decimal(5,2"] {
+            assert!(bad.parse::<ColumnType>().unwrap_err().to_string().contains("not a decimal type"), "{bad}");
         }
     }
 }

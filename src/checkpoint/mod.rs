@@ -1,3 +1,18 @@
 //! Checkpoints: what is committed, and how.
+//!
+//! Reading order: [`paths`] and [`sealed`] (names and bytes), [`format`](self::format) and [`record`] (what they say), [`staging`] and
+//! [`dead_letters`] (files before the commit), [`store`] (the commit), [`recovery`] (after a crash), [`reader`] (everybody else).
 
+pub mod columns;
+pub mod dead_letters;
+pub mod directories;
+pub mod format;
+pub mod lock;
+pub mod log;
+pub mod paths;
+pub mod reader;
+pub mod record;
+pub mod recovery;
+pub mod sealed;
 pub mod staging;
+pub mod store;

@@ -1,4 +1,207 @@
-//! Decoding: bytes → record batch and dead letters.
+//! Decoding: a batch of records → one Arrow record batch, and dead letters for those that do not fit.
+//!
+//! Owns: lines, what a blank one is, positions, and what each declared type takes from JSON.
+//! Does not own: cutting batches (batcher), SQL on the rows (`engine`), where dead letters go (writer).
+//!
+//! | type | takes | refuses, for example |
+//! |---|---|---|
+//! | `boolean` | `true`, `false` | `1`, `"true"` |
+//! | `int8` … `uint64` | a number without a fractional part, in range: `5`, `5.0`, `1e3` | `5.5`, `"5"`, `256` in `uint8` |
+//! | `float32`, `float64` | any number, to the nearest value | `1e400`, `"5"`, `"NaN"` |
+//! | `decimal(p,s)` | a number or a text of one, exactly | `1.234` in `decimal(5,2)`, `""` |
+//! | `text`, `dictionary` | text | `5` (declare `json` to take any value) |
+//! | `timestamp_s` … `timestamp_ns` | an integer of that unit, in the years 1 to 9999 | milliseconds declared as seconds |
+//! | `timestamp` | RFC 3339 text; a space for the `T`; no offset is UTC; cut to microseconds | `"2026-01-01"` |
+//! | `date` | text `YYYY-MM-DD` | `"2026-1-1"`, `"2026-01-01T00:00:00Z"` |
+//! | `json` | any value, as its text | half of a surrogate pair |
+//!
+//! `null` and a missing key are null, and refused by a required column. On the way of a `path`, null is as good as missing; any other value
+//! that is not an object is refused. Of a key that occurs twice the last counts. Unknown keys are ignored, but the record must be one
+//! JSON object, in UTF-8, nested at most 127 deep, with nothing behind it. A byte order mark before it, and `\r` before the line end, are
+//! passed over. A line of whitespace is no record.
 
+mod column;
+mod cursor;
+mod fields;
 pub mod infer;
-pub mod ndjson;
+mod ndjson;
+mod number;
+mod origins;
+mod primitive;
+mod text;
+mod time;
+
+#[cfg(test)]
+mod tests;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+
+use crate::batch::{Batch, Chunk, DeadLetter, Phase, Records};
+use crate::error::{Error, Result};
+use crate::schema::EventSchema;
+
+pub use origins::Origins;
+
+use ndjson::Rows;
+use origins::LineStart;
+
+/// Bytes of a batch: an Arrow column of text counts them in 31 bits.
+const BATCH_BYTES_MAX: usize = i32::MAX as usize;
+
+/// Decodes batches of one schema. Remembers between them only what makes the next one faster.
+#[derive(Debug)]
+pub struct Decoder {
+    schema: SchemaRef,
+    rows: Rows,
+}
+
+/// A decoded batch.
+#[derive(Debug)]
+pub struct Decoded {
+    /// The good records, in the source's order.
+    pub batch: RecordBatch,
+    /// All records, good and bad; blank lines are none.
+    pub records_in: u64,
+    /// The bad records.
+    pub dead_letters: Vec<DeadLetter>,
+    /// Where the rows of `batch` came from.
+    pub origins: Origins,
+}
+
+impl Decoder {
+    /// Prepares for a schema.
+    pub fn new(schema: &EventSchema) -> Self {
+        Self { schema: schema.arrow(), rows: Rows::new(schema) }
+    }
+
+    /// Decodes a batch. Arrow records pass through, and are copied only if they come in more than one chunk.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Config`] if the batch is too large for Arrow; [`crate::error::ErrorKind::Internal`] if an Arrow chunk has
+    /// another schema. Bad records are no errors: they are dead letters.
+    pub fn decode(&mut self, batch: &Batch) -> Result<Decoded> {
+        check_size(batch)?;
+        let mut run = Run {
+            rows: &mut self.rows,
+            parts: Vec::new(),
+            rows_done: 0,
+            records_in: 0,
+            dead_letters: Vec::new(),
+            origins: Origins::default(),
+        };
+        for chunk in &batch.chunks {
+            match &chunk.records {
+                Records::Lines(bytes) => run.lines(chunk, bytes),
+                Records::Arrow(rows) => run.arrow(chunk, rows, &self.schema)?,
+                Records::TooLong { head, length } => run.too_long(chunk, head, *length),
+            }
+        }
+        run.finish(&self.schema)
+    }
+}
+
+/// A batch while it is decoded.
+struct Run<'d> {
+    /// The lines since the last Arrow chunk.
+    rows: &'d mut Rows,
+    parts: Vec<RecordBatch>,
+    /// Rows in `parts`.
+    rows_done: usize,
+    records_in: u64,
+    dead_letters: Vec<DeadLetter>,
+    origins: Origins,
+}
+
+impl Run<'_> {
+    fn lines(&mut self, chunk: &Chunk, bytes: &Bytes) {
+        self.origins.begin(chunk, self.rows_done + self.rows.len());
+        self.origins.reserve(memchr::memchr_iter(b'\n', bytes).count() + 1);
+        // Checked as a whole, which is fast; line by line only where that failed.
+        let text = std::str::from_utf8(bytes).ok();
+        let mut ends = memchr::memchr_iter(b'\n', bytes);
+        let (mut start, mut line) = (0, 0);
+        while start < bytes.len() {
+            let end = ends.next().unwrap_or(bytes.len());
+            let position = LineStart { byte: u32::try_from(start).expect("the batch was measured"), line };
+            match text.map_or_else(|| std::str::from_utf8(&bytes[start..end]), |text| Ok(&text[start..end])) {
+                Ok(text) => self.record(chunk, bytes, position, text),
+                Err(error) => {
+                    let reason = format!("not valid UTF-8 at byte {}", error.valid_up_to() + 1);
+                    self.reject(chunk, bytes, position, reason);
+                }
+            }
+            (start, line) = (end + 1, line + 1);
+        }
+    }
+
+    #[inline]
+    fn record(&mut self, chunk: &Chunk, bytes: &Bytes, position: LineStart, line: &str) {
+        let text = line.strip_prefix('\u{feff}').unwrap_or(line);
+        if text.bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\r')) {
+            return;
+        }
+        match self.rows.push(text) {
+            Ok(()) => {
+                self.records_in += 1;
+                self.origins.push_line(position);
+            }
+            Err(reason) => self.reject(chunk, bytes, position, reason),
+        }
+    }
+
+    fn reject(&mut self, chunk: &Chunk, bytes: &Bytes, position: LineStart, reason: String) {
+        self.records_in += 1;
+        self.dead_letters.push(origins::line_dead_letter(chunk, bytes, position, Phase::Decode, reason));
+    }
+
+    fn too_long(&mut self, chunk: &Chunk, head: &Bytes, length: u64) {
+        let reason = format!("a record of {length} bytes is longer than `source.record_bytes_max`");
+        self.records_in += 1;
+        self.dead_letters.push(origins::too_long_dead_letter(chunk, head, length, Phase::Decode, reason));
+    }
+
+    fn arrow(&mut self, chunk: &Chunk, rows: &RecordBatch, schema: &SchemaRef) -> Result<()> {
+        if rows.schema().fields() != schema.fields() {
+            let (from, got) = (&chunk.range.partition.label, rows.schema());
+            return Err(Error::internal(format!("Arrow records from {from} have the schema {got}, but {schema} is declared")));
+        }
+        self.end_of_lines()?;
+        self.origins.begin(chunk, self.rows_done);
+        self.records_in += rows.num_rows() as u64;
+        self.rows_done += rows.num_rows();
+        self.parts.push(rows.clone());
+        Ok(())
+    }
+
+    fn end_of_lines(&mut self) -> Result<()> {
+        if self.rows.len() > 0 {
+            self.rows_done += self.rows.len();
+            self.parts.push(self.rows.finish()?);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, schema: &SchemaRef) -> Result<Decoded> {
+        self.end_of_lines()?;
+        let batch = match self.parts.as_slice() {
+            [] => RecordBatch::new_empty(schema.clone()),
+            [one] => one.clone(),
+            parts => concat_batches(schema, parts).map_err(|e| Error::internal("cannot join the chunks of a batch").with_source(e))?,
+        };
+        Ok(Decoded { batch, records_in: self.records_in, dead_letters: self.dead_letters, origins: self.origins })
+    }
+}
+
+fn check_size(batch: &Batch) -> Result<()> {
+    let length = |chunk: &Chunk| if let Records::Lines(bytes) = &chunk.records { bytes.len() } else { 0 };
+    let bytes: usize = batch.chunks.iter().map(length).sum();
+    if bytes > BATCH_BYTES_MAX {
+        return Err(Error::config(format!(
+            "a batch of {bytes} bytes is too large for an Arrow text column (at most {BATCH_BYTES_MAX}): lower `pipeline.batch_bytes_max`"
+        )));
+    }
+    Ok(())
+}

@@ -1,1 +1,251 @@
-//! To come.
+//! NDJSON: one JSON object a line → rows of the declared columns.
+//!
+//! Owns: whether a record is good, and the reason if it is not.
+//! Does not own: lines, positions and original bytes (see `decode`), the values (see `column` and what it is made of).
+//!
+//! A record is read twice only if it is odd. The *usual* reading goes from front to back, guesses each key from the record before and
+//! appends every value to its column at once. It never refuses: at the first thing out of the ordinary (a value that does not fit, a key
+//! twice, a required value missing, bad JSON) the columns are cut back to the rows they had, and the *careful* reading, plain `serde_json`,
+//! says what the record is: a row, or the reason for the dead letters. So a bad record leaves no trace, and there is one place that refuses.
+
+use std::collections::BTreeMap;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use serde_json::value::RawValue;
+
+use crate::error::{Error, Result};
+use crate::schema::EventSchema;
+
+use super::column::{Column, shown};
+use super::cursor::Cursor;
+use super::fields::{Fields, Place, Target};
+
+/// Objects and arrays inside each other; `serde_json`'s limit for a parsed value. A value kept as JSON text would be parsed by recursion in
+/// the SQL, whose stack is not ours to guard.
+const DEPTH_MAX: usize = 127;
+
+/// A record as the careful reading sees it; of a key that occurs twice, the last.
+type Object<'a> = BTreeMap<String, &'a RawValue>;
+
+/// Collects the rows of a batch.
+#[derive(Debug)]
+pub(super) struct Rows {
+    schema: SchemaRef,
+    fields: Fields,
+    columns: Vec<Column>,
+    rows: usize,
+    /// Counts records, to tell a key's second occurrence from its first.
+    record: u64,
+}
+
+impl Rows {
+    /// Prepares for a schema.
+    pub(super) fn new(schema: &EventSchema) -> Self {
+        let columns: Vec<_> = schema.columns.iter().map(Column::new).collect();
+        let paths: Vec<_> = columns.iter().map(Column::path).enumerate().collect();
+        Self { schema: schema.arrow(), fields: Fields::new(&paths), columns, rows: 0, record: 0 }
+    }
+
+    /// Returns the rows so far.
+    pub(super) fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Appends a record.
+    ///
+    /// # Errors
+    /// The reason why it is none, or does not fit.
+    #[inline]
+    pub(super) fn push(&mut self, text: &str) -> Result<(), String> {
+        if is_too_deep(text) {
+            return Err(format!("nested deeper than {DEPTH_MAX} objects and arrays"));
+        }
+        if self.push_usual(text).is_none() {
+            self.cut_back();
+            if let Err(reason) = self.push_careful(text) {
+                self.cut_back();
+                return Err(reason);
+            }
+        }
+        self.rows += 1;
+        Ok(())
+    }
+
+    /// Hands out the rows, and is empty again.
+    pub(super) fn finish(&mut self) -> Result<RecordBatch> {
+        self.rows = 0;
+        let arrays = self.columns.iter_mut().map(Column::finish).collect();
+        RecordBatch::try_new(self.schema.clone(), arrays)
+            .map_err(|e| Error::internal("decoded columns do not fit their own schema").with_source(e))
+    }
+
+    #[inline]
+    fn push_usual(&mut self, text: &str) -> Option<()> {
+        self.record += 1;
+        let mut cursor = Cursor::new(text);
+        let mut reader = Reader { columns: &mut self.columns, record: self.record, filled: 0 };
+        cursor.skip_whitespace();
+        reader.object(&mut self.fields, &mut cursor)?;
+        let filled = reader.filled;
+        if !cursor.is_at_end() {
+            return None;
+        }
+        if filled < self.columns.len() {
+            for column in self.columns.iter_mut().filter(|column| column.len() == self.rows) {
+                column.push_missing()?;
+            }
+        }
+        Some(())
+    }
+
+    fn push_careful(&mut self, text: &str) -> Result<(), String> {
+        let object: Object<'_> = serde_json::from_str(text).map_err(|error| no_object(text, &error))?;
+        for column in &mut self.columns {
+            match look_up(&object, column.path()) {
+                Found::Value(json) => column.push_json(json)?,
+                Found::Nothing => column.push_null("nothing")?,
+                Found::NoObject(key, json) => return Err(column.no_object(&key, json)),
+            }
+        }
+        Ok(())
+    }
+
+    fn cut_back(&mut self) {
+        for column in &mut self.columns {
+            column.truncate(self.rows);
+        }
+    }
+}
+
+/// Reads one record in the usual way; `None` anywhere = leave it to the careful way.
+struct Reader<'r> {
+    columns: &'r mut [Column],
+    record: u64,
+    /// Columns that have got a value.
+    filled: usize,
+}
+
+impl Reader<'_> {
+    #[inline]
+    fn object(&mut self, fields: &mut Fields, cursor: &mut Cursor<'_>) -> Option<()> {
+        cursor.eat(b'{')?;
+        cursor.skip_whitespace();
+        if cursor.eat(b'}').is_some() {
+            return Some(());
+        }
+        let mut place = Place::Start;
+        loop {
+            let target = fields.key(cursor, &mut place, self.record)?;
+            cursor.skip_whitespace();
+            self.value(target, cursor)?;
+            cursor.skip_whitespace();
+            if cursor.eat(b',').is_none() {
+                return cursor.eat(b'}');
+            }
+            cursor.skip_whitespace();
+        }
+    }
+
+    #[inline]
+    fn value(&mut self, target: &mut Target, cursor: &mut Cursor<'_>) -> Option<()> {
+        if cursor.peek() == Some(b'n') {
+            return cursor.eat_text("null");
+        }
+        match target {
+            Target::Column(index) => {
+                self.columns[*index].push(cursor)?;
+                self.filled += 1;
+                Some(())
+            }
+            Target::Unknown => cursor.skip_value(),
+            Target::Object(fields) => self.object(fields, cursor),
+            Target::Several(targets) => {
+                let value = cursor.value()?;
+                targets.iter_mut().try_for_each(|target| self.value(target, &mut Cursor::new(value)))
+            }
+        }
+    }
+}
+
+/// What stands at a path.
+enum Found<'a> {
+    /// This JSON value.
+    Value(&'a str),
+    /// No value, or null on the way to it.
+    Nothing,
+    /// Something on the way, at these keys, that is neither object nor null.
+    NoObject(String, &'a str),
+}
+
+/// Follows a path. Parses the objects on the way anew for every column: this is the careful way, not the fast one.
+fn look_up<'a>(object: &Object<'a>, path: &[String]) -> Found<'a> {
+    let Some(((last, way), mut object)) = path.split_last().zip(Some(object.clone())) else { return Found::Nothing };
+    for (depth, key) in way.iter().enumerate() {
+        let Some(json) = object.get(key).map(|value| value.get()) else { return Found::Nothing };
+        object = match json {
+            "null" => return Found::Nothing,
+            _ if json.starts_with('{') => serde_json::from_str(json).unwrap_or_default(),
+            _ => return Found::NoObject(way[..=depth].join("."), json),
+        };
+    }
+    object.get(last).map_or(Found::Nothing, |value| Found::Value(value.get()))
+}
+
+/// Says why a text is not a JSON object.
+fn no_object(text: &str, error: &serde_json::Error) -> String {
+    if error.is_data() {
+        return format!("expected a JSON object, got {}", shown(text));
+    }
+    let message = error.to_string();
+    let what = message.split(" at line ").next().unwrap_or(&message);
+    format!("not a JSON object: {what} at byte {}: {}", error.column(), shown(text))
+}
+
+/// Returns whether objects and arrays lie in each other more than [`DEPTH_MAX`] deep.
+#[inline]
+pub(super) fn is_too_deep(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    // A record needs that many opening and closing brackets at least, so nearly every record is done here.
+    bytes.len() > 2 * DEPTH_MAX && memchr::memchr2_iter(b'{', b'[', bytes).nth(DEPTH_MAX).is_some() && depth(bytes) > DEPTH_MAX
+}
+
+/// Returns how deep objects and arrays lie in each other, brackets in strings aside.
+fn depth(bytes: &[u8]) -> usize {
+    let (mut depth, mut deepest) = (0usize, 0);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_in_any_ordinary_form_is_read_only_once() {
+        let mut rows = Rows::new(&EventSchema::simulator());
+        for text in [
+            r#"{"timestamp":1767225600123,"user_id":123456,"region":"us","amount":12.3456,"sku":"SKU-00042"}"#,
+            r#"{"timestamp": 1, "user_id": null, "region": "é", "amount": 100, "sku": "a\"b\u00e9"}"#,
+            r#" { "sku" : "" , "timestamp" : 5.0 , "unknown" : { "a" : [ 1 , "x\n" ] } , "region" : null } "#,
+            r#"{"timestamp":-1,"amount":0.30000000000000004,"\u0072egion":"eu"}"#,
+        ] {
+            assert_eq!(rows.push_usual(text), Some(()), "{text}");
+            rows.rows += 1;
+        }
+        assert_eq!(rows.push_usual(r#"{"timestamp":1,"timestamp":2}"#), None);
+    }
+}

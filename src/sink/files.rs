@@ -1,1 +1,117 @@
-//! To come.
+//! The open Parquet files of the checkpoint being written.
+//!
+//! Owns: which file a row goes to, when files open, flush, roll and close, what they are called, and how much memory they hold together.
+//! Does not own: which hive partition a row belongs to (see `layout`), the staging directory (see `checkpoint::staging`), when a checkpoint
+//! ends, what makes its files visible (see `checkpoint::store`).
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use crate::batch::PartitionedRows;
+use crate::checkpoint::staging::{Staged, Staging};
+use crate::config::SinkConfig;
+use crate::error::{Error, Result};
+use crate::sink::layout::OutputLayout;
+
+mod event_time;
+mod format;
+mod open_file;
+mod set;
+#[cfg(test)]
+mod tests;
+mod unplaced;
+
+use event_time::EventTime;
+use format::FileFormat;
+use set::FileSet;
+pub use unplaced::Unplaced;
+
+/// A file that is complete and durable under its staged name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinishedFile {
+    /// Where it is staged.
+    pub staged: Staged,
+    /// Where it is to be, relative to the dataset.
+    pub path: String,
+    /// Its rows.
+    pub rows: u64,
+    /// The earliest and the latest event time in it; `None` if it has none.
+    pub event_time: Option<(DateTime<Utc>, DateTime<Utc>)>,
+}
+
+/// The Parquet files of one checkpoint after the other.
+#[derive(Debug)]
+pub struct OpenFiles {
+    rules: Arc<Rules>,
+    checkpoint: Option<FileSet>,
+}
+
+/// What is the same for every checkpoint.
+#[derive(Debug)]
+struct Rules {
+    layout: Arc<OutputLayout>,
+    format: FileFormat,
+    event_time: EventTime,
+    open_files_max: usize,
+    partitions_max: usize,
+    buffer_bytes_max: usize,
+}
+
+impl OpenFiles {
+    /// Prepares for files of a layout.
+    pub fn new(layout: Arc<OutputLayout>, sink: &SinkConfig) -> Self {
+        let rules = Rules {
+            format: FileFormat::new(&layout, sink),
+            event_time: EventTime::of(&layout),
+            layout,
+            open_files_max: sink.open_files_max.max(1),
+            partitions_max: sink.partitions_max,
+            buffer_bytes_max: sink.buffer_bytes_max,
+        };
+        Self { rules: Arc::new(rules), checkpoint: None }
+    }
+
+    /// Begins a checkpoint; the time when it was `opened` stands in for missing event times. Files left from one before are dropped.
+    pub fn begin(&mut self, staging: Staging, sequence: u64, opened: DateTime<Utc>) {
+        self.checkpoint = Some(FileSet::new(self.rules.clone(), staging, sequence, opened));
+    }
+
+    /// Writes rows, and returns those that the checkpoint has no hive partition left for.
+    ///
+    /// # Errors
+    /// The checkpoint cannot be finished then: [`OpenFiles::discard`] it.
+    pub fn append(&mut self, rows: PartitionedRows) -> Result<Vec<Unplaced>> {
+        let checkpoint = self.checkpoint.as_mut().ok_or_else(no_checkpoint)?;
+        if rows.rows.num_rows() == 0 {
+            return Ok(Vec::new());
+        }
+        if !checkpoint.admits(&rows.partition) {
+            return unplaced::letters(&self.rules.layout, &rows, self.rules.partitions_max);
+        }
+        checkpoint.append(&rows.partition, &rows.rows)?;
+        Ok(Vec::new())
+    }
+
+    /// Completes every file and gives back the staging with what is in it, in the order of the paths' directories and hours.
+    ///
+    /// # Errors
+    /// The checkpoint is discarded then.
+    pub fn finish(&mut self) -> Result<(Staging, Vec<FinishedFile>)> {
+        self.checkpoint.take().ok_or_else(no_checkpoint)?.finish()
+    }
+
+    /// Closes every file without completing it. What is staged stays there for the recovery to remove.
+    pub fn discard(&mut self) {
+        self.checkpoint = None;
+    }
+
+    /// Returns the bytes that the open files hold in memory.
+    pub fn held_bytes(&self) -> usize {
+        self.checkpoint.as_ref().map_or(0, FileSet::held)
+    }
+}
+
+fn no_checkpoint() -> Error {
+    Error::internal("the files of a checkpoint were used before `begin`")
+}

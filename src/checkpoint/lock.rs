@@ -1,0 +1,187 @@
+//! The lock: one process writes to a dataset.
+//!
+//! Owns: `_pintail/LOCK`, held for the life of the process by `flock`, which the kernel releases whatever kills the process.
+//! Does not own: the second line of defence, a commit record that is there already (see `store`).
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::directories::cannot;
+use super::paths::Paths;
+use super::sealed::rfc3339;
+use crate::error::{Error, Result};
+
+/// `health` takes the lock for microseconds to see whether it is free: a start must not stumble over that.
+const PATIENCE: Duration = Duration::from_millis(500);
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Who holds the lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Process id, as the holder sees itself (in a container often 1).
+    pub pid: u32,
+    /// Host name.
+    pub host: String,
+    /// When it took the lock.
+    #[serde(with = "rfc3339")]
+    pub since: DateTime<Utc>,
+}
+
+/// The lock, held until dropped.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+}
+
+impl Lock {
+    /// Takes the lock of the dataset at `root`, making its directory if there is none.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::TryAgain`] if another process holds it, naming that.
+    pub fn take(root: &Path, now: DateTime<Utc>) -> Result<Self> {
+        let paths = Paths::new(root);
+        let private = paths.private();
+        fs::create_dir_all(&private).map_err(|e| cannot(root, format!("make the directory `{}`", private.display()), e))?;
+        let path = paths.lock();
+        let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = opened.map_err(|e| cannot(root, format!("open `{}`", path.display()), e))?;
+        lock(&file).map_err(|error| match error {
+            TryLockError::WouldBlock => {
+                let holder = read_holder(&mut file).map_or_else(|| "another process".into(), |holder| holder.to_string());
+                Error::try_again(format!("`{}` is held by {holder}: stop that first, or set another `pipeline.out_path`", path.display()))
+            }
+            TryLockError::Error(e) => Error::io(format_args!("lock `{}`", path.display()), e),
+        })?;
+        let holder = Holder { pid: std::process::id(), host: host(), since: now };
+        write_holder(&mut file, &holder).map_err(|e| Error::io(format_args!("write `{}`", path.display()), e))?;
+        Ok(Self { file })
+    }
+
+    /// Says that the holder is alive: `health` looks at the time of the last touch.
+    pub fn touch(&self) -> Result<()> {
+        self.file.set_modified(SystemTime::now()).map_err(|e| Error::io("touch the lock file", e))
+    }
+}
+
+/// What an onlooker sees of the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// No process holds it, or there is none.
+    Free,
+    /// A process holds it and touched it this long ago.
+    Held {
+        /// Time since the last touch.
+        age: Duration,
+    },
+}
+
+/// Looks at the lock of the dataset at `root` without keeping it.
+pub fn look(root: &Path) -> Result<Seen> {
+    let path = Paths::new(root).lock();
+    let seen = |error| Error::io(format_args!("look at `{}`", path.display()), error);
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Seen::Free),
+        opened => opened.map_err(seen)?,
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Seen::Free),
+        Err(TryLockError::Error(error)) => Err(seen(error)),
+        Err(TryLockError::WouldBlock) => {
+            let touched = file.metadata().and_then(|metadata| metadata.modified()).map_err(seen)?;
+            // A touch in the future is a clock that was set back, not a dead process.
+            Ok(Seen::Held { age: SystemTime::now().duration_since(touched).unwrap_or_default() })
+        }
+    }
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "process {} on {} since {}", self.pid, self.host, self.since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
+    }
+}
+
+fn lock(file: &File) -> Result<(), TryLockError> {
+    let mut left = PATIENCE;
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if !left.is_zero() => {
+                thread::sleep(RETRY);
+                left = left.saturating_sub(RETRY);
+            }
+            done => return done,
+        }
+    }
+}
+
+fn read_holder(file: &mut File) -> Option<Holder> {
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+fn write_holder(file: &mut File, holder: &Holder) -> io::Result<()> {
+    let text = serde_json::to_string(holder)?;
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{text}")
+}
+
+fn host() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
+    name.map_or_else(|| "an unknown host".into(), |name| name.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn now() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_767_225_600, 0).unwrap()
+    }
+
+    #[test]
+    fn a_second_process_is_refused_and_told_who_holds_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = Lock::take(dir.path(), now()).unwrap();
+        let refused = Lock::take(dir.path(), now()).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::TryAgain);
+        let expected = format!("process {} on {} since 2026-01-01T00:00:00Z", std::process::id(), host());
+        assert!(refused.to_string().contains(&expected), "{refused}");
+        drop(held);
+        Lock::take(dir.path(), now()).unwrap();
+    }
+
+    #[test]
+    fn an_onlooker_tells_a_free_lock_a_touched_one_and_a_stale_one_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(look(dir.path()).unwrap(), Seen::Free);
+        let held = Lock::take(dir.path(), now()).unwrap();
+        held.file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+        assert!(matches!(look(dir.path()).unwrap(), Seen::Held { age } if age >= Duration::from_secs(60)));
+        held.touch().unwrap();
+        assert!(matches!(look(dir.path()).unwrap(), Seen::Held { age } if age < Duration::from_secs(30)));
+        drop(held);
+        assert_eq!(look(dir.path()).unwrap(), Seen::Free);
+    }
+
+    #[test]
+    fn a_start_does_not_stumble_over_an_onlooker() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Lock::take(dir.path(), now()).unwrap());
+        let onlooker = File::open(Paths::new(dir.path()).lock()).unwrap();
+        onlooker.try_lock_shared().unwrap();
+        let looking = thread::spawn(move || {
+            thread::sleep(RETRY * 3);
+            drop(onlooker);
+        });
+        Lock::take(dir.path(), now()).unwrap();
+        looking.join().unwrap();
+    }
+}

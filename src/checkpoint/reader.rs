@@ -1,0 +1,96 @@
+//! Reading a dataset beside the service, without the lock.
+//!
+//! Owns: the view of what is committed and visible, for `query`, `verify` and `dead-letters`.
+//! Does not own: writing or mending anything.
+
+use std::path::{Path, PathBuf};
+
+use super::format::Format;
+use super::log;
+use super::paths::Paths;
+use super::record::{CommitRecord, FileEntry, FileKind};
+use crate::durable::posix::Posix;
+use crate::error::{Error, Result};
+
+/// A dataset open for reading. The service may write to it meanwhile.
+#[derive(Debug)]
+pub struct Dataset {
+    fs: Posix,
+    paths: Paths,
+    format: Format,
+    format_sha256: String,
+}
+
+/// The data of a dataset: what a query reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The partition columns and their types, outermost first. Readers that guess them from the paths guess wrong.
+    pub partition_by: Vec<(String, String)>,
+    /// The Parquet files that are committed and in their places, in the order of their commits.
+    pub files: Vec<PathBuf>,
+}
+
+impl Dataset {
+    /// Opens the dataset at `out`.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Config`] if there is none.
+    pub fn open(out: &Path) -> Result<Self> {
+        let (fs, paths) = (Posix::default(), Paths::new(out));
+        let path = paths.format();
+        let Some(bytes) = log::bytes(&fs, &path)? else {
+            return Err(Error::config(format!("`{}` is no dataset of pintail: it has no `_pintail/FORMAT`", out.display())));
+        };
+        let read = Format::parse(&bytes);
+        let (format, format_sha256) = read.map_err(|why| Error::state(format!("`{}` cannot be trusted: {why}", path.display())))?;
+        Ok(Self { fs, paths, format, format_sha256 })
+    }
+
+    /// Returns what the dataset is.
+    pub fn format(&self) -> &Format {
+        &self.format
+    }
+
+    /// Returns the checksum of FORMAT, which the first record names.
+    pub fn format_sha256(&self) -> &str {
+        &self.format_sha256
+    }
+
+    /// Returns where things lie.
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    /// Returns the sequence number of the last record at this moment, 0 if there is none.
+    pub fn last_sequence(&self) -> Result<u64> {
+        Ok(log::last_sequence(&self.fs, &self.paths)?.unwrap_or(0))
+    }
+
+    /// Reads a record. Returns it with its checksum.
+    pub fn record(&self, sequence: u64) -> Result<(CommitRecord, String)> {
+        log::read(&self.fs, &self.paths, sequence)
+    }
+
+    /// Reads all records of this moment, in order.
+    pub fn records(&self) -> Result<impl Iterator<Item = Result<CommitRecord>>> {
+        Ok((1..=self.last_sequence()?).map(|sequence| Ok(self.record(sequence)?.0)))
+    }
+
+    /// Returns the place of `file` if it is there: it is not in the moment between commit and publication, nor after somebody's retention.
+    pub fn visible(&self, file: &FileEntry) -> Option<PathBuf> {
+        Some(self.paths.published(&file.path)).filter(|place| place.is_file())
+    }
+}
+
+/// Returns the committed data of the dataset at `out`.
+pub fn committed(out: &Path) -> Result<Committed> {
+    let dataset = Dataset::open(out)?;
+    let mut files = Vec::new();
+    for record in dataset.records()? {
+        let record = record?;
+        let parquet = record.files.iter().filter(|file| file.kind == FileKind::Parquet);
+        files.extend(parquet.filter_map(|file| dataset.visible(file)));
+    }
+    let partition_by = dataset.format.partition_by.into_iter().map(|column| (column.name, column.data_type)).collect();
+    Ok(Committed { partition_by, files })
+}

@@ -1,0 +1,104 @@
+//! Sealed JSON: what FORMAT and the commit records are written as.
+//!
+//! Owns: the two lines. The first is the JSON, the second `{"sha256":"…"}` of the first line's bytes without its line end.
+//! Does not own: what the JSON says (see `format`, `record`).
+
+use std::io;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+#[derive(Serialize, Deserialize)]
+struct Seal {
+    sha256: String,
+}
+
+/// Writes `value` as two lines. Returns them with the checksum.
+pub fn seal(value: &impl Serialize) -> (Vec<u8>, String) {
+    let mut bytes = serde_json::to_vec(value).expect("our own structs have text keys and no failing serializer");
+    let sha256 = sha256_hex(&bytes);
+    bytes.push(b'\n');
+    serde_json::to_writer(&mut bytes, &Seal { sha256: sha256.clone() }).expect("a vector takes all bytes");
+    bytes.push(b'\n');
+    (bytes, sha256)
+}
+
+/// Reads what [`seal`] wrote. Returns it with the checksum.
+///
+/// # Errors
+/// Says in words what is wrong with the bytes; the caller names the file.
+pub fn unseal<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, String), String> {
+    let bytes = bytes.strip_suffix(b"\n").ok_or("it is cut off: the last line has no end")?;
+    let split = bytes.iter().position(|&b| b == b'\n').ok_or("it is cut off: the line with the checksum is missing")?;
+    let (json, seal) = (&bytes[..split], &bytes[split + 1..]);
+    let seal: Seal = serde_json::from_slice(seal).map_err(|e| format!("the line with the checksum is not JSON: {e}"))?;
+    let actual = sha256_hex(json);
+    if actual != seal.sha256 {
+        return Err(format!("its checksum says {}, its content has {actual}", seal.sha256));
+    }
+    let value = serde_json::from_slice(json).map_err(|e| format!("it does not read as what it should be: {e}"))?;
+    Ok((value, actual))
+}
+
+/// Returns the lower-case hexadecimal SHA-256 of `bytes`.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// Returns the lower-case hexadecimal SHA-256 of all that is read.
+pub fn sha256_of(mut reader: impl io::Read) -> io::Result<String> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match reader.read(&mut buffer)? {
+            0 => return Ok(hex(&hasher.finalize())),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+}
+
+/// Returns `bytes` in lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads and writes times as RFC 3339 with all their digits: `#[serde(with = "rfc3339")]`.
+pub mod rfc3339 {
+    use chrono::{DateTime, SecondsFormat, Utc};
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    /// Writes the time, in UTC.
+    pub fn serialize<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+    }
+
+    /// Reads the time.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DateTime<Utc>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        DateTime::parse_from_rfc3339(&text).map(|time| time.to_utc()).map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sealed_reads_back_and_the_first_line_is_plain_json() {
+        let (bytes, sha256) = seal(&vec!["a", "ü"]);
+        assert_eq!(bytes, format!("[\"a\",\"ü\"]\n{{\"sha256\":\"{sha256}\"}}\n").into_bytes());
+        assert_eq!(unseal::<Vec<String>>(&bytes), Ok((vec!["a".into(), "ü".into()], sha256)));
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_and_a_cut_anywhere_are_noticed() {
+        let (bytes, _) = seal(&vec![1, 2, 3]);
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1;
+            assert!(unseal::<Vec<u8>>(&flipped).is_err(), "bit flipped at {at}");
+            assert!(unseal::<Vec<u8>>(&bytes[..at]).is_err(), "cut at {at}");
+        }
+    }
+}

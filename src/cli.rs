@@ -1,0 +1,232 @@
+//! The command line.
+//!
+//! Owns: commands, flags and their help.
+//! Does not own: what a command does (see `commands`), nor any setting: those are keys of the configuration.
+
+use std::ffi::OsString;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::error::ErrorKind;
+
+/// The examples at the end of `--help`.
+const EXAMPLES: &str = "\
+Examples:
+  pintail                                              simulated events into checkpoints/
+  pintail --set source.type=file --set 'source.path=events/*.ndjson' --set source.follow=true
+  pintail infer events.ndjson > pintail.toml           a schema to begin with
+  pintail check --config pintail.toml                  every fault at once, before it runs
+  pintail query 'SELECT region, count(*) FROM events GROUP BY region'
+  OUT_PATH=/data/lake pintail verify                   does every file hold what its record says?
+
+Settings: defaults < --config FILE < environment (PINTAIL_SOURCE__LIMIT=1000000) < --set source.limit=1000000.
+config.example.toml lists every key.
+
+Exit codes: 0 done · 65 stored state contradicts itself, or too many dead letters · 70 internal · 74 I/O · 75 try again · 78 configuration";
+
+/// Takes events, transforms them with DuckDB SQL and publishes Hive-partitioned Parquet, in checkpoints that survive a kill.
+#[derive(Debug, Parser)]
+#[command(name = "pintail", version, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Run the line until the input ends or a signal comes. The default command.
+    Run {
+        /// Options behind the command's name.
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Check configuration, SQL and access; print the output schema and an example path. Every fault at once.
+    Check {
+        /// Options behind the command's name.
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Print a schema that fits a sample of an NDJSON file, ready for the configuration.
+    Infer {
+        /// The NDJSON file; may be .gz or .zst.
+        file: PathBuf,
+        /// Records to look at.
+        #[arg(long, value_name = "N", default_value_t = NonZero::new(10_000).expect("10,000 is not zero"))]
+        records: NonZero<usize>,
+        /// Options behind the command's name.
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Check that every committed file is there and holds what its record says. Exit code 65 if not.
+    Verify {
+        /// The dataset; `pipeline.out_path` unless given.
+        out: Option<PathBuf>,
+        /// Leave out the files of checkpoints before this one.
+        #[arg(long, value_name = "N")]
+        since: Option<u64>,
+        /// Options behind the command's name.
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Run read-only DuckDB SQL over the committed files, as the table `events`.
+    Query {
+        /// The SQL.
+        sql: String,
+        /// Looks of the result.
+        #[arg(long, value_enum, default_value_t = QueryFormat::Table)]
+        format: QueryFormat,
+        /// Options behind the command's name.
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Show the rejected records by reason, with samples.
+    DeadLetters {
+        /// Samples shown of each reason.
+        #[arg(long, value_name = "N", default_value_t = 3)]
+        samples: usize,
+        /// Send the rejected records through the line again, each of them once.
+        #[arg(long)]
+        replay: bool,
+        /// Options behind the command's name.
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Tell by the exit code whether a service runs on the dataset: for containers.
+    Health {
+        /// Options behind the command's name.
+        #[command(flatten)]
+        options: Options,
+    },
+}
+
+/// Looks of a query's result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum QueryFormat {
+    /// Columns side by side, for people.
+    Table,
+    /// Comma-separated values with a header.
+    Csv,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What every command takes, before its name or behind it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct Options {
+    /// Configuration file. Without it, none is read: every key has a default.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Sets one key, as `source.limit=1000000`; may be repeated. The value is read as TOML, else as text.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Looks of the log: short for `--set log.format=…`.
+    #[arg(long, value_name = "FORMAT", value_parser = ["auto", "text", "json"])]
+    log_format: Option<String>,
+    /// Logs each batch: short for `--set log.level=debug`.
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+impl Cli {
+    /// Reads the arguments, the program's name first.
+    ///
+    /// # Errors
+    /// Also `--help` and `--version` end here: print the error (it knows where) and leave with [`exit_code`].
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        Self::try_parse_from(arguments)
+    }
+
+    /// Returns the command.
+    pub fn command(&self) -> Command {
+        self.command.clone().unwrap_or_else(|| Command::Run { options: Options::default() })
+    }
+
+    /// Returns the configuration file; the one behind the command's name if there are two.
+    pub fn config(&self) -> Option<&Path> {
+        self.options().rev().find_map(|options| options.config.as_deref())
+    }
+
+    /// Returns the settings in the order in which they are laid over each other: short flags, then `--set` as typed.
+    pub fn sets(&self) -> Vec<String> {
+        let verbose = self.options().any(|options| options.verbose).then(|| "log.level=debug".to_owned());
+        let format = self.options().filter_map(|options| options.log_format.as_ref()).map(|format| format!("log.format={format}"));
+        let sets = self.options().flat_map(|options| options.sets.iter().cloned());
+        verbose.into_iter().chain(format).chain(sets).collect()
+    }
+
+    /// Returns the options before the command and those behind it. (An argument that clap calls global would lose the former when
+    /// both are given.)
+    fn options(&self) -> impl DoubleEndedIterator<Item = &Options> {
+        let behind = self.command.as_ref().map(|command| match command {
+            Command::Run { options }
+            | Command::Check { options }
+            | Command::Infer { options, .. }
+            | Command::Verify { options, .. }
+            | Command::Query { options, .. }
+            | Command::DeadLetters { options, .. }
+            | Command::Health { options } => options,
+        });
+        std::iter::once(&self.options).chain(behind)
+    }
+}
+
+/// Returns the exit code for arguments that were not read: 0 after help, else that of a wrong configuration.
+pub fn exit_code(error: &clap::Error) -> u8 {
+    if error.use_stderr() { ErrorKind::Config.exit_code() } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn read(arguments: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::read(["pintail"].iter().chain(arguments).map(OsString::from))
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        <Cli as CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_runs_the_line() {
+        let cli = read(&["--set", "source.limit=5"]).unwrap();
+        assert_eq!(cli.command(), Command::Run { options: Options::default() });
+        assert_eq!(cli.sets(), ["source.limit=5"]);
+    }
+
+    #[test]
+    fn settings_before_and_behind_the_command_both_count_and_the_last_one_wins() {
+        let cli =
+            read(&["--set", "a=1", "--config", "one", "run", "--set", "b=2", "--config", "two", "-v", "--log-format", "json"]).unwrap();
+        assert_eq!(cli.sets(), ["log.level=debug", "log.format=json", "a=1", "b=2"]);
+        assert_eq!(cli.config(), Some(Path::new("two")));
+    }
+
+    #[test]
+    fn every_command_takes_its_arguments() {
+        let command = |arguments: &[&str]| read(arguments).unwrap().command();
+        assert!(matches!(command(&["check"]), Command::Check { .. }));
+        assert!(matches!(command(&["health"]), Command::Health { .. }));
+        assert!(matches!(command(&["infer", "f", "--records", "7"]), Command::Infer { records, .. } if records.get() == 7));
+        assert!(matches!(command(&["verify", "lake", "--since", "3"]), Command::Verify { out: Some(_), since: Some(3), .. }));
+        assert!(matches!(command(&["verify"]), Command::Verify { out: None, since: None, .. }));
+        assert!(matches!(command(&["query", "SELECT 1", "--format", "csv"]), Command::Query { format: QueryFormat::Csv, .. }));
+        assert!(matches!(command(&["dead-letters", "--samples", "0", "--replay"]), Command::DeadLetters { samples: 0, replay: true, .. }));
+    }
+
+    #[test]
+    fn a_wrong_invocation_is_a_wrong_configuration_and_help_is_none() {
+        assert_eq!(exit_code(&read(&["--no-such-flag"]).unwrap_err()), 78);
+        assert_eq!(exit_code(&read(&["infer", "f", "--records", "0"]).unwrap_err()), 78);
+        assert_eq!(exit_code(&read(&["--help"]).unwrap_err()), 0);
+        assert_eq!(exit_code(&read(&["--version"]).unwrap_err()), 0);
+    }
+}

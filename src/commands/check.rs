@@ -1,0 +1,43 @@
+//! `pintail check`: would this configuration run?
+//!
+//! Owns: asking every part without changing anything, and naming all faults at once.
+//! Does not own: the checks themselves (configuration, SQL, layout and sources each know their own).
+
+use std::io::Write;
+
+use chrono::Utc;
+
+use crate::commands::run::check_writable;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::pipeline::{Plan, check_source};
+
+/// Checks SQL, sink, source and access; prints the output schema and an example path.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::Config`] with all faults, a line each.
+pub fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
+    let plan = Plan::new(config);
+    let others = [check_source(config), check_writable(&config.pipeline.out_path)];
+    let faults: Vec<String> =
+        plan.as_ref().err().into_iter().chain(others.iter().filter_map(|r| r.as_ref().err())).map(ToString::to_string).collect();
+    let plan = match plan {
+        Ok(plan) if faults.is_empty() => plan,
+        _ => return Err(Error::config(faults.join("\n"))),
+    };
+    print(config, &plan, to).map_err(|e| Error::io("write to standard output", e))
+}
+
+fn print(config: &Config, plan: &Plan, to: &mut dyn Write) -> std::io::Result<()> {
+    writeln!(to, "configuration ok")?;
+    writeln!(to, "\noutput columns")?;
+    let output = plan.engine.output();
+    let width = output.fields().iter().map(|field| field.name().chars().count()).max().unwrap_or(0);
+    let partitions = plan.layout.partition_columns();
+    for field in output.fields() {
+        let name = field.name();
+        let note = if partitions.iter().any(|(column, _)| column == name) { "  (hive partition)" } else { "" };
+        writeln!(to, "  {name:width$}  {}{note}", field.data_type())?;
+    }
+    writeln!(to, "\nexample file\n  {}", config.pipeline.out_path.join(plan.layout.example_path(Utc::now())).display())
+}

@@ -1,0 +1,65 @@
+//! `pintail run`: the line, from start to exit.
+//!
+//! Owns: signals first, then opening in the blocking pool, then the line; also the deadline of a stop that comes while opening.
+//! Does not own: the line itself (see `pipeline`).
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::Access;
+use tracing::info;
+
+use crate::config::Config;
+use crate::durable::posix::{DiskState, Posix};
+use crate::error::{Error, Result};
+use crate::pipeline::{Input, Line, Outside};
+use crate::signals;
+use crate::stages::blocking;
+use crate::terminal::Screen;
+
+/// Runs until the input ends or a signal comes.
+pub async fn run(config: Config, input: Input, screen: Option<Arc<Screen>>) -> Result<()> {
+    let signals = signals::install()?;
+    let shutdown_timeout = config.pipeline.shutdown_timeout;
+    let mut stop = signals.stop.clone();
+    let stopping = signals.stop.clone();
+    let opening = blocking("start", move || {
+        check_writable(&config.pipeline.out_path)?;
+        let disk = DiskState::default();
+        let fs = Arc::new(Posix::new(&config.pipeline.out_path, disk.clone())?);
+        Line::open(&config, input, Outside { stop: signals.stop, reload: signals.reload, screen, disk, fs })
+    });
+    let late = async {
+        if stop.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(shutdown_timeout).await;
+    };
+    let line = tokio::select! {
+        line = opening => line?,
+        () = late => return Err(Error::try_again("the start was not finished when the time to stop had passed; nothing was changed by halves")),
+    };
+    line.run(stopping, shutdown_timeout).await?;
+    info!("stopped: everything read is committed");
+    Ok(())
+}
+
+/// Refuses an output directory that this user cannot write to, with the command that mends it: the usual case is a bind mount
+/// owned by root.
+pub fn check_writable(out: &Path) -> Result<()> {
+    let existing = out.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+    let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
+    let denied = rustix::fs::access(existing, Access::WRITE_OK | Access::EXEC_OK).err();
+    match denied {
+        None => Ok(()),
+        Some(rustix::io::Errno::ACCESS) => {
+            let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+            Err(Error::config(format!(
+                "`{}` cannot be written by uid {uid}: run `chown {uid}:{gid} {}` on the host, or set pipeline.out_path",
+                existing.display(),
+                existing.display()
+            )))
+        }
+        Some(errno) => Err(Error::io(format_args!("write to `{}`", existing.display()), errno.into())),
+    }
+}

@@ -1,0 +1,72 @@
+//! Holds `config.example.toml` to the code.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../config.example.toml");
+
+/// The example with `type = "file"`: the simulator's keys taken out, the file's keys taken from their comments.
+fn example_of_files() -> String {
+    let simulator = ["seed =", "limit =", "rate ="];
+    let file = ["path = \"events", "follow =", "on_gap =", "poll_interval =", "files_max ="];
+    let mut lines = Vec::new();
+    for line in EXAMPLE.lines() {
+        let bare = line.strip_prefix("# ").unwrap_or(line);
+        match bare {
+            "type = \"simulator\"" => lines.push("type = \"file\""),
+            _ if file.iter().any(|key| bare.starts_with(key)) => lines.push(bare),
+            _ if simulator.iter().any(|key| line.starts_with(key)) => {}
+            _ => lines.push(line),
+        }
+    }
+    lines.join("\n")
+}
+
+/// Every key in the example, also those in comments, as `section.key`.
+fn keys_of_example() -> BTreeSet<String> {
+    let mut keys = BTreeSet::new();
+    let mut section = String::new();
+    for line in EXAMPLE.lines() {
+        let bare = line.strip_prefix("# ").unwrap_or(line);
+        let name = bare.trim_start_matches('[').trim_end_matches(']');
+        if bare.starts_with('[') && bare.ends_with(']') {
+            section = name.to_owned();
+        } else if let Some((key, _)) = bare.split_once(" = ")
+            && key.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+        {
+            keys.insert(format!("{section}.{key}"));
+        }
+    }
+    keys
+}
+
+fn report_of(text: &str) -> Report {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.toml");
+    std::fs::write(&path, text).unwrap();
+    let mut report = Report::default();
+    read(RawConfig::collect(Some(&path), std::iter::empty(), &[]).unwrap(), &mut report);
+    assert_eq!(report.faults, [""; 0]);
+    report
+}
+
+#[test]
+fn the_example_holds_exactly_the_defaults() {
+    assert_eq!(report_of(EXAMPLE).effective, report_of("").effective);
+}
+
+#[test]
+fn the_keys_for_files_hold_exactly_the_defaults() {
+    let least = "source.type = \"file\"\nsource.path = \"events/*.ndjson\"\n";
+    assert_eq!(report_of(&example_of_files()).effective, report_of(least).effective);
+}
+
+#[test]
+fn every_key_of_the_code_is_in_the_example_and_no_other() {
+    let lookup = "\n[[transform.lookup]]\nname = \"a\"\npath = \"a.csv\"\n";
+    let known = report_of(&format!("{EXAMPLE}{lookup}")).known;
+    let lists = ["schema.columns", "transform.lookup"];
+    let known: BTreeSet<String> = known.into_iter().filter(|key| !lists.contains(&key.as_str())).collect();
+    assert_eq!(keys_of_example(), known);
+}

@@ -1,0 +1,295 @@
+//! The keys, section by section: default, limits, meaning.
+//!
+//! Owns: every key and the reason of its default (the words for users are in `config.example.toml`, which a test holds to this file).
+//! Does not own: the wording of faults (see `reader`), the syntax of values (see `values`).
+
+use std::num::NonZero;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde_json::json;
+
+use super::reader::Section;
+use super::values;
+use super::{
+    DeadLetterConfig, FileConfig, LogConfig, LogFormat, LookupConfig, MonitorConfig, OnGap, PipelineConfig, SimulatorConfig, SinkConfig,
+    SortColumn, SourceConfig, SourceKind, TransformConfig,
+};
+use crate::schema::{Column, EventSchema};
+
+/// The SQL unless another is given: for the simulator's events.
+pub(super) const DEFAULT_SQL: &str = r#"SELECT epoch_ms("timestamp") AS ts, user_id, region, round(amount, 2) AS amount, sku, CASE WHEN amount >= 80 THEN 'high' WHEN amount >= 30 THEN 'medium' ELSE 'low' END AS bucket FROM events"#;
+
+/// TOML has no larger integer.
+const INTEGER_MAX: u64 = i64::MAX as u64;
+const MILLISECOND: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn sizes(from: ByteSize, to: ByteSize) -> RangeInclusive<ByteSize> {
+    from..=to
+}
+
+/// Sizes that are `usize` in the line. The ranges of those keys end at 1 TiB, far below it.
+fn in_memory(bytes: u64) -> usize {
+    usize::try_from(bytes).expect("pintail runs on 64-bit machines")
+}
+
+/// `[pipeline]`
+pub(super) fn pipeline(section: &mut Section<'_>) -> PipelineConfig {
+    PipelineConfig {
+        out_path: section.text("out_path", "checkpoints/", values::path),
+        // Planning the SQL costs 1 ms a batch whatever its size: at 50,000 rows that is a tenth of the transform.
+        batch_rows: section.count("batch_rows", 50_000, 1..=10_000_000),
+        // 50,000 records of 650 bytes. Up to threads + batch_channel batches are on their way at once.
+        batch_bytes_max: in_memory(section.size("batch_bytes_max", ByteSize::mib(32), sizes(ByteSize::kib(64), ByteSize::gib(2)))),
+        checkpoint_interval: section.duration("checkpoint_interval", Duration::from_secs(30), MILLISECOND..=DAY),
+        // `docker stop` kills after 10 s.
+        shutdown_timeout: section.duration("shutdown_timeout", Duration::from_secs(8), Duration::from_millis(100)..=HOUR),
+        // Chunks are small (a read of a file): 16 bridge a pause of the batcher. The large ones behind it wait only so that no stage
+        // starves between two of its turns.
+        chunk_channel: section.count("chunk_channel", 16, 1..=4096),
+        batch_channel: section.count("batch_channel", 2, 1..=256),
+        frame_channel: section.count("frame_channel", 4, 1..=256),
+    }
+}
+
+/// `source.type`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SourceType {
+    Simulator,
+    File,
+    Stdin,
+}
+
+impl SourceType {
+    const ALL: [(&str, Self); 3] = [("simulator", Self::Simulator), ("file", Self::File), ("stdin", Self::Stdin)];
+
+    /// The keys that only this type has.
+    fn own_keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Simulator => &["seed", "limit", "rate", "start_time"],
+            Self::File => &["path", "follow", "on_gap", "poll_interval", "files_max"],
+            Self::Stdin => &[],
+        }
+    }
+}
+
+/// `[source]`; `None` if it cannot be told which source is meant.
+pub(super) fn source(section: &mut Section<'_>) -> Option<SourceConfig> {
+    let record_bytes_max = section.size("record_bytes_max", ByteSize::mib(1), sizes(ByteSize::b(64), ByteSize::gib(1)));
+    let asked = section.has("type");
+    let chosen = if asked {
+        section.required_text("type", |text| values::choice(text, &SourceType::ALL))
+    } else {
+        Some(section.text("type", "simulator", |text| values::choice(text, &SourceType::ALL)))
+    };
+    let Some(chosen) = chosen else {
+        section.forget_rest();
+        return None;
+    };
+    for (name, other) in SourceType::ALL.into_iter().filter(|(_, other)| *other != chosen) {
+        let is = SourceType::ALL.iter().find(|(_, kind)| *kind == chosen).map_or("", |(name, _)| name);
+        let why = format!("a key of `source.type = \"{name}\"`, but the type is \"{is}\"{}", if asked { "" } else { ", the default" });
+        section.refuse(other.own_keys(), &why);
+    }
+    let kind = match chosen {
+        SourceType::Simulator => SourceKind::Simulator(simulator(section)),
+        SourceType::File => SourceKind::File(file(section)),
+        SourceType::Stdin => SourceKind::Stdin,
+    };
+    Some(SourceConfig { record_bytes_max: in_memory(record_bytes_max), kind })
+}
+
+fn simulator(section: &mut Section<'_>) -> SimulatorConfig {
+    SimulatorConfig {
+        seed: section.integer("seed", 42, 0..=INTEGER_MAX),
+        limit: section.integer("limit", 0, 0..=INTEGER_MAX),
+        rate: section.integer("rate", 50_000, 0..=1_000_000_000),
+        start_time: section.optional_text("start_time", values::time),
+    }
+}
+
+fn file(section: &mut Section<'_>) -> FileConfig {
+    if !section.has("path") {
+        section.fault("path", "missing: `source.type = \"file\"` needs a file name or a glob, such as \"events/*.ndjson\"");
+    }
+    FileConfig {
+        paths: section.list("path", &[], values::glob),
+        follow: section.boolean("follow", false),
+        on_gap: section.text("on_gap", "refuse", |text| values::choice(text, &[("refuse", OnGap::Refuse), ("record", OnGap::Record)])),
+        // Four looks a second cost nothing measurable and are below what a reader of the dataset notices.
+        poll_interval: section.duration("poll_interval", Duration::from_millis(250), MILLISECOND..=HOUR),
+        // Each known file costs about 200 bytes of every commit record.
+        files_max: section.count("files_max", 10_000, 1..=1_000_000),
+    }
+}
+
+/// `[schema]`
+pub(super) fn schema(section: &mut Section<'_>) -> EventSchema {
+    let default = EventSchema::simulator();
+    let columns = section.tables("columns", column).unwrap_or(default.columns);
+    if columns.is_empty() {
+        section.fault("columns", "expected at least one column with a name and a type");
+    }
+    for problem in repeated(columns.iter().map(|column| column.name.as_str())) {
+        section.fault("columns", problem);
+    }
+    let canonical = |column: &Column| {
+        let Column { name, path, column_type, required } = column;
+        json!({ "name": name, "path": path, "type": format!("{column_type:?}"), "required": required })
+    };
+    section.note("columns", columns.iter().map(canonical).collect());
+    EventSchema { columns }
+}
+
+fn column(section: &mut Section<'_>) -> Option<Column> {
+    let name = section.required_text("name", values::name);
+    let column_type = section.required_text("type", values::column_type);
+    let path = section.optional_text("path", values::keys);
+    let required = section.boolean("required", false);
+    let (name, column_type) = (name?, column_type?);
+    Some(Column { path: path.unwrap_or_else(|| vec![name.clone()]), name, column_type, required })
+}
+
+/// `[transform]`
+pub(super) fn transform(section: &mut Section<'_>) -> TransformConfig {
+    // More workers than cores only take memory from each other.
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let lookups = section.tables("lookup", lookup).unwrap_or_default();
+    for problem in repeated(lookups.iter().map(|lookup| lookup.name.as_str())) {
+        section.fault("lookup", problem);
+    }
+    let canonical = |lookup: &LookupConfig| json!({ "name": lookup.name, "path": lookup.path });
+    section.note("lookup", lookups.iter().map(canonical).collect());
+    TransformConfig {
+        sql: sql(section),
+        threads: section.count("threads", 8, 1..=256).min(cores),
+        memory_limit: section.size("memory_limit", ByteSize::gb(4), sizes(ByteSize::mb(64), ByteSize::tib(16))),
+        timeout: section.duration("timeout", Duration::from_secs(60), Duration::from_millis(10)..=DAY),
+        per_batch: section.boolean("per_batch", false),
+        lookups,
+    }
+}
+
+/// `transform.sql`, or what `transform.sql_file` holds. The effective settings hold the text, wherever it came from.
+fn sql(section: &mut Section<'_>) -> String {
+    let given = section.has("sql");
+    let read = |text: &str| {
+        let path = values::path(text)?;
+        std::fs::read_to_string(&path).map_err(|e| format!("cannot read it: {e}"))
+    };
+    let file = section.optional_text("sql_file", read);
+    if given && file.is_some() {
+        section.fault("sql_file", "given together with `transform.sql`: leave one of them out");
+    }
+    let sql = section.text("sql", DEFAULT_SQL, |text| if text.trim().is_empty() { Err(NO_SQL.into()) } else { Ok(text.to_owned()) });
+    let Some(sql_of_file) = file else { return sql };
+    if sql_of_file.trim().is_empty() {
+        section.fault("sql_file", NO_SQL);
+    }
+    section.note("sql", json!(sql_of_file));
+    sql_of_file
+}
+
+const NO_SQL: &str = "expected one SELECT over events, not an empty text";
+
+fn lookup(section: &mut Section<'_>) -> Option<LookupConfig> {
+    let name = section.required_text("name", |text| match text {
+        _ if text.eq_ignore_ascii_case("events") => Err("`events` is the name of the records; choose another".into()),
+        _ => values::name(text),
+    });
+    let path = section.required_text("path", values::path);
+    Some(LookupConfig { name: name?, path: path? })
+}
+
+/// `[sink]`
+pub(super) fn sink(section: &mut Section<'_>) -> SinkConfig {
+    let config = SinkConfig {
+        partition_by: section.list("partition_by", &["region"], values::partition_column),
+        event_time: event_time(section),
+        compression: section.text("compression", "zstd(1)", values::compression),
+        // A reader's thread takes a row group at a time: below about 100,000 rows it works on headers, not on rows.
+        row_group_rows: section.count("row_group_rows", 1_000_000, 1_000..=100_000_000),
+        row_group_bytes: in_memory(section.size("row_group_bytes", ByteSize::mib(64), sizes(ByteSize::kib(64), ByteSize::gib(4)))),
+        target_file_bytes: section.size("target_file_bytes", ByteSize::mib(256), sizes(ByteSize::kib(64), ByteSize::tib(1))),
+        // Open row groups are the largest part of the process' memory. With 128 MiB, about 100 MB of code, DuckDB and allocator, and
+        // up to 14 batches of a few MB each on their way, the process stays below 400 MB.
+        buffer_bytes_max: in_memory(section.size("buffer_bytes_max", ByteSize::mib(128), sizes(ByteSize::mib(1), ByteSize::tib(1)))),
+        // Each open file holds its own encoders and pages, about 1 MiB before the first row group is full.
+        open_files_max: section.count("open_files_max", 64, 1..=65_536),
+        // A column of ids must not make a directory for each user.
+        partitions_max: section.count("partitions_max", 1_000, 1..=1_000_000),
+        sort_by: section.list("sort_by", &[], values::sort_column),
+        bloom_filter: section.list("bloom_filter", &[], values::name),
+        allow_new_columns: section.boolean("allow_new_columns", false),
+    };
+    check_sink_columns(section, &config);
+    if config.row_group_bytes > config.buffer_bytes_max {
+        section.fault("row_group_bytes", "larger than `sink.buffer_bytes_max`: no row group could ever reach it");
+    }
+    config
+}
+
+/// `""` switches the column off.
+fn event_time(section: &mut Section<'_>) -> Option<String> {
+    section.text("event_time", "ts", |text| Ok((!text.is_empty()).then(|| text.to_owned())))
+}
+
+fn check_sink_columns(section: &mut Section<'_>, config: &SinkConfig) {
+    let sorted = || config.sort_by.iter().map(|column: &SortColumn| column.name.as_str());
+    let bloom = || config.bloom_filter.iter().map(String::as_str);
+    let repeats = [
+        ("partition_by", repeated(config.partition_by.iter().map(String::as_str))),
+        ("sort_by", repeated(sorted())),
+        ("bloom_filter", repeated(bloom())),
+    ];
+    for (key, problems) in repeats {
+        problems.iter().for_each(|problem| section.fault(key, problem));
+    }
+    let partitions = |name: &&str| config.partition_by.iter().any(|column| column.eq_ignore_ascii_case(name));
+    for (key, name) in sorted().filter(partitions).map(|n| ("sort_by", n)).chain(bloom().filter(partitions).map(|n| ("bloom_filter", n))) {
+        section.fault(key, format_args!("`{name}` is a partition column: it is in the path, not in the files"));
+    }
+}
+
+/// `[dead_letters]`
+pub(super) fn dead_letters(section: &mut Section<'_>) -> DeadLetterConfig {
+    DeadLetterConfig {
+        ratio_max: section.float("ratio_max", 0.10, 0.0..=1.0),
+        ratio_records_min: section.integer("ratio_records_min", 1_000, 1..=INTEGER_MAX),
+    }
+}
+
+/// `[monitor]`
+pub(super) fn monitor(section: &mut Section<'_>) -> MonitorConfig {
+    MonitorConfig {
+        group_by: section.text("group_by", "bucket", values::name),
+        value: section.text("value", "amount", values::name),
+        // A table that fits on a screen.
+        groups_max: section.count("groups_max", 20, 1..=10_000),
+    }
+}
+
+/// `[log]`
+pub(super) fn log(section: &mut Section<'_>) -> LogConfig {
+    let formats = [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
+    LogConfig {
+        level: section.text("level", "info", values::log_filter),
+        format: section.text("format", "auto", |text| values::choice(text, &formats)),
+    }
+}
+
+/// Names each name that comes twice, case ignored: DuckDB and most readers ignore it.
+fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut seen: Vec<&str> = Vec::new();
+    let mut problems = Vec::new();
+    for name in names {
+        match seen.iter().find(|known| known.to_lowercase() == name.to_lowercase()) {
+            Some(known) => problems.push(format!("`{name}` and `{known}` are the same name (case is ignored)")),
+            None => seen.push(name),
+        }
+    }
+    problems
+}

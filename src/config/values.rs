@@ -1,0 +1,159 @@
+//! The syntax of single values.
+//!
+//! Owns: text → value for what TOML has no type for. An error says what was expected; key, value and origin are added by the reader.
+//! Does not own: numbers, sizes and durations with their ranges (see `reader`).
+
+use std::path::PathBuf;
+
+use arrow::datatypes::TimeUnit;
+use chrono::{DateTime, Utc};
+use parquet::basic::{Compression, GzipLevel, ZstdLevel};
+use serde_json::Deserializer;
+use tracing_subscriber::EnvFilter;
+
+use super::SortColumn;
+use crate::schema::ColumnType;
+
+/// Text that is not empty.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("expected a name, not an empty text".into()) } else { Ok(text.into()) }
+}
+
+/// A path, relative to the working directory.
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "" => Err("expected a path, not an empty text".into()),
+        _ if text.contains('\0') => Err("a path cannot hold a NUL character".into()),
+        _ => Ok(PathBuf::from(text)),
+    }
+}
+
+/// The type of a column of the events.
+pub(super) fn column_type(text: &str) -> Result<ColumnType, String> {
+    let words = [
+        ("boolean", ColumnType::Boolean),
+        ("int8", ColumnType::Int8),
+        ("int16", ColumnType::Int16),
+        ("int32", ColumnType::Int32),
+        ("int64", ColumnType::Int64),
+        ("uint8", ColumnType::UInt8),
+        ("uint16", ColumnType::UInt16),
+        ("uint32", ColumnType::UInt32),
+        ("uint64", ColumnType::UInt64),
+        ("float32", ColumnType::Float32),
+        ("float64", ColumnType::Float64),
+        ("text", ColumnType::Text),
+        ("dictionary", ColumnType::Dictionary),
+        ("timestamp", ColumnType::TimestampText),
+        ("timestamp_s", ColumnType::Timestamp(TimeUnit::Second)),
+        ("timestamp_ms", ColumnType::Timestamp(TimeUnit::Millisecond)),
+        ("timestamp_us", ColumnType::Timestamp(TimeUnit::Microsecond)),
+        ("timestamp_ns", ColumnType::Timestamp(TimeUnit::Nanosecond)),
+        ("date", ColumnType::Date),
+        ("json", ColumnType::Json),
+    ];
+    match text.strip_prefix("decimal(").and_then(|rest| rest.strip_suffix(')')) {
+        Some(digits) => decimal(digits).ok_or_else(|| "expected decimal(precision, scale) with scale <= precision <= 38".to_owned()),
+        None => choice(text, &words).map_err(|wanted| format!("{wanted}, or decimal(precision, scale) in quotes")),
+    }
+}
+
+fn decimal(digits: &str) -> Option<ColumnType> {
+    let (precision, scale) = digits.split_once(',')?;
+    let (precision, scale) = (precision.trim().parse().ok()?, scale.trim().parse().ok()?);
+    ((1..=38).contains(&precision) && scale <= precision).then_some(ColumnType::Decimal { precision, scale })
+}
+
+/// One of a few words.
+pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
+    let found = choices.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+    let words = || choices.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
+    found.ok_or_else(|| format!("expected one of {}", words()))
+}
+
+/// A file name or a glob, checked.
+pub(super) fn glob(text: &str) -> Result<String, String> {
+    let pattern = name(text)?;
+    glob::Pattern::new(&pattern).map_err(|e| format!("not a glob: {} at character {}", e.msg, e.pos + 1))?;
+    Ok(pattern)
+}
+
+/// A point in time, RFC 3339.
+pub(super) fn time(text: &str) -> Result<DateTime<Utc>, String> {
+    let parsed = DateTime::parse_from_rfc3339(text.trim());
+    parsed.map(|time| time.to_utc()).map_err(|_| "expected a time with its zone, such as \"2026-01-01T00:00:00Z\"".into())
+}
+
+/// `zstd(1)`, `snappy`, `lz4`, `gzip(6)`, `none`.
+pub(super) fn compression(text: &str) -> Result<Compression, String> {
+    let wanted = || "expected \"zstd(1)\" to \"zstd(22)\", \"gzip(0)\" to \"gzip(9)\", \"snappy\", \"lz4\" or \"none\"".to_owned();
+    let (codec, level) = match text.strip_suffix(')').and_then(|text| text.split_once('(')) {
+        Some((codec, level)) => (codec, Some(level.trim().parse::<u8>().map_err(|_| wanted())?)),
+        None => (text, None),
+    };
+    match (codec, level) {
+        // zstd takes 0 for "the default", which is not 0.
+        ("zstd", Some(0)) => Err(wanted()),
+        ("zstd", level) => ZstdLevel::try_new(level.unwrap_or(1).into()).map(Compression::ZSTD).map_err(|_| wanted()),
+        ("gzip", level) => GzipLevel::try_new(level.unwrap_or(6).into()).map(Compression::GZIP).map_err(|_| wanted()),
+        ("snappy", None) => Ok(Compression::SNAPPY),
+        ("lz4", None) => Ok(Compression::LZ4_RAW),
+        ("none", None) => Ok(Compression::UNCOMPRESSED),
+        _ => Err(wanted()),
+    }
+}
+
+/// `ts`, `ts asc`, `ts desc`. Only the last word can be an order: `unit price desc` sorts by `unit price`.
+pub(super) fn sort_column(text: &str) -> Result<SortColumn, String> {
+    let (column, descending) = match text.trim().rsplit_once(' ') {
+        Some((column, order)) if order.eq_ignore_ascii_case("desc") => (column, true),
+        Some((column, order)) if order.eq_ignore_ascii_case("asc") => (column, false),
+        _ => (text, false),
+    };
+    let name = name(column.trim()).map_err(|_| "expected a column, such as \"ts\" or \"ts desc\"".to_owned())?;
+    Ok(SortColumn { name, descending })
+}
+
+/// A column of the hive partitions.
+pub(super) fn partition_column(text: &str) -> Result<String, String> {
+    if text.starts_with(['_', '.']) {
+        return Err("a partition column cannot begin with _ or . because readers skip such directories; rename it in the SQL".into());
+    }
+    name(text)
+}
+
+/// The keys that lead into nested objects: `payload.time`, with quotes around a key that has a dot in it: `payload."unix.time"`.
+pub(super) fn keys(text: &str) -> Result<Vec<String>, String> {
+    let wanted = || "expected keys joined by dots, such as \"payload.time\" or 'payload.\"unix.time\"'".to_owned();
+    let mut keys = Vec::new();
+    let mut rest = text;
+    loop {
+        let end = if rest.starts_with('"') {
+            let mut quoted = Deserializer::from_str(rest).into_iter::<String>();
+            keys.push(quoted.next().and_then(Result::ok).ok_or_else(wanted)?);
+            quoted.byte_offset()
+        } else {
+            let end = rest.find('.').unwrap_or(rest.len());
+            keys.push(name(&rest[..end]).map_err(|_| wanted())?);
+            end
+        };
+        match rest[end..].strip_prefix('.') {
+            Some(next) => rest = next,
+            None if end == rest.len() => return Ok(keys),
+            None => return Err(wanted()),
+        }
+    }
+}
+
+/// A `tracing` filter.
+pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let wanted = "expected a level (off, error, warn, info, debug, trace) or a filter such as \"info,pintail=debug\"";
+    // A misspelt level is a valid filter: it names a target, and nothing would be logged at all.
+    let near = |word: &str| LEVELS.iter().any(|level| *level != word && strsim::damerau_levenshtein(level, word) <= 1);
+    let misspelt = text.split(',').any(|part| near(&part.trim().to_lowercase()));
+    if text.trim().is_empty() || misspelt || EnvFilter::try_new(text).is_err() {
+        return Err(wanted.into());
+    }
+    Ok(text.into())
+}

@@ -1,0 +1,337 @@
+//! The pipeline: opens everything, links the stages, supervises them. The only file that sees two stages.
+//!
+//! Owns: the order of opening (configuration → SQL → dataset and recovery → source), the channels, the one root cause of a failure,
+//! the deadline of a stop.
+//! Does not own: what a stage does, signals (see `signals`), the exit code (see `error`).
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use crate::checkpoint::lock::Lock;
+use crate::checkpoint::record::output_columns;
+use crate::checkpoint::store::{Expected, Store};
+use crate::config::{Config, SourceKind};
+use crate::durable::fs::Fs;
+use crate::durable::posix::DiskState;
+use crate::engine::aggregate::Aggregator;
+use crate::engine::session::Engine;
+use crate::engine::transform::Transform;
+use crate::error::{Error, Result};
+use crate::offsets::Offsets;
+use crate::sink::files::OpenFiles;
+use crate::sink::layout::OutputLayout;
+use crate::source::dead_letters::DeadLetterSource;
+use crate::source::file::FileSource;
+use crate::source::simulator::Simulator;
+use crate::source::stdin::Stdin;
+use crate::source::{Source, SourceIdentity};
+use crate::stages::batcher::Batcher;
+use crate::stages::monitor::{Channels, Monitor};
+use crate::stages::producer::Producer;
+use crate::stages::transformer::Transformer;
+use crate::stages::writer::{Checkpoint, Writer};
+use crate::stages::{blocking, panicked};
+use crate::terminal::Screen;
+
+/// Time between two signs of life in the lock file; `pintail health` looks for one in the last 30 s.
+const TOUCH_INTERVAL: Duration = Duration::from_secs(5);
+/// A terminal that stands still is not waited for longer than this.
+const MONITOR_GRACE: Duration = Duration::from_millis(500);
+
+/// Where records come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// The configured source.
+    Source,
+    /// The dead letters of this dataset, each once.
+    DeadLetters,
+}
+
+/// The pure part of a start: the SQL and where its output goes, checked against each other.
+pub struct Plan {
+    /// The database with its lookup tables.
+    pub engine: Engine,
+    /// Where output rows go.
+    pub layout: Arc<OutputLayout>,
+    /// What the monitor counts.
+    pub aggregator: Arc<Aggregator>,
+}
+
+impl Plan {
+    /// Opens the database, runs the SQL on an empty batch and fits its output to the sink. Touches no output.
+    pub fn new(config: &Config) -> Result<Self> {
+        let engine = Engine::open(&config.transform, config.schema.arrow())?;
+        let layout = OutputLayout::new(engine.output(), &config.sink).map_err(|faults| Error::config(faults.join("\n")))?;
+        let aggregator = Aggregator::new(engine.output(), &config.monitor)?;
+        Ok(Self { engine, layout: Arc::new(layout), aggregator: Arc::new(aggregator) })
+    }
+
+    /// Opens the dataset that this plan writes to: lock, FORMAT, recovery.
+    pub fn open_store(&self, config: &Config, fs: Arc<dyn Fs>) -> Result<Store> {
+        let identify = |created_at| identity(config, created_at);
+        let expected = Expected {
+            source: &identify,
+            partition_by: self.layout.partition_columns(),
+            schema: self.engine.output().clone(),
+            allow_new_columns: config.sink.allow_new_columns,
+            now: Utc::now(),
+        };
+        let store = Store::open(fs, &config.pipeline.out_path, &expected)?;
+        for warning in store.warnings() {
+            warn!("{warning}");
+        }
+        Ok(store)
+    }
+}
+
+/// A line that is ready to start: recovered, nothing read yet.
+pub struct Line {
+    /// The stages by name, the sink first.
+    pub stages: Vec<(&'static str, BoxFuture<'static, Result<()>>)>,
+    lock: Arc<Lock>,
+    disk: DiskState,
+}
+
+/// What a line needs from outside.
+pub struct Outside {
+    /// Turns true when the line shall stop.
+    pub stop: watch::Receiver<bool>,
+    /// Counts the requests to load changed lookup tables.
+    pub reload: watch::Receiver<u64>,
+    /// The terminal, if there is one.
+    pub screen: Option<Arc<Screen>>,
+    /// The disk's state, shared with `fs`.
+    pub disk: DiskState,
+    /// The file system that checkpoints are written to.
+    pub fs: Arc<dyn Fs>,
+}
+
+impl Line {
+    /// Opens the dataset (lock, FORMAT, recovery) and the source, and links the stages. Blocking; inside a runtime.
+    pub fn open(config: &Config, input: Input, outside: Outside) -> Result<Self> {
+        let plan = Plan::new(config)?;
+        let store = plan.open_store(config, outside.fs.clone())?;
+        let source = open_source(config, input, store.format().created_at, store.offsets())?;
+        Self::link(config, plan, store, source, outside)
+    }
+
+    /// Links the stages between a source and a recovered dataset.
+    pub fn link(config: &Config, plan: Plan, store: Store, source: Box<dyn Source>, outside: Outside) -> Result<Self> {
+        let Plan { engine, layout, aggregator } = plan;
+        let Outside { stop, reload, screen, disk, fs: _ } = outside;
+        let lock = store.lock();
+        let offsets = store.offsets().clone();
+        info!(
+            out_path = %config.pipeline.out_path.display(),
+            next_checkpoint = store.next_sequence(),
+            partitions = offsets.spans().len(),
+            workers = config.transform.threads,
+            "line ready"
+        );
+
+        let (chunk_sender, chunks) = mpsc::channel(config.pipeline.chunk_channel);
+        let (batch_sender, batches) = mpsc::channel(config.pipeline.batch_channel);
+        let (frame_sender, frames) = mpsc::channel(config.pipeline.frame_channel);
+        // One message: what a slow monitor misses is merged into the next.
+        let (progress_sender, progress) = mpsc::channel(1);
+        let (committed_sender, committed) = watch::channel(Arc::new(offsets));
+        let (remaining_sender, remaining) = watch::channel(source.remaining());
+        let channels =
+            Channels { chunks: chunk_sender.downgrade(), batches: batch_sender.downgrade(), frames: frame_sender.downgrade() };
+        let full = disk.clone();
+        let workers = engine.workers()?.into_iter().map(|worker| Transform::new(config, worker, &layout, &aggregator)).collect();
+
+        let monitor = Monitor {
+            input: progress,
+            remaining,
+            channels,
+            disk_full: Box::new(move || full.full()),
+            screen,
+            config: config.monitor.clone(),
+        };
+        let columns = output_columns(engine.output());
+        let writer = Writer {
+            input: frames,
+            checkpoint: Checkpoint::new(store, OpenFiles::new(layout, &config.sink), columns, config),
+            committed: committed_sender,
+            progress: progress_sender,
+            groups_max: config.monitor.groups_max,
+        };
+        let transformer = Transformer { input: batches, output: frame_sender, engine, workers, reload };
+        let batcher = Batcher {
+            input: chunks,
+            output: batch_sender,
+            batch_rows: config.pipeline.batch_rows,
+            batch_bytes_max: config.pipeline.batch_bytes_max,
+            checkpoint_interval: config.pipeline.checkpoint_interval,
+        };
+        let producer = Producer { source, output: chunk_sender, stop, committed, remaining: remaining_sender };
+        Ok(Self {
+            stages: vec![
+                (MONITOR, Box::pin(monitor.run())),
+                ("writer", Box::pin(writer.run())),
+                ("transformer", Box::pin(transformer.run())),
+                ("batcher", Box::pin(batcher.run())),
+                (PRODUCER, Box::pin(producer.run())),
+            ],
+            lock,
+            disk,
+        })
+    }
+
+    /// Runs the stages until all have ended.
+    ///
+    /// # Errors
+    /// The first failure of a stage, not the cascade behind it; [`crate::error::ErrorKind::TryAgain`] if a stop took longer than
+    /// `shutdown_timeout`: what was not committed by then is read again at the next start.
+    pub async fn run(self, mut stop: watch::Receiver<bool>, shutdown_timeout: Duration) -> Result<()> {
+        let Self { stages, lock, disk } = self;
+        let mut tasks = Tasks::spawn(stages);
+        let touching = tokio::spawn(touch(lock));
+        let deadline = async {
+            // A stop that can never come is no deadline.
+            if stop.wait_for(|stop| *stop).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(shutdown_timeout).await;
+        };
+        let result = tokio::select! {
+            result = tasks.join(shutdown_timeout) => result,
+            () = deadline => {
+                disk.give_up();
+                Err(Error::try_again(format!(
+                    "the last checkpoint was not committed within pipeline.shutdown_timeout = {}; it is read again at the next start",
+                    humantime::format_duration(shutdown_timeout)
+                )))
+            }
+        };
+        touching.abort();
+        result
+    }
+}
+
+const MONITOR: &str = "monitor";
+const PRODUCER: &str = "producer";
+
+/// The running stages.
+struct Tasks {
+    set: JoinSet<Result<()>>,
+    names: HashMap<tokio::task::Id, &'static str>,
+    producer: Option<tokio::task::AbortHandle>,
+}
+
+impl Tasks {
+    fn spawn(stages: Vec<(&'static str, BoxFuture<'static, Result<()>>)>) -> Self {
+        let mut tasks = Self { set: JoinSet::new(), names: HashMap::new(), producer: None };
+        for (name, stage) in stages {
+            let handle = tasks.set.spawn(stage);
+            tasks.names.insert(handle.id(), name);
+            if name == PRODUCER {
+                tasks.producer = Some(handle);
+            }
+        }
+        tasks
+    }
+
+    /// Waits for all stages. After the first failure the producer goes without saying why, so nothing more is committed.
+    async fn join(&mut self, grace: Duration) -> Result<()> {
+        while let Some((name, result)) = self.next().await {
+            if let Err(failure) = result {
+                self.bring_down(grace).await;
+                return Err(failure);
+            }
+            let only_monitor_left = self.names.len() == 1 && self.names.values().all(|name| *name == MONITOR);
+            if only_monitor_left && name != MONITOR {
+                return match tokio::time::timeout(MONITOR_GRACE, self.next()).await {
+                    Ok(Some((_, result))) => result,
+                    Ok(None) => Ok(()),
+                    Err(_) => {
+                        warn!("the terminal does not take the last figures");
+                        Ok(())
+                    }
+                };
+            }
+        }
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Option<(&'static str, Result<()>)> {
+        let joined = self.set.join_next_with_id().await?;
+        let (id, result) = match joined {
+            Ok((id, result)) => (id, result),
+            Err(failure) => {
+                let name = self.names.get(&failure.id()).copied().unwrap_or("line");
+                (failure.id(), Err(panicked(name, failure)))
+            }
+        };
+        Some((self.names.remove(&id).unwrap_or("line"), result))
+    }
+
+    async fn bring_down(&mut self, grace: Duration) {
+        if let Some(producer) = self.producer.take() {
+            producer.abort();
+        }
+        let rest = async {
+            while let Some((name, result)) = self.next().await {
+                if name != PRODUCER && let Err(cascade) = result {
+                    error!(stage = name, error = %cascade, "failed as well");
+                }
+            }
+        };
+        let _ = tokio::time::timeout(grace, rest).await;
+    }
+}
+
+/// Gives signs of life.
+async fn touch(lock: Arc<Lock>) {
+    let mut ticks = tokio::time::interval(TOUCH_INTERVAL);
+    loop {
+        ticks.tick().await;
+        let lock = lock.clone();
+        let touched = blocking("lock", move || lock.touch()).await;
+        if let Err(error) = touched {
+            warn!(%error, "no sign of life for `pintail health`");
+        }
+    }
+}
+
+/// Returns what makes the configured source's offsets comparable.
+pub fn identity(config: &Config, created_at: DateTime<Utc>) -> SourceIdentity {
+    let plain = |kind: &str| SourceIdentity { kind: kind.into(), properties: Default::default() };
+    match &config.source.kind {
+        SourceKind::Simulator(simulator) => Simulator::identity(simulator, created_at),
+        SourceKind::File(_) => plain("file"),
+        SourceKind::Stdin => plain("stdin"),
+    }
+}
+
+fn open_source(config: &Config, input: Input, created_at: DateTime<Utc>, offsets: &Offsets) -> Result<Box<dyn Source>> {
+    let record_bytes_max = config.source.record_bytes_max;
+    if input == Input::DeadLetters {
+        return Ok(Box::new(DeadLetterSource::open(&config.pipeline.out_path, offsets)?));
+    }
+    Ok(match &config.source.kind {
+        SourceKind::Simulator(simulator) => {
+            let start_time = simulator.start_time.unwrap_or(created_at);
+            Box::new(Simulator::open(simulator, start_time, config.pipeline.batch_rows, offsets)?)
+        }
+        SourceKind::File(file) => Box::new(FileSource::open(file, record_bytes_max, offsets)?),
+        SourceKind::Stdin => Box::new(Stdin::open(record_bytes_max, offsets)?),
+    })
+}
+
+/// Checks that the configured source could be opened now. Reads no records.
+pub fn check_source(config: &Config) -> Result<()> {
+    match &config.source.kind {
+        SourceKind::Simulator(_) | SourceKind::Stdin => Ok(()),
+        SourceKind::File(file) => FileSource::open(file, config.source.record_bytes_max, &Offsets::default()).map(drop),
+    }
+}

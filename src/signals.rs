@@ -1,0 +1,57 @@
+//! Signals: SIGTERM and SIGINT ask the line to stop, SIGHUP asks for changed lookup tables.
+//!
+//! Owns: the handlers, and that a second SIGTERM or SIGINT leaves at once, whatever the runtime is doing.
+//! Does not own: what stopping means (see `pipeline`).
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::info;
+
+use crate::error::{Error, Result};
+
+/// What the signals have asked for.
+#[derive(Debug, Clone)]
+pub struct Signals {
+    /// Turns true at the first SIGTERM or SIGINT.
+    pub stop: watch::Receiver<bool>,
+    /// Counts SIGHUPs.
+    pub reload: watch::Receiver<u64>,
+}
+
+/// Installs the handlers. Must run inside the runtime, before anything that a signal should not kill.
+pub fn install() -> Result<Signals> {
+    let failed = |e| Error::io("install the signal handlers", e);
+    let stopping = Arc::new(AtomicBool::new(false));
+    for (number, code) in [(SIGTERM, 143), (SIGINT, 130)] {
+        // In this order: the first signal finds the flag down and raises it, the second finds it raised and leaves from within
+        // the handler, so not even a stuck runtime can hold it.
+        flag::register_conditional_shutdown(number, code, stopping.clone()).map_err(failed)?;
+        flag::register(number, stopping.clone()).map_err(failed)?;
+    }
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    let (stop_sender, stop) = watch::channel(false);
+    let (reload_sender, reload) = watch::channel(0);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                Some(()) = terminate.recv() => stop_for("SIGTERM", &stop_sender),
+                Some(()) = interrupt.recv() => stop_for("SIGINT", &stop_sender),
+                Some(()) = hangup.recv() => reload_sender.send_modify(|count| *count += 1),
+                else => return,
+            }
+        }
+    });
+    Ok(Signals { stop, reload })
+}
+
+fn stop_for(signal: &str, stop: &watch::Sender<bool>) {
+    info!(signal, "stopping: the open checkpoint will be committed; a second signal leaves at once");
+    stop.send_replace(true);
+}

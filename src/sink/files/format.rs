@@ -1,0 +1,107 @@
+//! How a file is written: encodings, statistics, limits.
+//!
+//! Owns: the Parquet properties and the reasons for them.
+//! Does not own: when the limits are looked at (see `open_file`).
+
+use arrow::array::RecordBatch;
+use arrow::compute::{SortColumn, SortOptions};
+use arrow::datatypes::SchemaRef;
+use parquet::arrow::ArrowSchemaConverter;
+use parquet::basic::{Encoding, Type};
+use parquet::file::metadata::SortingColumn;
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+use parquet::schema::types::{ColumnDescPtr, ColumnPath};
+
+use crate::config::SinkConfig;
+use crate::sink::layout::OutputLayout;
+
+/// Bytes of rows (in Arrow) that a file collects before it gets a writer: a writer costs a descriptor, buffers and an fsync, and below some pages'
+/// worth of rows it has nothing to do.
+const COLLECT_BYTES: usize = 128 * 1024;
+
+/// The format of the files of a layout.
+#[derive(Debug)]
+pub(super) struct FileFormat {
+    pub schema: SchemaRef,
+    pub properties: WriterProperties,
+    pub row_group_rows: usize,
+    /// Bytes of collected rows at which they go to the writer.
+    pub collect_bytes: usize,
+    pub target_file_bytes: u64,
+    sort: Vec<(usize, SortOptions)>,
+}
+
+impl FileFormat {
+    pub fn new(layout: &OutputLayout, sink: &SinkConfig) -> Self {
+        let schema = layout.file_schema().clone();
+        // Null last, as DuckDB orders by default.
+        let order = |descending: bool| SortOptions { descending, nulls_first: false };
+        let index = |name: &str| schema.index_of(name).expect("the layout has checked the sort columns");
+        let sort: Vec<_> = sink.sort_by.iter().map(|column| (index(&column.name), order(column.descending))).collect();
+        let size_max = sink.row_group_bytes.min(usize::try_from(sink.target_file_bytes).unwrap_or(usize::MAX));
+        Self {
+            properties: properties(&schema, sink),
+            // Before sorting and encoding only the size in memory is known. It stands for the encoded size, which is smaller.
+            collect_bytes: if sort.is_empty() { COLLECT_BYTES.min(size_max) } else { size_max },
+            row_group_rows: sink.row_group_rows.max(1),
+            target_file_bytes: sink.target_file_bytes,
+            schema,
+            sort,
+        }
+    }
+
+    /// Returns whether rows are sorted within each row group.
+    pub fn sorts(&self) -> bool {
+        !self.sort.is_empty()
+    }
+
+    /// Returns the columns that order rows, the most significant first.
+    pub fn sort_columns(&self, rows: &RecordBatch) -> Vec<SortColumn> {
+        let column = |&(index, options): &(usize, SortOptions)| SortColumn { values: rows.column(index).clone(), options: Some(options) };
+        self.sort.iter().map(column).collect()
+    }
+}
+
+fn properties(schema: &SchemaRef, sink: &SinkConfig) -> WriterProperties {
+    let descriptor = ArrowSchemaConverter::new().convert(schema).expect("the layout has tried every column");
+    let leaves = descriptor.columns();
+    // Parquet counts leaves, not fields: a struct in front shifts the number.
+    let leaf = |name: &str| leaves.iter().position(|leaf| leaf.path().parts()[0] == name).expect("the layout has checked the sort columns");
+    let sorting = sink.sort_by.iter().map(|column| SortingColumn {
+        column_idx: leaf(&column.name) as i32,
+        descending: column.descending,
+        nulls_first: false,
+    });
+    let sorting: Vec<_> = sorting.collect();
+    // Row groups that are sorted are cut by rows alone: a cut by bytes would leave a small rest of each.
+    let row_group_bytes = sorting.is_empty().then_some(sink.row_group_bytes.max(1));
+    let mut builder = WriterProperties::builder()
+        .set_created_by(format!("pintail {}", env!("CARGO_PKG_VERSION")))
+        .set_compression(sink.compression)
+        .set_max_row_group_row_count(Some(sink.row_group_rows.max(1)))
+        .set_max_row_group_bytes(row_group_bytes)
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_sorting_columns((!sorting.is_empty()).then_some(sorting));
+    for leaf in leaves {
+        builder = encoded(builder, leaf);
+    }
+    for name in &sink.bloom_filter {
+        builder = builder.set_column_bloom_filter_enabled(ColumnPath::from(name.as_str()), true);
+    }
+    builder.build()
+}
+
+/// Sets the encoding of a column by its type.
+///
+/// A dictionary pays for text, which is long and repeats; where it does not repeat, the writer gives it up by itself. Numbers do without: building
+/// the dictionary costs more time than all the rest. Integers and times are close to their neighbours, so their differences take few bits.
+fn encoded(builder: WriterPropertiesBuilder, leaf: &ColumnDescPtr) -> WriterPropertiesBuilder {
+    let path = leaf.path().clone();
+    match leaf.physical_type() {
+        Type::BYTE_ARRAY => builder.set_column_dictionary_enabled(path, true),
+        Type::INT32 | Type::INT64 => {
+            builder.set_column_dictionary_enabled(path.clone(), false).set_column_encoding(path, Encoding::DELTA_BINARY_PACKED)
+        }
+        _ => builder.set_column_dictionary_enabled(path, false),
+    }
+}

@@ -1,0 +1,203 @@
+//! One Parquet file being written.
+//!
+//! Owns: the rows that it has collected, its writer, the sorting of row groups, and what is known of its rows.
+//! Does not own: which rows come here, and when it is closed (see `set`).
+
+use std::fmt;
+use std::mem;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, lexsort_to_indices, take_record_batch};
+use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
+use parquet::arrow::ArrowWriter;
+use parquet::errors::ParquetError;
+
+use super::event_time::Span;
+use super::format::FileFormat;
+use crate::checkpoint::staging::{Staged, StagedFile};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sink::layout::HivePartition;
+
+/// A file that takes rows.
+///
+/// Rows are collected first: until a writer pays, or for as long as a row group that is to be sorted is not full. Collected rows are copies of their
+/// own, since a slice would keep the whole batch in memory that it was cut from.
+pub(super) struct OpenFile {
+    began: u64,
+    used: u64,
+    collected: Vec<RecordBatch>,
+    collected_rows: usize,
+    collected_bytes: usize,
+    writer: Option<ArrowWriter<StagedFile>>,
+    held: usize,
+    rows: u64,
+    span: Option<Span>,
+}
+
+/// A file that is complete and durable, not yet named.
+#[derive(Debug)]
+pub(super) struct WrittenFile {
+    pub staged: Staged,
+    pub partition: Arc<HivePartition>,
+    /// Orders the files of a checkpoint.
+    pub began: u64,
+    pub rows: u64,
+    pub span: Option<Span>,
+}
+
+impl OpenFile {
+    /// Begins a file without touching the disk.
+    pub fn new(began: u64) -> Self {
+        Self {
+            began,
+            used: began,
+            collected: Vec::new(),
+            collected_rows: 0,
+            collected_bytes: 0,
+            writer: None,
+            held: 0,
+            rows: 0,
+            span: None,
+        }
+    }
+
+    /// Returns when rows came last.
+    pub fn used(&self) -> u64 {
+        self.used
+    }
+
+    /// Returns the bytes in memory.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Returns whether the file is open on disk.
+    pub fn has_writer(&self) -> bool {
+        self.writer.is_some()
+    }
+
+    /// Returns how many rows may be added at once.
+    pub fn room(&self, format: &FileFormat) -> usize {
+        if self.collects(format) { format.row_group_rows.saturating_sub(self.collected_rows).max(1) } else { usize::MAX }
+    }
+
+    /// Returns whether the collected rows should go to the writer.
+    pub fn is_due(&self, format: &FileFormat) -> bool {
+        self.collected_rows >= format.row_group_rows || self.collected_bytes >= format.collect_bytes
+    }
+
+    /// Returns whether the file has reached its size.
+    pub fn is_full(&self, format: &FileFormat) -> bool {
+        let written = |writer: &ArrowWriter<StagedFile>| (writer.bytes_written() + writer.in_progress_size()) as u64;
+        self.writer.as_ref().map_or(0, written) >= format.target_file_bytes
+    }
+
+    fn collects(&self, format: &FileFormat) -> bool {
+        self.writer.is_none() || format.sorts()
+    }
+
+    /// Adds at most [`Self::room`] rows.
+    pub fn add(&mut self, format: &FileFormat, rows: &RecordBatch, span: Option<Span>, now: u64) -> Result<()> {
+        self.used = now;
+        self.rows += rows.num_rows() as u64;
+        self.span = match (self.span, span) {
+            (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+            (known, other) => known.or(other),
+        };
+        match &mut self.writer {
+            Some(writer) if !format.sorts() => writer.write(rows).map_err(write_error)?,
+            _ => {
+                let copy = copied(rows).map_err(|e| Error::internal("cannot keep rows for a row group").with_source(e))?;
+                self.collected_rows += copy.num_rows();
+                self.collected_bytes += copy.get_array_memory_size();
+                self.collected.push(copy);
+            }
+        }
+        self.measure();
+        Ok(())
+    }
+
+    /// Opens the file on disk.
+    pub fn open(&mut self, format: &FileFormat, staged: StagedFile) -> Result<()> {
+        self.writer = Some(ArrowWriter::try_new(staged, format.schema.clone(), Some(format.properties.clone())).map_err(write_error)?);
+        Ok(())
+    }
+
+    /// Hands the collected rows to the writer; sorted rows are a row group then.
+    ///
+    /// # Panics
+    /// If the file is not [`Self::open`] on disk.
+    pub fn drain(&mut self, format: &FileFormat) -> Result<()> {
+        let collected = mem::take(&mut self.collected);
+        (self.collected_rows, self.collected_bytes) = (0, 0);
+        let writer = self.writer.as_mut().expect("a file is opened before it is drained");
+        if !format.sorts() {
+            collected.iter().try_for_each(|rows| writer.write(rows)).map_err(write_error)?;
+        } else if !collected.is_empty() {
+            let rows = sorted(format, &collected).map_err(|e| Error::internal("cannot sort a row group").with_source(e))?;
+            drop(collected);
+            writer.write(&rows).and_then(|()| writer.flush()).map_err(write_error)?;
+        }
+        self.measure();
+        Ok(())
+    }
+
+    /// Ends the row group that the writer holds.
+    pub fn flush(&mut self) -> Result<()> {
+        self.writer.as_mut().map_or(Ok(()), ArrowWriter::flush).map_err(write_error)?;
+        self.measure();
+        Ok(())
+    }
+
+    /// Writes the footer and makes the file durable.
+    ///
+    /// # Panics
+    /// If the file is not [`Self::open`] on disk.
+    pub fn finish(self, partition: Arc<HivePartition>) -> Result<WrittenFile> {
+        let writer = self.writer.expect("a file is opened before it is finished");
+        let staged = writer.into_inner().map_err(write_error)?.finish()?;
+        Ok(WrittenFile { staged, partition, began: self.began, rows: self.rows, span: self.span })
+    }
+
+    fn measure(&mut self) {
+        self.held = self.collected_bytes + self.writer.as_ref().map_or(0, ArrowWriter::memory_size);
+    }
+}
+
+impl fmt::Debug for OpenFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenFile").field("began", &self.began).field("rows", &self.rows).field("held", &self.held).finish_non_exhaustive()
+    }
+}
+
+/// Copies rows out of the batch that they are a slice of.
+fn copied(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let all = UInt32Array::from_iter_values(0..rows.num_rows() as u32);
+    let copy = take_record_batch(rows, &all)?;
+    // A copied view still points into the buffers of the batch.
+    let own = |column: &ArrayRef| -> ArrayRef {
+        match column.data_type() {
+            DataType::Utf8View => Arc::new(column.as_string_view().gc()),
+            DataType::BinaryView => Arc::new(column.as_binary_view().gc()),
+            _ => column.clone(),
+        }
+    };
+    RecordBatch::try_new(copy.schema(), copy.columns().iter().map(own).collect())
+}
+
+fn sorted(format: &FileFormat, collected: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
+    let rows = concat_batches(&format.schema, collected)?;
+    let order = lexsort_to_indices(&format.sort_columns(&rows), None)?;
+    take_record_batch(&rows, &order)
+}
+
+/// Tells the disk's failures from ours: only the former may be mended by an operator.
+fn write_error(error: ParquetError) -> Error {
+    let kind = match &error {
+        ParquetError::External(cause) if cause.is::<std::io::Error>() => ErrorKind::Io,
+        _ => ErrorKind::Internal,
+    };
+    Error::new(kind, "cannot write a Parquet file").with_source(error)
+}

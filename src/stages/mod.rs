@@ -1,0 +1,42 @@
+//! The five stages of the line, one Tokio task each.
+//!
+//! A stage is a struct with its receiver, its sender and a `run` that ends when its input ends or its output closes. It returns an
+//! error only for a failure of its own; a neighbour that is gone is reported by that neighbour.
+
+pub mod batcher;
+pub mod monitor;
+pub mod producer;
+pub mod transformer;
+pub mod writer;
+
+use std::future::Future;
+
+use crate::error::{Error, Result};
+
+/// Runs blocking work of a stage to its end on the blocking pool. Started at the call, whether or not the future is polled.
+///
+/// # Errors
+/// The work's own, or [`crate::error::ErrorKind::Internal`] with the panic's message.
+pub(crate) fn blocking<T: Send + 'static>(
+    stage: &'static str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> impl Future<Output = Result<T>> + Send + use<T> {
+    let handle = tokio::task::spawn_blocking(work);
+    async move {
+        match handle.await {
+            Ok(result) => result,
+            Err(failure) => Err(panicked(stage, failure)),
+        }
+    }
+}
+
+/// Turns the end of a task that did not return into the error that names the stage and the panic's message.
+pub(crate) fn panicked(stage: &str, failure: tokio::task::JoinError) -> Error {
+    match failure.try_into_panic() {
+        Ok(payload) => {
+            let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
+            Error::internal(format!("the {stage} panicked: {}", text.unwrap_or("no message")))
+        }
+        Err(_) => Error::internal(format!("the {stage} was cancelled")),
+    }
+}

@@ -1,0 +1,206 @@
+//! Monitor: shows what the line is doing.
+//!
+//! Owns: the figures on display, the pace of redrawing, one log line per checkpoint where there is no terminal.
+//! Does not own: the counting (it is told; see `progress`), the looks of the table (see `terminal`). It may stand still without the
+//! line noticing.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::info;
+
+use crate::batch::{Cut, Read, Transformed};
+use crate::config::MonitorConfig;
+use crate::error::Result;
+use crate::progress::{CheckpointDone, Progress};
+use crate::stages::blocking;
+use crate::terminal::{ChannelFill, LastCheckpoint, Screen, Snapshot};
+use crate::totals::Totals;
+
+/// Time between two drawings of the table.
+const REDRAW: Duration = Duration::from_millis(250);
+/// The rate is that of the last seconds.
+const RATE_WINDOW: Duration = Duration::from_secs(5);
+
+/// The fifth stage.
+pub struct Monitor {
+    /// From the writer.
+    pub input: mpsc::Receiver<Progress>,
+    /// What the source still holds.
+    pub remaining: watch::Receiver<Option<u64>>,
+    /// The channels whose fill is shown.
+    pub channels: Channels,
+    /// Whether the disk is full.
+    pub disk_full: Box<dyn Fn() -> bool + Send>,
+    /// The terminal, if there is one.
+    pub screen: Option<Arc<Screen>>,
+    /// What the table shows.
+    pub config: MonitorConfig,
+}
+
+/// The channels of the line. Weak: looking at a channel must not keep it open.
+pub struct Channels {
+    /// Producer → batcher.
+    pub chunks: mpsc::WeakSender<Read>,
+    /// Batcher → transformer.
+    pub batches: mpsc::WeakSender<Cut>,
+    /// Transformer → writer.
+    pub frames: mpsc::WeakSender<Transformed>,
+}
+
+/// The figures on display.
+struct Figures {
+    started: Instant,
+    records: u64,
+    dead_letters: u64,
+    open: Totals,
+    committed: Totals,
+    last: Option<CheckpointDone>,
+    /// Records at moments of the last seconds.
+    samples: VecDeque<(Instant, u64)>,
+}
+
+impl Monitor {
+    /// Shows figures until the writer is done.
+    pub async fn run(mut self) -> Result<()> {
+        let mut figures = Figures::new();
+        let mut redraw = interval(REDRAW);
+        redraw.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                progress = self.input.recv() => match progress {
+                    Some(progress) => self.take(&mut figures, progress),
+                    None => break,
+                },
+                _ = redraw.tick(), if self.screen.is_some() => self.draw(&mut figures).await?,
+            }
+        }
+        self.draw(&mut figures).await
+    }
+
+    fn take(&self, figures: &mut Figures, progress: Progress) {
+        if self.screen.is_none() {
+            progress.checkpoints.iter().for_each(|done| log(done, &self.config));
+        }
+        figures.take(progress, self.config.groups_max);
+    }
+
+    /// Draws in the blocking pool: a terminal may be stopped with Ctrl-S for hours.
+    async fn draw(&self, figures: &mut Figures) -> Result<()> {
+        let Some(screen) = self.screen.clone() else { return Ok(()) };
+        let snapshot = self.snapshot(figures);
+        let MonitorConfig { group_by, value, .. } = self.config.clone();
+        blocking("monitor", move || {
+            screen.draw(&snapshot, &group_by, &value);
+            Ok(())
+        })
+        .await
+    }
+
+    fn snapshot(&self, figures: &mut Figures) -> Snapshot {
+        Snapshot {
+            uptime: figures.started.elapsed(),
+            records_per_second: figures.rate(),
+            records: figures.records,
+            open: figures.open.clone(),
+            committed: figures.committed.clone(),
+            dead_letters: figures.dead_letters,
+            remaining: *self.remaining.borrow(),
+            last_checkpoint: figures.last.as_ref().map(|done| LastCheckpoint {
+                sequence: done.sequence,
+                files: done.files,
+                rows: done.counts.rows_out,
+                bytes: done.bytes,
+                took: done.took,
+                age: done.at.elapsed(),
+                trigger: done.trigger,
+            }),
+            channels: self.channels.fills(),
+            disk_full: (self.disk_full)(),
+        }
+    }
+}
+
+impl Channels {
+    fn fills(&self) -> Vec<ChannelFill> {
+        vec![fill("chunks", &self.chunks), fill("batches", &self.batches), fill("frames", &self.frames)]
+    }
+}
+
+fn fill<T>(name: &'static str, channel: &mpsc::WeakSender<T>) -> ChannelFill {
+    // A sender that is gone has nothing left to wait for.
+    let (used, capacity) = match channel.upgrade() {
+        Some(sender) => (sender.max_capacity() - sender.capacity(), sender.max_capacity()),
+        None => (0, 0),
+    };
+    ChannelFill { name, used, capacity }
+}
+
+impl Figures {
+    fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            records: 0,
+            dead_letters: 0,
+            open: Totals::default(),
+            committed: Totals::default(),
+            last: None,
+            samples: VecDeque::new(),
+        }
+    }
+
+    fn take(&mut self, progress: Progress, groups_max: usize) {
+        self.records += progress.records;
+        self.dead_letters += progress.dead_letters;
+        self.open = progress.open;
+        if let Some(committed) = &progress.committed {
+            self.committed.merge(committed, groups_max);
+        }
+        if let Some(done) = progress.checkpoints.into_iter().next_back() {
+            self.last = Some(done);
+        }
+    }
+
+    /// Returns the records a second over the last seconds.
+    fn rate(&mut self) -> f64 {
+        let now = Instant::now();
+        self.samples.push_back((now, self.records));
+        while self.samples.len() > 2 && now - self.samples[0].0 > RATE_WINDOW {
+            self.samples.pop_front();
+        }
+        let (since, records) = self.samples[0];
+        let seconds = (now - since).as_secs_f64();
+        if seconds > 0.0 { (self.records - records) as f64 / seconds } else { 0.0 }
+    }
+}
+
+/// Logs a checkpoint with its groups.
+fn log(done: &CheckpointDone, config: &MonitorConfig) {
+    let groups: Vec<String> = done
+        .totals
+        .groups()
+        .map(|(name, total)| {
+            let name = name.unwrap_or("NULL");
+            match total.mean() {
+                Some(mean) => format!("{name}: n={} avg_{}={mean:.1}", total.rows, config.value),
+                None => format!("{name}: n={}", total.rows),
+            }
+        })
+        .collect();
+    info!(
+        seq = done.sequence,
+        trigger = ?done.trigger,
+        records = done.counts.records_in,
+        rows = done.counts.rows_out,
+        filtered = done.counts.filtered,
+        dead_letters = done.counts.dead_letters.total(),
+        files = done.files,
+        bytes = done.bytes,
+        took_ms = done.took.as_millis() as u64,
+        groups = groups.join(", "),
+        "checkpoint committed"
+    );
+}

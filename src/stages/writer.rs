@@ -1,0 +1,264 @@
+//! Writer: appends frames to the open Parquet files and commits them at a barrier.
+//!
+//! Owns: the checkpoint being written (files, dead letters, offsets, counts), the share of rejected records that stops the line,
+//! and telling the monitor and the producer what is committed.
+//! Does not own: SQL, batching, the interval, the steps of a commit (see `checkpoint::store`), what happens at start
+//! (see `checkpoint::recovery`).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use chrono::Utc;
+use tokio::sync::{mpsc, watch};
+
+use crate::batch::{Barrier, Counts, DeadLetter, Frame, LookupVersion, Phase, Transformed, Trigger};
+use crate::checkpoint::dead_letters::DeadLetterFile;
+use crate::checkpoint::record::{FileKind, OutputColumn};
+use crate::checkpoint::store::{Draft, NewFile, Store};
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::offsets::Offsets;
+use crate::progress::{CheckpointDone, Progress};
+use crate::sink::files::{OpenFiles, Unplaced};
+use crate::stages::blocking;
+use crate::totals::Totals;
+
+/// The fourth stage.
+pub struct Writer {
+    /// From the transformer.
+    pub input: mpsc::Receiver<Transformed>,
+    /// The checkpoint being written: moved into the blocking pool and back.
+    pub checkpoint: Checkpoint,
+    /// Tells the producer what is durable.
+    pub committed: watch::Sender<Arc<Offsets>>,
+    /// To the monitor, which may be slow: what does not fit is merged into the next message.
+    pub progress: mpsc::Sender<Progress>,
+    /// Groups that the monitor shows by name.
+    pub groups_max: usize,
+}
+
+impl Writer {
+    /// Writes until the last barrier. If the input breaks off before it, nothing of the open checkpoint is committed.
+    pub async fn run(self) -> Result<()> {
+        let Self { mut input, mut checkpoint, committed, progress, groups_max } = self;
+        let mut pending = Progress::default();
+        let mut last = None;
+        while let Some(message) = input.recv().await {
+            let next;
+            (checkpoint, next, last) = blocking("writer", move || match message {
+                Transformed::Frame(frame) => {
+                    let next = checkpoint.append(frame, groups_max)?;
+                    Ok((checkpoint, next, last))
+                }
+                Transformed::Barrier(barrier, lookups) => {
+                    let next = checkpoint.commit(barrier, &lookups)?;
+                    Ok((checkpoint, next, Some(barrier.trigger)))
+                }
+            })
+            .await?;
+            if !next.checkpoints.is_empty() {
+                committed.send_replace(Arc::new(checkpoint.store.offsets().clone()));
+            }
+            pending.merge(next, groups_max);
+            pending = offer(&progress, pending);
+        }
+        if !matches!(last, Some(Trigger::End | Trigger::Shutdown)) {
+            blocking("writer", move || checkpoint.discard()).await?;
+        }
+        // The writer is done: now the monitor may take its time.
+        let _ = progress.send(pending).await;
+        Ok(())
+    }
+}
+
+/// Offers the monitor what it has not heard; returns what it has still not heard.
+fn offer(progress: &mpsc::Sender<Progress>, pending: Progress) -> Progress {
+    match progress.try_send(pending) {
+        Ok(()) => Progress::default(),
+        Err(mpsc::error::TrySendError::Full(pending) | mpsc::error::TrySendError::Closed(pending)) => pending,
+    }
+}
+
+/// The checkpoint being written. Blocking.
+pub struct Checkpoint {
+    store: Store,
+    files: OpenFiles,
+    facts: Facts,
+    open: Open,
+}
+
+/// What every record of this process says.
+struct Facts {
+    schema: Vec<OutputColumn>,
+    config_sha256: String,
+    sql_sha256: String,
+    ratio_max: f64,
+    ratio_records_min: u64,
+}
+
+/// What the open checkpoint has gathered.
+struct Open {
+    offsets: Offsets,
+    counts: Counts,
+    totals: Totals,
+    dead_letters: Option<DeadLetterFile>,
+    /// The first rejection: if there are too many, this is what the operator reads.
+    first_rejection: Option<String>,
+    /// Whether the files have been told of this checkpoint.
+    begun: bool,
+}
+
+impl Open {
+    fn after(store: &Store) -> Self {
+        Self {
+            offsets: store.offsets().clone(),
+            counts: Counts::default(),
+            totals: Totals::default(),
+            dead_letters: None,
+            first_rejection: None,
+            begun: false,
+        }
+    }
+}
+
+impl Checkpoint {
+    /// Opens the checkpoint that follows the store's last one.
+    pub fn new(store: Store, files: OpenFiles, schema: Vec<OutputColumn>, config: &Config) -> Self {
+        let facts = Facts {
+            schema,
+            config_sha256: config.sha256.clone(),
+            sql_sha256: config.transform.sql_sha256(),
+            ratio_max: config.dead_letters.ratio_max,
+            ratio_records_min: config.dead_letters.ratio_records_min,
+        };
+        Self { open: Open::after(&store), store, files, facts }
+    }
+
+    /// Appends the rows and dead letters of a frame and takes its offsets in.
+    fn append(&mut self, frame: Frame, groups_max: usize) -> Result<Progress> {
+        let Frame { rows, ranges, mut counts, dead_letters, totals } = frame;
+        if !self.open.begun {
+            self.files.begin(self.store.staging(), self.store.next_sequence(), Utc::now());
+            self.open.begun = true;
+        }
+        let mut unplaced = Vec::new();
+        for rows in rows {
+            unplaced.extend(self.files.append(rows)?);
+        }
+        counts.rows_out -= unplaced.len() as u64;
+        counts.dead_letters.sink += unplaced.len() as u64;
+        let origin = ranges.first();
+        let unplaced = unplaced.into_iter().filter_map(|row| Some(without_place(row, origin?)));
+        for letter in dead_letters.into_iter().chain(unplaced) {
+            self.reject(&letter)?;
+        }
+        for range in &ranges {
+            self.open.offsets.extend(range)?;
+        }
+        self.open.counts.add(&counts);
+        self.open.totals.merge(&totals, groups_max);
+        Ok(Progress {
+            records: counts.records_in,
+            dead_letters: counts.dead_letters.total(),
+            open: self.open.totals.clone(),
+            ..Progress::default()
+        })
+    }
+
+    fn reject(&mut self, letter: &DeadLetter) -> Result<()> {
+        if self.open.dead_letters.is_none() {
+            self.open.dead_letters = Some(DeadLetterFile::new(self.files.stage()?, self.store.next_sequence()));
+        }
+        let file = self.open.dead_letters.as_mut().expect("made above");
+        file.append(letter)?;
+        self.open.first_rejection.get_or_insert_with(|| letter.reason.clone());
+        Ok(())
+    }
+
+    /// Commits what came before the barrier. An empty offset range commits nothing; one that moved is recorded even without files.
+    fn commit(&mut self, barrier: Barrier, lookups: &[LookupVersion]) -> Result<Progress> {
+        let started = Instant::now();
+        if !self.open.offsets.moved() {
+            self.discard()?;
+            return Ok(Progress::default());
+        }
+        self.check_ratio()?;
+        let (staging, finished) = self.files.finish()?;
+        let mut files: Vec<NewFile> = Vec::with_capacity(finished.len() + 1);
+        files.extend(finished.into_iter().map(|file| NewFile {
+            staged: file.staged,
+            path: file.path,
+            kind: FileKind::Parquet,
+            rows: file.rows,
+            event_time: file.event_time,
+        }));
+        let (data_files, bytes) = (files.len(), files.iter().map(|file| file.staged.bytes).sum());
+        if let Some(dead_letters) = self.open.dead_letters.take() {
+            files.push(dead_letters.finish()?);
+        }
+        let open = std::mem::replace(&mut self.open, Open::after(&self.store));
+        assert!(open.counts.balance(), "records are not accounted for: {:?}", open.counts);
+        let record = self.store.commit(
+            staging,
+            Draft {
+                offsets: open.offsets,
+                counts: open.counts,
+                files,
+                schema: self.facts.schema.clone(),
+                trigger: barrier.trigger,
+                lookups: lookups.to_vec(),
+                config_sha256: self.facts.config_sha256.clone(),
+                sql_sha256: self.facts.sql_sha256.clone(),
+                time: Utc::now(),
+            },
+        )?;
+        let sequence = record.sequence;
+        self.open = Open::after(&self.store);
+        let done = CheckpointDone {
+            sequence,
+            trigger: barrier.trigger,
+            files: data_files,
+            bytes,
+            counts: open.counts,
+            took: started.elapsed(),
+            at: Instant::now(),
+            totals: open.totals.clone(),
+        };
+        Ok(Progress { committed: Some(open.totals), checkpoints: vec![done], ..Progress::default() })
+    }
+
+    /// Refuses a checkpoint of which too much was rejected: a wrong schema must not eat the stream.
+    fn check_ratio(&self) -> Result<()> {
+        let Counts { records_in, dead_letters, .. } = self.open.counts;
+        let (rejected, ratio_max) = (dead_letters.total(), self.facts.ratio_max);
+        if records_in < self.facts.ratio_records_min || rejected as f64 <= ratio_max * records_in as f64 {
+            return Ok(());
+        }
+        let reason = self.open.first_rejection.as_deref().unwrap_or("no reason known");
+        Err(Error::new(
+            ErrorKind::DeadLetters,
+            format!(
+                "{rejected} of {records_in} records were rejected, more than dead_letters.ratio_max = {ratio_max}; nothing of this \
+                 checkpoint is committed; the first: {reason}"
+            ),
+        ))
+    }
+
+    /// Drops what is not committed. The offsets stay at the last commit, so it is read again.
+    fn discard(&mut self) -> Result<()> {
+        self.open = Open::after(&self.store);
+        self.files.discard()
+    }
+}
+
+/// Turns an output row that has no place into a dead letter. Its input record is not known any more, its batch is.
+fn without_place(row: Unplaced, origin: &crate::offsets::OffsetRange) -> DeadLetter {
+    DeadLetter {
+        phase: Phase::Sink,
+        reason: row.reason,
+        partition: origin.partition.id.clone(),
+        offset: origin.from,
+        length: row.row_json.len() as u64,
+        bytes: row.row_json.into(),
+    }
+}

@@ -1,0 +1,187 @@
+//! The live table on a terminal.
+//!
+//! Owns: the picture (`render`, pure), and the screen that redraws it in place with log lines above it.
+//! Does not own: the figures (see `stages::monitor`), what is logged (see `logging`).
+
+mod layout;
+mod screen;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use self::screen::Screen;
+
+use self::layout::{Column, bar, cell, clip, decimal, grouped, pack, pad, seconds};
+use crate::batch::Trigger;
+use crate::totals::{Total, Totals};
+
+/// Group names are cut here: beyond it the figures would be pushed off the screen.
+const NAME_WIDTH_MAX: usize = 32;
+
+/// What the table shows, as of one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Time since the start of the process.
+    pub uptime: Duration,
+    /// Records read a second, lately.
+    pub records_per_second: f64,
+    /// Records read since the start of the process.
+    pub records: u64,
+    /// Figures of what is not committed yet.
+    pub open: Totals,
+    /// Figures of what was committed.
+    pub committed: Totals,
+    /// Records rejected since the start of the process.
+    pub dead_letters: u64,
+    /// Lag: what the source holds beyond what was read, in the unit of its offsets; `None` if it cannot know.
+    pub remaining: Option<u64>,
+    /// The newest checkpoint of this process.
+    pub last_checkpoint: Option<LastCheckpoint>,
+    /// The channels between the stages, in the order of the line.
+    pub channels: Vec<ChannelFill>,
+    /// Whether the writer waits for space on the disk.
+    pub disk_full: bool,
+}
+
+/// A committed checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastCheckpoint {
+    /// Its sequence number.
+    pub sequence: u64,
+    /// Files that it published.
+    pub files: u64,
+    /// Rows in them.
+    pub rows: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Time from the barrier to the last step of the commit.
+    pub took: Duration,
+    /// Time since then.
+    pub age: Duration,
+    /// What caused it.
+    pub trigger: Trigger,
+}
+
+/// How full a channel is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChannelFill {
+    /// What waits in it.
+    pub name: &'static str,
+    /// How many wait.
+    pub used: usize,
+    /// How many have room.
+    pub capacity: usize,
+}
+
+/// Draws the table, every line ended by `\n` and at most `width` columns wide: groups above, the state of the line below.
+///
+/// Groups stand in the order of their names, so that a row stays where it is while its figures change. `n` and the mean are over
+/// open and committed rows; where the width allows, both counts follow. Text from events is escaped: it cannot move the cursor.
+pub fn render(snapshot: &Snapshot, group_by: &str, value: &str, width: usize) -> String {
+    let mut lines = table(snapshot, group_by, value, width);
+    lines.extend(pack(&state(snapshot), width));
+    lines.extend(pack(&channels(&snapshot.channels), width));
+    if snapshot.disk_full {
+        lines.push("DISK FULL: the line waits for space, nothing is lost".to_owned());
+    }
+    lines.iter().flat_map(|line| [clip(line, width), "\n".to_owned()]).collect()
+}
+
+/// A row of the table before it is laid out.
+struct Row {
+    name: String,
+    all: Total,
+    committed: u64,
+    open: u64,
+}
+
+fn rows(snapshot: &Snapshot) -> Vec<Row> {
+    // No limit: the totals were limited where they were collected.
+    let mut all = snapshot.committed.clone();
+    all.merge(&snapshot.open, usize::MAX);
+    let rows_of =
+        |totals: &Totals, name: Option<&str>| totals.groups().find(|(group, _)| *group == name).map_or(0, |(_, total)| total.rows);
+    let named = all.groups().filter(|(name, _)| name.is_some());
+    let null = all.groups().filter(|(name, _)| name.is_none());
+    let mut rows: Vec<Row> = named
+        .chain(null)
+        .map(|(name, total)| Row {
+            name: name
+                .map_or_else(|| "NULL".to_owned(), |name| if name == "NULL" { "\"NULL\"".to_owned() } else { cell(name, NAME_WIDTH_MAX) }),
+            all: *total,
+            committed: rows_of(&snapshot.committed, name),
+            open: rows_of(&snapshot.open, name),
+        })
+        .collect();
+    if all.others().rows > 0 {
+        let (committed, open) = (snapshot.committed.others().rows, snapshot.open.others().rows);
+        rows.push(Row { name: "(others)".to_owned(), all: *all.others(), committed, open });
+    }
+    rows
+}
+
+fn table(snapshot: &Snapshot, group_by: &str, value: &str, width: usize) -> Vec<String> {
+    let rows = rows(snapshot);
+    let count = |header: &str, of: fn(&Row) -> u64| Column::numbers(header, grouped(&rows.iter().map(of).collect::<Vec<_>>()));
+    let header = format!("avg_{}", cell(value, NAME_WIDTH_MAX));
+    let mut columns = vec![
+        Column::texts(&cell(group_by, NAME_WIDTH_MAX), rows.iter().map(|row| row.name.clone()).collect()),
+        count("n", |row| row.all.rows),
+        Column::numbers(&header, rows.iter().map(|row| row.all.mean().map_or_else(|| "-".to_owned(), decimal)).collect()),
+    ];
+    let taken = |columns: &[Column]| columns.iter().map(|column| column.width() + 3).sum::<usize>();
+    let more = [count("committed", |row| row.committed), count("open", |row| row.open)];
+    // Both or none: one of the two without the other reads as if the rest were lost.
+    if taken(&columns) + taken(&more) <= width + 3 {
+        columns.extend(more);
+    }
+    // On a narrow terminal the names give way, not the figures.
+    let excess = taken(&columns).saturating_sub(width + 3);
+    let name_width = columns[0].width().saturating_sub(excess).max(4);
+    columns[0].narrow(name_width);
+    let line = |index: Option<usize>| {
+        let cells = columns.iter().map(|column| pad(column.cell(index), column.width()));
+        cells.collect::<Vec<_>>().join(" | ").trim_end().to_owned()
+    };
+    std::iter::once(line(None)).chain((0..rows.len()).map(|row| line(Some(row)))).collect()
+}
+
+/// The state of the line, as items that may stand side by side.
+fn state(snapshot: &Snapshot) -> Vec<String> {
+    let number = |number: u64| grouped(&[number]).concat();
+    let uptime = Duration::from_secs(snapshot.uptime.as_secs());
+    // A rate is never negative; the cast saturates.
+    let rate = number(snapshot.records_per_second.round() as u64);
+    let mut items = vec![
+        format!("up {}", humantime::format_duration(uptime)),
+        format!("{} records", number(snapshot.records)),
+        format!("{rate} records/s"),
+    ];
+    items.extend(snapshot.remaining.map(|lag| format!("lag {}", number(lag))));
+    items.push(format!("dead letters {}", number(snapshot.dead_letters)));
+    match &snapshot.last_checkpoint {
+        None => items.push("no checkpoint yet".to_owned()),
+        Some(last) => items.extend([
+            format!("checkpoint {} ({}) {} ago", last.sequence, trigger(last.trigger), seconds(last.age)),
+            format!("{} files, {} rows, {}", number(last.files), number(last.rows), bytesize::ByteSize::b(last.bytes)),
+            format!("took {}", seconds(last.took)),
+        ]),
+    }
+    items
+}
+
+fn trigger(trigger: Trigger) -> &'static str {
+    match trigger {
+        Trigger::Interval => "interval",
+        Trigger::End => "end",
+        Trigger::Shutdown => "shutdown",
+    }
+}
+
+fn channels(channels: &[ChannelFill]) -> Vec<String> {
+    let item =
+        |channel: &ChannelFill| format!("{} {} {}/{}", channel.name, bar(channel.used, channel.capacity), channel.used, channel.capacity);
+    channels.iter().map(item).collect()
+}

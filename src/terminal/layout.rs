@@ -1,0 +1,154 @@
+//! Cells, columns and lines in terminal columns.
+//!
+//! Owns: widths, cutting, escaping, the looks of numbers.
+//! Does not own: what is shown (see `render`).
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use unicode_width::UnicodeWidthChar;
+
+/// Columns of a fill bar.
+const BAR: usize = 8;
+
+/// Returns the terminal columns that text takes, character by character: nothing here joins characters to one.
+fn width(text: &str) -> usize {
+    text.chars().map(|c| c.width().unwrap_or(0)).sum()
+}
+
+/// Returns whether a character could do more than take its place: control characters, and those that turn the direction of text,
+/// join or hide.
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+        || matches!(c, '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Makes text from an event safe to print: unsafe characters escaped, cut to `max` columns with `…`. Looks at no more of it than it prints.
+pub(super) fn cell(text: &str, max: usize) -> String {
+    let mut safe = String::new();
+    for c in text.chars().take(max + 1) {
+        if is_unsafe(c) {
+            safe.extend(c.escape_default());
+        } else {
+            safe.push(c);
+        }
+    }
+    clip(&safe, max)
+}
+
+/// Cuts text to `max` columns, the last of them `…` if something is missing.
+pub(super) fn clip(text: &str, max: usize) -> String {
+    if width(text) <= max {
+        return text.to_owned();
+    }
+    let mut cut = String::new();
+    let mut taken = 0;
+    for c in text.chars() {
+        taken += c.width().unwrap_or(0);
+        if taken + 1 > max {
+            break;
+        }
+        cut.push(c);
+    }
+    if max > 0 {
+        cut.push('…');
+    }
+    cut
+}
+
+/// Fills text with spaces to `to` columns.
+pub(super) fn pad(text: &str, to: usize) -> String {
+    format!("{text}{}", " ".repeat(to.saturating_sub(width(text))))
+}
+
+/// A column of the table.
+pub(super) struct Column {
+    header: String,
+    cells: Vec<String>,
+}
+
+impl Column {
+    /// Makes a column of text.
+    pub fn texts(header: &str, cells: Vec<String>) -> Self {
+        Self { header: header.to_owned(), cells }
+    }
+
+    /// Makes a column of numbers, one below the other by their last digit.
+    pub fn numbers(header: &str, mut cells: Vec<String>) -> Self {
+        let widest = cells.iter().map(|cell| width(cell)).max().unwrap_or(0);
+        for cell in &mut cells {
+            cell.insert_str(0, &" ".repeat(widest - width(cell)));
+        }
+        Self::texts(header, cells)
+    }
+
+    /// Returns the columns that header and cells need.
+    pub fn width(&self) -> usize {
+        self.cells.iter().chain([&self.header]).map(|cell| width(cell)).max().unwrap_or(0)
+    }
+
+    /// Cuts header and cells.
+    pub fn narrow(&mut self, to: usize) {
+        for cell in self.cells.iter_mut().chain([&mut self.header]) {
+            *cell = clip(cell, to);
+        }
+    }
+
+    /// Returns a cell; the header for `None`.
+    pub fn cell(&self, row: Option<usize>) -> &str {
+        row.map_or(&self.header, |row| &self.cells[row])
+    }
+}
+
+/// Writes counts; with separators between thousands if one of them has more than five digits, where the eye can no longer count.
+pub(super) fn grouped(numbers: &[u64]) -> Vec<String> {
+    let separate = numbers.iter().any(|number| *number > 99_999);
+    numbers.iter().map(|number| if separate { thousands(*number) } else { number.to_string() }).collect()
+}
+
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Writes a mean with one decimal; one that this would hide, or that would need many digits, in scientific form.
+pub(super) fn decimal(number: f64) -> String {
+    let size = number.abs();
+    let small = size > 0.0 && size < 0.05;
+    if number.is_finite() && (small || size >= 1e12) { format!("{number:.2e}") } else { format!("{number:.1}") }
+}
+
+/// Writes a duration as people say it: `0.18 s`, `12 s`, `3m 5s`.
+pub(super) fn seconds(duration: Duration) -> String {
+    match duration.as_secs() {
+        0..10 => format!("{:.2} s", duration.as_secs_f64()),
+        whole @ 10..60 => format!("{whole} s"),
+        whole => humantime::format_duration(Duration::from_secs(whole)).to_string(),
+    }
+}
+
+/// Draws a fill as a bar. What is not empty shows at least one block.
+pub(super) fn bar(used: usize, capacity: usize) -> String {
+    let filled = (used.min(capacity) * BAR).div_ceil(capacity.max(1));
+    format!("{}{}", "█".repeat(filled), "░".repeat(BAR - filled))
+}
+
+/// Sets items side by side, ` · ` between them, on as few lines as hold them.
+pub(super) fn pack(items: &[String], max: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for item in items {
+        match lines.last_mut() {
+            Some(line) if width(line) + 3 + width(item) <= max => write!(line, " · {item}").expect("a string takes all text"),
+            _ => lines.push(item.clone()),
+        }
+    }
+    lines
+}

@@ -1,0 +1,262 @@
+//! The screen: a table redrawn in place, log lines above it.
+//!
+//! Owns: the order of what is written to the terminal, and that nobody waits for it: a thread writes, callers leave their text and go on.
+//! Does not own: the picture (see `render`).
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Log lines that wait for a stalled terminal; further ones are counted and dropped.
+const LINES_MAX: usize = 1_000;
+
+/// Columns and rows if the terminal does not tell.
+const SIZE: (usize, usize) = (80, 24);
+
+/// A terminal with a table at the end of it and log lines scrolling above.
+pub struct Screen {
+    shared: Arc<Shared>,
+    size: fn() -> Option<(usize, usize)>,
+}
+
+struct Shared {
+    inbox: Mutex<Inbox>,
+    changed: Condvar,
+}
+
+/// What callers left.
+#[derive(Debug, Default)]
+struct Inbox {
+    lines: VecDeque<Vec<u8>>,
+    dropped: u64,
+    table: Option<String>,
+    state: State,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    #[default]
+    Open,
+    /// No more will come.
+    Closing,
+    /// All is written.
+    Closed,
+}
+
+impl Screen {
+    /// Takes the terminal on standard output; `None` if it is none, or one that cannot move its cursor.
+    pub fn stdout() -> Option<Self> {
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+        (!dumb && io::stdout().is_terminal()).then(|| Self::new(Box::new(io::stdout()), terminal_size))
+    }
+
+    fn new(out: Box<dyn Write + Send>, size: fn() -> Option<(usize, usize)>) -> Self {
+        let shared = Arc::new(Shared { inbox: Mutex::default(), changed: Condvar::new() });
+        let canvas = Canvas { out, table: String::new(), drawn: 0 };
+        let inner = shared.clone();
+        // A detached thread: a terminal that never takes its text again must not keep the process alive.
+        std::thread::spawn(move || inner.run(canvas, size));
+        Self { shared, size }
+    }
+
+    /// Returns the columns of the terminal, now.
+    pub fn width(&self) -> usize {
+        (self.size)().unwrap_or(SIZE).0
+    }
+
+    /// Replaces the table. If the terminal is slow, the newest wins.
+    pub fn draw(&self, table: String) {
+        self.shared.inbox().table = Some(table);
+        self.shared.changed.notify_all();
+    }
+
+    /// Writes lines above the table; to standard error once the screen is finished. `text` is whole lines, as a log formatter gives them.
+    pub fn log(&self, text: &[u8]) {
+        let mut inbox = self.shared.inbox();
+        if inbox.state != State::Open {
+            drop(inbox);
+            // There is nowhere left to report it to.
+            drop(io::stderr().write_all(text));
+            return;
+        }
+        if inbox.lines.len() < LINES_MAX {
+            inbox.lines.push_back(text.to_owned())
+        } else {
+            inbox.dropped += 1
+        }
+        self.shared.changed.notify_all();
+    }
+
+    /// Writes what waits and leaves the last table, whole, with the cursor below it. Gives up after `patience`.
+    ///
+    /// Tables that come later are not shown.
+    pub fn finish(&self, patience: Duration) {
+        let mut inbox = self.shared.inbox();
+        if inbox.state == State::Open {
+            inbox.state = State::Closing;
+        }
+        self.shared.changed.notify_all();
+        let wait = self.shared.changed.wait_timeout_while(inbox, patience, |inbox| inbox.state != State::Closed);
+        drop(wait);
+    }
+}
+
+impl fmt::Debug for Screen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Screen").finish_non_exhaustive()
+    }
+}
+
+fn terminal_size() -> Option<(usize, usize)> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    // A serial line says 0 × 0.
+    (size.ws_col > 0 && size.ws_row > 0).then(|| (size.ws_col.into(), size.ws_row.into()))
+}
+
+impl Shared {
+    /// A panic elsewhere does not make the inbox wrong: every change of it is one assignment.
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, mut canvas: Canvas, size: fn() -> Option<(usize, usize)>) {
+        loop {
+            let idle = |inbox: &mut Inbox| inbox.state == State::Open && inbox.table.is_none() && inbox.lines.is_empty();
+            let mut inbox = self.changed.wait_while(self.inbox(), idle).unwrap_or_else(PoisonError::into_inner);
+            let (lines, dropped) = (std::mem::take(&mut inbox.lines), std::mem::take(&mut inbox.dropped));
+            let (table, state) = (inbox.table.take(), inbox.state);
+            drop(inbox);
+            let height = (size)().unwrap_or(SIZE).1;
+            let rows_max = if state == State::Open { height.saturating_sub(1).max(1) } else { usize::MAX };
+            // A terminal that is gone takes nothing; the figures are in the log and in the records.
+            let written = canvas.update(&lines, dropped, table, rows_max);
+            if written.is_err() || state != State::Open {
+                self.inbox().state = State::Closed;
+                self.changed.notify_all();
+                return;
+            }
+        }
+    }
+}
+
+/// What stands on the terminal.
+struct Canvas {
+    out: Box<dyn Write + Send>,
+    table: String,
+    /// Lines of the table above the cursor.
+    drawn: usize,
+}
+
+impl Canvas {
+    /// Erases the table, writes the lines, draws the table, in one write. It takes at most `rows_max` rows: what has scrolled off
+    /// the top could not be erased.
+    fn update(&mut self, lines: &VecDeque<Vec<u8>>, dropped: u64, table: Option<String>, rows_max: usize) -> io::Result<()> {
+        self.table = table.unwrap_or_else(|| std::mem::take(&mut self.table));
+        let mut bytes = Vec::new();
+        match self.drawn {
+            0 => {}
+            drawn => write!(bytes, "\r\x1b[{drawn}A\x1b[J")?,
+        }
+        lines.iter().for_each(|line| bytes.extend_from_slice(line));
+        if dropped > 0 {
+            writeln!(bytes, "({dropped} log lines were dropped: the terminal did not take them)")?;
+        }
+        let rows = self.table.lines().count();
+        let shown = if rows <= rows_max { rows } else { rows_max - 1 };
+        // No line may wrap: the terminal may have become narrower since the table was laid out.
+        bytes.extend_from_slice(b"\x1b[?7l");
+        self.table.lines().take(shown).try_for_each(|line| writeln!(bytes, "{line}"))?;
+        if shown < rows {
+            writeln!(bytes, "… {} more lines", rows - shown)?;
+        }
+        bytes.extend_from_slice(b"\x1b[?7h");
+        self.drawn = rows.min(rows_max);
+        self.out.write_all(&bytes)?;
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keeps what was written; stalls while its lock is held.
+    #[derive(Clone, Default)]
+    struct Terminal(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Terminal {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(buf);
+            Ok(buf.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    fn canvas() -> (Canvas, Terminal) {
+        let terminal = Terminal::default();
+        (Canvas { out: Box::new(terminal.clone()), table: String::new(), drawn: 0 }, terminal)
+    }
+
+    /// Returns what a terminal of endless height shows: text, line ends, cursor up, clear to the end.
+    fn shown(terminal: &Terminal) -> Vec<String> {
+        let text = String::from_utf8(terminal.0.lock().unwrap().clone()).unwrap();
+        let mut rows: Vec<String> = vec![String::new()];
+        let mut rest = text.replace("\x1b[?7l", "").replace("\x1b[?7h", "");
+        while !rest.is_empty() {
+            if let Some(tail) = rest.strip_prefix("\r\x1b[") {
+                let (up, tail) = tail.split_once("A\x1b[J").unwrap();
+                rows.truncate(rows.len() - up.parse::<usize>().unwrap());
+                *rows.last_mut().unwrap() = String::new();
+                rest = tail.to_owned();
+            } else {
+                match rest.remove(0) {
+                    '\n' => rows.push(String::new()),
+                    c => rows.last_mut().unwrap().push(c),
+                }
+            }
+        }
+        rows
+    }
+
+    #[test]
+    fn log_lines_scroll_above_a_table_that_is_drawn_once() {
+        let (mut canvas, terminal) = canvas();
+        canvas.update(&[].into(), 0, Some("a 1\nb 1\n".into()), 10).unwrap();
+        canvas.update(&[b"first\n".to_vec()].into(), 0, None, 10).unwrap();
+        canvas.update(&[b"second\n".to_vec()].into(), 0, Some("a 2\n".into()), 10).unwrap();
+        assert_eq!(shown(&terminal), ["first", "second", "a 2", ""]);
+    }
+
+    #[test]
+    fn a_table_higher_than_the_terminal_is_cut_until_the_end() {
+        let (mut canvas, terminal) = canvas();
+        canvas.update(&[].into(), 0, Some("a\nb\nc\nd\n".into()), 3).unwrap();
+        assert_eq!(shown(&terminal), ["a", "b", "… 2 more lines", ""]);
+        canvas.update(&[].into(), 0, None, usize::MAX).unwrap();
+        assert_eq!(shown(&terminal), ["a", "b", "c", "d", ""]);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_stalled_terminal_and_the_newest_table_wins() {
+        let terminal = Terminal::default();
+        let screen = Screen::new(Box::new(terminal.clone()), || None);
+        let stall = terminal.0.lock().unwrap();
+        for n in 0..LINES_MAX * 3 {
+            screen.log(b"line\n");
+            screen.draw(format!("table {n}\n"));
+        }
+        screen.finish(Duration::from_millis(10));
+        drop(stall);
+        screen.finish(PATIENCE);
+        let shown = shown(&terminal);
+        assert!(shown.iter().any(|row| row.ends_with("log lines were dropped: the terminal did not take them)")));
+        assert_eq!(shown[shown.len() - 2..], [format!("table {}", LINES_MAX * 3 - 1), String::new()]);
+    }
+}

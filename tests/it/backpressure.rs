@@ -1,0 +1,148 @@
+//! A slow disk is felt at the source: what is in memory stays within the channels' limits.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pintail::batch::{Chunk, OffsetUnit, Records};
+use pintail::config::Config;
+use pintail::durable::fs::{Entry, EntryKind, Fs, FsFile};
+use pintail::durable::posix::{DiskState, Posix};
+use pintail::error::Result;
+use pintail::offsets::{OffsetRange, Partition, PartitionId};
+use pintail::pipeline::{Line, Outside, Plan};
+use pintail::source::Source;
+use tokio::sync::watch;
+
+const CHUNK_RECORDS: u64 = 100;
+const RECORDS: u64 = 1_000_000;
+
+/// A source that is always ready and counts what is taken from it.
+struct Eager {
+    next: u64,
+    taken: Arc<AtomicU64>,
+    partition: Arc<Partition>,
+}
+
+#[async_trait]
+impl Source for Eager {
+    async fn read(&mut self) -> Result<Option<Chunk>> {
+        if self.next == RECORDS {
+            return Ok(None);
+        }
+        let line = "{\"timestamp\":1767225600000,\"user_id\":1,\"region\":\"us\",\"amount\":1.5,\"sku\":\"SKU-00001\"}\n";
+        let range = OffsetRange { partition: self.partition.clone(), from: self.next, to: self.next + CHUNK_RECORDS };
+        self.next = range.to;
+        self.taken.store(self.next, Ordering::SeqCst);
+        let records = Records::Lines(Bytes::from(line.repeat(CHUNK_RECORDS as usize)));
+        Ok(Some(Chunk { records, range, unit: OffsetUnit::Records }))
+    }
+}
+
+/// A disk that makes no file until it is released.
+#[derive(Debug)]
+struct Stuck {
+    disk: Posix,
+    released: Mutex<bool>,
+    change: Condvar,
+}
+
+impl Stuck {
+    fn release(&self) {
+        *self.released.lock().unwrap() = true;
+        self.change.notify_all();
+    }
+}
+
+impl Fs for Stuck {
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+        if path.extension().is_some_and(|ending| ending == "inprogress") {
+            let held = self.released.lock().unwrap();
+            drop(self.change.wait_while(held, |released| !*released).unwrap());
+        }
+        self.disk.create_new(path)
+    }
+    fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>> {
+        self.disk.open(path)
+    }
+    fn entry(&self, path: &Path) -> io::Result<Option<EntryKind>> {
+        self.disk.entry(path)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        self.disk.list(dir)
+    }
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk.create_dir(path)
+    }
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        self.disk.sync_file(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.disk.sync_dir(dir)
+    }
+    fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename_noreplace(from, to)
+    }
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove_file(path)
+    }
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove_dir(path)
+    }
+    fn device(&self, path: &Path) -> io::Result<u64> {
+        self.disk.device(path)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stuck_disk_stops_the_reading_of_the_source_and_loses_nothing() {
+    let out = tempfile::tempdir().unwrap();
+    let sets = [
+        format!("pipeline.out_path={:?}", out.path().to_str().unwrap()),
+        "pipeline.batch_rows=1000".into(),
+        "transform.threads=2".into(),
+        "source.type=\"stdin\"".into(),
+    ];
+    let config = Config::load(None, std::iter::empty(), &sets).unwrap();
+    let (_stop_sender, stop) = watch::channel(false);
+    let (_reload_sender, reload) = watch::channel(0);
+    let disk = DiskState::default();
+    let posix = Posix::new(out.path(), disk.clone()).unwrap();
+    let stuck = Arc::new(Stuck { disk: posix, released: Mutex::new(false), change: Condvar::new() });
+    let taken = Arc::new(AtomicU64::new(0));
+    let partition = Arc::new(Partition { id: PartitionId::new("stdin"), label: "stdin".into() });
+    let source = Box::new(Eager { next: 0, taken: taken.clone(), partition });
+    let plan = Plan::new(&config).unwrap();
+    let store = plan.open_store(&config, stuck.clone()).unwrap();
+    let outside = Outside { stop: stop.clone(), reload, screen: None, disk, fs: stuck.clone() };
+    let line = Line::link(&config, plan, store, source, outside).unwrap();
+    let running = tokio::spawn(line.run(stop, Duration::from_secs(8)));
+
+    // It stands still once every channel is full.
+    let mut before = u64::MAX;
+    let mut now = 0;
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        now = taken.load(Ordering::SeqCst);
+        if now == before {
+            break;
+        }
+        before = now;
+    }
+    assert_eq!(now, before, "the source is still being read");
+    let pipeline = &config.pipeline;
+    // Each channel full, one message in each stage's hand, the workers busy.
+    let chunks = (pipeline.chunk_channel + 2) as u64 * CHUNK_RECORDS;
+    let batches = (pipeline.batch_channel + pipeline.frame_channel + config.transform.threads + 4) as u64 * pipeline.batch_rows as u64;
+    assert!(now <= chunks + batches, "{now} records were taken, more than {chunks} + {batches}");
+    assert!(now < RECORDS);
+
+    stuck.release();
+    running.await.unwrap().unwrap();
+    let records = pintail::checkpoint::reader::records(out.path()).unwrap();
+    assert_eq!(records.iter().map(|record| record.counts.rows_out).sum::<u64>(), RECORDS);
+}
