@@ -3,6 +3,8 @@
 //! Owns: the conversion of a batch to a DuckDB chunk that shares its buffers, and of arrays to Polars series.
 //! Does not own: when and which rows are converted (see `scan`), what Polars computes (see `aggregate`).
 
+#![allow(unsafe_code, reason = "the Arrow C Data Interface is made of raw pointers")]
+
 use std::ffi::{CStr, c_void};
 use std::ptr;
 use std::sync::{Mutex, PoisonError};

@@ -3,6 +3,8 @@
 //! Owns: opening and closing the database, plain connections, counting the statements of a text without running any.
 //! Does not own: queries (they go through [`duckdb::Connection`]), Arrow (see `arrow_ffi`), the table function (see `scan`).
 
+#![allow(unsafe_code, reason = "DuckDB's C API hands out raw handles")]
+
 use std::ffi::{CStr, CString};
 use std::ptr;
 

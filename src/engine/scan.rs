@@ -6,6 +6,8 @@
 //! The slots travel in the function's extra info: a registered function is visible to every connection of its database, so the
 //! slot's number is its argument. An error raised here carries [`MARKER`]: it is never a fault of the data.
 
+#![allow(unsafe_code, reason = "DuckDB calls back into this file over the C API")]
+
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
