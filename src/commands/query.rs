@@ -47,3 +47,39 @@ fn write(batches: &[RecordBatch], format: QueryFormat, to: &mut dyn Write) -> Re
     to.flush()?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, StringArray};
+
+    use super::*;
+
+    fn batch(rows: usize) -> RecordBatch {
+        let regions: ArrayRef = Arc::new(StringArray::from(vec![Some("007"), None]));
+        let values: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+        RecordBatch::try_from_iter([("region", regions), ("value", values)]).unwrap().slice(0, rows)
+    }
+
+    fn text(rows: usize, format: QueryFormat) -> String {
+        let mut text = Vec::new();
+        write(&[batch(rows)], format, &mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn each_format_shows_every_row_and_every_null() {
+        assert_eq!(text(2, QueryFormat::Csv), "region,value\n007,1\n,2\n");
+        assert_eq!(text(2, QueryFormat::Json), "{\"region\":\"007\",\"value\":1}\n{\"region\":null,\"value\":2}\n");
+        let table = text(2, QueryFormat::Table);
+        assert!(table.contains("| region | value |") && table.contains("| 007    | 1     |"), "{table}");
+    }
+
+    #[test]
+    fn an_answer_without_rows_still_has_its_header() {
+        assert_eq!(text(0, QueryFormat::Csv), "region,value\n");
+        assert_eq!(text(0, QueryFormat::Json), "");
+        assert!(text(0, QueryFormat::Table).contains("| region | value |"));
+    }
+}

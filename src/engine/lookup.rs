@@ -95,7 +95,7 @@ fn reader(path: &Path) -> Result<String, String> {
 }
 
 /// Makes DuckDB take a path as it is: `[*]` matches `*` alone.
-pub fn without_globs(path: &str) -> String {
+fn without_globs(path: &str) -> String {
     let escape = |c: char| if "*?[".contains(c) { format!("[{c}]") } else { c.to_string() };
     path.chars().map(escape).collect()
 }

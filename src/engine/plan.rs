@@ -110,9 +110,9 @@ impl Walk<'_> {
             ("UNION", sides) if sides.iter().all(|rows| *rows == Rows::PerEvent) => Ok(Rows::PerEvent),
             ("UNION", _) => Err(coupled("unites `events` with rows that would come once for each batch")),
             ("CROSS_PRODUCT", [left, right]) => joined(*left, *right, Join::Inner),
-            ("COMPARISON_JOIN" | "DELIM_JOIN" | "DEPENDENT_JOIN" | "ASOF_JOIN" | "ANY_JOIN", [left, right]) => {
-                joined(*left, *right, self.join(&operator))
-            }
+            // A subquery or LATERAL: DuckDB knows no form of it that keeps partnerless rows of the inner side.
+            ("DEPENDENT_JOIN", [left, right]) => joined(*left, *right, Join::Left),
+            ("COMPARISON_JOIN" | "DELIM_JOIN" | "ASOF_JOIN" | "ANY_JOIN", [left, right]) => joined(*left, *right, self.join(&operator)),
             (name, _) => Err(coupled(coupling(name))),
         }
     }

@@ -9,7 +9,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use duckdb::Connection;
 
-use super::lookup::{literal, without_globs};
+use super::lookup::literal;
 use super::raw::RawDatabase;
 use super::session::{collect, quoted};
 use super::sql_error::message;
@@ -42,8 +42,13 @@ pub fn query(out: &Path, partition_by: &[(String, String)], files: &[PathBuf], s
 }
 
 fn path_text(path: &Path) -> Result<String> {
-    let text = path.to_str().map(str::to_owned);
-    text.ok_or_else(|| Error::config(format!("`{}`: the path is not UTF-8, which DuckDB needs", path.display())))
+    let refused = |reason: &str| Error::config(format!("`{}`: {reason}", path.display()));
+    let text = path.to_str().ok_or_else(|| refused("the path is not UTF-8, which DuckDB needs"))?;
+    if text.contains(['*', '?', '[']) {
+        // An escaped wildcard would make DuckDB list directories, which are out of its reach once it is locked.
+        return Err(refused("DuckDB takes `*`, `?` and `[` in a path as wildcards: name the dataset by a symbolic link without them"));
+    }
+    Ok(text.to_owned())
 }
 
 fn unreadable(out: &Path, error: &duckdb::Error) -> Error {
@@ -52,7 +57,7 @@ fn unreadable(out: &Path, error: &duckdb::Error) -> Error {
 }
 
 fn view(partition_by: &[(String, String)], files: &[String]) -> String {
-    let files: Vec<String> = files.iter().map(|file| literal(&without_globs(file))).collect();
+    let files: Vec<String> = files.iter().map(|file| literal(file)).collect();
     let types: Vec<String> = partition_by.iter().map(|(name, of)| format!("{}: {of}", quoted(name))).collect();
     let partitions = match types.as_slice() {
         [] => "hive_partitioning = false".to_owned(),
@@ -63,7 +68,7 @@ fn view(partition_by: &[(String, String)], files: &[String]) -> String {
 
 /// Closes the database to everything but the files. They stay writable to it, which a `SELECT` cannot use.
 fn lock(connection: &Connection, files: &[String]) -> duckdb::Result<()> {
-    let allowed: Vec<String> = files.iter().flat_map(|file| [literal(file), literal(&without_globs(file))]).collect();
+    let allowed: Vec<String> = files.iter().map(|file| literal(file)).collect();
     connection.execute_batch(&format!(
         "SET allowed_paths = [{}]; SET enable_external_access = false; SET lock_configuration = true",
         allowed.join(", ")

@@ -1,0 +1,31 @@
+//! The engine through its public face.
+
+mod lookups;
+mod query;
+mod scan;
+mod sql;
+
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use pintail::config::TransformConfig;
+use pintail::engine::{Engine, Worker};
+
+fn transform(sql: &str) -> TransformConfig {
+    TransformConfig {
+        sql: sql.to_owned(),
+        threads: 1,
+        memory_limit: 1 << 30,
+        timeout: Duration::from_secs(60),
+        per_batch: false,
+        lookups: Vec::new(),
+    }
+}
+
+fn per_batch(sql: &str) -> TransformConfig {
+    TransformConfig { per_batch: true, ..transform(sql) }
+}
+
+fn worker(transform: &TransformConfig, input: &SchemaRef) -> Worker {
+    Engine::open(transform, input.clone()).unwrap().workers().unwrap().remove(0)
+}

@@ -1,0 +1,141 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use parquet::arrow::ArrowWriter;
+use pintail::engine::query::query;
+use pintail::error::{ErrorKind, Result};
+
+struct Committed {
+    partition_by: Vec<(String, String)>,
+    files: Vec<PathBuf>,
+}
+
+/// A dataset of two partitions with one row each, beside a file that no record names.
+fn dataset(out: &Path) -> Committed {
+    let mut files = Vec::new();
+    for (region, value) in [("007", 1), ("us", 2)] {
+        files.push(PathBuf::from(format!("region={region}/events-2026-01-01-00-1.parquet")));
+        write(&out.join(&files[files.len() - 1]), value);
+    }
+    write(&out.join("region=us/orphan.parquet"), 99);
+    fs::create_dir_all(out.join("_pintail")).unwrap();
+    fs::write(out.join("_pintail/FORMAT"), "{}").unwrap();
+    Committed { partition_by: vec![("region".into(), "VARCHAR".into())], files }
+}
+
+fn write(path: &Path, value: i64) {
+    let column: ArrayRef = Arc::new(Int64Array::from(vec![value]));
+    let batch = RecordBatch::try_from_iter([("value", column)]).unwrap();
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let mut writer = ArrowWriter::try_new(fs::File::create(path).unwrap(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
+/// Runs a query; its result as CSV.
+fn answer(out: &Path, committed: &Committed, sql: &str) -> Result<String> {
+    let (_, batches) = query(out, &committed.partition_by, &committed.files, sql)?;
+    let mut text = Vec::new();
+    let mut writer = arrow::csv::Writer::new(&mut text);
+    batches.iter().for_each(|batch| writer.write(batch).unwrap());
+    drop(writer);
+    Ok(String::from_utf8(text).unwrap())
+}
+
+fn snapshot(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(snapshot(&path));
+            files.insert(path, Vec::new());
+        } else {
+            let content = fs::read(&path).unwrap();
+            files.insert(path, content);
+        }
+    }
+    files
+}
+
+#[test]
+fn the_committed_files_are_read_with_the_types_given_and_no_other_file_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let committed = dataset(dir.path());
+    let sql = "SELECT region, value FROM events ORDER BY value";
+    assert_eq!(answer(dir.path(), &committed, sql).unwrap(), "region,value\n007,1\nus,2\n");
+}
+
+#[test]
+fn an_answer_without_rows_still_has_its_columns() {
+    let dir = tempfile::tempdir().unwrap();
+    let committed = dataset(dir.path());
+    let (schema, batches) =
+        query(dir.path(), &committed.partition_by, &committed.files, "SELECT region, value FROM events WHERE value > 5").unwrap();
+    assert!(batches.is_empty());
+    assert_eq!(schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>(), ["region", "value"]);
+}
+
+#[test]
+fn aggregates_windows_and_joins_are_free_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let committed = dataset(dir.path());
+    let sql = "SELECT count(*) AS n, sum(a.value) AS s FROM events a, events b";
+    assert_eq!(answer(dir.path(), &committed, sql).unwrap(), "n,s\n4,6\n");
+}
+
+#[test]
+fn a_dataset_in_a_directory_with_wildcards_in_its_name_is_read_through_a_link() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, link) = (dir.path().join("a [x] *?"), dir.path().join("it's a link"));
+    let committed = dataset(&out);
+    let error = answer(&out, &committed, "SELECT sum(value) AS s FROM events").unwrap_err();
+    assert!(error.to_string().contains("symbolic link"), "{error}");
+    std::os::unix::fs::symlink(&out, &link).unwrap();
+    assert_eq!(answer(&link, &committed, "SELECT sum(value) AS s FROM events").unwrap(), "s\n3\n");
+}
+
+#[test]
+fn nothing_committed_is_said_as_such() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = answer(dir.path(), &Committed { partition_by: Vec::new(), files: Vec::new() }, "SELECT 1").unwrap_err();
+    assert!(error.to_string().ends_with("nothing is committed yet"), "{error}");
+}
+
+#[test]
+fn whatever_writes_or_looks_elsewhere_is_refused_and_leaves_every_byte_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let committed = dataset(dir.path());
+    let out = dir.path().display();
+    let before = snapshot(dir.path());
+    for sql in [
+        format!("COPY (SELECT 1) TO '{out}/region=us/new.parquet'"),
+        format!("COPY (SELECT 1 AS value) TO '{out}/region=us/events-2026-01-01-00-1.parquet' (FORMAT parquet)"),
+        format!("COPY (SELECT 1) TO '{out}/region=us/new.parquet'; SELECT 1"),
+        format!("SELECT 1; COPY (SELECT 1) TO '{out}/region=us/new.parquet'"),
+        format!("EXPORT DATABASE '{out}/export'"),
+        format!("IMPORT DATABASE '{out}'"),
+        format!("ATTACH '{out}/new.db'"),
+        "INSTALL httpfs".to_owned(),
+        "LOAD httpfs".to_owned(),
+        "SET enable_external_access = true".to_owned(),
+        "CREATE TABLE t AS SELECT 1".to_owned(),
+        "DROP VIEW events".to_owned(),
+        "SELECT 1; SELECT 2".to_owned(),
+        "SELECT * FROM read_text('/etc/passwd')".to_owned(),
+        "SELECT * FROM '/etc/passwd.csv'".to_owned(),
+        format!("SELECT * FROM read_text('{out}/_pintail/FORMAT')"),
+        format!("SELECT * FROM read_parquet('{out}/region=us/orphan.parquet')"),
+        format!("SELECT * FROM read_text('{out}/region=us/../_pintail/FORMAT')"),
+        format!("SELECT * FROM glob('{out}/**')"),
+        format!("FROM query('COPY (SELECT 1) TO ''{out}/new.csv''')"),
+        String::new(),
+    ] {
+        let error = answer(dir.path(), &committed, &sql).expect_err(&sql);
+        assert_eq!(error.kind(), ErrorKind::Config, "{sql}: {error}");
+        assert!(error.to_string().starts_with("the query "), "{sql}: {error}");
+    }
+    assert_eq!(snapshot(dir.path()), before);
+}
