@@ -41,6 +41,8 @@ pub mod commands;
 pub mod config;
 pub mod decode;
 pub mod durable;
+#[cfg(feature = "engine")]
+pub mod engine;
 pub mod error;
 pub mod logging;
 pub mod offsets;
@@ -57,5 +59,3 @@ pub mod source;
 pub mod stages;
 pub mod terminal;
 pub mod totals;
-#[cfg(feature = "engine")]
-pub mod engine;

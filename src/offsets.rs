@@ -107,10 +107,7 @@ impl Offsets {
     /// on the way, and committing it would make that permanent.
     pub fn extend(&mut self, range: &OffsetRange) -> Result<()> {
         if range.to < range.from {
-            return Err(Error::internal(format!(
-                "offsets of {} run backwards: [{}, {})",
-                range.partition.label, range.from, range.to
-            )));
+            return Err(Error::internal(format!("offsets of {} run backwards: [{}, {})", range.partition.label, range.from, range.to)));
         }
         let span = self.spans.entry(range.partition.id.clone()).or_insert_with(|| Span {
             label: range.partition.label.clone(),

@@ -18,10 +18,10 @@ use tracing::{error, info, warn};
 use crate::checkpoint::lock::Lock;
 use crate::checkpoint::store::{Expected, Store};
 use crate::config::{Config, SourceKind};
-use crate::durable::fs::Fs;
 use crate::durable::disk_state::DiskState;
-use crate::engine::aggregate::Aggregator;
+use crate::durable::fs::Fs;
 use crate::engine::Engine;
+use crate::engine::aggregate::Aggregator;
 use crate::engine::transform::Transform;
 use crate::error::{Error, Result};
 use crate::offsets::Offsets;
@@ -146,8 +146,7 @@ impl Line {
         let (progress_sender, progress) = mpsc::channel(1);
         let (committed_sender, committed) = watch::channel(Arc::new(offsets));
         let (remaining_sender, remaining) = watch::channel(source.remaining());
-        let channels =
-            Channels { chunks: chunk_sender.downgrade(), batches: batch_sender.downgrade(), frames: frame_sender.downgrade() };
+        let channels = Channels { chunks: chunk_sender.downgrade(), batches: batch_sender.downgrade(), frames: frame_sender.downgrade() };
         let full = disk.clone();
         let workers = engine.workers()?.into_iter().map(|worker| Transform::new(config, worker, &layout, &aggregator)).collect();
 
@@ -283,7 +282,9 @@ impl Tasks {
         }
         let rest = async {
             while let Some((name, result)) = self.next().await {
-                if name != PRODUCER && let Err(cascade) = result {
+                if name != PRODUCER
+                    && let Err(cascade) = result
+                {
                     error!(stage = name, error = %cascade, "failed as well");
                 }
             }

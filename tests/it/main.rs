@@ -4,13 +4,18 @@
 
 mod backpressure;
 mod common;
+mod crash_points;
 mod dead_letters;
 mod end_to_end;
+mod engine;
 mod follow;
 mod hostile_partitions;
 mod idle;
 mod kills;
 mod lookups;
+mod model;
 mod panics;
+mod recovery;
 mod refusals;
+mod script;
 mod shutdown;
