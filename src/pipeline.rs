@@ -5,7 +5,6 @@
 //! Does not own: what a stage does, signals (see `signals`), the exit code (see `error`).
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -99,7 +99,7 @@ impl Transform {
         for rows in &output {
             placed.extend(self.splitter.split(rows).map_err(|error| match error {
                 SplitError::Unplaceable(unplaceable) => Fault::Record(Phase::Sink, unplaceable.reason),
-                SplitError::Fatal(error) => Fault::Fatal(error),
+                SplitError::Failed(error) => Fault::Fatal(error),
             })?);
         }
         let totals = self.aggregator.totals(&output).map_err(Fault::Fatal)?;

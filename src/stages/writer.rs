@@ -193,7 +193,7 @@ impl Checkpoint {
             rows: file.rows,
             event_time: file.event_time,
         }));
-        let (data_files, bytes) = (files.len(), files.iter().map(|file| file.staged.bytes).sum());
+        let (data_files, bytes) = (files.len() as u64, files.iter().map(|file| file.staged.bytes).sum());
         if let Some(dead_letters) = self.open.dead_letters.take() {
             files.push(dead_letters.finish()?);
         }
