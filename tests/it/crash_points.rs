@@ -57,6 +57,11 @@ impl Crash {
         Arc::new(Self { at, when, how, done: AtomicU64::new(0), dead: AtomicBool::new(false), hit: Mutex::new(None), note })
     }
 
+    /// Returns the step that it died at; `None` if it lives.
+    pub fn hit(&self) -> Option<&'static str> {
+        *self.hit.lock().unwrap()
+    }
+
     fn alive(&self) -> io::Result<()> {
         if self.dead.load(Ordering::SeqCst) { Err(io::Error::other("dead")) } else { Ok(()) }
     }
@@ -251,10 +256,10 @@ fn a_recovery_that_crashes_at_every_one_of_its_operations_still_completes() {
             let records = script::check_crashed(&*disk, &root);
             for later in 1.. {
                 let crash = Crash::new(later, when, How::Refuse, None);
-                if script::open(CrashingFs::over(disk.clone(), &crash), &root).is_ok() {
-                    break;
-                }
-                hit.extend(*crash.hit.lock().unwrap());
+                match script::open(CrashingFs::over(disk.clone(), &crash), &root) {
+                    Ok(_) => break,
+                    Err(error) => hit.insert(crash.hit().unwrap_or_else(|| panic!("recovery refused on its own: {error}"))),
+                };
                 script::check_crashed(&*disk, &root);
             }
             assert_eq!(script::check_recovered(&disk, &root), records, "script killed at {at}, recoveries {when:?}");
