@@ -63,7 +63,18 @@ struct Tail {
 enum Stage {
     /// Without a byte there is no identity. Held open: it may be rotated away before the next look.
     Empty(File),
-    Open(Identity, FileReader),
+    Open(Identity, Box<FileReader>),
+}
+
+/// What happened to an open file since its last turn.
+#[derive(Debug)]
+enum Change {
+    None,
+    /// It was empty and has an identity now.
+    Begun,
+    /// It has so many bytes, some of them not read.
+    Grown(u64),
+    Gap(Gap),
 }
 
 /// A compressed file.
@@ -140,7 +151,7 @@ impl Follow {
         }
         info!(path = %path.display(), known_as = &*position.partition.label, "found a renamed file");
         if let Opened::Ready(reader) = FileReader::open(file, &path, &position, self.files.record_bytes_max)? {
-            let stage = Stage::Open(position.identity, reader);
+            let stage = Stage::Open(position.identity, Box::new(reader));
             self.tails.push(Tail::new(path, observed.inode, Name::Renamed, position.next, stage));
         }
         Ok(())
@@ -230,7 +241,7 @@ impl Tail {
                 Opened::Ready(reader) => {
                     self.seen = position.next;
                     files.unread.see(&mut self.seen, observed.length);
-                    self.stage = Stage::Open(position.identity, reader);
+                    self.stage = Stage::Open(position.identity, Box::new(reader));
                     return Ok(());
                 }
                 Opened::Short(length) => files.positions.lose(&self.path, self.inode, Gap::Truncated { length })?,
@@ -240,15 +251,16 @@ impl Tail {
 
     /// Reads what was appended, up to [`TURN_BYTES`].
     fn read_turn(&mut self, files: &mut Files, sender: &ChunkSender) -> Result<TurnEnd, Exit> {
-        if let Some(gap) = self.find_gap()? {
-            self.lose(files, gap)?;
+        match self.look()? {
+            Change::None => return Ok(TurnEnd::AtEnd),
+            Change::Gap(gap) => {
+                self.lose(files, gap)?;
+                self.begin(files)?;
+            }
+            Change::Begun => self.begin(files)?,
+            Change::Grown(length) => files.unread.see(&mut self.seen, length),
         }
-        if matches!(self.stage, Stage::Empty(_)) {
-            self.begin(files)?;
-        }
-        let length = self.file().metadata().map_err(|e| self.failed("look at", e))?.len();
         let Stage::Open(_, reader) = &mut self.stage else { return Ok(TurnEnd::AtEnd) };
-        files.unread.see(&mut self.seen, length);
         let turn_end = reader.next() + TURN_BYTES;
         while let Some(chunk) = reader.next_chunk(Unterminated::Wait)? {
             files.unread.see(&mut self.seen, chunk.range.to);
@@ -263,18 +275,23 @@ impl Tail {
     }
 
     /// Compares the file with what was read of it.
-    fn find_gap(&self) -> Result<Option<Gap>> {
-        let Stage::Open(identity, reader) = &self.stage else { return Ok(None) };
+    fn look(&self) -> Result<Change> {
+        let length = self.file().metadata().map_err(|e| self.failed("look at", e))?.len();
+        let Stage::Open(identity, reader) = &self.stage else {
+            return Ok(if length > 0 { Change::Begun } else { Change::None });
+        };
         let mut file = reader.file();
-        let length = file.metadata().map_err(|e| self.failed("look at", e))?.len();
         let taken = file.stream_position().map_err(|e| self.failed("look at", e))?;
         if length < taken {
-            return Ok(Some(Gap::Truncated { length }));
+            return Ok(Change::Gap(Gap::Truncated { length }));
+        }
+        if length == taken && !reader.is_ahead() {
+            return Ok(Change::None);
         }
         // A file that was cut and has outgrown its old length since begins differently: lines carry times. Looked at only when there is
-        // something to read, so an idle file costs one system call.
-        let replaced = length > taken && !identity.recognizes(&look(file, &self.path)?);
-        Ok(replaced.then_some(Gap::Replaced { length }))
+        // something to read, so an idle file costs two system calls.
+        let recognized = identity.recognizes(&look(file, &self.path)?);
+        Ok(if recognized { Change::Grown(length) } else { Change::Gap(Gap::Replaced { length }) })
     }
 
     /// Takes up that the file was cut or rewritten: it begins anew.
