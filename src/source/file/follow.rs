@@ -19,7 +19,7 @@ use super::identity::{Identity, Inode};
 use super::positions::Gap;
 use super::read_once::{Name, Turn};
 use super::reader::{Compression, FileReader, Opened};
-use super::{Files, Found, Renamed, look, open_file};
+use super::{Files, Found, look, open_file};
 use crate::error::{Error, Result};
 use crate::source::lines::Unterminated;
 use crate::source::thread::{ChunkSender, Exit};
@@ -102,11 +102,11 @@ enum TurnEnd {
 
 impl Follow {
     /// Opens the files that are there.
-    pub(super) fn start(files: Files, poll_interval: Duration, renamed: Vec<Renamed>, found: Found) -> Result<Self> {
+    pub(super) fn start(files: Files, poll_interval: Duration, renamed: Vec<PathBuf>, found: Found) -> Result<Self> {
         let mut follow =
             Self { files, poll_interval, looked: Instant::now(), tails: Vec::new(), archives: HashMap::new(), ready: Vec::new() };
-        for Renamed { path, file } in renamed {
-            follow.take_renamed(path, file)?;
+        for path in renamed {
+            follow.take_renamed(path)?;
         }
         follow.take_found(found)?;
         Ok(follow)
@@ -142,11 +142,17 @@ impl Follow {
         Ok(end)
     }
 
-    fn take_renamed(&mut self, path: PathBuf, file: File) -> Result<()> {
+    /// Takes up a known file that was rotated away before the start.
+    fn take_renamed(&mut self, path: PathBuf) -> Result<()> {
+        let Some(file) = open_file(&path)? else { return Ok(()) };
         let observed = look(&file, &path)?;
         let Some(position) = self.files.positions.place_renamed(&observed).cloned() else { return Ok(()) };
         if Compression::of(&position.partition.label) != Compression::None {
             self.ready.push(Turn::new(path, Name::Renamed));
+            return Ok(());
+        }
+        // Years of rotated files may lie there: one that is read to its end and has stood still is left closed.
+        if observed.length == position.next && stands_still(&file, &path)? {
             return Ok(());
         }
         info!(path = %path.display(), known_as = &*position.partition.label, "found a renamed file");
@@ -217,6 +223,13 @@ impl Follow {
         }
         Ok(())
     }
+}
+
+fn stands_still(file: &File, path: &Path) -> Result<bool> {
+    let modified = file.metadata().and_then(|metadata| metadata.modified());
+    let modified = modified.map_err(|e| Error::io(format_args!("look at `{}`", path.display()), e))?;
+    // A time in the future says nothing: such a file is opened.
+    Ok(modified.elapsed().is_ok_and(|time| time >= QUIET))
 }
 
 impl Tail {
