@@ -1,7 +1,7 @@
 //! Files: NDJSON in files, read once or followed.
 //!
 //! Owns: the start (which files there are, which of them are known, which have vanished), and the figure of what is unread.
-//! Does not own: the two ways of reading ([`read_once`](self), `follow`), identities and positions (`identity`, `positions`).
+//! Does not own: the two ways of reading (`read_once`, `follow`), identities and positions (`identity`, `positions`).
 //!
 //! A file is a partition of the source; its offsets are bytes of its decompressed content. A file that is gone together with data that
 //! was not read cannot be told from one that was deleted after it was read: a vanished file is a warning, its offset stays.
@@ -32,7 +32,7 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
-use discover::{Found, Patterns, find_inodes, gone_is_none};
+use discover::{Found, Pattern, Patterns, find_inodes, gone_is_none};
 use follow::Follow;
 use identity::{Inode, Observed};
 use positions::Positions;
@@ -60,7 +60,7 @@ impl FileSource {
         let positions = Positions::new(offsets, config.on_gap)?;
         let found = patterns.find()?;
         if !config.follow {
-            check_all_matched(&found, &positions, &patterns)?;
+            check_all_matched(&found, &positions)?;
         }
         let renamed = find_renamed(&patterns, &positions, &found)?;
         let unread = Unread::default();
@@ -126,13 +126,6 @@ impl Unread {
     }
 }
 
-/// A known file under a name that no pattern matches: rotated while nobody looked.
-#[derive(Debug)]
-struct Renamed {
-    path: PathBuf,
-    file: File,
-}
-
 /// Opens a file to look at it; `None` if it is gone.
 fn open_file(path: &Path) -> Result<Option<File>> {
     gone_is_none(File::open(path)).map_err(|e| Error::io(format_args!("open `{}`", path.display()), e))
@@ -143,18 +136,18 @@ fn look(file: &File, path: &Path) -> Result<Observed> {
 }
 
 /// Checks that each name exists and each glob matches something, or did when it was read.
-fn check_all_matched(found: &Found, positions: &Positions, patterns: &Patterns) -> Result<()> {
-    let read_before = positions.iter().any(|known| patterns.match_path(Path::new(&*known.partition.label)));
-    match found.unmatched.first() {
-        Some(pattern) if !read_before => Err(Error::config(format!(
+fn check_all_matched(found: &Found, positions: &Positions) -> Result<()> {
+    let read_before = |pattern: &&Pattern| positions.iter().any(|known| pattern.matches(Path::new(&*known.partition.label)));
+    match found.unmatched.iter().find(|pattern| !read_before(pattern)) {
+        None => Ok(()),
+        Some(pattern) => Err(Error::config(format!(
             "`source.path`: no file matches `{pattern}`: correct it, or set `source.follow = true` to wait for one"
         ))),
-        _ => Ok(()),
     }
 }
 
-/// Looks for the known files that no name leads to, and warns of those that are nowhere.
-fn find_renamed(patterns: &Patterns, positions: &Positions, found: &Found) -> Result<Vec<Renamed>> {
+/// Looks for the known files that no pattern leads to (rotated while nobody looked), and warns of those that are nowhere.
+fn find_renamed(patterns: &Patterns, positions: &Positions, found: &Found) -> Result<Vec<PathBuf>> {
     let named: HashSet<Inode> = found.files.iter().map(|(_, metadata)| Inode::of(metadata)).collect();
     let missing: Vec<_> = positions.iter().filter(|known| !named.contains(&known.identity.inode)).collect();
     let inodes: Vec<Inode> = missing.iter().map(|known| known.identity.inode).collect();
@@ -166,10 +159,8 @@ fn find_renamed(patterns: &Patterns, positions: &Positions, found: &Found) -> Re
     let mut renamed = Vec::new();
     let mut vanished = Vec::new();
     for known in missing {
-        let path = paths.get(&known.identity.inode);
-        let opened = path.map(|path| Ok(open_file(path)?.map(|file| Renamed { path: path.clone(), file }))).transpose()?.flatten();
-        match opened {
-            Some(file) if positions.place_renamed(&look(&file.file, &file.path)?).is_some() => renamed.push(file),
+        match paths.get(&known.identity.inode) {
+            Some(path) if is_known(path, positions)? => renamed.push(path.clone()),
             _ => vanished.push(&known.partition.label),
         }
     }
@@ -177,6 +168,11 @@ fn find_renamed(patterns: &Patterns, positions: &Positions, found: &Found) -> Re
     if let Some(first) = vanished.first() {
         warn!(files = vanished.len(), first = &***first, "known files have vanished: if anything in them was not read, it is lost");
     }
-    renamed.sort_by(|a, b| a.path.cmp(&b.path));
+    renamed.sort();
     Ok(renamed)
+}
+
+fn is_known(path: &Path, positions: &Positions) -> Result<bool> {
+    let Some(file) = open_file(path)? else { return Ok(false) };
+    Ok(positions.place_renamed(&look(&file, path)?).is_some())
 }

@@ -59,7 +59,8 @@ impl Piece {
 pub struct LineReader<R> {
     input: R,
     record_bytes_max: usize,
-    buffer: Box<[u8]>,
+    /// Empty while there is nothing to read: a thousand followed files that stand still must not hold a buffer each.
+    buffer: Vec<u8>,
     /// The part of `buffer` that is read and not yet cut: `[start, end)`.
     start: usize,
     end: usize,
@@ -78,8 +79,7 @@ enum Open {
 impl<R: Read> LineReader<R> {
     /// Makes a reader of the lines of `input`, which begins at the start of a line.
     pub fn new(input: R, record_bytes_max: usize) -> Self {
-        let buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
-        Self { input, record_bytes_max, buffer, start: 0, end: 0, open: Open::Kept(Vec::new()) }
+        Self { input, record_bytes_max, buffer: Vec::new(), start: 0, end: 0, open: Open::Kept(Vec::new()) }
     }
 
     /// Returns the stream.
@@ -87,24 +87,40 @@ impl<R: Read> LineReader<R> {
         &self.input
     }
 
+    /// Returns whether bytes are read and not yet cut: then `next` may give lines without reading.
+    pub fn is_ahead(&self) -> bool {
+        self.start < self.end
+    }
+
     /// Reads on until a line is whole; `None` at the end of the stream, where a growing one may be asked again.
     ///
     /// Returns as soon as one `read` brings the end of a line: what has arrived is not held back to fill a buffer.
     pub fn next(&mut self, unterminated: Unterminated) -> io::Result<Option<Piece>> {
         loop {
-            if self.start == self.end {
-                (self.start, self.end) = (0, 0);
-                match self.input.read(&mut self.buffer) {
-                    Ok(0) if unterminated == Unterminated::Record => return Ok(self.take_open()),
-                    Ok(0) => return Ok(None),
-                    Ok(bytes) => self.end = bytes,
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                    Err(e) => return Err(e),
-                }
-                continue;
+            if self.start == self.end && self.fill()? == 0 {
+                self.buffer = Vec::new();
+                return Ok(if unterminated == Unterminated::Record { self.take_open() } else { None });
             }
             if let Some(piece) = self.cut() {
                 return Ok(Some(piece));
+            }
+        }
+    }
+
+    /// Reads into the buffer, whose bytes are all cut, and returns how many there are now.
+    fn fill(&mut self) -> io::Result<usize> {
+        (self.start, self.end) = (0, 0);
+        if self.buffer.is_empty() {
+            self.buffer = vec![0; BUFFER_BYTES];
+        }
+        loop {
+            match self.input.read(&mut self.buffer) {
+                Ok(bytes) => {
+                    self.end = bytes;
+                    return Ok(bytes);
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
             }
         }
     }

@@ -7,6 +7,7 @@
 //! `**` crosses directories. The order is that of the paths' bytes.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::DirEntryExt;
@@ -26,8 +27,9 @@ pub(super) struct Patterns {
     files_max: usize,
 }
 
-#[derive(Debug)]
-enum Pattern {
+/// A configured name or glob.
+#[derive(Debug, Clone)]
+pub(super) enum Pattern {
     Name(PathBuf),
     Glob(glob::Pattern),
 }
@@ -38,7 +40,7 @@ pub(super) struct Found {
     /// Regular files with what the file system says of them, in order; each file once.
     pub(super) files: Vec<(PathBuf, Metadata)>,
     /// Names that do not exist and globs that match nothing.
-    pub(super) unmatched: Vec<String>,
+    pub(super) unmatched: Vec<Pattern>,
 }
 
 impl Patterns {
@@ -70,7 +72,7 @@ impl Patterns {
                 Pattern::Glob(glob) => matching(glob, &mut found.files)?,
             }
             if found.files.len() == before {
-                found.unmatched.push(pattern.text());
+                found.unmatched.push(pattern.clone());
             }
         }
         found.files.sort_by(|(a, _), (b, _)| a.as_os_str().cmp(b.as_os_str()));
@@ -92,14 +94,6 @@ impl Patterns {
         )))
     }
 
-    /// Returns whether a path, which need not exist, matches.
-    pub(super) fn match_path(&self, path: &Path) -> bool {
-        self.patterns.iter().any(|pattern| match pattern {
-            Pattern::Name(name) => name == path,
-            Pattern::Glob(glob) => glob.matches_path_with(path, SHELL),
-        })
-    }
-
     /// Returns the directories in which a file may be found under a name that does not match: those of the names and of the globs up to
     /// their first wildcard, and of `paths`.
     pub(super) fn directories<'a>(&'a self, paths: impl Iterator<Item = &'a Path>) -> BTreeSet<PathBuf> {
@@ -115,10 +109,20 @@ impl Patterns {
 }
 
 impl Pattern {
-    fn text(&self) -> String {
+    /// Returns whether a path, which need not exist, matches.
+    pub(super) fn matches(&self, path: &Path) -> bool {
         match self {
-            Self::Name(path) => path.display().to_string(),
-            Self::Glob(glob) => glob.as_str().to_owned(),
+            Self::Name(name) => name == path,
+            Self::Glob(glob) => glob.matches_path_with(path, SHELL),
+        }
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(path) => path.display().fmt(f),
+            Self::Glob(glob) => f.write_str(glob.as_str()),
         }
     }
 }
@@ -226,7 +230,8 @@ mod tests {
         fs::create_dir(dir.join("d.ndjson")).unwrap();
         let found = patterns(dir, &["b.ndjson", "*.ndjson", "[xyz]*"]).find().unwrap();
         assert_eq!(names(dir, &found), ["a10.ndjson", "a9.ndjson", "b.ndjson"]);
-        assert_eq!(found.unmatched, [format!("{}/[xyz]*", dir.display())]);
+        assert_eq!(found.unmatched.len(), 1);
+        assert_eq!(found.unmatched[0].to_string(), format!("{}/[xyz]*", dir.display()));
         assert_eq!(names(dir, &patterns(dir, &["**/c.ndjson"]).find().unwrap()), ["deep/er/c.ndjson"]);
     }
 

@@ -19,7 +19,7 @@ use super::identity::{Identity, Inode};
 use super::positions::Gap;
 use super::read_once::{Name, Turn};
 use super::reader::{Compression, FileReader, Opened};
-use super::{Files, Found, Renamed, look, open_file};
+use super::{Files, Found, look, open_file};
 use crate::error::{Error, Result};
 use crate::source::lines::Unterminated;
 use crate::source::thread::{ChunkSender, Exit};
@@ -63,7 +63,18 @@ struct Tail {
 enum Stage {
     /// Without a byte there is no identity. Held open: it may be rotated away before the next look.
     Empty(File),
-    Open(Identity, FileReader),
+    Open(Identity, Box<FileReader>),
+}
+
+/// What happened to an open file since its last turn.
+#[derive(Debug)]
+enum Change {
+    None,
+    /// It was empty and has an identity now.
+    Begun,
+    /// It has so many bytes, some of them not read.
+    Grown(u64),
+    Gap(Gap),
 }
 
 /// A compressed file.
@@ -91,11 +102,11 @@ enum TurnEnd {
 
 impl Follow {
     /// Opens the files that are there.
-    pub(super) fn start(files: Files, poll_interval: Duration, renamed: Vec<Renamed>, found: Found) -> Result<Self> {
+    pub(super) fn start(files: Files, poll_interval: Duration, renamed: Vec<PathBuf>, found: Found) -> Result<Self> {
         let mut follow =
             Self { files, poll_interval, looked: Instant::now(), tails: Vec::new(), archives: HashMap::new(), ready: Vec::new() };
-        for Renamed { path, file } in renamed {
-            follow.take_renamed(path, file)?;
+        for path in renamed {
+            follow.take_renamed(path)?;
         }
         follow.take_found(found)?;
         Ok(follow)
@@ -131,16 +142,22 @@ impl Follow {
         Ok(end)
     }
 
-    fn take_renamed(&mut self, path: PathBuf, file: File) -> Result<()> {
+    /// Takes up a known file that was rotated away before the start.
+    fn take_renamed(&mut self, path: PathBuf) -> Result<()> {
+        let Some(file) = open_file(&path)? else { return Ok(()) };
         let observed = look(&file, &path)?;
         let Some(position) = self.files.positions.place_renamed(&observed).cloned() else { return Ok(()) };
         if Compression::of(&position.partition.label) != Compression::None {
             self.ready.push(Turn::new(path, Name::Renamed));
             return Ok(());
         }
+        // Years of rotated files may lie there: one that is read to its end and has stood still is left closed.
+        if observed.length == position.next && stands_still(&file, &path)? {
+            return Ok(());
+        }
         info!(path = %path.display(), known_as = &*position.partition.label, "found a renamed file");
         if let Opened::Ready(reader) = FileReader::open(file, &path, &position, self.files.record_bytes_max)? {
-            let stage = Stage::Open(position.identity, reader);
+            let stage = Stage::Open(position.identity, Box::new(reader));
             self.tails.push(Tail::new(path, observed.inode, Name::Renamed, position.next, stage));
         }
         Ok(())
@@ -208,6 +225,13 @@ impl Follow {
     }
 }
 
+fn stands_still(file: &File, path: &Path) -> Result<bool> {
+    let modified = file.metadata().and_then(|metadata| metadata.modified());
+    let modified = modified.map_err(|e| Error::io(format_args!("look at `{}`", path.display()), e))?;
+    // A time in the future says nothing: such a file is opened.
+    Ok(modified.elapsed().is_ok_and(|time| time >= QUIET))
+}
+
 impl Tail {
     fn new(path: PathBuf, inode: Inode, name: Name, seen: u64, stage: Stage) -> Self {
         Self { path, inode, name, stage, seen, last_read: Instant::now() }
@@ -230,7 +254,7 @@ impl Tail {
                 Opened::Ready(reader) => {
                     self.seen = position.next;
                     files.unread.see(&mut self.seen, observed.length);
-                    self.stage = Stage::Open(position.identity, reader);
+                    self.stage = Stage::Open(position.identity, Box::new(reader));
                     return Ok(());
                 }
                 Opened::Short(length) => files.positions.lose(&self.path, self.inode, Gap::Truncated { length })?,
@@ -240,15 +264,16 @@ impl Tail {
 
     /// Reads what was appended, up to [`TURN_BYTES`].
     fn read_turn(&mut self, files: &mut Files, sender: &ChunkSender) -> Result<TurnEnd, Exit> {
-        if let Some(gap) = self.find_gap()? {
-            self.lose(files, gap)?;
+        match self.look()? {
+            Change::None => return Ok(TurnEnd::AtEnd),
+            Change::Gap(gap) => {
+                self.lose(files, gap)?;
+                self.begin(files)?;
+            }
+            Change::Begun => self.begin(files)?,
+            Change::Grown(length) => files.unread.see(&mut self.seen, length),
         }
-        if matches!(self.stage, Stage::Empty(_)) {
-            self.begin(files)?;
-        }
-        let length = self.file().metadata().map_err(|e| self.failed("look at", e))?.len();
         let Stage::Open(_, reader) = &mut self.stage else { return Ok(TurnEnd::AtEnd) };
-        files.unread.see(&mut self.seen, length);
         let turn_end = reader.next() + TURN_BYTES;
         while let Some(chunk) = reader.next_chunk(Unterminated::Wait)? {
             files.unread.see(&mut self.seen, chunk.range.to);
@@ -263,18 +288,23 @@ impl Tail {
     }
 
     /// Compares the file with what was read of it.
-    fn find_gap(&self) -> Result<Option<Gap>> {
-        let Stage::Open(identity, reader) = &self.stage else { return Ok(None) };
+    fn look(&self) -> Result<Change> {
+        let length = self.file().metadata().map_err(|e| self.failed("look at", e))?.len();
+        let Stage::Open(identity, reader) = &self.stage else {
+            return Ok(if length > 0 { Change::Begun } else { Change::None });
+        };
         let mut file = reader.file();
-        let length = file.metadata().map_err(|e| self.failed("look at", e))?.len();
         let taken = file.stream_position().map_err(|e| self.failed("look at", e))?;
         if length < taken {
-            return Ok(Some(Gap::Truncated { length }));
+            return Ok(Change::Gap(Gap::Truncated { length }));
+        }
+        if length == taken && !reader.is_ahead() {
+            return Ok(Change::None);
         }
         // A file that was cut and has outgrown its old length since begins differently: lines carry times. Looked at only when there is
-        // something to read, so an idle file costs one system call.
-        let replaced = length > taken && !identity.recognizes(&look(file, &self.path)?);
-        Ok(replaced.then_some(Gap::Replaced { length }))
+        // something to read, so an idle file costs two system calls.
+        let recognized = identity.recognizes(&look(file, &self.path)?);
+        Ok(if recognized { Change::Grown(length) } else { Change::Gap(Gap::Replaced { length }) })
     }
 
     /// Takes up that the file was cut or rewritten: it begins anew.

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::positions::{Gap, Position};
 use super::reader::{Compression, FileReader, Opened};
-use super::{Files, Found, Renamed, look, open_file};
+use super::{Files, Found, look, open_file};
 use crate::error::Result;
 use crate::source::lines::Unterminated;
 use crate::source::thread::{ChunkSender, Exit};
@@ -44,8 +44,8 @@ pub(super) enum Name {
 impl ReadOnce {
     /// Looks at each file before any is read: what was lost is said at the start, not after an hour. Renamed files come first, they are
     /// older.
-    pub(super) fn start(mut files: Files, renamed: Vec<Renamed>, found: Found) -> Result<Self> {
-        let renamed = renamed.into_iter().map(|renamed| Turn::new(renamed.path, Name::Renamed));
+    pub(super) fn start(mut files: Files, renamed: Vec<PathBuf>, found: Found) -> Result<Self> {
+        let renamed = renamed.into_iter().map(|path| Turn::new(path, Name::Renamed));
         let named = found.files.into_iter().map(|(path, _)| Turn::new(path, Name::Matches));
         let mut turns: VecDeque<Turn> = renamed.chain(named).collect();
         files.patterns.check_count(turns.len())?;

@@ -89,6 +89,11 @@ impl FileReader {
         self.next
     }
 
+    /// Returns whether bytes are read and not yet given as chunks, beside an unfinished line.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.lines.is_ahead()
+    }
+
     /// Reads the next lines; `None` at the end, where a growing file may be asked again.
     pub(super) fn next_chunk(&mut self, unterminated: Unterminated) -> Result<Option<Chunk>> {
         let piece = self.lines.next(unterminated).map_err(|e| read_error(&self.path, self.next, e))?;

@@ -261,6 +261,8 @@ async fn a_name_that_leads_nowhere_is_a_configuration_error_unless_it_was_read_b
         fs::remove_file(world.path("missing-1.ndjson")).unwrap();
         fs::remove_file(world.path("missing.ndjson")).unwrap();
         assert_eq!(world.run().await, [""; 0]);
+        world.config.paths.push(world.path("never").display().to_string());
+        assert!(world.open().unwrap_err().to_string().contains("never"));
     }
 }
 
@@ -371,6 +373,24 @@ async fn a_file_rotated_while_nobody_looked_is_found_under_a_name_that_does_not_
 }
 
 #[tokio::test]
+async fn old_rotated_files_that_are_read_do_not_count_as_open_and_unread_ones_are_read() {
+    let mut world = World::following(&["app.log"]);
+    let hour_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+    for n in 0..3 {
+        world.write("app.log", format!("{n}\n"));
+        world.follow(1).await;
+        world.rename("app.log", &format!("old-{n}"));
+    }
+    world.append("old-1", "more\n");
+    for n in 0..3 {
+        File::options().write(true).open(world.path(&format!("old-{n}"))).unwrap().set_modified(hour_ago).unwrap();
+    }
+    world.write("app.log", "3\n");
+    world.config.files_max = 2;
+    assert_eq!(world.follow(2).await, ["more", "3"]);
+}
+
+#[tokio::test]
 async fn a_vanished_file_keeps_its_offset_and_stops_nothing() {
     let mut world = World::following(&["*.log"]);
     world.write("a.log", "1\n");
@@ -449,6 +469,8 @@ async fn a_running_file_rewritten_to_more_than_its_old_length_is_noticed() {
     world.write("app.log", "1\n");
     let mut running = world.start();
     running.read(1).await;
+    // Between its last read and its next look, a source that is reading cannot tell.
+    running.is_silent().await;
     let mut file = OpenOptions::new().write(true).open(world.path("app.log")).unwrap();
     file.write_all(b"7\n8\n9\n").unwrap();
     let error = running.failure().await;

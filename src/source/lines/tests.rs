@@ -91,6 +91,15 @@ fn an_unterminated_last_line_waits_until_the_stream_goes_on() {
 }
 
 #[test]
+fn a_stream_that_stands_still_holds_no_buffer() {
+    let mut reader = LineReader::new(Portions::new(&[b"a\n"]), 100);
+    assert_eq!(reader.buffer.capacity(), 0);
+    lines_of(&mut reader, Unterminated::Wait).unwrap();
+    assert_eq!(lines_of(&mut reader, Unterminated::Wait), None);
+    assert_eq!(reader.buffer.capacity(), 0);
+}
+
+#[test]
 fn a_line_of_exactly_the_limit_is_kept_and_one_byte_more_is_too_long() {
     let records = |input: &[u8]| read_all(Portions::new(&[input]), 4, Unterminated::Record).0;
     assert_eq!(records(b"1234\n"), [(b"1234".to_vec(), 4)]);

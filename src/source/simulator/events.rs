@@ -79,7 +79,7 @@ fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Maps the upper 32 bits onto `0..n`, evenly but for 2⁻³² n.
+/// Maps 32 random bits onto `0..n`, evenly but for 2⁻³² n.
 fn below(bits: u32, n: u64) -> u64 {
     (u64::from(bits) * n) >> 32
 }

@@ -26,6 +26,7 @@ fn a_rotated_file_is_held_open_until_it_has_stood_still_and_one_with_a_name_for_
     let (name, rotated) = (dir.path().join("app.log"), dir.path().join("app.log.1"));
     fs::write(&name, "1\n").unwrap();
     let mut follow = follow(dir.path(), "app.log");
+    look_again(&mut follow);
     follow.let_go(Instant::now() + 10 * QUIET).unwrap();
     assert_eq!(follow.tails.len(), 1);
     fs::rename(&name, &rotated).unwrap();
