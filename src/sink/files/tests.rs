@@ -184,9 +184,12 @@ fn a_missing_or_impossible_event_time_goes_by_the_hour_of_the_checkpoint() {
     checkpoint.append("us", &[(None, 1), (Some(i64::MAX), 2), (Some(i64::MIN), 3)]);
     checkpoint.append("us", &[(None, 4), (Some(NEW_YEAR), 5), (Some(-i64::MAX), 6)]);
     checkpoint.append("us", &[(None, 7)]);
+    checkpoint.append("us", &[(None, 8), (Some(NEW_YEAR), 9)]);
     let files = checkpoint.finish();
-    let expected =
-        [("region=us/events-2026-01-01-00-42.parquet", vec![5]), ("region=us/events-2026-06-15-12-42.parquet", vec![1, 2, 3, 4, 6, 7])];
+    let expected = [
+        ("region=us/events-2026-01-01-00-42.parquet", vec![5, 9]),
+        ("region=us/events-2026-06-15-12-42.parquet", vec![1, 2, 3, 4, 6, 7, 8]),
+    ];
     assert_eq!(numbers_by_path(&files), expected.into());
     assert_eq!(files[1].event_time, None);
 }
