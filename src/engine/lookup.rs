@@ -14,7 +14,7 @@ use arrow::datatypes::SchemaRef;
 use duckdb::{Config, Connection};
 use sha2::{Digest, Sha256};
 
-use super::session::collect;
+use super::session::{collect, literal};
 use super::sql_error::message;
 use crate::batch::LookupVersion;
 use crate::config::LookupConfig;
@@ -98,11 +98,6 @@ fn reader(path: &Path) -> Result<String, String> {
 fn without_globs(path: &str) -> String {
     let escape = |c: char| if "*?[".contains(c) { format!("[{c}]") } else { c.to_string() };
     path.chars().map(escape).collect()
-}
-
-/// Writes a text as SQL.
-pub fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::scan::FUNCTION;
+use super::session::collect_texts;
 use super::sql_error::message;
 use super::statement::Select;
 
@@ -73,14 +74,9 @@ fn unreadable(error: serde_json::Error) -> Fault {
 }
 
 fn logical_plan(connection: &Connection, explain: &str) -> duckdb::Result<String> {
-    let mut statement = connection.prepare(explain)?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        if row.get::<_, String>(0)? == "logical_plan" {
-            return row.get(1);
-        }
-    }
-    Err(duckdb::Error::QueryReturnedNoRows)
+    let plans = collect_texts(connection, explain)?;
+    let plan = plans.into_iter().find_map(|row| <[String; 2]>::try_from(row).ok().filter(|[key, _]| key == "logical_plan"));
+    plan.map(|[_, plan]| plan).ok_or(duckdb::Error::QueryReturnedNoRows)
 }
 
 struct Walk<'a> {

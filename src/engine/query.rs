@@ -9,9 +9,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use duckdb::Connection;
 
-use super::lookup::literal;
 use super::raw::RawDatabase;
-use super::session::{collect, quoted};
+use super::session::{collect, literal, quoted};
 use super::sql_error::message;
 use super::statement::Select;
 use crate::error::{Error, Result};

@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, SchemaRef};
 use duckdb::Connection;
 
 use super::arrow_ffi::Converter;
@@ -134,7 +135,25 @@ pub fn collect(connection: &Connection, sql: &str) -> duckdb::Result<(SchemaRef,
     Ok((schema, stream.collect::<duckdb::Result<_>>()?))
 }
 
+/// Runs a query to its end; returns its rows as text, NULL as nothing. `duckdb-rs` cannot read text out of views itself.
+pub fn collect_texts(connection: &Connection, sql: &str) -> duckdb::Result<Vec<Vec<String>>> {
+    let (_, batches) = collect(connection, sql)?;
+    let mut rows = Vec::new();
+    for batch in batches {
+        let columns = batch.columns().iter().map(|column| cast(column, &DataType::Utf8View));
+        let columns = columns.collect::<Result<Vec<_>, _>>().map_err(|e| duckdb::Error::ToSqlConversionFailure(e.into()))?;
+        let row = |row| columns.iter().map(|column| column.as_string_view().value(row).to_owned()).collect();
+        rows.extend((0..batch.num_rows()).map(row));
+    }
+    Ok(rows)
+}
+
 /// Writes a name so that SQL takes it as it is.
 pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Writes a text as SQL.
+pub fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }

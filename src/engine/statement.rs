@@ -11,6 +11,7 @@ use duckdb::Connection;
 use serde_json::value::RawValue;
 
 use super::raw::RawConnection;
+use super::session::{collect_texts, literal};
 use super::sql_error::{message, one_line};
 
 /// A text that is exactly one `SELECT`.
@@ -36,8 +37,9 @@ impl Select {
     /// # Errors
     /// What is wrong with the text, as the end of a sentence that begins with its name.
     pub fn parse(connection: &Connection, extraction: &RawConnection, sql: &str) -> Result<Self, String> {
-        let tree = connection.query_row("SELECT json_serialize_sql($1)::VARCHAR", [sql], |row| row.get::<_, String>(0));
-        let tree = tree.map_err(|e| format!("cannot be parsed: {}", message(&e)))?;
+        let rows = collect_texts(connection, &format!("SELECT json_serialize_sql({})::VARCHAR", literal(sql)));
+        let rows = rows.map_err(|e| format!("cannot be parsed: {}", message(&e)))?;
+        let tree = rows.concat().pop().unwrap_or_default();
         let parsed: Parsed<'_> = serde_json::from_str(&tree).map_err(|e| format!("cannot be parsed: {e}"))?;
         if parsed.error && parsed.error_message.starts_with("Only SELECT statements") {
             return Err("is not a SELECT: exactly one SELECT statement is allowed".to_owned());

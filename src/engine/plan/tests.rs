@@ -33,6 +33,8 @@ fn rows_that_come_from_one_event_each_are_allowed_also_while_the_lookup_is_empty
         for sql in [
             "SELECT * FROM events",
             "FROM events SELECT id + 1 AS next WHERE name LIKE 'a%'",
+            "SELECT events.id, Events.name FROM EVENTS",
+            "SELECT events.* FROM temp.events",
             "SELECT id FROM events WHERE false",
             "SELECT id FROM events ORDER BY name",
             "SELECT id, unnest(string_split(tags, ',')) AS tag FROM events",
