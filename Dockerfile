@@ -26,8 +26,8 @@ RUN install -d -o 10001 -g 10001 /out/checkpoints
 
 FROM ${BUILD} AS binary
 
-# glibc, libgcc and libstdc++, nothing else: no shell.
-FROM gcr.io/distroless/cc-debian12
+# The binary needs glibc, libgcc and libstdc++.
+FROM debian:bookworm-slim
 COPY --from=binary /out/pintail /usr/local/bin/pintail
 # A named volume takes over this directory's owner. A bind mount has its own: `chown 10001:10001` it on the host.
 COPY --from=binary --chown=10001:10001 /out/checkpoints /checkpoints

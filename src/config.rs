@@ -22,6 +22,7 @@ use chrono::{DateTime, Utc};
 
 use self::raw::{RawConfig, Table};
 use self::reader::{Report, Section};
+use crate::checkpoint::sealed::sha256_hex;
 use crate::error::{Error, Result};
 use crate::schema::EventSchema;
 
@@ -199,6 +200,13 @@ pub struct TransformConfig {
     pub per_batch: bool,
     /// Lookup tables.
     pub lookups: Vec<LookupConfig>,
+}
+
+impl TransformConfig {
+    /// Returns the lower-case hexadecimal SHA-256 of the SQL, for the commit record.
+    pub fn sql_sha256(&self) -> String {
+        sha256_hex(self.sql.as_bytes())
+    }
 }
 
 /// `[[transform.lookup]]`

@@ -1,1 +1,93 @@
-fn main() {}
+//! Arguments, logging, runtime, exit code; no logic.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pintail::cli::{Cli, Command};
+use pintail::commands::{check, dead_letters, health, infer, query, run, verify};
+use pintail::config::{self, Config};
+use pintail::error::{Error, Result};
+use pintail::pipeline::Input;
+use pintail::terminal::Screen;
+use pintail::{cli, logging};
+use tracing::error;
+
+/// Time for a slow terminal to take the last table.
+const SCREEN_PATIENCE: Duration = Duration::from_millis(500);
+
+fn main() {
+    let code = match Cli::read(std::env::args_os()) {
+        Ok(cli) => run_command(&cli),
+        Err(help) => {
+            let _ = help.print();
+            cli::exit_code(&help)
+        }
+    };
+    let _ = io::stdout().flush();
+    // Not a return from `main`: after a deadline, blocking work may still run, and neither it nor C++ destructors are to be waited for.
+    signal_hook::low_level::exit(code.into());
+}
+
+fn run_command(cli: &Cli) -> u8 {
+    let result = match cli.command() {
+        Command::Run { .. } => return serve(cli, Input::Source),
+        Command::DeadLetters { replay: true, .. } => return serve(cli, Input::DeadLetters),
+        command => read_only(cli, command),
+    };
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("pintail: {error}");
+            error.kind().exit_code()
+        }
+    }
+}
+
+fn load(cli: &Cli) -> Result<Config> {
+    Config::load(cli.config(), config::environment(), &cli.sets())
+}
+
+/// Runs the line.
+fn serve(cli: &Cli, input: Input) -> u8 {
+    let config = match load(cli) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("pintail: {error}");
+            return error.kind().exit_code();
+        }
+    };
+    let screen = Screen::stdout().map(Arc::new);
+    let result = logging::init(&config.log, screen.clone()).and_then(|()| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = runtime.map_err(|e| Error::io("start the runtime", e))?;
+        let result = runtime.block_on(run::run(config, input, screen.clone()));
+        runtime.shutdown_background();
+        result
+    });
+    if let Err(error) = &result {
+        error!(exit_code = error.kind().exit_code(), "{error}");
+    }
+    if let Some(screen) = screen {
+        screen.finish(SCREEN_PATIENCE);
+    }
+    result.map_or_else(|error| error.kind().exit_code(), |()| 0)
+}
+
+/// Runs a command that changes nothing.
+fn read_only(cli: &Cli, command: Command) -> Result<()> {
+    let to = &mut io::stdout().lock();
+    if let Command::Infer { file, records, .. } = &command {
+        return infer::run(file, records.get(), to);
+    }
+    let config = load(cli)?;
+    let out = config.pipeline.out_path.as_path();
+    match command {
+        Command::Check { .. } => check::run(&config, to),
+        Command::Verify { out: other, since, .. } => verify::run(other.as_deref().unwrap_or(out), since, to),
+        Command::Query { sql, format, .. } => query::run(out, &sql, format, to),
+        Command::DeadLetters { samples, .. } => dead_letters::run(out, samples, to),
+        Command::Health { .. } => health::run(out),
+        Command::Run { .. } | Command::Infer { .. } => unreachable!("handled before"),
+    }
+}

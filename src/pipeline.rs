@@ -5,7 +5,6 @@
 //! Does not own: what a stage does, signals (see `signals`), the exit code (see `error`).
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,13 +15,12 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::checkpoint::lock::Lock;
-use crate::checkpoint::record::output_columns;
 use crate::checkpoint::store::{Expected, Store};
 use crate::config::{Config, SourceKind};
+use crate::durable::disk_state::DiskState;
 use crate::durable::fs::Fs;
-use crate::durable::posix::DiskState;
+use crate::engine::Engine;
 use crate::engine::aggregate::Aggregator;
-use crate::engine::session::Engine;
 use crate::engine::transform::Transform;
 use crate::error::{Error, Result};
 use crate::offsets::Offsets;
@@ -70,12 +68,16 @@ impl Plan {
     pub fn new(config: &Config) -> Result<Self> {
         let engine = Engine::open(&config.transform, config.schema.arrow())?;
         let layout = OutputLayout::new(engine.output(), &config.sink).map_err(|faults| Error::config(faults.join("\n")))?;
-        let aggregator = Aggregator::new(engine.output(), &config.monitor)?;
+        let aggregator = Aggregator::new(engine.output(), &config.monitor);
+        for warning in aggregator.warnings() {
+            info!("{warning}");
+        }
         Ok(Self { engine, layout: Arc::new(layout), aggregator: Arc::new(aggregator) })
     }
 
     /// Opens the dataset that this plan writes to: lock, FORMAT, recovery.
-    pub fn open_store(&self, config: &Config, fs: Arc<dyn Fs>) -> Result<Store> {
+    pub fn open_store(&self, config: &Config, fs: Arc<dyn Fs>) -> Result<(Lock, Store)> {
+        let lock = Lock::take(&config.pipeline.out_path, Utc::now())?;
         let identify = |created_at| identity(config, created_at);
         let expected = Expected {
             source: &identify,
@@ -88,7 +90,7 @@ impl Plan {
         for warning in store.warnings() {
             warn!("{warning}");
         }
-        Ok(store)
+        Ok((lock, store))
     }
 }
 
@@ -118,16 +120,15 @@ impl Line {
     /// Opens the dataset (lock, FORMAT, recovery) and the source, and links the stages. Blocking; inside a runtime.
     pub fn open(config: &Config, input: Input, outside: Outside) -> Result<Self> {
         let plan = Plan::new(config)?;
-        let store = plan.open_store(config, outside.fs.clone())?;
+        let (lock, store) = plan.open_store(config, outside.fs.clone())?;
         let source = open_source(config, input, store.format().created_at, store.offsets())?;
-        Self::link(config, plan, store, source, outside)
+        Self::link(config, plan, (lock, store), source, outside)
     }
 
     /// Links the stages between a source and a recovered dataset.
-    pub fn link(config: &Config, plan: Plan, store: Store, source: Box<dyn Source>, outside: Outside) -> Result<Self> {
+    pub fn link(config: &Config, plan: Plan, (lock, store): (Lock, Store), source: Box<dyn Source>, outside: Outside) -> Result<Self> {
         let Plan { engine, layout, aggregator } = plan;
         let Outside { stop, reload, screen, disk, fs: _ } = outside;
-        let lock = store.lock();
         let offsets = store.offsets().clone();
         info!(
             out_path = %config.pipeline.out_path.display(),
@@ -144,8 +145,7 @@ impl Line {
         let (progress_sender, progress) = mpsc::channel(1);
         let (committed_sender, committed) = watch::channel(Arc::new(offsets));
         let (remaining_sender, remaining) = watch::channel(source.remaining());
-        let channels =
-            Channels { chunks: chunk_sender.downgrade(), batches: batch_sender.downgrade(), frames: frame_sender.downgrade() };
+        let channels = Channels { chunks: chunk_sender.downgrade(), batches: batch_sender.downgrade(), frames: frame_sender.downgrade() };
         let full = disk.clone();
         let workers = engine.workers()?.into_iter().map(|worker| Transform::new(config, worker, &layout, &aggregator)).collect();
 
@@ -157,10 +157,10 @@ impl Line {
             screen,
             config: config.monitor.clone(),
         };
-        let columns = output_columns(engine.output());
+        let schema = engine.output().clone();
         let writer = Writer {
             input: frames,
-            checkpoint: Checkpoint::new(store, OpenFiles::new(layout, &config.sink), columns, config),
+            checkpoint: Checkpoint::new(store, OpenFiles::new(layout, &config.sink), schema, config),
             committed: committed_sender,
             progress: progress_sender,
             groups_max: config.monitor.groups_max,
@@ -182,7 +182,7 @@ impl Line {
                 ("batcher", Box::pin(batcher.run())),
                 (PRODUCER, Box::pin(producer.run())),
             ],
-            lock,
+            lock: Arc::new(lock),
             disk,
         })
     }
@@ -281,7 +281,9 @@ impl Tasks {
         }
         let rest = async {
             while let Some((name, result)) = self.next().await {
-                if name != PRODUCER && let Err(cascade) = result {
+                if name != PRODUCER
+                    && let Err(cascade) = result
+                {
                     error!(stage = name, error = %cascade, "failed as well");
                 }
             }

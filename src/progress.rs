@@ -16,7 +16,7 @@ pub struct CheckpointDone {
     /// What caused it.
     pub trigger: Trigger,
     /// Data files.
-    pub files: usize,
+    pub files: u64,
     /// Bytes of the data files.
     pub bytes: u64,
     /// What became of its records.

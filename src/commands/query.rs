@@ -4,39 +4,21 @@
 //! Does not own: the SQL (see [`crate::engine::query`]), which files are committed (the records say).
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use arrow::util::pretty::pretty_format_batches;
 use arrow::{csv, json};
 
+use crate::checkpoint::reader;
+use crate::cli::QueryFormat;
 use crate::engine::query::query;
 use crate::error::{Error, Result};
 
-/// What the result looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum QueryFormat {
-    /// For people.
-    #[default]
-    Table,
-    /// With a header line; NULL is empty.
-    Csv,
-    /// One object a line.
-    Json,
-}
-
-/// What the commit records say of a dataset.
-#[derive(Debug, Clone, Default)]
-pub struct Committed {
-    /// Partition columns and their DuckDB types.
-    pub partition_by: Vec<(String, String)>,
-    /// Data files, relative to the dataset's directory.
-    pub files: Vec<PathBuf>,
-}
-
 /// Runs the SQL and writes its result.
-pub fn run(out: &Path, committed: &Committed, sql: &str, format: QueryFormat, to: &mut dyn Write) -> Result<()> {
+pub fn run(out: &Path, sql: &str, format: QueryFormat, to: &mut dyn Write) -> Result<()> {
+    let committed = reader::committed(out)?;
     let (schema, mut batches) = query(out, &committed.partition_by, &committed.files, sql)?;
     if batches.is_empty() {
         // A header without rows is an answer too.

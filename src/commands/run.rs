@@ -10,7 +10,8 @@ use rustix::fs::Access;
 use tracing::info;
 
 use crate::config::Config;
-use crate::durable::posix::{DiskState, Posix};
+use crate::durable::disk_state::DiskState;
+use crate::durable::posix::Posix;
 use crate::error::{Error, Result};
 use crate::pipeline::{Input, Line, Outside};
 use crate::signals;
@@ -26,7 +27,7 @@ pub async fn run(config: Config, input: Input, screen: Option<Arc<Screen>>) -> R
     let opening = blocking("start", move || {
         check_writable(&config.pipeline.out_path)?;
         let disk = DiskState::default();
-        let fs = Arc::new(Posix::new(&config.pipeline.out_path, disk.clone())?);
+        let fs = Arc::new(Posix::new(disk.clone()));
         Line::open(&config, input, Outside { stop: signals.stop, reload: signals.reload, screen, disk, fs })
     });
     let late = async {

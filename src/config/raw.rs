@@ -140,10 +140,10 @@ impl RawConfig {
     }
 }
 
-/// Parses seconds with a fraction. Whole nanoseconds, above zero.
+/// Parses seconds with a fraction.
 fn seconds(text: &str) -> Option<Duration> {
     let seconds = text.trim().parse().ok()?;
-    Duration::try_from_secs_f64(seconds).ok().filter(|duration| !duration.is_zero())
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// Reads a value that was typed without a file around it: as TOML, else as a string.

@@ -138,7 +138,7 @@ pub(super) fn schema(section: &mut Section<'_>) -> EventSchema {
     }
     let canonical = |column: &Column| {
         let Column { name, path, column_type, required } = column;
-        json!({ "name": name, "path": path, "type": format!("{column_type:?}"), "required": required })
+        json!({ "name": name, "path": path, "type": column_type.to_string(), "required": required })
     };
     section.note("columns", columns.iter().map(canonical).collect());
     EventSchema { columns }

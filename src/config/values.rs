@@ -5,13 +5,13 @@
 
 use std::path::PathBuf;
 
-use arrow::datatypes::TimeUnit;
 use chrono::{DateTime, Utc};
 use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use serde_json::Deserializer;
 use tracing_subscriber::EnvFilter;
 
 use super::SortColumn;
+use crate::error::Error;
 use crate::schema::ColumnType;
 
 /// Text that is not empty.
@@ -30,38 +30,7 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
 
 /// The type of a column of the events.
 pub(super) fn column_type(text: &str) -> Result<ColumnType, String> {
-    let words = [
-        ("boolean", ColumnType::Boolean),
-        ("int8", ColumnType::Int8),
-        ("int16", ColumnType::Int16),
-        ("int32", ColumnType::Int32),
-        ("int64", ColumnType::Int64),
-        ("uint8", ColumnType::UInt8),
-        ("uint16", ColumnType::UInt16),
-        ("uint32", ColumnType::UInt32),
-        ("uint64", ColumnType::UInt64),
-        ("float32", ColumnType::Float32),
-        ("float64", ColumnType::Float64),
-        ("text", ColumnType::Text),
-        ("dictionary", ColumnType::Dictionary),
-        ("timestamp", ColumnType::TimestampText),
-        ("timestamp_s", ColumnType::Timestamp(TimeUnit::Second)),
-        ("timestamp_ms", ColumnType::Timestamp(TimeUnit::Millisecond)),
-        ("timestamp_us", ColumnType::Timestamp(TimeUnit::Microsecond)),
-        ("timestamp_ns", ColumnType::Timestamp(TimeUnit::Nanosecond)),
-        ("date", ColumnType::Date),
-        ("json", ColumnType::Json),
-    ];
-    match text.strip_prefix("decimal(").and_then(|rest| rest.strip_suffix(')')) {
-        Some(digits) => decimal(digits).ok_or_else(|| "expected decimal(precision, scale) with scale <= precision <= 38".to_owned()),
-        None => choice(text, &words).map_err(|wanted| format!("{wanted}, or decimal(precision, scale) in quotes")),
-    }
-}
-
-fn decimal(digits: &str) -> Option<ColumnType> {
-    let (precision, scale) = digits.split_once(',')?;
-    let (precision, scale) = (precision.trim().parse().ok()?, scale.trim().parse().ok()?);
-    ((1..=38).contains(&precision) && scale <= precision).then_some(ColumnType::Decimal { precision, scale })
+    text.parse().map_err(|error: Error| error.to_string())
 }
 
 /// One of a few words.

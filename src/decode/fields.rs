@@ -27,7 +27,7 @@ pub(super) struct Fields {
 /// A field of an object.
 #[derive(Debug)]
 struct Field {
-    /// The key in quotes, as it stands in a record.
+    /// The key in quotes, as it stands in a record; one with a quote in it must not match half of something else.
     token: Box<str>,
     /// The field that followed it last.
     next: usize,
@@ -133,7 +133,8 @@ impl Fields {
     fn add(&mut self, key: &str, target: Target) -> usize {
         let index = self.fields.len();
         self.index.insert(key.into(), index);
-        self.fields.push(Field { token: format!("\"{key}\"").into(), next: index + 1, seen: 0, target });
+        let token = serde_json::Value::from(key).to_string().into();
+        self.fields.push(Field { token, next: index + 1, seen: 0, target });
         index
     }
 }

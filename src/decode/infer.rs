@@ -333,7 +333,7 @@ impl fmt::Display for Inferred {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "# Inferred from {} records.", self.records)?;
         if self.skipped > 0 {
-            writeln!(f, "# {} lines are no JSON objects: they would be dead letters.", self.skipped)?;
+            writeln!(f, "# Lines that are no JSON objects, and would be dead letters: {}.", self.skipped)?;
         }
         writeln!(f, "# A sample cannot prove that a value is always there: add `required = true` to reject records without it.")?;
         for (column, notes) in self.schema.columns.iter().zip(&self.notes) {

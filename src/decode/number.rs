@@ -165,12 +165,14 @@ pub(super) fn decimal(text: &str, precision: u8, scale: u8) -> Option<i128> {
     }
     let significant = i64::try_from(count - leading - trailing).ok()?;
     let shift = exponent - i64::try_from(fraction.len()).ok()? + i64::try_from(trailing).ok()? + i64::from(scale);
-    if shift < 0 || significant + shift > i64::from(precision) {
+    // A negative shift would push digits behind the last unit.
+    let shift = u32::try_from(shift).ok()?;
+    if significant + i64::from(shift) > i64::from(precision) {
         return None;
     }
     let digits = all.skip(leading).take(usize::try_from(significant).ok()?);
     let digits = digits.fold(0, |value: i128, digit| value * 10 + i128::from(digit - b'0'));
-    let value = digits * 10i128.pow(u32::try_from(shift).ok()?);
+    let value = digits * 10i128.pow(shift);
     Some(if negative { -value } else { value })
 }
 
@@ -226,6 +228,21 @@ mod tests {
             let expected: f64 = text.parse().unwrap();
             assert_eq!(floats.usual(&mut Cursor::new(text)).map(f64::to_bits), Some(expected.to_bits()), "{text}");
             assert_eq!(floats.careful(text).map(f64::to_bits), Some(expected.to_bits()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_double_that_is_written_out_reads_back_as_itself() {
+        let floats = Float::<Float64Type>::new();
+        for n in 0..50_000u64 {
+            let bits = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            // Of any size, and of the size of an amount.
+            for value in [f64::from_bits(bits), (bits >> 11) as f64 / 1e13] {
+                for text in [format!("{value:?}"), format!("{value:e}"), format!("{value:.20}")].iter().filter(|_| value.is_finite()) {
+                    let read = floats.usual(&mut Cursor::new(text));
+                    assert_eq!(read, text.parse().ok(), "{text}");
+                }
+            }
         }
     }
 }

@@ -37,6 +37,11 @@ impl Aggregator {
         Self { group, value, groups_max: monitor.groups_max, warnings }
     }
 
+    /// Returns how many groups have a name of their own.
+    pub fn groups_max(&self) -> usize {
+        self.groups_max
+    }
+
     /// Returns what the figures lack, and why.
     pub fn warnings(&self) -> &[String] {
         &self.warnings

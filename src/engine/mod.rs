@@ -25,6 +25,7 @@ pub mod aggregate;
 pub mod arrow_ffi;
 pub mod query;
 pub mod raw;
+pub mod transform;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

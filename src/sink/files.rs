@@ -101,6 +101,11 @@ impl OpenFiles {
         self.checkpoint.take().ok_or_else(no_checkpoint)?.finish()
     }
 
+    /// Returns the staging of the checkpoint that was begun, for files of another kind.
+    pub fn staging_mut(&mut self) -> Result<&mut Staging> {
+        self.checkpoint.as_mut().map(FileSet::staging_mut).ok_or_else(no_checkpoint)
+    }
+
     /// Closes every file without completing it. What is staged stays there for the recovery to remove.
     pub fn discard(&mut self) {
         self.checkpoint = None;

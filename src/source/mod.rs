@@ -11,6 +11,7 @@ use crate::batch::Chunk;
 use crate::error::Result;
 use crate::offsets::Offsets;
 
+pub mod dead_letters;
 pub mod file;
 pub mod lines;
 pub mod simulator;

@@ -1,1 +1,192 @@
-//! To come.
+//! The reading thread: blocking reads on a plain thread, chunks handed over through a bounded channel.
+//!
+//! Owns: the thread's life (it ends when its receiver is dropped), what its panic becomes, and waiting that can be cut short.
+//! Does not own: what is read.
+//!
+//! Tokio's own stdin and files are not used: their reads run on the blocking pool, cannot be cancelled, and hold up the end of the
+//! runtime. A thread that hangs in `read` is left behind when the process leaves.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use crate::batch::Chunk;
+use crate::error::{Error, Result};
+
+/// Chunks that wait for the producer. Two keep the thread reading while one is handled; more only costs memory.
+const CHUNKS_WAITING: usize = 2;
+
+/// How long a sleeping thread takes to notice that nobody waits for it any more.
+const SLICE: Duration = Duration::from_millis(20);
+
+/// The receiving side: what a source holds.
+#[derive(Debug)]
+pub(super) struct ReadThread {
+    name: &'static str,
+    chunks: mpsc::Receiver<Result<Chunk>>,
+    failed: bool,
+}
+
+/// The thread's side.
+#[derive(Debug)]
+pub(super) struct ChunkSender {
+    chunks: mpsc::Sender<Result<Chunk>>,
+}
+
+/// Why the body of a reading thread ends early. Both come through `?`.
+#[derive(Debug)]
+pub(super) enum Exit {
+    /// Nobody takes its chunks any more: not a fault.
+    Unwanted,
+    /// It cannot go on.
+    Failed(Error),
+}
+
+impl From<Error> for Exit {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl ReadThread {
+    /// Starts the thread. `body` returns at the end of the input.
+    pub(super) fn spawn(name: &'static str, body: impl FnOnce(&ChunkSender) -> Result<(), Exit> + Send + 'static) -> Result<Self> {
+        let (sender, chunks) = mpsc::channel(CHUNKS_WAITING);
+        let sender = ChunkSender { chunks: sender };
+        let thread = thread::Builder::new().name(format!("source-{name}"));
+        thread
+            .spawn(move || run(name, &sender, body))
+            .map_err(|e| Error::io(format_args!("start the thread of the source `{name}`"), e))?;
+        Ok(Self { name, chunks, failed: false })
+    }
+
+    /// Waits for the next chunk; `None` at the end of the input. Safe to cancel.
+    ///
+    /// # Errors
+    /// The body's own; of kind `Internal` if it panicked, and on every call after a failure: an end is never made up.
+    pub(super) async fn recv(&mut self) -> Result<Option<Chunk>> {
+        if self.failed {
+            return Err(Error::internal(format!("the source `{}` was read again after it failed", self.name)));
+        }
+        let received = self.chunks.recv().await.transpose();
+        self.failed = received.is_err();
+        received
+    }
+}
+
+impl ChunkSender {
+    /// Hands a chunk over, waiting for room.
+    pub(super) fn send(&self, chunk: Chunk) -> Result<(), Exit> {
+        self.chunks.blocking_send(Ok(chunk)).map_err(|_| Exit::Unwanted)
+    }
+
+    /// Sleeps, unless nobody waits any more.
+    pub(super) fn sleep(&self, duration: Duration) -> Result<(), Exit> {
+        let start = Instant::now();
+        loop {
+            if self.chunks.is_closed() {
+                return Err(Exit::Unwanted);
+            }
+            let left = duration.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return Ok(());
+            }
+            thread::sleep(left.min(SLICE));
+        }
+    }
+}
+
+fn run(name: &str, sender: &ChunkSender, body: impl FnOnce(&ChunkSender) -> Result<(), Exit>) {
+    // The state of a body that panicked is dropped with it: nothing can be seen half changed.
+    let error = match catch_unwind(AssertUnwindSafe(|| body(sender))) {
+        Ok(Ok(()) | Err(Exit::Unwanted)) => return,
+        Ok(Err(Exit::Failed(error))) => error,
+        Err(panic) => Error::internal(format!("the source `{name}` panicked: {}", panic_message(&*panic))),
+    };
+    // If nobody is there to hear it, the line has already ended for a reason of its own.
+    let _ = sender.chunks.blocking_send(Err(error));
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::batch::{OffsetUnit, Records};
+    use crate::error::ErrorKind;
+    use crate::offsets::{OffsetRange, Partition, PartitionId};
+
+    fn chunk(from: u64) -> Chunk {
+        let partition = Arc::new(Partition { id: PartitionId::new("p"), label: "p".into() });
+        let range = OffsetRange { partition, from, to: from + 1 };
+        Chunk { records: Records::Lines(Bytes::from_static(b"\n")), range, unit: OffsetUnit::Bytes }
+    }
+
+    #[tokio::test]
+    async fn chunks_arrive_in_order_and_the_body_s_return_is_the_end() {
+        let mut thread = ReadThread::spawn("test", |sender| (0..10).try_for_each(|n| sender.send(chunk(n)))).unwrap();
+        for n in 0..10 {
+            assert_eq!(thread.recv().await.unwrap().unwrap().range.from, n);
+        }
+        assert!(thread.recv().await.unwrap().is_none());
+        assert!(thread.recv().await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_internal_error_and_never_an_end() {
+        let mut thread = ReadThread::spawn("test", |_| panic!("planted {}", 7)).unwrap();
+        let error = thread.recv().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Internal);
+        assert_eq!(error.to_string(), "the source `test` panicked: planted 7");
+        assert_eq!(thread.recv().await.unwrap_err().kind(), ErrorKind::Internal);
+    }
+
+    #[tokio::test]
+    async fn a_dropped_receiver_ends_a_thread_that_sends_and_one_that_sleeps() {
+        let ended = Arc::new(AtomicU64::new(0));
+        let count = |body: fn(&ChunkSender) -> Result<(), Exit>| {
+            let ended = ended.clone();
+            ReadThread::spawn("test", move |sender| {
+                let exit = body(sender);
+                assert!(matches!(exit, Err(Exit::Unwanted)), "{exit:?}");
+                ended.fetch_add(1, Ordering::SeqCst);
+                exit
+            })
+            .unwrap()
+        };
+        let sending = count(|sender| (0..).try_for_each(|n| sender.send(chunk(n))));
+        let sleeping = count(|sender| sender.sleep(Duration::from_secs(3600)));
+        drop((sending, sleeping));
+        let start = Instant::now();
+        while ended.load(Ordering::SeqCst) < 2 {
+            assert!(start.elapsed() < Duration::from_secs(10), "a thread outlived its receiver");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_nobody_reads_stops_when_the_channel_is_full() {
+        let sent = Arc::new(AtomicU64::new(0));
+        let counter = sent.clone();
+        let _thread = ReadThread::spawn("test", move |sender| {
+            (0..).try_for_each(|n| {
+                sender.send(chunk(n))?;
+                counter.fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            })
+        });
+        thread::sleep(Duration::from_millis(50));
+        assert_eq!(sent.load(Ordering::SeqCst), CHUNKS_WAITING as u64);
+    }
+}

@@ -17,10 +17,11 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// The work's own, or [`crate::error::ErrorKind::Internal`] with the panic's message.
-pub(crate) fn blocking<T: Send + 'static>(
-    stage: &'static str,
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> impl Future<Output = Result<T>> + Send + use<T> {
+pub(crate) fn blocking<T, F>(stage: &'static str, work: F) -> impl Future<Output = Result<T>> + Send + use<T, F>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T> + Send + 'static,
+{
     let handle = tokio::task::spawn_blocking(work);
     async move {
         match handle.await {

@@ -1,8 +1,8 @@
 //! Monitor: shows what the line is doing.
 //!
 //! Owns: the figures on display, the pace of redrawing, one log line per checkpoint where there is no terminal.
-//! Does not own: the counting (it is told; see `progress`), the looks of the table (see `terminal`). It may stand still without the
-//! line noticing.
+//! Does not own: the counting (it is told; see `progress`), the looks of the table (see `terminal`). Nobody
+//! waits for it: the screen is written by a thread of its own.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,8 +16,7 @@ use crate::batch::{Cut, Read, Transformed};
 use crate::config::MonitorConfig;
 use crate::error::Result;
 use crate::progress::{CheckpointDone, Progress};
-use crate::stages::blocking;
-use crate::terminal::{ChannelFill, LastCheckpoint, Screen, Snapshot};
+use crate::terminal::{ChannelFill, LastCheckpoint, Screen, Snapshot, render};
 use crate::totals::Totals;
 
 /// Time between two drawings of the table.
@@ -75,10 +74,11 @@ impl Monitor {
                     Some(progress) => self.take(&mut figures, progress),
                     None => break,
                 },
-                _ = redraw.tick(), if self.screen.is_some() => self.draw(&mut figures).await?,
+                _ = redraw.tick(), if self.screen.is_some() => self.draw(&mut figures),
             }
         }
-        self.draw(&mut figures).await
+        self.draw(&mut figures);
+        Ok(())
     }
 
     fn take(&self, figures: &mut Figures, progress: Progress) {
@@ -88,16 +88,11 @@ impl Monitor {
         figures.take(progress, self.config.groups_max);
     }
 
-    /// Draws in the blocking pool: a terminal may be stopped with Ctrl-S for hours.
-    async fn draw(&self, figures: &mut Figures) -> Result<()> {
-        let Some(screen) = self.screen.clone() else { return Ok(()) };
-        let snapshot = self.snapshot(figures);
-        let MonitorConfig { group_by, value, .. } = self.config.clone();
-        blocking("monitor", move || {
-            screen.draw(&snapshot, &group_by, &value);
-            Ok(())
-        })
-        .await
+    fn draw(&self, figures: &mut Figures) {
+        if let Some(screen) = &self.screen {
+            let snapshot = self.snapshot(figures);
+            screen.draw(render(&snapshot, &self.config.group_by, &self.config.value, screen.width()));
+        }
     }
 
     fn snapshot(&self, figures: &mut Figures) -> Snapshot {

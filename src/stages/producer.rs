@@ -46,7 +46,7 @@ impl Producer {
         loop {
             tokio::select! {
                 biased;
-                _ = self.stop.wait_for(|stop| *stop) => return Ok(Some(EndReason::Shutdown)),
+                () = stopped(&mut self.stop) => return Ok(Some(EndReason::Shutdown)),
                 () = self.output.closed() => return Ok(None),
                 Ok(()) = self.committed.changed() => {
                     let offsets = self.committed.borrow_and_update().clone();
@@ -62,5 +62,12 @@ impl Producer {
                 }
             }
         }
+    }
+}
+
+/// Waits for the signal to stop; for ever if none can come.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending().await
     }
 }

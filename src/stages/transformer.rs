@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tracing::{debug, info, warn};
 
 use crate::batch::{Barrier, Batch, Cut, Frame, LookupVersion, Transformed};
-use crate::engine::session::Engine;
+use crate::engine::Engine;
 use crate::engine::transform::Transform;
 use crate::error::Result;
 use crate::stages::blocking;

@@ -8,12 +8,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use arrow::datatypes::SchemaRef;
 use chrono::Utc;
 use tokio::sync::{mpsc, watch};
 
 use crate::batch::{Barrier, Counts, DeadLetter, Frame, LookupVersion, Phase, Transformed, Trigger};
 use crate::checkpoint::dead_letters::DeadLetterFile;
-use crate::checkpoint::record::{FileKind, OutputColumn};
+use crate::checkpoint::record::FileKind;
 use crate::checkpoint::store::{Draft, NewFile, Store};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
@@ -63,7 +64,7 @@ impl Writer {
             pending = offer(&progress, pending);
         }
         if !matches!(last, Some(Trigger::End | Trigger::Shutdown)) {
-            blocking("writer", move || checkpoint.discard()).await?;
+            checkpoint.discard();
         }
         // The writer is done: now the monitor may take its time.
         let _ = progress.send(pending).await;
@@ -89,7 +90,7 @@ pub struct Checkpoint {
 
 /// What every record of this process says.
 struct Facts {
-    schema: Vec<OutputColumn>,
+    schema: SchemaRef,
     config_sha256: String,
     sql_sha256: String,
     ratio_max: f64,
@@ -123,7 +124,7 @@ impl Open {
 
 impl Checkpoint {
     /// Opens the checkpoint that follows the store's last one.
-    pub fn new(store: Store, files: OpenFiles, schema: Vec<OutputColumn>, config: &Config) -> Self {
+    pub fn new(store: Store, files: OpenFiles, schema: SchemaRef, config: &Config) -> Self {
         let facts = Facts {
             schema,
             config_sha256: config.sha256.clone(),
@@ -167,10 +168,10 @@ impl Checkpoint {
 
     fn reject(&mut self, letter: &DeadLetter) -> Result<()> {
         if self.open.dead_letters.is_none() {
-            self.open.dead_letters = Some(DeadLetterFile::new(self.files.stage()?, self.store.next_sequence()));
+            self.open.dead_letters = Some(DeadLetterFile::create(self.files.staging_mut()?, self.store.next_sequence())?);
         }
         let file = self.open.dead_letters.as_mut().expect("made above");
-        file.append(letter)?;
+        file.write(letter)?;
         self.open.first_rejection.get_or_insert_with(|| letter.reason.clone());
         Ok(())
     }
@@ -179,7 +180,7 @@ impl Checkpoint {
     fn commit(&mut self, barrier: Barrier, lookups: &[LookupVersion]) -> Result<Progress> {
         let started = Instant::now();
         if !self.open.offsets.moved() {
-            self.discard()?;
+            self.discard();
             return Ok(Progress::default());
         }
         self.check_ratio()?;
@@ -192,7 +193,7 @@ impl Checkpoint {
             rows: file.rows,
             event_time: file.event_time,
         }));
-        let (data_files, bytes) = (files.len(), files.iter().map(|file| file.staged.bytes).sum());
+        let (data_files, bytes) = (files.len() as u64, files.iter().map(|file| file.staged.bytes).sum());
         if let Some(dead_letters) = self.open.dead_letters.take() {
             files.push(dead_letters.finish()?);
         }
@@ -245,9 +246,9 @@ impl Checkpoint {
     }
 
     /// Drops what is not committed. The offsets stay at the last commit, so it is read again.
-    fn discard(&mut self) -> Result<()> {
+    fn discard(&mut self) {
         self.open = Open::after(&self.store);
-        self.files.discard()
+        self.files.discard();
     }
 }
 

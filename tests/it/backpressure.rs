@@ -9,9 +9,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use pintail::batch::{Chunk, OffsetUnit, Records};
+use pintail::checkpoint::reader::Dataset;
 use pintail::config::Config;
+use pintail::durable::disk_state::DiskState;
 use pintail::durable::fs::{Entry, EntryKind, Fs, FsFile};
-use pintail::durable::posix::{DiskState, Posix};
+use pintail::durable::posix::Posix;
 use pintail::error::Result;
 use pintail::offsets::{OffsetRange, Partition, PartitionId};
 use pintail::pipeline::{Line, Outside, Plan};
@@ -111,7 +113,7 @@ async fn a_stuck_disk_stops_the_reading_of_the_source_and_loses_nothing() {
     let (_stop_sender, stop) = watch::channel(false);
     let (_reload_sender, reload) = watch::channel(0);
     let disk = DiskState::default();
-    let posix = Posix::new(out.path(), disk.clone()).unwrap();
+    let posix = Posix::new(disk.clone());
     let stuck = Arc::new(Stuck { disk: posix, released: Mutex::new(false), change: Condvar::new() });
     let taken = Arc::new(AtomicU64::new(0));
     let partition = Arc::new(Partition { id: PartitionId::new("stdin"), label: "stdin".into() });
@@ -143,6 +145,7 @@ async fn a_stuck_disk_stops_the_reading_of_the_source_and_loses_nothing() {
 
     stuck.release();
     running.await.unwrap().unwrap();
-    let records = pintail::checkpoint::reader::records(out.path()).unwrap();
-    assert_eq!(records.iter().map(|record| record.counts.rows_out).sum::<u64>(), RECORDS);
+    let dataset = Dataset::open(out.path()).unwrap();
+    let rows = dataset.records().unwrap().map(|record| record.unwrap().counts.rows_out).sum::<u64>();
+    assert_eq!(rows, RECORDS);
 }

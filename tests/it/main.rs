@@ -1,1 +1,21 @@
+//! Situations: one module each. Most drive the real binary and read what it leaves with independent readers.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod backpressure;
+mod common;
+mod crash_points;
+mod dead_letters;
+mod end_to_end;
 mod engine;
+mod follow;
+mod hostile_partitions;
+mod idle;
+mod kills;
+mod lookups;
+mod model;
+mod panics;
+mod recovery;
+mod refusals;
+mod script;
+mod shutdown;

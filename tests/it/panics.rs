@@ -7,9 +7,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use pintail::checkpoint::reader;
+use pintail::checkpoint::reader::Dataset;
+use pintail::checkpoint::record::CommitRecord;
 use pintail::config::Config;
-use pintail::durable::posix::{DiskState, Posix};
+use pintail::durable::disk_state::DiskState;
+use pintail::durable::posix::Posix;
 use pintail::error::{ErrorKind, Result};
 use pintail::pipeline::{Input, Line, Outside};
 use tokio::sync::watch;
@@ -47,9 +49,13 @@ fn open(config: &Config) -> (Line, watch::Sender<bool>) {
     let (stop_sender, stop) = watch::channel(false);
     let (_, reload) = watch::channel(0);
     let disk = DiskState::default();
-    let fs = Arc::new(Posix::new(&config.pipeline.out_path, disk.clone()).unwrap());
+    let fs = Arc::new(Posix::new(disk.clone()));
     let outside = Outside { stop, reload, screen: None, disk, fs };
     (Line::open(config, Input::Source, outside).unwrap(), stop_sender)
+}
+
+fn records(out: &std::path::Path) -> Vec<CommitRecord> {
+    Dataset::open(out).unwrap().records().unwrap().collect::<Result<_>>().unwrap()
 }
 
 async fn a_panic_of(stage: &str) {
@@ -69,11 +75,11 @@ async fn a_panic_of(stage: &str) {
         assert_eq!(error.kind().exit_code(), 70);
         assert_eq!(error.to_string(), format!("the {stage} panicked: planted"));
 
-        let before = reader::records(out.path()).unwrap();
+        let before = records(out.path());
         assert!(before.iter().all(|record| record.trigger == pintail::batch::Trigger::Interval), "after poll {polls_left}: {before:?}");
         let (line, stop) = open(&config);
         line.run(stop.subscribe(), Duration::from_secs(8)).await.unwrap();
-        let records = reader::records(out.path()).unwrap();
+        let records = records(out.path());
         assert_eq!(records.iter().map(|record| record.counts.rows_out).sum::<u64>(), 400_000);
         pintail::commands::verify::run(out.path(), None, &mut std::io::sink()).unwrap();
     }

@@ -53,7 +53,8 @@ fn a_record_in_the_place_of_another_is_refused() {
 
 #[test]
 fn a_record_that_does_not_hold_together_is_neither_written_nor_read() {
-    let broken: [(&str, fn(&mut CommitRecord)); 14] = [
+    type Breaks = fn(&mut CommitRecord);
+    let broken: [(&str, Breaks); 14] = [
         ("version 2", |r| r.version = 2),
         ("do not add up", |r| r.counts.filtered = 2),
         ("its files have 6", |r| r.files[0].rows = 6),

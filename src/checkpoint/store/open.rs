@@ -106,8 +106,7 @@ fn open_format(fs: &dyn Fs, paths: &Paths, last: Option<u64>, expected: &Expecte
             let read = Format::parse(&bytes);
             let (format, sha256) = read.map_err(|why| Error::state(format!("`{}` cannot be trusted: {why}", path.display())))?;
             format.check(&paths.root().display().to_string(), &(expected.source)(format.created_at), &partition_by)?;
-            // It is visible, but who made it may have been killed before it was durable.
-            sync_dir(fs, &paths.private())?;
+            // Who made it may have been killed before its name was durable: `Directories::open` has just fsynced `_pintail`.
             Ok((format, sha256))
         }
         (None, Some(sequence)) => Err(Error::state(format!(

@@ -83,7 +83,7 @@ fn what_a_person_may_know_better_is_said_in_a_comment() {
         .to_string();
     for expected in [
         "# Inferred from 2 records.\n",
-        "# 1 lines are no JSON objects",
+        "# Lines that are no JSON objects, and would be dead letters: 1.\n",
         "type = \"int64\" # perhaps a time: then `timestamp_ms`\n",
         "type = \"float64\" # only whole numbers in the sample",
         "type = \"int64\" # null or missing in 1 of 2 records\n",

@@ -258,6 +258,13 @@ fn a_line_that_is_not_utf8_is_a_dead_letter_between_good_neighbours() {
 }
 
 #[test]
+fn a_key_with_quotes_in_it_is_found_only_where_they_are_escaped() {
+    let decoded = decode(&[(r#"a"b\c"#, "int64")], concat!(r#"{"a\"b\\c":1}"#, "\n", r#"{"a"b\c":2}"#, "\n", r#"{"a\u0022b\\c":3}"#));
+    assert_eq!(cells(&decoded.batch).concat(), ["1", "3"].map(|v| Some(v.to_string())));
+    assert_eq!(decoded.dead_letters.len(), 1);
+}
+
+#[test]
 fn thousands_of_unknown_keys_are_passed_over() {
     let line = |n: usize| {
         let unknown: Vec<_> = (0..2_000).map(|i| format!("\"{}{i}\":{i}", "k".repeat((i + n) % 100))).collect();

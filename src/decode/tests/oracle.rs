@@ -250,7 +250,7 @@ fn spelled_decimal(text: &str, precision: usize, scale: usize) -> Option<i128> {
     }
     let point = whole.len() as i32 + exponent + scale as i32;
     let mut all = format!("{whole}{fraction}");
-    if point < 0 || point > 400 {
+    if !(0..=400).contains(&point) {
         return (all.trim_matches('0').is_empty()).then_some(0);
     }
     while all.len() < point as usize {

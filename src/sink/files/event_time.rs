@@ -38,7 +38,7 @@ pub(super) struct EventTime {
 #[derive(Debug, Clone, Copy)]
 struct Scale {
     index: usize,
-    /// Units of the column in an hour, or days.
+    /// What the column counts.
     unit: Unit,
 }
 
@@ -48,6 +48,7 @@ enum Unit {
     Day,
 }
 
+/// The first and the last second of the years 0 to 9999.
 const YEARS: (i64, i64) = (-62_167_219_200, 253_402_300_799);
 
 impl EventTime {

@@ -4,6 +4,7 @@
 //! Does not own: which rows come here, and when it is closed (see `set`).
 
 use std::fmt;
+use std::io;
 use std::mem;
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ pub(super) struct OpenFile {
     collected: Vec<RecordBatch>,
     collected_rows: usize,
     collected_bytes: usize,
-    writer: Option<ArrowWriter<StagedFile>>,
+    writer: Option<ArrowWriter<Slot>>,
     held: usize,
     rows: u64,
     span: Option<Span>,
@@ -90,7 +91,7 @@ impl OpenFile {
 
     /// Returns whether the file has reached its size.
     pub fn is_full(&self, format: &FileFormat) -> bool {
-        let written = |writer: &ArrowWriter<StagedFile>| (writer.bytes_written() + writer.in_progress_size()) as u64;
+        let written = |writer: &ArrowWriter<Slot>| (writer.bytes_written() + writer.in_progress_size()) as u64;
         self.writer.as_ref().map_or(0, written) >= format.target_file_bytes
     }
 
@@ -121,7 +122,8 @@ impl OpenFile {
 
     /// Opens the file on disk.
     pub fn open(&mut self, format: &FileFormat, staged: StagedFile) -> Result<()> {
-        self.writer = Some(ArrowWriter::try_new(staged, format.schema.clone(), Some(format.properties.clone())).map_err(write_error)?);
+        self.writer =
+            Some(ArrowWriter::try_new(Slot(Some(staged)), format.schema.clone(), Some(format.properties.clone())).map_err(write_error)?);
         Ok(())
     }
 
@@ -155,9 +157,11 @@ impl OpenFile {
     ///
     /// # Panics
     /// If the file is not [`Self::open`] on disk.
-    pub fn finish(self, partition: Arc<HivePartition>) -> Result<WrittenFile> {
-        let writer = self.writer.expect("a file is opened before it is finished");
-        let staged = writer.into_inner().map_err(write_error)?.finish()?;
+    pub fn finish(mut self, partition: Arc<HivePartition>) -> Result<WrittenFile> {
+        let mut writer = self.writer.take().expect("a file is opened before it is finished");
+        // Not `into_inner`: it turns a failure of the last write into a text, and the disk's failures must be known as such.
+        writer.finish().map_err(write_error)?;
+        let staged = writer.inner_mut().0.take().expect("only the end of a file empties its slot").finish()?;
         Ok(WrittenFile { staged, partition, began: self.began, rows: self.rows, span: self.span })
     }
 
@@ -166,9 +170,37 @@ impl OpenFile {
     }
 }
 
+impl Drop for OpenFile {
+    /// Closes the file before the writer's buffer goes: that would write what it still holds, which may wait for a full disk.
+    fn drop(&mut self) {
+        if let Some(writer) = &mut self.writer {
+            writer.inner_mut().0 = None;
+        }
+    }
+}
+
 impl fmt::Debug for OpenFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OpenFile").field("began", &self.began).field("rows", &self.rows).field("held", &self.held).finish_non_exhaustive()
+    }
+}
+
+/// A staged file until it ends or is abandoned.
+struct Slot(Option<StagedFile>);
+
+impl Slot {
+    fn file(&mut self) -> io::Result<&mut StagedFile> {
+        self.0.as_mut().ok_or_else(|| io::Error::other("the staged file is closed"))
+    }
+}
+
+impl io::Write for Slot {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.file()?.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file()?.flush()
     }
 }
 
@@ -196,7 +228,7 @@ fn sorted(format: &FileFormat, collected: &[RecordBatch]) -> Result<RecordBatch,
 /// Tells the disk's failures from ours: only the former may be mended by an operator.
 fn write_error(error: ParquetError) -> Error {
     let kind = match &error {
-        ParquetError::External(cause) if cause.is::<std::io::Error>() => ErrorKind::Io,
+        ParquetError::External(cause) if cause.is::<io::Error>() => ErrorKind::Io,
         _ => ErrorKind::Internal,
     };
     Error::new(kind, "cannot write a Parquet file").with_source(error)

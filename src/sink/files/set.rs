@@ -57,6 +57,10 @@ impl FileSet {
     }
 
     /// Returns the bytes in memory.
+    pub fn staging_mut(&mut self) -> &mut Staging {
+        &mut self.staging
+    }
+
     pub fn held(&self) -> usize {
         self.held
     }

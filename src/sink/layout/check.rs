@@ -50,9 +50,8 @@ fn partition_faults(output: &Schema, sink: &SinkConfig, faults: &mut Vec<String>
         faults.extend(hive::column_name_fault(name));
         if hive::duckdb_type(field.data_type()).is_none() {
             faults.push(format!(
-                "partition column `{name}` is {}, and only text, integers, booleans and dates can be in a path: write `{name}::VARCHAR AS {name}`, or {} for a time",
-                field.data_type(),
-                format_args!("`{name}::DATE AS {name}`")
+                "partition column `{name}` is {}, and only text, integers, booleans and dates can be in a path: write `{name}::VARCHAR AS {name}`, or `{name}::DATE AS {name}` of a time",
+                field.data_type()
             ));
         }
     }
@@ -73,7 +72,7 @@ fn event_time_faults(output: &Schema, sink: &SinkConfig, faults: &mut Vec<String
     }
     if !matches!(field.data_type(), DataType::Timestamp(_, _) | DataType::Date32 | DataType::Date64) {
         faults.push(format!(
-            "sink.event_time names the column `{name}`, which is {} and not a time: convert it in the SQL, for example `make_timestamp_ms({name}) AS {name}` of an integer of milliseconds or `{name}::TIMESTAMP AS {name}` of a text",
+            "sink.event_time names the column `{name}`, which is {} and not a time: convert it in the SQL, for example `epoch_ms({name}) AS {name}` of an integer of milliseconds or `{name}::TIMESTAMP AS {name}` of a text",
             field.data_type()
         ));
     }

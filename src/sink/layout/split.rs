@@ -21,7 +21,7 @@ const REMEMBERED_MAX: usize = 4096;
 /// A row that cannot be in any directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unplaceable {
-    /// The first such row, counted in the batch that was to be split.
+    /// One such row: the first with its value, counted in the batch that was to be split. There may be others with other values.
     pub row: usize,
     /// Why, naming the column.
     pub reason: String,

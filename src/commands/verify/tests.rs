@@ -1,0 +1,124 @@
+use std::sync::Arc;
+
+use arrow::array::{Int64Array, RecordBatch};
+use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
+
+use super::*;
+use crate::batch::{DeadLetter, Phase};
+use crate::checkpoint::dead_letters::DeadLetterFile;
+use crate::checkpoint::reader;
+use crate::checkpoint::store::tests::{draft, open};
+use crate::checkpoint::store::{NewFile, Store};
+use crate::error::ErrorKind;
+use crate::offsets::PartitionId;
+
+/// Commits a checkpoint of one Parquet file and one rejected record.
+fn commit(store: &mut Store, rows: i64) {
+    let (mut staging, sequence) = (store.staging(), store.next_sequence());
+    let mut staged = staging.create().unwrap();
+    let amounts: arrow::array::ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));
+    let batch = RecordBatch::try_from_iter([("amount", amounts)]).unwrap();
+    let mut writer = ArrowWriter::try_new(&mut staged, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let path = format!("region=us/events-{sequence}.parquet");
+    let rows = rows as u64;
+    let data = NewFile { staged: staged.finish().unwrap(), path, kind: FileKind::Parquet, rows, event_time: None };
+    let mut letters = DeadLetterFile::create(&mut staging, sequence).unwrap();
+    let bytes = Bytes::from_static(b"bad");
+    let letter = DeadLetter { phase: Phase::Decode, reason: "bad".into(), partition: PartitionId::new("p"), offset: 0, bytes, length: 3 };
+    letters.write(&letter).unwrap();
+    let draft = draft(store, vec![data, letters.finish().unwrap()]);
+    store.commit(staging, draft).unwrap();
+}
+
+fn dataset() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path()).unwrap();
+    [3, 4, 5].into_iter().for_each(|rows| commit(&mut store, rows));
+    dir
+}
+
+fn verify(out: &Path, since: Option<u64>) -> (String, Option<Error>) {
+    let mut text = Vec::new();
+    let error = run(out, since, &mut text).err();
+    (String::from_utf8(text).unwrap(), error)
+}
+
+fn contradiction(out: &Path, needle: &str) {
+    let (text, error) = verify(out, None);
+    let error = error.unwrap_or_else(|| panic!("found clean: {text}"));
+    assert_eq!(error.kind(), ErrorKind::State);
+    assert!(error.to_string().contains(needle) && text.contains(needle), "`{needle}` is not in: {error}\n{text}");
+}
+
+#[test]
+fn a_sound_dataset_is_clean_and_its_counts_are_told() {
+    let dir = dataset();
+    let (text, error) = verify(dir.path(), None);
+    assert!(error.is_none(), "{text}");
+    assert!(text.contains("3 checkpoints, 6 files"), "{text}");
+    assert!(text.contains("15 records in + 0 expanded = 12 rows out + 0 filtered + 3 dead letters"), "{text}");
+    assert!(text.ends_with("clean\n"), "{text}");
+}
+
+#[test]
+fn a_flipped_bit_a_cut_and_a_stray_file_are_contradictions() {
+    let dir = dataset();
+    let file = dir.path().join("region=us/events-2.parquet");
+    let sound = fs::read(&file).unwrap();
+    let mut flipped = sound.clone();
+    flipped[10] ^= 1;
+    fs::write(&file, flipped).unwrap();
+    contradiction(dir.path(), "commit record 2 says: its SHA-256");
+    assert!(verify(dir.path(), Some(3)).1.is_none(), "only later files were to be read");
+    fs::write(&file, &sound[1..]).unwrap();
+    contradiction(dir.path(), "bytes, not");
+    fs::write(&file, sound).unwrap();
+    fs::write(dir.path().join("region=us/copy.parquet"), "").unwrap();
+    contradiction(dir.path(), "copy.parquet` is visible, but no commit record names it");
+}
+
+#[test]
+fn a_file_with_other_rows_than_its_record_is_a_contradiction() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path()).unwrap();
+    let mut staging = store.staging();
+    let mut staged = staging.create().unwrap();
+    staged.write_all(b"no parquet").unwrap();
+    let path = "region=us/x.parquet".to_owned();
+    let file = NewFile { staged: staged.finish().unwrap(), path, kind: FileKind::Parquet, rows: 1, event_time: None };
+    let draft = draft(&store, vec![file]);
+    store.commit(staging, draft).unwrap();
+    contradiction(dir.path(), "no Parquet file");
+}
+
+#[test]
+fn a_torn_and_a_missing_record_are_contradictions_and_the_rest_is_still_read() {
+    let dir = dataset();
+    let record = dir.path().join("_pintail/commits/000000/0000000002.json");
+    let sound = fs::read(&record).unwrap();
+    fs::write(&record, &sound[..50]).unwrap();
+    contradiction(dir.path(), "0000000002.json` cannot be trusted");
+    assert!(verify(dir.path(), None).0.contains("2 checkpoints"));
+    fs::remove_file(&record).unwrap();
+    contradiction(dir.path(), "commit record 2 is missing");
+}
+
+#[test]
+fn a_removed_file_is_counted_and_no_contradiction_and_readers_skip_it() {
+    let dir = dataset();
+    fs::remove_file(dir.path().join("region=us/events-2.parquet")).unwrap();
+    let (text, error) = verify(dir.path(), None);
+    assert!(error.is_none() && text.contains("1 published files are gone"), "{text}");
+    let committed = reader::committed(dir.path()).unwrap();
+    assert_eq!(committed.partition_by, [("region".to_owned(), "Utf8".to_owned())]);
+    assert_eq!(committed.files, [1, 3].map(|n| dir.path().join(format!("region=us/events-{n}.parquet"))));
+}
+
+#[test]
+fn a_directory_without_a_format_is_no_dataset() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(verify(dir.path(), None).1.unwrap().kind(), ErrorKind::Config);
+}

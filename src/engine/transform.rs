@@ -1,0 +1,111 @@
+//! Transform: what one worker does with one batch.
+//!
+//! Owns: decode → SQL → hive partitions → totals, and the search for the records that make the SQL fail. No state outlives a batch.
+//! Does not own: the order of batches and how many run side by side (see `stages::transformer`). Blocking.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+
+use crate::batch::{Batch, Counts, Frame, Phase};
+use crate::config::Config;
+use crate::decode::{Decoded, Decoder};
+use crate::engine::aggregate::Aggregator;
+use crate::engine::{SqlError, Worker};
+use crate::error::{Error, Result};
+use crate::sink::layout::{OutputLayout, SplitError, Splitter};
+
+/// One worker and all that it needs for a batch.
+pub struct Transform {
+    decoder: Decoder,
+    worker: Worker,
+    splitter: Splitter,
+    aggregator: Arc<Aggregator>,
+    per_batch: bool,
+}
+
+/// Why some of the records cannot pass.
+enum Fault {
+    /// One of these records is to blame.
+    Record(Phase, String),
+    /// None is: the line must stop.
+    Fatal(Error),
+}
+
+impl Transform {
+    /// Makes the worker ready.
+    pub fn new(config: &Config, worker: Worker, layout: &Arc<OutputLayout>, aggregator: &Arc<Aggregator>) -> Self {
+        Self {
+            decoder: Decoder::new(&config.schema),
+            worker,
+            splitter: Splitter::new(layout.clone()),
+            aggregator: aggregator.clone(),
+            per_batch: config.transform.per_batch,
+        }
+    }
+
+    /// Transforms a batch. Every record of it is in the frame: as rows, as filtered, or as a dead letter.
+    ///
+    /// # Errors
+    /// A failure that no record explains: memory, time, I/O, an internal error of the engine; or a failing batch of `per_batch` SQL.
+    pub fn apply(&mut self, batch: &Batch) -> Result<Frame> {
+        let decoded = self.decoder.decode(batch)?;
+        let mut frame = Frame { ranges: batch.ranges(), ..Frame::default() };
+        frame.counts.records_in = decoded.records_in;
+        frame.counts.dead_letters.decode = decoded.dead_letters.len() as u64;
+        let rows = decoded.batch.num_rows();
+        if rows > 0 {
+            self.transform(&decoded, 0, rows, &mut frame)?;
+        }
+        let Counts { dead_letters, rows_out, .. } = frame.counts;
+        let good = frame.counts.records_in - dead_letters.total();
+        frame.counts.filtered = good.saturating_sub(rows_out);
+        frame.counts.expanded = rows_out.saturating_sub(good);
+        // In the order of the source: first what did not decode, among which the culprits of the SQL are then put.
+        frame.dead_letters.extend(decoded.dead_letters);
+        frame.dead_letters.sort_by(|a, b| (&a.partition, a.offset).cmp(&(&b.partition, b.offset)));
+        Ok(frame)
+    }
+
+    /// Transforms the records `[from, to)`; where they fail, halves them until the culprits stand alone.
+    fn transform(&mut self, decoded: &Decoded, from: usize, to: usize, frame: &mut Frame) -> Result<()> {
+        let records = decoded.batch.slice(from, to - from);
+        match self.attempt(&records, frame) {
+            Ok(()) => Ok(()),
+            Err(Fault::Fatal(error)) => Err(error),
+            Err(Fault::Record(_, reason)) if self.per_batch => Err(Error::internal(format!(
+                "the SQL fails on a batch, and with transform.per_batch no single record can be set aside: {reason}"
+            ))),
+            Err(Fault::Record(phase, reason)) if to - from == 1 => {
+                frame.dead_letters.push(decoded.origins.dead_letter(from, phase, reason));
+                *frame.counts.dead_letters.phase_mut(phase) += 1;
+                Ok(())
+            }
+            Err(Fault::Record(..)) => {
+                let middle = from + (to - from) / 2;
+                self.transform(decoded, from, middle, frame)?;
+                self.transform(decoded, middle, to, frame)
+            }
+        }
+    }
+
+    /// Runs the SQL over the records and places its rows. Touches the frame only if all went well.
+    fn attempt(&mut self, records: &RecordBatch, frame: &mut Frame) -> Result<(), Fault> {
+        let output = self.worker.run(records).map_err(|error| match error {
+            SqlError::Record(reason) => Fault::Record(Phase::Sql, reason),
+            SqlError::Fatal(error) => Fault::Fatal(error),
+        })?;
+        let mut placed = Vec::new();
+        for rows in &output {
+            placed.extend(self.splitter.split(rows).map_err(|error| match error {
+                SplitError::Unplaceable(unplaceable) => Fault::Record(Phase::Sink, unplaceable.reason),
+                SplitError::Failed(error) => Fault::Fatal(error),
+            })?);
+        }
+        let totals = self.aggregator.totals(&output).map_err(Fault::Fatal)?;
+        frame.counts.rows_out += output.iter().map(|rows| rows.num_rows() as u64).sum::<u64>();
+        frame.totals.merge(&totals, self.aggregator.groups_max());
+        frame.rows.extend(placed);
+        Ok(())
+    }
+}

@@ -1,0 +1,131 @@
+//! What is in the files: row groups, order, filters, types.
+
+use parquet::basic::Encoding;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+
+use super::*;
+
+fn rows(count: i64) -> Vec<(Option<i64>, i64)> {
+    (0..count).map(|n| (Some(NEW_YEAR + n), n * 7_919 % 1_000)).collect()
+}
+
+#[test]
+fn row_groups_hold_the_configured_rows() {
+    for sort_by in [Vec::new(), vec![SortColumn { name: "n".into(), descending: false }]] {
+        let mut checkpoint = Checkpoint::new(&SinkConfig { row_group_rows: 100, sort_by, ..sink() });
+        checkpoint.append("us", &rows(70));
+        checkpoint.append("us", &rows(170));
+        checkpoint.append("us", &rows(20));
+        assert_eq!(checkpoint.finish()[0].row_groups(), [100, 100, 60]);
+    }
+}
+
+#[test]
+fn row_groups_end_at_the_configured_bytes() {
+    let mut checkpoint = Checkpoint::new(&SinkConfig { row_group_bytes: 2_000, ..sink() });
+    (0..10).for_each(|_| assert!(checkpoint.append("us", &rows(500)).is_empty()));
+    let files = checkpoint.finish();
+    assert!(files[0].row_groups().len() > 2, "{:?}", files[0].row_groups());
+    assert_eq!(files[0].rows.num_rows(), 5_000);
+}
+
+#[test]
+fn each_row_group_is_sorted_and_says_so() {
+    let sort_by = vec![SortColumn { name: "n".into(), descending: true }, SortColumn { name: "ts".into(), descending: false }];
+    let mut checkpoint = Checkpoint::new(&SinkConfig { row_group_rows: 600, sort_by, ..sink() });
+    checkpoint.append("us", &rows(500));
+    checkpoint.append("us", &[(None, 999), (None, 5)]);
+    checkpoint.append("us", &rows(500));
+    let files = checkpoint.finish();
+    let file = files.iter().find(|file| file.path.contains("2026-01-01")).unwrap();
+    assert_eq!(file.row_groups(), [600, 400]);
+    let times = file.rows.column(0).as_primitive::<TimestampMicrosecondType>();
+    let numbers = file.numbers();
+    for group in [0..600, 600..1000] {
+        let keys: Vec<_> = group.map(|row| (-numbers[row], times.value(row))).collect();
+        assert!(keys.is_sorted());
+    }
+    let sorting = file.metadata.row_group(1).sorting_columns().unwrap();
+    let sorting: Vec<_> = sorting.iter().map(|column| (column.column_idx, column.descending, column.nulls_first)).collect();
+    assert_eq!(sorting, [(1, true, false), (0, false, false)]);
+}
+
+#[test]
+fn nulls_are_sorted_last_and_a_sort_column_is_counted_by_leaves() {
+    let pair = Fields::from(vec![Field::new("a", DataType::Int32, true), Field::new("b", DataType::Int32, true)]);
+    let fields = vec![Field::new("pair", DataType::Struct(pair.clone()), true), Field::new("k", DataType::Utf8View, true)];
+    let output = Arc::new(Schema::new(fields));
+    for (descending, expected) in [(false, [Some("a"), Some("b"), None]), (true, [Some("b"), Some("a"), None])] {
+        let sort_by = vec![SortColumn { name: "k".into(), descending }];
+        let config = SinkConfig { partition_by: Vec::new(), event_time: None, sort_by, ..sink() };
+        let mut checkpoint = Checkpoint::of(&output, &config);
+        let pairs = new_null_array(&DataType::Struct(pair.clone()), 3);
+        let keys: ArrayRef = Arc::new(StringViewArray::from(vec![None, Some("b"), Some("a")]));
+        let rows = RecordBatch::try_new(output.clone(), vec![pairs, keys]).unwrap();
+        checkpoint.files.append(PartitionedRows { partition: Arc::default(), rows }).unwrap();
+        let file = checkpoint.finish().remove(0);
+        assert_eq!(file.rows.column(1).as_string_view().iter().collect::<Vec<_>>(), expected);
+        let sorting = &file.metadata.row_group(0).sorting_columns().unwrap()[0];
+        assert_eq!((sorting.column_idx, sorting.descending, sorting.nulls_first), (2, descending, false));
+    }
+}
+
+#[test]
+fn files_have_statistics_page_index_compression_and_their_maker() {
+    let mut checkpoint = Checkpoint::new(&SinkConfig { bloom_filter: vec!["n".into()], ..sink() });
+    checkpoint.append("us", &rows(50_000));
+    let file = checkpoint.finish().remove(0);
+    assert_eq!(file.metadata.file_metadata().created_by(), Some(concat!("pintail ", env!("CARGO_PKG_VERSION"))));
+    let group = file.metadata.row_group(0);
+    for column in group.columns() {
+        assert!(column.statistics().is_some_and(|statistics| statistics.min_bytes_opt().is_some()));
+        assert!(matches!(column.compression(), parquet::basic::Compression::ZSTD(_)));
+        assert!(column.offset_index_offset().is_some() && column.column_index_offset().is_some());
+        assert!(column.encodings().any(|encoding| encoding == Encoding::DELTA_BINARY_PACKED));
+    }
+    assert!(group.column(1).bloom_filter_offset().is_some());
+    assert!(group.column(0).bloom_filter_offset().is_none());
+}
+
+#[test]
+fn a_bloom_filter_finds_what_was_written_and_little_else() {
+    let mut checkpoint = Checkpoint::new(&SinkConfig { bloom_filter: vec!["n".into()], ..sink() });
+    let numbers: Vec<_> = (0..10_000).map(|n| (Some(NEW_YEAR), n * 2)).collect();
+    checkpoint.append("us", &numbers);
+    let (staging, files) = checkpoint.files.finish().unwrap();
+    let path = staging.dir().join(format!("{}.inprogress", files[0].staged.index));
+    let properties = parquet::file::properties::ReaderProperties::builder().set_read_bloom_filter(true).build();
+    let options = parquet::file::serialized_reader::ReadOptionsBuilder::new().with_reader_properties(properties).build();
+    let reader = SerializedFileReader::new_with_options(File::open(path).unwrap(), options).unwrap();
+    let group = reader.get_row_group(0).unwrap();
+    let filter = group.get_column_bloom_filter(1).unwrap();
+    assert!((0..10_000_i64).all(|n| filter.check(&(n * 2))));
+    assert!((0..10_000_i64).filter(|n| filter.check(&(n * 2 + 1))).count() < 1_500);
+}
+
+#[test]
+fn every_kind_of_column_is_read_back_as_it_was() {
+    let decimals = Decimal128Array::from(vec![Some(12_345), None, Some(-1)]).with_precision_and_scale(38, 2).unwrap();
+    let lists = ListArray::from_iter_primitive::<Int32Type, _, _>(vec![Some(vec![Some(1), None]), None, Some(vec![])]);
+    let ints: ArrayRef = Arc::new(Int32Array::from(vec![Some(i32::MIN), None, Some(i32::MAX)]));
+    let structs = StructArray::from(vec![(Arc::new(Field::new("a", DataType::Int32, true)), ints.clone())]);
+    let dictionary: DictionaryArray<Int32Type> = vec![Some("x"), None, Some("x")].into_iter().collect();
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("view", Arc::new(StringViewArray::from(vec![Some("short"), None, Some("long enough to leave the view")]))),
+        ("binary", Arc::new(BinaryViewArray::from(vec![Some(b"\0\xff".as_slice()), None, Some(b"")]))),
+        ("decimal", Arc::new(decimals)),
+        ("list", Arc::new(lists)),
+        ("struct", Arc::new(structs)),
+        ("dictionary", Arc::new(dictionary)),
+        ("int", ints),
+        ("long", Arc::new(Int64Array::from(vec![Some(i64::MIN), None, Some(i64::MAX)]))),
+        ("unsigned", Arc::new(UInt64Array::from(vec![Some(u64::MAX), None, Some(0)]))),
+        ("double", Arc::new(Float64Array::from(vec![Some(f64::MIN_POSITIVE), None, Some(-0.0)]))),
+        ("flag", Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)]))),
+    ];
+    let rows = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true))).unwrap();
+    let config = SinkConfig { partition_by: Vec::new(), event_time: None, ..sink() };
+    let mut checkpoint = Checkpoint::of(&rows.schema(), &config);
+    checkpoint.files.append(PartitionedRows { partition: Arc::default(), rows: rows.clone() }).unwrap();
+    assert_eq!(checkpoint.finish()[0].rows, rows);
+}

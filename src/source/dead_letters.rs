@@ -1,0 +1,207 @@
+//! Dead letters as a source: what was rejected is read again.
+//!
+//! Owns: the files that were there at the start, and reading the original record out of each line.
+//! Does not own: the lines' writing (see `sink`), and the decision to replay (see `commands::dead_letters`).
+//!
+//! Each file is a partition of its own, counted in lines, beside those of the original source: so its offsets are committed like any
+//! others, and each dead letter is replayed once.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use memchr::memchr;
+use serde::Deserialize;
+
+use super::Source;
+use super::thread::{ChunkSender, Exit, ReadThread};
+use crate::batch::{Chunk, OffsetUnit, Records};
+use crate::error::{Error, Result};
+use crate::offsets::{OffsetRange, Offsets, Partition, PartitionId};
+
+#[cfg(test)]
+mod tests;
+
+/// The name of the thread.
+const NAME: &str = "dead_letters";
+
+/// What the ids of the partitions begin with.
+const PREFIX: &str = "dead_letters/";
+
+/// Bytes of records after which a chunk is handed on.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// Returns whether a partition is a file of dead letters, and not the original source's.
+pub fn owns(partition: &PartitionId) -> bool {
+    partition.as_str().starts_with(PREFIX)
+}
+
+/// The rejected records of a dataset that were not replayed yet.
+#[derive(Debug)]
+pub struct DeadLetterSource {
+    thread: ReadThread,
+}
+
+/// A line of a file of dead letters, as far as a replay needs it.
+#[derive(Deserialize)]
+struct Line {
+    length: u64,
+    record: Option<String>,
+    record_base64: Option<String>,
+}
+
+/// One file, from a line on.
+#[derive(Debug)]
+struct Letters {
+    path: PathBuf,
+    partition: Arc<Partition>,
+    from: u64,
+}
+
+impl DeadLetterSource {
+    /// Lists the files below `out` that are there now, in the order of their checkpoints, and begins to read where the last replay
+    /// stopped.
+    ///
+    /// # Errors
+    /// `Io` if the directory cannot be read. None at all is no error.
+    pub fn open(out: &Path, offsets: &Offsets) -> Result<Self> {
+        let files = list(&out.join("_pintail").join("dead_letters"), offsets)?;
+        let thread = ReadThread::spawn(NAME, move |sender| files.into_iter().try_for_each(|letters| letters.read(sender)))?;
+        Ok(Self { thread })
+    }
+}
+
+#[async_trait]
+impl Source for DeadLetterSource {
+    async fn read(&mut self) -> Result<Option<Chunk>> {
+        self.thread.recv().await
+    }
+}
+
+fn list(directory: &Path, offsets: &Offsets) -> Result<VecDeque<Letters>> {
+    let failed = |e| Error::io(format_args!("list `{}`", directory.display()), e);
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(VecDeque::new()),
+        Err(e) => return Err(failed(e)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        let Some(stem) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".ndjson")) else { continue };
+        let id = PartitionId::new(format!("{PREFIX}{stem}"));
+        let from = offsets.next_offset(&id).unwrap_or(0);
+        let label = id.as_str().into();
+        files.push(Letters { path, partition: Arc::new(Partition { id, label }), from });
+    }
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(files.into())
+}
+
+/// A chunk of records that grows: the lines `[from, next)` of the file.
+struct Open {
+    from: u64,
+    next: u64,
+    lines: Vec<u8>,
+}
+
+impl Letters {
+    fn read(self, sender: &ChunkSender) -> Result<(), Exit> {
+        let failed = |e| Error::io(format_args!("read `{}`", self.path.display()), e);
+        let mut input = BufReader::with_capacity(CHUNK_BYTES, File::open(&self.path).map_err(failed)?);
+        let mut open = Open { from: self.from, next: 0, lines: Vec::new() };
+        let mut line = Vec::new();
+        while input.read_until(b'\n', &mut line).map_err(failed)? > 0 {
+            if open.next < self.from {
+                open.next += 1;
+            } else {
+                self.take(&line, &mut open, sender)?;
+            }
+            line.clear();
+        }
+        if open.next < self.from {
+            let (path, lines, from) = (self.path.display(), open.next, self.from);
+            return Err(Error::state(format!("`{path}` has {lines} lines and {from} were replayed: run `pintail verify`")).into());
+        }
+        self.hand_on(&mut open, sender)
+    }
+
+    /// Adds the record of a line to the chunk, or hands it on alone if it is not whole.
+    fn take(&self, line: &[u8], open: &mut Open, sender: &ChunkSender) -> Result<(), Exit> {
+        let original = Original::parse(line).map_err(|why| {
+            let at = open.next + 1;
+            Error::state(format!("`{}` line {at} is no dead letter: {why}; run `pintail verify`", self.path.display()))
+        })?;
+        match original {
+            Original::Whole(record) => {
+                open.lines.extend_from_slice(&record);
+                open.lines.push(b'\n');
+                open.next += 1;
+                if open.lines.len() >= CHUNK_BYTES {
+                    self.hand_on(open, sender)?;
+                }
+            }
+            Original::Cut { head, length } => {
+                self.hand_on(open, sender)?;
+                self.send(Records::TooLong { head, length }, open.next, open.next + 1, sender)?;
+                open.next += 1;
+                open.from = open.next;
+            }
+        }
+        Ok(())
+    }
+
+    fn hand_on(&self, open: &mut Open, sender: &ChunkSender) -> Result<(), Exit> {
+        if open.from == open.next {
+            return Ok(());
+        }
+        let lines = Bytes::from(std::mem::take(&mut open.lines));
+        let from = std::mem::replace(&mut open.from, open.next);
+        self.send(Records::Lines(lines), from, open.next, sender)
+    }
+
+    fn send(&self, records: Records, from: u64, to: u64, sender: &ChunkSender) -> Result<(), Exit> {
+        let range = OffsetRange { partition: self.partition.clone(), from, to };
+        sender.send(Chunk { records, range, unit: OffsetUnit::Records })
+    }
+}
+
+/// The record that was rejected.
+#[derive(Debug)]
+enum Original {
+    Whole(Vec<u8>),
+    /// Too long to be kept: it cannot be replayed, and is rejected again.
+    Cut {
+        head: Bytes,
+        length: u64,
+    },
+}
+
+impl Original {
+    fn parse(line: &[u8]) -> Result<Self, String> {
+        let line: Line = serde_json::from_slice(line).map_err(|e| e.to_string())?;
+        let bytes = match (line.record, line.record_base64) {
+            (Some(text), None) => text.into_bytes(),
+            (None, Some(text)) => STANDARD.decode(text).map_err(|e| format!("`record_base64`: {e}"))?,
+            _ => return Err("it has not exactly one of `record` and `record_base64`".to_owned()),
+        };
+        if line.length > bytes.len() as u64 {
+            return Ok(Self::Cut { head: Bytes::from(bytes), length: line.length });
+        }
+        Ok(Self::Whole(on_one_line(bytes)))
+    }
+}
+
+/// Takes line ends out of a record, which would make two of it. Of JSON they are space between tokens.
+fn on_one_line(mut record: Vec<u8>) -> Vec<u8> {
+    if memchr(b'\n', &record).is_some() {
+        record.iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = b' ');
+    }
+    record
+}

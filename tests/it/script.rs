@@ -1,0 +1,189 @@
+//! A small scripted dataset: what a writer does, the same at each run, so that any prefix of it is known exactly.
+//!
+//! Owns: the commits of the script, and the oracle that holds a directory against them.
+//! Does not own: where the script is interrupted (see `crash_points`, `recovery`).
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use bytes::Bytes;
+use chrono::DateTime;
+use pintail::batch::{Counts, DeadLetter, DeadLetterCounts, Phase, Trigger};
+use pintail::checkpoint::dead_letters::DeadLetterFile;
+use pintail::checkpoint::record::FileKind;
+use pintail::checkpoint::store::{Draft, Expected, NewFile, Store};
+use pintail::durable::fs::{EntryKind, Fs};
+use pintail::error::Result;
+use pintail::offsets::{OffsetRange, Partition, PartitionId};
+use pintail::source::SourceIdentity;
+
+/// Checkpoints of the whole script.
+pub const CHECKPOINTS: u64 = 5;
+/// Records of each checkpoint.
+const RECORDS: u64 = 10;
+
+/// The files that each checkpoint publishes: new directories, nested ones, old ones again, dead letters, and nothing at all.
+fn paths(sequence: u64) -> Vec<String> {
+    let dirs: &[&str] = match sequence {
+        1 => &["region=us", "region=eu"],
+        2 => &[],
+        3 => &["region=us", "region=apac/day=2026-01-01"],
+        _ => &["region=apac/day=2026-01-01"],
+    };
+    dirs.iter().map(|dir| format!("{dir}/events-{sequence}.parquet")).collect()
+}
+
+/// Large enough for a write to be torn, different for every file.
+fn content(path: &str) -> String {
+    format!("{path}\n").repeat(50)
+}
+
+fn has_dead_letter(sequence: u64) -> bool {
+    sequence == 3
+}
+
+/// Returns a directory in memory where there is one. A killed process leaves the same there as on a disk, and hundreds of them take
+/// seconds instead of minutes.
+pub fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
+/// Opens the dataset: this is where recovery happens.
+pub fn open(fs: Arc<dyn Fs>, root: &Path) -> Result<Store> {
+    let source = |_| SourceIdentity { kind: "stdin".into(), properties: BTreeMap::new() };
+    let expected = Expected {
+        source: &source,
+        partition_by: vec![("region".into(), "Utf8".into())],
+        schema: schema(),
+        allow_new_columns: false,
+        now: DateTime::UNIX_EPOCH,
+    };
+    Store::open(fs, root, &expected)
+}
+
+/// Goes on with the script from wherever the dataset stands, to its end. Opens the dataset twice, as two processes would. Each commit
+/// that returned, and so was announced to the source, raises `acknowledged`.
+pub fn run(fs: &Arc<dyn Fs>, root: &Path, acknowledged: &mut u64) -> Result<()> {
+    for end in [3, CHECKPOINTS] {
+        let mut store = open(fs.clone(), root)?;
+        while store.next_sequence() <= end {
+            commit(&mut store)?;
+            *acknowledged = store.next_sequence() - 1;
+        }
+    }
+    Ok(())
+}
+
+fn schema() -> Arc<Schema> {
+    Arc::new(Schema::new(vec![Field::new("amount", DataType::Int64, true)]))
+}
+
+fn commit(store: &mut Store) -> Result<()> {
+    let (sequence, mut staging) = (store.next_sequence(), store.staging());
+    let mut files = Vec::new();
+    for path in paths(sequence) {
+        let mut staged = staging.create()?;
+        staged.write_all(content(&path).as_bytes()).map_err(|e| pintail::error::Error::io("write", e))?;
+        files.push(NewFile { staged: staged.finish()?, path, kind: FileKind::Parquet, rows: 1, event_time: None });
+    }
+    let rows_out = files.len() as u64;
+    let mut dead_letters = DeadLetterCounts::default();
+    if has_dead_letter(sequence) {
+        let mut file = DeadLetterFile::create(&mut staging, sequence)?;
+        file.write(&dead_letter())?;
+        files.push(file.finish()?);
+        dead_letters.decode = 1;
+    }
+    let mut offsets = store.offsets().clone();
+    let partition = Arc::new(Partition { id: PartitionId::new("events"), label: "events".into() });
+    offsets.extend(&OffsetRange { partition, from: (sequence - 1) * RECORDS, to: sequence * RECORDS })?;
+    let filtered = RECORDS - rows_out - dead_letters.total();
+    let draft = Draft {
+        offsets,
+        counts: Counts { records_in: RECORDS, rows_out, filtered, expanded: 0, dead_letters },
+        files,
+        schema: schema(),
+        trigger: Trigger::Interval,
+        lookups: vec![],
+        config_sha256: "c".repeat(64),
+        sql_sha256: "d".repeat(64),
+        time: DateTime::UNIX_EPOCH,
+    };
+    store.commit(staging, draft).map(|_| ())
+}
+
+fn dead_letter() -> DeadLetter {
+    let bytes = Bytes::from_static(b"bad");
+    DeadLetter { phase: Phase::Decode, reason: "bad".into(), partition: PartitionId::new("events"), offset: 0, bytes, length: 3 }
+}
+
+/// Returns all files below `dir` with their content. A directory that is not there has none.
+pub fn tree(fs: &dyn Fs, dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut dirs = vec![dir.to_path_buf()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs.list(&dir).unwrap_or_default() {
+            match entry.kind {
+                EntryKind::Dir => dirs.push(entry.path),
+                _ => {
+                    let mut bytes = Vec::new();
+                    fs.open(&entry.path).unwrap().read_to_end(&mut bytes).unwrap();
+                    files.insert(entry.path, bytes);
+                }
+            }
+        }
+    }
+    files
+}
+
+/// The visible files after `checkpoints` commits: what any reader's glob must find.
+fn expected_data(root: &Path, checkpoints: u64) -> BTreeMap<PathBuf, Vec<u8>> {
+    (1..=checkpoints).flat_map(paths).map(|path| (root.join(&path), content(&path).into_bytes())).collect()
+}
+
+fn is_data(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "parquet")
+}
+
+/// Holds what lies at `root` right after a crash against the script: each visible file is whole. Returns the commit records seen.
+pub fn check_crashed(fs: &dyn Fs, root: &Path) -> u64 {
+    let whole = expected_data(root, CHECKPOINTS);
+    let files = tree(fs, root);
+    let records = files.keys().filter(|path| path.starts_with(root.join("_pintail/commits")) && path.extension().unwrap() == "json");
+    let records = records.count() as u64;
+    let committed = expected_data(root, records);
+    for (path, bytes) in files.iter().filter(|(path, _)| is_data(path)) {
+        assert_eq!(Some(bytes), whole.get(path), "{} is torn or foreign", path.display());
+        assert!(committed.contains_key(path), "{} is visible before its commit", path.display());
+    }
+    records
+}
+
+/// Opens the dataset after a crash and holds it against the script: exactly the committed checkpoints, each file once and whole,
+/// offsets without a gap, nothing left over. Returns the number of checkpoints.
+pub fn check_recovered(fs: &Arc<dyn Fs>, root: &Path) -> u64 {
+    let store = open(fs.clone(), root).unwrap_or_else(|error| panic!("a crash must not keep the next start from opening: {error}"));
+    assert_eq!(store.warnings(), [] as [String; 0]);
+    let checkpoints = store.next_sequence() - 1;
+    let files = tree(&**fs, root);
+    let data: BTreeMap<_, _> = files.iter().filter(|(path, _)| is_data(path)).map(|(path, bytes)| (path.clone(), bytes.clone())).collect();
+    assert_eq!(data.keys().collect::<Vec<_>>(), expected_data(root, checkpoints).keys().collect::<Vec<_>>(), "the visible files");
+    assert_eq!(data, expected_data(root, checkpoints), "the content of the visible files");
+    let letters = files.keys().filter(|path| path.starts_with(root.join("_pintail/dead_letters"))).count();
+    assert_eq!(letters, (1..=checkpoints).filter(|sequence| has_dead_letter(*sequence)).count(), "dead letters");
+    let left_over = files.keys().find(|path| path.extension().is_some_and(|ending| ending == "inprogress"));
+    assert_eq!(left_over, None, "left over");
+    let next = store.offsets().next_offset(&PartitionId::new("events")).unwrap_or(0);
+    assert_eq!(next, checkpoints * RECORDS, "the next offset");
+    checkpoints
+}
+
+/// Goes on after a crash to the end of the script and checks that everything is there once.
+pub fn check_completes(fs: &Arc<dyn Fs>, root: &Path) {
+    run(fs, root, &mut 0).unwrap();
+    assert_eq!(check_recovered(fs, root), CHECKPOINTS);
+}
