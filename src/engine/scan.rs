@@ -209,8 +209,10 @@ fn flatten_dictionaries(schema: &Schema, batches: Vec<RecordBatch>) -> Result<(S
 /// Tells DuckDB the columns of a slot: their types are those that the converter gives, never a table of ours.
 unsafe extern "C" fn bind(info: ffi::duckdb_bind_info) {
     let bound = contain(|| {
-        // SAFETY: DuckDB passes the info of this call; the extra info is the `Slots` that `register` gave away.
-        let slots = unsafe { &*ffi::duckdb_bind_get_extra_info(info).cast::<Slots>() };
+        // SAFETY: DuckDB passes the info of this call.
+        let slots = unsafe { ffi::duckdb_bind_get_extra_info(info) }.cast::<Slots>();
+        // SAFETY: the extra info is the `Slots` that `register` gave away; it lives as long as the function.
+        let slots = unsafe { &*slots };
         // SAFETY: the function has one parameter, checked to be a BIGINT before bind is called.
         let slot = Value(unsafe { ffi::duckdb_bind_get_parameter(info, 0) }).to_usize();
         let input = slot.and_then(|slot| slots.get(slot)).ok_or("the slot is empty")?;
@@ -239,8 +241,10 @@ unsafe extern "C" fn bind(info: ffi::duckdb_bind_info) {
 /// Projects the batch: the converter would convert every column that it is given.
 unsafe extern "C" fn init(info: ffi::duckdb_init_info) {
     let made = contain(|| {
-        // SAFETY: the bind data is the `Arc<Input>` that `bind` gave away.
-        let input = unsafe { &*ffi::duckdb_init_get_bind_data(info).cast::<Arc<Input>>() };
+        // SAFETY: DuckDB passes the info of this call.
+        let input = unsafe { ffi::duckdb_init_get_bind_data(info) }.cast::<Arc<Input>>();
+        // SAFETY: the bind data is the `Arc<Input>` that `bind` gave away; it lives as long as the plan.
+        let input = unsafe { &*input };
         // SAFETY: the info is live.
         let count = unsafe { ffi::duckdb_init_get_column_count(info) };
         // SAFETY: the info is live, the index below the count.
@@ -264,8 +268,10 @@ unsafe extern "C" fn init(info: ffi::duckdb_init_info) {
 /// Hands on the next rows; an output without rows is the end.
 unsafe extern "C" fn next(info: ffi::duckdb_function_info, output: ffi::duckdb_data_chunk) {
     let filled = contain(|| {
-        // SAFETY: the init data is the `Scan` that `init` gave away.
-        let scan = unsafe { &*ffi::duckdb_function_get_init_data(info).cast::<Scan>() };
+        // SAFETY: DuckDB passes the info of this call.
+        let scan = unsafe { ffi::duckdb_function_get_init_data(info) }.cast::<Scan>();
+        // SAFETY: the init data is the `Scan` that `init` gave away; it lives as long as the query. It locks its own position.
+        let scan = unsafe { &*scan };
         match scan.slice() {
             // SAFETY: DuckDB made `output` with the types that `bind` took from the same converter, in the order of the projection.
             Some(slice) => unsafe { scan.converter.chunk(&scan.schema, &slice)?.hand_on(output) },

@@ -31,7 +31,9 @@ impl Output {
     /// Where the bytes of a text longer than 12 stand.
     fn text_address(&self, column: usize, row: usize) -> *const u8 {
         // SAFETY: the column is of text, flat, and has the row.
-        let text = unsafe { *self.address(column).cast::<ffi::duckdb_string_t>().add(row) };
+        let text = unsafe { self.address(column).cast::<ffi::duckdb_string_t>().add(row) };
+        // SAFETY: as above; the headers are plain values.
+        let text = unsafe { *text };
         // SAFETY: the text is longer than 12 bytes, so it is not inlined.
         unsafe { text.value.pointer.ptr }.cast()
     }
