@@ -4,9 +4,12 @@
 //! Does not own: which files are committed (the caller knows from the records), the looks of the result (see `commands::query`).
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use duckdb::Connection;
 
 use super::raw::RawDatabase;
@@ -37,7 +40,25 @@ pub fn query(out: &Path, partition_by: &[(String, String)], files: &[PathBuf], s
     lock(&connection, &files).map_err(|e| unreadable(out, &e))?;
     let wrong = |reason: String| Error::config(format!("the query {reason}"));
     let select = Select::parse(&connection, &database.connect()?, sql).map_err(wrong)?;
-    collect(&connection, select.sql()).map_err(|e| wrong(format!("fails: {}", message(&e))))
+    let (schema, batches) = collect(&connection, select.sql()).map_err(|e| wrong(format!("fails: {}", message(&e))))?;
+    with_offsets(&schema, &batches).map_err(|e| Error::internal("cannot name the time zones of the result").with_source(e))
+}
+
+/// Writes the time zone of DuckDB's `TIMESTAMPTZ` as an offset: arrow shows no zone by name without a database of zones.
+fn with_offsets(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<(SchemaRef, Vec<RecordBatch>), ArrowError> {
+    let field = |field: &FieldRef| match field.data_type() {
+        DataType::Timestamp(unit, Some(zone)) if &**zone == "UTC" => {
+            Arc::new(field.as_ref().clone().with_data_type(DataType::Timestamp(*unit, Some("+00:00".into()))))
+        }
+        _ => field.clone(),
+    };
+    let schema = Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Fields>()));
+    let renamed = |batch: &RecordBatch| {
+        let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| cast(column, field.data_type()));
+        RecordBatch::try_new(schema.clone(), columns.collect::<Result<_, _>>()?)
+    };
+    let batches = batches.iter().map(renamed).collect::<Result<_, _>>()?;
+    Ok((schema, batches))
 }
 
 fn path_text(path: &Path) -> Result<String> {

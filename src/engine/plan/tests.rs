@@ -100,7 +100,11 @@ fn rows_that_depend_on_each_other_are_refused_with_the_reason_also_while_the_loo
             ("SELECT 1 AS one", "reads no `events`"),
             (
                 "SELECT (SELECT (SELECT count(*) FROM events f WHERE f.id = e.id AND f.name = l.label) FROM l WHERE l.id = e.id) FROM events e",
-                "",
+                "aggregates over",
+            ),
+            (
+                "SELECT e.id, l.label FROM events e LEFT JOIN l ON e.id = l.id AND EXISTS (SELECT 1 FROM events f WHERE f.name = e.name)",
+                "join's condition",
             ),
             ("WITH RECURSIVE r AS (SELECT id FROM events UNION ALL SELECT id - 1 FROM r WHERE id > 0) SELECT id FROM r", "recursive"),
         ] {

@@ -98,6 +98,14 @@ fn a_dataset_in_a_directory_with_wildcards_in_its_name_is_read_through_a_link() 
 }
 
 #[test]
+fn a_time_with_a_zone_can_be_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let committed = dataset(dir.path());
+    let text = answer(dir.path(), &committed, "SELECT to_timestamp(value) AS t FROM events WHERE value = 1").unwrap();
+    assert_eq!(text, "t\n1970-01-01T00:00:01Z\n");
+}
+
+#[test]
 fn nothing_committed_is_said_as_such() {
     let dir = tempfile::tempdir().unwrap();
     let error = answer(dir.path(), &Committed { partition_by: Vec::new(), files: Vec::new() }, "SELECT 1").unwrap_err();
