@@ -1,1 +1,111 @@
-fn main() {}
+//! The hops of the line, each alone: what a batch of 50,000 default events costs on one core.
+//!
+//!     cargo bench
+//!
+//! Compare two runs on the same machine; an absolute figure says little.
+
+#![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
+
+use std::hint::black_box;
+use std::io::Cursor;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::json::LineDelimitedWriter;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use pintail::batch::{Batch, Chunk, OffsetUnit, PartitionedRows, Records};
+use pintail::checkpoint::staging::Staging;
+use pintail::config::Config;
+use pintail::decode::Decoder;
+use pintail::durable::posix::Posix;
+use pintail::offsets::{OffsetRange, Partition, PartitionId};
+use pintail::pipeline::Plan;
+use pintail::sink::files::OpenFiles;
+use pintail::sink::layout::Splitter;
+use pintail::source::lines::{LineReader, Unterminated};
+use pintail::source::simulator::events;
+
+const ROWS: u64 = 50_000;
+
+/// A batch at every stage of its way.
+struct Stations {
+    config: Config,
+    plan: Plan,
+    rows: RecordBatch,
+    lines: Bytes,
+    output: Vec<RecordBatch>,
+    placed: Vec<PartitionedRows>,
+}
+
+impl Stations {
+    fn new() -> Self {
+        let config = Config::load(None, std::iter::empty(), &["transform.threads=1".to_owned()]).unwrap();
+        let plan = Plan::new(&config).unwrap();
+        let rows = events(42, DateTime::<Utc>::UNIX_EPOCH, 0..ROWS);
+        let mut writer = LineDelimitedWriter::new(Vec::new());
+        writer.write(&rows).unwrap();
+        let lines = Bytes::from(writer.into_inner());
+        let output = plan.engine.workers().unwrap()[0].run(&rows).unwrap();
+        let mut splitter = Splitter::new(plan.layout.clone());
+        let placed = output.iter().flat_map(|rows| splitter.split(rows).unwrap()).collect();
+        Self { config, plan, rows, lines, output, placed }
+    }
+
+    fn batch(&self) -> Batch {
+        let partition = Arc::new(Partition { id: PartitionId::new("bench"), label: "bench".into() });
+        let range = OffsetRange { partition, from: 0, to: self.lines.len() as u64 };
+        Batch { chunks: vec![Chunk { records: Records::Lines(self.lines.clone()), range, unit: OffsetUnit::Bytes }] }
+    }
+}
+
+fn hops(criterion: &mut Criterion) {
+    let stations = Stations::new();
+    let mut group = criterion.benchmark_group("hops");
+    group.throughput(Throughput::Elements(ROWS)).sample_size(20);
+    group.bench_function("simulate", |bencher| bencher.iter(|| events(42, DateTime::<Utc>::UNIX_EPOCH, 0..black_box(ROWS))));
+    group.bench_function("split lines", |bencher| {
+        bencher.iter(|| {
+            let mut reader = LineReader::new(Cursor::new(stations.lines.clone()), 1 << 20);
+            while let Some(piece) = reader.next(Unterminated::Record).unwrap() {
+                black_box(piece);
+            }
+        });
+    });
+    let mut decoder = Decoder::new(&stations.config.schema);
+    let batch = stations.batch();
+    group.bench_function("decode", |bencher| bencher.iter(|| decoder.decode(&batch).unwrap()));
+    let mut worker = stations.plan.engine.workers().unwrap().pop().unwrap();
+    group.bench_function("scan and SQL", |bencher| bencher.iter(|| worker.run(&stations.rows).unwrap()));
+    let mut splitter = Splitter::new(stations.plan.layout.clone());
+    group.bench_function("partition", |bencher| {
+        bencher.iter(|| stations.output.iter().map(|rows| splitter.split(rows).unwrap().len()).sum::<usize>());
+    });
+    group.bench_function("aggregate", |bencher| bencher.iter(|| stations.plan.aggregator.totals(&stations.output).unwrap()));
+    // Ten batches, so that the making and the footer of five files weigh as little as they do in a stream.
+    group.throughput(Throughput::Elements(ROWS * 10));
+    group.bench_function("encode, hash and fsync", |bencher| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sequence = 0;
+        bencher.iter_batched(
+            || {
+                sequence += 1;
+                Staging::new(Arc::new(Posix::default()), dir.path().join(sequence.to_string()))
+            },
+            |staging| {
+                let mut files = OpenFiles::new(stations.plan.layout.clone(), &stations.config.sink);
+                files.begin(staging, 1, DateTime::<Utc>::UNIX_EPOCH);
+                for rows in std::iter::repeat_n(&stations.placed, 10).flatten() {
+                    files.append(rows.clone()).unwrap();
+                }
+                files.finish().unwrap().1
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    group.finish();
+}
+
+criterion_group!(benches, hops);
+criterion_main!(benches);

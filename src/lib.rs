@@ -33,6 +33,7 @@
 //! Without the feature `engine` the pure modules still build, without DuckDB and Polars.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests do to files what others do"))]
 
 pub mod batch;
 pub mod checkpoint;

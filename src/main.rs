@@ -13,6 +13,10 @@ use pintail::terminal::Screen;
 use pintail::{cli, logging};
 use tracing::error;
 
+// glibc gives the pages of every batch back to the kernel and fetches them again; and over hours its arenas grow.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Time for a slow terminal to take the last table.
 const SCREEN_PATIENCE: Duration = Duration::from_millis(500);
 

@@ -35,7 +35,7 @@ pub struct Transformer {
 
 /// What comes out of the window.
 enum Done {
-    Frame(Result<(Transform, Frame)>),
+    Frame(Result<Box<(Transform, Frame)>>),
     Barrier(Barrier),
 }
 
@@ -104,7 +104,7 @@ impl Running {
         let mut transform = self.idle.pop().expect("a batch is only taken while a worker is idle");
         let task = blocking("transformer", move || {
             let frame = transform.apply(&batch)?;
-            Ok((transform, frame))
+            Ok(Box::new((transform, frame)))
         });
         self.window.push_back(Box::pin(async move { Done::Frame(task.await) }));
     }
@@ -113,7 +113,7 @@ impl Running {
     async fn hand_on(&mut self, done: Done) -> Result<Flow> {
         let message = match done {
             Done::Frame(result) => {
-                let (transform, frame) = result?;
+                let (transform, frame) = *result?;
                 self.idle.push(transform);
                 debug!(records = frame.counts.records_in, rows = frame.counts.rows_out, "batch transformed");
                 Transformed::Frame(frame)

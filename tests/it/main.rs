@@ -1,6 +1,7 @@
 //! Situations: one module each. Most drive the real binary and read what it leaves with independent readers.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "tests do to files what others do")]
 
 mod backpressure;
 mod common;
