@@ -3,6 +3,7 @@
 //! Owns: the shapes. Every one carries the source ranges that it stands for, also when it has no rows left.
 //! Does not own: how they are cut (batcher), decoded and transformed (transformer) or stored (writer).
 
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -141,6 +142,16 @@ pub enum Trigger {
     End,
     /// A signal asked the process to stop.
     Shutdown,
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Interval => "interval",
+            Self::End => "end",
+            Self::Shutdown => "shutdown",
+        })
+    }
 }
 
 /// From the batcher to the transformer.

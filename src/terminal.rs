@@ -164,20 +164,12 @@ fn state(snapshot: &Snapshot) -> Vec<String> {
     match &snapshot.last_checkpoint {
         None => items.push("no checkpoint yet".to_owned()),
         Some(last) => items.extend([
-            format!("checkpoint {} ({}) {} ago", last.sequence, trigger(last.trigger), seconds(last.age)),
+            format!("checkpoint {} ({}) {} ago", last.sequence, last.trigger, seconds(last.age)),
             format!("{} files, {} rows, {}", number(last.files), number(last.rows), bytesize::ByteSize::b(last.bytes)),
             format!("took {}", seconds(last.took)),
         ]),
     }
     items
-}
-
-fn trigger(trigger: Trigger) -> &'static str {
-    match trigger {
-        Trigger::Interval => "interval",
-        Trigger::End => "end",
-        Trigger::Shutdown => "shutdown",
-    }
 }
 
 fn channels(channels: &[ChannelFill]) -> Vec<String> {

@@ -26,7 +26,7 @@ pub struct Dataset {
 pub struct Committed {
     /// The partition columns and their types, outermost first. Readers that guess them from the paths guess wrong.
     pub partition_by: Vec<(String, String)>,
-    /// The Parquet files that are committed and in their places, in the order of their commits.
+    /// The Parquet files that are committed and in their places, relative to the dataset, in the order of their commits.
     pub files: Vec<PathBuf>,
 }
 
@@ -89,7 +89,7 @@ pub fn committed(out: &Path) -> Result<Committed> {
     for record in dataset.records()? {
         let record = record?;
         let parquet = record.files.iter().filter(|file| file.kind == FileKind::Parquet);
-        files.extend(parquet.filter_map(|file| dataset.visible(file)));
+        files.extend(parquet.filter(|file| dataset.visible(file).is_some()).map(|file| PathBuf::from(&file.path)));
     }
     let partition_by = dataset.format.partition_by.into_iter().map(|column| (column.name, column.data_type)).collect();
     Ok(Committed { partition_by, files })

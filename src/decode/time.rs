@@ -65,7 +65,8 @@ impl Scalar for Date {
     }
 }
 
-/// Reads RFC 3339 text as microseconds since 1970 UTC. A space may stand for the `T`; without an offset it is UTC. Digits behind the
+/// Reads RFC 3339 text as microseconds since 1970 UTC. A space may stand for the `T`; without an offset it is UTC; an offset of whole
+/// hours may lack its minutes. Digits behind the
 /// microsecond are cut; the leap second `:60` is the first of the next minute, as in PostgreSQL.
 pub(super) fn timestamp_micros(text: &str) -> Option<i64> {
     let (date, time) = text.split_at_checked(10)?;
@@ -105,7 +106,7 @@ fn fraction_micros(text: &str) -> Option<(i64, &str)> {
     (length > 0).then(|| (padded.fold(0, |micros, digit| micros * 10 + i64::from(digit - b'0')), zone))
 }
 
-/// Reads `Z`, `±HH:MM` or nothing as seconds east of UTC.
+/// Reads `Z`, `±HH:MM`, `±HH` or nothing as seconds east of UTC.
 fn zone_seconds(zone: &str) -> Option<i64> {
     let sign = match zone.as_bytes().first() {
         None => return Some(0),
@@ -114,11 +115,12 @@ fn zone_seconds(zone: &str) -> Option<i64> {
         Some(b'-') => -1,
         Some(_) => return None,
     };
-    let zone = zone.as_bytes();
-    if zone.len() != 6 || zone[3] != b':' {
-        return None;
-    }
-    let (hours, minutes) = (two_digits(zone, 1)?, two_digits(zone, 4)?);
+    let (hours, minutes) = match zone.as_bytes() {
+        zone @ [_, _, _, b':', _, _] => (two_digits(zone, 1)?, two_digits(zone, 4)?),
+        // DuckDB and PostgreSQL write whole hours so.
+        zone @ [_, _, _] => (two_digits(zone, 1)?, 0),
+        _ => return None,
+    };
     (hours <= 23 && minutes <= 59).then_some(sign * (hours * 3_600 + minutes * 60))
 }
 
@@ -147,6 +149,7 @@ mod tests {
             assert_eq!(timestamp_micros(text), Some(expected), "{text}");
             assert_eq!(timestamp_micros(&text.replacen(['T', 't'], " ", 1)), Some(expected), "{text}");
         }
+        assert_eq!(timestamp_micros("2013-01-01 10:00:00-05"), timestamp_micros("2013-01-01T15:00:00Z"));
         assert_eq!(timestamp_micros("2026-01-01T00:00:01"), timestamp_micros("2026-01-01T00:00:01Z"));
         assert_eq!(timestamp_micros("2016-12-31T23:59:60Z"), timestamp_micros("2017-01-01T00:00:00Z"));
     }

@@ -187,7 +187,7 @@ fn log(done: &CheckpointDone, config: &MonitorConfig) {
         .collect();
     info!(
         seq = done.sequence,
-        trigger = ?done.trigger,
+        trigger = %done.trigger,
         records = done.counts.records_in,
         rows = done.counts.rows_out,
         filtered = done.counts.filtered,

@@ -45,7 +45,7 @@ impl Source for Eager {
     }
 }
 
-/// A disk that makes no file until it is released.
+/// A disk that makes no file while it is not released.
 #[derive(Debug)]
 struct Stuck {
     disk: Posix,
@@ -54,8 +54,8 @@ struct Stuck {
 }
 
 impl Stuck {
-    fn release(&self) {
-        *self.released.lock().unwrap() = true;
+    fn set_released(&self, released: bool) {
+        *self.released.lock().unwrap() = released;
         self.change.notify_all();
     }
 }
@@ -114,12 +114,13 @@ async fn a_stuck_disk_stops_the_reading_of_the_source_and_loses_nothing() {
     let (_reload_sender, reload) = watch::channel(0);
     let disk = DiskState::default();
     let posix = Posix::new(disk.clone());
-    let stuck = Arc::new(Stuck { disk: posix, released: Mutex::new(false), change: Condvar::new() });
+    let stuck = Arc::new(Stuck { disk: posix, released: Mutex::new(true), change: Condvar::new() });
     let taken = Arc::new(AtomicU64::new(0));
     let partition = Arc::new(Partition { id: PartitionId::new("stdin"), label: "stdin".into() });
     let source = Box::new(Eager { next: 0, taken: taken.clone(), partition });
     let plan = Plan::new(&config).unwrap();
     let store = plan.open_store(&config, stuck.clone()).unwrap();
+    stuck.set_released(false);
     let outside = Outside { stop: stop.clone(), reload, screen: None, disk, fs: stuck.clone() };
     let line = Line::link(&config, plan, store, source, outside).unwrap();
     let running = tokio::spawn(line.run(stop, Duration::from_secs(8)));
@@ -143,7 +144,7 @@ async fn a_stuck_disk_stops_the_reading_of_the_source_and_loses_nothing() {
     assert!(now <= chunks + batches, "{now} records were taken, more than {chunks} + {batches}");
     assert!(now < RECORDS);
 
-    stuck.release();
+    stuck.set_released(true);
     running.await.unwrap().unwrap();
     let dataset = Dataset::open(out.path()).unwrap();
     let rows = dataset.records().unwrap().map(|record| record.unwrap().counts.rows_out).sum::<u64>();
