@@ -126,3 +126,47 @@ impl fmt::Debug for Deadline {
         f.debug_struct("Deadline").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use duckdb::Connection;
+
+    use super::*;
+
+    /// Looks at `to` thousand pairs.
+    fn count(connection: &Connection, to: u64) -> duckdb::Result<u64> {
+        let sql = format!("SELECT count(*) FROM range({to}) a, range(1000) b WHERE hash(a.range * b.range) % 7 = 0");
+        connection.query_row(&sql, [], |row| row.get(0))
+    }
+
+    #[test]
+    fn a_query_is_interrupted_at_its_deadline_and_one_without_a_deadline_after_it_is_not() {
+        let connection = Connection::open_in_memory().unwrap();
+        let deadline = Deadline::new(connection.interrupt_handle()).unwrap();
+        let armed = deadline.arm(Duration::from_millis(50));
+        assert!(count(&connection, 1_000_000_000).unwrap_err().to_string().contains("INTERRUPT"));
+        assert!(armed.passed());
+        drop(armed);
+        let start = Instant::now();
+        assert!(count(&connection, 50_000).is_ok());
+        assert!(start.elapsed() > 5 * REPEAT, "too short to be interrupted: {:?}", start.elapsed());
+    }
+
+    #[test]
+    fn a_query_that_keeps_its_deadline_is_left_alone() {
+        let connection = Connection::open_in_memory().unwrap();
+        let deadline = Deadline::new(connection.interrupt_handle()).unwrap();
+        let armed = deadline.arm(Duration::from_secs(60));
+        assert!(count(&connection, 10).is_ok());
+        assert!(!armed.passed());
+    }
+
+    #[test]
+    fn a_time_beyond_the_clock_is_no_deadline() {
+        let connection = Connection::open_in_memory().unwrap();
+        let deadline = Deadline::new(connection.interrupt_handle()).unwrap();
+        let armed = deadline.arm(Duration::MAX);
+        assert!(count(&connection, 10).is_ok());
+        assert!(!armed.passed());
+    }
+}
