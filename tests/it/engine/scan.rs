@@ -237,8 +237,8 @@ fn expected_type(column: usize) -> DataType {
     }
 }
 
-/// Runs the SQL over every slice and compares each cell: row `r` of the result must be the input's cells `expected(rows, r)`,
-/// given as columns and a row of the slice.
+/// Runs the SQL over every slice and compares each cell with what it was made from. The result's columns are those of `outputs`,
+/// and the slice comes `repeats` times.
 fn hold(transform: &TransformConfig, outputs: &[usize], repeats: usize) {
     let mut worker = worker(transform, &schema());
     for nulls in NULLS {
