@@ -22,7 +22,7 @@ use chrono::{DateTime, Utc};
 
 use self::raw::{RawConfig, Table};
 use self::reader::{Report, Section};
-use crate::checkpoint::sealed::sha256_hex;
+use crate::digest::sha256_hex;
 use crate::error::{Error, Result};
 use crate::schema::EventSchema;
 

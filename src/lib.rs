@@ -41,6 +41,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod decode;
+pub mod digest;
 pub mod durable;
 #[cfg(feature = "engine")]
 pub mod engine;

@@ -3,11 +3,10 @@
 //! Owns: the two lines. The first is the JSON, the second `{"sha256":"…"}` of the first line's bytes without its line end.
 //! Does not own: what the JSON says (see `format`, `record`).
 
-use std::io;
-
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+
+use crate::digest::sha256_hex;
 
 #[derive(Serialize, Deserialize)]
 struct Seal {
@@ -39,28 +38,6 @@ pub fn unseal<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, String), String> 
     }
     let value = serde_json::from_slice(json).map_err(|e| format!("it does not read as what it should be: {e}"))?;
     Ok((value, actual))
-}
-
-/// Returns the lower-case hexadecimal SHA-256 of `bytes`.
-pub fn sha256_hex(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-/// Returns the lower-case hexadecimal SHA-256 of all that is read.
-pub fn sha256_of(mut reader: impl io::Read) -> io::Result<String> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        match reader.read(&mut buffer)? {
-            0 => return Ok(hex(&hasher.finalize())),
-            read => hasher.update(&buffer[..read]),
-        }
-    }
-}
-
-/// Returns `bytes` in lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads and writes times as RFC 3339 with all their digits: `#[serde(with = "rfc3339")]`.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use crate::digest::hex;
 use crate::durable::fs::{Fs, FsFile};
 use crate::error::{Error, Result};
 
@@ -82,7 +83,7 @@ impl StagedFile {
     /// Makes the file durable and closes it.
     pub fn finish(mut self) -> Result<Staged> {
         self.file.sync().map_err(|e| Error::io(format_args!("fsync `{}`", self.path.display()), e))?;
-        let sha256 = self.hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hex(&self.hasher.finalize());
         Ok(Staged { index: self.index, bytes: self.bytes, sha256 })
     }
 }

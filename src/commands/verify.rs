@@ -14,7 +14,7 @@ use crate::batch::Counts;
 use crate::checkpoint::dead_letters;
 use crate::checkpoint::reader::Dataset;
 use crate::checkpoint::record::{self, CommitRecord, FileEntry, FileKind};
-use crate::checkpoint::sealed::sha256_of;
+use crate::digest::sha256_of;
 use crate::error::{Error, Result};
 use crate::offsets::Offsets;
 

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde_json::{Value as Json, json};
-use sha2::{Digest, Sha256};
 
 use super::raw::{Node, Origin, Table, Value};
+use crate::digest::sha256_hex;
 
 /// What reading found out.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ impl Report {
     pub fn sha256(&self) -> String {
         // The map is ordered and the values are canonical, so this JSON is too.
         let json = serde_json::to_vec(&self.effective).expect("JSON values with text keys can be written");
-        Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect()
+        sha256_hex(&json)
     }
 
     /// Judges the keys that nobody asked for, once all known ones are known: `rest` of the root, and variables that set nothing.

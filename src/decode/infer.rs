@@ -350,16 +350,14 @@ impl fmt::Display for Inferred {
     }
 }
 
-/// A path as the configuration has it: keys joined by dots, or a list if a key holds a dot or is empty.
+/// A path as the configuration has it: keys joined by dots; a key that holds a dot or a quote, or is empty, in quotes of its own.
 struct Path<'a>(&'a [String]);
 
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.iter().all(|key| !key.is_empty() && !key.contains('.')) {
-            return Quoted(&self.0.join(".")).fmt(f);
-        }
-        let keys: Vec<_> = self.0.iter().map(|key| Quoted(key).to_string()).collect();
-        write!(f, "[{}]", keys.join(", "))
+        let plain = |key: &str| !key.is_empty() && !key.contains(['.', '"']);
+        let keys = self.0.iter().map(|key| if plain(key) { key.clone() } else { Quoted(key).to_string() });
+        Quoted(&keys.collect::<Vec<_>>().join(".")).fmt(f)
     }
 }
 

@@ -6,18 +6,17 @@
 //! The engine's database is closed to files and cannot be opened again, so a file is read through a second one that lives as long.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use duckdb::{Config, Connection};
-use sha2::{Digest, Sha256};
 
 use super::session::{collect, literal};
 use super::sql_error::message;
 use crate::batch::LookupVersion;
 use crate::config::LookupConfig;
+use crate::digest::sha256_of;
 use crate::error::{Error, Result};
 
 /// A lookup file's content.
@@ -49,22 +48,8 @@ impl Lookup {
 }
 
 fn hash(config: &LookupConfig) -> Result<String> {
-    let digest = digest(&config.path);
+    let digest = File::open(&config.path).and_then(sha256_of);
     digest.map_err(|e| Error::config(format!("lookup `{}`: cannot read `{}`", config.name, config.path.display())).with_source(e))
-}
-
-fn digest(path: &Path) -> io::Result<String> {
-    let mut file = BufReader::with_capacity(64 * 1024, File::open(path)?);
-    let mut hasher = Sha256::new();
-    loop {
-        let bytes = file.fill_buf()?;
-        let read = bytes.len();
-        if read == 0 {
-            return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
-        }
-        hasher.update(bytes);
-        file.consume(read);
-    }
 }
 
 fn rows(config: &LookupConfig) -> Result<(SchemaRef, Vec<RecordBatch>)> {

@@ -18,7 +18,7 @@ use crate::checkpoint::log;
 use crate::checkpoint::paths::{self, Paths};
 use crate::checkpoint::record::{CommitRecord, FileEntry};
 use crate::checkpoint::recovery::{self, Facts, FileFacts, Found, LastRecord, Step};
-use crate::checkpoint::sealed::sha256_of;
+use crate::digest::sha256_of;
 use crate::durable::fs::{EntryKind, Fs};
 use crate::error::{Error, Result};
 use crate::offsets::Offsets;

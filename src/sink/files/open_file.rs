@@ -13,6 +13,7 @@ use arrow::compute::{concat_batches, lexsort_to_indices, take_record_batch};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::errors::ParquetError;
 
 use super::event_time::Span;
@@ -122,8 +123,11 @@ impl OpenFile {
 
     /// Opens the file on disk.
     pub fn open(&mut self, format: &FileFormat, staged: StagedFile) -> Result<()> {
-        self.writer =
-            Some(ArrowWriter::try_new(Slot(Some(staged)), format.schema.clone(), Some(format.properties.clone())).map_err(write_error)?);
+        // Without the Arrow schema in the footer: it says that text is in views, which much of pyarrow cannot work with yet. The
+        // Parquet types say all that a reader needs.
+        let options = ArrowWriterOptions::new().with_properties(format.properties.clone()).with_skip_arrow_metadata(true);
+        let writer = ArrowWriter::try_new_with_options(Slot(Some(staged)), format.schema.clone(), options);
+        self.writer = Some(writer.map_err(write_error)?);
         Ok(())
     }
 
