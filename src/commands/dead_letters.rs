@@ -13,7 +13,7 @@ use crate::checkpoint::reader::Dataset;
 use crate::checkpoint::record::FileKind;
 use crate::error::{Error, Result};
 
-/// Reasons kept apart. A reason may quote a value, so there may be as many as records: those beyond are only counted.
+/// Reasons kept apart. An error of the SQL may quote a value, so there may be as many as records: those beyond are only counted.
 const REASONS_MAX: usize = 1_000;
 /// Bytes of a sample: a line on a terminal, not the record.
 const SAMPLE_BYTES_MAX: usize = 200;
@@ -26,7 +26,13 @@ pub fn run(out: &Path, samples: usize, to: &mut dyn Write) -> Result<()> {
         let record = record?;
         let files = record.files.iter().filter(|file| file.kind == FileKind::DeadLetters);
         for place in files.filter_map(|file| dataset.visible(file)) {
-            dead_letters::read(&place)?.try_for_each(|letter| letter.map(|letter| reasons.add(record.sequence, letter, samples)))?;
+            for letter in dead_letters::read(&place)? {
+                let letter = letter?;
+                let partition = record.source.partitions.iter().find(|partition| partition.id == letter.partition.as_str());
+                let label = partition.map_or(letter.partition.as_str(), |partition| &partition.label);
+                let place = format!("checkpoint {}, {label} at {}", record.sequence, letter.offset);
+                reasons.add(letter, place, samples);
+            }
         }
     }
     reasons.print(to).map_err(|e| Error::io("write the list", e))
@@ -41,12 +47,13 @@ struct Reasons {
 #[derive(Default)]
 struct Group {
     records: u64,
-    samples: Vec<(u64, DeadLetter)>,
+    /// Where it stood, and its beginning.
+    samples: Vec<(String, String)>,
 }
 
 impl Reasons {
-    fn add(&mut self, sequence: u64, letter: DeadLetter, samples: usize) {
-        let key = (letter.phase, letter.reason.clone());
+    fn add(&mut self, letter: DeadLetter, place: String, samples: usize) {
+        let key = (letter.phase, heading(&letter.reason).to_owned());
         if self.groups.len() >= REASONS_MAX && !self.groups.contains_key(&key) {
             self.others += 1;
             return;
@@ -54,7 +61,7 @@ impl Reasons {
         let group = self.groups.entry(key).or_default();
         group.records += 1;
         if group.samples.len() < samples {
-            group.samples.push((sequence, letter));
+            group.samples.push((place, sample(&letter.bytes)));
         }
     }
 
@@ -63,8 +70,8 @@ impl Reasons {
         groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.records));
         for ((phase, reason), group) in groups {
             writeln!(to, "{:>9}  {}  {reason}", group.records, says(*phase))?;
-            for (sequence, letter) in &group.samples {
-                writeln!(to, "           checkpoint {sequence}, {} at {}: {}", letter.partition, letter.offset, sample(&letter.bytes))?;
+            for (place, text) in &group.samples {
+                writeln!(to, "           {place}: {text}")?;
             }
         }
         if self.others > 0 {
@@ -81,6 +88,12 @@ fn says(phase: Phase) -> &'static str {
         Phase::Sql => "sql",
         Phase::Sink => "sink",
     }
+}
+
+/// Leaves out the value that the decoder quotes: records that fail in the same way belong together.
+fn heading(reason: &str) -> &str {
+    const NO_OBJECT: &str = "not a JSON object";
+    if reason.starts_with(NO_OBJECT) { NO_OBJECT } else { reason.split_once(", got ").map_or(reason, |(heading, _)| heading) }
 }
 
 /// Shows the beginning of a record on one line, without control characters: it comes from outside and goes to a terminal.
@@ -119,14 +132,14 @@ mod tests {
             let mut staging = store.staging();
             let mut file = DeadLetterFile::create(&mut staging, store.next_sequence()).unwrap();
             file.write(&letter("a is missing", 0, b"{}")).unwrap();
-            file.write(&letter("not JSON", 3, b"\x1b[2Jx")).unwrap();
-            file.write(&letter("not JSON", 9, b"y")).unwrap();
+            file.write(&letter("column `a`: expected int64, got \"x\"", 3, b"\x1b[2Jx")).unwrap();
+            file.write(&letter("column `a`: expected int64, got true", 9, b"y")).unwrap();
             let draft = draft(&store, vec![file.finish().unwrap()]);
             store.commit(staging, draft).unwrap();
         }
         let mut text = Vec::new();
         run(dir.path(), 1, &mut text).unwrap();
-        let expected = "        4  decode  not JSON\n           checkpoint 1, a.ndjson at 3: \u{fffd}[2Jx\n        \
+        let expected = "        4  decode  column `a`: expected int64\n           checkpoint 1, a.ndjson at 3: \u{fffd}[2Jx\n        \
                         2  decode  a is missing\n           checkpoint 1, a.ndjson at 0: {}\n6 dead letters\n";
         assert_eq!(String::from_utf8(text).unwrap(), expected);
     }
@@ -134,7 +147,7 @@ mod tests {
     #[test]
     fn reasons_without_end_are_counted_and_not_kept() {
         let mut reasons = Reasons::default();
-        (0..REASONS_MAX + 7).for_each(|i| reasons.add(1, letter(&format!("bad value {i}"), 0, b""), 1));
+        (0..REASONS_MAX + 7).for_each(|i| reasons.add(letter(&format!("bad value {i}"), 0, b""), String::new(), 1));
         assert_eq!((reasons.groups.len(), reasons.others), (REASONS_MAX, 7));
     }
 }

@@ -121,17 +121,15 @@ impl Monitor {
 
 impl Channels {
     fn fills(&self) -> Vec<ChannelFill> {
-        vec![fill("chunks", &self.chunks), fill("batches", &self.batches), fill("frames", &self.frames)]
+        let fills = [fill("chunks", &self.chunks), fill("batches", &self.batches), fill("frames", &self.frames)];
+        fills.into_iter().flatten().collect()
     }
 }
 
-fn fill<T>(name: &'static str, channel: &mpsc::WeakSender<T>) -> ChannelFill {
-    // A sender that is gone has nothing left to wait for.
-    let (used, capacity) = match channel.upgrade() {
-        Some(sender) => (sender.max_capacity() - sender.capacity(), sender.max_capacity()),
-        None => (0, 0),
-    };
-    ChannelFill { name, used, capacity }
+/// Looks at a channel; `None` once its sender is gone.
+fn fill<T>(name: &'static str, channel: &mpsc::WeakSender<T>) -> Option<ChannelFill> {
+    let sender = channel.upgrade()?;
+    Some(ChannelFill { name, used: sender.max_capacity() - sender.capacity(), capacity: sender.max_capacity() })
 }
 
 impl Figures {
