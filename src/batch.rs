@@ -217,6 +217,15 @@ pub enum Phase {
     Sink,
 }
 
+/// What the bytes of a dead letter are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LetterForm {
+    /// The record as it was read: it can be replayed.
+    Record,
+    /// A row that the SQL returned, as JSON: it cannot be put through the SQL again.
+    OutputRow,
+}
+
 /// A rejected record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
@@ -228,6 +237,8 @@ pub struct DeadLetter {
     pub partition: PartitionId,
     /// Its position there.
     pub offset: u64,
+    /// What the bytes are.
+    pub form: LetterForm,
     /// The original bytes, without the line end; of a record that came as Arrow, its row as JSON.
     pub bytes: Bytes,
     /// The length of the original in bytes: more than `bytes` has if the record was too long.

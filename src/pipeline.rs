@@ -41,6 +41,8 @@ use crate::terminal::Screen;
 
 /// Time between two signs of life in the lock file; `pintail health` looks for one in the last 30 s.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(5);
+/// After a failure, stages that do not end are not waited for longer than this.
+const FAILURE_GRACE: Duration = Duration::from_secs(5);
 /// A terminal that stands still is not waited for longer than this.
 const MONITOR_GRACE: Duration = Duration::from_millis(500);
 
@@ -129,6 +131,7 @@ impl Line {
     pub fn link(config: &Config, plan: Plan, (lock, store): (Lock, Store), source: Box<dyn Source>, outside: Outside) -> Result<Self> {
         let Plan { engine, layout, aggregator } = plan;
         let Outside { stop, reload, screen, disk, fs: _ } = outside;
+        let lock = Arc::new(lock);
         let offsets = store.offsets().clone();
         info!(
             out_path = %config.pipeline.out_path.display(),
@@ -160,7 +163,7 @@ impl Line {
         let schema = engine.output().clone();
         let writer = Writer {
             input: frames,
-            checkpoint: Checkpoint::new(store, OpenFiles::new(layout, &config.sink), schema, config),
+            checkpoint: Checkpoint::new(store, lock.clone(), OpenFiles::new(layout, &config.sink), schema, config),
             committed: committed_sender,
             progress: progress_sender,
             groups_max: config.monitor.groups_max,
@@ -182,7 +185,7 @@ impl Line {
                 ("batcher", Box::pin(batcher.run())),
                 (PRODUCER, Box::pin(producer.run())),
             ],
-            lock: Arc::new(lock),
+            lock,
             disk,
         })
     }
@@ -191,31 +194,41 @@ impl Line {
     ///
     /// # Errors
     /// The first failure of a stage, not the cascade behind it; [`crate::error::ErrorKind::TryAgain`] if a stop took longer than
-    /// `shutdown_timeout`: what was not committed by then is read again at the next start.
-    pub async fn run(self, mut stop: watch::Receiver<bool>, shutdown_timeout: Duration) -> Result<()> {
+    /// `deadline` allows: what was not committed by then is read again at the next start.
+    pub async fn run(self, mut deadline: BoxFuture<'static, ()>) -> Result<()> {
         let Self { stages, lock, disk } = self;
         let mut tasks = Tasks::spawn(stages);
         let touching = tokio::spawn(touch(lock));
-        let deadline = async {
-            // A stop that can never come is no deadline.
-            if stop.wait_for(|stop| *stop).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            tokio::time::sleep(shutdown_timeout).await;
-        };
         let result = tokio::select! {
-            result = tasks.join(shutdown_timeout) => result,
-            () = deadline => {
+            result = tasks.join() => {
+                if result.is_err() {
+                    // Nothing of this will be committed: a writer that waits for room may stop waiting.
+                    disk.give_up();
+                    tokio::select! {
+                        () = tasks.bring_down() => {}
+                        () = &mut deadline => {}
+                    }
+                }
+                result
+            }
+            () = &mut deadline => {
                 disk.give_up();
-                Err(Error::try_again(format!(
-                    "the last checkpoint was not committed within pipeline.shutdown_timeout = {}; it is read again at the next start",
-                    humantime::format_duration(shutdown_timeout)
-                )))
+                Err(Error::try_again("the last checkpoint was not committed within pipeline.shutdown_timeout: it is read again at the next start"))
             }
         };
         touching.abort();
         result
     }
+}
+
+/// Waits until a stop was asked for and the time for it has passed; for ever if none is.
+pub fn deadline(mut stop: watch::Receiver<bool>, shutdown_timeout: Duration) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        if stop.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(shutdown_timeout).await;
+    })
 }
 
 const MONITOR: &str = "monitor";
@@ -241,13 +254,10 @@ impl Tasks {
         tasks
     }
 
-    /// Waits for all stages. After the first failure the producer goes without saying why, so nothing more is committed.
-    async fn join(&mut self, grace: Duration) -> Result<()> {
+    /// Waits for all stages, or for the first failure.
+    async fn join(&mut self) -> Result<()> {
         while let Some((name, result)) = self.next().await {
-            if let Err(failure) = result {
-                self.bring_down(grace).await;
-                return Err(failure);
-            }
+            result?;
             let only_monitor_left = self.names.len() == 1 && self.names.values().all(|name| *name == MONITOR);
             if only_monitor_left && name != MONITOR {
                 return match tokio::time::timeout(MONITOR_GRACE, self.next()).await {
@@ -275,7 +285,8 @@ impl Tasks {
         Some((self.names.remove(&id).unwrap_or("line"), result))
     }
 
-    async fn bring_down(&mut self, grace: Duration) {
+    /// Ends the stages after a failure. The producer goes without saying why, so nothing more is committed.
+    async fn bring_down(&mut self) {
         if let Some(producer) = self.producer.take() {
             producer.abort();
         }
@@ -288,7 +299,7 @@ impl Tasks {
                 }
             }
         };
-        let _ = tokio::time::timeout(grace, rest).await;
+        let _ = tokio::time::timeout(FAILURE_GRACE, rest).await;
     }
 }
 

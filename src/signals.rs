@@ -4,7 +4,7 @@
 //! Does not own: what stopping means (see `pipeline`).
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -38,6 +38,10 @@ pub fn install() -> Result<Signals> {
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
     let (stop_sender, stop) = watch::channel(false);
     let (reload_sender, reload) = watch::channel(0);
+    // One that came between the two kinds of handlers has raised the flag and woken nobody.
+    if stopping.load(Ordering::SeqCst) {
+        stop_sender.send_replace(true);
+    }
     tokio::spawn(async move {
         loop {
             tokio::select! {
@@ -52,6 +56,7 @@ pub fn install() -> Result<Signals> {
 }
 
 fn stop_for(signal: &str, stop: &watch::Sender<bool>) {
-    info!(signal, "stopping: the open checkpoint will be committed; a second signal leaves at once");
+    // The stop first: a log that nobody reads may block.
     stop.send_replace(true);
+    info!(signal, "stopping: the open checkpoint will be committed; a second signal leaves at once");
 }

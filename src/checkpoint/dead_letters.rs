@@ -16,11 +16,11 @@ use super::paths;
 use super::record::FileKind;
 use super::staging::{StagedFile, Staging};
 use super::store::NewFile;
-use crate::batch::{DeadLetter, Phase};
+use crate::batch::{DeadLetter, LetterForm, Phase};
 use crate::error::{Error, Result};
 use crate::offsets::PartitionId;
 
-/// One line. A record that is no UTF-8 stands in `record_base64`.
+/// One line. A record that is no UTF-8 stands in `record_base64`, a row of the SQL's output in `output_row`.
 #[derive(Serialize, Deserialize)]
 struct Line<'a> {
     phase: Phase,
@@ -32,6 +32,8 @@ struct Line<'a> {
     record: Option<std::borrow::Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     record_base64: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    output_row: Option<std::borrow::Cow<'a, str>>,
 }
 
 /// The rejected records of a checkpoint, being written.
@@ -51,14 +53,19 @@ impl DeadLetterFile {
     /// Appends a record.
     pub fn write(&mut self, letter: &DeadLetter) -> Result<()> {
         let text = std::str::from_utf8(&letter.bytes).ok();
+        let (record, output_row) = match letter.form {
+            LetterForm::Record => (text, None),
+            LetterForm::OutputRow => (None, text),
+        };
         let line = Line {
             phase: letter.phase,
             reason: letter.reason.as_str().into(),
             partition: letter.partition.as_str().into(),
             offset: letter.offset,
             length: letter.length,
-            record: text.map(Into::into),
+            record: record.map(Into::into),
             record_base64: text.is_none().then(|| BASE64_STANDARD.encode(&letter.bytes)),
+            output_row: output_row.map(Into::into),
         };
         let written = serde_json::to_writer(&mut self.file, &line).map_err(Into::into).and_then(|()| self.file.write_all(b"\n"));
         written.map_err(|e| Error::io(format_args!("write `{}`", self.path), e))?;
@@ -94,16 +101,18 @@ pub fn read(path: &Path) -> Result<impl Iterator<Item = Result<DeadLetter>>> {
 
 fn parse(line: &[u8]) -> Result<DeadLetter, String> {
     let line: Line = serde_json::from_slice(line).map_err(|e| e.to_string())?;
-    let bytes = match (line.record, line.record_base64) {
-        (Some(text), None) => Bytes::from(text.into_owned()),
-        (None, Some(text)) => Bytes::from(BASE64_STANDARD.decode(text).map_err(|e| e.to_string())?),
-        _ => return Err("it must have one of `record` and `record_base64`".into()),
+    let (form, bytes) = match (line.record, line.record_base64, line.output_row) {
+        (Some(text), None, None) => (LetterForm::Record, Bytes::from(text.into_owned())),
+        (None, Some(text), None) => (LetterForm::Record, Bytes::from(BASE64_STANDARD.decode(text).map_err(|e| e.to_string())?)),
+        (None, None, Some(text)) => (LetterForm::OutputRow, Bytes::from(text.into_owned())),
+        _ => return Err("it must have one of `record`, `record_base64` and `output_row`".into()),
     };
     Ok(DeadLetter {
         phase: line.phase,
         reason: line.reason.into_owned(),
         partition: PartitionId::new(line.partition.as_ref()),
         offset: line.offset,
+        form,
         bytes,
         length: line.length,
     })
@@ -122,6 +131,7 @@ mod tests {
             reason: "column `a`: \"x\" is no number\n".into(),
             partition: PartitionId::new("p"),
             offset: 7,
+            form: LetterForm::Record,
             bytes: Bytes::copy_from_slice(bytes),
             length: 99,
         }
@@ -132,10 +142,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut staging = Staging::new(Arc::new(Posix::default()), dir.path().join("0000000042"));
         let mut file = DeadLetterFile::create(&mut staging, 42).unwrap();
-        let letters: Vec<_> = [&b"{\"a\":\"x\"}"[..], b"", b"\xff\xfe\n\0", "ü\n\r\u{2028}".as_bytes()].map(letter).into();
+        let mut letters: Vec<_> = [&b"{\"a\":\"x\"}"[..], b"", b"\xff\xfe\n\0", "ü\n\r\u{2028}".as_bytes()].map(letter).into();
+        letters.push(DeadLetter { form: LetterForm::OutputRow, ..letter(b"{\"a\":1}") });
         letters.iter().for_each(|letter| file.write(letter).unwrap());
         let new = file.finish().unwrap();
-        assert_eq!((new.path.as_str(), new.rows), ("_pintail/dead_letters/0000000042.ndjson", 4));
+        assert_eq!((new.path.as_str(), new.rows), ("_pintail/dead_letters/0000000042.ndjson", 5));
         let path = staging.dir().join("0.inprogress");
         assert_eq!(read(&path).unwrap().map(Result::unwrap).collect::<Vec<_>>(), letters);
         let text = std::fs::read_to_string(&path).unwrap();

@@ -119,6 +119,7 @@ mod tests {
             reason: reason.into(),
             partition: PartitionId::new("a.ndjson"),
             offset,
+            form: crate::batch::LetterForm::Record,
             bytes: Bytes::from_static(record),
             length: record.len() as u64,
         }

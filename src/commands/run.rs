@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::durable::disk_state::DiskState;
 use crate::durable::posix::Posix;
 use crate::error::{Error, Result};
-use crate::pipeline::{Input, Line, Outside};
+use crate::pipeline::{self, Input, Line, Outside};
 use crate::signals;
 use crate::stages::blocking;
 use crate::terminal::Screen;
@@ -22,25 +22,18 @@ use crate::terminal::Screen;
 pub async fn run(config: Config, input: Input, screen: Option<Arc<Screen>>) -> Result<()> {
     let signals = signals::install()?;
     let shutdown_timeout = config.pipeline.shutdown_timeout;
-    let mut stop = signals.stop.clone();
-    let stopping = signals.stop.clone();
+    let mut deadline = pipeline::deadline(signals.stop.clone(), shutdown_timeout);
     let opening = blocking("start", move || {
         check_writable(&config.pipeline.out_path)?;
         let disk = DiskState::default();
         let fs = Arc::new(Posix::new(disk.clone()));
         Line::open(&config, input, Outside { stop: signals.stop, reload: signals.reload, screen, disk, fs })
     });
-    let late = async {
-        if stop.wait_for(|stop| *stop).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        tokio::time::sleep(shutdown_timeout).await;
-    };
     let line = tokio::select! {
         line = opening => line?,
-        () = late => return Err(Error::try_again("the start was not finished when the time to stop had passed; nothing was changed by halves")),
+        () = &mut deadline => return Err(Error::try_again("the start was not finished when the time to stop had passed; nothing was changed by halves")),
     };
-    line.run(stopping, shutdown_timeout).await?;
+    line.run(deadline).await?;
     info!("stopped: everything read is committed");
     Ok(())
 }

@@ -8,7 +8,7 @@ use arrow::error::ArrowError;
 use arrow::json::writer::{LineDelimited, WriterBuilder};
 use bytes::Bytes;
 
-use crate::batch::{Chunk, DeadLetter, OffsetUnit, Phase, Records};
+use crate::batch::{Chunk, DeadLetter, LetterForm, OffsetUnit, Phase, Records};
 
 /// Where the rows of a decoded batch came from.
 #[derive(Debug, Clone, Default)]
@@ -106,7 +106,7 @@ fn row_dead_letter(chunk: &Chunk, rows: &RecordBatch, row: usize, phase: Phase, 
 
 fn dead_letter(chunk: &Chunk, offset: u64, bytes: Bytes, length: u64, phase: Phase, reason: String) -> DeadLetter {
     let partition = chunk.range.partition.id.clone();
-    DeadLetter { phase, reason, partition, offset: chunk.range.from + offset, bytes, length }
+    DeadLetter { phase, reason, partition, offset: chunk.range.from + offset, form: LetterForm::Record, bytes, length }
 }
 
 fn row_as_json(rows: &RecordBatch, row: usize) -> Result<Vec<u8>, ArrowError> {

@@ -18,6 +18,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use memchr::memchr;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+use tracing::warn;
 
 use super::Source;
 use super::thread::{ChunkSender, Exit, ReadThread};
@@ -54,6 +56,7 @@ struct Line {
     length: u64,
     record: Option<String>,
     record_base64: Option<String>,
+    output_row: Option<IgnoredAny>,
 }
 
 /// One file, from a line on.
@@ -139,6 +142,12 @@ impl Letters {
             Error::state(format!("`{}` line {at} is no dead letter: {why}; run `pintail verify`", self.path.display()))
         })?;
         match original {
+            // A blank line is no record, and keeps the count of lines.
+            Original::OutputRow => {
+                warn!(file = %self.path.display(), line = open.next + 1, "not replayed: a row of the output, past sink.partitions_max");
+                open.lines.push(b'\n');
+                open.next += 1;
+            }
             Original::Whole(record) => {
                 open.lines.extend_from_slice(&record);
                 open.lines.push(b'\n');
@@ -176,6 +185,8 @@ impl Letters {
 #[derive(Debug)]
 enum Original {
     Whole(Vec<u8>),
+    /// It is not there: the SQL has made a row of it.
+    OutputRow,
     /// Too long to be kept: it cannot be replayed, and is rejected again.
     Cut {
         head: Bytes,
@@ -186,6 +197,9 @@ enum Original {
 impl Original {
     fn parse(line: &[u8]) -> Result<Self, String> {
         let line: Line = serde_json::from_slice(line).map_err(|e| e.to_string())?;
+        if line.output_row.is_some() {
+            return Ok(Self::OutputRow);
+        }
         let bytes = match (line.record, line.record_base64) {
             (Some(text), None) => text.into_bytes(),
             (None, Some(text)) => STANDARD.decode(text).map_err(|e| format!("`record_base64`: {e}"))?,

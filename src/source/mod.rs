@@ -39,6 +39,11 @@ pub trait Source: Send {
     /// Safe to cancel: what a dropped future had read is returned by the next call.
     async fn read(&mut self) -> Result<Option<Chunk>>;
 
+    /// Stops reading, and returns what was taken from an input that cannot be read again. Others forget it: it is read at the next start.
+    async fn stop(&mut self) -> Result<Vec<Chunk>> {
+        Ok(Vec::new())
+    }
+
     /// Learns what is committed and durable: only now may it acknowledge upstream or forget.
     async fn committed(&mut self, _offsets: &Offsets) -> Result<()> {
         Ok(())

@@ -58,11 +58,16 @@ impl Source for Stdin {
     async fn read(&mut self) -> Result<Option<Chunk>> {
         self.thread.recv().await
     }
+
+    async fn stop(&mut self) -> Result<Vec<Chunk>> {
+        self.thread.drain().await
+    }
 }
 
 fn read_lines(mut lines: LineReader<impl Read>, partition: &Arc<Partition>, from: u64, sender: &ChunkSender) -> Result<(), Exit> {
     let mut from = from;
     loop {
+        sender.check_stop()?;
         let piece = match lines.next(Unterminated::Record) {
             Ok(Some(piece)) => piece,
             Ok(None) => return Ok(()),

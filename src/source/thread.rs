@@ -8,6 +8,8 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,18 +24,23 @@ const CHUNKS_WAITING: usize = 2;
 /// How long a sleeping thread takes to notice that nobody waits for it any more.
 const SLICE: Duration = Duration::from_millis(20);
 
+/// How long a thread may take to hand over what it has read.
+const HANDOVER: Duration = Duration::from_millis(100);
+
 /// The receiving side: what a source holds.
 #[derive(Debug)]
 pub(super) struct ReadThread {
     name: &'static str,
     chunks: mpsc::Receiver<Result<Chunk>>,
     failed: bool,
+    stopping: Arc<AtomicBool>,
 }
 
 /// The thread's side.
 #[derive(Debug)]
 pub(super) struct ChunkSender {
     chunks: mpsc::Sender<Result<Chunk>>,
+    stopping: Arc<AtomicBool>,
 }
 
 /// Why the body of a reading thread ends early. Both come through `?`.
@@ -55,12 +62,13 @@ impl ReadThread {
     /// Starts the thread. `body` returns at the end of the input.
     pub(super) fn spawn(name: &'static str, body: impl FnOnce(&ChunkSender) -> Result<(), Exit> + Send + 'static) -> Result<Self> {
         let (sender, chunks) = mpsc::channel(CHUNKS_WAITING);
-        let sender = ChunkSender { chunks: sender };
+        let stopping = Arc::new(AtomicBool::new(false));
+        let sender = ChunkSender { chunks: sender, stopping: stopping.clone() };
         let thread = thread::Builder::new().name(format!("source-{name}"));
         thread
             .spawn(move || run(name, &sender, body))
             .map_err(|e| Error::io(format_args!("start the thread of the source `{name}`"), e))?;
-        Ok(Self { name, chunks, failed: false })
+        Ok(Self { name, chunks, failed: false, stopping })
     }
 
     /// Waits for the next chunk; `None` at the end of the input. Safe to cancel.
@@ -75,9 +83,28 @@ impl ReadThread {
         self.failed = received.is_err();
         received
     }
+
+    /// Returns the chunks that the thread has read, and those that it is about to hand over. It reads on only if it is blocked in a read.
+    pub(super) async fn drain(&mut self) -> Result<Vec<Chunk>> {
+        self.stopping.store(true, Ordering::SeqCst);
+        let mut held = Vec::new();
+        // A thread that has a chunk in its hand delivers it at once; one that is blocked in a read has none.
+        while let Ok(received) = tokio::time::timeout(HANDOVER, self.recv()).await {
+            match received? {
+                Some(chunk) => held.push(chunk),
+                None => break,
+            }
+        }
+        Ok(held)
+    }
 }
 
 impl ChunkSender {
+    /// Returns an exit once the source is asked to stop.
+    pub(super) fn check_stop(&self) -> Result<(), Exit> {
+        if self.stopping.load(Ordering::SeqCst) { Err(Exit::Unwanted) } else { Ok(()) }
+    }
+
     /// Hands a chunk over, waiting for room.
     pub(super) fn send(&self, chunk: Chunk) -> Result<(), Exit> {
         self.chunks.blocking_send(Ok(chunk)).map_err(|_| Exit::Unwanted)

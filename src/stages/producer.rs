@@ -30,6 +30,11 @@ impl Producer {
     /// Reads until the input ends, the process is asked to stop, or the line is gone.
     pub async fn run(mut self) -> Result<()> {
         let Some(reason) = self.read_all().await? else { return Ok(()) };
+        if reason == EndReason::Shutdown {
+            for chunk in self.source.stop().await? {
+                let _ = self.output.send(Read::Chunk(chunk)).await;
+            }
+        }
         // A closed channel means that the batcher failed: it says so itself.
         let _ = self.output.send(Read::End(reason)).await;
         drop(self.output);

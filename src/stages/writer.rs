@@ -12,8 +12,9 @@ use arrow::datatypes::SchemaRef;
 use chrono::Utc;
 use tokio::sync::{mpsc, watch};
 
-use crate::batch::{Barrier, Counts, DeadLetter, Frame, LookupVersion, Phase, Transformed, Trigger};
+use crate::batch::{Barrier, Counts, DeadLetter, Frame, LetterForm, LookupVersion, Phase, Transformed, Trigger};
 use crate::checkpoint::dead_letters::DeadLetterFile;
+use crate::checkpoint::lock::Lock;
 use crate::checkpoint::record::FileKind;
 use crate::checkpoint::store::{Draft, NewFile, Store};
 use crate::config::Config;
@@ -64,7 +65,12 @@ impl Writer {
             pending = offer(&progress, pending);
         }
         if !matches!(last, Some(Trigger::End | Trigger::Shutdown)) {
-            checkpoint.discard();
+            // Blocking: closing the file of dead letters may write what it holds.
+            blocking("writer", move || {
+                checkpoint.discard();
+                Ok(())
+            })
+            .await?;
         }
         // The writer is done: now the monitor may take its time.
         let _ = progress.send(pending).await;
@@ -86,6 +92,8 @@ pub struct Checkpoint {
     files: OpenFiles,
     facts: Facts,
     open: Open,
+    /// Held as long as anything here may still write, also on a blocking thread that nobody waits for any more.
+    _lock: Arc<Lock>,
 }
 
 /// What every record of this process says.
@@ -124,7 +132,7 @@ impl Open {
 
 impl Checkpoint {
     /// Opens the checkpoint that follows the store's last one.
-    pub fn new(store: Store, files: OpenFiles, schema: SchemaRef, config: &Config) -> Self {
+    pub fn new(store: Store, lock: Arc<Lock>, files: OpenFiles, schema: SchemaRef, config: &Config) -> Self {
         let facts = Facts {
             schema,
             config_sha256: config.sha256.clone(),
@@ -132,7 +140,7 @@ impl Checkpoint {
             ratio_max: config.dead_letters.ratio_max,
             ratio_records_min: config.dead_letters.ratio_records_min,
         };
-        Self { open: Open::after(&store), store, files, facts }
+        Self { open: Open::after(&store), store, files, facts, _lock: lock }
     }
 
     /// Appends the rows and dead letters of a frame and takes its offsets in.
@@ -259,6 +267,7 @@ fn without_place(row: Unplaced, origin: &crate::offsets::OffsetRange) -> DeadLet
         reason: row.reason,
         partition: origin.partition.id.clone(),
         offset: origin.from,
+        form: LetterForm::OutputRow,
         length: row.row_json.len() as u64,
         bytes: row.row_json.into(),
     }

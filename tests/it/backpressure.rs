@@ -16,7 +16,7 @@ use pintail::durable::fs::{Entry, EntryKind, Fs, FsFile};
 use pintail::durable::posix::Posix;
 use pintail::error::Result;
 use pintail::offsets::{OffsetRange, Partition, PartitionId};
-use pintail::pipeline::{Line, Outside, Plan};
+use pintail::pipeline::{Line, Outside, Plan, deadline};
 use pintail::source::Source;
 use tokio::sync::watch;
 
@@ -123,7 +123,7 @@ async fn a_stuck_disk_stops_the_reading_of_the_source_and_loses_nothing() {
     stuck.set_released(false);
     let outside = Outside { stop: stop.clone(), reload, screen: None, disk, fs: stuck.clone() };
     let line = Line::link(&config, plan, store, source, outside).unwrap();
-    let running = tokio::spawn(line.run(stop, Duration::from_secs(8)));
+    let running = tokio::spawn(line.run(deadline(stop, Duration::from_secs(8))));
 
     // It stands still once every channel is full.
     let mut before = u64::MAX;

@@ -13,7 +13,7 @@ use pintail::config::Config;
 use pintail::durable::disk_state::DiskState;
 use pintail::durable::posix::Posix;
 use pintail::error::{ErrorKind, Result};
-use pintail::pipeline::{Input, Line, Outside};
+use pintail::pipeline::{Input, Line, Outside, deadline};
 use tokio::sync::watch;
 
 /// A stage's task that panics at its n-th poll: as a panic inside it at whichever `await` it then stands.
@@ -70,7 +70,7 @@ async fn a_panic_of(stage: &str) {
                 if name == stage { (name, Box::pin(PanicAtPoll { stage: future, polls_left })) } else { (name, future) }
             })
             .collect();
-        let error = line.run(stop.subscribe(), Duration::from_secs(8)).await.expect_err("the planted panic");
+        let error = line.run(deadline(stop.subscribe(), Duration::from_secs(8))).await.expect_err("the planted panic");
         assert_eq!(error.kind(), ErrorKind::Internal);
         assert_eq!(error.kind().exit_code(), 70);
         assert_eq!(error.to_string(), format!("the {stage} panicked: planted"));
@@ -78,7 +78,7 @@ async fn a_panic_of(stage: &str) {
         let before = records(out.path());
         assert!(before.iter().all(|record| record.trigger == pintail::batch::Trigger::Interval), "after poll {polls_left}: {before:?}");
         let (line, stop) = open(&config);
-        line.run(stop.subscribe(), Duration::from_secs(8)).await.unwrap();
+        line.run(deadline(stop.subscribe(), Duration::from_secs(8))).await.unwrap();
         let records = records(out.path());
         assert_eq!(records.iter().map(|record| record.counts.rows_out).sum::<u64>(), 400_000);
         pintail::commands::verify::run(out.path(), None, &mut std::io::sink()).unwrap();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema};
 use bytes::Bytes;
 use chrono::DateTime;
-use pintail::batch::{Counts, DeadLetter, DeadLetterCounts, Phase, Trigger};
+use pintail::batch::{Counts, DeadLetter, DeadLetterCounts, LetterForm, Phase, Trigger};
 use pintail::checkpoint::dead_letters::DeadLetterFile;
 use pintail::checkpoint::record::FileKind;
 use pintail::checkpoint::store::{Draft, Expected, NewFile, Store};
@@ -118,7 +118,15 @@ fn commit(store: &mut Store) -> Result<()> {
 
 fn dead_letter() -> DeadLetter {
     let bytes = Bytes::from_static(b"bad");
-    DeadLetter { phase: Phase::Decode, reason: "bad".into(), partition: PartitionId::new("events"), offset: 0, bytes, length: 3 }
+    DeadLetter {
+        phase: Phase::Decode,
+        reason: "bad".into(),
+        partition: PartitionId::new("events"),
+        offset: 0,
+        form: LetterForm::Record,
+        bytes,
+        length: 3,
+    }
 }
 
 /// Returns all files below `dir` with their content. A directory that is not there has none.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 
 use super::*;
-use crate::batch::{DeadLetter, Phase};
+use crate::batch::{DeadLetter, LetterForm, Phase};
 use crate::checkpoint::dead_letters::DeadLetterFile;
 use crate::checkpoint::reader;
 use crate::checkpoint::store::tests::{draft, open};
@@ -28,7 +28,15 @@ fn commit(store: &mut Store, rows: i64) {
     let data = NewFile { staged: staged.finish().unwrap(), path, kind: FileKind::Parquet, rows, event_time: None };
     let mut letters = DeadLetterFile::create(&mut staging, sequence).unwrap();
     let bytes = Bytes::from_static(b"bad");
-    let letter = DeadLetter { phase: Phase::Decode, reason: "bad".into(), partition: PartitionId::new("p"), offset: 0, bytes, length: 3 };
+    let letter = DeadLetter {
+        phase: Phase::Decode,
+        reason: "bad".into(),
+        partition: PartitionId::new("p"),
+        offset: 0,
+        form: LetterForm::Record,
+        bytes,
+        length: 3,
+    };
     letters.write(&letter).unwrap();
     let draft = draft(store, vec![data, letters.finish().unwrap()]);
     store.commit(staging, draft).unwrap();
