@@ -91,6 +91,12 @@ impl Error {
         Self::new(kind, format!("cannot {doing}")).with_source(source)
     }
 
+    /// Returns whether the reader of our output has gone.
+    pub fn is_broken_pipe(&self) -> bool {
+        let cause = self.source.as_ref().and_then(|source| source.downcast_ref::<std::io::Error>());
+        cause.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+
     /// Returns what the operator must do.
     pub fn kind(&self) -> ErrorKind {
         self.kind

@@ -41,6 +41,8 @@ fn run_command(cli: &Cli) -> u8 {
     };
     match result {
         Ok(()) => 0,
+        // `pintail query … | head` has seen enough.
+        Err(error) if error.is_broken_pipe() => 0,
         Err(error) => {
             eprintln!("pintail: {error}");
             error.kind().exit_code()
@@ -69,11 +71,12 @@ fn serve(cli: &Cli, input: Input) -> u8 {
         runtime.shutdown_background();
         result
     });
-    if let Err(error) = &result {
-        error!(exit_code = error.kind().exit_code(), "{error}");
-    }
+    // The table first: an error above a long one would be out of sight.
     if let Some(screen) = screen {
         screen.finish(SCREEN_PATIENCE);
+    }
+    if let Err(error) = &result {
+        error!(exit_code = error.kind().exit_code(), "{error}");
     }
     result.map_or_else(|error| error.kind().exit_code(), |()| 0)
 }

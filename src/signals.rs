@@ -1,4 +1,4 @@
-//! Signals: SIGTERM and SIGINT ask the line to stop, SIGHUP asks for changed lookup tables.
+//! Signals: SIGTERM and SIGINT ask the line to stop, SIGHUP asks for changed lookup tables (or says that the terminal is gone).
 //!
 //! Owns: the handlers, and that a second SIGTERM or SIGINT leaves at once, whatever the runtime is doing.
 //! Does not own: what stopping means (see `pipeline`).
@@ -33,6 +33,7 @@ pub fn install() -> Result<Signals> {
         flag::register_conditional_shutdown(number, code, stopping.clone()).map_err(failed)?;
         flag::register(number, stopping.clone()).map_err(failed)?;
     }
+    let on_terminal = is_terminal();
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
@@ -47,12 +48,22 @@ pub fn install() -> Result<Signals> {
             tokio::select! {
                 Some(()) = terminate.recv() => stop_for("SIGTERM", &stop_sender),
                 Some(()) = interrupt.recv() => stop_for("SIGINT", &stop_sender),
-                Some(()) = hangup.recv() => reload_sender.send_modify(|count| *count += 1),
+                // The terminal was closed: nobody would ever see this process again.
+                Some(()) = hangup.recv() => if on_terminal && !is_terminal() {
+                    stop_for("SIGHUP", &stop_sender);
+                } else {
+                    reload_sender.send_modify(|count| *count += 1);
+                },
                 else => return,
             }
         }
     });
     Ok(Signals { stop, reload })
+}
+
+/// Returns whether standard output is a terminal that is still there.
+fn is_terminal() -> bool {
+    rustix::termios::isatty(rustix::stdio::stdout())
 }
 
 fn stop_for(signal: &str, stop: &watch::Sender<bool>) {

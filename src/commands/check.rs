@@ -30,6 +30,9 @@ pub fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
 
 fn print(config: &Config, plan: &Plan, to: &mut dyn Write) -> std::io::Result<()> {
     writeln!(to, "configuration ok")?;
+    for note in plan.aggregator.warnings() {
+        writeln!(to, "note: {note}")?;
+    }
     writeln!(to, "\noutput columns")?;
     let output = plan.engine.output();
     let width = output.fields().iter().map(|field| field.name().chars().count()).max().unwrap_or(0);

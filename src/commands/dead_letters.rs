@@ -12,21 +12,28 @@ use crate::checkpoint::dead_letters;
 use crate::checkpoint::reader::Dataset;
 use crate::checkpoint::record::FileKind;
 use crate::error::{Error, Result};
+use crate::offsets::Offsets;
+use crate::source;
 
 /// Reasons kept apart. An error of the SQL may quote a value, so there may be as many as records: those beyond are only counted.
 const REASONS_MAX: usize = 1_000;
 /// Bytes of a sample: a line on a terminal, not the record.
 const SAMPLE_BYTES_MAX: usize = 200;
 
-/// Lists the rejected records of the dataset at `out` by reason, the most frequent first, with at most `samples` records each.
+/// Lists the rejected records of the dataset at `out` that were not replayed, by reason, the most frequent first, with at most `samples` records each.
 pub fn run(out: &Path, samples: usize, to: &mut dyn Write) -> Result<()> {
     let dataset = Dataset::open(out)?;
     let mut reasons = Reasons::default();
+    let mut replayed = 0;
+    let last = dataset.last_sequence()?;
+    let committed = if last > 0 { dataset.record(last)?.0.offsets() } else { Offsets::default() };
     for record in dataset.records()? {
         let record = record?;
         let files = record.files.iter().filter(|file| file.kind == FileKind::DeadLetters);
         for place in files.filter_map(|file| dataset.visible(file)) {
-            for letter in dead_letters::read(&place)? {
+            let done = committed.next_offset(&source::dead_letters::partition(record.sequence)).unwrap_or(0);
+            replayed += done;
+            for letter in dead_letters::read(&place)?.skip(done as usize) {
                 let letter = letter?;
                 let partition = record.source.partitions.iter().find(|partition| partition.id == letter.partition.as_str());
                 let label = partition.map_or(letter.partition.as_str(), |partition| &partition.label);
@@ -35,7 +42,7 @@ pub fn run(out: &Path, samples: usize, to: &mut dyn Write) -> Result<()> {
             }
         }
     }
-    reasons.print(to).map_err(|e| Error::io("write the list", e))
+    reasons.print(replayed, to).map_err(|e| Error::io("write the list", e))
 }
 
 #[derive(Default)]
@@ -65,7 +72,7 @@ impl Reasons {
         }
     }
 
-    fn print(&self, to: &mut dyn Write) -> io::Result<()> {
+    fn print(&self, replayed: u64, to: &mut dyn Write) -> io::Result<()> {
         let mut groups: Vec<_> = self.groups.iter().collect();
         groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.records));
         for ((phase, reason), group) in groups {
@@ -78,7 +85,10 @@ impl Reasons {
             writeln!(to, "{:>9}  for other reasons", self.others)?;
         }
         let all = self.others + self.groups.values().map(|group| group.records).sum::<u64>();
-        writeln!(to, "{all} dead letters")
+        match replayed {
+            0 => writeln!(to, "{all} dead letters"),
+            _ => writeln!(to, "{all} dead letters, and {replayed} that were replayed"),
+        }
     }
 }
 

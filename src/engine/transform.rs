@@ -6,13 +6,14 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use tracing::warn;
 
 use crate::batch::{Batch, Counts, Frame, Phase};
-use crate::config::Config;
+use crate::config::{Config, DeadLetterConfig};
 use crate::decode::{Decoded, Decoder};
 use crate::engine::aggregate::Aggregator;
 use crate::engine::{SqlError, Worker};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sink::layout::{OutputLayout, SplitError, Splitter};
 
 /// One worker and all that it needs for a batch.
@@ -22,6 +23,7 @@ pub struct Transform {
     splitter: Splitter,
     aggregator: Arc<Aggregator>,
     per_batch: bool,
+    ratio: DeadLetterConfig,
 }
 
 /// Why some of the records cannot pass.
@@ -41,6 +43,7 @@ impl Transform {
             splitter: Splitter::new(layout.clone()),
             aggregator: aggregator.clone(),
             per_batch: config.transform.per_batch,
+            ratio: config.dead_letters.clone(),
         }
     }
 
@@ -67,26 +70,62 @@ impl Transform {
         Ok(frame)
     }
 
-    /// Transforms the records `[from, to)`; where they fail, halves them until the culprits stand alone.
+    /// Transforms the records `[from, to)`; where they fail, searches for the culprits.
     fn transform(&mut self, decoded: &Decoded, from: usize, to: usize, frame: &mut Frame) -> Result<()> {
         let records = decoded.batch.slice(from, to - from);
         match self.attempt(&records, frame) {
             Ok(()) => Ok(()),
             Err(Fault::Fatal(error)) => Err(error),
-            Err(Fault::Record(_, reason)) if self.per_batch => Err(Error::internal(format!(
-                "the SQL fails on a batch, and with transform.per_batch no single record can be set aside: {reason}"
-            ))),
-            Err(Fault::Record(phase, reason)) if to - from == 1 => {
-                frame.dead_letters.push(decoded.origins.dead_letter(from, phase, reason));
-                *frame.counts.dead_letters.phase_mut(phase) += 1;
-                Ok(())
-            }
-            Err(Fault::Record(..)) => {
-                let middle = from + (to - from) / 2;
-                self.transform(decoded, from, middle, frame)?;
-                self.transform(decoded, middle, to, frame)
+            Err(Fault::Record(_, reason)) if self.per_batch => Err(Error::new(
+                ErrorKind::DeadLetters,
+                format!(
+                    "the SQL fails on a batch, and with transform.per_batch no single record can be set aside: {reason}; let the SQL \
+                     take such records, with TRY_CAST or a filter"
+                ),
+            )),
+            Err(Fault::Record(phase, reason)) => {
+                if to - from == decoded.batch.num_rows() && to - from > 1 {
+                    warn!(records = to - from, %reason, "the SQL fails on a batch: searching for the records to blame");
+                }
+                self.search(decoded, from, to, (phase, reason), frame)
             }
         }
+    }
+
+    /// Halves the records `[from, to)`, which fail as `fault` says, until the culprits stand alone.
+    fn search(&mut self, decoded: &Decoded, from: usize, to: usize, fault: (Phase, String), frame: &mut Frame) -> Result<()> {
+        if to - from == 1 {
+            let (phase, reason) = fault;
+            frame.dead_letters.push(decoded.origins.dead_letter(from, phase, reason));
+            *frame.counts.dead_letters.phase_mut(phase) += 1;
+            return self.check_ratio(frame);
+        }
+        let middle = from + (to - from) / 2;
+        let rejected = frame.counts.dead_letters.total();
+        self.transform(decoded, from, middle, frame)?;
+        if frame.counts.dead_letters.total() == rejected && to - middle > 1 {
+            // The first half is good, so the second one has a culprit: trying it whole would only say so again.
+            return self.search(decoded, middle, to, fault, frame);
+        }
+        self.transform(decoded, middle, to, frame)
+    }
+
+    /// Stops the search in a batch that is hopeless: record by record it would take minutes to come to the same end.
+    fn check_ratio(&self, frame: &Frame) -> Result<()> {
+        let Counts { records_in, dead_letters, .. } = frame.counts;
+        let searched = dead_letters.sql + dead_letters.sink;
+        if records_in < self.ratio.ratio_records_min || searched as f64 <= self.ratio.ratio_max * records_in as f64 {
+            return Ok(());
+        }
+        let reason = frame.dead_letters.last().map_or("no reason known", |letter| &letter.reason);
+        Err(Error::new(
+            ErrorKind::DeadLetters,
+            format!(
+                "the SQL fails on more than dead_letters.ratio_max = {} of a batch of {records_in} records; nothing of this checkpoint is \
+                 committed; the last: {reason}",
+                self.ratio.ratio_max
+            ),
+        ))
     }
 
     /// Runs the SQL over the records and places its rows. Touches the frame only if all went well.

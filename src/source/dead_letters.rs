@@ -44,6 +44,11 @@ pub fn owns(partition: &PartitionId) -> bool {
     partition.as_str().starts_with(PREFIX)
 }
 
+/// Returns the partition of a checkpoint's dead letters.
+pub fn partition(sequence: u64) -> PartitionId {
+    PartitionId::new(format!("{PREFIX}{sequence:010}"))
+}
+
 /// The rejected records of a dataset that were not replayed yet.
 #[derive(Debug)]
 pub struct DeadLetterSource {

@@ -159,6 +159,24 @@ fn dead_letters_are_listed_by_phase_with_samples() {
 }
 
 #[test]
+fn sql_that_fails_on_every_record_stops_soon_and_not_after_a_search_through_all() {
+    let dataset = Dataset::new();
+    let sql = "SELECT epoch_ms(timestamp) AS ts, region, CAST(sku AS INTEGER) AS amount FROM events";
+    let outcome = dataset.simulator(50_000).set("transform.sql", sql).run();
+    outcome.assert_refused(65, &["ratio_max", "conversion error"]);
+    assert_eq!((dataset.commits_len(), dataset.data_files().len()), (0, 0));
+}
+
+#[test]
+fn per_batch_sql_that_fails_on_a_record_stops_and_says_what_to_do() {
+    let dataset = Dataset::new();
+    let sql = "SELECT max(epoch_ms(timestamp)) AS ts, region, sum(CAST(sku AS INTEGER)) AS amount FROM events GROUP BY region";
+    let outcome = dataset.simulator(1_000).set("transform.sql", sql).set("transform.per_batch", true).run();
+    outcome.assert_refused(65, &["per_batch", "try_cast"]);
+    assert_eq!(dataset.commits_len(), 0);
+}
+
+#[test]
 fn mended_dead_letters_are_replayed_once() {
     let dataset = Dataset::new();
     let bad = |id: i64| event(id, json!({ "sku": format!("x{id}") })) + "\n";
@@ -172,6 +190,8 @@ fn mended_dead_letters_are_replayed_once() {
     let commits = dataset.commits_len();
     pipeline(&dataset, MENDED).args(["dead-letters", "--replay"]).run_ok();
     assert_eq!((dataset.ids(), dataset.commits_len()), (ids(0..100), commits), "a second replay adds nothing");
+    let listed = dataset.pintail().args(["dead-letters"]).run_ok().stdout;
+    assert!(listed.contains("0 dead letters, and"), "what was replayed is no longer listed:\n{listed}");
 
     // The source goes on where it was, and takes the replayed records for no gap of its own.
     dataset.append("events.ndjson", lines(100..110));
