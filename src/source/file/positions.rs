@@ -93,6 +93,7 @@ impl Positions {
     /// `State` if data was lost and `source.on_gap` is `refuse`.
     pub(super) fn place(&mut self, path: &Path, observed: &Observed) -> Result<Option<Position>> {
         let label = path.to_string_lossy();
+        self.follow_device(&label, observed);
         let mut verdict = self.judge(&label, observed);
         if let Verdict::Gap(gap) = verdict {
             self.lose(path, observed.inode, gap)?;
@@ -111,6 +112,25 @@ impl Positions {
                 position
             })),
             (verdict, _) => unreachable!("a file goes on only where it is known, and a gap is taken up once: {verdict:?}"),
+        }
+    }
+
+    /// Finds a file again whose device has another number since the last boot or mount: same name, inode number and content.
+    fn follow_device(&mut self, label: &str, observed: &Observed) {
+        if self.by_inode.contains_key(&observed.inode) {
+            return;
+        }
+        let same = |known: &&Position| {
+            let moved = Observed { inode: known.identity.inode, ..observed.clone() };
+            let whole = Compression::of(label) != Compression::None || observed.length >= known.next;
+            let number = known.identity.inode.number == observed.inode.number;
+            number && !known.over && &*known.partition.label == label && known.identity.recognizes(&moved) && whole
+        };
+        let old = self.iter().find(same).map(|known| known.identity.inode);
+        if let Some(mut known) = old.and_then(|old| self.by_inode.remove(&old)) {
+            // The partition keeps its id: offsets are filed under it.
+            known.identity.inode = observed.inode;
+            self.by_inode.insert(observed.inode, known);
         }
     }
 
@@ -228,6 +248,20 @@ mod tests {
         assert_eq!(judge("a", "7\n8\n9\n"), Verdict::Gap(Gap::Replaced { length: 6 }));
         assert_eq!(judge("another", "7\n8\n9\n"), Verdict::New(1));
         assert_eq!(judge("another", ""), Verdict::New(1));
+    }
+
+    #[test]
+    fn a_file_whose_device_was_numbered_anew_goes_on_under_its_old_partition() {
+        let elsewhere = |content: &str| Observed { inode: Inode { device: 9, ..INODE }, ..look(content) };
+        let mut positions = committed("1\n2\n", OnGap::Refuse);
+        let first = Identity::first_sight(&look("1\n2\n"), 0).unwrap().partition_id();
+        let known = positions.place(Path::new("a"), &elsewhere("1\n2\n3\n")).unwrap().unwrap();
+        assert_eq!((known.next, &known.partition.id), (4, &first));
+        for (name, content) in [("a", "7\n8\n9\n"), ("a", "1\n"), ("b", "1\n2\n3\n")] {
+            let other = committed("1\n2\n", OnGap::Refuse).place(Path::new(name), &elsewhere(content)).unwrap().unwrap();
+            assert_eq!(other.next, 0, "{name} {content:?}");
+            assert_ne!(other.partition.id, first);
+        }
     }
 
     #[test]
