@@ -265,6 +265,13 @@ pub struct DeadLetterConfig {
     pub ratio_records_min: u64,
 }
 
+impl DeadLetterConfig {
+    /// Returns whether so many rejected of so many records stop the line.
+    pub fn is_exceeded(&self, rejected: u64, records: u64) -> bool {
+        records >= self.ratio_records_min && rejected as f64 > self.ratio_max * records as f64
+    }
+}
+
 /// `[monitor]`
 #[derive(Debug, Clone)]
 pub struct MonitorConfig {

@@ -318,11 +318,10 @@ async fn touch(lock: Arc<Lock>) {
 
 /// Returns what makes the configured source's offsets comparable.
 pub fn identity(config: &Config, created_at: DateTime<Utc>) -> SourceIdentity {
-    let plain = |kind: &str| SourceIdentity { kind: kind.into(), properties: Default::default() };
     match &config.source.kind {
         SourceKind::Simulator(simulator) => Simulator::identity(simulator, created_at),
-        SourceKind::File(_) => plain("file"),
-        SourceKind::Stdin => plain("stdin"),
+        SourceKind::File(_) => FileSource::identity(),
+        SourceKind::Stdin => Stdin::identity(),
     }
 }
 

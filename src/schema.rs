@@ -10,6 +10,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef, TimeUnit};
 
 use crate::error::{Error, Result};
+use itertools::Itertools;
 
 /// Most digits of a decimal.
 const DECIMAL_PRECISION_MAX: u8 = 38;
@@ -143,7 +144,7 @@ impl FromStr for ColumnType {
         let distance = |known: &str| strsim::damerau_levenshtein(&known.to_lowercase(), &name.to_lowercase());
         let nearest = known().min_by_key(|known| distance(known)).filter(|nearest| distance(nearest) <= 3);
         let hint = nearest.map(|nearest| format!("did you mean `{nearest}`? ")).unwrap_or_default();
-        Err(Error::config(format!("unknown type `{text}`: {hint}the types are {}", known().collect::<Vec<_>>().join(", "))))
+        Err(Error::config(format!("unknown type `{text}`: {hint}the types are {}", known().join(", "))))
     }
 }
 

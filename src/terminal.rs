@@ -16,6 +16,7 @@ pub use self::screen::Screen;
 use self::layout::{Column, bar, cell, clip, decimal, grouped, pack, pad, seconds};
 use crate::batch::Trigger;
 use crate::totals::{Total, Totals};
+use itertools::Itertools;
 
 /// Group names are cut here: beyond it the figures would be pushed off the screen.
 const NAME_WIDTH_MAX: usize = 32;
@@ -142,8 +143,8 @@ fn table(snapshot: &Snapshot, group_by: &str, value: &str, width: usize) -> Vec<
     let name_width = columns[0].width().saturating_sub(excess).max(4);
     columns[0].narrow(name_width);
     let line = |index: Option<usize>| {
-        let cells = columns.iter().map(|column| pad(column.cell(index), column.width()));
-        cells.collect::<Vec<_>>().join(" | ").trim_end().to_owned()
+        let mut cells = columns.iter().map(|column| pad(column.cell(index), column.width()));
+        cells.join(" | ").trim_end().to_owned()
     };
     std::iter::once(line(None)).chain((0..rows.len()).map(|row| line(Some(row)))).collect()
 }

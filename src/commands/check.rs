@@ -6,6 +6,7 @@
 use std::io::Write;
 
 use chrono::Utc;
+use itertools::Itertools;
 
 use crate::commands::run::check_writable;
 use crate::config::Config;
@@ -19,11 +20,10 @@ use crate::pipeline::{Plan, check_source};
 pub fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
     let plan = Plan::new(config);
     let others = [check_source(config), check_writable(&config.pipeline.out_path)];
-    let faults: Vec<String> =
-        plan.as_ref().err().into_iter().chain(others.iter().filter_map(|r| r.as_ref().err())).map(ToString::to_string).collect();
+    let faults = plan.as_ref().err().into_iter().chain(others.iter().filter_map(|r| r.as_ref().err())).join("\n");
     let plan = match plan {
         Ok(plan) if faults.is_empty() => plan,
-        _ => return Err(Error::config(faults.join("\n"))),
+        _ => return Err(Error::config(faults)),
     };
     print(config, &plan, to).map_err(|e| Error::io("write to standard output", e))
 }

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
+use itertools::Itertools;
 use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use serde_json::Deserializer;
 use tracing_subscriber::EnvFilter;
@@ -36,7 +37,7 @@ pub(super) fn column_type(text: &str) -> Result<ColumnType, String> {
 /// One of a few words.
 pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
     let found = choices.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
-    let words = || choices.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
+    let words = || choices.iter().map(|(word, _)| format!("\"{word}\"")).join(", ");
     found.ok_or_else(|| format!("expected one of {}", words()))
 }
 

@@ -10,6 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt::{self, Write};
 use std::io::{BufRead, Read};
 
+use itertools::Itertools;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -356,8 +357,8 @@ struct Path<'a>(&'a [String]);
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plain = |key: &str| !key.is_empty() && !key.contains(['.', '"']);
-        let keys = self.0.iter().map(|key| if plain(key) { key.clone() } else { Quoted(key).to_string() });
-        Quoted(&keys.collect::<Vec<_>>().join(".")).fmt(f)
+        let mut keys = self.0.iter().map(|key| if plain(key) { key.clone() } else { Quoted(key).to_string() });
+        Quoted(&keys.join(".")).fmt(f)
     }
 }
 

@@ -113,8 +113,7 @@ impl Transform {
     /// Stops the search in a batch that is hopeless: record by record it would take minutes to come to the same end.
     fn check_ratio(&self, frame: &Frame) -> Result<()> {
         let Counts { records_in, dead_letters, .. } = frame.counts;
-        let searched = dead_letters.sql + dead_letters.sink;
-        if records_in < self.ratio.ratio_records_min || searched as f64 <= self.ratio.ratio_max * records_in as f64 {
+        if !self.ratio.is_exceeded(dead_letters.sql + dead_letters.sink, records_in) {
             return Ok(());
         }
         let reason = frame.dead_letters.last().map_or("no reason known", |letter| &letter.reason);

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use itertools::Itertools;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::info;
@@ -172,17 +173,13 @@ impl Figures {
 
 /// Logs a checkpoint with its groups.
 fn log(done: &CheckpointDone, config: &MonitorConfig) {
-    let groups: Vec<String> = done
-        .totals
-        .groups()
-        .map(|(name, total)| {
-            let name = name.unwrap_or("NULL");
-            match total.mean() {
-                Some(mean) => format!("{name}: n={} avg_{}={mean:.1}", total.rows, config.value),
-                None => format!("{name}: n={}", total.rows),
-            }
-        })
-        .collect();
+    let mut groups = done.totals.groups().map(|(name, total)| {
+        let name = name.unwrap_or("NULL");
+        match total.mean() {
+            Some(mean) => format!("{name}: n={} avg_{}={mean:.1}", total.rows, config.value),
+            None => format!("{name}: n={}", total.rows),
+        }
+    });
     info!(
         seq = done.sequence,
         trigger = %done.trigger,

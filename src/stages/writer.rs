@@ -17,7 +17,7 @@ use crate::checkpoint::dead_letters::DeadLetterFile;
 use crate::checkpoint::lock::Lock;
 use crate::checkpoint::record::FileKind;
 use crate::checkpoint::store::{Draft, NewFile, Store};
-use crate::config::Config;
+use crate::config::{Config, DeadLetterConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::offsets::Offsets;
 use crate::progress::{CheckpointDone, Progress};
@@ -101,8 +101,7 @@ struct Facts {
     schema: SchemaRef,
     config_sha256: String,
     sql_sha256: String,
-    ratio_max: f64,
-    ratio_records_min: u64,
+    ratio: DeadLetterConfig,
 }
 
 /// What the open checkpoint has gathered.
@@ -137,8 +136,7 @@ impl Checkpoint {
             schema,
             config_sha256: config.sha256.clone(),
             sql_sha256: config.transform.sql_sha256(),
-            ratio_max: config.dead_letters.ratio_max,
-            ratio_records_min: config.dead_letters.ratio_records_min,
+            ratio: config.dead_letters.clone(),
         };
         Self { open: Open::after(&store), store, files, facts, _lock: lock }
     }
@@ -239,8 +237,8 @@ impl Checkpoint {
     /// Refuses a checkpoint of which too much was rejected: a wrong schema must not eat the stream.
     fn check_ratio(&self) -> Result<()> {
         let Counts { records_in, dead_letters, .. } = self.open.counts;
-        let (rejected, ratio_max) = (dead_letters.total(), self.facts.ratio_max);
-        if records_in < self.facts.ratio_records_min || rejected as f64 <= ratio_max * records_in as f64 {
+        let (rejected, ratio_max) = (dead_letters.total(), self.facts.ratio.ratio_max);
+        if !self.facts.ratio.is_exceeded(rejected, records_in) {
             return Ok(());
         }
         let reason = self.open.first_rejection.as_deref().unwrap_or("no reason known");
