@@ -49,8 +49,51 @@ pub(super) trait Values: fmt::Debug + Send {
 #[derive(Debug)]
 pub(super) struct Column {
     declared: schema::Column,
-    values: Box<dyn Values>,
+    values: AnyValues,
     nulls: NullBufferBuilder,
+}
+
+/// The values of any type. Those that most columns have are called without a detour: it costs as much as reading a value.
+#[derive(Debug)]
+enum AnyValues {
+    Int64(Primitives<Integer<Int64Type>>),
+    Float64(Primitives<Float<Float64Type>>),
+    Text(Texts),
+    Dictionary(Dictionary),
+    Other(Box<dyn Values>),
+}
+
+impl AnyValues {
+    #[inline(always)]
+    fn push_usual(&mut self, cursor: &mut Cursor<'_>) -> Option<()> {
+        match self {
+            Self::Int64(values) => values.push_usual(cursor),
+            Self::Float64(values) => values.push_usual(cursor),
+            Self::Text(values) => values.push_usual(cursor),
+            Self::Dictionary(values) => values.push_usual(cursor),
+            Self::Other(values) => values.push_usual(cursor),
+        }
+    }
+
+    fn get(&self) -> &dyn Values {
+        match self {
+            Self::Int64(values) => values,
+            Self::Float64(values) => values,
+            Self::Text(values) => values,
+            Self::Dictionary(values) => values,
+            Self::Other(values) => &**values,
+        }
+    }
+
+    fn get_mut(&mut self) -> &mut dyn Values {
+        match self {
+            Self::Int64(values) => values,
+            Self::Float64(values) => values,
+            Self::Text(values) => values,
+            Self::Dictionary(values) => values,
+            Self::Other(values) => &mut **values,
+        }
+    }
 }
 
 impl Column {
@@ -66,19 +109,24 @@ impl Column {
 
     /// Returns how many values there are.
     pub(super) fn len(&self) -> usize {
-        self.values.len()
+        self.values.get().len()
     }
 
     /// Appends the value that the cursor stands before; `None` = it does not fit.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&mut self, cursor: &mut Cursor<'_>) -> Option<()> {
-        let start = cursor.clone();
+        let start = cursor.at();
         if self.values.push_usual(cursor).is_none() {
-            *cursor = start;
-            self.values.push_json(cursor.value()?)?;
+            self.push_unusual(cursor, start)?;
         }
         self.nulls.append_non_null();
         Some(())
+    }
+
+    #[cold]
+    fn push_unusual(&mut self, cursor: &mut Cursor<'_>, start: usize) -> Option<()> {
+        cursor.go_back(start);
+        self.values.get_mut().push_json(cursor.value()?)
     }
 
     /// Appends a value from its JSON text; `null` is null.
@@ -89,7 +137,7 @@ impl Column {
         if json == "null" {
             return self.push_null("null");
         }
-        if self.values.push_json(json).is_none() {
+        if self.values.get_mut().push_json(json).is_none() {
             return Err(self.refusal(json));
         }
         self.nulls.append_non_null();
@@ -118,14 +166,14 @@ impl Column {
     /// Drops the values behind the first `rows`.
     pub(super) fn truncate(&mut self, rows: usize) {
         if self.len() > rows {
-            self.values.truncate(rows);
+            self.values.get_mut().truncate(rows);
             self.nulls.truncate(rows);
         }
     }
 
     /// Hands out the array, and is empty again.
     pub(super) fn finish(&mut self) -> ArrayRef {
-        self.values.finish(self.nulls.finish())
+        self.values.get_mut().finish(self.nulls.finish())
     }
 
     /// Says that there is no object at `key` to look for the value in.
@@ -134,7 +182,7 @@ impl Column {
     }
 
     fn append_null(&mut self) {
-        self.values.push_null();
+        self.values.get_mut().push_null();
         self.nulls.append_null();
     }
 
@@ -164,25 +212,25 @@ pub(super) fn shown(json: &str) -> String {
 }
 
 /// Makes the values of a type.
-fn values(column_type: ColumnType) -> Box<dyn Values> {
-    fn boxed<S: Scalar + 'static>(scalar: S, column_type: ColumnType) -> Box<dyn Values> {
-        Box::new(Primitives::new(scalar, column_type.arrow()))
+fn values(column_type: ColumnType) -> AnyValues {
+    fn boxed<S: Scalar + 'static>(scalar: S, column_type: ColumnType) -> AnyValues {
+        AnyValues::Other(Box::new(Primitives::new(scalar, column_type.arrow())))
     }
     match column_type {
-        ColumnType::Boolean => Box::new(Booleans::default()),
+        ColumnType::Boolean => AnyValues::Other(Box::new(Booleans::default())),
         ColumnType::Int8 => boxed(Integer::<Int8Type>::between(i8::MIN, i8::MAX), column_type),
         ColumnType::Int16 => boxed(Integer::<Int16Type>::between(i16::MIN, i16::MAX), column_type),
         ColumnType::Int32 => boxed(Integer::<Int32Type>::between(i32::MIN, i32::MAX), column_type),
-        ColumnType::Int64 => boxed(Integer::<Int64Type>::between(i64::MIN, i64::MAX), column_type),
+        ColumnType::Int64 => AnyValues::Int64(Primitives::new(Integer::<Int64Type>::between(i64::MIN, i64::MAX), column_type.arrow())),
         ColumnType::UInt8 => boxed(Integer::<UInt8Type>::between(u8::MIN, u8::MAX), column_type),
         ColumnType::UInt16 => boxed(Integer::<UInt16Type>::between(u16::MIN, u16::MAX), column_type),
         ColumnType::UInt32 => boxed(Integer::<UInt32Type>::between(u32::MIN, u32::MAX), column_type),
         ColumnType::UInt64 => boxed(Integer::<UInt64Type>::between(u64::MIN, u64::MAX), column_type),
         ColumnType::Float32 => boxed(Float::<Float32Type>::new(), column_type),
-        ColumnType::Float64 => boxed(Float::<Float64Type>::new(), column_type),
+        ColumnType::Float64 => AnyValues::Float64(Primitives::new(Float::<Float64Type>::new(), column_type.arrow())),
         ColumnType::Decimal { precision, scale } => boxed(Decimal { precision, scale }, column_type),
-        ColumnType::Text => Box::new(Texts::new()),
-        ColumnType::Dictionary => Box::new(Dictionary::new()),
+        ColumnType::Text => AnyValues::Text(Texts::new()),
+        ColumnType::Dictionary => AnyValues::Dictionary(Dictionary::new()),
         ColumnType::Timestamp(unit) => match unit {
             TimeUnit::Second => boxed(time::timestamps::<TimestampSecondType>(unit), column_type),
             TimeUnit::Millisecond => boxed(time::timestamps::<TimestampMillisecondType>(unit), column_type),
@@ -191,6 +239,6 @@ fn values(column_type: ColumnType) -> Box<dyn Values> {
         },
         ColumnType::TimestampText => boxed(TimestampText, column_type),
         ColumnType::Date => boxed(Date, column_type),
-        ColumnType::Json => Box::new(Jsons::new()),
+        ColumnType::Json => AnyValues::Other(Box::new(Jsons::new())),
     }
 }

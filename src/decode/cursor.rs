@@ -1,20 +1,26 @@
-//! Cursor: reads one JSON record from front to back, the usual forms of values by itself, the unusual by `serde_json`.
+//! Cursor: reads JSON records from front to back, the usual forms of values by itself, the unusual by `serde_json`.
 //!
-//! Owns: the position in the record; what whitespace, a plain string and a number look like.
+//! Owns: the position in the text; what whitespace, a plain string and a number look like; that nothing goes past the end of a line.
 //! Does not own: what a value means to a column. Everything here answers `None` for "not in a usual form", never "bad": who asks
 //! falls back to [`Cursor::value`] or to the careful reading of the whole record, and only that one refuses.
+//!
+//! The text goes on behind the record, with the lines that follow it: so eight bytes can be looked at wherever the record has one.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// More decimal digits than a `u64` surely holds.
+use super::depth::{self, DEPTH_MAX};
+
+/// Decimal digits that a `u64` surely holds.
 const DIGITS_EXACT_MAX: usize = 19;
 
-/// A position in the text of a record.
-#[derive(Debug, Clone)]
+/// A position in a text of lines.
+#[derive(Debug)]
 pub(super) struct Cursor<'a> {
     text: &'a str,
     at: usize,
+    /// Objects that it stands in.
+    depth: usize,
 }
 
 /// A JSON number, taken apart while it was read: `± mantissa × 10^exponent`.
@@ -28,32 +34,58 @@ pub(super) struct Number<'a> {
     pub(super) mantissa: Option<u64>,
     /// The power of ten, from the fraction and the exponent part.
     pub(super) exponent: i32,
-    /// Whether it is written without fraction and exponent.
-    pub(super) is_integer: bool,
 }
 
 impl<'a> Cursor<'a> {
-    /// Stands before the first byte of `text`.
-    pub(super) fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+    /// Stands before the byte `at` of `text`, which begins a line or a value.
+    pub(super) fn new(text: &'a str, at: usize) -> Self {
+        Self { text, at, depth: 0 }
+    }
+
+    /// Stands where it stood before.
+    pub(super) fn go_back(&mut self, at: usize) {
+        self.at = at;
+    }
+
+    /// Stands before the first byte of `value`, which was read here.
+    pub(super) fn within<'v>(&self, value: &'v str) -> Cursor<'v> {
+        Cursor { text: value, at: 0, depth: self.depth }
+    }
+
+    /// Notes that an object has begun; `None` if that is one too many.
+    #[inline]
+    pub(super) fn enter(&mut self) -> Option<()> {
+        self.depth += 1;
+        (self.depth <= DEPTH_MAX).then_some(())
+    }
+
+    /// Notes that an object has ended.
+    #[inline]
+    pub(super) fn leave(&mut self) {
+        self.depth -= 1;
+    }
+
+    /// Returns where it stands.
+    pub(super) fn at(&self) -> usize {
+        self.at
     }
 
     /// Returns the next byte without passing it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    /// Passes whitespace, as JSON defines it.
-    #[inline]
+    /// Passes whitespace, as JSON defines it, within the line.
+    #[inline(always)]
     pub(super) fn skip_whitespace(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\r')) {
             self.at += 1;
         }
     }
 
     /// Passes `byte` if it is next.
-    #[inline]
+    #[inline(always)]
     pub(super) fn eat(&mut self, byte: u8) -> Option<()> {
         (self.peek() == Some(byte)).then(|| self.at += 1)
     }
@@ -65,38 +97,61 @@ impl<'a> Cursor<'a> {
         rest.starts_with(token.as_bytes()).then(|| self.at += token.len())
     }
 
-    /// Returns whether nothing but whitespace is left.
+    /// Passes `token` if it is next.
+    #[inline(always)]
+    pub(super) fn eat_token(&mut self, token: &Token) -> Option<()> {
+        let rest = &self.text.as_bytes()[self.at..];
+        token.begins(rest).then(|| self.at += token.text.len())
+    }
+
+    /// Returns whether nothing but whitespace is left of the line.
+    #[inline]
     pub(super) fn is_at_end(&mut self) -> bool {
         self.skip_whitespace();
-        self.at == self.text.len()
+        matches!(self.peek(), None | Some(b'\n'))
     }
 
     /// Reads a string without escapes, and returns what is between its quotes.
-    #[inline]
+    #[inline(always)]
     pub(super) fn plain_string(&mut self) -> Option<&'a str> {
-        self.eat(b'"')?;
-        let start = self.at;
-        let length = plain_length(&self.text.as_bytes()[start..])?;
-        let end = start + length;
-        if self.text.as_bytes()[end] != b'"' {
-            self.at = start - 1;
+        if self.peek() != Some(b'"') {
+            return None;
+        }
+        let start = self.at + 1;
+        let mut end = start;
+        loop {
+            let plain = plain_bytes(self.word(end));
+            end += plain;
+            if plain < 8 {
+                break;
+            }
+        }
+        if self.text.as_bytes().get(end) != Some(&b'"') {
             return None;
         }
         self.at = end + 1;
         self.text.get(start..end)
     }
 
+    /// Reads an integer written as one, of so few digits that they surely fit. What follows it is the caller's to look at.
+    #[inline(always)]
+    pub(super) fn integer(&mut self) -> Option<i64> {
+        let negative = self.eat(b'-').is_some();
+        let (value, digits) = self.whole_part()?;
+        // 18 digits fit; a point or an exponent makes it a number of another kind, to be read as a whole.
+        if digits > 18 || matches!(self.peek(), Some(b'.' | b'e' | b'E')) {
+            return None;
+        }
+        let value = value as i64;
+        Some(if negative { -value } else { value })
+    }
+
     /// Reads a number, and takes it apart.
-    #[inline]
+    #[inline(always)]
     pub(super) fn number(&mut self) -> Option<Number<'a>> {
         let start = self.at;
         let negative = self.eat(b'-').is_some();
-        let mut mantissa = 0;
-        let leading_zero = self.peek() == Some(b'0');
-        let whole = self.digits(&mut mantissa);
-        if whole == 0 || (leading_zero && whole > 1) {
-            return None;
-        }
+        let (mut mantissa, whole) = self.whole_part()?;
         let mut fraction = 0;
         if self.eat(b'.').is_some() {
             fraction = self.digits(&mut mantissa);
@@ -105,22 +160,23 @@ impl<'a> Cursor<'a> {
             }
         }
         let mut exponent = -i32::try_from(fraction).ok()?;
-        let mut is_integer = fraction == 0;
         if matches!(self.peek(), Some(b'e' | b'E')) {
-            is_integer = false;
             exponent += self.exponent()?;
         }
         let mantissa = (whole + fraction <= DIGITS_EXACT_MAX).then_some(mantissa);
-        Some(Number { text: self.text.get(start..self.at)?, negative, mantissa, exponent, is_integer })
+        Some(Number { text: self.text.get(start..self.at)?, negative, mantissa, exponent })
     }
 
-    /// Reads any JSON value, strictly, and returns its text. Not limited in depth: the caller has looked at the whole record.
+    /// Reads any JSON value that is not too deep, strictly, and returns its text.
     pub(super) fn value(&mut self) -> Option<&'a str> {
         self.skip_whitespace();
-        let mut json = serde_json::Deserializer::from_str(self.text.get(self.at..)?);
+        let line = self.text.get(self.at..)?;
+        // A value may hold line ends between its parts: it must end before the line does.
+        let line = &line[..memchr::memchr(b'\n', line.as_bytes()).unwrap_or(line.len())];
+        let mut json = serde_json::Deserializer::from_str(line);
         let value = <&RawValue>::deserialize(&mut json).ok()?.get();
         self.at += value.len();
-        Some(value)
+        (!depth::exceeds(value, DEPTH_MAX - self.depth)).then_some(value)
     }
 
     /// Passes any JSON value.
@@ -132,21 +188,77 @@ impl<'a> Cursor<'a> {
             _ => false,
         };
         if !usual {
-            self.at = start;
+            self.go_back(start);
             self.value()?;
         }
         Some(())
     }
 
+    /// Reads what stands before a number's point: at least one digit, and no zero in front. Returns its value (which wraps around) and how many
+    /// digits it has.
+    #[inline(always)]
+    fn whole_part(&mut self) -> Option<(u64, usize)> {
+        let leading_zero = self.peek() == Some(b'0');
+        let mut value = 0;
+        let digits = self.digits(&mut value);
+        (digits == 1 || (digits > 1 && !leading_zero)).then_some((value, digits))
+    }
+
     /// Passes digits, appends them to `mantissa` (which wraps around) and returns how many they are.
-    #[inline]
+    #[inline(always)]
     fn digits(&mut self, mantissa: &mut u64) -> usize {
-        let start = self.at;
-        while let Some(byte @ b'0'..=b'9') = self.peek() {
-            *mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(byte - b'0'));
-            self.at += 1;
+        // Written out for the lengths that occur: a loop costs as much again.
+        let first = self.digits_of_a_word(mantissa);
+        if first < 8 {
+            return first;
         }
-        self.at - start
+        let second = self.digits_of_a_word(mantissa);
+        if second < 8 {
+            return first + second;
+        }
+        first + second + self.more_digits(mantissa)
+    }
+
+    #[cold]
+    fn more_digits(&mut self, mantissa: &mut u64) -> usize {
+        let mut digits = 0;
+        loop {
+            let more = self.digits_of_a_word(mantissa);
+            digits += more;
+            if more < 8 {
+                return digits;
+            }
+        }
+    }
+
+    /// The same for at most eight digits.
+    #[inline(always)]
+    fn digits_of_a_word(&mut self, mantissa: &mut u64) -> usize {
+        let word = self.word(self.at);
+        let count = leading_digits(word);
+        // Zero bytes move in before the digits, and count as zeros. A word cannot be shifted out whole: no digit, no word.
+        let digits = if count == 0 { 0 } else { word << (64 - 8 * count) };
+        let value = eight_digits(digits);
+        *mantissa = mantissa.wrapping_mul(POWERS_OF_TEN[count]).wrapping_add(value);
+        self.at += count;
+        count
+    }
+
+    /// Returns eight bytes of the text, the first in the lowest bits; behind its end there are zeros.
+    #[inline(always)]
+    fn word(&self, at: usize) -> u64 {
+        match self.text.as_bytes().get(at..).and_then(|rest| rest.first_chunk()) {
+            Some(word) => u64::from_le_bytes(*word),
+            None => self.last_word(at),
+        }
+    }
+
+    #[cold]
+    fn last_word(&self, at: usize) -> u64 {
+        let rest = self.text.as_bytes().get(at..).unwrap_or_default();
+        let mut word = [0; 8];
+        word[..rest.len()].copy_from_slice(rest);
+        u64::from_le_bytes(word)
     }
 
     /// Reads `e±digits`, of an exponent that is not absurd.
@@ -163,29 +275,75 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Returns the index of the first byte that ends a plain run in a string: a quote, a backslash or a control character.
-///
-/// Eight bytes at a time: `x - 0x01` borrows out of a byte's high bit only where the byte was zero, and a borrow only disturbs bytes
-/// *above*, so the lowest hit is true ("Bit Twiddling Hacks", determine if a word has a zero byte).
-#[inline]
-fn plain_length(bytes: &[u8]) -> Option<usize> {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES << 7;
-    let mut at = 0;
-    while let Some(word) = bytes[at..].first_chunk::<8>() {
-        let word = u64::from_le_bytes(*word);
-        let quote = word ^ (ONES * b'"' as u64);
-        let backslash = word ^ (ONES * b'\\' as u64);
-        let hits =
-            (quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash) | (word.wrapping_sub(ONES * 0x20) & !word);
-        let hits = hits & HIGH;
-        if hits != 0 {
-            return Some(at + hits.trailing_zeros() as usize / 8);
-        }
-        at += 8;
+/// A short text that is looked for again and again, sixteen bytes at once.
+#[derive(Debug)]
+pub(super) struct Token {
+    text: Box<str>,
+    /// The first sixteen bytes, and which of their bits count.
+    head: u128,
+    mask: u128,
+}
+
+impl Token {
+    /// Prepares a text.
+    pub(super) fn new(text: impl Into<Box<str>>) -> Self {
+        let text = text.into();
+        let (mut head, mut mask) = ([0; 16], [0; 16]);
+        let length = text.len().min(16);
+        head[..length].copy_from_slice(&text.as_bytes()[..length]);
+        mask[..length].fill(0xff);
+        Self { text, head: u128::from_le_bytes(head), mask: u128::from_le_bytes(mask) }
     }
-    let tail = bytes[at..].iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20))?;
-    Some(at + tail)
+
+    /// Returns whether `bytes` begin with it.
+    #[inline(always)]
+    fn begins(&self, bytes: &[u8]) -> bool {
+        match bytes.split_first_chunk() {
+            Some((head, rest)) => {
+                u128::from_le_bytes(*head) & self.mask == self.head
+                    && (self.text.len() <= 16 || rest.starts_with(&self.text.as_bytes()[16..]))
+            }
+            None => bytes.starts_with(self.text.as_bytes()),
+        }
+    }
+}
+
+/// Every byte 1.
+const ONES: u64 = u64::MAX / 255;
+/// The high bit of every byte.
+const HIGH: u64 = ONES << 7;
+
+/// Powers of ten up to that of eight digits.
+const POWERS_OF_TEN: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+
+/// Counts the decimal digits that a word begins with. A carry out of a byte that is none only disturbs bytes above it.
+#[inline]
+fn leading_digits(word: u64) -> usize {
+    let values = word ^ (ONES * b'0' as u64);
+    let others = (values.wrapping_add(ONES * (0x80 - 10)) | values) & HIGH;
+    others.trailing_zeros() as usize / 8
+}
+
+/// Returns the number that eight digits are, by adding up pairs, fours and halves side by side (D. Lemire, "Quickly parsing eight digits",
+/// 2018). A zero byte is as good as `'0'`.
+#[inline]
+fn eight_digits(word: u64) -> u64 {
+    let digits = word & (ONES * 0x0f);
+    let pairs = (digits.wrapping_mul(10 * 256 + 1) >> 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs.wrapping_mul(100 * 65_536 + 1) >> 16) & 0x0000_ffff_0000_ffff;
+    fours.wrapping_mul(10_000 * (1 << 32) + 1) >> 32
+}
+
+/// Counts the bytes before the first one that ends a plain run in a string: a quote, a backslash or a control character.
+///
+/// `x - 0x01` borrows out of a byte's high bit only where the byte was zero, and a borrow only disturbs bytes *above*, so the lowest hit is
+/// true ("Bit Twiddling Hacks", determine if a word has a zero byte).
+#[inline]
+fn plain_bytes(word: u64) -> usize {
+    let quote = word ^ (ONES * b'"' as u64);
+    let backslash = word ^ (ONES * b'\\' as u64);
+    let hits = (quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash) | (word.wrapping_sub(ONES * 0x20) & !word);
+    (hits & HIGH).trailing_zeros() as usize / 8
 }
 
 #[cfg(test)]
@@ -193,14 +351,47 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plain_run_ends_at_the_first_quote_backslash_or_control_wherever_it_stands() {
-        for end in ['"', '\\', '\u{1f}', '\n', '\0'] {
-            for length in 0..40 {
-                let text = format!("{}{end}\"\\\"é\u{7f}", "é!~#[]x".chars().cycle().take(length).collect::<String>());
-                assert_eq!(plain_length(text.as_bytes()), text.find(end), "{text:?}");
+    fn a_plain_string_ends_at_its_quote_wherever_it_stands_and_is_none_with_anything_odd_in_it() {
+        for length in 0..40 {
+            let plain = "é!~#[]x\u{7f}".chars().cycle().take(length).collect::<String>();
+            for behind in ["", ",", ",\"b\":\"\\\"\"}\n{\"a\":1}"] {
+                let text = format!("\"{plain}\"{behind}");
+                assert_eq!(Cursor::new(&text, 0).plain_string(), Some(&*plain), "{text:?}");
+                for odd in ["\\\"", "\u{1f}", "\n", "\0", ""] {
+                    let text = format!("\"{plain}{odd}{}", if odd.is_empty() { "" } else { behind });
+                    assert_eq!(Cursor::new(&text, 0).plain_string(), None, "{text:?}");
+                }
             }
         }
-        assert_eq!(plain_length("no end here, éé".as_bytes()), None);
+    }
+
+    #[test]
+    fn digits_are_counted_and_added_up_wherever_they_end() {
+        for digits in 0..=18 {
+            let number: u64 = "9182736450918273645"[..digits].parse().unwrap_or(0);
+            for behind in ["", ",", "/:", ".5", "\u{7f}", "é9999999", "}\n{\"a\":12345678901234567890}"] {
+                let text = format!("{}{behind}", &"9182736450918273645"[..digits]);
+                let (mut cursor, mut mantissa) = (Cursor::new(&text, 0), 0);
+                assert_eq!((cursor.digits(&mut mantissa), mantissa, cursor.at()), (digits, number, digits), "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_is_found_whole_or_not_at_all() {
+        for length in 1..40 {
+            let text = "abcdefghij".chars().cycle().take(length).collect::<String>();
+            let token = Token::new(text.as_str());
+            for behind in ["", "x", "0123456789012345"] {
+                assert!(token.begins(format!("{text}{behind}").as_bytes()), "{text}");
+                for other in 0..length {
+                    let mut other_text = text.clone().into_bytes();
+                    other_text[other] ^= 1;
+                    assert!(!token.begins(&[&other_text, behind.as_bytes()].concat()), "{text}");
+                }
+                assert!(!token.begins(&text.as_bytes()[1..]), "{text}");
+            }
+        }
     }
 
     #[test]
@@ -236,7 +427,7 @@ mod tests {
             "1.5.5",
         ];
         for text in texts {
-            let mut cursor = Cursor::new(text);
+            let mut cursor = Cursor::new(text, 0);
             let ours = cursor.number().is_some() && cursor.is_at_end();
             assert_eq!(ours, serde_json::from_str::<&RawValue>(text).is_ok() && !text.starts_with('N'), "{text}");
         }
@@ -244,24 +435,34 @@ mod tests {
 
     #[test]
     fn a_number_is_taken_apart() {
-        let part = |text| Cursor::new(text).number().map(|n| (n.negative, n.mantissa, n.exponent, n.is_integer));
-        assert_eq!(part("-12.50e3"), Some((true, Some(1250), 1, false)));
-        assert_eq!(part("42"), Some((false, Some(42), 0, true)));
-        assert_eq!(part("9999999999999999999"), Some((false, Some(9_999_999_999_999_999_999), 0, true)));
-        assert_eq!(part("18446744073709551615"), Some((false, None, 0, true)));
+        let part = |text| Cursor::new(text, 0).number().map(|n| (n.negative, n.mantissa, n.exponent));
+        assert_eq!(part("-12.50e3"), Some((true, Some(1250), 1)));
+        assert_eq!(part("42"), Some((false, Some(42), 0)));
+        assert_eq!(part("9999999999999999999"), Some((false, Some(9_999_999_999_999_999_999), 0)));
+        assert_eq!(part("18446744073709551615"), Some((false, None, 0)));
+    }
+
+    #[test]
+    fn an_integer_is_read_only_where_it_is_written_as_one() {
+        let read = |text| Cursor::new(text, 0).integer();
+        assert_eq!(read("-123456789012345678,"), Some(-123_456_789_012_345_678));
+        assert_eq!(read("0}"), Some(0));
+        for text in ["1.0", "1e3", "1E3", "01", "-", "", "x", "1234567890123456789"] {
+            assert_eq!(read(text), None, "{text}");
+        }
     }
 
     #[test]
     fn an_unusual_value_is_passed_as_a_whole() {
         for value in [r#""a\"b""#, r#"{"a":[1,{"b":"]"}]}"#, "[]", "true", "null", "1e999", "12345678901234567890123"] {
             let text = format!("{value} ,");
-            let mut cursor = Cursor::new(&text);
+            let mut cursor = Cursor::new(&text, 0);
             assert_eq!(cursor.skip_value(), Some(()), "{value}");
             cursor.skip_whitespace();
             assert_eq!(cursor.eat(b','), Some(()), "{value}");
         }
         for value in ["tru", "[1,", "{1:2}", r#""a"#, "\"a\tb\""] {
-            assert_eq!(Cursor::new(value).skip_value(), None, "{value}");
+            assert_eq!(Cursor::new(value, 0).skip_value(), None, "{value}");
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, Token};
 
 /// Unknown keys that are remembered for the guess, in each object.
 const UNKNOWN_FIELDS_MAX: usize = 256;
@@ -15,11 +15,10 @@ const UNKNOWN_KEY_BYTES_MAX: usize = 64;
 /// The fields of one object.
 #[derive(Debug)]
 pub(super) struct Fields {
+    /// The last one stands for every unknown key that is not remembered.
     fields: Vec<Field>,
     index: HashMap<Box<str>, usize>,
     unknown: usize,
-    /// Stands for every unknown key that is not remembered.
-    forgotten: Target,
     /// The field that came first in the last record.
     first: usize,
 }
@@ -27,8 +26,12 @@ pub(super) struct Fields {
 /// A field of an object.
 #[derive(Debug)]
 struct Field {
-    /// The key in quotes, as it stands in a record; one with a quote in it must not match half of something else.
-    token: Box<str>,
+    /// `"key"`, as it stands in a record: with its quotes, so that it matches no half of something else.
+    key: Token,
+    /// `{"key":`, as it stands where the field is the first.
+    opening: Token,
+    /// `,"key":`, as it stands behind another.
+    following: Token,
     /// The field that followed it last.
     next: usize,
     /// The number of the record that it was last seen in.
@@ -56,14 +59,15 @@ pub(super) enum Place {
     Start,
     /// Behind this field.
     Behind(usize),
-    /// Behind a key that is not remembered.
-    Lost,
 }
+
+/// The index of the field for unknown keys that are not remembered.
+const FORGOTTEN: usize = 0;
 
 impl Fields {
     /// Builds the tree from the columns' indices and paths.
     pub(super) fn new(paths: &[(usize, &[String])]) -> Self {
-        let mut fields = Self { fields: Vec::new(), index: HashMap::new(), unknown: 0, forgotten: Target::Unknown, first: 0 };
+        let mut fields = Self { fields: vec![Field::new("", 1, Target::Unknown)], index: HashMap::new(), unknown: 0, first: 1 };
         for (_, path) in paths {
             if let [key, ..] = path
                 && !fields.index.contains_key(key.as_str())
@@ -74,68 +78,82 @@ impl Fields {
         fields
     }
 
-    /// Reads the next key with its colon; `None` = not in a usual form, or twice in this record. Moves `place` behind the key.
+    /// Passes `{"key":` if the object begins with the same key as the last one, written as usual.
     #[inline]
-    pub(super) fn key(&mut self, cursor: &mut Cursor<'_>, place: &mut Place, record: u64) -> Option<&mut Target> {
-        let guess = match *place {
-            Place::Start => Some(self.first),
-            Place::Behind(field) => Some(self.fields[field].next),
-            Place::Lost => None,
+    pub(super) fn first_as_before(&self, cursor: &mut Cursor<'_>) -> Option<usize> {
+        let field = self.fields.get(self.first)?;
+        cursor.eat_token(&field.opening).map(|()| self.first)
+    }
+
+    /// Passes `,"key":` if the same key follows as the last time, written as usual.
+    #[inline]
+    pub(super) fn next_as_before(&self, cursor: &mut Cursor<'_>, field: usize) -> Option<usize> {
+        let next = self.fields[field].next;
+        cursor.eat_token(&self.fields.get(next)?.following).map(|()| next)
+    }
+
+    /// Reads the next key with its colon, in any form, and learns from it.
+    pub(super) fn key(&mut self, cursor: &mut Cursor<'_>, place: Place) -> Option<usize> {
+        let guess = match place {
+            Place::Start => self.first,
+            Place::Behind(field) => self.fields[field].next,
         };
-        let guess = guess.filter(|field| self.fields.get(*field).is_some_and(|field| cursor.eat_text(&field.token).is_some()));
-        let field = match guess {
-            Some(field) => Some(field),
-            None => self.find(cursor, *place)?,
-        };
+        let guessed = self.fields.get(guess).is_some_and(|field| cursor.eat_token(&field.key).is_some());
+        let field = if guessed { guess } else { self.find(cursor)? };
+        if field != FORGOTTEN {
+            match place {
+                Place::Start => self.first = field,
+                Place::Behind(before) => self.fields[before].next = field,
+            }
+        }
         cursor.skip_whitespace();
         cursor.eat(b':')?;
-        let Some(index) = field else {
-            *place = Place::Lost;
-            return Some(&mut self.forgotten);
-        };
-        *place = Place::Behind(index);
-        let field = &mut self.fields[index];
+        Some(field)
+    }
+
+    /// Returns what is done with a field's value; `None` = it is there twice in this record.
+    #[inline]
+    pub(super) fn target(&mut self, field: usize, record: u64) -> Option<&mut Target> {
+        let field = &mut self.fields[field];
         if !matches!(field.target, Target::Unknown) && std::mem::replace(&mut field.seen, record) == record {
             return None;
         }
         Some(&mut field.target)
     }
 
-    /// Reads a key that was not guessed, and learns from it. `Some(None)` = an unknown key that is not remembered.
-    fn find(&mut self, cursor: &mut Cursor<'_>, place: Place) -> Option<Option<usize>> {
-        let start = cursor.clone();
-        let field = match cursor.plain_string() {
-            Some(key) => self.index.get(key).copied().or_else(|| self.remember(key)),
-            None => {
-                *cursor = start;
-                let key: String = serde_json::from_str(cursor.value()?).ok()?;
-                self.index.get(key.as_str()).copied()
-            }
-        };
-        if let Some(field) = field {
-            match place {
-                Place::Start => self.first = field,
-                Place::Behind(before) => self.fields[before].next = field,
-                Place::Lost => {}
-            }
+    /// Reads a key that was not guessed.
+    fn find(&mut self, cursor: &mut Cursor<'_>) -> Option<usize> {
+        let start = cursor.at();
+        if let Some(key) = cursor.plain_string() {
+            let known = self.index.get(key).copied();
+            return known.or_else(|| Some(self.remember(key)));
         }
-        Some(field)
+        cursor.go_back(start);
+        let key: String = serde_json::from_str(cursor.value()?).ok()?;
+        Some(self.index.get(key.as_str()).copied().unwrap_or(FORGOTTEN))
     }
 
-    fn remember(&mut self, key: &str) -> Option<usize> {
+    fn remember(&mut self, key: &str) -> usize {
         if self.unknown == UNKNOWN_FIELDS_MAX || key.len() > UNKNOWN_KEY_BYTES_MAX {
-            return None;
+            return FORGOTTEN;
         }
         self.unknown += 1;
-        Some(self.add(key, Target::Unknown))
+        self.add(key, Target::Unknown)
     }
 
     fn add(&mut self, key: &str, target: Target) -> usize {
         let index = self.fields.len();
         self.index.insert(key.into(), index);
-        let token = serde_json::Value::from(key).to_string().into();
-        self.fields.push(Field { token, next: index + 1, seen: 0, target });
+        self.fields.push(Field::new(key, index + 1, target));
         index
+    }
+}
+
+impl Field {
+    fn new(key: &str, next: usize, target: Target) -> Self {
+        let key = serde_json::Value::from(key).to_string();
+        let (opening, following) = (format!("{{{key}:"), format!(",{key}:"));
+        Self { key: Token::new(key), opening: Token::new(opening), following: Token::new(following), next, seen: 0, target }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::schema::{Column, ColumnType, EventSchema};
 
 use super::column::shown;
-use super::ndjson::is_too_deep;
+use super::depth::{self, DEPTH_MAX};
 use super::time::{date_days, timestamp_micros};
 
 /// Bytes of a line of the sample: far more than a record has, and what a file that is not NDJSON may cost.
@@ -61,7 +61,7 @@ pub fn infer(mut sample: impl BufRead, records_max: usize) -> Result<Inferred> {
             continue;
         }
         match serde_json::from_str(text) {
-            Ok(members) if !is_too_deep(text) => root.observe(members),
+            Ok(members) if !depth::exceeds(text, DEPTH_MAX) => root.observe(members),
             _ => {
                 skipped += 1;
                 first_skipped.get_or_insert_with(|| shown(text));

@@ -22,6 +22,7 @@
 
 mod column;
 mod cursor;
+mod depth;
 mod fields;
 pub mod infer;
 mod ndjson;
@@ -121,29 +122,46 @@ impl Run<'_> {
         self.origins.reserve(memchr::memchr_iter(b'\n', bytes).count() + 1);
         // Checked as a whole, which is fast; line by line only where that failed.
         let text = std::str::from_utf8(bytes).ok();
-        let mut ends = memchr::memchr_iter(b'\n', bytes);
         let (mut start, mut line) = (0, 0);
         while start < bytes.len() {
-            let end = ends.next().unwrap_or(bytes.len());
             let position = LineStart { byte: u32::try_from(start).expect("the batch was measured"), line };
-            match text.map_or_else(|| std::str::from_utf8(&bytes[start..end]), |text| Ok(&text[start..end])) {
-                Ok(text) => self.record(chunk, bytes, position, text),
-                Err(error) => {
-                    let reason = format!("not valid UTF-8 at byte {}", error.valid_up_to() + 1);
-                    self.reject(chunk, bytes, position, reason);
+            let end = match text.and_then(|text| self.rows.push_usual(text, start)) {
+                Some(end) => {
+                    self.records_in += 1;
+                    self.origins.push_line(position);
+                    end
                 }
-            }
+                None => self.unusual_line(chunk, bytes, position),
+            };
             (start, line) = (end + 1, line + 1);
         }
     }
 
-    #[inline]
+    /// Reads a line of which only its beginning is known, and returns where it ends.
+    #[cold]
+    fn unusual_line(&mut self, chunk: &Chunk, bytes: &Bytes, position: LineStart) -> usize {
+        let start = position.byte as usize;
+        let end = memchr::memchr(b'\n', &bytes[start..]).map_or(bytes.len(), |length| start + length);
+        match std::str::from_utf8(&bytes[start..end]) {
+            Ok(line) => self.record(chunk, bytes, position, line),
+            Err(error) => {
+                let reason = format!("not valid UTF-8 at byte {}", error.valid_up_to() + 1);
+                self.reject(chunk, bytes, position, reason);
+            }
+        }
+        end
+    }
+
     fn record(&mut self, chunk: &Chunk, bytes: &Bytes, position: LineStart, line: &str) {
         let text = line.strip_prefix('\u{feff}').unwrap_or(line);
         if text.bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\r')) {
             return;
         }
-        match self.rows.push(text) {
+        let pushed = match self.rows.push_usual(text, 0) {
+            Some(_) => Ok(()),
+            None => self.rows.push_careful(text),
+        };
+        match pushed {
             Ok(()) => {
                 self.records_in += 1;
                 self.origins.push_line(position);

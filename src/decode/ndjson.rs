@@ -19,11 +19,8 @@ use crate::schema::EventSchema;
 
 use super::column::{Column, shown};
 use super::cursor::Cursor;
+use super::depth::{self, DEPTH_MAX};
 use super::fields::{Fields, Place, Target};
-
-/// Objects and arrays inside each other; `serde_json`'s limit for a parsed value. A value kept as JSON text would be parsed by recursion in
-/// the SQL, whose stack is not ours to guard.
-const DEPTH_MAX: usize = 127;
 
 /// A record as the careful reading sees it; of a key that occurs twice, the last.
 type Object<'a> = BTreeMap<String, &'a RawValue>;
@@ -52,24 +49,30 @@ impl Rows {
         self.rows
     }
 
-    /// Appends a record.
+    /// Appends the record at `start` of a text of lines if it has a usual form, and returns where its line ends.
+    #[inline]
+    pub(super) fn push_usual(&mut self, text: &str, start: usize) -> Option<usize> {
+        self.record += 1;
+        let mut cursor = Cursor::new(text, start);
+        let end = self.read(&mut cursor);
+        match end {
+            Some(()) => self.rows += 1,
+            None => self.cut_back(),
+        }
+        end.map(|()| cursor.at())
+    }
+
+    /// Appends a record in any form.
     ///
     /// # Errors
     /// The reason why it is none, or does not fit.
-    #[inline]
-    pub(super) fn push(&mut self, text: &str) -> Result<(), String> {
-        if is_too_deep(text) {
-            return Err(format!("nested deeper than {DEPTH_MAX} objects and arrays"));
+    pub(super) fn push_careful(&mut self, text: &str) -> Result<(), String> {
+        let pushed = self.read_carefully(text);
+        match pushed {
+            Ok(()) => self.rows += 1,
+            Err(_) => self.cut_back(),
         }
-        if self.push_usual(text).is_none() {
-            self.cut_back();
-            if let Err(reason) = self.push_careful(text) {
-                self.cut_back();
-                return Err(reason);
-            }
-        }
-        self.rows += 1;
-        Ok(())
+        pushed
     }
 
     /// Hands out the rows, and is empty again.
@@ -81,12 +84,10 @@ impl Rows {
     }
 
     #[inline]
-    fn push_usual(&mut self, text: &str) -> Option<()> {
-        self.record += 1;
-        let mut cursor = Cursor::new(text);
+    fn read(&mut self, cursor: &mut Cursor<'_>) -> Option<()> {
         let mut reader = Reader { columns: &mut self.columns, record: self.record, filled: 0 };
         cursor.skip_whitespace();
-        reader.object(&mut self.fields, &mut cursor)?;
+        reader.object(&mut self.fields, cursor)?;
         let filled = reader.filled;
         if !cursor.is_at_end() {
             return None;
@@ -99,7 +100,10 @@ impl Rows {
         Some(())
     }
 
-    fn push_careful(&mut self, text: &str) -> Result<(), String> {
+    fn read_carefully(&mut self, text: &str) -> Result<(), String> {
+        if depth::exceeds(text, DEPTH_MAX) {
+            return Err(format!("nested deeper than {DEPTH_MAX} objects and arrays"));
+        }
         let object: Object<'_> = serde_json::from_str(text).map_err(|error| no_object(text, &error))?;
         for column in &mut self.columns {
             match look_up(&object, column.path()) {
@@ -129,25 +133,42 @@ struct Reader<'r> {
 impl Reader<'_> {
     #[inline]
     fn object(&mut self, fields: &mut Fields, cursor: &mut Cursor<'_>) -> Option<()> {
-        cursor.eat(b'{')?;
-        cursor.skip_whitespace();
-        if cursor.eat(b'}').is_some() {
-            return Some(());
-        }
-        let mut place = Place::Start;
-        loop {
-            let target = fields.key(cursor, &mut place, self.record)?;
-            cursor.skip_whitespace();
-            self.value(target, cursor)?;
-            cursor.skip_whitespace();
-            if cursor.eat(b',').is_none() {
-                return cursor.eat(b'}');
+        let mut field = match fields.first_as_before(cursor) {
+            Some(field) => field,
+            None => {
+                cursor.eat(b'{')?;
+                cursor.skip_whitespace();
+                if cursor.eat(b'}').is_some() {
+                    return Some(());
+                }
+                fields.key(cursor, Place::Start)?
             }
+        };
+        cursor.enter()?;
+        loop {
             cursor.skip_whitespace();
+            match fields.target(field, self.record)? {
+                Target::Column(index) if cursor.peek() != Some(b'n') => {
+                    self.columns[*index].push(cursor)?;
+                    self.filled += 1;
+                }
+                target => self.value(target, cursor)?,
+            }
+            field = match fields.next_as_before(cursor, field) {
+                Some(field) => field,
+                None => {
+                    cursor.skip_whitespace();
+                    if cursor.eat(b',').is_none() {
+                        cursor.leave();
+                        return cursor.eat(b'}');
+                    }
+                    cursor.skip_whitespace();
+                    fields.key(cursor, Place::Behind(field))?
+                }
+            };
         }
     }
 
-    #[inline]
     fn value(&mut self, target: &mut Target, cursor: &mut Cursor<'_>) -> Option<()> {
         if cursor.peek() == Some(b'n') {
             return cursor.eat_text("null");
@@ -162,7 +183,7 @@ impl Reader<'_> {
             Target::Object(fields) => self.object(fields, cursor),
             Target::Several(targets) => {
                 let value = cursor.value()?;
-                targets.iter_mut().try_for_each(|target| self.value(target, &mut Cursor::new(value)))
+                targets.iter_mut().try_for_each(|target| self.value(target, &mut cursor.within(value)))
             }
         }
     }
@@ -202,34 +223,6 @@ fn no_object(text: &str, error: &serde_json::Error) -> String {
     format!("not a JSON object: {what} at byte {}: {}", error.column(), shown(text))
 }
 
-/// Returns whether objects and arrays lie in each other more than [`DEPTH_MAX`] deep.
-#[inline]
-pub(super) fn is_too_deep(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    // A record needs that many opening and closing brackets at least, so nearly every record is done here.
-    bytes.len() > 2 * DEPTH_MAX && memchr::memchr2_iter(b'{', b'[', bytes).nth(DEPTH_MAX).is_some() && depth(bytes) > DEPTH_MAX
-}
-
-/// Returns how deep objects and arrays lie in each other, brackets in strings aside.
-fn depth(bytes: &[u8]) -> usize {
-    let (mut depth, mut deepest) = (0usize, 0);
-    let (mut in_string, mut escaped) = (false, false);
-    for byte in bytes {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,9 +236,12 @@ mod tests {
             r#" { "sku" : "" , "timestamp" : 5.0 , "unknown" : { "a" : [ 1 , "x\n" ] } , "region" : null } "#,
             r#"{"timestamp":-1,"amount":0.30000000000000004,"\u0072egion":"eu"}"#,
         ] {
-            assert_eq!(rows.push_usual(text), Some(()), "{text}");
-            rows.rows += 1;
+            assert_eq!(rows.push_usual(text, 0), Some(text.len()), "{text}");
+            let lines = format!("{text}\n{text}\r\n");
+            assert_eq!(rows.push_usual(&lines, 0), Some(text.len()), "{text}");
+            assert_eq!(rows.push_usual(&lines, text.len() + 1), Some(lines.len() - 1), "{text}");
         }
-        assert_eq!(rows.push_usual(r#"{"timestamp":1,"timestamp":2}"#), None);
+        assert_eq!(rows.push_usual(r#"{"timestamp":1,"timestamp":2}"#, 0), None);
+        assert_eq!(rows.len(), 12);
     }
 }

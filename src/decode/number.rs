@@ -45,10 +45,7 @@ where
 
     #[inline]
     fn usual(&self, cursor: &mut Cursor<'_>) -> Option<T::Native> {
-        let number = cursor.number().filter(|number| number.is_integer)?;
-        let size = i64::try_from(number.mantissa?).ok()?;
-        let value = if number.negative { -size } else { size };
-        self.in_range(T::Native::try_from(value).ok()?)
+        self.in_range(T::Native::try_from(cursor.integer()?).ok()?)
     }
 
     fn careful(&self, json: &str) -> Option<T::Native> {
@@ -226,7 +223,7 @@ mod tests {
         let floats = Float::<Float64Type>::new();
         for text in texts {
             let expected: f64 = text.parse().unwrap();
-            assert_eq!(floats.usual(&mut Cursor::new(text)).map(f64::to_bits), Some(expected.to_bits()), "{text}");
+            assert_eq!(floats.usual(&mut Cursor::new(text, 0)).map(f64::to_bits), Some(expected.to_bits()), "{text}");
             assert_eq!(floats.careful(text).map(f64::to_bits), Some(expected.to_bits()), "{text}");
         }
     }
@@ -239,7 +236,7 @@ mod tests {
             // Of any size, and of the size of an amount.
             for value in [f64::from_bits(bits), (bits >> 11) as f64 / 1e13] {
                 for text in [format!("{value:?}"), format!("{value:e}"), format!("{value:.20}")].iter().filter(|_| value.is_finite()) {
-                    let read = floats.usual(&mut Cursor::new(text));
+                    let read = floats.usual(&mut Cursor::new(text, 0));
                     assert_eq!(read, text.parse().ok(), "{text}");
                 }
             }

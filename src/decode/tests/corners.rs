@@ -92,6 +92,25 @@ fn json_is_any_value_as_it_is_written() {
 }
 
 #[test]
+fn nothing_goes_past_the_end_of_its_line() {
+    for (first, second) in [
+        (r#"{"v":[1,"#, r#"2]}"#),
+        (r#"{"v":"#, r#"1}"#),
+        (r#"{"v""#, r#":1}"#),
+        (r#"{"v":1"#, r#","w":2}"#),
+        (r#"{"v":1,"#, r#""w":2}"#),
+        (r#"{"#, r#""v":1}"#),
+        (r#"{"w":["#, r#"],"v":1}"#),
+        (r#"{"v":"a"#, r#"b"}"#),
+    ] {
+        let decoded = decode(&[("v", "json")], format!("{first}\n{second}\n{{\"v\":7}}\n"));
+        assert_eq!(cells(&decoded.batch), [[Some("7".to_owned())]], "{first}");
+        let letters: Vec<_> = decoded.dead_letters.iter().map(|letter| std::str::from_utf8(&letter.bytes).unwrap()).collect();
+        assert_eq!(letters, [first, second]);
+    }
+}
+
+#[test]
 fn null_and_missing_are_null_and_refused_where_required() {
     for column_type in
         ["boolean", "int8", "uint64", "float64", "decimal(5,2)", "text", "dictionary", "timestamp_ms", "timestamp", "date", "json"]
