@@ -78,6 +78,7 @@ fn properties(schema: &SchemaRef, sink: &SinkConfig) -> WriterProperties {
     let mut builder = WriterProperties::builder()
         .set_created_by(format!("pintail {}", env!("CARGO_PKG_VERSION")))
         .set_compression(sink.compression)
+        .set_write_batch_size(8192)
         .set_max_row_group_row_count(Some(sink.row_group_rows.max(1)))
         .set_max_row_group_bytes(row_group_bytes)
         .set_statistics_enabled(EnabledStatistics::Page)
