@@ -11,6 +11,7 @@ use std::io::Cursor;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use arrow::json::LineDelimitedWriter;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -41,7 +42,7 @@ struct Stations {
 
 impl Stations {
     fn new() -> Self {
-        let config = Config::load(None, std::iter::empty(), &["transform.threads=1".to_owned()]).unwrap();
+        let config = Config::load(None, std::iter::empty(), &["transform.threads=1".to_owned(), "sink.threads=1".to_owned()]).unwrap();
         let plan = Plan::new(&config).unwrap();
         let rows = events(42, DateTime::<Utc>::UNIX_EPOCH, 0..ROWS);
         let mut writer = LineDelimitedWriter::new(Vec::new());
@@ -49,7 +50,8 @@ impl Stations {
         let lines = Bytes::from(writer.into_inner());
         let output = plan.engine.workers().unwrap()[0].run(&rows).unwrap();
         let mut splitter = Splitter::new(plan.layout.clone());
-        let placed = output.iter().flat_map(|rows| splitter.split(rows).unwrap()).collect();
+        let output = vec![concat_batches(&output[0].schema(), &output).unwrap()];
+        let placed = splitter.split(&output[0]).unwrap();
         Self { config, plan, rows, lines, output, placed }
     }
 
@@ -94,9 +96,9 @@ fn hops(criterion: &mut Criterion) {
                 Staging::new(Arc::new(Posix::default()), dir.path().join(sequence.to_string()))
             },
             |staging| {
-                let mut files = OpenFiles::new(stations.plan.layout.clone(), &stations.config.sink);
+                let mut files = OpenFiles::new(stations.plan.layout.clone(), &stations.config.sink).unwrap();
                 files.begin(staging, 1, DateTime::<Utc>::UNIX_EPOCH);
-                for rows in std::iter::repeat_n(&stations.placed, 10).flatten() {
+                for rows in std::iter::repeat_n(&stations.placed, 10) {
                     files.append(rows.clone()).unwrap();
                 }
                 files.finish().unwrap().1

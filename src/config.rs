@@ -239,6 +239,8 @@ pub struct SinkConfig {
     pub open_files_max: usize,
     /// Hive partitions of one checkpoint.
     pub partitions_max: usize,
+    /// Files that are encoded side by side.
+    pub threads: usize,
     /// Columns that order the rows within each row group.
     pub sort_by: Vec<SortColumn>,
     /// Columns with a bloom filter.

@@ -163,7 +163,7 @@ impl Line {
         let schema = engine.output().clone();
         let writer = Writer {
             input: frames,
-            checkpoint: Checkpoint::new(store, lock.clone(), OpenFiles::new(layout, &config.sink), schema, config),
+            checkpoint: Checkpoint::new(store, lock.clone(), OpenFiles::new(layout, &config.sink)?, schema, config),
             committed: committed_sender,
             progress: progress_sender,
             groups_max: config.monitor.groups_max,

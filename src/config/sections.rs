@@ -155,8 +155,6 @@ fn column(section: &mut Section<'_>) -> Option<Column> {
 
 /// `[transform]`
 pub(super) fn transform(section: &mut Section<'_>) -> TransformConfig {
-    // More workers than cores only take memory from each other.
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let lookups = section.tables("lookup", lookup).unwrap_or_default();
     for problem in repeated(lookups.iter().map(|lookup| lookup.name.as_str())) {
         section.fault("lookup", problem);
@@ -165,7 +163,7 @@ pub(super) fn transform(section: &mut Section<'_>) -> TransformConfig {
     section.note("lookup", lookups.iter().map(canonical).collect());
     TransformConfig {
         sql: sql(section),
-        threads: section.count("threads", 8, 1..=256).min(cores),
+        threads: section.count("threads", 8, 1..=256).min(cores()),
         memory_limit: section.size("memory_limit", ByteSize::gb(4), sizes(ByteSize::mb(64), ByteSize::tib(16))),
         timeout: section.duration("timeout", Duration::from_secs(60), Duration::from_millis(10)..=DAY),
         per_batch: section.boolean("per_batch", false),
@@ -204,6 +202,11 @@ fn lookup(section: &mut Section<'_>) -> Option<LookupConfig> {
     Some(LookupConfig { name: name?, path: path? })
 }
 
+/// More threads than cores only take memory from each other.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
 /// `[sink]`
 pub(super) fn sink(section: &mut Section<'_>) -> SinkConfig {
     let config = SinkConfig {
@@ -219,6 +222,7 @@ pub(super) fn sink(section: &mut Section<'_>) -> SinkConfig {
         buffer_bytes_max: in_memory(section.size("buffer_bytes_max", ByteSize::mib(128), sizes(ByteSize::mib(1), ByteSize::tib(1)))),
         // Each open file holds its own encoders and pages, about 1 MiB before the first row group is full.
         open_files_max: section.count("open_files_max", 64, 1..=65_536),
+        threads: section.count("threads", 8, 1..=256).min(cores()),
         // A column of ids must not make a directory for each user.
         partitions_max: section.count("partitions_max", 1_000, 1..=1_000_000),
         sort_by: section.list("sort_by", &[], values::sort_column),

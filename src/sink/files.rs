@@ -14,6 +14,7 @@ use crate::config::SinkConfig;
 use crate::error::{Error, Result};
 use crate::sink::layout::OutputLayout;
 
+mod encoders;
 mod event_time;
 mod format;
 mod open_file;
@@ -22,6 +23,7 @@ mod set;
 mod tests;
 mod unplaced;
 
+use encoders::Encoders;
 use event_time::EventTime;
 use format::FileFormat;
 use set::FileSet;
@@ -53,6 +55,7 @@ struct Rules {
     layout: Arc<OutputLayout>,
     format: FileFormat,
     event_time: EventTime,
+    encoders: Encoders,
     open_files_max: usize,
     partitions_max: usize,
     buffer_bytes_max: usize,
@@ -60,8 +63,12 @@ struct Rules {
 
 impl OpenFiles {
     /// Prepares for files of a layout.
-    pub fn new(layout: Arc<OutputLayout>, sink: &SinkConfig) -> Self {
+    ///
+    /// # Errors
+    /// If the threads of `sink.threads` cannot be started.
+    pub fn new(layout: Arc<OutputLayout>, sink: &SinkConfig) -> Result<Self> {
         let rules = Rules {
+            encoders: Encoders::new(sink.threads)?,
             format: FileFormat::new(&layout, sink),
             event_time: EventTime::of(&layout),
             layout,
@@ -69,7 +76,7 @@ impl OpenFiles {
             partitions_max: sink.partitions_max,
             buffer_bytes_max: sink.buffer_bytes_max,
         };
-        Self { rules: Arc::new(rules), checkpoint: None }
+        Ok(Self { rules: Arc::new(rules), checkpoint: None })
     }
 
     /// Begins a checkpoint; the time when it was `opened` stands in for missing event times. Files left from one before are dropped.
@@ -77,20 +84,22 @@ impl OpenFiles {
         self.checkpoint = Some(FileSet::new(self.rules.clone(), staging, sequence, opened));
     }
 
-    /// Writes rows, and returns those that the checkpoint has no hive partition left for.
+    /// Writes the rows of a frame, and returns those that the checkpoint has no hive partition left for.
     ///
     /// # Errors
     /// The checkpoint cannot be finished then: [`OpenFiles::discard`] it.
-    pub fn append(&mut self, rows: PartitionedRows) -> Result<Vec<Unplaced>> {
+    pub fn append(&mut self, frame: Vec<PartitionedRows>) -> Result<Vec<Unplaced>> {
         let checkpoint = self.checkpoint.as_mut().ok_or_else(no_checkpoint)?;
-        if rows.rows.num_rows() == 0 {
-            return Ok(Vec::new());
+        let (mut placed, mut unplaced) = (Vec::with_capacity(frame.len()), Vec::new());
+        for rows in frame.into_iter().filter(|rows| rows.rows.num_rows() > 0) {
+            if checkpoint.admits(&rows.partition) {
+                placed.push(rows);
+            } else {
+                unplaced.extend(unplaced::letters(&self.rules.layout, &rows, self.rules.partitions_max)?);
+            }
         }
-        if !checkpoint.admits(&rows.partition) {
-            return unplaced::letters(&self.rules.layout, &rows, self.rules.partitions_max);
-        }
-        checkpoint.append(&rows.partition, &rows.rows)?;
-        Ok(Vec::new())
+        checkpoint.append(placed)?;
+        Ok(unplaced)
     }
 
     /// Completes every file and gives back the staging with what is in it, in the order of the paths' directories and hours.

@@ -148,10 +148,7 @@ impl Checkpoint {
             self.files.begin(self.store.staging(), self.store.next_sequence(), Utc::now());
             self.open.begun = true;
         }
-        let mut unplaced = Vec::new();
-        for rows in rows {
-            unplaced.extend(self.files.append(rows)?);
-        }
+        let unplaced = self.files.append(rows)?;
         counts.rows_out -= unplaced.len() as u64;
         counts.dead_letters.sink += unplaced.len() as u64;
         let origin = ranges.first();

@@ -3,6 +3,7 @@
 //! Owns: the rows that it has collected, its writer, the sorting of row groups, and what is known of its rows.
 //! Does not own: which rows come here, and when it is closed (see `set`).
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::mem;
@@ -16,6 +17,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::errors::ParquetError;
 
+use super::Rules;
 use super::event_time::Span;
 use super::format::FileFormat;
 use crate::checkpoint::staging::{Staged, StagedFile};
@@ -36,6 +38,17 @@ pub(super) struct OpenFile {
     held: usize,
     rows: u64,
     span: Option<Span>,
+}
+
+/// Why a file takes no more rows for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// It has taken all.
+    Done,
+    /// It has collected so much that it needs a writer: [`OpenFile::open`] it.
+    NoWriter,
+    /// It has reached its size: [`OpenFile::finish`] it.
+    Full,
 }
 
 /// A file that is complete and durable, not yet named.
@@ -65,9 +78,14 @@ impl OpenFile {
         }
     }
 
-    /// Returns when rows came last.
+    /// Returns the frame that brought its last rows.
     pub fn used(&self) -> u64 {
         self.used
+    }
+
+    /// Orders files by their last use, and those of one frame by their beginning.
+    pub fn last_use(&self) -> (u64, u64) {
+        (self.used, self.began)
     }
 
     /// Returns the bytes in memory.
@@ -80,18 +98,23 @@ impl OpenFile {
         self.writer.is_some()
     }
 
+    /// Returns the encoded bytes of the row group that is not yet written.
+    pub fn row_group_bytes(&self) -> usize {
+        self.writer.as_ref().map_or(0, ArrowWriter::in_progress_size)
+    }
+
     /// Returns how many rows may be added at once.
-    pub fn room(&self, format: &FileFormat) -> usize {
+    fn room(&self, format: &FileFormat) -> usize {
         if self.collects(format) { format.row_group_rows.saturating_sub(self.collected_rows).max(1) } else { usize::MAX }
     }
 
     /// Returns whether the collected rows should go to the writer.
-    pub fn is_due(&self, format: &FileFormat) -> bool {
+    fn is_due(&self, format: &FileFormat) -> bool {
         self.collected_rows >= format.row_group_rows || self.collected_bytes >= format.collect_bytes
     }
 
     /// Returns whether the file has reached its size.
-    pub fn is_full(&self, format: &FileFormat) -> bool {
+    fn is_full(&self, format: &FileFormat) -> bool {
         let written = |writer: &ArrowWriter<Slot>| (writer.bytes_written() + writer.in_progress_size()) as u64;
         self.writer.as_ref().map_or(0, written) >= format.target_file_bytes
     }
@@ -100,9 +123,32 @@ impl OpenFile {
         self.writer.is_none() || format.sorts()
     }
 
+    /// Takes rows of a frame, as far as it can without help.
+    pub fn take(&mut self, rules: &Rules, rows: &mut VecDeque<RecordBatch>, frame: u64) -> Result<Pause> {
+        let format = &rules.format;
+        self.used = frame;
+        loop {
+            if self.is_due(format) {
+                if !self.has_writer() {
+                    return Ok(Pause::NoWriter);
+                }
+                self.drain(format)?;
+            }
+            if self.is_full(format) {
+                return Ok(Pause::Full);
+            }
+            let Some(piece) = rows.pop_front() else { return Ok(Pause::Done) };
+            let taken = self.room(format).min(piece.num_rows());
+            if taken < piece.num_rows() {
+                rows.push_front(piece.slice(taken, piece.num_rows() - taken));
+            }
+            let piece = piece.slice(0, taken);
+            self.add(format, &piece, rules.event_time.span(&piece)?)?;
+        }
+    }
+
     /// Adds at most [`Self::room`] rows.
-    pub fn add(&mut self, format: &FileFormat, rows: &RecordBatch, span: Option<Span>, now: u64) -> Result<()> {
-        self.used = now;
+    fn add(&mut self, format: &FileFormat, rows: &RecordBatch, span: Option<Span>) -> Result<()> {
         self.rows += rows.num_rows() as u64;
         self.span = match (self.span, span) {
             (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
@@ -157,11 +203,12 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Writes the footer and makes the file durable.
+    /// Writes what is left and the footer, and makes the file durable.
     ///
     /// # Panics
     /// If the file is not [`Self::open`] on disk.
-    pub fn finish(mut self, partition: Arc<HivePartition>) -> Result<WrittenFile> {
+    pub fn finish(mut self, format: &FileFormat, partition: Arc<HivePartition>) -> Result<WrittenFile> {
+        self.drain(format)?;
         let mut writer = self.writer.take().expect("a file is opened before it is finished");
         // Not `into_inner`: it turns a failure of the last write into a text, and the disk's failures must be known as such.
         writer.finish().map_err(write_error)?;

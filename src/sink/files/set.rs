@@ -2,20 +2,33 @@
 //!
 //! Owns: choosing a row's file, the limits that all files share, and the names at the end.
 //! Does not own: the inside of a file (see `open_file`), the time of a row (see `event_time`).
+//!
+//! What is decided for one file with an eye on the others (opening, closing, which rows it gets) is done here, one file after the other; what
+//! takes time (encoding, compressing, writing, fsync) is done to several files at once.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use chrono::{DateTime, Utc};
 
 use super::event_time::{Hour, Hours, hour_of, hour_text};
-use super::open_file::{OpenFile, WrittenFile};
+use super::open_file::{OpenFile, Pause, WrittenFile};
 use super::{FinishedFile, Rules};
+use crate::batch::PartitionedRows;
 use crate::checkpoint::staging::Staging;
 use crate::error::{Error, Result};
 use crate::sink::grouping::GroupIds;
 use crate::sink::layout::HivePartition;
+
+/// Frames without a row for a file after which its row group ends: where events come in the order of their time, an hour that is over must
+/// not hold encoders (half a megabyte a column) until the end of the checkpoint, which then has less to do.
+const IDLE_FRAMES: u64 = 16;
+/// Bytes below which an idle row group goes on: late events must not make a row group each.
+const IDLE_BYTES_MIN: usize = 256 << 10;
+
+/// Which file: its hive partition and the hour of its first row.
+type Key = (Arc<HivePartition>, Hour);
 
 /// The files of a checkpoint.
 ///
@@ -29,14 +42,21 @@ pub(super) struct FileSet {
     opened: DateTime<Utc>,
     /// Every hive partition that has rows, also if its files are closed.
     partitions: HashSet<Arc<HivePartition>>,
-    /// Files that take rows, by the hour of their first row.
-    files: HashMap<Arc<HivePartition>, BTreeMap<Hour, OpenFile>>,
-    count: usize,
-    writers: usize,
-    held: usize,
-    /// Counts appends: tells which file is unused for longest, and the order in which files began.
-    clock: u64,
+    /// Files that take rows.
+    files: BTreeMap<Key, OpenFile>,
+    /// Files that were begun: tells their order.
+    begun: u64,
+    /// Frames that came: tells which file is unused for longest.
+    frames: u64,
     written: Vec<WrittenFile>,
+}
+
+/// A file, and rows for it.
+struct Task {
+    key: Key,
+    file: OpenFile,
+    rows: VecDeque<RecordBatch>,
+    pause: Pause,
 }
 
 impl FileSet {
@@ -47,22 +67,20 @@ impl FileSet {
             sequence,
             opened,
             partitions: HashSet::new(),
-            files: HashMap::new(),
-            count: 0,
-            writers: 0,
-            held: 0,
-            clock: 0,
+            files: BTreeMap::new(),
+            begun: 0,
+            frames: 0,
             written: Vec::new(),
         }
     }
 
-    /// Returns the bytes in memory.
     pub fn staging_mut(&mut self) -> &mut Staging {
         &mut self.staging
     }
 
+    /// Returns the bytes in memory.
     pub fn held(&self) -> usize {
-        self.held
+        self.files.values().map(OpenFile::held).sum()
     }
 
     /// Returns whether the checkpoint has room for a hive partition, and keeps that room.
@@ -77,58 +95,81 @@ impl FileSet {
         room
     }
 
-    /// Writes rows to the files of their hours.
-    pub fn append(&mut self, partition: &Arc<HivePartition>, rows: &RecordBatch) -> Result<()> {
-        match self.rules.event_time.hours(rows, hour_of(self.opened))? {
-            Hours::Same(hour) => {
-                let hour = self.destination(partition, hour);
-                self.write(partition, hour, rows)
-            }
-            Hours::Each(ids, hours) => {
-                let (ids, destinations) = self.destinations(partition, ids, &hours);
-                let groups = ids.group(rows).map_err(|e| Error::internal("cannot split rows by hour").with_source(e))?;
-                groups.iter().try_for_each(|group| self.write(partition, destinations[group.id as usize], &group.rows))
-            }
+    /// Writes the rows of a frame to the files of their hours.
+    pub fn append(&mut self, frame: Vec<PartitionedRows>) -> Result<()> {
+        self.frames += 1;
+        let mut work = self.route(frame)?;
+        while !work.is_empty() {
+            work = self.write(work)?;
         }
+        self.end_idle_row_groups()?;
+        self.shed()
     }
 
     /// Completes all files and names them.
     pub fn finish(mut self) -> Result<(Staging, Vec<FinishedFile>)> {
-        let mut keys: Vec<_> = self.keys().map(|(partition, hour, file)| (!file.has_writer(), partition.clone(), hour)).collect();
-        // Those with a writer first: so no file has to be closed to make room for another that follows it.
-        keys.sort();
-        for (_, partition, hour) in keys {
-            self.close(&partition, hour)?;
+        // Those with a writer first: so no file has to be closed to make room for another that follows it. The others need theirs only while
+        // they are encoded.
+        let (open, mut rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.files).into_iter().partition(|(_, file)| file.has_writer());
+        self.complete(open)?;
+        let together = self.rules.encoders.threads().min(self.rules.open_files_max);
+        while !rest.is_empty() {
+            let mut next: Vec<_> = rest.drain(..together.min(rest.len())).collect();
+            for (_, file) in &mut next {
+                file.open(&self.rules.format, self.staging.create()?)?;
+            }
+            self.complete(next)?;
         }
         let files = name_files(self.written, self.sequence, self.opened);
         Ok((self.staging, files))
     }
 
-    fn keys(&self) -> impl Iterator<Item = (&Arc<HivePartition>, Hour, &OpenFile)> {
-        self.files.iter().flat_map(|(partition, hours)| hours.iter().map(move |(hour, file)| (partition, *hour, file)))
+    /// Chooses the file of each row. What is done then depends on the choice alone, not on how far the others are.
+    fn route(&mut self, frame: Vec<PartitionedRows>) -> Result<BTreeMap<Key, VecDeque<RecordBatch>>> {
+        let mut work = BTreeMap::<Key, VecDeque<RecordBatch>>::new();
+        for PartitionedRows { partition, rows } in frame {
+            match self.rules.event_time.hours(&rows, hour_of(self.opened))? {
+                Hours::Same(hour) => work.entry(self.destination(&partition, hour)).or_default().push_back(rows),
+                Hours::Each(ids, hours) => {
+                    let (ids, destinations) = self.destinations(&partition, ids, &hours);
+                    let groups = ids.group(&rows).map_err(|e| Error::internal("cannot split rows by hour").with_source(e))?;
+                    for group in groups {
+                        let key = (partition.clone(), destinations[group.id as usize]);
+                        work.entry(key).or_default().push_back(group.rows);
+                    }
+                }
+            }
+        }
+        Ok(work)
     }
 
-    /// Chooses the file for the rows of an hour, and returns the hour that it is filed under.
-    fn destination(&mut self, partition: &Arc<HivePartition>, hour: Hour) -> Hour {
-        let hours = self.files.entry(partition.clone()).or_default();
-        if hours.contains_key(&hour) {
-            return hour;
+    /// Chooses the file for the rows of an hour.
+    fn destination(&mut self, partition: &Arc<HivePartition>, hour: Hour) -> Key {
+        let key = (partition.clone(), hour);
+        if self.files.contains_key(&key) {
+            return key;
         }
-        if self.count >= self.rules.open_files_max
-            && let Some(nearest) = hours.keys().copied().min_by_key(|known| known.abs_diff(hour))
-        {
-            return nearest;
+        if self.files.len() >= self.rules.open_files_max {
+            let known = self.files.range((partition.clone(), Hour::MIN)..=(partition.clone(), Hour::MAX));
+            if let Some(nearest) = known.map(|((_, known), _)| *known).min_by_key(|known| known.abs_diff(hour)) {
+                return (partition.clone(), nearest);
+            }
         }
-        hours.insert(hour, OpenFile::new(self.clock));
-        self.count += 1;
-        hour
+        let file = self.begin();
+        self.files.insert(key.clone(), file);
+        key
+    }
+
+    fn begin(&mut self) -> OpenFile {
+        self.begun += 1;
+        OpenFile::new(self.begun)
     }
 
     /// Chooses files for many hours at once, so that hours which share a file are written together.
     fn destinations(&mut self, partition: &Arc<HivePartition>, mut ids: GroupIds, hours: &[Hour]) -> (GroupIds, Vec<Hour>) {
         let mut ascending = hours.to_vec();
         ascending.sort_unstable();
-        let chosen: HashMap<Hour, Hour> = ascending.into_iter().map(|hour| (hour, self.destination(partition, hour))).collect();
+        let chosen: BTreeMap<Hour, Hour> = ascending.into_iter().map(|hour| (hour, self.destination(partition, hour).1)).collect();
         let (merged, destinations) = GroupIds::of_values(hours.iter().map(|hour| chosen[hour]));
         for id in &mut ids.ids {
             *id = merged.ids[*id as usize];
@@ -137,97 +178,106 @@ impl FileSet {
         (ids, destinations)
     }
 
-    /// Writes rows to a file that [`Self::destination`] chose.
-    fn write(&mut self, partition: &Arc<HivePartition>, hour: Hour, rows: &RecordBatch) -> Result<()> {
-        let rules = self.rules.clone();
-        let mut start = 0;
-        while start < rows.num_rows() {
-            self.clock += 1;
-            let clock = self.clock;
-            let count = &mut self.count;
-            // A roll took the file away: the rest of the rows begins the next one.
-            let file = self.files.entry(partition.clone()).or_default().entry(hour).or_insert_with(|| {
-                *count += 1;
-                OpenFile::new(clock)
-            });
-            let taken = file.room(&rules.format).min(rows.num_rows() - start);
-            let piece = rows.slice(start, taken);
-            start += taken;
-            let held = file.held();
-            file.add(&rules.format, &piece, rules.event_time.span(&piece)?, clock)?;
-            let (due, added) = (file.is_due(&rules.format), file.held());
-            self.held = self.held - held + added;
-            if due {
-                self.drain(partition, hour)?;
-            }
-            if self.file(partition, hour).is_full(&rules.format) {
-                self.close(partition, hour)?;
+    /// Hands files their rows; returns what is left for the next round, in which a file that needed something has it.
+    fn write(&mut self, work: BTreeMap<Key, VecDeque<RecordBatch>>) -> Result<BTreeMap<Key, VecDeque<RecordBatch>>> {
+        let mut tasks = Vec::with_capacity(work.len());
+        for (key, rows) in work {
+            let file = match self.files.remove(&key) {
+                Some(file) => file,
+                // Closed to make room for another, and all its rows are in it.
+                None if rows.is_empty() => continue,
+                // A file that is full took rows away: the rest of them begins the next one.
+                None => self.begin(),
+            };
+            tasks.push(Task { key, file, rows, pause: Pause::Done });
+        }
+        let (rules, frame) = (self.rules.clone(), self.frames);
+        rules.encoders.each(&mut tasks, |task| {
+            task.pause = task.file.take(&rules, &mut task.rows, frame)?;
+            Ok(())
+        })?;
+        let (mut left, mut paused) = (BTreeMap::new(), Vec::new());
+        for Task { key, file, rows, pause } in tasks {
+            self.files.insert(key.clone(), file);
+            if pause != Pause::Done {
+                left.insert(key.clone(), rows);
+                paused.push((key, pause));
             }
         }
-        self.shed()
+        for (key, pause) in paused {
+            match pause {
+                Pause::NoWriter => self.open(&key)?,
+                Pause::Full => self.close(&key)?,
+                Pause::Done => {}
+            }
+        }
+        Ok(left)
+    }
+
+    /// Ends the row groups of files that got no rows for a while.
+    fn end_idle_row_groups(&mut self) -> Result<()> {
+        let idle_since = self.frames.saturating_sub(IDLE_FRAMES);
+        let is_idle = |file: &OpenFile| file.used() < idle_since && file.row_group_bytes() >= IDLE_BYTES_MIN;
+        let mut idle: Vec<&mut OpenFile> = self.files.values_mut().filter(|file| is_idle(file)).collect();
+        self.rules.encoders.each(&mut idle, |file| file.flush())
     }
 
     /// Flushes row groups, the fullest file's first, until all files together are within their memory.
     fn shed(&mut self) -> Result<()> {
-        while self.held > self.rules.buffer_bytes_max {
-            let fullest = self.keys().max_by_key(|(partition, hour, file)| (file.held(), *partition, *hour));
-            let Some((partition, hour, _)) = fullest else { return Ok(()) };
-            let partition = partition.clone();
-            self.drain(&partition, hour)?;
-            self.change(&partition, hour, OpenFile::flush)?;
+        let mut held = self.held();
+        while held > self.rules.buffer_bytes_max {
+            let fullest = self.files.iter().max_by_key(|(key, file)| (file.held(), *key));
+            let Some((key, before)) = fullest.map(|(key, file)| (key.clone(), file.held())) else { return Ok(()) };
+            self.open(&key)?;
+            let file = self.files.get_mut(&key).expect("the file was found in the set");
+            file.drain(&self.rules.format)?;
+            file.flush()?;
+            held = held - before + file.held();
         }
         Ok(())
     }
 
-    /// Hands what a file has collected to its writer, which is made if it has none.
-    fn drain(&mut self, partition: &Arc<HivePartition>, hour: Hour) -> Result<()> {
-        if !self.file(partition, hour).has_writer() {
-            self.make_room()?;
-            let staged = self.staging.create()?;
-            let rules = self.rules.clone();
-            self.change(partition, hour, |file| file.open(&rules.format, staged))?;
-            self.writers += 1;
+    /// Gives a file a writer if it has none.
+    fn open(&mut self, key: &Key) -> Result<()> {
+        // Closed to make room for another that was to be opened.
+        let Some(file) = self.files.get(key) else { return Ok(()) };
+        if file.has_writer() {
+            return Ok(());
         }
-        let rules = self.rules.clone();
-        self.change(partition, hour, |file| file.drain(&rules.format))
+        self.make_room()?;
+        let staged = self.staging.create()?;
+        self.files.get_mut(key).expect("it has no writer, so it was not closed to make room").open(&self.rules.format, staged)
     }
 
     /// Closes the longest unused file if no further writer may be open.
     fn make_room(&mut self) -> Result<()> {
-        if self.writers < self.rules.open_files_max {
+        let writers = || self.files.iter().filter(|(_, file)| file.has_writer());
+        if writers().count() < self.rules.open_files_max {
             return Ok(());
         }
-        let unused = self.keys().filter(|(_, _, file)| file.has_writer()).min_by_key(|(_, _, file)| file.used());
-        let (partition, hour, _) = unused.expect("at the limit, which is at least one, a file has a writer");
-        let partition = partition.clone();
-        self.close(&partition, hour)
+        let unused = writers().min_by_key(|(_, file)| file.last_use()).map(|(key, _)| key.clone());
+        self.close(&unused.expect("at the limit, which is at least one, a file has a writer"))
     }
 
     /// Completes a file and takes it out of the set.
-    fn close(&mut self, partition: &Arc<HivePartition>, hour: Hour) -> Result<()> {
-        self.drain(partition, hour)?;
-        let hours = self.files.get_mut(partition).expect("a file that is closed is in the set");
-        let file = hours.remove(&hour).expect("a file that is closed is in the set");
-        if hours.is_empty() {
-            self.files.remove(partition);
+    fn close(&mut self, key: &Key) -> Result<()> {
+        self.open(key)?;
+        match self.files.remove_entry(key) {
+            Some(file) => self.complete(vec![file]),
+            None => Ok(()),
         }
-        self.count -= 1;
-        self.writers -= 1;
-        self.held -= file.held();
-        self.written.push(file.finish(partition.clone())?);
-        Ok(())
     }
 
-    fn file(&self, partition: &Arc<HivePartition>, hour: Hour) -> &OpenFile {
-        &self.files[partition][&hour]
-    }
-
-    /// Changes a file and keeps the account of the memory.
-    fn change(&mut self, partition: &Arc<HivePartition>, hour: Hour, change: impl FnOnce(&mut OpenFile) -> Result<()>) -> Result<()> {
-        let file = self.files.get_mut(partition).and_then(|hours| hours.get_mut(&hour)).expect("a file that is changed is in the set");
-        let held = file.held();
-        change(file)?;
-        self.held = self.held - held + file.held();
+    /// Writes the footers of files that have a writer, and makes them durable.
+    fn complete(&mut self, files: Vec<(Key, OpenFile)>) -> Result<()> {
+        let mut files: Vec<_> = files.into_iter().map(|((partition, _), file)| (partition, Some(file), None)).collect();
+        let rules = self.rules.clone();
+        rules.encoders.each(&mut files, |(partition, file, written)| {
+            let file = file.take().expect("each file is completed once");
+            *written = Some(file.finish(&rules.format, partition.clone())?);
+            Ok(())
+        })?;
+        self.written.extend(files.into_iter().filter_map(|(_, _, written)| written));
         Ok(())
     }
 }

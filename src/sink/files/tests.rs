@@ -40,6 +40,7 @@ fn sink() -> SinkConfig {
         buffer_bytes_max: 128 << 20,
         open_files_max: 64,
         partitions_max: 1000,
+        threads: 2,
         sort_by: Vec::new(),
         bloom_filter: Vec::new(),
         allow_new_columns: false,
@@ -70,7 +71,7 @@ struct Checkpoint {
 impl Checkpoint {
     fn of(output: &SchemaRef, sink: &SinkConfig) -> Self {
         let layout = Arc::new(OutputLayout::new(output, sink).unwrap());
-        let mut files = OpenFiles::new(layout.clone(), sink);
+        let mut files = OpenFiles::new(layout.clone(), sink).unwrap();
         let (dir, disk) = (TempDir::new().unwrap(), Arc::new(Disk::default()));
         files.begin(Staging::new(disk.clone(), dir.path().join("staging")), 42, opened());
         Self { dir, disk, layout, files }
@@ -91,7 +92,7 @@ impl Checkpoint {
     fn append_rows(&mut self, region: &str, rows: RecordBatch) -> Vec<Unplaced> {
         let mut partition = HivePartition::root();
         partition.push("region", Some(region)).unwrap();
-        self.files.append(PartitionedRows { partition: Arc::new(partition), rows }).unwrap()
+        self.files.append(vec![PartitionedRows { partition: Arc::new(partition), rows }]).unwrap()
     }
 
     fn finish(mut self) -> Vec<Written> {
@@ -218,7 +219,7 @@ fn every_unit_of_time_and_dates_name_the_hour() {
         let output = Arc::new(Schema::new(fields));
         let mut checkpoint = Checkpoint::of(&output, &SinkConfig { partition_by: Vec::new(), ..sink() });
         let rows = RecordBatch::try_new(output, vec![times, Arc::new(Int64Array::from(vec![1]))]).unwrap();
-        checkpoint.files.append(PartitionedRows { partition: Arc::new(HivePartition::root()), rows }).unwrap();
+        checkpoint.files.append(vec![PartitionedRows { partition: Arc::new(HivePartition::root()), rows }]).unwrap();
         assert_eq!(paths(&checkpoint.finish()), [format!("events-2026-01-01-{hour}-42.parquet")]);
     }
 }
@@ -240,7 +241,7 @@ fn files_are_used_only_within_a_checkpoint() {
     assert_eq!(checkpoint.disk.open_now(), 0);
     assert_eq!(checkpoint.files.finish().unwrap_err().kind(), ErrorKind::Internal);
     let rows = PartitionedRows { partition: Arc::default(), rows: RecordBatch::new_empty(checkpoint.layout.file_schema().clone()) };
-    assert!(checkpoint.files.append(rows).is_err());
+    assert!(checkpoint.files.append(vec![rows]).is_err());
     let staging = Staging::new(checkpoint.disk.clone(), checkpoint.dir.path().join("next"));
     checkpoint.files.begin(staging, 43, opened());
     checkpoint.append("us", &[(None, 2)]);

@@ -20,6 +20,7 @@ fn sink(partition_by: &[&str]) -> SinkConfig {
         buffer_bytes_max: 1 << 20,
         open_files_max: 4,
         partitions_max: 10,
+        threads: 1,
         sort_by: Vec::new(),
         bloom_filter: Vec::new(),
         allow_new_columns: false,

@@ -64,7 +64,8 @@ fn partitions_with_few_rows_each_do_not_close_one_anothers_files() {
     let files = checkpoint.finish();
     assert_eq!(files.len(), 50);
     assert!(files.iter().all(|file| file.numbers() == (0..10).collect::<Vec<_>>()));
-    assert_eq!(disk.open_max(), 1);
+    // As many as there are threads.
+    assert_eq!(disk.open_max(), 2);
 }
 
 #[test]
@@ -111,7 +112,7 @@ fn rows_past_the_partitions_of_a_checkpoint_come_back_whole() {
         let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![None, Some(NEW_YEAR)]));
         let rows = vec![times, Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef];
         let rows = RecordBatch::try_new(checkpoint.layout.file_schema().clone(), rows).unwrap();
-        checkpoint.files.append(PartitionedRows { partition: Arc::new(partition), rows }).unwrap()
+        checkpoint.files.append(vec![PartitionedRows { partition: Arc::new(partition), rows }]).unwrap()
     };
     assert!(append(Some("us")).is_empty());
     let letters = append(Some("a\n\"b\""));
