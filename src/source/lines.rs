@@ -3,12 +3,13 @@
 //! Owns: the read buffer, the unfinished line at its end, and records that are too long to keep.
 //! Does not own: where the stream comes from, what an offset counts (see `source::file`, `source::stdin`), parsing.
 //!
-//! Bytes are copied once, out of the reused read buffer: a chunk owns exactly its bytes, so a slow pipe's chunk of 80 bytes does not keep
-//! a large buffer alive, and the buffer needs no clearing before each read.
+//! A chunk that fills its read buffer keeps it, and gives it back when its lines are done with: nothing is copied, and the kernel need not find
+//! fresh memory for each read. A smaller one is copied out, so a slow pipe's chunk of 80 bytes does not keep a large buffer alive.
 
+use std::collections::VecDeque;
 use std::io::{self, Read};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use memchr::{memchr, memchr_iter, memrchr};
 
 use crate::batch::Records;
@@ -18,6 +19,10 @@ mod tests;
 
 /// Bytes of one read, and so of a chunk. It stays in a core's second-level cache, and a thousand reads of it make up 256 MiB.
 const BUFFER_BYTES: usize = 256 << 10;
+
+/// Buffers that are waited for: more than the line holds on its way with its usual limits (16 reads, and six batches of twenty). Beyond, they
+/// are not used again.
+const RETIRED_MAX: usize = 256;
 
 /// Bytes kept of a record that is too long.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -59,27 +64,25 @@ impl Piece {
 pub struct LineReader<R> {
     input: R,
     record_bytes_max: usize,
-    /// Empty while there is nothing to read: a thousand followed files that stand still must not hold a buffer each.
-    buffer: Vec<u8>,
-    /// The part of `buffer` that is read and not yet cut: `[start, end)`.
-    start: usize,
-    end: usize,
-    open: Open,
+    /// What is read and not yet cut; begins at the start of a line, unless one is too long.
+    buffer: BytesMut,
+    /// The other ends of buffers that were handed on, to be used again when their lines are done with.
+    retired: VecDeque<BytesMut>,
+    /// The line in front of `buffer`, if it is too long.
+    too_long: Option<TooLong>,
 }
 
-/// The line whose end was not yet read.
-#[derive(Debug)]
-enum Open {
-    /// At most `record_bytes_max` bytes.
-    Kept(Vec<u8>),
-    /// Longer: only its head is kept.
-    TooLong { head: Vec<u8>, length: u64 },
+/// A line that is too long, as far as it was read.
+#[derive(Debug, Default)]
+struct TooLong {
+    head: Vec<u8>,
+    length: u64,
 }
 
 impl<R: Read> LineReader<R> {
     /// Makes a reader of the lines of `input`, which begins at the start of a line.
     pub fn new(input: R, record_bytes_max: usize) -> Self {
-        Self { input, record_bytes_max, buffer: Vec::new(), start: 0, end: 0, open: Open::Kept(Vec::new()) }
+        Self { input, record_bytes_max, buffer: BytesMut::new(), retired: VecDeque::new(), too_long: None }
     }
 
     /// Returns the stream.
@@ -87,9 +90,9 @@ impl<R: Read> LineReader<R> {
         &self.input
     }
 
-    /// Returns whether bytes are read and not yet cut: then `next` may give lines without reading.
+    /// Returns whether the end of a line is read and not yet cut: then `next` gives a piece without reading.
     pub fn is_ahead(&self) -> bool {
-        self.start < self.end
+        memchr(b'\n', &self.buffer).is_some()
     }
 
     /// Reads on until a line is whole; `None` at the end of the stream, where a growing one may be asked again.
@@ -97,98 +100,109 @@ impl<R: Read> LineReader<R> {
     /// Returns as soon as one `read` brings the end of a line: what has arrived is not held back to fill a buffer.
     pub fn next(&mut self, unterminated: Unterminated) -> io::Result<Option<Piece>> {
         loop {
-            if self.start == self.end && self.fill()? == 0 {
-                self.buffer = Vec::new();
-                return Ok(if unterminated == Unterminated::Record { self.take_open() } else { None });
-            }
             if let Some(piece) = self.cut() {
                 return Ok(Some(piece));
             }
+            if self.fill()? == 0 {
+                // A thousand followed files that stand still must not hold a buffer each.
+                self.buffer = BytesMut::from(&self.buffer[..]);
+                self.retired = VecDeque::new();
+                return Ok(if unterminated == Unterminated::Record { self.take_open() } else { None });
+            }
         }
     }
 
-    /// Reads into the buffer, whose bytes are all cut, and returns how many there are now.
+    /// Reads once, and returns how many bytes came.
     fn fill(&mut self) -> io::Result<usize> {
-        (self.start, self.end) = (0, 0);
-        if self.buffer.is_empty() {
-            self.buffer = vec![0; BUFFER_BYTES];
-        }
-        loop {
-            match self.input.read(&mut self.buffer) {
-                Ok(bytes) => {
-                    self.end = bytes;
-                    return Ok(bytes);
-                }
+        let filled = self.buffer.len();
+        let room = self.buffer.capacity().max(BUFFER_BYTES) - filled;
+        self.buffer.resize(filled + room.max(BUFFER_BYTES / 4), 0);
+        let read = loop {
+            match self.input.read(&mut self.buffer[filled..]) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
+                read => break read,
             }
-        }
+        };
+        self.buffer.truncate(filled + read.as_ref().copied().unwrap_or_default());
+        read
     }
 
-    /// Cuts whole lines off the bytes read; `None` if they hold no line end, and then they are part of the open line.
+    /// Cuts whole lines off the bytes read; `None` if they hold no line end.
     fn cut(&mut self) -> Option<Piece> {
-        let bytes = &self.buffer[self.start..self.end];
-        match &mut self.open {
-            Open::Kept(kept) => {
-                let whole = whole_lines(bytes, self.record_bytes_max - kept.len(), self.record_bytes_max);
-                if whole > 0 {
-                    self.start += whole;
-                    return Some(lines_piece(kept, &bytes[..whole]));
-                }
-                if kept.len() + bytes.len() <= self.record_bytes_max {
-                    kept.extend_from_slice(bytes);
-                    self.start = self.end;
-                    return None;
-                }
-                let length = kept.len() as u64;
-                kept.truncate(HEAD_BYTES_MAX);
-                self.open = Open::TooLong { head: std::mem::take(kept), length };
-                None
+        let Some(TooLong { head, length }) = &mut self.too_long else {
+            let whole = whole_lines(&self.buffer, self.record_bytes_max);
+            if whole > 0 {
+                return Some(lines_piece(self.take(whole)));
             }
-            Open::TooLong { head, length } => {
-                let line_end = memchr(b'\n', bytes);
-                let line = &bytes[..line_end.unwrap_or(bytes.len())];
-                head.extend_from_slice(&line[..line.len().min(HEAD_BYTES_MAX - head.len())]);
-                *length += line.len() as u64;
-                self.start += line.len() + usize::from(line_end.is_some());
-                let mut piece = line_end.and_then(|_| self.take_open())?;
-                piece.bytes += 1;
-                Some(piece)
+            if self.buffer.len() <= self.record_bytes_max {
+                return None;
             }
-        }
+            self.too_long = Some(TooLong::default());
+            return self.cut();
+        };
+        let line_end = memchr(b'\n', &self.buffer);
+        let line = &self.buffer[..line_end.unwrap_or(self.buffer.len())];
+        head.extend_from_slice(&line[..line.len().min(HEAD_BYTES_MAX - head.len())]);
+        *length += line.len() as u64;
+        self.buffer.advance(line.len() + usize::from(line_end.is_some()));
+        let mut piece = line_end.and_then(|_| self.take_open())?;
+        piece.bytes += 1;
+        Some(piece)
     }
 
     /// Takes the open line as it is.
     fn take_open(&mut self) -> Option<Piece> {
-        match std::mem::replace(&mut self.open, Open::Kept(Vec::new())) {
-            Open::Kept(line) if line.is_empty() => None,
-            Open::Kept(mut line) => Some(lines_piece(&mut line, &[])),
-            Open::TooLong { head, length } => Some(Piece { records: Records::TooLong { head: Bytes::from(head), length }, bytes: length }),
+        match self.too_long.take() {
+            Some(TooLong { head, length }) => Some(Piece { records: Records::TooLong { head: Bytes::from(head), length }, bytes: length }),
+            None if self.buffer.is_empty() => None,
+            None => Some(lines_piece(self.take(self.buffer.len()))),
         }
+    }
+
+    /// Takes bytes off the front of the buffer.
+    fn take(&mut self, bytes: usize) -> Bytes {
+        if bytes < BUFFER_BYTES / 2 {
+            let lines = Bytes::copy_from_slice(&self.buffer[..bytes]);
+            self.buffer.advance(bytes);
+            return lines;
+        }
+        let mut next = self.empty_buffer();
+        next.extend_from_slice(&self.buffer[bytes..]);
+        self.buffer.truncate(bytes);
+        let mut lines = std::mem::replace(&mut self.buffer, next);
+        self.retired.push_back(lines.split_off(bytes));
+        lines.freeze()
+    }
+
+    /// Returns the oldest buffer whose lines are done with, or a new one.
+    fn empty_buffer(&mut self) -> BytesMut {
+        if let Some(mut oldest) = self.retired.pop_front() {
+            if oldest.try_reclaim(BUFFER_BYTES) {
+                return oldest;
+            }
+            if self.retired.len() < RETIRED_MAX {
+                self.retired.push_front(oldest);
+            }
+        }
+        BytesMut::with_capacity(BUFFER_BYTES)
     }
 }
 
-/// Returns how many bytes at the start of `bytes` are whole lines, the first of at most `room` bytes, the others of at most `line_max`.
+/// Returns how many bytes at the start of `bytes` are whole lines of at most `line_max` bytes.
 ///
 /// Looks for the *last* line end of each window, so lines in between are not looked at one by one.
-fn whole_lines(bytes: &[u8], room: usize, line_max: usize) -> usize {
+fn whole_lines(bytes: &[u8], line_max: usize) -> usize {
     let mut whole = 0_usize;
-    let mut room = room;
     loop {
-        let window_end = bytes.len().min(whole.saturating_add(room).saturating_add(1));
+        let window_end = bytes.len().min(whole.saturating_add(line_max).saturating_add(1));
         let Some(line_end) = memrchr(b'\n', &bytes[whole..window_end]) else { return whole };
         whole += line_end + 1;
         if window_end == bytes.len() {
             return whole;
         }
-        room = line_max;
     }
 }
 
-/// Joins what was kept of the first line with the lines just read.
-fn lines_piece(kept: &mut Vec<u8>, read: &[u8]) -> Piece {
-    let mut lines = std::mem::take(kept);
-    lines.reserve_exact(read.len());
-    lines.extend_from_slice(read);
-    Piece { bytes: lines.len() as u64, records: Records::Lines(Bytes::from(lines)) }
+fn lines_piece(lines: Bytes) -> Piece {
+    Piece { bytes: lines.len() as u64, records: Records::Lines(lines) }
 }
