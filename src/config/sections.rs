@@ -42,8 +42,9 @@ pub(super) fn pipeline(section: &mut Section<'_>) -> PipelineConfig {
         out_path: section.text("out_path", "checkpoints/", values::path),
         // Planning the SQL costs 1 ms a batch whatever its size: at 50,000 rows that is a tenth of the transform.
         batch_rows: section.count("batch_rows", 50_000, 1..=10_000_000),
-        // 50,000 records of 650 bytes. Up to threads + batch_channel batches are on their way at once.
-        batch_bytes_max: in_memory(section.size("batch_bytes_max", ByteSize::mib(32), sizes(ByteSize::kib(64), ByteSize::gib(2)))),
+        // 50,000 records of 330 bytes; of longer ones fewer make a batch, at the same speed. Up to threads + batch_channel batches are on their
+        // way at once, and each takes several times its bytes while it is worked on.
+        batch_bytes_max: in_memory(section.size("batch_bytes_max", ByteSize::mib(16), sizes(ByteSize::kib(64), ByteSize::gib(2)))),
         checkpoint_interval: section.duration("checkpoint_interval", Duration::from_secs(30), MILLISECOND..=DAY),
         // `docker stop` kills after 10 s.
         shutdown_timeout: section.duration("shutdown_timeout", Duration::from_secs(8), Duration::from_millis(100)..=HOUR),
@@ -163,7 +164,8 @@ pub(super) fn transform(section: &mut Section<'_>) -> TransformConfig {
     section.note("lookup", lookups.iter().map(canonical).collect());
     TransformConfig {
         sql: sql(section),
-        threads: section.count("threads", 8, 1..=256).min(cores()),
+        // One more than there are cores: the others keep these busy while it hands on its frame and waits for a batch.
+        threads: section.count("threads", 8, 1..=256).min(cores() + 1),
         memory_limit: section.size("memory_limit", ByteSize::gb(4), sizes(ByteSize::mb(64), ByteSize::tib(16))),
         timeout: section.duration("timeout", Duration::from_secs(60), Duration::from_millis(10)..=DAY),
         per_batch: section.boolean("per_batch", false),
@@ -202,7 +204,7 @@ fn lookup(section: &mut Section<'_>) -> Option<LookupConfig> {
     Some(LookupConfig { name: name?, path: path? })
 }
 
-/// More threads than cores only take memory from each other.
+/// More threads than there are cores to run them only take memory.
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
 }

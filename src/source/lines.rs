@@ -17,11 +17,11 @@ use crate::batch::Records;
 #[cfg(test)]
 mod tests;
 
-/// Bytes of one read, and so of a chunk. It stays in a core's second-level cache, and a thousand reads of it make up 256 MiB.
-const BUFFER_BYTES: usize = 256 << 10;
+/// Bytes of one read, and so of a chunk: each wakes two stages, which smaller ones would do too often.
+const BUFFER_BYTES: usize = 512 << 10;
 
-/// Buffers that are waited for: more than the line holds on its way with its usual limits (16 reads, and six batches of twenty). Beyond, they
-/// are not used again.
+/// Buffers that are waited for: about what the line holds on its way with its usual limits (16 reads, and seven batches of at most 32). Beyond,
+/// they are not used again.
 const RETIRED_MAX: usize = 256;
 
 /// Bytes kept of a record that is too long.
