@@ -243,6 +243,8 @@ pub struct SinkConfig {
     pub threads: usize,
     /// Columns that order the rows within each row group.
     pub sort_by: Vec<SortColumn>,
+    /// Text columns with statistics, beside those of `sort_by`.
+    pub text_statistics: Vec<String>,
     /// Columns with a bloom filter.
     pub bloom_filter: Vec<String>,
     /// Whether a start may add nullable columns to the output.

@@ -228,6 +228,7 @@ pub(super) fn sink(section: &mut Section<'_>) -> SinkConfig {
         // A column of ids must not make a directory for each user.
         partitions_max: section.count("partitions_max", 1_000, 1..=1_000_000),
         sort_by: section.list("sort_by", &[], values::sort_column),
+        text_statistics: section.list("text_statistics", &[], values::name),
         bloom_filter: section.list("bloom_filter", &[], values::name),
         allow_new_columns: section.boolean("allow_new_columns", false),
     };
@@ -245,17 +246,21 @@ fn event_time(section: &mut Section<'_>) -> Option<String> {
 
 fn check_sink_columns(section: &mut Section<'_>, config: &SinkConfig) {
     let sorted = || config.sort_by.iter().map(|column: &SortColumn| column.name.as_str());
+    let statistics = || config.text_statistics.iter().map(String::as_str);
     let bloom = || config.bloom_filter.iter().map(String::as_str);
     let repeats = [
         ("partition_by", repeated(config.partition_by.iter().map(String::as_str))),
         ("sort_by", repeated(sorted())),
+        ("text_statistics", repeated(statistics())),
         ("bloom_filter", repeated(bloom())),
     ];
     for (key, problems) in repeats {
         problems.iter().for_each(|problem| section.fault(key, problem));
     }
     let partitions = |name: &&str| config.partition_by.iter().any(|column| column.eq_ignore_ascii_case(name));
-    for (key, name) in sorted().filter(partitions).map(|n| ("sort_by", n)).chain(bloom().filter(partitions).map(|n| ("bloom_filter", n))) {
+    let in_files = sorted().map(|name| ("sort_by", name));
+    let in_files = in_files.chain(statistics().map(|name| ("text_statistics", name))).chain(bloom().map(|name| ("bloom_filter", name)));
+    for (key, name) in in_files.filter(|(_, name)| partitions(name)) {
         section.fault(key, format_args!("`{name}` is a partition column: it is in the path, not in the files"));
     }
 }

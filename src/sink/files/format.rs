@@ -3,6 +3,8 @@
 //! Owns: the Parquet properties and the reasons for them.
 //! Does not own: when the limits are looked at (see `open_file`).
 
+use std::collections::HashSet;
+
 use arrow::array::RecordBatch;
 use arrow::compute::{SortColumn, SortOptions};
 use arrow::datatypes::SchemaRef;
@@ -91,6 +93,15 @@ fn properties(schema: &SchemaRef, sink: &SinkConfig) -> WriterProperties {
         .set_sorting_columns((!sorting.is_empty()).then_some(sorting));
     for leaf in leaves {
         builder = encoded(builder, leaf);
+    }
+    let ordered = sink.sort_by.iter().map(|column| &column.name);
+    let with_statistics: HashSet<&String> = ordered.chain(&sink.text_statistics).collect();
+    // Finding the least and the greatest of many short texts costs as much as all else that is done with them, and tells readers nothing
+    // unless the texts have an order.
+    for leaf in leaves.iter().filter(|leaf| leaf.physical_type() == Type::BYTE_ARRAY) {
+        if !with_statistics.contains(&leaf.path().parts()[0]) {
+            builder = builder.set_column_statistics_enabled(leaf.path().clone(), EnabledStatistics::None);
+        }
     }
     for name in &sink.bloom_filter {
         builder = builder.set_column_bloom_filter_enabled(ColumnPath::from(name.as_str()), true);

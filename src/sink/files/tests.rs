@@ -42,6 +42,7 @@ fn sink() -> SinkConfig {
         partitions_max: 1000,
         threads: 2,
         sort_by: Vec::new(),
+        text_statistics: Vec::new(),
         bloom_filter: Vec::new(),
         allow_new_columns: false,
     }

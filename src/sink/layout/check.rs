@@ -19,6 +19,9 @@ pub(super) fn faults(output: &Schema, sink: &SinkConfig) -> Vec<String> {
     partition_faults(output, sink, &mut faults);
     event_time_faults(output, sink, &mut faults);
     sort_faults(output, sink, &mut faults);
+    for name in &sink.text_statistics {
+        find_in_files(output, sink, "sink.text_statistics", name, &mut faults);
+    }
     bloom_faults(output, sink, &mut faults);
     let stored = output.fields().iter().filter(|field| !sink.partition_by.contains(field.name()));
     faults.extend(stored.filter_map(|field| storable::fault(field)));

@@ -22,6 +22,7 @@ fn sink(partition_by: &[&str]) -> SinkConfig {
         partitions_max: 10,
         threads: 1,
         sort_by: Vec::new(),
+        text_statistics: Vec::new(),
         bloom_filter: Vec::new(),
         allow_new_columns: false,
     }
@@ -326,11 +327,12 @@ fn an_event_time_in_the_path_is_a_fault() {
 }
 
 #[test]
-fn a_sort_or_bloom_column_in_the_path_is_a_fault() {
+fn a_sort_statistics_or_bloom_column_in_the_path_is_a_fault() {
     let mut sink = sink(&["a"]);
+    sink.text_statistics = vec!["a".into()];
     sink.sort_by = vec![SortColumn { name: "a".into(), descending: true }];
     sink.bloom_filter = vec!["a".into()];
-    assert_eq!(faults(&[("a", DataType::Int32), ("n", DataType::Int32)], &sink).len(), 2);
+    assert_eq!(faults(&[("a", DataType::Int32), ("n", DataType::Int32)], &sink).len(), 3);
 }
 
 #[test]

@@ -88,6 +88,26 @@ fn files_have_statistics_page_index_compression_and_their_maker() {
 }
 
 #[test]
+fn text_has_statistics_only_where_it_has_an_order_or_they_are_asked_for() {
+    let fields = ["plain", "asked", "sorted"].map(|name| Field::new(name, DataType::Utf8View, true));
+    let output = Arc::new(Schema::new(fields.to_vec()));
+    let config = SinkConfig {
+        partition_by: Vec::new(),
+        event_time: None,
+        sort_by: vec![SortColumn { name: "sorted".into(), descending: false }],
+        text_statistics: vec!["asked".into()],
+        ..sink()
+    };
+    let mut checkpoint = Checkpoint::of(&output, &config);
+    let texts: ArrayRef = Arc::new(StringViewArray::from(vec![Some("b"), None, Some("a")]));
+    let rows = RecordBatch::try_new(output, vec![texts.clone(), texts.clone(), texts]).unwrap();
+    checkpoint.files.append(vec![PartitionedRows { partition: Arc::default(), rows }]).unwrap();
+    let file = checkpoint.finish().remove(0);
+    let least = file.metadata.row_group(0).columns().iter().map(|column| column.statistics()?.min_bytes_opt());
+    assert_eq!(least.collect::<Vec<_>>(), [None, Some(b"a".as_slice()), Some(b"a")]);
+}
+
+#[test]
 fn a_bloom_filter_finds_what_was_written_and_little_else() {
     let mut checkpoint = Checkpoint::new(&SinkConfig { bloom_filter: vec!["n".into()], ..sink() });
     let numbers: Vec<_> = (0..10_000).map(|n| (Some(NEW_YEAR), n * 2)).collect();
