@@ -168,8 +168,8 @@ async fn files_are_read_once_in_the_order_of_their_names_and_then_the_input_ends
 #[tokio::test]
 async fn a_kill_between_two_checkpoints_reads_the_rest_of_the_same_lines() {
     let mut world = World::new(&["*.ndjson"]);
-    world.write("a.ndjson", numbered(0..30_000));
-    world.write("b.ndjson", numbered(30_000..60_000));
+    world.write("a.ndjson", numbered(0..60_000));
+    world.write("b.ndjson", numbered(60_000..120_000));
     let mut all = Vec::new();
     let mut starts = 0;
     loop {
@@ -185,7 +185,7 @@ async fn a_kill_between_two_checkpoints_reads_the_rest_of_the_same_lines() {
         }
     }
     assert!(starts > 6, "{starts} starts");
-    assert_eq!(all.join("\n") + "\n", numbered(0..60_000));
+    assert_eq!(all.join("\n") + "\n", numbered(0..120_000));
 }
 
 #[tokio::test]
