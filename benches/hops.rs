@@ -1,4 +1,5 @@
-//! The hops of the line, each alone: what a batch of 50,000 default events costs on one core.
+//! The hops of the line, each alone: what a batch of 50,000 default events costs on one core; and a commit. For the line as a whole, against
+//! others, see `compare.py`.
 //!
 //!     cargo bench
 //!
@@ -7,8 +8,9 @@
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
 use std::hint::black_box;
-use std::io::Cursor;
+use std::io::{Cursor, Write};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
@@ -16,8 +18,10 @@ use arrow::json::LineDelimitedWriter;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use pintail::batch::{Batch, Chunk, OffsetUnit, PartitionedRows, Records};
+use pintail::batch::{Batch, Chunk, Counts, OffsetUnit, PartitionedRows, Records, Trigger};
+use pintail::checkpoint::record::FileKind;
 use pintail::checkpoint::staging::Staging;
+use pintail::checkpoint::store::{Draft, NewFile};
 use pintail::config::Config;
 use pintail::decode::Decoder;
 use pintail::durable::posix::Posix;
@@ -78,8 +82,14 @@ fn hops(criterion: &mut Criterion) {
     let mut decoder = Decoder::new(&stations.config.schema);
     let batch = stations.batch();
     group.bench_function("decode", |bencher| bencher.iter(|| decoder.decode(&batch).unwrap()));
+    // Every column is handed over, no row comes back.
+    let sql = r#"transform.sql=SELECT * FROM events WHERE user_id = -1 AND amount = -1 AND sku = '' AND "timestamp" = -1"#;
+    let nothing = [sql, "sink.event_time=", "transform.threads=1"].map(str::to_owned);
+    let nothing = Config::load(None, std::iter::empty(), &nothing).unwrap();
+    let mut scanner = Plan::new(&nothing).unwrap().engine.workers().unwrap().pop().unwrap();
+    group.bench_function("scan", |bencher| bencher.iter(|| scanner.run(&stations.rows).unwrap()));
     let mut worker = stations.plan.engine.workers().unwrap().pop().unwrap();
-    group.bench_function("scan and SQL", |bencher| bencher.iter(|| worker.run(&stations.rows).unwrap()));
+    group.bench_function("transform", |bencher| bencher.iter(|| worker.run(&stations.rows).unwrap()));
     let mut splitter = Splitter::new(stations.plan.layout.clone());
     group.bench_function("partition", |bencher| {
         bencher.iter(|| stations.output.iter().map(|rows| splitter.split(rows).unwrap().len()).sum::<usize>());
@@ -109,5 +119,47 @@ fn hops(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, hops);
+/// What a checkpoint costs beside its rows: five files that are written and durable become visible.
+fn commit(criterion: &mut Criterion) {
+    let dir = tempfile::tempdir().unwrap();
+    let out_path = format!("pipeline.out_path={}", dir.path().display());
+    let config = Config::load(None, std::iter::empty(), &[out_path]).unwrap();
+    let plan = Plan::new(&config).unwrap();
+    let (_lock, mut store) = plan.open_store(&config, Arc::new(Posix::default())).unwrap();
+    let partition = Arc::new(Partition { id: PartitionId::new("bench"), label: "bench".into() });
+    criterion.bench_function("checkpoint/commit", |bencher| {
+        bencher.iter_custom(|times| {
+            let mut took = Duration::ZERO;
+            for _ in 0..times {
+                let sequence = store.next_sequence();
+                let mut staging = store.staging();
+                let mut offsets = store.offsets().clone();
+                offsets.extend(&OffsetRange { partition: partition.clone(), from: sequence - 1, to: sequence }).unwrap();
+                let files = ["africa", "apac", "eu", "latam", "us"].map(|region| {
+                    let mut file = staging.create().unwrap();
+                    file.write_all(&[0; 64 << 10]).unwrap();
+                    let path = format!("region={region}/events-1970-01-01-00-{sequence}.parquet");
+                    NewFile { staged: file.finish().unwrap(), path, kind: FileKind::Parquet, rows: 1, event_time: None }
+                });
+                let draft = Draft {
+                    offsets,
+                    counts: Counts { records_in: 5, rows_out: 5, ..Counts::default() },
+                    files: files.into(),
+                    schema: plan.layout.output_schema().clone(),
+                    trigger: Trigger::Interval,
+                    lookups: Vec::new(),
+                    config_sha256: String::new(),
+                    sql_sha256: String::new(),
+                    time: DateTime::UNIX_EPOCH,
+                };
+                let start = Instant::now();
+                store.commit(staging, draft).unwrap();
+                took += start.elapsed();
+            }
+            took
+        });
+    });
+}
+
+criterion_group!(benches, hops, commit);
 criterion_main!(benches);
