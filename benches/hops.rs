@@ -148,8 +148,8 @@ fn commit(criterion: &mut Criterion) {
                     schema: plan.layout.output_schema().clone(),
                     trigger: Trigger::Interval,
                     lookups: Vec::new(),
-                    config_sha256: String::new(),
-                    sql_sha256: String::new(),
+                    config_sha256: config.sha256.clone(),
+                    sql_sha256: config.transform.sql_sha256(),
                     time: DateTime::UNIX_EPOCH,
                 };
                 let start = Instant::now();
