@@ -196,7 +196,7 @@ pub(super) struct Dictionary {
     values: Vec<Arc<str>>,
     index: HashMap<Arc<str>, i32>,
     /// Keys by a cheap hash of their value: nearly always right, always checked.
-    guesses: [i32; GUESSES],
+    guesses: Box<[i32; GUESSES]>,
     /// The array of `values`, shared by all batches until a new value comes.
     array: Arc<StringArray>,
 }
@@ -208,7 +208,7 @@ impl Dictionary {
             keys: Vec::new(),
             values: Vec::new(),
             index: HashMap::new(),
-            guesses: [0; GUESSES],
+            guesses: Box::new([0; GUESSES]),
             array: Arc::new(StringArray::from(Vec::<&str>::new())),
         }
     }

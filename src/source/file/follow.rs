@@ -157,7 +157,7 @@ impl Follow {
         }
         info!(path = %path.display(), known_as = &*position.partition.label, "found a renamed file");
         if let Opened::Ready(reader) = FileReader::open(file, &path, &position, self.files.record_bytes_max)? {
-            let stage = Stage::Open(position.identity, Box::new(reader));
+            let stage = Stage::Open(position.identity, reader);
             self.tails.push(Tail::new(path, observed.inode, Name::Renamed, position.next, stage));
         }
         Ok(())
@@ -254,7 +254,7 @@ impl Tail {
                 Opened::Ready(reader) => {
                     self.seen = position.next;
                     files.unread.see(&mut self.seen, observed.length);
-                    self.stage = Stage::Open(position.identity, Box::new(reader));
+                    self.stage = Stage::Open(position.identity, reader);
                     return Ok(());
                 }
                 Opened::Short(length) => files.positions.lose(&self.path, self.inode, Gap::Truncated { length })?,

@@ -75,7 +75,7 @@ impl Files {
     pub(super) fn read_whole(&mut self, mut turn: Turn, sender: &ChunkSender) -> Result<(), Exit> {
         while let Some((file, position)) = self.open_turn(&mut turn)? {
             match FileReader::open(file, &turn.path, &position, self.record_bytes_max)? {
-                Opened::Ready(reader) => return self.read_to_end(turn, &position, reader, sender),
+                Opened::Ready(reader) => return self.read_to_end(turn, &position, *reader, sender),
                 // Known only now if the file is compressed. Recorded, it is opened again as a new one.
                 Opened::Short(length) => self.positions.lose(&turn.path, position.identity.inode, Gap::Truncated { length })?,
             }

@@ -56,7 +56,7 @@ impl fmt::Debug for FileReader {
 /// What opening a file at an offset gives.
 #[derive(Debug)]
 pub(super) enum Opened {
-    Ready(FileReader),
+    Ready(Box<FileReader>),
     /// The content ends before the offset, at this one.
     Short(u64),
 }
@@ -72,7 +72,7 @@ impl FileReader {
             return Ok(Opened::Short(skipped));
         }
         let lines = LineReader::new(input, record_bytes_max);
-        Ok(Opened::Ready(Self { path: path.to_owned(), partition, lines, next: position.next }))
+        Ok(Opened::Ready(Box::new(Self { path: path.to_owned(), partition, lines, next: position.next })))
     }
 
     /// Returns the file.
