@@ -15,7 +15,7 @@ const UNKNOWN_KEY_BYTES_MAX: usize = 64;
 /// The fields of one object.
 #[derive(Debug)]
 pub(super) struct Fields {
-    /// The last one stands for every unknown key that is not remembered.
+    /// The first one, [`FORGOTTEN`], stands for every unknown key that is not remembered.
     fields: Vec<Field>,
     index: HashMap<Box<str>, usize>,
     unknown: usize,
