@@ -176,3 +176,26 @@ fn collected_rows_do_not_keep_the_batch_that_they_were_cut_from() {
     let held = checkpoint.files.held_bytes();
     assert!(held > 0 && held < 20_000, "{held}");
 }
+
+#[test]
+fn a_row_group_ends_when_its_file_gets_no_rows_for_a_while_unless_it_is_small() {
+    let mut checkpoint = Checkpoint::new(&sink());
+    let random = |n: i64| {
+        let mixed = n.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64);
+        (Some(NEW_YEAR), (mixed ^ (mixed >> 29)).wrapping_mul(0x3F58_476D_1CE4_E5B9))
+    };
+    let many: Vec<_> = (0..60_000).map(random).collect();
+    checkpoint.append("large", &many);
+    checkpoint.append("small", &many[..20_000]);
+    let held = checkpoint.files.held_bytes();
+    for n in 0..20 {
+        checkpoint.append("busy", &[(Some(NEW_YEAR), n)]);
+    }
+    assert!(checkpoint.files.held_bytes() < held / 2, "{} of {held}", checkpoint.files.held_bytes());
+    for region in ["large", "small"] {
+        checkpoint.append(region, &many[..10]);
+    }
+    let files = checkpoint.finish();
+    let groups: BTreeMap<_, _> = files.iter().map(|file| (file.path.split('/').next().unwrap(), file.row_groups())).collect();
+    assert_eq!(groups, [("region=busy", vec![20]), ("region=large", vec![60_000, 10]), ("region=small", vec![20_010])].into());
+}
