@@ -224,15 +224,14 @@ impl FileSet {
 
     /// Flushes row groups, the fullest file's first, until all files together are within their memory.
     fn shed(&mut self) -> Result<()> {
-        let mut held = self.held();
-        while held > self.rules.buffer_bytes_max {
+        // Counted anew each time: opening one file may close another.
+        while self.held() > self.rules.buffer_bytes_max {
             let fullest = self.files.iter().max_by_key(|(key, file)| (file.held(), *key));
-            let Some((key, before)) = fullest.map(|(key, file)| (key.clone(), file.held())) else { return Ok(()) };
+            let Some(key) = fullest.map(|(key, _)| key.clone()) else { return Ok(()) };
             self.open(&key)?;
             let file = self.files.get_mut(&key).expect("the file was found in the set");
             file.drain(&self.rules.format)?;
             file.flush()?;
-            held = held - before + file.held();
         }
         Ok(())
     }

@@ -199,3 +199,24 @@ fn a_row_group_ends_when_its_file_gets_no_rows_for_a_while_unless_it_is_small() 
     let groups: BTreeMap<_, _> = files.iter().map(|file| (file.path.split('/').next().unwrap(), file.row_groups())).collect();
     assert_eq!(groups, [("region=busy", vec![20]), ("region=large", vec![60_000, 10]), ("region=small", vec![20_010])].into());
 }
+
+#[test]
+fn shedding_ends_when_making_room_for_the_fullest_file_closes_another_full_one() {
+    let sort_by = vec![SortColumn { name: "n".into(), descending: false }];
+    let mut checkpoint = Checkpoint::new(&SinkConfig { open_files_max: 1, buffer_bytes_max: 20_000, sort_by, ..sink() });
+    let rows = |count: i64| (0..count).map(|n| (Some(NEW_YEAR), n)).collect::<Vec<_>>();
+    // The first has a writer from here on.
+    checkpoint.append("a", &rows(5_000));
+    let frame = [("a", 4_000), ("b", 5_000)].map(|(region, count)| {
+        let mut partition = HivePartition::root();
+        partition.push("region", Some(region)).unwrap();
+        let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![NEW_YEAR; count]));
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..count as i64));
+        let rows = RecordBatch::try_new(checkpoint.layout.file_schema().clone(), vec![times, numbers]).unwrap();
+        PartitionedRows { partition: Arc::new(partition), rows }
+    });
+    checkpoint.files.append(frame.into()).unwrap();
+    assert!(checkpoint.files.held_bytes() <= 20_000);
+    let files = checkpoint.finish();
+    assert_eq!(files.iter().map(|file| file.row_groups()).collect::<Vec<_>>(), [vec![5_000, 4_000], vec![5_000]]);
+}
