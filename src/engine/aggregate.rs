@@ -47,9 +47,9 @@ impl Aggregator {
         &self.warnings
     }
 
-    /// Counts the rows and sums the values by group. `batches` have the output's schema; they need not be joined into one.
-    pub fn totals(&self, batches: &[RecordBatch]) -> Result<Totals> {
-        let rows = batches.iter().map(RecordBatch::num_rows).sum::<usize>();
+    /// Counts the rows and sums the values by group. `batch` has the output's schema.
+    pub fn totals(&self, batch: &RecordBatch) -> Result<Totals> {
+        let rows = batch.num_rows();
         let mut totals = Totals::default();
         if rows == 0 {
             return Ok(totals);
@@ -57,7 +57,7 @@ impl Aggregator {
         let mut columns = Vec::new();
         for (index, name, data_type) in [(self.group, "group", DataType::Utf8View), (self.value, "value", DataType::Float64)] {
             if let Some(index) = index {
-                columns.push(import(batches, index, name, &data_type).map_err(failed)?);
+                columns.push(import(batch.column(index), name, &data_type).map_err(failed)?);
             }
         }
         if columns.is_empty() {
@@ -94,14 +94,13 @@ fn failed(error: impl std::fmt::Display) -> Error {
     Error::internal(format!("cannot aggregate for the monitor: {error}"))
 }
 
-/// Imports one column of all batches without copying, if it has the type already.
-fn import(batches: &[RecordBatch], index: usize, name: &str, data_type: &DataType) -> Result<Column, String> {
-    let array = |batch: &RecordBatch| match batch.column(index) {
-        array if array.data_type() == data_type => Ok(array.clone()),
-        array => cast(array, data_type).map_err(|e| e.to_string()),
-    };
-    let arrays = batches.iter().map(array).collect::<Result<Vec<ArrayRef>, _>>()?;
-    Ok(polars_series(name, &arrays)?.into())
+/// Imports a column, without copying if it has the type already.
+fn import(column: &ArrayRef, name: &str, data_type: &DataType) -> Result<Column, String> {
+    if column.data_type() == data_type {
+        return Ok(polars_series(name, column)?.into());
+    }
+    let cast = cast(column, data_type).map_err(|e| e.to_string())?;
+    Ok(polars_series(name, &cast)?.into())
 }
 
 fn find(output: &Schema, key: &str, name: &str, warnings: &mut Vec<String>) -> Option<usize> {

@@ -126,19 +126,30 @@ impl LogicalType {
         Self(unsafe { ffi::duckdb_create_logical_type(ffi::DUCKDB_TYPE_DUCKDB_TYPE_BIGINT) })
     }
 
+    /// Makes `BOOLEAN`.
+    pub fn boolean() -> Self {
+        // SAFETY: as above.
+        Self(unsafe { ffi::duckdb_create_logical_type(ffi::DUCKDB_TYPE_DUCKDB_TYPE_BOOLEAN) })
+    }
+
+    /// Makes `ANY`, the type of a parameter that takes every type.
+    pub fn any() -> Self {
+        // SAFETY: as above.
+        Self(unsafe { ffi::duckdb_create_logical_type(ffi::DUCKDB_TYPE_DUCKDB_TYPE_ANY) })
+    }
+
     /// Returns the handle, valid as long as `self`.
     pub(super) fn as_ptr(&self) -> ffi::duckdb_logical_type {
         self.0
     }
 }
 
-/// Imports arrays as one Polars series of as many chunks, without copying. Every array is `Utf8View` or `Float64`.
+/// Imports an array as a Polars series, without copying.
 ///
 /// # Errors
-/// Polars' message, if the types are mixed or it does not know one.
-pub fn polars_series(name: &str, arrays: &[ArrayRef]) -> Result<Series, String> {
-    let chunks = arrays.iter().map(|array| polars_array(array)).collect::<Result<Vec<_>, _>>()?;
-    Series::try_from((PlSmallStr::from_str(name), chunks)).map_err(|e| e.to_string())
+/// Polars' message, if it does not know the type.
+pub fn polars_series(name: &str, array: &ArrayRef) -> Result<Series, String> {
+    Series::try_from((PlSmallStr::from_str(name), vec![polars_array(array)?])).map_err(|e| e.to_string())
 }
 
 fn polars_array(array: &ArrayRef) -> Result<polars::prelude::ArrayRef, String> {

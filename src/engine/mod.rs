@@ -6,19 +6,23 @@
 //! | file | holds |
 //! |---|---|
 //! | `session` | the database, its settings, a connection that sees a batch as `events` |
-//! | `scan`, `arrow_ffi`, `raw` | the zero-copy hop; the only unsafe code |
+//! | `scan`, `gather` | how batches get into a query, and its rows out of it |
+//! | `arrow_ffi`, `vector`, `raw`, `callback` | what these two stand on; with them the only unsafe code |
 //! | `statement`, `plan` | what a text of SQL is, and whether its rows depend on each other |
 //! | `worker`, `deadline`, `sql_error` | running it, for a time, and what its errors mean |
 //! | `lookup` | lookup files |
 //! | `aggregate` | the monitor's figures, by Polars |
 
+mod callback;
 mod deadline;
+mod gather;
 mod lookup;
 mod plan;
 mod scan;
 mod session;
 mod sql_error;
 mod statement;
+mod vector;
 mod worker;
 
 pub mod aggregate;
@@ -157,6 +161,9 @@ fn create_tables(session: &Session, lookups: &[Lookup]) -> Result<()> {
 fn check_sql(session: &Session, transform: &TransformConfig) -> Result<SchemaRef> {
     let wrong = |reason: String| Error::config(format!("`transform.sql` {reason}"));
     let select = session.parse(&transform.sql).map_err(wrong)?;
+    if select.calls(gather::FUNCTION) {
+        return Err(wrong(format!("calls `{}`, which is Pintail's own", gather::FUNCTION)));
+    }
     if !transform.per_batch {
         let checked = session.with_no_events(|connection| plan::check_row_by_row(connection, &select));
         checked.map_err(|fault| match fault {

@@ -4,13 +4,12 @@
 //! Does not own: the conversion of a slice (see `arrow_ffi`), which batch lies in which slot and for how long (see `worker`).
 //!
 //! The slots travel in the function's extra info: a registered function is visible to every connection of its database, so the
-//! slot's number is its argument. An error raised here carries [`MARKER`]: it is never a fault of the data.
+//! slot's number is its argument.
 
 #![allow(unsafe_code, reason = "DuckDB calls back into this file over the C API")]
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_void};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -19,14 +18,12 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use duckdb::ffi;
 
 use super::arrow_ffi::{ConvertedSchema, Converter, LogicalType};
+use super::callback::{contain, destroy, give_away};
 use super::raw::RawConnection;
 use crate::error::{Error, Result};
 
 /// The function's name in SQL.
 pub const FUNCTION: &str = "pintail_scan";
-
-/// What every error of the scan begins with, behind DuckDB's own prefix.
-pub const MARKER: &str = "pintail scan: ";
 
 /// Rows of a DuckDB vector.
 const VECTOR_ROWS: usize = 2048;
@@ -80,6 +77,11 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// Returns the slot's number.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
     /// Returns the call that reads the slot, to be used in `FROM`.
     pub fn call(&self) -> String {
         format!("{FUNCTION}({})", self.number)
@@ -284,33 +286,6 @@ unsafe extern "C" fn next(info: ffi::duckdb_function_info, output: ffi::duckdb_d
         // SAFETY: the info is live, the message NUL-terminated and copied.
         unsafe { ffi::duckdb_function_set_error(info, message.as_ptr()) };
     }
-}
-
-/// Runs the body of a callback: neither an error nor a panic may leave it but as a marked message.
-fn contain(body: impl FnOnce() -> Result<(), String>) -> Result<(), CString> {
-    let caught = catch_unwind(AssertUnwindSafe(body));
-    let message = match caught {
-        Ok(Ok(())) => return Ok(()),
-        Ok(Err(message)) => message,
-        Err(panic) => match panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref().cloned()) {
-            Some(text) => format!("panicked: {text}"),
-            None => "panicked".to_owned(),
-        },
-    };
-    Err(CString::new(format!("{MARKER}{message}").replace('\0', " ")).expect("NUL bytes were replaced"))
-}
-
-/// Boxes a value for DuckDB, with the destructor of its type.
-fn give_away<T>(value: T, to: impl FnOnce(*mut c_void, ffi::duckdb_delete_callback_t)) {
-    to(Box::into_raw(Box::new(value)).cast(), Some(destroy::<T>));
-}
-
-/// Drops what [`give_away`] or [`register`] boxed.
-unsafe extern "C" fn destroy<T>(data: *mut c_void) {
-    // SAFETY: DuckDB passes the pointer that it was given with this destructor, once.
-    let value = unsafe { Box::from_raw(data.cast::<T>()) };
-    // A panic must not unwind into DuckDB.
-    drop(catch_unwind(AssertUnwindSafe(|| drop(value))));
 }
 
 /// An argument of the function.

@@ -11,16 +11,21 @@ use arrow::datatypes::{DataType, SchemaRef};
 use duckdb::Connection;
 
 use super::arrow_ffi::Converter;
+use super::gather::{self, Columns, Gathers, is_gathered};
 use super::raw::RawDatabase;
 use super::scan::{self, Input, Slot, Slots};
 use super::sql_error::message;
 use super::statement::Select;
 use crate::error::{Error, Result};
 
-/// A database in memory with the scan function. Lookup tables and the memory limit exist once in it.
+/// The view that holds the user's SQL.
+const RESULT: &str = "pintail_result";
+
+/// A database in memory with the two functions of ours. Lookup tables and the memory limit exist once in it.
 #[derive(Debug)]
 pub struct Database {
     slots: Slots,
+    gathers: Gathers,
     raw: RawDatabase,
 }
 
@@ -37,9 +42,10 @@ impl Database {
             ("autoload_known_extensions", "false"),
             ("autoinstall_known_extensions", "false"),
         ])?;
-        let slots = Slots::default();
+        let (slots, gathers) = (Slots::default(), Gathers::default());
         scan::register(&raw.connect()?, &slots)?;
-        let database = Self { slots, raw };
+        gather::register(&raw.connect()?, &gathers)?;
+        let database = Self { slots, gathers, raw };
         // Text as views is what Polars holds natively, and Parquet's writer reads either form at the same speed. Views need both settings.
         database.execute(
             "SET GLOBAL arrow_output_version = '1.4'; SET GLOBAL produce_arrow_string_view = true; SET GLOBAL explain_output = 'all'",
@@ -106,6 +112,36 @@ impl Session {
     /// Runs `sql` over a batch as `events`. It is planned anew: a plan may hold what it learned of the batch that it was made for.
     pub fn run(&self, sql: &str, batch: &RecordBatch) -> duckdb::Result<(SchemaRef, Vec<RecordBatch>)> {
         self.with_input(&self.schema, vec![batch.clone()], |connection| collect(connection, sql))
+    }
+
+    /// Makes a query out of `sql`, which returns `output`, whose rows [`Self::gather`] can take; `None` if that has a type it cannot.
+    ///
+    /// The text stands in a view: whatever ends it (a semicolon, a comment) then does no harm to the query around it.
+    pub fn gathering(&self, sql: &str, output: &SchemaRef) -> duckdb::Result<Option<String>> {
+        let is_gathered = |connection: &Connection| -> duckdb::Result<bool> {
+            let statement = connection.prepare(sql)?;
+            let mut fields = output.fields().iter().enumerate();
+            Ok(fields.all(|(index, field)| is_gathered(statement.column_logical_type(index).id(), field.data_type())))
+        };
+        let view = format!("CREATE OR REPLACE TEMPORARY VIEW {RESULT} AS {sql}");
+        if output.fields().is_empty() || !self.with_no_events(is_gathered)? {
+            return Ok(None);
+        }
+        self.with_no_events(|connection| connection.execute_batch(&view))?;
+        let columns: Vec<String> = output.fields().iter().map(|field| quoted(field.name())).collect();
+        Ok(Some(format!("SELECT {}({}, {}) FROM {RESULT}", gather::FUNCTION, self.slot.number(), columns.join(", "))))
+    }
+
+    /// Runs a query that [`Self::gathering`] made over a batch as `events`; returns its rows. It is planned anew, as in [`Self::run`].
+    pub fn gather(&self, query: &str, output: &SchemaRef, batch: &RecordBatch) -> duckdb::Result<Columns> {
+        let gathers = &self.database.gathers;
+        gathers.begin(self.slot.number(), Columns::new(output, batch.num_rows()));
+        let ran = self.with_input(&self.schema, vec![batch.clone()], |connection| {
+            let mut statement = connection.prepare(query)?;
+            statement.stream_arrow([])?.try_for_each(|answers| answers.map(drop))
+        });
+        let gathered = gathers.end(self.slot.number()).expect("the slot was begun, and the query that shared it is over");
+        ran.map(|()| gathered)
     }
 
     /// Runs `body` while `events` has no rows.

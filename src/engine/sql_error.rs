@@ -3,7 +3,7 @@
 //! Owns: telling the two apart by DuckDB's message, and making that message one line.
 //! Does not own: finding the record that is at fault (the transformer bisects).
 
-use super::scan::MARKER;
+use super::callback::MARKER;
 use crate::error::{Error, ErrorKind};
 
 /// Why a batch's SQL failed.
@@ -34,7 +34,7 @@ impl SqlError {
     }
 }
 
-/// Returns whether a message tells of a value. The scan's own errors look the same to DuckDB, but carry a mark.
+/// Returns whether a message tells of a value. Errors of Pintail's own functions look the same to DuckDB, but carry a mark.
 fn is_of_the_data(message: &str) -> bool {
     let prefixes = ["Conversion Error", "Out of Range Error", "Invalid Input Error"];
     prefixes.iter().any(|prefix| message.starts_with(prefix)) && !message.contains(MARKER)

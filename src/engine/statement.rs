@@ -68,6 +68,11 @@ impl Select {
         self.tree.to_lowercase().matches(&format!("\"table_name\":{}", name.to_lowercase())).count()
     }
 
+    /// Returns whether a function is called.
+    pub fn calls(&self, function: &str) -> bool {
+        self.tree.to_lowercase().contains(&format!("\"function_name\":\"{function}\""))
+    }
+
     /// Returns whether any join keeps the rows of its right side that have no partner.
     pub fn has_right_or_full_join(&self) -> bool {
         ["RIGHT", "OUTER", "FULL"].iter().any(|join| self.tree.contains(&format!("\"join_type\":\"{join}\"")))

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
 use tracing::warn;
 
 use crate::batch::{Batch, Counts, Frame, Phase};
@@ -134,22 +133,17 @@ impl Transform {
             SqlError::Record(reason) => Fault::Record(Phase::Sql, reason),
             SqlError::Fatal(error) => Fault::Fatal(error),
         })?;
-        let Some(output) = joined(output).map_err(Fault::Fatal)? else { return Ok(()) };
+        if output.num_rows() == 0 {
+            return Ok(());
+        }
         let placed = self.splitter.split(&output).map_err(|error| match error {
             SplitError::Unplaceable(unplaceable) => Fault::Record(Phase::Sink, unplaceable.reason),
             SplitError::Failed(error) => Fault::Fatal(error),
         })?;
-        let totals = self.aggregator.totals(std::slice::from_ref(&output)).map_err(Fault::Fatal)?;
+        let totals = self.aggregator.totals(&output).map_err(Fault::Fatal)?;
         frame.counts.rows_out += output.num_rows() as u64;
         frame.totals.merge(&totals, self.aggregator.groups_max());
         frame.rows.extend(placed);
         Ok(())
     }
-}
-
-/// Joins what DuckDB returns vector by vector (2,048 rows): split by hive partition, such pieces would cost more than they hold.
-fn joined(output: Vec<RecordBatch>) -> Result<Option<RecordBatch>> {
-    let Some(schema) = output.first().map(RecordBatch::schema) else { return Ok(None) };
-    let joined = concat_batches(&schema, &output);
-    joined.map(Some).map_err(|e| Error::internal("cannot join the rows that the SQL returned").with_source(e))
 }

@@ -6,9 +6,11 @@
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use arrow::datatypes::{Schema, SchemaRef};
 
 use super::deadline::Deadline;
+use super::gather::Columns;
 use super::session::Session;
 use super::sql_error::SqlError;
 use crate::error::{Error, Result};
@@ -19,38 +21,67 @@ pub struct Worker {
     // Before the session: its thread holds a handle of the connection.
     deadline: Deadline,
     session: Session,
-    sql: String,
+    query: Query,
     output: SchemaRef,
     timeout: Duration,
+}
+
+/// What a query leaves.
+enum Output {
+    Gathered(Columns),
+    Plain(SchemaRef, Vec<RecordBatch>),
+}
+
+/// How the rows of the SQL come out of DuckDB.
+#[derive(Debug)]
+enum Query {
+    /// Through the gather.
+    Gathered(String),
+    /// As DuckDB's own result, where the gather does not take a type.
+    Plain(String),
 }
 
 impl Worker {
     /// Makes a worker of a session in which `sql` was checked to return `output`.
     pub(super) fn new(session: Session, sql: String, output: SchemaRef, timeout: Duration) -> Result<Self> {
         let deadline = Deadline::new(session.connection().interrupt_handle())?;
-        Ok(Self { deadline, session, sql, output, timeout })
+        let gathering = session.gathering(&sql, &output);
+        let gathering = gathering.map_err(|e| Error::internal("cannot make a view of `transform.sql`").with_source(e))?;
+        let query = gathering.map_or(Query::Plain(sql), Query::Gathered);
+        Ok(Self { deadline, session, query, output, timeout })
     }
 
-    /// Runs the SQL over a batch in the input schema; returns its rows in the output schema, a few thousand a batch.
+    /// Runs the SQL over a batch in the input schema; returns its rows in the output schema.
     ///
     /// # Errors
     /// [`SqlError::Record`] if a value does not suit the SQL; nothing is returned then, though other rows might have passed.
-    pub fn run(&mut self, batch: &RecordBatch) -> Result<Vec<RecordBatch>, SqlError> {
+    pub fn run(&mut self, batch: &RecordBatch) -> Result<RecordBatch, SqlError> {
         if !same_columns(batch.schema_ref(), self.session.schema()) {
             let (is, should) = (columns(batch.schema_ref()), columns(self.session.schema()));
             return Err(SqlError::Fatal(Error::internal(format!("a batch has the columns {is} instead of {should}"))));
         }
         let armed = self.deadline.arm(self.timeout);
-        let result = self.session.run(&self.sql, batch);
+        let result = match &self.query {
+            Query::Gathered(query) => self.session.gather(query, &self.output, batch).map(Output::Gathered),
+            Query::Plain(sql) => self.session.run(sql, batch).map(|(schema, pieces)| Output::Plain(schema, pieces)),
+        };
         if result.is_err() && armed.passed() {
             return Err(SqlError::Fatal(self.too_long(batch.num_rows())));
         }
-        let (schema, batches) = result.map_err(|e| SqlError::at_run(&e))?;
+        let rows = match result.map_err(|e| SqlError::at_run(&e))? {
+            Output::Gathered(columns) => columns.finish(),
+            Output::Plain(schema, pieces) => self.join(&schema, &pieces),
+        };
+        rows.map_err(SqlError::Fatal)
+    }
+
+    /// Joins what DuckDB returns vector by vector (2,048 rows): split by hive partition, such pieces would cost more than they hold.
+    fn join(&self, schema: &SchemaRef, pieces: &[RecordBatch]) -> Result<RecordBatch> {
         if schema.fields() != self.output.fields() {
-            let (is, should) = (columns(&schema), columns(&self.output));
-            return Err(SqlError::Fatal(Error::internal(format!("the SQL returned {is} instead of {should}"))));
+            let (is, should) = (columns(schema), columns(&self.output));
+            return Err(Error::internal(format!("the SQL returned {is} instead of {should}")));
         }
-        Ok(batches)
+        concat_batches(schema, pieces).map_err(|e| Error::internal("cannot join the rows that the SQL returned").with_source(e))
     }
 
     fn too_long(&self, rows: usize) -> Error {

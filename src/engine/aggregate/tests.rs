@@ -17,26 +17,24 @@ fn output(rows: std::ops::Range<i32>) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable([("bucket", buckets, true), ("amount", amounts, true), ("n", counts, true)]).unwrap()
 }
 
-fn totals(aggregator: &Aggregator, batches: &[RecordBatch]) -> Vec<(Option<String>, Total)> {
-    let totals = aggregator.totals(batches).unwrap();
+fn totals(aggregator: &Aggregator, rows: &RecordBatch) -> Vec<(Option<String>, Total)> {
+    let totals = aggregator.totals(rows).unwrap();
     totals.groups().map(|(name, total)| (name.map(str::to_owned), *total)).collect()
 }
 
 #[test]
-fn counts_and_sums_equal_those_added_up_by_hand_over_many_batches_and_null_groups() {
-    let batches: Vec<RecordBatch> = vec![output(0..2048), output(2048..2048), output(2048..5000)];
-    let aggregator = Aggregator::new(batches[0].schema_ref(), &monitor("bucket", "amount"));
+fn counts_and_sums_equal_those_added_up_by_hand_also_of_the_null_group() {
+    let rows = output(0..5000);
+    let aggregator = Aggregator::new(rows.schema_ref(), &monitor("bucket", "amount"));
     assert!(aggregator.warnings().is_empty());
     let mut expected = Totals::default();
-    for batch in &batches {
-        let (groups, values) = (batch.column(0).as_string_view(), batch.column(1).as_primitive::<Float64Type>());
-        for row in 0..batch.num_rows() {
-            let value = values.is_valid(row).then(|| values.value(row));
-            let total = Total { rows: 1, values: value.map_or(0, |_| 1), sum: value.unwrap_or_default() };
-            expected.add(groups.is_valid(row).then(|| groups.value(row)), total, 10);
-        }
+    let (groups, values) = (rows.column(0).as_string_view(), rows.column(1).as_primitive::<Float64Type>());
+    for row in 0..rows.num_rows() {
+        let value = values.is_valid(row).then(|| values.value(row));
+        let total = Total { rows: 1, values: value.map_or(0, |_| 1), sum: value.unwrap_or_default() };
+        expected.add(groups.is_valid(row).then(|| groups.value(row)), total, 10);
     }
-    assert_eq!(aggregator.totals(&batches).unwrap(), expected);
+    assert_eq!(aggregator.totals(&rows).unwrap(), expected);
     assert_eq!(expected.groups().len(), 5);
 }
 
@@ -48,7 +46,7 @@ fn a_dictionary_as_group_and_an_integer_as_value_are_cast() {
     let batch = RecordBatch::try_from_iter(columns).unwrap();
     let aggregator = Aggregator::new(batch.schema_ref(), &monitor("region", "n"));
     let total = |rows, values, sum| Total { rows, values, sum };
-    assert_eq!(totals(&aggregator, &[batch]), [(Some("eu".into()), total(1, 1, 2.0)), (Some("us".into()), total(2, 1, 1.0))]);
+    assert_eq!(totals(&aggregator, &batch), [(Some("eu".into()), total(1, 1, 2.0)), (Some("us".into()), total(2, 1, 1.0))]);
 }
 
 #[test]
@@ -64,35 +62,31 @@ fn a_missing_column_narrows_the_figures_and_is_named_with_the_nearest() {
             "monitor.value = `amuont` is no column of the output; the nearest is `amount`"
         ]
     );
-    assert_eq!(totals(&neither, std::slice::from_ref(&batch)), all(0, 0.0));
+    assert_eq!(totals(&neither, &batch), all(0, 0.0));
 
     let no_group = Aggregator::new(batch.schema_ref(), &monitor("buckets", "amount"));
-    assert_eq!(totals(&no_group, std::slice::from_ref(&batch)), all(6, 27.0));
+    assert_eq!(totals(&no_group, &batch), all(6, 27.0));
 
     let no_value = Aggregator::new(batch.schema_ref(), &monitor("bucket", "bucket"));
     assert_eq!(no_value.warnings(), ["monitor.value = `bucket` is of type Utf8View, which cannot be shown"]);
-    assert_eq!(totals(&no_value, &[batch])[0], (None, Total { rows: 2, values: 0, sum: 0.0 }));
+    assert_eq!(totals(&no_value, &batch)[0], (None, Total { rows: 2, values: 0, sum: 0.0 }));
 }
 
 #[test]
 fn no_rows_make_no_groups() {
     let batch = output(0..0);
     let aggregator = Aggregator::new(batch.schema_ref(), &monitor("bucket", "amount"));
-    assert_eq!(aggregator.totals(&[]).unwrap(), Totals::default());
-    assert_eq!(aggregator.totals(&[batch]).unwrap(), Totals::default());
+    assert_eq!(aggregator.totals(&batch).unwrap(), Totals::default());
 }
 
 #[test]
 fn polars_reads_the_numbers_and_the_text_where_arrow_put_them() {
-    let batches = [output(0..3000), output(3000..6000).slice(7, 100)];
-    let amounts = import(&batches, 1, "value", &DataType::Float64).unwrap();
-    let buckets = import(&batches, 0, "group", &DataType::Utf8View).unwrap();
-    for (index, batch) in batches.iter().enumerate() {
-        let before = batch.column(1).as_primitive::<Float64Type>();
-        let after = amounts.f64().unwrap().downcast_iter().nth(index).unwrap();
-        assert_eq!(after.values().as_slice().as_ptr(), before.values().as_ptr());
-        let before = batch.column(0).as_string_view();
-        let after = buckets.str().unwrap().downcast_iter().nth(index).unwrap();
+    for rows in [output(0..3000), output(3000..6000).slice(7, 100)] {
+        let amounts = import(rows.column(1), "value", &DataType::Float64).unwrap();
+        let after = amounts.f64().unwrap().downcast_iter().next().unwrap();
+        assert_eq!(after.values().as_slice().as_ptr(), rows.column(1).as_primitive::<Float64Type>().values().as_ptr());
+        let buckets = import(rows.column(0), "group", &DataType::Utf8View).unwrap();
+        let (before, after) = (rows.column(0).as_string_view(), buckets.str().unwrap().downcast_iter().next().unwrap());
         assert_eq!(after.views().as_slice().as_ptr().cast::<u128>(), before.views().as_ptr());
         assert_eq!(after.data_buffers()[0].as_slice().as_ptr(), before.data_buffers()[0].as_ptr());
     }

@@ -2,6 +2,7 @@ use arrow::array::{ArrayRef, DictionaryArray, Float64Array, Int32Array, Int64Arr
 use arrow::datatypes::{Field, Int32Type};
 
 use super::*;
+use crate::engine::callback::MARKER;
 use crate::engine::raw::RawDatabase;
 use crate::engine::session::{Database, Session};
 
