@@ -25,6 +25,9 @@ use crate::error::{Error, Result};
 /// The function's name in SQL.
 pub const FUNCTION: &str = "pintail_scan";
 
+/// Why a query that outlives its batch fails.
+const EMPTY: &str = "the slot is empty";
+
 /// Rows of a DuckDB vector.
 const VECTOR_ROWS: usize = 2048;
 
@@ -216,8 +219,8 @@ unsafe extern "C" fn bind(info: ffi::duckdb_bind_info) {
         // SAFETY: the extra info is the `Slots` that `register` gave away; it lives as long as the function.
         let slots = unsafe { &*slots };
         // SAFETY: the function has one parameter, checked to be a BIGINT before bind is called.
-        let slot = Value(unsafe { ffi::duckdb_bind_get_parameter(info, 0) }).to_usize();
-        let input = slot.and_then(|slot| slots.get(slot)).ok_or("the slot is empty")?;
+        let number = Value(unsafe { ffi::duckdb_bind_get_parameter(info, 0) }).to_usize().ok_or(EMPTY)?;
+        let input = slots.get(number).ok_or(EMPTY)?;
         let empty = RecordBatch::new_empty(input.schema.clone());
         let chunk = input.converter.chunk(&input.converter.schema(&input.schema)?, &empty)?;
         for (column, field) in input.schema.fields().iter().enumerate() {
@@ -228,7 +231,8 @@ unsafe extern "C" fn bind(info: ffi::duckdb_bind_info) {
         let rows = input.batches.iter().map(RecordBatch::num_rows).sum::<usize>();
         // SAFETY: the info is live. The count is an estimate to DuckDB (it orders joins by it), so it proves nothing about the rows.
         unsafe { ffi::duckdb_bind_set_cardinality(info, rows as ffi::idx_t, false) };
-        give_away(input, |data, destroy| {
+        // Not the input: a plan is used for several batches, and must keep none alive.
+        give_away(Slot { slots: slots.clone(), number }, |data, destroy| {
             // SAFETY: the info is live; the box is given away with the destructor of its type.
             unsafe { ffi::duckdb_bind_set_bind_data(info, data, destroy) };
         });
@@ -244,15 +248,16 @@ unsafe extern "C" fn bind(info: ffi::duckdb_bind_info) {
 unsafe extern "C" fn init(info: ffi::duckdb_init_info) {
     let made = contain(|| {
         // SAFETY: DuckDB passes the info of this call.
-        let input = unsafe { ffi::duckdb_init_get_bind_data(info) }.cast::<Arc<Input>>();
-        // SAFETY: the bind data is the `Arc<Input>` that `bind` gave away; it lives as long as the plan.
-        let input = unsafe { &*input };
+        let slot = unsafe { ffi::duckdb_init_get_bind_data(info) }.cast::<Slot>();
+        // SAFETY: the bind data is the `Slot` that `bind` gave away; it lives as long as the plan.
+        let slot = unsafe { &*slot };
+        let input = slot.slots.get(slot.number).ok_or(EMPTY)?;
         // SAFETY: the info is live.
         let count = unsafe { ffi::duckdb_init_get_column_count(info) };
         // SAFETY: the info is live, the index below the count.
         let column = |index| unsafe { ffi::duckdb_init_get_column_index(info, index) };
         let columns = (0..count).map(|index| usize::try_from(column(index)).map_err(|e| e.to_string()));
-        let scan = Scan::new(input, &columns.collect::<Result<Vec<_>, _>>()?)?;
+        let scan = Scan::new(&input, &columns.collect::<Result<Vec<_>, _>>()?)?;
         // SAFETY: the info is live. One thread reads a slot: the rows keep their order.
         unsafe { ffi::duckdb_init_set_max_threads(info, 1) };
         give_away(scan, |data, destroy| {

@@ -109,7 +109,7 @@ impl Session {
         Select::parse(&self.connection, &extraction, sql)
     }
 
-    /// Runs `sql` over a batch as `events`. It is planned anew: a plan may hold what it learned of the batch that it was made for.
+    /// Runs `sql` over a batch as `events`.
     pub fn run(&self, sql: &str, batch: &RecordBatch) -> duckdb::Result<(SchemaRef, Vec<RecordBatch>)> {
         self.with_input(&self.schema, vec![batch.clone()], |connection| collect(connection, sql))
     }
@@ -132,16 +132,21 @@ impl Session {
         Ok(Some(format!("SELECT {}({}, {}) FROM {RESULT}", gather::FUNCTION, self.slot.number(), columns.join(", "))))
     }
 
-    /// Runs a query that [`Self::gathering`] made over a batch as `events`; returns its rows. It is planned anew, as in [`Self::run`].
+    /// Runs a query that [`Self::gathering`] made over a batch as `events`; returns its rows. Its plan is kept for the next batch.
     pub fn gather(&self, query: &str, output: &SchemaRef, batch: &RecordBatch) -> duckdb::Result<Columns> {
         let gathers = &self.database.gathers;
         gathers.begin(self.slot.number(), Columns::new(output, batch.num_rows()));
         let ran = self.with_input(&self.schema, vec![batch.clone()], |connection| {
-            let mut statement = connection.prepare(query)?;
+            let mut statement = connection.prepare_cached(query)?;
             statement.stream_arrow([])?.try_for_each(|answers| answers.map(drop))
         });
         let gathered = gathers.end(self.slot.number()).expect("the slot was begun, and the query that shared it is over");
         ran.map(|()| gathered)
+    }
+
+    /// Forgets the plans that were kept.
+    pub fn forget_plans(&self) {
+        self.connection.flush_prepared_statement_cache();
     }
 
     /// Runs `body` while `events` has no rows.

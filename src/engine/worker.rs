@@ -3,7 +3,7 @@
 //! Owns: a session and its deadline; what an error of the SQL means.
 //! Does not own: the order of batches, and what becomes of a record that the SQL fails on (the transformer).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
@@ -24,7 +24,12 @@ pub struct Worker {
     query: Query,
     output: SchemaRef,
     timeout: Duration,
+    planned: Instant,
 }
+
+/// How long a plan is used. It knows nothing of the batch that it was made for, but `current_date` and what is computed from it stand
+/// in it as constants (`now()` does not). Planning takes a twentieth of the time of a full batch.
+const PLAN_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// What a query leaves.
 enum Output {
@@ -48,7 +53,7 @@ impl Worker {
         let gathering = session.gathering(&sql, &output);
         let gathering = gathering.map_err(|e| Error::internal("cannot make a view of `transform.sql`").with_source(e))?;
         let query = gathering.map_or(Query::Plain(sql), Query::Gathered);
-        Ok(Self { deadline, session, query, output, timeout })
+        Ok(Self { deadline, session, query, output, timeout, planned: Instant::now() })
     }
 
     /// Runs the SQL over a batch in the input schema; returns its rows in the output schema.
@@ -59,6 +64,10 @@ impl Worker {
         if !same_columns(batch.schema_ref(), self.session.schema()) {
             let (is, should) = (columns(batch.schema_ref()), columns(self.session.schema()));
             return Err(SqlError::Fatal(Error::internal(format!("a batch has the columns {is} instead of {should}"))));
+        }
+        if self.planned.elapsed() > PLAN_AGE_MAX {
+            self.session.forget_plans();
+            self.planned = Instant::now();
         }
         let armed = self.deadline.arm(self.timeout);
         let result = match &self.query {

@@ -150,9 +150,22 @@ fn rows_keep_the_order_of_the_events() {
 fn what_one_batch_was_like_does_not_show_in_the_next() {
     let mut worker = worker(&transform("SELECT n FROM events WHERE amount < 1000 AND region LIKE '1%'"), &input());
     let expected = |from: i64, to: i64| (from..to).filter(|n| *n < 2000 && n.to_string().starts_with('1')).count();
-    // Empty, wholly filtered out, short, long: a plan kept from one of them would lose the rows of the others.
+    // Empty, wholly filtered out, short, long: a plan that knew of one of them would lose the rows of the others.
     for (from, to) in [(0, 0), (5000, 9000), (0, 3), (0, 50_000), (5000, 5000), (1000, 1500), (0, 50_000)] {
         assert_eq!(worker.run(&batch(from, to)).unwrap().num_rows(), expected(from, to), "[{from}, {to})");
+    }
+}
+
+#[test]
+fn a_batch_is_let_go_when_its_query_is_over_though_the_plan_stays() {
+    let mut worker = worker(&transform("SELECT n, region FROM events"), &input());
+    for _ in 0..3 {
+        let batch = batch(0, 5000);
+        let holders = |batch: &RecordBatch| batch.columns().iter().map(|c| c.to_data().buffers()[0].strong_count()).collect::<Vec<_>>();
+        let before = holders(&batch);
+        let rows = worker.run(&batch).unwrap();
+        assert_eq!(rows.num_rows(), 5000);
+        assert_eq!(holders(&batch), before);
     }
 }
 
