@@ -40,6 +40,8 @@ STILL_SECONDS = 0.3
 """Waiting for room is waiting if it lasts this long without a commit."""
 DEADLINE_SECONDS, SLACK_SECONDS = 8, 1.5
 FILES, LINES = 40, 60
+NOT_FULL, REFUSED = "not full", "lock: refused with 75"
+ENDED = {NOT_FULL, REFUSED}
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,9 @@ class Case:
 @dataclass
 class Outcome:
     case: Case
-    step: str = "not full"
+    step: str = "nowhere"
+    again: "str | None" = None
     broken: "str | None" = None
-    seconds: float = 0.0
 
 
 class Proof:
@@ -78,87 +80,86 @@ class Proof:
         return self.work / f"disk-{next(self.numbers)}"
 
     def run(self, case):
-        begin, outcome = time.monotonic(), Outcome(case)
+        outcome = Outcome(case)
         try:
             with case.disk(self.directory(), **{case.what: case.room}) as disk:
                 WAYS[case.way](self, disk, outcome)
+                self.job.check_complete(disk.path / "out")
         except (Broken, Unexpected, OSError) as error:
-            outcome.broken = f"{case}, stuck at {outcome.step}: {error}"
-        outcome.seconds = time.monotonic() - begin
+            outcome.broken = f"{case}, stuck at {outcome.again or outcome.step}: {error}"
         return outcome
 
     def start(self, disk):
         return self.job.pintail(disk.path / "out")
 
-    def fill(self, pintail, outcome):
-        """Waits until it stands still on a full disk. Returns whether it waits; it may also have ended: refused at the lock, or done."""
+    def fill(self, pintail):
+        """Waits until it stands still on a full disk. Returns the step that waits; or how it ended, if it did: refused at the lock, or done."""
         dataset, since, seen = Dataset(pintail.out), time.monotonic(), None
         while pintail.is_running():
             now = (waits_for(pintail.stderr()), dataset.last_number())
-            if now != seen or now[0] is None:
-                seen, since = now, time.monotonic() if now != seen else since
+            if now != seen:
+                seen, since = now, time.monotonic()
             if now[0] and time.monotonic() - since > STILL_SECONDS:
-                outcome.step = step(now[0], dataset)
                 check_visible_now(dataset)
-                return True
+                return step(now[0], dataset)
             if time.monotonic() - since > WAIT_SECONDS:
                 raise Unexpected(f"it neither waits for room nor goes on:\n{pintail.stderr()[-2000:]}")
             time.sleep(0.02)
         code = pintail.wait()
-        if code == 75:
-            message = last_message(code, pintail.stderr())
-            if "LOCK`" not in message and "make the directory" not in message:
-                raise Broken(f"a full disk ended it: {message}")
-            outcome.step = "lock: refused with 75"
-        elif code != 0:
-            raise Broken(f"a full disk ended it with {code}:\n{pintail.stderr()[-2000:]}")
-        return False
+        if code == 0:
+            return NOT_FULL
+        message = last_message(code, pintail.stderr())
+        # The lock is taken before anything else, and nothing has been read then: there is nothing to wait with.
+        if code != 75 or ("LOCK`" not in message and "make the directory" not in message):
+            raise Broken(f"a full disk ended it with {code}: {message}")
+        return REFUSED
 
-    def complete(self, disk, outcome):
+    def complete(self, disk):
         """Starts it with room and lets it end."""
-        if outcome.step != "not full":
-            disk.make_room()
+        disk.make_room()
         self.job.run_to_end(disk.path / "out")
-        self.job.check_complete(disk.path / "out")
 
     def freed(self, disk, outcome):
         with self.start(disk) as pintail:
-            if not self.fill(pintail, outcome):
-                return self.complete(disk, outcome)
+            outcome.step = self.fill(pintail)
+            if outcome.step in ENDED:
+                return self.complete(disk)
             disk.make_room()
             end_well(pintail)
-        self.job.check_complete(disk.path / "out")
 
     def killed(self, disk, outcome):
         with self.start(disk) as pintail:
-            if self.fill(pintail, outcome):
-                pintail.signal(signal.SIGKILL)
-                pintail.wait()
-                # What it staged is given back at the next start, so that this one may get further than the first.
-                check_visible_now(Dataset(disk.path / "out"))
-                with self.start(disk) as again:
-                    if self.fill(again, outcome):
-                        disk.make_room()
-                        end_well(again)
-                        return self.job.check_complete(disk.path / "out")
-        self.complete(disk, outcome)
+            outcome.step = self.fill(pintail)
+            if outcome.step in ENDED:
+                return self.complete(disk)
+            pintail.signal(signal.SIGKILL)
+            pintail.wait()
+        check_visible_now(Dataset(disk.path / "out"))
+        with self.start(disk) as pintail:
+            outcome.again = self.fill(pintail)
+            if outcome.again in ENDED:
+                return self.complete(disk)
+            disk.make_room()
+            end_well(pintail)
 
     def terminated(self, disk, outcome):
         with self.start(disk) as pintail:
-            if self.fill(pintail, outcome):
+            outcome.step = self.fill(pintail)
+            if outcome.step not in ENDED:
                 begin = time.monotonic()
                 pintail.signal(signal.SIGTERM)
                 code = pintail.wait(DEADLINE_SECONDS + SLACK_SECONDS)
                 took = time.monotonic() - begin
-                message = last_message(code, pintail.stderr()) if code else ""
                 if code != 75 or took < DEADLINE_SECONDS - SLACK_SECONDS:
-                    raise Broken(f"SIGTERM on a full disk ended it with {code} after {took:.1f} s: {message}")
+                    raise Broken(f"SIGTERM on a full disk ended it with {code} after {took:.1f} s:\n{pintail.stderr()[-2000:]}")
+                last_message(code, pintail.stderr())
                 check_visible_now(Dataset(disk.path / "out"))
-        self.complete(disk, outcome)
+        self.complete(disk)
 
     def drained(self, disk, outcome):
         with self.start(disk) as pintail:
-            if self.fill(pintail, outcome):
+            outcome.step = self.fill(pintail)
+            if outcome.step not in ENDED:
                 pintail.signal(signal.SIGTERM)
                 time.sleep(0.5)
                 if not pintail.is_running():
@@ -166,8 +167,7 @@ class Proof:
                 disk.make_room()
                 end_well(pintail)
                 Dataset(disk.path / "out").check()
-        self.job.run_to_end(disk.path / "out") if outcome.step != "lock: refused with 75" else self.complete(disk, outcome)
-        self.job.check_complete(disk.path / "out")
+        self.complete(disk)
 
 
 WAYS = {"freed": Proof.freed, "killed": Proof.killed, "terminated": Proof.terminated, "drained": Proof.drained}
@@ -210,21 +210,24 @@ def step(doing, dataset):
 
 def cases(proof, arguments, generator):
     """Spreads the sizes over all that are too small; a third of them lack inodes."""
-    needed = {disk: proof.needed(disk) for disk in (arguments.disks)}
+    needed = {disk: proof.needed(disk) for disk in arguments.disks}
     for disk, (blocks, inodes) in needed.items():
         print(f"the job takes {blocks} blocks and {inodes} inodes on {disk.__name__.lower()}")
-    ways = itertools.cycle(["freed", "freed", "killed", "freed", "terminated", "freed", "drained"])
+    ways = itertools.cycle(["freed", "killed", "freed", "terminated", "freed", "drained", "freed"])
     disks = itertools.cycle(arguments.disks)
-    chosen = []
-    scarce_inodes = arguments.sizes // 3
-    for index in range(arguments.sizes):
-        few_inodes = index < scarce_inodes
-        disk = mounts.Tmpfs if few_inodes else next(disks)
-        what, first, end, of, at = ("inodes", 3, needed[mounts.Tmpfs][1], scarce_inodes, index) if few_inodes else \
-            ("pages", 1, needed[disk][0], arguments.sizes - scarce_inodes, index - scarce_inodes)
-        span = (end - first) / of
-        chosen.append(Case(disk, what, first + int(span * (at + generator.random())), next(ways)))
+    few_inodes = arguments.sizes // 3
+    # Up to nine tenths of what the job takes: how many checkpoints it makes, and so its size, varies from run to run.
+    chosen = [Case(mounts.Tmpfs, "inodes", room, next(ways))
+              for room in spread(3, needed[mounts.Tmpfs][1] * 9 // 10, few_inodes, generator)]
+    for share in spread(0, 900, arguments.sizes - few_inodes, generator):
+        disk = next(disks)
+        chosen.append(Case(disk, "pages", 1 + needed[disk][0] * share // 1000, next(ways)))
     return chosen
+
+
+def spread(first, end, count, generator):
+    """Returns `count` numbers of the range, one at random from each of as many equal parts."""
+    return [first + int((end - first) * (part + generator.random()) / count) for part in range(count)]
 
 
 def prove(arguments, work):
@@ -237,14 +240,15 @@ def prove(arguments, work):
     chosen.sort(key=lambda case: case.way != "terminated")
     with ThreadPoolExecutor(arguments.jobs) as pool:
         outcomes = list(pool.map(proof.run, chosen))
-    steps = sorted({outcome.step for outcome in outcomes})
     print(f"\n{'stuck at':40}" + "".join(f"{way:>12}" for way in WAYS) + f"{'recovered':>12}")
-    for name in steps:
+    for name in sorted({outcome.step for outcome in outcomes}):
         group = [outcome for outcome in outcomes if outcome.step == name]
         counts = Counter(outcome.case.way for outcome in group)
-        sound = "all" if not any(outcome.broken for outcome in group) else "no"
+        sound = "no" if any(outcome.broken for outcome in group) else "all"
         print(f"{name:40}" + "".join(f"{counts[way] or '':>12}" for way in WAYS) + f"{sound:>12}")
-    stuck = [outcome for outcome in outcomes if outcome.step not in ("not full", "lock: refused with 75")]
+    again = Counter(outcome.again for outcome in outcomes if outcome.again)
+    print("started again on the full disk, stuck at: " + ", ".join(f"{name} ({count})" for name, count in again.most_common()))
+    stuck = [outcome for outcome in outcomes if outcome.step not in ENDED]
     broken = [outcome.broken for outcome in outcomes if outcome.broken]
     print(f"\n{len(outcomes)} disks, {len(stuck)} were waited for, {len(broken)} broken, {time.monotonic() - begin:.0f} s")
     for text in broken:

@@ -76,7 +76,7 @@ class Ballast(Tmpfs):
             os.posix_fallocate(ballast.fileno(), 0, (self.pages - pages) * PAGE)
 
     def make_room(self):
-        (self.path / "ballast").unlink()
+        (self.path / "ballast").unlink(missing_ok=True)
 
 
 class Ext4(Ballast):

@@ -238,7 +238,8 @@ def prove(arguments, work):
     unknown = {name for _, here in listed.values() for name in here} - CALLS.keys() - UNTOUCHED
     if unknown:
         raise Broken(f"the binary makes calls on the dataset that the sweep does not know: {sorted(unknown)}")
-    kinds = {(start, call): count for start, (_, here) in listed.items() for call, count in here.items() if call in CALLS}
+    wanted = set(arguments.calls.split(",")) if arguments.calls else CALLS.keys()
+    kinds = {(start, call): count for start, (_, here) in listed.items() for call, count in here.items() if call in wanted & CALLS.keys()}
     with ThreadPoolExecutor(arguments.jobs) as pool:
         if arguments.all:
             outcomes = sweep_all(sweep, pool, kinds)
@@ -263,6 +264,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pintail", type=Path, default=default_binary(), help="the binary (default: %(default)s)")
     parser.add_argument("--all", action="store_true", help="every call, not a sample")
+    parser.add_argument("--calls", metavar="CALL,...", help="only these calls, such as fsync,renameat2 (default: all that strace lists)")
     parser.add_argument("--cases", type=int, default=60, help="size of the sample (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32), help="of the sample (default: a new one, printed)")
     parser.add_argument("--jobs", type=int, default=4, help="cases side by side (default: %(default)s)")
