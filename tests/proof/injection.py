@@ -136,6 +136,9 @@ class Interposer:
                 raise
             identity, thread, _, number, _, _, *arguments = NOTIFICATION.unpack(request)
             code = self._decide(thread, number, arguments)
+            if code is None:
+                # No answer: with one, the call might still be made on the way to the grave.
+                continue
             answer = ANSWER.pack(identity, 0, -code, 0) if code else ANSWER.pack(identity, 0, 0, GO_ON)
             try:
                 fcntl.ioctl(listener, SEND, answer)
@@ -144,6 +147,7 @@ class Interposer:
                     raise
 
     def _decide(self, thread, number, arguments):
+        """Returns the error that stands in for the call; 0 lets it be made, None leaves it unanswered."""
         if self.hit and self.fault != LASTING:
             return 0
         name = NAMES[number]
@@ -158,7 +162,7 @@ class Interposer:
         self.hit = Hit(name, path)
         if self.fault == KILL:
             os.kill(self._process, signal.SIGKILL)
-            return 0
+            return None
         return FAULTS[self.fault]
 
     def _is_ours(self, path):
