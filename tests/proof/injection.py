@@ -68,6 +68,7 @@ class Hit:
     """The call that the fault was injected into."""
     call: str
     path: str
+    is_directory: bool
 
 
 class Interposer:
@@ -159,7 +160,7 @@ class Interposer:
         self.seen += 1
         if self.seen != self.n:
             return 0
-        self.hit = Hit(name, path)
+        self.hit = Hit(name, path, os.path.isdir(path))
         if self.fault == KILL:
             os.kill(self._process, signal.SIGKILL)
             return None
