@@ -6,7 +6,7 @@
     python3 tests/proof/soak.py --minutes 60 --idle     following a file that does not grow
     python3 tests/proof/soak.py --minutes 60 --rate 200000 --interval 100      ten times as many checkpoints: ten times as fine a sieve
 
-After a warm-up (a fifth of the time) a line is laid through the samples by least squares; its slope must stay below a bound. Memory is what is the
+After a warm-up (a third of the time) a line is laid through the samples by least squares; its slope must stay below a bound. Memory is what is the
 process's own (RssAnon); RSS, which also counts the pages of the binary that happen to be mapped, is shown. At the end: exit code 0, staging empty, the
 rows those of a run at full speed.
 
@@ -29,7 +29,7 @@ from job import last_message
 from oracle import Broken, Dataset
 from process import Pintail, Unexpected, default_binary
 
-WARM_UP = 0.2
+WARM_UP = 1 / 3
 JUDGED_MINUTES = 10
 """Below this a single thread that comes or goes makes any slope."""
 
