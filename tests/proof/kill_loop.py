@@ -34,6 +34,7 @@ import oracle
 from process import Pintail, Unexpected, default_binary
 from readers import Readers
 from reference import Reference
+from trial import MULTIPLE
 from witness import LABELS, NOTHING, ROLL_FORWARD, Witness
 
 SETTINGS = {
@@ -42,8 +43,6 @@ SETTINGS = {
     # 15 hive partitions instead of 5: publishing takes longer, so that more kills fall into it.
     "sink.partition_by": ["region", "bucket"],
 }
-MULTIPLE = 100_000
-"""The dataset ends at a multiple of so many events."""
 ROUNDS = ("aimed", "start", "running", "drain", "start", "running", "aimed", "start", "drain", "running")
 SLOW_RENAMES = ("strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", "trace=renameat2", "-e", "inject=renameat2:delay_exit=2000")
 
@@ -251,6 +250,8 @@ def arguments():
 
 def main():
     options = arguments()
+    # As an exception, so that what was started is ended and what was made is removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     print(f"kill loop: {options.kills} rounds, {options.events} events, --seed {options.seed}", flush=True)
     work = Path(tempfile.mkdtemp(prefix="pintail-kills-", dir=options.work))
     try:
