@@ -94,6 +94,10 @@ class Dataset:
             numbers += inside
         return numbers
 
+    def record_path(self, number):
+        """Returns where a commit record lies, or will."""
+        return self.private / "commits" / f"{number // RECORDS_PER_DIRECTORY:06}" / f"{number:010}.json"
+
     def record(self, number):
         """Returns one commit record, checked in itself."""
         record, _ = self._sealed_record(number)
@@ -104,10 +108,15 @@ class Dataset:
 
     def visible_files(self):
         """Returns what a plain glob finds: every `*.parquet` below the dataset, wherever it lies."""
-        found = []
+        return [self.path / name for name in sorted(self.visible_names())]
+
+    def visible_names(self):
+        """Returns the same, as a set of names relative to the dataset."""
+        found, cut = set(), len(str(self.path)) + 1
         for directory, _, names in os.walk(self.path):
-            found += (Path(directory, name) for name in names if name.endswith(".parquet"))
-        return sorted(found)
+            within = f"{directory}/"[cut:]
+            found.update(within + name for name in names if name.endswith(".parquet"))
+        return found
 
     def staged(self):
         """Returns the numbers of the checkpoints that have a staging directory."""
@@ -145,7 +154,7 @@ class Dataset:
     def check_visible(self, records, unpublished=frozenset()):
         """Checks that exactly the Parquet files of the records are visible, but for the paths that may be missing."""
         named = {file["path"] for record in records for file in record["files"] if file["kind"] == "parquet"}
-        visible = {str(path.relative_to(self.path)) for path in self.visible_files()}
+        visible = self.visible_names()
         if strays := sorted(visible - named):
             raise Broken(f"visible without a commit record: {strays[:5]} ({len(strays)} files)")
         if missing := sorted(named - visible - set(unpublished)):
@@ -230,7 +239,7 @@ class Dataset:
         return unsealed(path) if path.exists() else None
 
     def _sealed_record(self, number):
-        return unsealed(self.private / "commits" / f"{number // RECORDS_PER_DIRECTORY:06}" / f"{number:010}.json")
+        return unsealed(self.record_path(number))
 
 
 def unsealed(path):
