@@ -24,15 +24,12 @@ import json
 import random
 import re
 import signal
-import sys
-import tempfile
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from job import WAIT_SECONDS, Job, check_visible_now, last_message
+from job import WAIT_SECONDS, Job, Workers, check_visible_now, conclude, last_message
 from oracle import Broken, Dataset
 from process import Unexpected, default_binary
 
@@ -238,7 +235,7 @@ def prove(arguments, work):
     print(f"seed {arguments.seed}: {len(chosen)} disks", flush=True)
     # The longest first: SIGTERM waits for the deadline.
     chosen.sort(key=lambda case: case.way != "terminated")
-    with ThreadPoolExecutor(arguments.jobs) as pool:
+    with Workers(arguments.jobs) as pool:
         outcomes = list(pool.map(proof.run, chosen))
     print(f"\n{'stuck at':40}" + "".join(f"{way:>12}" for way in WAYS) + f"{'recovered':>12}")
     for name in sorted({outcome.step for outcome in outcomes}):
@@ -251,13 +248,10 @@ def prove(arguments, work):
     stuck = [outcome for outcome in outcomes if outcome.step not in ENDED]
     broken = [outcome.broken for outcome in outcomes if outcome.broken]
     print(f"\n{len(outcomes)} disks, {len(stuck)} were waited for, {len(broken)} broken, {time.monotonic() - begin:.0f} s")
-    for text in broken:
-        print(f"broken: {text}")
     untried = [way for way in WAYS if not any(outcome.case.way == way for outcome in stuck)]
     if untried or len(stuck) < len(outcomes) // 2:
-        print(f"too little was proven: {len(stuck)} of {len(outcomes)} disks were waited for; never tried while waiting: {untried}")
-        return 1
-    return 1 if broken else 0
+        broken.append(f"too little was proven: {len(stuck)} of {len(outcomes)} disks were waited for; never tried while waiting: {untried}")
+    return broken
 
 
 def main():
@@ -271,11 +265,7 @@ def main():
     arguments = parser.parse_args()
     mounts.enter_namespace()
     arguments.disks = [mounts.Tmpfs, mounts.Ballast] + [mounts.Ext4] * arguments.ext4
-    with tempfile.TemporaryDirectory(prefix="pintail-disk-full-", dir=arguments.work, ignore_cleanup_errors=True) as work:
-        try:
-            sys.exit(prove(arguments, Path(work).resolve()))
-        except (Broken, Unexpected) as error:
-            sys.exit(f"broken: {error}")
+    conclude(prove, arguments, "disk-full")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,18 @@
 """The job of the small proofs: a few files of events, some of them broken, to be read once.
 
-Owns: the input, its settings, the reference that was never disturbed, what a run's last line must say.
+Owns: the input, its settings, the reference that was never disturbed, what a run's last line must say; the frame of such a proof: its directory, its
+threads, its verdict.
 Does not own: what is done to the run.
 """
 import json
+import signal
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from oracle import Broken, Dataset, check_file
-from process import Pintail
+from process import Pintail, Unexpected
 
 WAIT_SECONDS = 60
 DOCUMENTED = {0, 65, 70, 74, 75, 78}
@@ -82,3 +88,29 @@ def check_visible_now(dataset):
         for file in record["files"]:
             if (dataset.path / file["path"]).exists():
                 check_file(dataset.path, record["sequence"], file)
+
+
+class Workers(ThreadPoolExecutor):
+    """Threads for cases side by side. Once the proof is ended, by a signal or an error, no further case is begun."""
+
+    ended = False
+
+    def __exit__(self, kind, *_):
+        self.ended = kind is not None
+        self.shutdown(cancel_futures=self.ended)
+
+
+def conclude(prove, arguments, name):
+    """Runs a proof, which returns what failed, in a directory of its own; prints the verdict and leaves with it."""
+    # As an exception, so that what was started is ended and what was made is removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    arguments.pintail = arguments.pintail.resolve()
+    with tempfile.TemporaryDirectory(prefix=f"pintail-{name}-", dir=arguments.work, ignore_cleanup_errors=True) as work:
+        try:
+            failed = prove(arguments, Path(work).resolve())
+        except (Broken, Unexpected) as error:
+            failed = [str(error)]
+    for text in failed:
+        print(f"FAILED: {text}")
+    print(f"failed; repeat with --seed {arguments.seed}" if failed else "passed")
+    sys.exit(bool(failed))

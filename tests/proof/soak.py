@@ -6,9 +6,9 @@
     python3 tests/proof/soak.py --minutes 60 --idle     following a file that does not grow
     python3 tests/proof/soak.py --minutes 60 --rate 200000 --interval 100      ten times as many checkpoints: ten times as fine a sieve
 
-After a warm-up (a third of the time) a line is laid through the samples by least squares; its slope must stay below a bound. Memory is what is the
-process's own (RssAnon); RSS, which also counts the pages of the binary that happen to be mapped, is shown. At the end: exit code 0, staging empty, the
-rows those of a run at full speed.
+After a warm-up (a third of the time) a line is laid through the samples by least squares; its slope must stay below a bound. Memory is
+what is the process's own (RssAnon); RSS, which also counts the pages of the binary that happen to be mapped, is shown. At the end: exit
+code 0, staging empty, the rows those of a run at full speed.
 
 Owns: the rate, the samples, the bounds.
 Does not own: what a sound dataset is (see oracle.py).
@@ -19,15 +19,13 @@ import argparse
 import os
 import random
 import signal
-import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from job import last_message
+from job import conclude, last_message
 from oracle import Broken, Dataset
-from process import Pintail, Unexpected, default_binary
+from process import Pintail, default_binary
 
 WARM_UP = 1 / 3
 JUDGED_MINUTES = 10
@@ -150,9 +148,7 @@ def prove(arguments, work):
     elif records != 1:
         raise Broken(f"{records} checkpoints of a file that did not grow")
     print(f"\n{records} checkpoints, {rows:,} rows, each once; staging empty")
-    for text in rising:
-        print(f"broken: {text}")
-    return 1 if rising else 0
+    return rising
 
 
 def main():
@@ -165,11 +161,7 @@ def main():
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32), help="of the simulator (default: a new one, printed)")
     parser.add_argument("--work", type=Path, help="directory to work in (default: a temporary one)")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="pintail-soak-", dir=arguments.work) as work:
-        try:
-            sys.exit(prove(arguments, Path(work).resolve()))
-        except (Broken, Unexpected) as error:
-            sys.exit(f"broken: {error}")
+    conclude(prove, arguments, "soak")
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@
     python3 tests/proof/syscalls.py --all         every n = 1, 2, … of each kind with each fault, until a run in which nothing was left
                                                   to inject into: 20 minutes on two cores
 
-Four starts are swept: one without a dataset, one on a dataset whose input has grown, one that finds a checkpoint that was staged and not recorded, and
-one that finds a checkpoint of which some files are published and others not. First `strace` lists the calls that the binary really makes; one that this sweep does not know is a failure. After each fault:
-no panic, a documented exit code, one clear last line; no file visible that is not whole; after a start without fault everything is there once.
+Four starts are swept: one without a dataset, one on a dataset whose input has grown, one that finds a checkpoint that was staged and not
+recorded, and one that finds a checkpoint of which some files are published and others not. First `strace` lists the calls that the binary
+really makes; one that this sweep does not know is a failure. After each fault: no panic, a documented exit code, one clear last line; no
+file visible that is not whole; after a start without fault everything is there once, the dead letters too.
 
-Owns: the job, the cases, what must hold after each, the table.
+Owns: the starts, the cases, what must hold after each, the table.
 Does not own: how a fault is injected (see injection.py), what a sound dataset is (see oracle.py).
 """
 import interpreter  # noqa: F401  first: it may start this command again under another Python
@@ -19,17 +20,14 @@ import itertools
 import random
 import re
 import shutil
-import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter, defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from injection import CALLS, CHANGING, FAULTS, KILL, LASTING, Interposer, supported
-from job import WAIT_SECONDS, Job, check_visible_now, last_message
+from job import WAIT_SECONDS, Job, Workers, check_visible_now, conclude, last_message
 from oracle import Broken, Dataset
 from process import Unexpected, default_binary
 
@@ -210,6 +208,8 @@ def sweep_all(sweep, pool, kinds):
                     break
             else:
                 break
+            if pool.ended:
+                break
         print(f"{start}: {call}, {fault}: {sum(o.hit is not None for o in outcomes)} injected", flush=True)
         return outcomes
     futures = [pool.submit(one, start, call, fault) for start, call in kinds for fault in faults_for(call)]
@@ -249,7 +249,7 @@ def prove(arguments, work):
         raise Broken(f"the binary makes calls on the dataset that the sweep does not know: {sorted(unknown)}")
     wanted = set(arguments.calls.split(",")) if arguments.calls else CALLS.keys()
     kinds = {(start, call): count for start, (_, here) in listed.items() for call, count in here.items() if call in wanted & CALLS.keys()}
-    with ThreadPoolExecutor(arguments.jobs) as pool:
+    with Workers(arguments.jobs) as pool:
         if arguments.all:
             outcomes = sweep_all(sweep, pool, kinds)
         else:
@@ -262,11 +262,7 @@ def prove(arguments, work):
     hits = sum(outcome.hit is not None for outcome in outcomes)
     print(f"\n{hits} faults injected into {len({o.case.call for o in outcomes if o.hit})} kinds of calls, {len(broken)} broken, "
           f"{time.monotonic() - begin:.0f} s")
-    for text in broken:
-        print(f"broken: {text}")
-    if never:
-        print(f"nothing was injected into: {', '.join(f'{call} ({fault})' for call, fault in never)}")
-    return 1 if broken or never or not hits else 0
+    return broken + [f"nothing was injected into {call} ({fault})" for call, fault in never] + ["nothing was injected"] * (hits == 0)
 
 
 def main():
@@ -281,11 +277,7 @@ def main():
     arguments = parser.parse_args()
     if why := supported() or (None if shutil.which("strace") else "strace is missing: apt-get install strace"):
         sys.exit(why)
-    with tempfile.TemporaryDirectory(prefix="pintail-syscalls-", dir=arguments.work) as work:
-        try:
-            sys.exit(prove(arguments, Path(work).resolve()))
-        except (Broken, Unexpected, subprocess.SubprocessError) as error:
-            sys.exit(f"broken: {error}")
+    conclude(prove, arguments, "syscalls")
 
 
 if __name__ == "__main__":
