@@ -90,7 +90,9 @@ impl StagedFile {
 
 impl io::Write for StagedFile {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(buf)?;
+        // Named here: the writers above know of no path. The kind stays, it says what the operator must do.
+        let named = |e: io::Error| io::Error::new(e.kind(), format!("`{}`: {e}", self.path.display()));
+        let written = self.file.write(buf).map_err(named)?;
         self.hasher.update(&buf[..written]);
         self.bytes += written as u64;
         Ok(written)

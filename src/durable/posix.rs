@@ -97,11 +97,12 @@ impl Fs for Posix {
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)
+        // A file system that copies on write needs room to remove.
+        self.disk.wait_for_room("unlink", || fs::remove_file(path))
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        fs::remove_dir(path)
+        self.disk.wait_for_room("rmdir", || fs::remove_dir(path))
     }
 
     fn device(&self, path: &Path) -> io::Result<u64> {

@@ -21,7 +21,7 @@ use super::Rules;
 use super::event_time::Span;
 use super::format::FileFormat;
 use crate::checkpoint::staging::{Staged, StagedFile};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::sink::layout::HivePartition;
 
 /// A file that takes rows.
@@ -278,9 +278,12 @@ fn sorted(format: &FileFormat, collected: &[RecordBatch]) -> Result<RecordBatch,
 
 /// Tells the disk's failures from ours: only the former may be mended by an operator.
 fn write_error(error: ParquetError) -> Error {
-    let kind = match &error {
-        ParquetError::External(cause) if cause.is::<io::Error>() => ErrorKind::Io,
-        _ => ErrorKind::Internal,
-    };
-    Error::new(kind, "cannot write a Parquet file").with_source(error)
+    let ours = |error| Error::internal("cannot write a Parquet file").with_source(error);
+    match error {
+        ParquetError::External(cause) => match cause.downcast::<io::Error>() {
+            Ok(cause) => Error::io("write a Parquet file", *cause),
+            Err(cause) => ours(ParquetError::External(cause)),
+        },
+        error => ours(error),
+    }
 }

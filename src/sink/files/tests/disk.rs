@@ -16,7 +16,7 @@ pub struct Disk(Arc<State>);
 struct State {
     open: AtomicUsize,
     open_max: AtomicUsize,
-    full: AtomicBool,
+    broken: AtomicBool,
     failed: AtomicUsize,
 }
 
@@ -38,7 +38,7 @@ impl Disk {
 
     /// Lets every write fail from now on.
     pub fn fail_writes(&self) {
-        self.0.full.store(true, SeqCst);
+        self.0.broken.store(true, SeqCst);
     }
 }
 
@@ -53,9 +53,9 @@ impl Drop for DiskFile {
 
 impl Write for DiskFile {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        if self.1.full.load(SeqCst) {
+        if self.1.broken.load(SeqCst) {
             self.1.failed.fetch_add(1, SeqCst);
-            return Err(io::Error::new(io::ErrorKind::StorageFull, "the disk of the test is full"));
+            return Err(io::Error::other("the disk of the test is broken"));
         }
         self.0.write(buf)
     }

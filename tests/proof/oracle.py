@@ -1,0 +1,360 @@
+"""Reads a dataset as an outsider would, and says what is broken in it. Nothing here is Pintail's code.
+
+    python3 tests/proof/oracle.py OUT [OTHER]       checks a dataset at rest; with a second one: that both have the same rows
+
+Owns: the commit records and their chain, the files on disk against the records, the rows against those of another dataset.
+Does not own: running Pintail (see process.py), what was done to it.
+"""
+import interpreter  # noqa: F401  first: it may start this command again under another Python
+
+import hashlib
+import json
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet
+
+PRIVATE = "_pintail"
+RECORDS_PER_DIRECTORY = 10_000
+KEPT = {"FORMAT", "LOCK", "commits", "staging", "dead_letters", "instances"}
+"""What `_pintail/` may hold while nobody works on it."""
+EXACT_ROWS_MAX = 1_000_000
+"""Up to here the rows of two datasets are compared one by one; above, by count and sums."""
+
+
+class Broken(Exception):
+    """The dataset breaks a promise."""
+
+
+class Dataset:
+    def __init__(self, path):
+        self.path = Path(path)
+        self.private = self.path / PRIVATE
+
+    # What the records say.
+
+    def format(self):
+        """Returns FORMAT, or None before there is one."""
+        sealed = self._format()
+        return sealed and sealed[0]
+
+    def records(self):
+        """Returns all commit records: each sealed and balanced, each going on where the one before ended."""
+        sealed = self._format()
+        numbers = self.record_numbers()
+        if numbers and not sealed:
+            raise Broken(f"{self.private / 'FORMAT'} is missing, but there are {len(numbers)} commit records")
+        if numbers != list(range(1, len(numbers) + 1)):
+            missing = sorted(set(range(1, numbers[-1] + 1)) - set(numbers))
+            raise Broken(f"commit records are missing: {missing[:5]} of 1 to {numbers[-1]}")
+        previous, offsets, records, paths = sealed and sealed[1], {}, [], set()
+        for number in numbers:
+            record, sha256 = self._sealed_record(number)
+            check_inside(number, record)
+            check_follows(number, record, previous, offsets)
+            for file in record["files"]:
+                if file["path"] in paths:
+                    raise Broken(f"record {number} names {file['path']}, as an earlier one does")
+                paths.add(file["path"])
+            previous, offsets = sha256, offsets_after(record)
+            records.append(record)
+        return records
+
+    def last(self):
+        """Returns the last commit record, or None. It is checked in itself; its chain is not (see `records`)."""
+        number = self.last_number()
+        if number == 0:
+            return None
+        record, _ = self._sealed_record(number)
+        check_inside(number, record)
+        return record
+
+    def last_number(self):
+        """Returns the number of the last commit record; 0 if there is none."""
+        directories = self._record_directories()
+        while directories:
+            if numbers := record_numbers_in(directories.pop()):
+                return numbers[-1]
+        return 0
+
+    def next_offset(self):
+        """Returns where a source of one partition goes on; 0 before the first commit."""
+        return next_offset(self.last())
+
+    def record_numbers(self):
+        """Returns the numbers of all commit records there are, in order."""
+        numbers = []
+        for directory in self._record_directories():
+            inside = record_numbers_in(directory)
+            if any(f"{number // RECORDS_PER_DIRECTORY:06}" != directory.name for number in inside):
+                raise Broken(f"{directory} has a record of another directory")
+            numbers += inside
+        return numbers
+
+    def record_path(self, number):
+        """Returns where a commit record lies, or will."""
+        return self.private / "commits" / f"{number // RECORDS_PER_DIRECTORY:06}" / f"{number:010}.json"
+
+    def record(self, number):
+        """Returns one commit record, checked in itself."""
+        record, _ = self._sealed_record(number)
+        check_inside(number, record)
+        return record
+
+    # What is on disk.
+
+    def visible_files(self):
+        """Returns what a plain glob finds: every `*.parquet` below the dataset, wherever it lies."""
+        return [self.path / name for name in sorted(self.visible_names())]
+
+    def visible_names(self):
+        """Returns the same, as a set of names relative to the dataset."""
+        found, cut = set(), len(str(self.path)) + 1
+        for directory, _, names in os.walk(self.path):
+            within = f"{directory}/"[cut:]
+            found.update(within + name for name in names if name.endswith(".parquet"))
+        return found
+
+    def staged(self):
+        """Returns the numbers of the checkpoints that have a staging directory."""
+        staging = self.private / "staging"
+        return sorted(int(name) for name in os.listdir(staging)) if staging.is_dir() else []
+
+    def in_progress(self):
+        """Returns what was being written outside staging, and the probe of the start."""
+        private = [file for file in self.private.glob("*") if file.name not in KEPT]
+        return sorted([*private, *self.private.glob("commits/**/*.inprogress"), *self.private.glob("dead_letters/*.inprogress")])
+
+    def dead_letters(self):
+        """Returns all committed dead letters in order, each with the number of its checkpoint as `checkpoint`."""
+        letters = []
+        for record in self.records():
+            for file in record["files"]:
+                if file["kind"] == "dead_letters":
+                    letters += (letter | {"checkpoint": record["sequence"]} for letter in read_letters(self.path / file["path"]))
+        return letters
+
+    def check(self, since=1):
+        """Holds a dataset at rest against its records; the bytes of the files of checkpoint `since` and later."""
+        records = self.records()
+        self.check_visible(records)
+        named = {file["path"] for record in records for file in record["files"]}
+        for record in records[since - 1:]:
+            for file in record["files"]:
+                check_file(self.path, record["sequence"], file)
+        self._check_nothing_else(named)
+        if staged := self.staged():
+            raise Broken(f"staging is not empty at rest: {staged}")
+        if left := self.in_progress():
+            raise Broken(f"left over at rest: {[str(path) for path in left]}")
+
+    def check_visible(self, records, unpublished=frozenset()):
+        """Checks that exactly the Parquet files of the records are visible, but for the paths that may be missing."""
+        named = {file["path"] for record in records for file in record["files"] if file["kind"] == "parquet"}
+        visible = self.visible_names()
+        if strays := sorted(visible - named):
+            raise Broken(f"visible without a commit record: {strays[:5]} ({len(strays)} files)")
+        if missing := sorted(named - visible - set(unpublished)):
+            raise Broken(f"committed, but not visible: {missing[:5]} ({len(missing)} files)")
+
+    def _check_nothing_else(self, named):
+        """Checks that the tree holds no file that nobody has named, whatever its ending."""
+        for directory, names, files in os.walk(self.path):
+            here = Path(directory)
+            if here == self.path:
+                names[:] = [name for name in names if name != PRIVATE]
+            for name in files:
+                path = str((here / name).relative_to(self.path))
+                if path not in named:
+                    raise Broken(f"{path} is in the dataset, and no commit record names it")
+        for file in (self.private / "dead_letters").glob("**/*"):
+            if str(file.relative_to(self.path)) not in named:
+                raise Broken(f"{file} is there, and no commit record names it")
+
+    # The rows.
+
+    def columns(self, connection=None):
+        """Returns the columns of the rows as (name, type), by name; empty while nothing is visible."""
+        connection = connection or duckdb.connect()
+        files = self.visible_files()
+        if not files:
+            return []
+        return sorted((name, kind) for name, kind, *_ in connection.execute(f"DESCRIBE SELECT * FROM {self.scan()}").fetchall())
+
+    def scan(self, files=None):
+        """Returns the table function of a plain glob, or of the files that are given, for a query."""
+        partitioned = (self.format() or {}).get("partition_by", [])
+        types = ", ".join(f"{quoted(column['name'])}: {column['type']}" for column in partitioned)
+        hive = f"hive_partitioning = true, hive_types = {{{types}}}" if partitioned else "hive_partitioning = false"
+        names = [f"{self.path}/**/*.parquet"] if files is None else files
+        return f"read_parquet([{', '.join(text(name) for name in names)}], {hive})"
+
+    def sums(self, connection=None, files=None):
+        """Returns the number of rows and a sum of their hashes, in which the order of rows plays no part."""
+        connection = connection or duckdb.connect()
+        columns = self.columns(connection)
+        if not columns or files == []:
+            return 0, 0
+        row_hash = hash_of(name for name, _ in columns)
+        rows, total = connection.execute(f"SELECT count(*), coalesce(sum({row_hash}::HUGEINT), 0) FROM {self.scan(files)}").fetchone()
+        return rows, total
+
+    def equals(self, other, connection=None):
+        """Checks that both have the same columns, the same rows as often as each other, and the same dead letters."""
+        connection = connection or duckdb.connect()
+        mine, others = self.columns(connection), other.columns(connection)
+        if mine != others:
+            raise Broken(f"{self.path} has the columns {mine}, {other.path} has {others}")
+        here, there = self.sums(connection), other.sums(connection)
+        if mine and max(here[0], there[0]) <= EXACT_ROWS_MAX:
+            self._check_rows_beyond(other, connection)
+            other._check_rows_beyond(self, connection)
+        if here != there:
+            raise Broken(f"{self.path} has {here[0]} rows with the sum {here[1]}, {other.path} has {there[0]} with {there[1]}")
+        letters = [Counter(json.dumps({k: v for k, v in letter.items() if k != "checkpoint"}, sort_keys=True) for letter in of.dead_letters())
+                   for of in (self, other)]
+        if letters[0] != letters[1]:
+            differing = (letters[0] - letters[1]) + (letters[1] - letters[0])
+            raise Broken(f"{differing.total()} dead letters are not in both: {next(iter(differing))}")
+
+    def _check_rows_beyond(self, other, connection):
+        columns = ", ".join(quoted(name) for name, _ in self.columns(connection))
+        beyond = f"SELECT {columns} FROM {self.scan()} EXCEPT ALL SELECT {columns} FROM {other.scan()}"
+        count, = connection.execute(f"SELECT count(*) FROM ({beyond})").fetchone()
+        if count:
+            first = connection.execute(f"{beyond} LIMIT 1").fetchone()
+            raise Broken(f"{count} rows of {self.path} are too many, {other.path} lacks them; one: {first}")
+
+    # How the parts are read.
+
+    def _record_directories(self):
+        commits = self.private / "commits"
+        return sorted(path for path in commits.iterdir() if path.is_dir()) if commits.is_dir() else []
+
+    def _format(self):
+        path = self.private / "FORMAT"
+        return unsealed(path) if path.exists() else None
+
+    def _sealed_record(self, number):
+        return unsealed(self.record_path(number))
+
+
+def unsealed(path):
+    """Reads two lines, JSON and the SHA-256 of the first. Returns the JSON and the checksum."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Broken(f"{path} cannot be read: {error}") from error
+    first, separator, second = content.partition(b"\n")
+    sha256 = hashlib.sha256(first).hexdigest()
+    if not separator or second != b'{"sha256":"%s"}\n' % sha256.encode():
+        raise Broken(f"{path} is torn or changed: its second line is not the SHA-256 of its first, {sha256}")
+    return json.loads(first), sha256
+
+
+def record_numbers_in(directory):
+    return sorted(int(name.removesuffix(".json")) for name in os.listdir(directory) if name.endswith(".json"))
+
+
+def check_inside(number, record):
+    """Checks what must hold in a record by itself."""
+    counts, spans = record["counts"], record["source"]["partitions"]
+    if record["sequence"] != number:
+        raise Broken(f"record {number} says it is record {record['sequence']}")
+    if not counts_balance(counts):
+        raise Broken(f"the counts of record {number} do not add up: {counts}")
+    rows = {kind: sum(file["rows"] for file in record["files"] if file["kind"] == kind) for kind in ("parquet", "dead_letters")}
+    if rows != {"parquet": counts["rows_out"], "dead_letters": sum(counts["dead_letters"].values())}:
+        raise Broken(f"record {number} counts {counts}, its files have {rows}")
+    if any(span["to"] < span["from"] for span in spans):
+        raise Broken(f"record {number} has offsets that run backwards: {spans}")
+    if record["source"]["kind"] in ("simulator", "stdin") and counts["records_in"] != sum(span["to"] - span["from"] for span in spans):
+        raise Broken(f"record {number} counts {counts['records_in']} records, its offsets are {spans}")
+
+
+def counts_balance(counts):
+    taken = counts["rows_out"] + counts["filtered"] + sum(counts["dead_letters"].values())
+    return counts["records_in"] + counts["expanded"] == taken
+
+
+def check_follows(number, record, previous, offsets):
+    """Checks that a record goes on where the one before ended: its checksum, and each partition of the source."""
+    if record["previous"] != previous:
+        raise Broken(f"record {number} follows {record['previous']}, but what is before it has the checksum {previous}")
+    spans = {span["id"]: span for span in record["source"]["partitions"]}
+    if forgotten := offsets.keys() - spans.keys():
+        raise Broken(f"record {number} has forgotten the source partitions {sorted(forgotten)}")
+    for name, span in spans.items():
+        if span["from"] != offsets.get(name, span["from"]) or (name in offsets) == span.get("new", False):
+            raise Broken(f"record {number} begins {span}, the one before ended at {offsets.get(name)}")
+        if name not in offsets and record["source"]["kind"] in ("simulator", "stdin") and span["from"] != 0:
+            raise Broken(f"record {number} begins {span}, the source begins at 0")
+
+
+def offsets_after(record):
+    return {span["id"]: span["to"] for span in record["source"]["partitions"]}
+
+
+def next_offset(record):
+    """Returns where a source of one partition goes on after this record; 0 for None."""
+    spans = record["source"]["partitions"] if record else []
+    if len(spans) > 1:
+        raise ValueError(f"{len(spans)} source partitions have no single offset")
+    return spans[0]["to"] if spans else 0
+
+
+def check_file(root, number, file):
+    """Holds a file against its entry in record `number`: bytes, checksum, rows."""
+    path = root / file["path"]
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Broken(f"{file['path']} of record {number} cannot be read: {error}") from error
+    if len(content) != file["bytes"] or hashlib.sha256(content).hexdigest() != file["sha256"]:
+        raise Broken(f"{file['path']} is not what record {number} says: {len(content)} bytes, {file['bytes']} expected, or another SHA-256")
+    try:
+        rows = pyarrow.parquet.ParquetFile(path).metadata.num_rows if file["kind"] == "parquet" else len(read_letters(path))
+    except (pyarrow.ArrowException, ValueError) as error:
+        raise Broken(f"{file['path']} of record {number} cannot be read: {error}") from error
+    if rows != file["rows"]:
+        raise Broken(f"{file['path']} has {rows} rows, record {number} says {file['rows']}")
+
+
+def read_letters(path):
+    with open(path, "rb") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def hash_of(columns):
+    """Returns the SQL of a row's hash, in which the order of columns plays no part."""
+    return f"hash({', '.join(quoted(name) for name in sorted(columns))})"
+
+
+def quoted(name):
+    return '"' + name.replace('"', '""') + '"'
+
+
+def text(value):
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def main():
+    if len(sys.argv) not in (2, 3) or sys.argv[1] in ("-h", "--help"):
+        sys.exit(__doc__.partition("\n\nOwns")[0])
+    datasets = [Dataset(path) for path in sys.argv[1:]]
+    try:
+        for dataset in datasets:
+            dataset.check()
+        if len(datasets) == 2:
+            datasets[0].equals(datasets[1])
+    except Broken as broken:
+        sys.exit(f"broken: {broken}")
+    for dataset in datasets:
+        print(f"{dataset.path}: {len(dataset.records())} records, {len(dataset.visible_files())} files, {dataset.sums()[0]} rows: sound")
+
+
+if __name__ == "__main__":
+    main()
