@@ -1,12 +1,14 @@
 //! Logs: where they go and how they look.
 //!
-//! Owns: the one `tracing` subscriber of the process.
+//! Owns: the one `tracing` subscriber of the process, and that a panic is told by it.
 //! Does not own: what is logged, the table on the terminal (see `terminal`).
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal, Write};
+use std::panic::PanicHookInfo;
 use std::sync::Arc;
 
-use tracing::Subscriber;
+use tracing::{Subscriber, error};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -15,7 +17,7 @@ use crate::config::{LogConfig, LogFormat};
 use crate::error::{Error, Result};
 use crate::terminal::Screen;
 
-/// Installs the subscriber. `RUST_LOG` wins over `log.level`.
+/// Installs the subscriber. `RUST_LOG` wins over `log.level`. From then on a panic is a line of the log, not text beside it.
 ///
 /// Lines go to standard error; above the table of `screen` if both are the terminal.
 ///
@@ -36,7 +38,17 @@ pub fn init(log: &LogConfig, screen: Option<Arc<Screen>>) -> Result<()> {
     // https://no-color.org
     let colors = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let subscriber = subscriber(filter(log, env.as_deref())?, format, colors, lines);
-    subscriber.try_init().map_err(|e| Error::internal("a second log subscriber in one process").with_source(e))
+    subscriber.try_init().map_err(|e| Error::internal("a second log subscriber in one process").with_source(e))?;
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+/// Logs where a panic came from. What it means to the line is the supervisor's to say: some are contained.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let backtrace = Backtrace::capture();
+    let at = panic.location().map(ToString::to_string);
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    error!(at, backtrace, "panicked: {}", panic.payload_as_str().unwrap_or("no message"));
 }
 
 fn filter(log: &LogConfig, env: Option<&str>) -> Result<EnvFilter> {
