@@ -135,8 +135,9 @@ impl FromStr for ColumnType {
         if let Some(digits) = name.strip_prefix("decimal") {
             return decimal(digits).ok_or_else(|| {
                 Error::config(format!(
-                    "`{text}` is not a decimal type: write `decimal(precision,scale)` with 1 to {DECIMAL_PRECISION_MAX} digits, \
-                     at most all of them behind the point"
+                    "`{}` is not a decimal type: write `decimal(precision,scale)` with 1 to {DECIMAL_PRECISION_MAX} digits, \
+                     at most all of them behind the point",
+                    text.escape_debug()
                 ))
             });
         }
@@ -144,7 +145,7 @@ impl FromStr for ColumnType {
         let distance = |known: &str| strsim::damerau_levenshtein(&known.to_lowercase(), &name.to_lowercase());
         let nearest = known().min_by_key(|known| distance(known)).filter(|nearest| distance(nearest) <= 3);
         let hint = nearest.map(|nearest| format!("did you mean `{nearest}`? ")).unwrap_or_default();
-        Err(Error::config(format!("unknown type `{text}`: {hint}the types are {}", known().join(", "))))
+        Err(Error::config(format!("unknown type `{}`: {hint}the types are {}", text.escape_debug(), known().join(", "))))
     }
 }
 

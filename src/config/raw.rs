@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +19,11 @@ use toml::de::{DeTable, DeValue};
 /// Others are left alone: Kubernetes makes `PINTAIL_SERVICE_HOST` and its like for a service named `pintail`.
 const PREFIX: &str = "PINTAIL_";
 const SEPARATOR: &str = "__";
+
+/// Bytes of a configuration file: thousands of columns have room, and a file that is none costs nothing.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+/// Sections inside each other in a key of the environment or of `--set`. No key has more than two; tables are read and dropped by recursion.
+const KEY_LEVELS_MAX: usize = 16;
 
 /// Where a value was typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +40,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { path, line } => write!(f, "{path}:{line}"),
-            Self::Environment(name) => write!(f, "environment variable {name}"),
+            Self::Environment(name) => write!(f, "environment variable {}", name.escape_debug()),
             Self::Set => f.write_str("--set"),
         }
     }
@@ -102,7 +109,7 @@ impl RawConfig {
             match set.split_once('=') {
                 Some((key, value)) if !key.trim().is_empty() => {
                     let path: Vec<&str> = key.split('.').map(str::trim).collect();
-                    insert(&mut raw.root, &path, bare(value, Origin::Set));
+                    raw.insert_at(&path, value, Origin::Set, &mut faults);
                 }
                 _ => faults.push(format!("--set {set:?}: expected key=value, such as source.limit=1000000")),
             }
@@ -135,7 +142,21 @@ impl RawConfig {
         for (name, value) in long {
             let key = name[PREFIX.len()..].to_lowercase();
             let path: Vec<&str> = key.split(SEPARATOR).collect();
-            insert(&mut self.root, &path, bare(&value, Origin::Environment(name.as_str().into())));
+            self.insert_at(&path, &value, Origin::Environment(name.as_str().into()), faults);
+        }
+    }
+
+    fn insert_at(&mut self, path: &[&str], value: &str, origin: Origin, faults: &mut Vec<String>) {
+        match path {
+            path if path.len() > KEY_LEVELS_MAX => {
+                let shown = path[..KEY_LEVELS_MAX].join(".");
+                faults.push(format!(
+                    "`{}.…` (--set or environment): unknown key, of {} names inside each other",
+                    shown.escape_debug(),
+                    path.len()
+                ));
+            }
+            path => insert(&mut self.root, path, bare(value, origin)),
         }
     }
 }
@@ -179,9 +200,19 @@ fn lay(table: &mut Table, key: String, node: Node) {
     }
 }
 
+/// Reads a file of text that a person wrote. A longer one is an error: `/dev/zero` and a log by mistake must not fill the memory.
+pub(super) fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(io::Error::other(format!("it has more than {bytes_max} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}
+
 fn read_file(path: &Path) -> Result<Table, Vec<String>> {
     let name: Arc<str> = path.display().to_string().into();
-    let text = std::fs::read_to_string(path).map_err(|e| vec![format!("cannot read `{name}`: {e}")])?;
+    let text = read_text(path, FILE_BYTES_MAX).map_err(|e| vec![format!("cannot read `{name}`: {e}")])?;
     let line_of = |at: usize| text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
     let (document, errors) = DeTable::parse_recoverable(&text);
     if !errors.is_empty() {

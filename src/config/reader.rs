@@ -44,7 +44,8 @@ impl Report {
         self.unknown.extend(rest.into_iter().map(|(name, node)| (name, node.origin)));
         for (key, origin) in std::mem::take(&mut self.unknown) {
             let near = self.nearest(&key).map(|known| format!(", did you mean `{known}`?"));
-            self.faults.push(format!("`{key}` ({origin}): unknown key{}", near.unwrap_or_default()));
+            // The only keys that are not ours, and so may have any character in them: a fault stays on its line.
+            self.faults.push(format!("`{}` ({origin}): unknown key{}", key.escape_debug(), near.unwrap_or_default()));
         }
         for name in unclaimed {
             let meant = name.to_lowercase();

@@ -3,6 +3,8 @@
 //! Owns: every key and the reason of its default (the words for users are in `config.example.toml`, which a test holds to this file).
 //! Does not own: the wording of faults (see `reader`), the syntax of values (see `values`).
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::num::NonZero;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde_json::json;
 
+use super::raw::read_text;
 use super::reader::Section;
 use super::values;
 use super::{
@@ -178,22 +181,20 @@ fn sql(section: &mut Section<'_>) -> String {
     let given = section.has("sql");
     let read = |text: &str| {
         let path = values::path(text)?;
-        std::fs::read_to_string(&path).map_err(|e| format!("cannot read it: {e}"))
+        read_text(&path, values::SQL_BYTES_MAX).map_err(|e| format!("cannot read it: {e}"))
     };
     let file = section.optional_text("sql_file", read);
     if given && file.is_some() {
         section.fault("sql_file", "given together with `transform.sql`: leave one of them out");
     }
-    let sql = section.text("sql", DEFAULT_SQL, |text| if text.trim().is_empty() { Err(NO_SQL.into()) } else { Ok(text.to_owned()) });
+    let sql = section.text("sql", DEFAULT_SQL, values::sql);
     let Some(sql_of_file) = file else { return sql };
-    if sql_of_file.trim().is_empty() {
-        section.fault("sql_file", NO_SQL);
+    if let Err(problem) = values::sql(&sql_of_file) {
+        section.fault("sql_file", problem);
     }
     section.note("sql", json!(sql_of_file));
     sql_of_file
 }
-
-const NO_SQL: &str = "expected one SELECT over events, not an empty text";
 
 fn lookup(section: &mut Section<'_>) -> Option<LookupConfig> {
     let name = section.required_text("name", |text| match text {
@@ -261,7 +262,7 @@ fn check_sink_columns(section: &mut Section<'_>, config: &SinkConfig) {
     let in_files = sorted().map(|name| ("sort_by", name));
     let in_files = in_files.chain(statistics().map(|name| ("text_statistics", name))).chain(bloom().map(|name| ("bloom_filter", name)));
     for (key, name) in in_files.filter(|(_, name)| partitions(name)) {
-        section.fault(key, format_args!("`{name}` is a partition column: it is in the path, not in the files"));
+        section.fault(key, format_args!("`{}` is a partition column: it is in the path, not in the files", name.escape_debug()));
     }
 }
 
@@ -294,12 +295,17 @@ pub(super) fn log(section: &mut Section<'_>) -> LogConfig {
 
 /// Names each name that comes twice, case ignored: DuckDB and most readers ignore it.
 fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashMap<String, &str> = HashMap::new();
     let mut problems = Vec::new();
     for name in names {
-        match seen.iter().find(|known| known.to_lowercase() == name.to_lowercase()) {
-            Some(known) => problems.push(format!("`{name}` and `{known}` are the same name (case is ignored)")),
-            None => seen.push(name),
+        match seen.entry(name.to_lowercase()) {
+            Entry::Occupied(known) => {
+                let (name, known) = (name.escape_debug(), known.get().escape_debug());
+                problems.push(format!("`{name}` and `{known}` are the same name (case is ignored)"));
+            }
+            Entry::Vacant(new) => {
+                new.insert(name);
+            }
         }
     }
     problems

@@ -217,6 +217,15 @@ fn an_empty_event_time_switches_it_off() {
 }
 
 #[test]
+fn a_fault_stays_on_its_line_whatever_is_in_the_key_or_the_name() {
+    let text = "\"a\\nb\" = 1\n[sink]\nsort_by = [\"x\\ny\", \"x\\nY\"]\n[[schema.columns]]\nname = \"c\"\ntype = \"int\\n64\"\n";
+    let found = faults(with_text(text, &[("PINTAIL_C__\n", "1")], &["e\tf.g=1"]));
+    assert_eq!(found.lines().count(), 6, "{found}");
+    assert!(found.contains(r"`a\nb` (") && found.contains(r"`x\nY` and `x\ny`") && found.contains(r"unknown type `int\n64`"), "{found}");
+    assert!(found.contains(r"environment variable PINTAIL_C__\n)") && found.contains(r"`e\tf` (--set)"), "{found}");
+}
+
+#[test]
 fn sql_comes_from_one_place() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t.sql");
@@ -226,6 +235,50 @@ fn sql_comes_from_one_place() {
     assert_fault(&[&set, "transform.sql=SELECT 2"], "given together with `transform.sql`");
     assert_fault(&["transform.sql_file=/no/such.sql"], "`transform.sql_file` = \"/no/such.sql\" (--set): cannot read it");
     assert_fault(&["transform.sql= "], "expected one SELECT over events");
+}
+
+#[test]
+fn a_text_that_would_cost_the_engine_gigabytes_or_its_stack_is_refused_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.sql");
+    let set = format!("transform.sql_file={}", path.display());
+    let fault = |sql: &str, needle: &str| {
+        std::fs::write(&path, sql).unwrap();
+        assert_fault(&[&set], needle);
+        assert_fault(
+            &[&format!("transform.sql={sql}")],
+            if needle.contains("more than 1048576") { "at most 1048576 are taken" } else { needle },
+        );
+    };
+    fault(&format!("SELECT 1 AS a FROM events --{}", "x".repeat(1 << 20)), "cannot read it: it has more than 1048576 bytes");
+    let nested = |depth: usize| format!("SELECT * FROM {}SELECT 1 AS a FROM events{}", "(".repeat(depth), ")".repeat(depth));
+    fault(&nested(1_001), "more than 1000 parentheses inside each other");
+    std::fs::write(&path, nested(1_000)).unwrap();
+    load(&[], &[&set]).unwrap();
+    load(&[], &[&format!("transform.sql=SELECT {} AS a FROM events", "(1) + ".repeat(5_000) + "(1)")]).unwrap();
+    assert_fault(&["transform.sql_file=/dev/zero"], "`transform.sql_file` = \"/dev/zero\" (--set): cannot read it: it has more than");
+}
+
+#[test]
+fn a_file_that_is_too_long_for_a_configuration_is_refused_without_being_read_to_its_end() {
+    let found = faults(load_file(Some(Path::new("/dev/zero")), &[], &[]));
+    assert!(found.contains("cannot read `/dev/zero`: it has more than 4194304 bytes"), "{found}");
+}
+
+#[test]
+fn a_key_of_many_thousand_names_is_refused_and_no_stack_overflow() {
+    let key = |separator: &str| vec!["a"; 50_000].join(separator);
+    assert_fault(&[&format!("{}=1", key("."))], "a.…` (--set or environment): unknown key, of 50000 names inside each other");
+    let found = faults(load(&[(&format!("PINTAIL_{}", key("__")), "1")], &[]));
+    assert!(found.contains("unknown key, of 50000 names inside each other"), "{found}");
+}
+
+#[test]
+fn twenty_thousand_columns_are_compared_with_each_other_in_no_time() {
+    let columns = (0..20_000).map(|index| format!("{{name=\"c{index}\", type=\"text\"}}")).collect::<Vec<_>>().join(",");
+    let begin = std::time::Instant::now();
+    assert_eq!(load(&[], &[&format!("schema.columns=[{columns}]")]).unwrap().schema.columns.len(), 20_000);
+    assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
 }
 
 #[test]

@@ -15,6 +15,12 @@ use super::SortColumn;
 use crate::error::Error;
 use crate::schema::ColumnType;
 
+/// Bytes of the SQL. DuckDB's parser takes several hundred times as much memory.
+pub(super) const SQL_BYTES_MAX: u64 = 1 << 20;
+/// Parentheses inside each other in the SQL, as many as DuckDB lets expressions be. Its parser goes down by recursion and looks at no limit
+/// of subqueries before its stack overflows.
+const SQL_PARENTHESES_MAX: usize = 1_000;
+
 /// Text that is not empty.
 pub(super) fn name(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("expected a name, not an empty text".into()) } else { Ok(text.into()) }
@@ -27,6 +33,29 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
         _ if text.contains('\0') => Err("a path cannot hold a NUL character".into()),
         _ => Ok(PathBuf::from(text)),
     }
+}
+
+/// The SQL, as far as it can be judged without the engine.
+pub(super) fn sql(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("expected one SELECT over events, not an empty text".into());
+    }
+    if text.len() as u64 > SQL_BYTES_MAX {
+        return Err(format!("it has {} bytes, at most {SQL_BYTES_MAX} are taken", text.len()));
+    }
+    // Those in literals and comments count too: nobody leaves a thousand of them open there.
+    let open = |open: &mut usize, byte: u8| {
+        match byte {
+            b'(' => *open += 1,
+            b')' => *open = open.saturating_sub(1),
+            _ => {}
+        }
+        Some(*open)
+    };
+    if text.bytes().scan(0, open).any(|open| open > SQL_PARENTHESES_MAX) {
+        return Err(format!("it has more than {SQL_PARENTHESES_MAX} parentheses inside each other"));
+    }
+    Ok(text.to_owned())
 }
 
 /// The type of a column of the events.

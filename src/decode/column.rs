@@ -176,9 +176,9 @@ impl Column {
         self.values.get_mut().finish(self.nulls.finish())
     }
 
-    /// Says that there is no object at `key` to look for the value in.
-    pub(super) fn no_object(&self, key: &str, json: &str) -> String {
-        format!("column `{}`: expected an object at `{key}`, got {}", self.declared.name, shown(json))
+    /// Says that there is no object at `key` to look for the value in, and why it is none if it looks like one.
+    pub(super) fn no_object(&self, key: &str, json: &str, why: &str) -> String {
+        format!("column `{}`: expected an object at `{key}`{why}, got {}", self.declared.name, shown(json))
     }
 
     fn append_null(&mut self) {

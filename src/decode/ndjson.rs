@@ -8,7 +8,7 @@
 //! twice, a required value missing, bad JSON) the columns are cut back to the rows they had, and the *careful* reading, plain `serde_json`,
 //! says what the record is: a row, or the reason for the dead letters. So a bad record leaves no trace, and there is one place that refuses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -24,6 +24,9 @@ use super::fields::{Fields, Place, Target};
 
 /// A record as the careful reading sees it; of a key that occurs twice, the last.
 type Object<'a> = BTreeMap<String, &'a RawValue>;
+
+/// Objects of a record by the keys that lead to them.
+type Nested<'a> = HashMap<Vec<String>, Object<'a>>;
 
 /// Collects the rows of a batch.
 #[derive(Debug)]
@@ -104,12 +107,13 @@ impl Rows {
         if depth::exceeds(text, DEPTH_MAX) {
             return Err(format!("nested deeper than {DEPTH_MAX} objects and arrays"));
         }
-        let object: Object<'_> = serde_json::from_str(text).map_err(|error| no_object(text, &error))?;
+        let record: Object<'_> = serde_json::from_str(text).map_err(|error| no_object(text, &error))?;
+        let mut nested = Nested::new();
         for column in &mut self.columns {
-            match look_up(&object, column.path()) {
+            match look_up(&record, &mut nested, column.path()) {
                 Found::Value(json) => column.push_json(json)?,
                 Found::Nothing => column.push_null("nothing")?,
-                Found::NoObject(key, json) => return Err(column.no_object(&key, json)),
+                Found::NoObject { at, json, why } => return Err(column.no_object(&at, json, why)),
             }
         }
         Ok(())
@@ -195,21 +199,33 @@ enum Found<'a> {
     Value(&'a str),
     /// No value, or null on the way to it.
     Nothing,
-    /// Something on the way, at these keys, that is neither object nor null.
-    NoObject(String, &'a str),
+    /// Something on the way, at these keys, that is neither null nor an object to look into, and why if it looks like one.
+    NoObject { at: String, json: &'a str, why: &'static str },
 }
 
-/// Follows a path. Parses the objects on the way anew for every column: this is the careful way, not the fast one.
-fn look_up<'a>(object: &Object<'a>, path: &[String]) -> Found<'a> {
-    let Some(((last, way), mut object)) = path.split_last().zip(Some(object.clone())) else { return Found::Nothing };
-    for (depth, key) in way.iter().enumerate() {
-        let Some(json) = object.get(key).map(|value| value.get()) else { return Found::Nothing };
-        object = match json {
+/// Follows a path. Objects on the way are parsed once for all columns: an odd record may be long, and have many columns below one key.
+fn look_up<'a>(record: &Object<'a>, nested: &mut Nested<'a>, path: &[String]) -> Found<'a> {
+    let Some((last, way)) = path.split_last() else { return Found::Nothing };
+    for depth in 0..way.len() {
+        let (outer, here) = (&way[..depth], &way[..=depth]);
+        if nested.contains_key(here) {
+            continue;
+        }
+        let outer = if outer.is_empty() { record } else { &nested[outer] };
+        let Some(json) = outer.get(&way[depth]).map(|value| value.get()) else { return Found::Nothing };
+        let no_object = |why| Found::NoObject { at: here.join("."), json, why };
+        let object = match json {
             "null" => return Found::Nothing,
-            _ if json.starts_with('{') => serde_json::from_str(json).unwrap_or_default(),
-            _ => return Found::NoObject(way[..=depth].join("."), json),
+            _ if json.starts_with('{') => match serde_json::from_str(json) {
+                Ok(object) => object,
+                // The record is valid JSON, and half of a surrogate pair all that a valid key may have and its text not.
+                Err(_) => return no_object(" (half of a surrogate pair is no character of a key)"),
+            },
+            _ => return no_object(""),
         };
+        nested.insert(here.to_vec(), object);
     }
+    let object = if way.is_empty() { record } else { &nested[way] };
     object.get(last).map_or(Found::Nothing, |value| Found::Value(value.get()))
 }
 

@@ -2,12 +2,6 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{ArrowPrimitiveType, DataType, Int16Type, UInt16Type, UInt32Type};
-use arrow::datatypes::{
-    Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt64Type,
-};
 use bytes::Bytes;
 
 use super::{Decoded, Decoder};
@@ -18,6 +12,9 @@ use crate::schema::{Column, ColumnType, EventSchema};
 mod corners;
 mod oracle;
 mod origins;
+mod rule;
+
+use rule::{cell, cells};
 
 fn chunk(records: Records, from: u64, unit: OffsetUnit) -> Chunk {
     let partition = Arc::new(Partition { id: PartitionId::new("p"), label: "p".into() });
@@ -59,43 +56,4 @@ fn one(column_type: &str, json: &str) -> Result<Option<String>, String> {
         }
         None => Ok(cell(&decoded.batch, 0, 0)),
     }
-}
-
-/// A cell as text in the precision that its type has.
-fn cell(batch: &RecordBatch, column: usize, row: usize) -> Option<String> {
-    fn raw<T: ArrowPrimitiveType>(array: &dyn Array, row: usize) -> String {
-        format!("{:?}", array.as_primitive::<T>().value(row))
-    }
-    let array = batch.column(column);
-    let array: &dyn Array = array;
-    (!array.is_null(row)).then(|| match array.data_type() {
-        DataType::Boolean => array.as_boolean().value(row).to_string(),
-        DataType::Int8 => raw::<Int8Type>(array, row),
-        DataType::Int16 => raw::<Int16Type>(array, row),
-        DataType::Int32 => raw::<Int32Type>(array, row),
-        DataType::Int64 => raw::<Int64Type>(array, row),
-        DataType::UInt8 => raw::<UInt8Type>(array, row),
-        DataType::UInt16 => raw::<UInt16Type>(array, row),
-        DataType::UInt32 => raw::<UInt32Type>(array, row),
-        DataType::UInt64 => raw::<UInt64Type>(array, row),
-        DataType::Float32 => raw::<Float32Type>(array, row),
-        DataType::Float64 => raw::<Float64Type>(array, row),
-        DataType::Decimal128(..) => raw::<Decimal128Type>(array, row),
-        DataType::Date32 => raw::<Date32Type>(array, row),
-        DataType::Timestamp(TimeUnit::Second, _) => raw::<TimestampSecondType>(array, row),
-        DataType::Timestamp(TimeUnit::Millisecond, _) => raw::<TimestampMillisecondType>(array, row),
-        DataType::Timestamp(TimeUnit::Microsecond, _) => raw::<TimestampMicrosecondType>(array, row),
-        DataType::Timestamp(TimeUnit::Nanosecond, _) => raw::<TimestampNanosecondType>(array, row),
-        DataType::Utf8 => array.as_string::<i32>().value(row).to_owned(),
-        DataType::Dictionary(..) => {
-            let dictionary = array.as_dictionary::<Int32Type>();
-            dictionary.values().as_string::<i32>().value(dictionary.key(row).unwrap()).to_owned()
-        }
-        other => panic!("no column has the type {other}"),
-    })
-}
-
-/// All cells, row by row.
-fn cells(batch: &RecordBatch) -> Vec<Vec<Option<String>>> {
-    (0..batch.num_rows()).map(|row| (0..batch.num_columns()).map(|column| cell(batch, column, row)).collect()).collect()
 }

@@ -49,6 +49,7 @@ fn every_text_comes_back_as_it_was_or_is_a_dead_letter_and_nothing_leaves_the_da
         "true",
         "Ł",
         "_pintail",
+        "x.parquet",
         "us",
         "US",
     ];

@@ -173,6 +173,15 @@ fn a_path_goes_through_objects_and_null_but_through_nothing_else() {
 }
 
 #[test]
+fn an_object_on_the_way_with_half_of_a_surrogate_pair_in_a_key_is_refused_and_not_taken_for_an_empty_one() {
+    let decoded = decode(&[("a.b", "int64")], concat!(r#"{"a":{"b":1,"\ud800":2}}"#, "\n", r#"{"a":{"b":3},"c":{"\ud800":4}}"#, "\n"));
+    assert_eq!(cells(&decoded.batch), [[Some("3".into())]]);
+    let reason = &decoded.dead_letters[0].reason;
+    let expected = "column `a_b`: expected an object at `a` (half of a surrogate pair is no character of a key), got {";
+    assert!(reason.starts_with(expected), "{reason}");
+}
+
+#[test]
 fn two_columns_may_read_the_same_value() {
     let schema = EventSchema { columns: vec![column("v", "int64"), Column { name: "w".into(), ..column("v", "float64") }] };
     let decoded = Decoder::new(&schema).decode(&lines("{\"v\":5}\n{}\n")).unwrap();

@@ -1,6 +1,6 @@
 //! Positions, original bytes, and chunks that are not lines.
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 
 use super::*;
 

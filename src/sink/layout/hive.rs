@@ -18,6 +18,9 @@ pub const NULL_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
 /// Longest `column=value` in bytes, encoded: file systems take 255, and tools that copy a tree add endings.
 pub const COMPONENT_BYTES_MAX: usize = 200;
 
+/// The ending of the files. No directory may have it: a plain glob for it, `**/*.parquet`, would find the directory, and pyarrow refuse it.
+const FILE_ENDING: &str = ".parquet";
+
 /// What DuckDB 2.0 encodes (`StringUtil::URLEncode`): all but `A-Z a-z 0-9 _ - ~ .`; so no separator and no `=` is ever in a value.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'~').remove(b'.');
 
@@ -86,6 +89,11 @@ fn encode(text: &str) -> Result<Cow<'_, str>, String> {
     if encoded.eq_ignore_ascii_case(NULL_VALUE) {
         // As DuckDB does: on a file system that ignores case this would be the directory of NULL.
         return Ok(format!("%5F{}", &encoded[1..]).into());
+    }
+    if let Some((start, ending)) = encoded.split_at_checked(encoded.len().saturating_sub(FILE_ENDING.len()))
+        && ending.eq_ignore_ascii_case(FILE_ENDING)
+    {
+        return Ok(format!("{start}%2E{}", &ending[1..]).into());
     }
     Ok(encoded)
 }

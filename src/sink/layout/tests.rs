@@ -94,6 +94,11 @@ fn hostile_texts_stay_inside_their_directory_and_are_encoded_as_duckdb_does() {
         ("A_z-9~.", "A_z-9~."),
         // Case-equal to the literal of NULL: DuckDB gives it a directory of its own, too.
         ("__hive_default_partition__", "%5F_hive_default_partition__"),
+        // Unlike DuckDB, whose own glob passes directories over: a directory must not look like a file to others.
+        ("x.parquet", "x%2Eparquet"),
+        (".PARQUET", "%2EPARQUET"),
+        ("parquet", "parquet"),
+        ("x.parquet.", "x.parquet."),
     ];
     for (text, encoded) in cases {
         assert_eq!(dir_of_text(text).unwrap(), format!("region={encoded}"), "{text:?}");

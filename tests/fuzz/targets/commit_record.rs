@@ -1,0 +1,57 @@
+//! Bytes of a commit record → the record, or words that say what is wrong with them.
+//!
+//! The input is the first line; the line with its checksum is added, or else no input would ever come further than the checksum. Then:
+//! what was read is written and read back as it was, and with one byte changed anywhere, or cut off anywhere, it is refused.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pintail::checkpoint::record::CommitRecord;
+use pintail::digest::sha256_hex;
+
+fn run(data: &[u8]) {
+    // As it stands.
+    let sequence = sequence_of(data);
+    let _ = CommitRecord::parse(data, sequence).map(|(record, _)| round_trip(&record, data));
+
+    // As the first line.
+    let json = data.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let sealed = [json, b"\n{\"sha256\":\"", sha256_hex(json).as_bytes(), b"\"}\n"].concat();
+    match CommitRecord::parse(&sealed, sequence_of(json)) {
+        Ok((record, _)) => round_trip(&record, data),
+        Err(why) => assert!(!why.is_empty()),
+    }
+}
+
+fn round_trip(record: &CommitRecord, entropy: &[u8]) {
+    let (bytes, sha256) = record.encode().expect("what was read holds together, so it can be written");
+    let back = CommitRecord::parse(&bytes, record.sequence);
+    assert_eq!(back.as_ref(), Ok(&(record.clone(), sha256)), "it reads back as it was");
+    assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 2, "two lines");
+    let offsets = record.offsets();
+    let spans = pintail::checkpoint::record::spans(&offsets);
+    assert_eq!(spans.len(), record.source.partitions.len(), "no span is lost");
+
+    // A byte of it changed, at places and to values that follow from the input.
+    let sum = entropy.iter().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
+    for step in 0..8 {
+        let (at, with) = (sum.wrapping_mul(2 * step + 1) % bytes.len(), (sum >> (8 * (step % 4))) as u8 | 1);
+        let mut flipped = bytes.clone();
+        flipped[at] ^= with;
+        assert!(
+            CommitRecord::parse(&flipped, record.sequence).is_err(),
+            "byte {at} of {} changed by {with:#x}",
+            String::from_utf8_lossy(&bytes)
+        );
+        assert!(CommitRecord::parse(&bytes[..at], record.sequence).is_err(), "cut at {at}");
+    }
+    assert!(CommitRecord::parse(&bytes, record.sequence.wrapping_add(1)).is_err(), "in the place of another");
+}
+
+/// Returns the number that the record says it has: another one would be refused at once.
+fn sequence_of(data: &[u8]) -> u64 {
+    let line = data.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let value: Option<serde_json::Value> = serde_json::from_slice(line).ok();
+    value.and_then(|value| value.get("sequence")?.as_u64()).unwrap_or(1)
+}
+
+fuzz_target!(|data: &[u8]| run(data));
