@@ -134,7 +134,7 @@ impl Store {
         let steps = record.files.iter().map(|file| (file, Step::Publish));
         publish(&*self.fs, &self.paths, &mut self.directories, record.sequence, steps)?;
         if staging.is_made() {
-            remove_staging(&*self.fs, &self.paths, record.sequence)?;
+            remove_staging(&*self.fs, &self.paths, [record.sequence])?;
         }
         self.in_doubt = None;
 
@@ -226,11 +226,13 @@ fn publish<'a>(
     dirs.iter().try_for_each(|dir| sync_dir(fs, dir))
 }
 
-/// Removes a staging directory. Its durable absence says that the checkpoint is published.
-fn remove_staging(fs: &dyn Fs, paths: &Paths, sequence: u64) -> Result<()> {
-    let dir = paths.staging_of(sequence);
-    let cleared = fs.list(&dir).and_then(|entries| entries.iter().try_for_each(|entry| fs.remove_file(&entry.path)));
-    cleared.and_then(|()| fs.remove_dir(&dir)).map_err(|e| Error::io(format_args!("remove `{}`", dir.display()), e))?;
+/// Removes staging directories. The durable absence of one says that its checkpoint is published: it is made durable also where a killed
+/// process had removed it before.
+fn remove_staging(fs: &dyn Fs, paths: &Paths, sequences: impl IntoIterator<Item = u64>) -> Result<()> {
+    for dir in sequences.into_iter().map(|sequence| paths.staging_of(sequence)) {
+        let cleared = fs.list(&dir).and_then(|entries| entries.iter().try_for_each(|entry| fs.remove_file(&entry.path)));
+        cleared.and_then(|()| fs.remove_dir(&dir)).map_err(|e| Error::io(format_args!("remove `{}`", dir.display()), e))?;
+    }
     sync_dir(fs, &paths.staging())
 }
 

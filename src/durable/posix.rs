@@ -37,8 +37,10 @@ impl Posix {
                 done => return Ok(done?),
             }
         }
-        // Not one step: a kill between the two leaves both names, which recovery knows as right/right.
+        // Not one step: a kill between the two leaves both names, which recovery knows as right/right. A power cut must not leave
+        // neither, so the new name is durable before the old one goes.
         fs::hard_link(from, to)?;
+        self.sync_dir(to.parent().expect("a link was made in a directory"))?;
         fs::remove_file(from)
     }
 }

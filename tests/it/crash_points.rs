@@ -194,7 +194,7 @@ fn the_script_without_a_crash_runs_to_its_end() {
     let Ok(order) = std::env::var(CHILD) else {
         let dir = script::scratch();
         let fs: Arc<dyn Fs> = Arc::new(Posix::default());
-        script::check_completes(&fs, &dir.path().join("out"));
+        script::check_completes(&fs, &dir.path().join("out")).unwrap();
         return;
     };
     let mut words = order.splitn(3, ' ');
@@ -202,7 +202,7 @@ fn the_script_without_a_crash_runs_to_its_end() {
     let when = if words.next() == Some("before") { When::Before } else { When::After };
     let root = PathBuf::from(words.next().unwrap());
     let crash = Crash::new(at, when, How::Kill, Some(root.with_extension("step")));
-    script::run(&CrashingFs::over(Arc::new(Posix::default()), &crash), &root, &mut 0).unwrap();
+    script::run(&CrashingFs::over(Arc::new(Posix::default()), &crash), &root, &mut |_| ()).unwrap();
 }
 
 /// Runs the script in a process that dies at operation `at`. Returns the step it died at; `None` if it lived.
@@ -229,11 +229,11 @@ fn a_kill_before_or_after_any_operation_leaves_exactly_the_committed_checkpoints
             let root = dir.path().join("out");
             let Some(step) = killed_at(at, when, &root) else { break };
             hit.insert(step);
-            let seen = script::check_crashed(&*fs, &root);
+            let seen = script::check_crashed(&*fs, &root).unwrap();
             assert!(seen >= records, "at {at} {when:?}: {seen} records, {records} one operation earlier");
             records = seen;
-            assert_eq!(script::check_recovered(&fs, &root), records, "at {at} {when:?}: recovery neither adds nor takes away");
-            script::check_completes(&fs, &root);
+            assert_eq!(script::check_recovered(&fs, &root), Ok(records), "at {at} {when:?}: recovery neither adds nor takes away");
+            script::check_completes(&fs, &root).unwrap();
         }
         assert_eq!(records, script::CHECKPOINTS, "the last crash comes after the last commit");
     }
@@ -250,19 +250,19 @@ fn a_recovery_that_crashes_at_every_one_of_its_operations_still_completes() {
             let dir = script::scratch();
             let root = dir.path().join("out");
             let crash = Crash::new(at, When::After, How::Refuse, None);
-            if script::run(&CrashingFs::over(disk.clone(), &crash), &root, &mut 0).is_ok() {
+            if script::run(&CrashingFs::over(disk.clone(), &crash), &root, &mut |_| ()).is_ok() {
                 break 'script;
             }
-            let records = script::check_crashed(&*disk, &root);
+            let records = script::check_crashed(&*disk, &root).unwrap();
             for later in 1.. {
                 let crash = Crash::new(later, when, How::Refuse, None);
                 match script::open(CrashingFs::over(disk.clone(), &crash), &root) {
                     Ok(_) => break,
                     Err(error) => hit.insert(crash.hit().unwrap_or_else(|| panic!("recovery refused on its own: {error}"))),
                 };
-                script::check_crashed(&*disk, &root);
+                script::check_crashed(&*disk, &root).unwrap();
             }
-            assert_eq!(script::check_recovered(&disk, &root), records, "script killed at {at}, recoveries {when:?}");
+            assert_eq!(script::check_recovered(&disk, &root), Ok(records), "script killed at {at}, recoveries {when:?}");
         }
     }
     assert_eq!(hit, STEPS.into(), "the steps of recovery that a crash hit");

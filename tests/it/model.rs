@@ -1,239 +1,269 @@
-//! A file system in memory that knows what is visible and what a power cut leaves.
+//! A file system in memory that knows what is visible, what is durable, and what is neither lost nor safe.
 //!
-//! Owns: the worst that POSIX allows: a name is durable when its directory was fsynced, bytes when their file was. A rename is one step,
-//! durable on both sides when either directory is fsynced.
-//! Does not own: when the power goes (see `recovery`).
+//! Owns: the trait `Fs` over the modelled disk (see `disk`), and the moments of a run: the disk after each operation.
+//! Does not own: when a process or the machine dies, and what must hold afterwards (see `states`).
+//!
+//! What it assumes of a real file system, and nothing more:
+//! - A rename is one atomic step: a power cut leaves both of its sides or neither, and so the fsync of either directory makes both durable.
+//!   (The fallback of `durable::posix` where the file system has no such rename is a link, an fsync and an unlink: see [`Renames`].)
+//! - Making, removing and renaming a name become durable by the fsync of the directory, and of nothing else. Each such change that is not
+//!   durable may have reached the disk or not, in any combination: only changes of the *same name* keep their order. A directory may
+//!   lose its name while a file has already moved into it, and a directory may be gone while the file that was to leave it has not left.
+//! - Bytes become durable by the fsync of their file. Until then a power cut leaves none of them, half, their length filled with zeros, or
+//!   all; bytes once durable stay. The fsync of a file says nothing about its name, nor does that of a directory about the bytes in it.
+//! - After a failed fsync the kernel has forgotten the pages: a later one succeeds and writes nothing.
+//! - A killed process leaves all that it did visible, durable or not, the last write perhaps by half.
+//! - Directory entries and bytes at rest do not rot: what is durable is read back as it was written.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read, Write};
-use std::path::{Component, Path};
-use std::sync::{Arc, Mutex};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use pintail::durable::fs::{Entry, EntryKind, Fs, FsFile};
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 
-#[derive(Debug, Clone)]
-enum Node {
-    File { visible: Vec<u8>, durable: Vec<u8> },
-    Dir { visible: BTreeMap<OsString, usize>, durable: BTreeMap<OsString, usize> },
+mod content;
+pub mod cuts;
+pub mod disk;
+mod identity;
+
+use content::Content;
+use disk::{Disk, Node, NodeId};
+
+/// An operation that changes the disk, or makes a change durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Step {
+    Create,
+    Write,
+    Sync,
+    Mkdir,
+    SyncFile,
+    SyncDir,
+    Rename,
+    Remove,
+    Rmdir,
 }
 
-impl Node {
-    fn dir() -> Self {
-        Self::Dir { visible: BTreeMap::new(), durable: BTreeMap::new() }
-    }
-
-    fn names(&mut self) -> io::Result<&mut BTreeMap<OsString, usize>> {
-        match self {
-            Self::Dir { visible, .. } => Ok(visible),
-            Self::File { .. } => Err(ErrorKind::NotADirectory.into()),
-        }
-    }
-
-    fn durable_names(&mut self) -> &mut BTreeMap<OsString, usize> {
-        match self {
-            Self::Dir { durable, .. } => durable,
-            Self::File { .. } => panic!("a file has no names"),
-        }
-    }
+/// How a rename without replacing is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renames {
+    /// In one step.
+    Atomic,
+    /// As on file systems that cannot: link, fsync of the directory, unlink.
+    Linked,
 }
 
-/// A name in a directory.
-type Place = (usize, OsString);
-
+/// The disk after an operation.
 #[derive(Debug, Clone)]
-struct Disk {
-    nodes: Vec<Node>,
-    /// Renames between directories that are visible and not durable.
-    renames: Vec<(Place, Place)>,
+pub struct Moment {
+    pub disk: Disk,
+    /// What was done; `None` if checkpoints were acknowledged since.
+    pub step: Option<(Step, PathBuf)>,
+    /// Checkpoints that were acknowledged by then.
+    pub acknowledged: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    disk: Disk,
+    acknowledged: u64,
+    /// All since the last time that they were taken.
+    moments: Vec<Moment>,
+    renames: Renames,
 }
 
 /// The file system. Clones of the handle are the same disk.
 #[derive(Debug, Clone)]
 pub struct Model {
-    disk: Arc<Mutex<Disk>>,
+    state: Arc<Mutex<State>>,
 }
 
 impl Model {
-    /// Makes an empty disk.
+    /// Mounts a disk, with so many checkpoints acknowledged.
+    pub fn over(disk: Disk, acknowledged: u64, renames: Renames) -> Self {
+        Self { state: Arc::new(Mutex::new(State { disk, acknowledged, moments: vec![], renames })) }
+    }
+
+    /// Mounts an empty disk.
     pub fn new() -> Self {
-        Self { disk: Arc::new(Mutex::new(Disk { nodes: vec![Node::dir()], renames: vec![] })) }
+        Self::over(Disk::new(), 0, Renames::Atomic)
     }
 
-    /// Returns another disk: what a power cut leaves if nothing was written that nobody asked to be.
-    pub fn after_power_cut(&self) -> Self {
-        let mut disk = self.disk.lock().unwrap().clone();
-        disk.cut();
-        Self { disk: Arc::new(Mutex::new(disk)) }
+    pub fn handle(&self) -> Arc<dyn Fs> {
+        Arc::new(self.clone())
     }
 
-    /// Returns another disk: what a power cut leaves if the kernel had written some files and directories on its own.
-    pub fn after_late_power_cut(&self, seed: u64) -> Self {
-        let (mut disk, mut random) = (self.disk.lock().unwrap().clone(), StdRng::seed_from_u64(seed));
-        for node in 0..disk.nodes.len() {
-            if random.random() {
-                disk.sync(node);
-            }
+    /// Returns the disk as it is now.
+    pub fn disk(&self) -> Disk {
+        self.state().disk.clone()
+    }
+
+    /// Returns the moments since they were last taken.
+    pub fn take_moments(&self) -> Vec<Moment> {
+        std::mem::take(&mut self.state().moments)
+    }
+
+    /// Returns the checkpoints that are acknowledged.
+    pub fn acknowledged(&self) -> u64 {
+        self.state().acknowledged
+    }
+
+    /// Notes that checkpoints were acknowledged to the source: from now on they must not be lost.
+    pub fn announce(&self, checkpoints: u64) {
+        let mut state = self.state();
+        if checkpoints > state.acknowledged {
+            state.acknowledged = checkpoints;
+            state.note(None);
         }
-        disk.cut();
-        Self { disk: Arc::new(Mutex::new(disk)) }
     }
 
-    fn with<T>(&self, operation: impl FnOnce(&mut Disk) -> io::Result<T>) -> io::Result<T> {
-        operation(&mut self.disk.lock().unwrap())
+    /// Makes a file that is to be called `path` and has no name yet.
+    pub fn unnamed_file(&self, path: &Path) -> ModelFile {
+        let node = self.state().disk.add(Node::File(Arc::new(Content::default())));
+        ModelFile { model: self.clone(), node, path: path.to_path_buf() }
+    }
+
+    /// Gives a file made by [`Model::unnamed_file`] its name.
+    pub fn name(&self, path: &Path, node: NodeId) -> io::Result<()> {
+        self.act(Step::Create, path, |disk| disk.make(path, node))
+    }
+
+    /// Renames, also onto a name that is taken.
+    pub fn rename_replacing(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.act(Step::Rename, to, |disk| disk.rename(from, to, true))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn act<T>(&self, step: Step, path: &Path, operation: impl FnOnce(&mut Disk) -> io::Result<T>) -> io::Result<T> {
+        let mut state = self.state();
+        let done = operation(&mut state.disk)?;
+        state.note(Some((step, path.to_path_buf())));
+        Ok(done)
+    }
+
+    fn look<T>(&self, operation: impl FnOnce(&Disk) -> io::Result<T>) -> io::Result<T> {
+        operation(&self.state().disk)
+    }
+}
+
+impl State {
+    fn note(&mut self, step: Option<(Step, PathBuf)>) {
+        self.moments.push(Moment { disk: self.disk.clone(), step, acknowledged: self.acknowledged });
     }
 }
 
 impl Disk {
-    fn find(&mut self, path: &Path) -> io::Result<usize> {
-        let names = path.components().filter(|component| matches!(component, Component::Normal(_)));
-        let mut at = 0;
-        for name in names {
-            at = *self.nodes[at].names()?.get(name.as_os_str()).ok_or(ErrorKind::NotFound)?;
-        }
-        Ok(at)
-    }
-
-    fn place(&mut self, path: &Path) -> io::Result<Place> {
-        let dir = self.find(path.parent().ok_or(ErrorKind::AlreadyExists)?)?;
-        Ok((dir, path.file_name().ok_or(ErrorKind::AlreadyExists)?.to_owned()))
-    }
-
-    fn make(&mut self, path: &Path, node: Node) -> io::Result<usize> {
-        let (dir, name) = self.place(path)?;
-        let new = self.nodes.len();
-        let names = self.nodes[dir].names()?;
-        if names.contains_key(&name) {
-            return Err(ErrorKind::AlreadyExists.into());
-        }
-        names.insert(name, new);
-        self.nodes.push(node);
-        Ok(new)
-    }
-
-    fn remove(&mut self, path: &Path) -> io::Result<()> {
-        let (dir, name) = self.place(path)?;
-        self.nodes[dir].names()?.remove(&name).map(|_| ()).ok_or(ErrorKind::NotFound.into())
-    }
-
-    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        let (from, to) = (self.place(from)?, self.place(to)?);
-        if self.nodes[to.0].names()?.contains_key(&to.1) {
-            return Err(ErrorKind::AlreadyExists.into());
-        }
-        let node = self.nodes[from.0].names()?.remove(&from.1).ok_or(ErrorKind::NotFound)?;
-        self.nodes[to.0].names()?.insert(to.1.clone(), node);
-        self.renames.push((from, to));
-        Ok(())
-    }
-
-    fn sync(&mut self, node: usize) {
-        match &mut self.nodes[node] {
-            Node::File { visible, durable } => durable.clone_from(visible),
-            Node::Dir { visible, durable } => durable.clone_from(visible),
-        }
-        let (now, later) = std::mem::take(&mut self.renames).into_iter().partition(|(from, to)| from.0 == node || to.0 == node);
-        self.renames = later;
-        for (from, to) in Vec::from_iter::<Vec<(Place, Place)>>(now) {
-            self.nodes[from.0].durable_names().remove(&from.1);
-            if let Some(&renamed) = self.nodes[to.0].names().expect("a rename ends in a directory").get(&to.1) {
-                self.nodes[to.0].durable_names().insert(to.1, renamed);
-            }
-        }
-    }
-
-    fn cut(&mut self) {
-        self.renames.clear();
-        for node in &mut self.nodes {
-            match node {
-                Node::File { visible, durable } => visible.clone_from(durable),
-                Node::Dir { visible, durable } => visible.clone_from(durable),
-            }
-        }
-    }
-
-    fn kind(&self, node: usize) -> EntryKind {
-        match &self.nodes[node] {
-            Node::File { visible, .. } => EntryKind::File(visible.len() as u64),
-            Node::Dir { .. } => EntryKind::Dir,
+    fn kind(&self, node: NodeId) -> EntryKind {
+        match &*self.visible[node] {
+            Node::File(content) => EntryKind::File(content.bytes().len() as u64),
+            Node::Dir(_) => EntryKind::Dir,
         }
     }
 }
 
 impl Fs for Model {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
-        let node = self.with(|disk| disk.make(path, Node::File { visible: vec![], durable: vec![] }))?;
-        Ok(Box::new(ModelFile { model: self.clone(), node }))
+        let file = self.unnamed_file(path);
+        self.name(path, file.node)?;
+        Ok(Box::new(file))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn Read + Send>> {
-        self.with(|disk| {
-            let node = disk.find(path)?;
-            match &disk.nodes[node] {
-                Node::File { visible, .. } => Ok(Box::new(io::Cursor::new(visible.clone())) as Box<dyn Read + Send>),
-                Node::Dir { .. } => Err(ErrorKind::IsADirectory.into()),
-            }
-        })
+        self.look(|disk| Ok(Box::new(Reading { content: disk.content(disk.find(path)?)?.clone(), at: 0 }) as Box<dyn Read + Send>))
     }
 
     fn entry(&self, path: &Path) -> io::Result<Option<EntryKind>> {
-        match self.with(|disk| disk.find(path).map(|node| disk.kind(node))) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        match self.look(|disk| disk.find(path).map(|node| disk.kind(node))) {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
             found => found.map(Some),
         }
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        self.with(|disk| {
-            let node = disk.find(dir)?;
-            let names = disk.nodes[node].names()?.clone();
-            Ok(names.into_iter().map(|(name, node)| Entry { path: dir.join(name), kind: disk.kind(node) }).collect())
+        self.look(|disk| {
+            let names = disk.names(disk.find(dir)?)?;
+            Ok(names.iter().map(|(name, node)| Entry { path: dir.join(&**name), kind: disk.kind(*node) }).collect())
         })
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.with(|disk| disk.make(path, Node::dir()).map(|_| ()))
+        self.act(Step::Mkdir, path, |disk| {
+            let node = disk.add(Node::Dir(std::collections::BTreeMap::new()));
+            disk.make(path, node)
+        })
     }
 
     fn sync_file(&self, path: &Path) -> io::Result<()> {
-        self.sync_dir(path)
+        self.act(Step::SyncFile, path, |disk| disk.find(path).map(|node| disk.sync(node)))
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.with(|disk| disk.find(dir).map(|node| disk.sync(node)))
+        self.act(Step::SyncDir, dir, |disk| disk.find(dir).map(|node| disk.sync(node)))
     }
 
     fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.with(|disk| disk.rename(from, to))
+        if self.state().renames == Renames::Atomic {
+            return self.act(Step::Rename, to, |disk| disk.rename(from, to, false));
+        }
+        self.act(Step::Rename, to, |disk| {
+            let node = disk.find(from)?;
+            disk.make(to, node)
+        })?;
+        self.sync_dir(to.parent().expect("a file lies in a directory"))?;
+        self.remove_file(from)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.with(|disk| disk.remove(path))
+        self.act(Step::Remove, path, |disk| disk.remove_file(path))
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        if self.list(path)?.is_empty() { self.with(|disk| disk.remove(path)) } else { Err(ErrorKind::DirectoryNotEmpty.into()) }
+        self.act(Step::Rmdir, path, |disk| disk.remove_dir(path))
     }
 
-    fn device(&self, _path: &Path) -> io::Result<u64> {
-        Ok(0)
+    fn device(&self, path: &Path) -> io::Result<u64> {
+        self.look(|disk| disk.find(path).map(|_| 0))
     }
 }
 
 #[derive(Debug)]
-struct ModelFile {
+struct Reading {
+    content: Arc<Content>,
+    at: usize,
+}
+
+impl Read for Reading {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let read = (&self.content.bytes()[self.at..]).read(buf)?;
+        self.at += read;
+        Ok(read)
+    }
+}
+
+/// A file open for writing.
+#[derive(Debug)]
+pub struct ModelFile {
     model: Model,
-    node: usize,
+    pub node: NodeId,
+    path: PathBuf,
+}
+
+impl ModelFile {
+    /// Fails to make the bytes durable: they never will be.
+    pub fn forget(&self) {
+        self.model.state().disk.forget(self.node);
+    }
 }
 
 impl Write for ModelFile {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.model.with(|disk| match &mut disk.nodes[self.node] {
-            Node::File { visible, .. } => visible.write(buf),
-            Node::Dir { .. } => Err(ErrorKind::IsADirectory.into()),
-        })
+        // Two moments: a kill may come in the middle.
+        for half in [&buf[..buf.len() / 2], &buf[buf.len() / 2..]] {
+            self.model.act(Step::Write, &self.path, |disk| Ok(disk.append(self.node, half)))?;
+        }
+        Ok(buf.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -243,9 +273,6 @@ impl Write for ModelFile {
 
 impl FsFile for ModelFile {
     fn sync(&mut self) -> io::Result<()> {
-        self.model.with(|disk| {
-            disk.sync(self.node);
-            Ok(())
-        })
+        self.model.act(Step::Sync, &self.path, |disk| Ok(disk.sync(self.node)))
     }
 }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use chrono::DateTime;
 use pintail::batch::{Counts, DeadLetter, DeadLetterCounts, LetterForm, Phase, Trigger};
 use pintail::checkpoint::dead_letters::DeadLetterFile;
+use pintail::checkpoint::paths::{self, Paths};
 use pintail::checkpoint::record::FileKind;
 use pintail::checkpoint::store::{Draft, Expected, NewFile, Store};
 use pintail::durable::fs::{EntryKind, Fs};
@@ -22,11 +23,13 @@ use pintail::source::SourceIdentity;
 
 /// Checkpoints of the whole script.
 pub const CHECKPOINTS: u64 = 5;
+/// The checkpoint after which another process goes on with the script.
+const SECOND_PROCESS: u64 = 3;
 /// Records of each checkpoint.
 const RECORDS: u64 = 10;
 
 /// The files that each checkpoint publishes: new directories, nested ones, old ones again, dead letters, and nothing at all.
-fn paths(sequence: u64) -> Vec<String> {
+fn files_of(sequence: u64) -> Vec<String> {
     let dirs: &[&str] = match sequence {
         1 => &["region=us", "region=eu"],
         2 => &[],
@@ -65,14 +68,22 @@ pub fn open(fs: Arc<dyn Fs>, root: &Path) -> Result<Store> {
     Store::open(fs, root, &expected)
 }
 
-/// Goes on with the script from wherever the dataset stands, to its end. Opens the dataset twice, as two processes would. Each commit
-/// that returned, and so was announced to the source, raises `acknowledged`.
-pub fn run(fs: &Arc<dyn Fs>, root: &Path, acknowledged: &mut u64) -> Result<()> {
-    for end in [3, CHECKPOINTS] {
-        let mut store = open(fs.clone(), root)?;
-        while store.next_sequence() <= end {
-            commit(&mut store)?;
-            *acknowledged = store.next_sequence() - 1;
+/// Goes on with the script from wherever the dataset stands, to its end. Tells `announce` the checkpoints that a process may have
+/// acknowledged to its source: what it found when it opened the dataset, then each commit that returned.
+pub fn run(fs: &Arc<dyn Fs>, root: &Path, announce: &mut dyn FnMut(u64)) -> Result<()> {
+    let store = open(fs.clone(), root)?;
+    go_on(store, fs, root, announce)
+}
+
+/// Goes on with a dataset that is open. A second process takes over in the middle.
+pub fn go_on(mut store: Store, fs: &Arc<dyn Fs>, root: &Path, announce: &mut dyn FnMut(u64)) -> Result<()> {
+    announce(store.next_sequence() - 1);
+    while store.next_sequence() <= CHECKPOINTS {
+        commit(&mut store)?;
+        announce(store.next_sequence() - 1);
+        if store.next_sequence() - 1 == SECOND_PROCESS {
+            store = open(fs.clone(), root)?;
+            announce(store.next_sequence() - 1);
         }
     }
     Ok(())
@@ -85,7 +96,7 @@ fn schema() -> Arc<Schema> {
 fn commit(store: &mut Store) -> Result<()> {
     let (sequence, mut staging) = (store.next_sequence(), store.staging());
     let mut files = Vec::new();
-    for path in paths(sequence) {
+    for path in files_of(sequence) {
         let mut staged = staging.create()?;
         staged.write_all(content(&path).as_bytes()).map_err(|e| pintail::error::Error::io("write", e))?;
         files.push(NewFile { staged: staged.finish()?, path, kind: FileKind::Parquet, rows: 1, event_time: None });
@@ -115,6 +126,10 @@ fn commit(store: &mut Store) -> Result<()> {
     };
     store.commit(staging, draft).map(|_| ())
 }
+
+/// What the dead letter of [`dead_letter`] is on the disk.
+const DEAD_LETTER_LINE: &str =
+    concat!(r#"{"phase":"decode","reason":"bad","partition":"events","offset":0,"length":3,"record":"bad"}"#, "\n");
 
 fn dead_letter() -> DeadLetter {
     let bytes = Bytes::from_static(b"bad");
@@ -148,50 +163,76 @@ pub fn tree(fs: &dyn Fs, dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     files
 }
 
-/// The visible files after `checkpoints` commits: what any reader's glob must find.
-fn expected_data(root: &Path, checkpoints: u64) -> BTreeMap<PathBuf, Vec<u8>> {
-    (1..=checkpoints).flat_map(paths).map(|path| (root.join(&path), content(&path).into_bytes())).collect()
+/// The published files after `checkpoints` commits: what any reader's glob must find, and the dead letters.
+fn expected_files(root: &Path, checkpoints: u64) -> BTreeMap<PathBuf, Vec<u8>> {
+    let data = (1..=checkpoints).flat_map(files_of).map(|path| (root.join(&path), content(&path).into_bytes()));
+    let letters = (1..=checkpoints).filter(|sequence| has_dead_letter(*sequence));
+    let letters = letters.map(|sequence| (root.join(paths::dead_letters(sequence)), DEAD_LETTER_LINE.into()));
+    data.chain(letters).collect()
 }
 
-fn is_data(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| ending == "parquet")
+fn is_published(root: &Path, path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "parquet") || path.starts_with(root.join(paths::DEAD_LETTERS))
+}
+
+/// What is wrong, in words. The checks return it: a mutant is caught by it, everything else fails its test by unwrapping it.
+pub type Checked<T> = std::result::Result<T, String>;
+
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Checked<()> {
+    if found == expected { Ok(()) } else { Err(format!("{what}: found {found:?}, expected {expected:?}")) }
 }
 
 /// Holds what lies at `root` right after a crash against the script: each visible file is whole. Returns the commit records seen.
-pub fn check_crashed(fs: &dyn Fs, root: &Path) -> u64 {
-    let whole = expected_data(root, CHECKPOINTS);
+pub fn check_crashed(fs: &dyn Fs, root: &Path) -> Checked<u64> {
     let files = tree(fs, root);
     let records = files.keys().filter(|path| path.starts_with(root.join("_pintail/commits")) && path.extension().unwrap() == "json");
     let records = records.count() as u64;
-    let committed = expected_data(root, records);
-    for (path, bytes) in files.iter().filter(|(path, _)| is_data(path)) {
-        assert_eq!(Some(bytes), whole.get(path), "{} is torn or foreign", path.display());
-        assert!(committed.contains_key(path), "{} is visible before its commit", path.display());
+    let committed = expected_files(root, records);
+    for (path, bytes) in files.iter().filter(|(path, _)| is_published(root, path)) {
+        match committed.get(path) {
+            Some(whole) if whole == bytes => {}
+            Some(_) => return Err(format!("{} is torn", path.display())),
+            None => return Err(format!("{} is visible before its commit", path.display())),
+        }
     }
-    records
+    Ok(records)
 }
 
-/// Opens the dataset after a crash and holds it against the script: exactly the committed checkpoints, each file once and whole,
-/// offsets without a gap, nothing left over. Returns the number of checkpoints.
-pub fn check_recovered(fs: &Arc<dyn Fs>, root: &Path) -> u64 {
-    let store = open(fs.clone(), root).unwrap_or_else(|error| panic!("a crash must not keep the next start from opening: {error}"));
-    assert_eq!(store.warnings(), [] as [String; 0]);
+/// Checks that nothing is staged for a checkpoint that was acknowledged. If its staging came back with the power after somebody's
+/// retention had removed one of its files, that file would be missing in both places, and no start possible.
+pub fn check_acknowledged(fs: &dyn Fs, root: &Path, acknowledged: u64) -> Checked<()> {
+    let paths = Paths::new(root);
+    let left = (1..=acknowledged).find(|sequence| !matches!(fs.entry(&paths.staging_of(*sequence)), Ok(None)));
+    same("staging of an acknowledged checkpoint", left, None)
+}
+
+/// Opens the dataset after a crash and holds it against the script. Returns the number of checkpoints.
+pub fn check_recovered(fs: &Arc<dyn Fs>, root: &Path) -> Checked<u64> {
+    let opened = open(fs.clone(), root);
+    let store = opened.map_err(|error| format!("a crash must not keep the next start from opening: {error}"))?;
+    check_open(&store, fs, root)
+}
+
+/// Holds a dataset that was just opened against the script: exactly the committed checkpoints, each file once and whole, offsets without
+/// a gap, nothing left over. Returns the number of checkpoints.
+pub fn check_open(store: &Store, fs: &Arc<dyn Fs>, root: &Path) -> Checked<u64> {
+    same("warnings", store.warnings(), &[])?;
     let checkpoints = store.next_sequence() - 1;
-    let files = tree(&**fs, root);
-    let data: BTreeMap<_, _> = files.iter().filter(|(path, _)| is_data(path)).map(|(path, bytes)| (path.clone(), bytes.clone())).collect();
-    assert_eq!(data.keys().collect::<Vec<_>>(), expected_data(root, checkpoints).keys().collect::<Vec<_>>(), "the visible files");
-    assert_eq!(data, expected_data(root, checkpoints), "the content of the visible files");
-    let letters = files.keys().filter(|path| path.starts_with(root.join("_pintail/dead_letters"))).count();
-    assert_eq!(letters, (1..=checkpoints).filter(|sequence| has_dead_letter(*sequence)).count(), "dead letters");
+    let mut files = tree(&**fs, root);
     let left_over = files.keys().find(|path| path.extension().is_some_and(|ending| ending == "inprogress"));
-    assert_eq!(left_over, None, "left over");
+    same("left over", left_over, None)?;
     let next = store.offsets().next_offset(&PartitionId::new("events")).unwrap_or(0);
-    assert_eq!(next, checkpoints * RECORDS, "the next offset");
-    checkpoints
+    same("the next offset", next, checkpoints * RECORDS)?;
+    files.retain(|path, _| is_published(root, path));
+    let expected = expected_files(root, checkpoints);
+    same("the published files", files.keys().collect::<Vec<_>>(), expected.keys().collect())?;
+    let torn = files.iter().find(|(path, bytes)| expected[*path] != **bytes);
+    same("torn", torn.map(|(path, _)| path), None)?;
+    Ok(checkpoints)
 }
 
 /// Goes on after a crash to the end of the script and checks that everything is there once.
-pub fn check_completes(fs: &Arc<dyn Fs>, root: &Path) {
-    run(fs, root, &mut 0).unwrap();
-    assert_eq!(check_recovered(fs, root), CHECKPOINTS);
+pub fn check_completes(fs: &Arc<dyn Fs>, root: &Path) -> Checked<()> {
+    run(fs, root, &mut |_| ()).map_err(|error| format!("the script does not go on: {error}"))?;
+    same("checkpoints at the end", check_recovered(fs, root)?, CHECKPOINTS)
 }

@@ -156,7 +156,7 @@ fn recover(fs: &dyn Fs, paths: &Paths, directories: &mut Directories, last: Opti
             format!("`{}` of checkpoint {} was published and is gone: somebody else removed it", file.path, last.sequence)
         }));
     }
-    plan.remove.into_iter().try_for_each(|sequence| remove_staging(fs, paths, sequence))?;
+    remove_staging(fs, paths, plan.remove)?;
     Ok(warnings)
 }
 

@@ -1,0 +1,37 @@
+//! Mutants that nothing catches because nothing is wrong with them.
+//!
+//! Owns: the reasons. A kind of mutant that no line here covers must be caught, and a line that covers none is stale: both fail the test.
+//!
+//! What the order must be is only this: staged files, their names and all directories durable before the record has its name; the record
+//! durable before a file is published; all files durable in their places before staging goes; its absence durable before the
+//! checkpoint is acknowledged. Between two of these points the order is free, and an fsync that comes twice is needed once.
+
+/// Patterns of kinds, and why it does not matter.
+pub const EQUIVALENT: &[(&str, &str)] = &[
+    ("*: Skip * ./_pintail/probe*", "the probe asks whether the calls succeed; the file means nothing and each start removes it"),
+    ("*: Swap */probe* / *", "as above"),
+    ("*: Swap * / * ./_pintail/probe*", "as above"),
+    (
+        "*: Skip SyncDir ./",
+        "a start fsyncs the root twice, for `_pintail` and for itself; as parent of new directories in a commit it is caught",
+    ),
+    ("*: Skip SyncDir ./_pintail", "what is pending there when FORMAT is durable is the probe's; before, the fsync for FORMAT covers it"),
+    ("recovery: Skip SyncDir ./_pintail/commits", "the name of the record's directory was durable before the record was written"),
+    ("*: Skip SyncFile ./_pintail/commits/N/N.json", "the record's bytes were durable before it got its name"),
+    ("recovery: Skip SyncDir ./_pintail/commits/N", "where it survives, only the temporary record is pending, which each start removes"),
+    ("recovery: Skip SyncDir ./_pintail/staging", "where it survives, only staging without a record is pending, which each start removes"),
+    ("*: Swap Create * / Write *", "the bytes come before the name; the file is not relied on before its fsync"),
+    ("*: Swap Remove * / Remove *", "left-overs go in any order"),
+    ("*: Swap Remove * / SyncDir ./_pintail/commits", "the left-over is in another directory"),
+    ("*: Swap Rename */events-N.parquet / Rename *", "the files of a checkpoint appear in any order"),
+    ("recovery: Swap Rmdir * / SyncDir ./_pintail/staging", "where it survives, the staging has no record: each start removes it"),
+    ("*: Swap SyncDir * / SyncDir *", "nothing happens between the two that could rely on the first alone"),
+    ("*: Swap Sync* * / Sync* ./_pintail/commits/N*", "as above"),
+    ("script: Swap Sync ./_pintail/staging/N/N.inprogress / *", "a staged file must be durable before the record, not before the next one"),
+    ("*: Swap SyncDir * / Create ./_pintail/commits/N/N.json.inprogress", "the record is not there before its rename"),
+    ("*: Swap SyncDir ./_pintail/staging / Mkdir *", "all but the acknowledgement may come before it; where that does, it is caught"),
+    ("recovery: Swap SyncDir ./_pintail/commits/N / R*", "where nothing is published between the two, the staging that goes has no record"),
+    ("recovery: Swap SyncDir ./region=* / Remove *", "a staged file that is still there now belongs to no record"),
+    ("recovery: Swap SyncDir ./ / Rename *", "the directories below the root are made durable before the record is written"),
+    ("recovery: Swap SyncDir ./region=* / Rename *", "as above"),
+];

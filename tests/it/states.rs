@@ -1,0 +1,225 @@
+//! The states that a crash can leave, and what must hold in each.
+//!
+//! Owns: walking them without trying one twice, the oracle for a state, the counts.
+//! Does not own: what a power cut leaves (see `model::cuts`), what the script writes (see `script`).
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::Path;
+
+use crate::model::cuts::Subsets;
+use crate::model::disk::Disk;
+use crate::model::{Model, Moment, Renames, Step};
+use crate::script::{self, Checked};
+
+/// Where the dataset lies.
+pub const ROOT: &str = "/data/out";
+
+/// What a crash left.
+#[derive(Debug, Clone)]
+pub struct State {
+    pub disk: Disk,
+    /// Checkpoints that were acknowledged: they must be there, and at most one more.
+    pub acknowledged: u64,
+    /// How it came to be.
+    pub story: String,
+}
+
+/// Disks, each with the number of acknowledged checkpoints, in the order they became known.
+#[derive(Debug, Default)]
+struct Known(HashSet<(u64, u64)>, Vec<(u64, u64)>);
+
+impl Known {
+    /// Returns whether it is new.
+    fn insert(&mut self, disk: &Disk, acknowledged: u64) -> bool {
+        let key = (disk.key(), acknowledged);
+        let new = self.0.insert(key);
+        if new {
+            self.1.push(key);
+        }
+        new
+    }
+
+    fn mark(&self) -> usize {
+        self.1.len()
+    }
+
+    fn forget_since(&mut self, mark: usize) {
+        for key in self.1.drain(mark..) {
+            self.0.remove(&key);
+        }
+    }
+}
+
+/// The states tried so far.
+#[derive(Debug)]
+pub struct States {
+    renames: Renames,
+    /// Tried: recovery leads to what must hold.
+    tried: Known,
+    /// Moments all of whose crashes were tried, or are about to be.
+    crashed: Known,
+    /// Recovered disks from which the script went on to its end.
+    went_on: Known,
+    pub counts: Counts,
+}
+
+/// What was tried.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Counts {
+    /// Moments at which a process or the machine died.
+    pub crash_points: usize,
+    /// Those of them where not every subset of the pending operations could be tried.
+    pub sampled: usize,
+    /// Kills and power cuts, each with its own subset.
+    pub crashes: usize,
+    /// Different disks that they left, each recovered from and held against the oracle.
+    pub states: usize,
+    /// The most operations that were pending at once.
+    pub pending_max: usize,
+}
+
+impl States {
+    pub fn new(renames: Renames) -> Self {
+        Self { renames, tried: Known::default(), crashed: Known::default(), went_on: Known::default(), counts: Counts::default() }
+    }
+
+    /// Runs the script on an empty disk to its end. Returns every moment of it.
+    pub fn script(&self) -> Vec<Moment> {
+        let model = Model::over(Disk::new(), 0, self.renames);
+        script::run(&model.handle(), Path::new(ROOT), &mut |checkpoints| model.announce(checkpoints)).unwrap();
+        model.take_moments()
+    }
+
+    /// Tries all crashes within `moments`, all crashes within the recoveries from these, and so on, `depth` deep.
+    pub fn walk(&mut self, moments: &[Moment], story: &str, depth: usize) -> Checked<()> {
+        let mut level = self.crashes(moments, story);
+        for crashes in 1..depth {
+            let mut next = Vec::new();
+            for state in level {
+                let (mut moments, went_on) = self.check(&state)?;
+                // The run that goes on after a recovery may build on what that one left pending. After the first crash only: later ones
+                // are about recovery.
+                if crashes == 1 {
+                    moments.extend(went_on);
+                }
+                next.append(&mut self.crashes(&moments, &state.story));
+            }
+            level = next;
+        }
+        level.iter().try_for_each(|state| self.check(state).map(|_| ()))
+    }
+
+    /// Returns what a kill or a power cut at each of `moments` leaves, as far as it was not returned before.
+    pub fn crashes(&mut self, moments: &[Moment], story: &str) -> Vec<State> {
+        let mut states = Vec::new();
+        let mut before = None;
+        for moment in moments {
+            let new = moment.new_after(before.replace(moment));
+            if !self.crashed.insert(&moment.disk, moment.acknowledged) {
+                continue;
+            }
+            let cuts = moment.disk.cuts(new);
+            self.counts.crash_points += 1;
+            self.counts.sampled += usize::from(!cuts.exhaustive);
+            self.counts.crashes += 1 + cuts.disks.len();
+            self.counts.pending_max = self.counts.pending_max.max(moment.disk.pending.len());
+            for (disk, event) in
+                std::iter::once((moment.disk.clone(), "kill")).chain(cuts.disks.into_iter().map(|disk| (disk, "power cut")))
+            {
+                if self.tried.insert(&disk, moment.acknowledged) {
+                    let story = format!("{story}, {event} after {}", Done(moment));
+                    states.push(State { disk, acknowledged: moment.acknowledged, story });
+                }
+            }
+        }
+        self.counts.states += states.len();
+        states
+    }
+
+    /// Tries all crashes within `moments` that are not known to be harmless. Returns how many there were, all of them harmless: they are
+    /// known from now on.
+    pub fn judge(&mut self, moments: &[Moment], story: &str) -> Checked<usize> {
+        let (tried, crashed, went_on) = (self.tried.mark(), self.crashed.mark(), self.went_on.mark());
+        let states = self.crashes(moments, story);
+        let judged = states.iter().try_for_each(|state| self.check(state).map(|_| ()));
+        if judged.is_err() {
+            self.tried.forget_since(tried);
+            self.crashed.forget_since(crashed);
+            self.went_on.forget_since(went_on);
+        }
+        judged.map(|()| states.len())
+    }
+
+    /// Holds a state against the oracle: nothing torn is visible, recovery keeps what was acknowledged, and at most the checkpoint that was
+    /// being acknowledged beside it, exactly, and the script goes on from there to its end. Returns the moments of the recovery, and of going on if that was not done before.
+    pub fn check(&mut self, state: &State) -> Checked<(Vec<Moment>, Vec<Moment>)> {
+        let model = Model::over(state.disk.clone(), state.acknowledged, self.renames);
+        self.check_in(&model).map_err(|why| format!("{}: {why}", state.story))
+    }
+
+    fn check_in(&mut self, model: &Model) -> Checked<(Vec<Moment>, Vec<Moment>)> {
+        let (fs, root) = (model.handle(), Path::new(ROOT));
+        let acknowledged = model.acknowledged();
+        let seen = script::check_crashed(&*fs, root)?;
+        script::check_acknowledged(&*fs, root, acknowledged)?;
+        let store = script::open(fs.clone(), root).map_err(|error| format!("no start is possible: {error}"))?;
+        let recovered = script::check_open(&store, &fs, root)?;
+        if recovered != seen || !(acknowledged..=acknowledged + 1).contains(&recovered) {
+            return Err(format!("{acknowledged} checkpoints were acknowledged, {seen} seen before recovery, {recovered} after it"));
+        }
+        model.announce(recovered);
+        let recovery = model.take_moments();
+        if !self.went_on.insert(&model.disk(), recovered) {
+            return Ok((recovery, vec![]));
+        }
+        let went_on = script::go_on(store, &fs, root, &mut |checkpoints| model.announce(checkpoints));
+        went_on.map_err(|error| format!("the script does not go on: {error}"))?;
+        let moments = model.take_moments();
+        match script::check_recovered(&fs, root)? {
+            script::CHECKPOINTS => Ok((recovery, moments)),
+            end => Err(format!("the script ends with {end} checkpoints")),
+        }
+    }
+}
+
+impl Moment {
+    /// Returns which power cuts can leave what none could leave just `before`.
+    fn new_after(&self, before: Option<&Self>) -> Subsets {
+        match (before, &self.step) {
+            (Some(before), Some((step, _))) if before.acknowledged == self.acknowledged => match step {
+                // It only takes possibilities away.
+                Step::Sync | Step::SyncFile | Step::SyncDir => Subsets::None,
+                Step::Create | Step::Mkdir | Step::Rename | Step::Remove | Step::Rmdir => Subsets::WithLast,
+                Step::Write => Subsets::All,
+            },
+            _ => Subsets::All,
+        }
+    }
+}
+
+/// What was done last.
+struct Done<'a>(&'a Moment);
+
+impl fmt::Display for Done<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.step {
+            Some((step, path)) => write!(f, "{step:?} {}", path.display()),
+            None => write!(f, "acknowledging {}", self.0.acknowledged),
+        }
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} states after {} crashes at {} moments; at most {} changes of names pending, every subset tried at {} of the moments",
+            self.states,
+            self.crashes,
+            self.crash_points,
+            self.pending_max,
+            self.crash_points - self.sampled
+        )
+    }
+}
