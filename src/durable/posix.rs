@@ -28,21 +28,6 @@ impl Posix {
     pub fn new(disk: DiskState) -> Self {
         Self { disk, links: AtomicBool::new(false) }
     }
-
-    #[expect(clippy::disallowed_methods, reason = "this is the place")]
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        if !self.links.load(Ordering::Relaxed) {
-            match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => self.links.store(true, Ordering::Relaxed),
-                done => return Ok(done?),
-            }
-        }
-        // Not one step: a kill between the two leaves both names, which recovery knows as right/right. A power cut must not leave
-        // neither, so the new name is durable before the old one goes.
-        fs::hard_link(from, to)?;
-        self.sync_dir(to.parent().expect("a link was made in a directory"))?;
-        fs::remove_file(from)
-    }
 }
 
 impl Fs for Posix {
@@ -94,8 +79,20 @@ impl Fs for Posix {
         self.disk.wait_for_room("fsync of a directory", || File::open(dir)?.sync_all())
     }
 
+    #[expect(clippy::disallowed_methods, reason = "this is the place")]
     fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.wait_for_room("rename", || self.rename(from, to))
+        if !self.links.load(Ordering::Relaxed) {
+            let rename = || Ok(rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?);
+            match self.disk.wait_for_room("rename", rename) {
+                Err(error) if is_unknown(&error) => self.links.store(true, Ordering::Relaxed),
+                done => return done,
+            }
+        }
+        // Not one step: a kill between the two leaves both names, which recovery knows as right/right. A power cut must not leave
+        // neither, so the new name is durable before the old one goes. Each waits for room on its own: no link can be made twice.
+        self.disk.wait_for_room("link", || fs::hard_link(from, to))?;
+        self.sync_dir(to.parent().expect("a link was made in a directory"))?;
+        self.remove_file(from)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
@@ -110,6 +107,11 @@ impl Fs for Posix {
     fn device(&self, path: &Path) -> io::Result<u64> {
         Ok(fs::metadata(path)?.dev())
     }
+}
+
+/// Returns whether the file system does not know `RENAME_NOREPLACE`.
+fn is_unknown(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP))
 }
 
 fn kind(metadata: &fs::Metadata) -> EntryKind {
