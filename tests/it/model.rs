@@ -261,7 +261,10 @@ impl Write for ModelFile {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         // Two moments: a kill may come in the middle.
         for half in [&buf[..buf.len() / 2], &buf[buf.len() / 2..]] {
-            self.model.act(Step::Write, &self.path, |disk| Ok(disk.append(self.node, half)))?;
+            self.model.act(Step::Write, &self.path, |disk| {
+                disk.append(self.node, half);
+                Ok(())
+            })?;
         }
         Ok(buf.len())
     }
@@ -273,6 +276,9 @@ impl Write for ModelFile {
 
 impl FsFile for ModelFile {
     fn sync(&mut self) -> io::Result<()> {
-        self.model.act(Step::Sync, &self.path, |disk| Ok(disk.sync(self.node)))
+        self.model.act(Step::Sync, &self.path, |disk| {
+            disk.sync(self.node);
+            Ok(())
+        })
     }
 }
