@@ -9,7 +9,7 @@
 //! kind of mutant (call and path) of which none is caught.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -144,14 +144,17 @@ fn every_call_left_out_or_swapped_with_the_next_is_caught_or_is_without_effect_f
     }
 
     let all = verdicts.total(|tally| tally.caught + tally.without_effect + tally.survived);
-    println!(
-        "{all} mutants of {} kinds, in the script and in {recoveries} recoveries: {} caught, {} without effect, {} harmless for a reason; {:.1?}",
+    let mut shown = std::io::stderr();
+    writeln!(
+        shown,
+        "mutants: {all} of {} kinds, in the script and in {recoveries} recoveries: {} caught, {} without effect, {} harmless for a reason; {:.1?}",
         verdicts.0.len(),
         verdicts.total(|tally| tally.caught),
         verdicts.total(|tally| tally.without_effect),
         verdicts.total(|tally| tally.survived),
         begin.elapsed()
-    );
+    )
+    .unwrap();
     let rules: Vec<_> = EQUIVALENT.iter().map(|(pattern, _)| glob::Pattern::new(pattern).unwrap()).collect();
     let open = verdicts.open();
     let survivors: Vec<_> = open.iter().filter(|(kind, _)| !rules.iter().any(|rule| rule.matches(kind))).collect();
@@ -206,6 +209,6 @@ fn a_rename_onto_a_name_that_somebody_else_has_just_taken_refuses_and_each_that_
             }
         }
     }
-    println!("{renames} renames that would replace, all caught: {kinds:?}");
+    writeln!(std::io::stderr(), "mutants: {renames} renames that would replace, all caught").unwrap();
     assert!(kinds.len() >= 6, "{kinds:?}");
 }

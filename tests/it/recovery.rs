@@ -3,6 +3,7 @@
 //! Owns: which sequences of crashes are walked. Takes the place of pulling the plug: a missing fsync fails here.
 //! Does not own: the disk's behaviour (see `model`), the oracle (see `states`), a real process on a real disk (see `crash_points`).
 
+use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
@@ -23,7 +24,8 @@ fn every_crash_at_every_operation_and_in_two_recoveries_after_it_loses_doubles_a
     let script = states.script();
     assert!(script.len() > 100, "the script has {} operations", script.len());
     states.walk(&script, "script", DEPTH).unwrap();
-    println!("{}; {:.1?}", states.counts, begin.elapsed());
+    // Past the test harness, which shows what is printed only of tests that fail.
+    writeln!(std::io::stderr(), "model: {}; {:.1?}", states.counts, begin.elapsed()).unwrap();
     assert!(states.counts.states >= STATES_MIN);
 }
 
@@ -32,7 +34,7 @@ fn a_rename_by_link_and_unlink_survives_every_crash_too() {
     let mut states = States::new(Renames::Linked);
     let script = states.script();
     states.walk(&script, "script", 1).unwrap();
-    println!("{}", states.counts);
+    assert!(states.counts.states > 300, "{}", states.counts);
 }
 
 #[test]

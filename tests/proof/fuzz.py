@@ -19,7 +19,6 @@ Does not own: the targets (see ../fuzz/targets).
 import argparse
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,8 +46,11 @@ def run(target, seconds, work):
     artifacts.mkdir(parents=True, exist_ok=True)
     seeds = [path for path in [FUZZ / "seeds" / target] if path.is_dir()]
     if target == "config":
-        shutil.copy(FUZZ.parent.parent / "config.example.toml", corpus / "example")
-    words = [f"-dict={FUZZ / 'json.dict'}"] if target.startswith("decoder") else []
+        # Without its comments it is short enough to be taken whole.
+        lines = (FUZZ.parent.parent / "config.example.toml").read_text().splitlines(keepends=True)
+        (corpus / "example").write_text("".join(line for line in lines if line.strip() and not line.startswith("#")))
+    words = {"decoder_bytes": "json.dict", "commit_record": "json.dict", "config": "config.dict"}.get(target)
+    words = [f"-dict={FUZZ / words}"] if words else []
     done = cargo("run", target, corpus, *seeds, "--", f"-max_total_time={seconds}", f"-artifact_prefix={artifacts}/", *LIMITS, *words,
                  capture_output=True, text=True, errors="replace")
     stats = {name: int(value) for name, value in STAT.findall(done.stderr)}

@@ -103,10 +103,10 @@ def cases(inputs, full):
     yield "deep-default", lambda: Case("the same with the default limits", reading(inputs.deep(deep)), said=(TOO_LONG, TOO_DEEP), rows=2, letters=4, peak=160)
 
     yield "values", lambda: Case(f"{many:,} distinct partition values", reading(inputs.regions(many)), exit=65,
-                                 said=(f"{many - 1000} of {many} records {RATIO}",), peak=512, seconds=slow)
+                                 said=(f"{many - 1000} of {many} records {RATIO}",), peak=768, seconds=slow)
     yield "values-kept", lambda: Case("the same, any number of dead letters allowed", reading(inputs.regions(many), {"dead_letters.ratio_max": 1.0}),
                                       said=("is one more than the 1000 of sink.partitions_max in one checkpoint",), rows=1000, letters=many - 1000,
-                                      peak=512, seconds=slow)
+                                      peak=768, seconds=slow)
     yield "groups", lambda: Case(f"{many:,} distinct groups of the monitor",
                                  reading(inputs.regions(many), {"sink.partition_by": [], "monitor.group_by": "region"}), rows=many, groups=20, peak=512)
 
@@ -130,14 +130,14 @@ def cases(inputs, full):
                     said=("column `amount`: expected float64, got ", "column `user_id`: expected int64, got "))
 
     yield "numbers", numbers
-    yield "sql-long", lambda: Case("SQL of 100 MB", {"transform.sql_file": str(inputs.sql_long())}, exit=78, peak=64,
+    yield "sql-long", lambda: Case("SQL of 100 MB", {"transform.sql_file": str(inputs.sql_long())}, exit=78, peak=96,
                                    said=("cannot read it: it has more than 1048576 bytes",))
-    yield "sql-deep", lambda: Case("SQL of 20,000 subqueries in each other", {"transform.sql_file": str(inputs.sql_deep(20_000))}, exit=78, peak=64,
+    yield "sql-deep", lambda: Case("SQL of 20,000 subqueries in each other", {"transform.sql_file": str(inputs.sql_deep(20_000))}, exit=78, peak=96,
                                    said=("it has more than 1000 parentheses inside each other",))
     yield "sql-wide", lambda: Case("SQL of 250,000 terms", {"transform.sql_file": str(inputs.sql_wide())}, exit=78, peak=768, said=("cannot be parsed",))
-    yield "config-long", lambda: Case("a configuration of 100 MB", {}, arguments=("--config", str(inputs.config_long())), exit=78, peak=64,
+    yield "config-long", lambda: Case("a configuration of 100 MB", {}, arguments=("--config", str(inputs.config_long())), exit=78, peak=96,
                                       said=("it has more than 4194304 bytes",))
-    yield "config-deep", lambda: Case("`--set` with a key of 50,000 names", {".".join(["a"] * 50_000): 1}, exit=78, peak=64,
+    yield "config-deep", lambda: Case("`--set` with a key of 50,000 names", {".".join(["a"] * 50_000): 1}, exit=78, peak=96,
                                       said=("unknown key, of 50000 names inside each other",))
 
 

@@ -92,7 +92,7 @@ fn schema(which: u8) -> EventSchema {
             ("a.a", "int64"),
             ("a.b", "json"),
             ("a.b.c", "text"),
-            ("a.b.a.a", "float64!"),
+            ("a.b.a.a", "float64"),
             ("b.a", "dictionary"),
             ("b.a\"b\\", "decimal(38,38)"),
             ("v", "int64!"),

@@ -42,6 +42,8 @@ enum Key {
     Escaped(u8, u8),
     Other(String),
     Raw(Vec<Piece>),
+    /// Half of a surrogate pair.
+    Half(u16),
 }
 
 #[derive(Debug)]
@@ -176,6 +178,7 @@ impl Key {
             }
             Self::Other(text) => quoted(text, to),
             Self::Raw(pieces) => text(pieces, to),
+            Self::Half(unit) => text(&[Piece::Unit(0xd800 | unit % 0x800)], to),
         }
     }
 }
