@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Builds the image, runs it as a careful operator would, and tries what is promised of it.
 
-    python3 tests/container/run.py                    about 4 minutes; needs root, a built binary, and: apt-get install docker.io debootstrap
+    python3 tests/container/run.py                    about 6 minutes; needs root, a built binary, and: apt-get install docker.io debootstrap
     python3 tests/container/run.py --engine running   with the engine that runs; pulls the base image
 
   image         `docker build` with a binary that is there, by the classic builder and, where the client has it, by BuildKit
@@ -274,7 +274,7 @@ def limits(found, cores, memory, memory_limit, buffer, row_group, batch):
 def reason(failure):
     """Returns the line of a long message that names the error."""
     lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
-    return next((line for line in lines if "error" in line.lower()), lines[0])
+    return next((line for line in lines if "error" in line.lower()), lines[0]).rpartition("ERROR: ")[2]
 
 
 def expect(what, found, expected):
