@@ -24,6 +24,7 @@ use self::raw::{RawConfig, Table};
 use self::reader::{Report, Section};
 use crate::digest::sha256_hex;
 use crate::error::{Error, Result};
+use crate::limits::Limits;
 use crate::schema::EventSchema;
 
 /// A configuration that may run.
@@ -45,8 +46,11 @@ pub struct Config {
     pub monitor: MonitorConfig,
     /// What is logged.
     pub log: LogConfig,
-    /// Lower-case hexadecimal SHA-256 of all effective settings, for the commit record.
+    /// Lower-case hexadecimal SHA-256 of all effective settings, for the commit record. What follows from `limits` is not in it: the same
+    /// configuration has the same hash on every machine.
     pub sha256: String,
+    /// What the process may take: threads and sizes that were not given keep to it.
+    pub limits: Limits,
 }
 
 impl Config {
@@ -60,7 +64,8 @@ impl Config {
     /// [`crate::error::ErrorKind::Config`] with every fault at once, each with its key, its value and where that was typed.
     pub fn load(file: Option<&Path>, env: impl Iterator<Item = (String, String)>, sets: &[String]) -> Result<Self> {
         let mut report = Report::default();
-        let read = RawConfig::collect(file, env, sets).map(|raw| read(raw, &mut report));
+        let limits = Limits::of_this_process();
+        let read = RawConfig::collect(file, env, sets).map(|raw| read(raw, limits, &mut report));
         match read {
             Err(faults) => Err(refusal(&faults)),
             Ok(Some(config)) if report.faults.is_empty() => Ok(config),
@@ -75,7 +80,7 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 /// Reads every section. The result counts only if the report has no fault; it is `None` where not even a default makes sense.
-fn read(raw: RawConfig, report: &mut Report) -> Option<Config> {
+fn read(raw: RawConfig, limits: Limits, report: &mut Report) -> Option<Config> {
     fn section<T>(root: &mut Table, name: &str, report: &mut Report, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
         let mut section = Section::open(root, name, report);
         let value = read(&mut section);
@@ -84,20 +89,21 @@ fn read(raw: RawConfig, report: &mut Report) -> Option<Config> {
     }
     let RawConfig { mut root, unclaimed } = raw;
     let root = &mut root;
-    let pipeline = section(root, "pipeline", report, sections::pipeline);
     let source = section(root, "source", report, sections::source);
+    let record_bytes_max = source.as_ref().map_or(0, |source| source.record_bytes_max);
+    let pipeline = section(root, "pipeline", report, |section| sections::pipeline(section, limits, record_bytes_max as u64));
     let schema = section(root, "schema", report, sections::schema);
-    let transform = section(root, "transform", report, sections::transform);
-    let sink = section(root, "sink", report, sections::sink);
+    let transform = section(root, "transform", report, |section| sections::transform(section, limits));
+    let sink = section(root, "sink", report, |section| sections::sink(section, limits));
     let dead_letters = section(root, "dead_letters", report, sections::dead_letters);
     let monitor = section(root, "monitor", report, sections::monitor);
     let log = section(root, "log", report, sections::log);
     report.judge_unknown(std::mem::take(root), &unclaimed);
-    if pipeline.batch_bytes_max < source.as_ref().map_or(0, |source| source.record_bytes_max) {
+    if pipeline.batch_bytes_max < record_bytes_max {
         report.fault("pipeline.batch_bytes_max", "smaller than `source.record_bytes_max`: the longest record would fit into no batch");
     }
     let sha256 = report.sha256();
-    Some(Config { pipeline, source: source?, schema, transform, sink, dead_letters, monitor, log, sha256 })
+    Some(Config { pipeline, source: source?, schema, transform, sink, dead_letters, monitor, log, sha256, limits })
 }
 
 fn refusal(faults: &[String]) -> Error {

@@ -46,6 +46,7 @@ pub mod durable;
 #[cfg(feature = "engine")]
 pub mod engine;
 pub mod error;
+pub mod limits;
 pub mod logging;
 pub mod offsets;
 #[cfg(feature = "engine")]

@@ -198,7 +198,7 @@ impl Line {
     pub async fn run(self, mut deadline: BoxFuture<'static, ()>) -> Result<()> {
         let Self { stages, lock, disk } = self;
         let mut tasks = Tasks::spawn(stages);
-        let touching = tokio::spawn(touch(lock));
+        let touching = tokio::spawn(touch(lock, disk.clone()));
         let result = tokio::select! {
             result = tasks.join() => {
                 if result.is_err() {
@@ -303,11 +303,14 @@ impl Tasks {
     }
 }
 
-/// Gives signs of life.
-async fn touch(lock: Arc<Lock>) {
+/// Gives signs of life; none while the disk is full: who waits for room needs somebody to make it.
+async fn touch(lock: Arc<Lock>, disk: DiskState) {
     let mut ticks = tokio::time::interval(TOUCH_INTERVAL);
     loop {
         ticks.tick().await;
+        if disk.full() {
+            continue;
+        }
         let lock = lock.clone();
         let touched = blocking("lock", move || lock.touch()).await;
         if let Err(error) = touched {

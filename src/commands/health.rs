@@ -1,7 +1,7 @@
 //! `pintail health`: whether a process works on the dataset, for the container's health check.
 //!
 //! Owns: how old a sign of life may be.
-//! Does not own: giving it (the writer touches the lock).
+//! Does not own: giving it (the supervisor touches the lock, but not while the disk is full).
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::checkpoint::lock::{self, Seen};
 use crate::error::{Error, Result};
 
-/// The writer touches the lock every few seconds: this long without a touch, it hangs.
+/// The lock is touched every few seconds: this long without a touch, the process hangs or waits for room on the disk.
 const AGE_MAX: Duration = Duration::from_secs(30);
 
 /// Succeeds if the lock of the dataset at `out` is held and was touched lately.
@@ -20,7 +20,7 @@ pub fn run(out: &Path) -> Result<()> {
     match lock::look(out)? {
         Seen::Held { age } if age <= AGE_MAX => Ok(()),
         Seen::Held { age } => Err(Error::try_again(format!(
-            "pintail on `{}` gave no sign of life for {} (at most {})",
+            "pintail on `{}` gave no sign of life for {} (at most {}): it hangs, or its disk is full",
             out.display(),
             humantime::format_duration(Duration::from_secs(age.as_secs())),
             humantime::format_duration(AGE_MAX)

@@ -23,6 +23,7 @@ pub async fn run(config: Config, input: Input, screen: Option<Arc<Screen>>) -> R
     let signals = signals::install()?;
     let shutdown_timeout = config.pipeline.shutdown_timeout;
     let mut deadline = pipeline::deadline(signals.stop.clone(), shutdown_timeout);
+    log_limits(&config);
     let opening = blocking("start", move || {
         check_writable(&config.pipeline.out_path)?;
         let disk = DiskState::default();
@@ -36,6 +37,21 @@ pub async fn run(config: Config, input: Input, screen: Option<Arc<Screen>>) -> R
     line.run(deadline).await?;
     info!("stopped: everything read is committed");
     Ok(())
+}
+
+/// Says what the process may take, and the settings that follow from it where they were not given.
+fn log_limits(config: &Config) {
+    info!(
+        cores = config.limits.cores,
+        memory = config.limits.memory.map_or_else(|| "no limit".into(), |bytes| bytes.to_string()),
+        transform_threads = config.transform.threads,
+        transform_memory_limit = config.transform.memory_limit,
+        sink_threads = config.sink.threads,
+        sink_buffer_bytes_max = config.sink.buffer_bytes_max,
+        sink_row_group_bytes = config.sink.row_group_bytes,
+        batch_bytes_max = config.pipeline.batch_bytes_max,
+        "limits"
+    );
 }
 
 /// Refuses an output directory that this user cannot write to, with the command that mends it: the usual case is a bind mount

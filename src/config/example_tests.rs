@@ -46,7 +46,7 @@ fn report_of(text: &str) -> Report {
     let path = dir.path().join("config.toml");
     std::fs::write(&path, text).unwrap();
     let mut report = Report::default();
-    read(RawConfig::collect(Some(&path), std::iter::empty(), &[]).unwrap(), &mut report);
+    read(RawConfig::collect(Some(&path), std::iter::empty(), &[]).unwrap(), Limits { cores: 8, memory: None }, &mut report);
     assert_eq!(report.faults, [""; 0]);
     report
 }

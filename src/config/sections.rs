@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::num::NonZero;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use super::{
     DeadLetterConfig, FileConfig, LogConfig, LogFormat, LookupConfig, MonitorConfig, OnGap, PipelineConfig, SimulatorConfig, SinkConfig,
     SortColumn, SourceConfig, SourceKind, TransformConfig,
 };
+use crate::limits::Limits;
 use crate::schema::{Column, EventSchema};
 
 /// The SQL unless another is given: for the simulator's events.
@@ -27,6 +27,7 @@ pub(super) const DEFAULT_SQL: &str = r#"SELECT epoch_ms("timestamp") AS ts, user
 /// TOML has no larger integer.
 const INTEGER_MAX: u64 = i64::MAX as u64;
 const MILLISECOND: Duration = Duration::from_millis(1);
+const MEMORY_LIMIT_MIN: ByteSize = ByteSize::mb(64);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -39,15 +40,34 @@ fn in_memory(bytes: u64) -> usize {
     usize::try_from(bytes).expect("pintail runs on 64-bit machines")
 }
 
-/// `[pipeline]`
-pub(super) fn pipeline(section: &mut Section<'_>) -> PipelineConfig {
+/// A size whose default keeps to the memory there is. What was typed holds as it was typed.
+fn bounded(
+    section: &mut Section<'_>,
+    key: &str,
+    default: ByteSize,
+    range: RangeInclusive<ByteSize>,
+    bound: impl FnOnce(u64) -> u64,
+) -> u64 {
+    let given = section.has(key);
+    let size = section.size(key, default, range);
+    if given { size } else { bound(size) }
+}
+
+/// `[pipeline]`; the longest record fits into a batch, also where memory is short.
+pub(super) fn pipeline(section: &mut Section<'_>, limits: Limits, record_bytes_max: u64) -> PipelineConfig {
     PipelineConfig {
         out_path: section.text("out_path", "checkpoints/", values::path),
         // Planning the SQL costs 1 ms a batch whatever its size: at 50,000 rows that is a tenth of the transform.
         batch_rows: section.count("batch_rows", 50_000, 1..=10_000_000),
         // 50,000 records of 330 bytes; of longer ones fewer make a batch, at the same speed. Up to threads + batch_channel batches are on their
         // way at once, and each takes several times its bytes while it is worked on.
-        batch_bytes_max: in_memory(section.size("batch_bytes_max", ByteSize::mib(16), sizes(ByteSize::kib(64), ByteSize::gib(2)))),
+        batch_bytes_max: in_memory(bounded(
+            section,
+            "batch_bytes_max",
+            ByteSize::mib(16),
+            sizes(ByteSize::kib(64), ByteSize::gib(2)),
+            |size| limits.at_most_part(64, size).max(record_bytes_max.min(size)),
+        )),
         checkpoint_interval: section.duration("checkpoint_interval", Duration::from_secs(30), MILLISECOND..=DAY),
         // `docker stop` kills after 10 s.
         shutdown_timeout: section.duration("shutdown_timeout", Duration::from_secs(8), Duration::from_millis(100)..=HOUR),
@@ -158,7 +178,7 @@ fn column(section: &mut Section<'_>) -> Option<Column> {
 }
 
 /// `[transform]`
-pub(super) fn transform(section: &mut Section<'_>) -> TransformConfig {
+pub(super) fn transform(section: &mut Section<'_>, limits: Limits) -> TransformConfig {
     let lookups = section.tables("lookup", lookup).unwrap_or_default();
     for problem in repeated(lookups.iter().map(|lookup| lookup.name.as_str())) {
         section.fault("lookup", problem);
@@ -168,8 +188,11 @@ pub(super) fn transform(section: &mut Section<'_>) -> TransformConfig {
     TransformConfig {
         sql: sql(section),
         // One more than there are cores: the others keep these busy while it hands on its frame and waits for a batch.
-        threads: section.count("threads", 8, 1..=256).min(cores() + 1),
-        memory_limit: section.size("memory_limit", ByteSize::gb(4), sizes(ByteSize::mb(64), ByteSize::tib(16))),
+        threads: section.count("threads", 8, 1..=256).min(limits.cores + 1),
+        // Lookup tables and the state of joins live here; below 64 MB DuckDB cannot plan.
+        memory_limit: bounded(section, "memory_limit", ByteSize::gb(4), sizes(MEMORY_LIMIT_MIN, ByteSize::tib(16)), |size| {
+            limits.at_most_part(4, size).max(MEMORY_LIMIT_MIN.as_u64())
+        }),
         timeout: section.duration("timeout", Duration::from_secs(60), Duration::from_millis(10)..=DAY),
         per_batch: section.boolean("per_batch", false),
         lookups,
@@ -205,27 +228,32 @@ fn lookup(section: &mut Section<'_>) -> Option<LookupConfig> {
     Some(LookupConfig { name: name?, path: path? })
 }
 
-/// More threads than there are cores to run them only take memory.
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZero::get)
-}
-
 /// `[sink]`
-pub(super) fn sink(section: &mut Section<'_>) -> SinkConfig {
+pub(super) fn sink(section: &mut Section<'_>, limits: Limits) -> SinkConfig {
+    // Half of the buffer: the row group that is being filled, and the others.
+    let row_group_bytes = bounded(section, "row_group_bytes", ByteSize::mib(64), sizes(ByteSize::kib(64), ByteSize::gib(4)), |size| {
+        limits.at_most_part(16, size).max(ByteSize::mib(1).as_u64())
+    });
     let config = SinkConfig {
         partition_by: section.list("partition_by", &["region"], values::partition_column),
         event_time: event_time(section),
         compression: section.text("compression", "zstd(1)", values::compression),
         // A reader's thread takes a row group at a time: below about 100,000 rows it works on headers, not on rows.
         row_group_rows: section.count("row_group_rows", 1_000_000, 1_000..=100_000_000),
-        row_group_bytes: in_memory(section.size("row_group_bytes", ByteSize::mib(64), sizes(ByteSize::kib(64), ByteSize::gib(4)))),
+        row_group_bytes: in_memory(row_group_bytes),
         target_file_bytes: section.size("target_file_bytes", ByteSize::mib(256), sizes(ByteSize::kib(64), ByteSize::tib(1))),
         // Open row groups are the largest part of the process' memory. With 128 MiB, about 100 MB of code, DuckDB and allocator, and
         // up to 14 batches of a few MB each on their way, the process stays below 400 MB.
-        buffer_bytes_max: in_memory(section.size("buffer_bytes_max", ByteSize::mib(128), sizes(ByteSize::mib(1), ByteSize::tib(1)))),
+        buffer_bytes_max: in_memory(bounded(
+            section,
+            "buffer_bytes_max",
+            ByteSize::mib(128),
+            sizes(ByteSize::mib(1), ByteSize::tib(1)),
+            |size| limits.at_most_part(8, size).max(row_group_bytes.min(size)),
+        )),
         // Each open file holds its own encoders and pages, about 1 MiB before the first row group is full.
         open_files_max: section.count("open_files_max", 64, 1..=65_536),
-        threads: section.count("threads", 8, 1..=256).min(cores()),
+        threads: section.count("threads", 8, 1..=256).min(limits.cores),
         // A column of ids must not make a directory for each user.
         partitions_max: section.count("partitions_max", 1_000, 1..=1_000_000),
         sort_by: section.list("sort_by", &[], values::sort_column),

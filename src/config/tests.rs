@@ -297,6 +297,49 @@ fn limits_that_contradict_each_other_are_refused() {
     assert_fault(&["sink.row_group_bytes=1GiB"], "`sink.row_group_bytes`: larger than `sink.buffer_bytes_max`");
 }
 
+/// What holds where the process may take one core and so many bytes.
+fn in_container(memory: u64, sets: &[&str]) -> Config {
+    let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+    let mut report = Report::default();
+    let raw = RawConfig::collect(None, std::iter::empty(), &sets).unwrap();
+    let config = read(raw, Limits { cores: 1, memory: Some(memory) }, &mut report).unwrap();
+    assert_eq!(report.faults, [""; 0]);
+    config
+}
+
+/// The four sizes that keep to the memory: DuckDB's, the open files', a row group's, a batch's.
+fn sizes_of(config: &Config) -> [u64; 4] {
+    let Config { transform, sink, pipeline, .. } = config;
+    [transform.memory_limit, sink.buffer_bytes_max as u64, sink.row_group_bytes as u64, pipeline.batch_bytes_max as u64]
+}
+
+const MIB: u64 = 1 << 20;
+
+#[test]
+fn sizes_that_were_not_given_keep_to_the_memory_of_the_container_and_threads_to_its_cores() {
+    let config = in_container(512 * MIB, &[]);
+    assert_eq!(sizes_of(&config), [128 * MIB, 64 * MIB, 32 * MIB, 8 * MIB]);
+    assert_eq!((config.transform.threads, config.sink.threads), (2, 1));
+    assert_eq!(sizes_of(&in_container(1024 * MIB, &[])), [256 * MIB, 128 * MIB, 64 * MIB, 16 * MIB]);
+    assert_eq!(sizes_of(&in_container(1 << 40, &[])), [4_000_000_000, 128 * MIB, 64 * MIB, 16 * MIB]);
+    // However little there is, a default is a value that may run.
+    assert_eq!(sizes_of(&in_container(MIB, &[])), [64_000_000, MIB, MIB, MIB]);
+}
+
+#[test]
+fn sizes_that_were_given_hold_whatever_the_container_has_and_the_others_fit_them() {
+    let given =
+        ["transform.memory_limit=2GB", "sink.buffer_bytes_max=1GiB", "sink.row_group_bytes=512MiB", "pipeline.batch_bytes_max=64MiB"];
+    assert_eq!(sizes_of(&in_container(512 * MIB, &given)), [2_000_000_000, 1024 * MIB, 512 * MIB, 64 * MIB]);
+    let config = in_container(128 * MIB, &["sink.row_group_bytes=100MiB", "source.record_bytes_max=10MiB"]);
+    assert_eq!(sizes_of(&config)[1..], [100 * MIB, 100 * MIB, 10 * MIB]);
+}
+
+#[test]
+fn the_hash_is_the_same_in_every_container() {
+    assert_eq!(in_container(64 * MIB, &[]).sha256, load(&[], &[]).unwrap().sha256);
+}
+
 #[test]
 fn a_misspelt_log_level_is_not_taken_for_a_target() {
     assert_fault(&["log.level=inof"], "`log.level`");
