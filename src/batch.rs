@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
@@ -101,8 +102,8 @@ impl Chunk {
 /// From the producer to the batcher.
 #[derive(Debug)]
 pub enum Read {
-    /// Records.
-    Chunk(Chunk),
+    /// Records, and the moment at which they were read.
+    Chunk(Chunk, Instant),
     /// No more will come, and this is why. A channel that closes without it means a failure upstream.
     End(EndReason),
 }

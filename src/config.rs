@@ -15,6 +15,8 @@ mod example_tests;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -44,6 +46,8 @@ pub struct Config {
     pub dead_letters: DeadLetterConfig,
     /// What the live table shows.
     pub monitor: MonitorConfig,
+    /// Who may look at it, and how.
+    pub admin: AdminConfig,
     /// What is logged.
     pub log: LogConfig,
     /// Lower-case hexadecimal SHA-256 of all effective settings, for the commit record. What follows from `limits` is not in it: the same
@@ -97,13 +101,22 @@ fn read(raw: RawConfig, limits: Limits, report: &mut Report) -> Option<Config> {
     let sink = section(root, "sink", report, |section| sections::sink(section, limits));
     let dead_letters = section(root, "dead_letters", report, sections::dead_letters);
     let monitor = section(root, "monitor", report, sections::monitor);
+    let admin = section(root, "admin", report, sections::admin);
     let log = section(root, "log", report, sections::log);
     report.judge_unknown(std::mem::take(root), &unclaimed);
     if pipeline.batch_bytes_max < record_bytes_max {
         report.fault("pipeline.batch_bytes_max", "smaller than `source.record_bytes_max`: the longest record would fit into no batch");
     }
     let sha256 = report.sha256();
-    Some(Config { pipeline, source: source?, schema, transform, sink, dead_letters, monitor, log, sha256, limits })
+    Some(Config { pipeline, source: source?, schema, transform, sink, dead_letters, monitor, admin, log, sha256, limits })
+}
+
+/// Checks a text of SQL as far as it can be judged without the engine: its length, and how deep a parser must go down in it.
+///
+/// # Errors
+/// What is wrong with it, as a clause.
+pub fn check_sql(text: &str) -> Result<(), String> {
+    values::sql(text).map(drop)
 }
 
 fn refusal(faults: &[String]) -> Error {
@@ -291,6 +304,53 @@ pub struct MonitorConfig {
     pub value: String,
     /// Groups shown by name; the rest is one line.
     pub groups_max: usize,
+}
+
+/// `[admin]`
+#[derive(Debug, Clone)]
+pub struct AdminConfig {
+    /// Where the server listens; `None` = it is off.
+    pub listen: Option<Listen>,
+    /// Time without a move after which a stage that has work counts as dead.
+    pub stalled_after: Duration,
+    /// Whether SQL over the committed files is answered.
+    pub query: bool,
+    /// What a query must bring.
+    pub query_token: Option<Secret>,
+    /// Rows of an answer.
+    pub query_rows_max: usize,
+    /// Time of a query.
+    pub query_timeout: Duration,
+    /// Memory of a query in bytes.
+    pub query_memory_limit: u64,
+}
+
+/// `admin.listen`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listen {
+    /// The address; port 0 = any that is free.
+    pub address: SocketAddr,
+    /// Whether the user wrote it: one that is taken is an error then, and not if it is the default.
+    pub chosen: bool,
+}
+
+/// A text that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Returns whether `given` is the same text. The time it takes says nothing but the length of `given`.
+    pub fn is(&self, given: &[u8]) -> bool {
+        // Hashes have one length, and whoever guesses cannot choose where theirs begin to differ.
+        let (own, given) = (sha256_hex(self.0.as_bytes()), sha256_hex(given));
+        own.bytes().zip(given.bytes()).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
 }
 
 /// `[log]`

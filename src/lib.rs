@@ -16,6 +16,9 @@
 //! a checkpoint; the writer commits when the barrier reaches it. A channel that closes without a last barrier means a failure
 //! upstream, and nothing more is committed.
 //!
+//! Beside the line, on a thread and a runtime of its own, the admin server answers what the service does. The stages know nothing of it: each
+//! writes its own clocks and counts into the [`meters`], and the server reads them.
+//!
 //! # Guarantees
 //!
 //! * What a commit record names is visible exactly once, whole, and survives a power cut; what no record names is never visible.
@@ -29,15 +32,19 @@
 //! 2. [`pipeline`] and [`stages`]: who passes it on.
 //! 3. [`source`], [`decode`], [`engine`], [`sink`]: what is done to it.
 //! 4. [`checkpoint`], over [`durable`]: what is promised, and how it is kept.
+//! 5. [`meters`] and [`admin`]: what can be seen of it.
 //!
 //! Without the feature `engine` the pure modules still build, without DuckDB and Polars.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests do to files what others do"))]
 
+#[cfg(feature = "engine")]
+pub mod admin;
 pub mod batch;
 pub mod checkpoint;
 pub mod cli;
+pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod decode;
@@ -48,11 +55,14 @@ pub mod engine;
 pub mod error;
 pub mod limits;
 pub mod logging;
+#[cfg(feature = "engine")]
+pub mod meters;
 pub mod offsets;
 #[cfg(feature = "engine")]
 pub mod pipeline;
 #[cfg(feature = "engine")]
 pub mod progress;
+pub mod reasons;
 pub mod schema;
 #[cfg(feature = "engine")]
 pub mod signals;

@@ -95,6 +95,11 @@ impl Offsets {
         self.spans.get(partition).map(|span| span.to)
     }
 
+    /// Returns what messages call `partition`; `None` if it is unknown.
+    pub fn label(&self, partition: &PartitionId) -> Option<&str> {
+        self.spans.get(partition).map(|span| &*span.label)
+    }
+
     /// Returns whether any span is not empty: an idle interval makes no record.
     pub fn moved(&self) -> bool {
         self.spans.values().any(|span| span.to > span.from)

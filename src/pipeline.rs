@@ -5,7 +5,8 @@
 //! Does not own: what a stage does, signals (see `signals`), the exit code (see `error`).
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -23,6 +24,7 @@ use crate::engine::Engine;
 use crate::engine::aggregate::Aggregator;
 use crate::engine::transform::Transform;
 use crate::error::{Error, Result};
+use crate::meters::{Linked, Meters};
 use crate::offsets::Offsets;
 use crate::sink::files::OpenFiles;
 use crate::sink::layout::OutputLayout;
@@ -33,6 +35,7 @@ use crate::source::stdin::Stdin;
 use crate::source::{Source, SourceIdentity};
 use crate::stages::batcher::Batcher;
 use crate::stages::monitor::{Channels, Monitor};
+use crate::stages::outlet::Outlet;
 use crate::stages::producer::Producer;
 use crate::stages::transformer::Transformer;
 use crate::stages::writer::{Checkpoint, Writer};
@@ -78,8 +81,8 @@ impl Plan {
     }
 
     /// Opens the dataset that this plan writes to: lock, FORMAT, recovery.
-    pub fn open_store(&self, config: &Config, fs: Arc<dyn Fs>) -> Result<(Lock, Store)> {
-        let lock = Lock::take(&config.pipeline.out_path, Utc::now())?;
+    pub fn open_store(&self, config: &Config, fs: Arc<dyn Fs>, admin: Option<SocketAddr>) -> Result<(Lock, Store)> {
+        let lock = Lock::take(&config.pipeline.out_path, Utc::now(), admin)?;
         let identify = |created_at| identity(config, created_at);
         let expected = Expected {
             source: &identify,
@@ -112,8 +115,10 @@ pub struct Outside {
     pub reload: watch::Receiver<u64>,
     /// The terminal, if there is one.
     pub screen: Option<Arc<Screen>>,
-    /// The disk's state, shared with `fs`.
-    pub disk: DiskState,
+    /// Where the stages say what they do. Shares the disk's state with `fs`.
+    pub meters: Arc<Meters>,
+    /// The address of the admin server, to be told to `pintail health`.
+    pub admin: Option<SocketAddr>,
     /// The file system that checkpoints are written to.
     pub fs: Arc<dyn Fs>,
 }
@@ -122,7 +127,7 @@ impl Line {
     /// Opens the dataset (lock, FORMAT, recovery) and the source, and links the stages. Blocking; inside a runtime.
     pub fn open(config: &Config, input: Input, outside: Outside) -> Result<Self> {
         let plan = Plan::new(config)?;
-        let (lock, store) = plan.open_store(config, outside.fs.clone())?;
+        let (lock, store) = plan.open_store(config, outside.fs.clone(), outside.admin)?;
         let source = open_source(config, input, store.format().created_at, store.offsets())?;
         Self::link(config, plan, (lock, store), source, outside)
     }
@@ -130,7 +135,8 @@ impl Line {
     /// Links the stages between a source and a recovered dataset.
     pub fn link(config: &Config, plan: Plan, (lock, store): (Lock, Store), source: Box<dyn Source>, outside: Outside) -> Result<Self> {
         let Plan { engine, layout, aggregator } = plan;
-        let Outside { stop, reload, screen, disk, fs: _ } = outside;
+        let Outside { stop, reload, screen, meters, admin: _, fs: _ } = outside;
+        let disk = meters.disk.clone();
         let lock = Arc::new(lock);
         let offsets = store.offsets().clone();
         info!(
@@ -150,6 +156,19 @@ impl Line {
         let (remaining_sender, remaining) = watch::channel(source.remaining());
         let channels = Channels { chunks: chunk_sender.downgrade(), batches: batch_sender.downgrade(), frames: frame_sender.downgrade() };
         let full = disk.clone();
+        meters.link(Linked {
+            dataset_id: store.format().dataset_id.clone(),
+            partition_by: store.format().partition_by.iter().map(|column| column.name.clone()).collect(),
+            last_sequence: store.next_sequence() - 1,
+            remaining: remaining.clone(),
+            unit: source.unit(),
+            trouble: source.trouble(),
+            reading: source.work(),
+            memory: Mutex::new(engine.memory()?),
+        });
+        let chunk_outlet = Outlet::new(chunk_sender, &meters.chunks);
+        let batch_outlet = Outlet::new(batch_sender, &meters.batches);
+        let frame_outlet = Outlet::new(frame_sender, &meters.frames);
         let workers = engine.workers()?.into_iter().map(|worker| Transform::new(config, worker, &layout, &aggregator)).collect();
 
         let monitor = Monitor {
@@ -159,24 +178,26 @@ impl Line {
             disk_full: Box::new(move || full.full()),
             screen,
             config: config.monitor.clone(),
+            meters: meters.clone(),
         };
         let schema = engine.output().clone();
         let writer = Writer {
             input: frames,
-            checkpoint: Checkpoint::new(store, lock.clone(), OpenFiles::new(layout, &config.sink)?, schema, config),
+            checkpoint: Checkpoint::new(store, lock.clone(), OpenFiles::new(layout, &config.sink)?, schema, config, meters.clone()),
             committed: committed_sender,
             progress: progress_sender,
             groups_max: config.monitor.groups_max,
         };
-        let transformer = Transformer { input: batches, output: frame_sender, engine, workers, reload };
+        let transformer = Transformer { input: batches, output: frame_outlet, engine, workers, reload, meters: meters.clone() };
         let batcher = Batcher {
             input: chunks,
-            output: batch_sender,
+            output: batch_outlet,
             batch_rows: config.pipeline.batch_rows,
             batch_bytes_max: config.pipeline.batch_bytes_max,
             checkpoint_interval: config.pipeline.checkpoint_interval,
+            meters: meters.clone(),
         };
-        let producer = Producer { source, output: chunk_sender, stop, committed, remaining: remaining_sender };
+        let producer = Producer { source, output: chunk_outlet, stop, committed, remaining: remaining_sender, meters };
         Ok(Self {
             stages: vec![
                 (MONITOR, Box::pin(monitor.run())),

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -31,6 +32,9 @@ pub struct Holder {
     /// When it took the lock.
     #[serde(with = "rfc3339")]
     pub since: DateTime<Utc>,
+    /// Where its admin server listens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin: Option<SocketAddr>,
 }
 
 /// The lock, held until dropped.
@@ -40,11 +44,11 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock of the dataset at `root`, making its directory if there is none.
+    /// Takes the lock of the dataset at `root`, making its directory if there is none. Says in it where the admin server listens.
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::TryAgain`] if another process holds it, naming that.
-    pub fn take(root: &Path, now: DateTime<Utc>) -> Result<Self> {
+    pub fn take(root: &Path, now: DateTime<Utc>, admin: Option<SocketAddr>) -> Result<Self> {
         let paths = Paths::new(root);
         let private = paths.private();
         fs::create_dir_all(&private).map_err(|e| cannot(root, format!("make the directory `{}`", private.display()), e))?;
@@ -58,7 +62,7 @@ impl Lock {
             }
             TryLockError::Error(e) => Error::io(format_args!("lock `{}`", path.display()), e),
         })?;
-        let holder = Holder { pid: std::process::id(), host: host(), since: now };
+        let holder = Holder { pid: std::process::id(), host: host(), since: now, admin };
         write_holder(&mut file, &holder).map_err(|e| Error::io(format_args!("write `{}`", path.display()), e))?;
         Ok(Self { file })
     }
@@ -78,6 +82,8 @@ pub enum Seen {
     Held {
         /// Time since the last touch.
         age: Duration,
+        /// Where its admin server can be asked from here: none if it has none, or runs on another host.
+        admin: Option<SocketAddr>,
     },
 }
 
@@ -85,7 +91,7 @@ pub enum Seen {
 pub fn look(root: &Path) -> Result<Seen> {
     let path = Paths::new(root).lock();
     let seen = |error| Error::io(format_args!("look at `{}`", path.display()), error);
-    let file = match File::open(&path) {
+    let mut file = match File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Seen::Free),
         opened => opened.map_err(seen)?,
     };
@@ -95,7 +101,9 @@ pub fn look(root: &Path) -> Result<Seen> {
         Err(TryLockError::WouldBlock) => {
             let touched = file.metadata().and_then(|metadata| metadata.modified()).map_err(seen)?;
             // A touch in the future is a clock that was set back, not a dead process.
-            Ok(Seen::Held { age: SystemTime::now().duration_since(touched).unwrap_or_default() })
+            let age = SystemTime::now().duration_since(touched).unwrap_or_default();
+            let here = read_holder(&mut file).filter(|holder| holder.host == host());
+            Ok(Seen::Held { age, admin: here.and_then(|holder| holder.admin) })
         }
     }
 }
@@ -149,24 +157,24 @@ mod tests {
     #[test]
     fn a_second_process_is_refused_and_told_who_holds_the_lock() {
         let dir = tempfile::tempdir().unwrap();
-        let held = Lock::take(dir.path(), now()).unwrap();
-        let refused = Lock::take(dir.path(), now()).unwrap_err();
+        let held = Lock::take(dir.path(), now(), None).unwrap();
+        let refused = Lock::take(dir.path(), now(), None).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::TryAgain);
         let expected = format!("process {} on {} since 2026-01-01T00:00:00Z", std::process::id(), host());
         assert!(refused.to_string().contains(&expected), "{refused}");
         drop(held);
-        Lock::take(dir.path(), now()).unwrap();
+        Lock::take(dir.path(), now(), None).unwrap();
     }
 
     #[test]
     fn an_onlooker_tells_a_free_lock_a_touched_one_and_a_stale_one_apart() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(look(dir.path()).unwrap(), Seen::Free);
-        let held = Lock::take(dir.path(), now()).unwrap();
+        let held = Lock::take(dir.path(), now(), None).unwrap();
         held.file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
-        assert!(matches!(look(dir.path()).unwrap(), Seen::Held { age } if age >= Duration::from_secs(60)));
+        assert!(matches!(look(dir.path()).unwrap(), Seen::Held { age, .. } if age >= Duration::from_secs(60)));
         held.touch().unwrap();
-        assert!(matches!(look(dir.path()).unwrap(), Seen::Held { age } if age < Duration::from_secs(30)));
+        assert!(matches!(look(dir.path()).unwrap(), Seen::Held { age, .. } if age < Duration::from_secs(30)));
         drop(held);
         assert_eq!(look(dir.path()).unwrap(), Seen::Free);
     }
@@ -174,14 +182,14 @@ mod tests {
     #[test]
     fn a_start_does_not_stumble_over_an_onlooker() {
         let dir = tempfile::tempdir().unwrap();
-        drop(Lock::take(dir.path(), now()).unwrap());
+        drop(Lock::take(dir.path(), now(), None).unwrap());
         let onlooker = File::open(Paths::new(dir.path()).lock()).unwrap();
         onlooker.try_lock_shared().unwrap();
         let looking = thread::spawn(move || {
             thread::sleep(RETRY * 3);
             drop(onlooker);
         });
-        Lock::take(dir.path(), now()).unwrap();
+        Lock::take(dir.path(), now(), None).unwrap();
         looking.join().unwrap();
     }
 }

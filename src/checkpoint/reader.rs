@@ -84,9 +84,15 @@ impl Dataset {
 
 /// Returns the committed data of the dataset at `out`.
 pub fn committed(out: &Path) -> Result<Committed> {
+    committed_while(out, || Ok(()))
+}
+
+/// As [`committed`]; asks before each record whether to go on.
+pub fn committed_while(out: &Path, go_on: impl Fn() -> Result<()>) -> Result<Committed> {
     let dataset = Dataset::open(out)?;
     let mut files = Vec::new();
     for record in dataset.records()? {
+        go_on()?;
         let record = record?;
         let parquet = record.files.iter().filter(|file| file.kind == FileKind::Parquet);
         files.extend(parquet.filter(|file| dataset.visible(file).is_some()).map(|file| PathBuf::from(&file.path)));

@@ -1,6 +1,7 @@
 //! `pintail run`: the line, from start to exit.
 //!
-//! Owns: signals first, then opening in the blocking pool, then the line; also the deadline of a stop that comes while opening.
+//! Owns: signals first, then the admin server (it answers while the line recovers), then opening in the blocking pool, then the line; also
+//! the deadline of a stop that comes while opening.
 //! Does not own: the line itself (see `pipeline`).
 
 use std::path::Path;
@@ -9,10 +10,12 @@ use std::sync::Arc;
 use rustix::fs::Access;
 use tracing::info;
 
+use crate::admin::Admin;
 use crate::config::Config;
 use crate::durable::disk_state::DiskState;
 use crate::durable::posix::Posix;
 use crate::error::{Error, Result};
+use crate::meters::Meters;
 use crate::pipeline::{self, Input, Line, Outside};
 use crate::signals;
 use crate::stages::blocking;
@@ -24,17 +27,24 @@ pub async fn run(config: Config, input: Input, screen: Option<Arc<Screen>>) -> R
     let shutdown_timeout = config.pipeline.shutdown_timeout;
     let mut deadline = pipeline::deadline(signals.stop.clone(), shutdown_timeout);
     log_limits(&config);
+    let disk = DiskState::default();
+    let meters = Arc::new(Meters::new(disk.clone()));
+    let admin = Admin::start(&config, input, meters.clone(), signals.stop.clone())?;
+    let address = admin.as_ref().map(Admin::address);
     let opening = blocking("start", move || {
         check_writable(&config.pipeline.out_path)?;
-        let disk = DiskState::default();
-        let fs = Arc::new(Posix::new(disk.clone()));
-        Line::open(&config, input, Outside { stop: signals.stop, reload: signals.reload, screen, disk, fs })
+        let fs = Arc::new(Posix::new(disk));
+        Line::open(&config, input, Outside { stop: signals.stop, reload: signals.reload, screen, meters, admin: address, fs })
     });
     let line = tokio::select! {
         line = opening => line?,
         () = &mut deadline => return Err(Error::try_again("the start was not finished when the time to stop had passed; nothing was changed by halves")),
     };
-    line.run(deadline).await?;
+    let ran = line.run(deadline).await;
+    if let Some(admin) = admin {
+        admin.stop().await;
+    }
+    ran?;
     info!("stopped: everything read is committed");
     Ok(())
 }

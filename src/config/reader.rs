@@ -246,6 +246,22 @@ impl<'a> Section<'a> {
         self.optional_text(key, parse)
     }
 
+    /// Takes text that is not to be seen: not in faults, and of the hash only whether there is one.
+    pub fn secret(&mut self, key: &str) -> Option<String> {
+        self.ask(key);
+        let given = self.table.remove(key).map(|node| text_of(&node).map(str::to_owned));
+        let text = match given {
+            Some(Err(problem)) => {
+                self.fault(key, problem);
+                None
+            }
+            Some(Ok(text)) => Some(text).filter(|text| !text.is_empty()),
+            None => None,
+        };
+        self.note(key, json!(text.is_some()));
+        text
+    }
+
     /// Takes a list of texts; a single text is a list of one. Every faulty item is named.
     pub fn list<T>(&mut self, key: &str, default: &[&str], parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
         let given = self.take(key, |node| match &node.value {

@@ -15,8 +15,8 @@ use super::raw::read_text;
 use super::reader::Section;
 use super::values;
 use super::{
-    DeadLetterConfig, FileConfig, LogConfig, LogFormat, LookupConfig, MonitorConfig, OnGap, PipelineConfig, SimulatorConfig, SinkConfig,
-    SortColumn, SourceConfig, SourceKind, TransformConfig,
+    AdminConfig, DeadLetterConfig, FileConfig, Listen, LogConfig, LogFormat, LookupConfig, MonitorConfig, OnGap, PipelineConfig, Secret,
+    SimulatorConfig, SinkConfig, SortColumn, SourceConfig, SourceKind, TransformConfig,
 };
 use crate::limits::Limits;
 use crate::schema::{Column, EventSchema};
@@ -309,6 +309,59 @@ pub(super) fn monitor(section: &mut Section<'_>) -> MonitorConfig {
         value: section.text("value", "amount", values::name),
         // A table that fits on a screen.
         groups_max: section.count("groups_max", 20, 1..=10_000),
+    }
+}
+
+/// `[admin]`
+pub(super) fn admin(section: &mut Section<'_>) -> AdminConfig {
+    let chosen = section.has("listen");
+    let address = section.text("listen", "127.0.0.1:9464", values::address);
+    // What takes longer than this is hardly ever still at work, and what is restarted for nothing reads its last records again.
+    let stalled_after = section.duration("stalled_after", Duration::from_secs(300), Duration::from_secs(1)..=DAY);
+    let query = section.boolean("query", false);
+    let query_token = query_token(section);
+    if query && query_token.is_none() && address.is_some_and(|address| !address.ip().is_loopback()) {
+        let why = "answered without a token on an address that other machines reach: set `admin.query_token` or `admin.query_token_file`, \
+                   or listen on 127.0.0.1";
+        section.fault("query", why);
+    }
+    AdminConfig {
+        listen: address.map(|address| Listen { address, chosen }),
+        stalled_after,
+        query,
+        query_token,
+        // As many as a person looks at; for more there is `pintail query`.
+        query_rows_max: section.count("query_rows_max", 1_000, 1..=100_000),
+        query_timeout: section.duration("query_timeout", Duration::from_secs(10), Duration::from_millis(10)..=HOUR),
+        // Beside the line's own memory, in a container of 1 GB.
+        query_memory_limit: section.size("query_memory_limit", ByteSize::mb(256), sizes(ByteSize::mb(32), ByteSize::tib(16))),
+    }
+}
+
+/// `admin.query_token`, or what `admin.query_token_file` holds.
+fn query_token(section: &mut Section<'_>) -> Option<Secret> {
+    let read = |text: &str| {
+        let path = values::path(text)?;
+        let text = read_text(&path, values::TOKEN_BYTES_MAX).map_err(|e| format!("cannot read it: {e}"))?;
+        Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+    };
+    let file = section.optional_text("query_token_file", read);
+    let given = section.secret("query_token");
+    let (key, token) = match (given, file) {
+        (Some(_), Some(_)) => {
+            section.fault("query_token_file", "given together with `admin.query_token`: leave one of them out");
+            return None;
+        }
+        (Some(token), None) => ("query_token", token),
+        (None, Some(token)) => ("query_token_file", token),
+        (None, None) => return None,
+    };
+    match values::token(&token) {
+        Ok(()) => Some(Secret(token)),
+        Err(problem) => {
+            section.fault(key, problem);
+            None
+        }
     }
 }
 

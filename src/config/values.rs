@@ -3,6 +3,7 @@
 //! Owns: text → value for what TOML has no type for. An error says what was expected; key, value and origin are added by the reader.
 //! Does not own: numbers, sizes and durations with their ranges (see `reader`).
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
@@ -56,6 +57,32 @@ pub(super) fn sql(text: &str) -> Result<String, String> {
         return Err(format!("it has more than {SQL_PARENTHESES_MAX} parentheses inside each other"));
     }
     Ok(text.to_owned())
+}
+
+/// Bytes of a token.
+pub(super) const TOKEN_BYTES_MAX: u64 = 4096;
+/// Characters of a token: who can ask for it a thousand times a second must not find it.
+const TOKEN_CHARACTERS_MIN: usize = 16;
+
+/// A token, as an HTTP header can hold it. What is wrong is said without showing it.
+pub(super) fn token(text: &str) -> Result<(), String> {
+    if text.len() < TOKEN_CHARACTERS_MIN || text.len() as u64 > TOKEN_BYTES_MAX || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!("expected a token of {TOKEN_CHARACTERS_MIN} to {TOKEN_BYTES_MAX} letters, digits and signs without spaces"));
+    }
+    Ok(())
+}
+
+/// An address with a port; `""` is none.
+pub(super) fn address(text: &str) -> Result<Option<SocketAddr>, String> {
+    let text = text.trim();
+    let numeric = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.to_owned(),
+    };
+    match text {
+        "" => Ok(None),
+        _ => numeric.parse().map(Some).map_err(|_| "expected an address and a port, such as \"127.0.0.1:9464\" or \"0.0.0.0:9464\"".into()),
+    }
 }
 
 /// The type of a column of the events.

@@ -11,12 +11,14 @@
 //! | `statement`, `plan` | what a text of SQL is, and whether its rows depend on each other |
 //! | `worker`, `deadline`, `sql_error` | running it, for a time, and what its errors mean |
 //! | `lookup` | lookup files |
+//! | `memory` | what the database holds |
 //! | `aggregate` | the monitor's figures, by Polars |
 
 mod callback;
 mod deadline;
 mod gather;
 mod lookup;
+mod memory;
 mod plan;
 mod scan;
 mod session;
@@ -46,6 +48,7 @@ use plan::Fault;
 use session::{Database, Session};
 use sql_error::message;
 
+pub use memory::MemoryMeter;
 pub use sql_error::SqlError;
 pub use worker::Worker;
 
@@ -89,6 +92,11 @@ impl Engine {
             Worker::new(session, self.transform.sql.clone(), self.output.clone(), self.transform.timeout)
         };
         (0..self.transform.threads).map(worker).collect()
+    }
+
+    /// Makes a meter of the memory that the database holds.
+    pub fn memory(&self) -> Result<MemoryMeter> {
+        MemoryMeter::new(&self.database)
     }
 
     /// Returns what the lookup tables hold.

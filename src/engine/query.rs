@@ -1,10 +1,11 @@
-//! Reading SQL over committed files, for `pintail query`.
+//! Reading SQL over committed files, for `pintail query` and the admin server.
 //!
 //! Owns: a database that sees the files as `events` and nothing else, and one `SELECT` over it.
 //! Does not own: which files are committed (the caller knows from the records), the looks of the result (see `commands::query`).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::compute::cast;
@@ -12,11 +13,36 @@ use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use duckdb::Connection;
 
+use super::deadline::Deadline;
 use super::raw::RawDatabase;
-use super::session::{collect, literal, quoted};
+use super::session::{literal, quoted};
 use super::sql_error::message;
 use super::statement::Select;
 use crate::error::{Error, Result};
+
+pub use super::deadline::Canceller;
+
+/// What a query may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Rows of the answer; further ones are left out.
+    pub rows_max: usize,
+    /// Longest time.
+    pub timeout: Duration,
+    /// Memory of DuckDB in bytes.
+    pub memory_limit: u64,
+}
+
+/// What a query returned.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// Its rows.
+    pub batches: Vec<RecordBatch>,
+    /// Whether there were more rows than the limit.
+    pub truncated: bool,
+}
 
 /// Runs one `SELECT` over `files` (relative to `out`) as `events`. `partition_by` holds the partition columns with their DuckDB types:
 /// guessed from the paths, `007` would be 7.
@@ -24,24 +50,90 @@ use crate::error::{Error, Result};
 /// # Errors
 /// [`crate::error::ErrorKind::Config`] if the text is not one `SELECT` or fails; [`crate::error::ErrorKind::TryAgain`] if there are no files.
 pub fn query(out: &Path, partition_by: &[(String, String)], files: &[PathBuf], sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-    if files.is_empty() {
-        return Err(Error::try_again(format!("`{}`: nothing is committed yet", out.display())));
+    let files = paths(out, files)?;
+    let database = open(&[])?;
+    let connection = database.sql_connection()?;
+    let Answer { schema, batches, .. } = answer(out, (&database, &connection), partition_by, &files, sql, usize::MAX)?;
+    Ok((schema, batches))
+}
+
+/// As [`query`], beside a running line: within limits, on one core. `started` gets what ends the query early.
+///
+/// # Errors
+/// Also [`crate::error::ErrorKind::TryAgain`] if it took too long or was cancelled.
+pub fn query_within(
+    limits: &Limits,
+    (out, partition_by, files): (&Path, &[(String, String)], &[PathBuf]),
+    sql: &str,
+    started: impl FnOnce(Canceller),
+) -> Result<Answer> {
+    let files = paths(out, files)?;
+    let database = open(&[("threads", "1"), ("memory_limit", &format!("{}B", limits.memory_limit))])?;
+    let connection = database.sql_connection()?;
+    // Dropped before the connection: its thread holds a handle of it.
+    let deadline = Deadline::new(connection.interrupt_handle())?;
+    let armed = deadline.arm(limits.timeout);
+    started(deadline.canceller());
+    let answer = answer(out, (&database, &connection), partition_by, &files, sql, limits.rows_max);
+    if answer.is_err() && armed.passed() {
+        return Err(Error::try_again(format!("the query took longer than {}", humantime::format_duration(limits.timeout))));
     }
-    let files = files.iter().map(|file| path_text(&out.join(file))).collect::<Result<Vec<_>>>()?;
-    let database = RawDatabase::open_in_memory(&[
+    answer
+}
+
+fn open(options: &[(&str, &str)]) -> Result<RawDatabase> {
+    let closed = [
         ("temp_directory", ""),
         ("allow_unsigned_extensions", "false"),
         ("autoload_known_extensions", "false"),
         ("autoinstall_known_extensions", "false"),
-    ])?;
-    let connection = database.sql_connection()?;
-    let view = view(partition_by, &files);
+    ];
+    RawDatabase::open_in_memory(&[&closed, options].concat())
+}
+
+fn paths(out: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
+    if files.is_empty() {
+        return Err(Error::try_again(format!("`{}`: nothing is committed yet", out.display())));
+    }
+    files.iter().map(|file| path_text(&out.join(file))).collect()
+}
+
+fn answer(
+    out: &Path,
+    (database, connection): (&RawDatabase, &Connection),
+    partition_by: &[(String, String)],
+    files: &[String],
+    sql: &str,
+    rows_max: usize,
+) -> Result<Answer> {
+    let view = view(partition_by, files);
     connection.execute_batch(&view).map_err(|e| unreadable(out, &e))?;
-    lock(&connection, &files).map_err(|e| unreadable(out, &e))?;
+    lock(connection, files).map_err(|e| unreadable(out, &e))?;
     let wrong = |reason: String| Error::config(format!("the query {reason}"));
-    let select = Select::parse(&connection, &database.connect()?, sql).map_err(wrong)?;
-    let (schema, batches) = collect(&connection, select.sql()).map_err(|e| wrong(format!("fails: {}", message(&e))))?;
-    with_offsets(&schema, &batches).map_err(|e| Error::internal("cannot name the time zones of the result").with_source(e))
+    let select = Select::parse(connection, &database.connect()?, sql).map_err(wrong)?;
+    let mut answer = fetch(connection, select.sql(), rows_max).map_err(|e| wrong(format!("fails: {}", message(&e))))?;
+    let named = with_offsets(&answer.schema, &answer.batches);
+    (answer.schema, answer.batches) = named.map_err(|e| Error::internal("cannot name the time zones of the result").with_source(e))?;
+    Ok(answer)
+}
+
+/// Fetches rows until there are enough; the rest is never made, where the query allows that.
+fn fetch(connection: &Connection, sql: &str, rows_max: usize) -> duckdb::Result<Answer> {
+    let mut statement = connection.prepare(sql)?;
+    let stream = statement.stream_arrow([])?;
+    let mut answer = Answer { schema: stream.get_schema(), batches: Vec::new(), truncated: false };
+    let mut room = rows_max;
+    for batch in stream {
+        let batch = batch?;
+        let fits = batch.num_rows().min(room);
+        room -= fits;
+        answer.truncated = fits < batch.num_rows();
+        answer.batches.push(batch.slice(0, fits));
+        if answer.truncated {
+            break;
+        }
+    }
+    Ok(answer)
 }
 
 /// Writes the time zone of DuckDB's `TIMESTAMPTZ` as an offset: arrow shows no zone by name without a database of zones.

@@ -58,6 +58,11 @@ impl Database {
         self.execute("SET GLOBAL enable_external_access = false; SET GLOBAL lock_configuration = true")
     }
 
+    /// Opens a connection without a slot. It must not outlive the database.
+    pub(super) fn connect(&self) -> Result<Connection> {
+        self.raw.sql_connection()
+    }
+
     fn execute(&self, sql: &str) -> Result<()> {
         let done = self.raw.sql_connection()?.execute_batch(sql);
         done.map_err(|e| Error::internal(format!("cannot set up DuckDB: {}", message(&e))))

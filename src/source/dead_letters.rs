@@ -24,6 +24,7 @@ use tracing::warn;
 use super::Source;
 use super::thread::{ChunkSender, Exit, ReadThread};
 use crate::batch::{Chunk, OffsetUnit, Records};
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::offsets::{OffsetRange, Offsets, Partition, PartitionId};
 
@@ -89,6 +90,10 @@ impl DeadLetterSource {
 impl Source for DeadLetterSource {
     async fn read(&mut self) -> Result<Option<Chunk>> {
         self.thread.recv().await
+    }
+
+    fn work(&self) -> Option<Arc<Clock>> {
+        Some(self.thread.work())
     }
 }
 

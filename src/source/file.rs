@@ -17,7 +17,8 @@ use tracing::warn;
 
 use super::thread::ReadThread;
 use super::{Source, SourceIdentity};
-use crate::batch::Chunk;
+use crate::batch::{Chunk, OffsetUnit};
+use crate::clock::Clock;
 use crate::config::FileConfig;
 use crate::error::{Error, Result};
 use crate::offsets::Offsets;
@@ -94,6 +95,14 @@ impl Source for FileSource {
     /// Returns the bytes of uncompressed files that were seen and not yet read, an unfinished last line included.
     fn remaining(&self) -> Option<u64> {
         Some(self.unread.get())
+    }
+
+    fn unit(&self) -> OffsetUnit {
+        OffsetUnit::Bytes
+    }
+
+    fn work(&self) -> Option<Arc<Clock>> {
+        Some(self.thread.work())
     }
 }
 

@@ -4,10 +4,13 @@
 //! Does not own: batching, decoding, when to stop (the producer asks), what is committed (the writer says).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
-use crate::batch::Chunk;
+use crate::batch::{Chunk, OffsetUnit};
+use crate::clock::Clock;
 use crate::error::Result;
 use crate::offsets::Offsets;
 
@@ -51,6 +54,22 @@ pub trait Source: Send {
 
     /// Returns how much the source holds beyond what it has read, in the unit of its offsets; `None` if it cannot know.
     fn remaining(&self) -> Option<u64> {
+        None
+    }
+
+    /// Returns what its offsets count.
+    fn unit(&self) -> OffsetUnit {
+        OffsetUnit::Records
+    }
+
+    /// Returns a clock of the time it spends reading, if it can tell that from waiting.
+    fn work(&self) -> Option<Arc<Clock>> {
+        None
+    }
+
+    /// Returns where a source that lives elsewhere says why it can read nothing at this moment (nothing while it can): the service is
+    /// not ready then. `None` for a source that cannot be out of reach without failing. Asked once, before the first read.
+    fn trouble(&self) -> Option<watch::Receiver<Option<String>>> {
         None
     }
 }

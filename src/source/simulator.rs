@@ -12,6 +12,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use super::thread::{ChunkSender, Exit, ReadThread};
 use super::{Source, SourceIdentity};
 use crate::batch::{Chunk, OffsetUnit, Records};
+use crate::clock::Clock;
 use crate::config::SimulatorConfig;
 use crate::error::{Error, Result};
 use crate::offsets::{OffsetRange, Offsets, Partition, PartitionId};
@@ -96,6 +97,10 @@ impl Source for Simulator {
 
     fn remaining(&self) -> Option<u64> {
         self.limit.map(|limit| limit - self.next)
+    }
+
+    fn work(&self) -> Option<Arc<Clock>> {
+        Some(self.thread.work())
     }
 }
 

@@ -7,6 +7,7 @@
 //! runtime. A thread that hangs in `read` is left behind when the process leaves.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::batch::Chunk;
+use crate::clock::{Clock, Running};
 use crate::error::{Error, Result};
 
 /// Chunks that wait for the producer. Two keep the thread reading while one is handled; more only costs memory.
@@ -34,6 +36,7 @@ pub(super) struct ReadThread {
     chunks: mpsc::Receiver<Result<Chunk>>,
     failed: bool,
     stopping: Arc<AtomicBool>,
+    work: Arc<Clock>,
 }
 
 /// The thread's side.
@@ -41,6 +44,9 @@ pub(super) struct ReadThread {
 pub(super) struct ChunkSender {
     chunks: mpsc::Sender<Result<Chunk>>,
     stopping: Arc<AtomicBool>,
+    work: Arc<Clock>,
+    /// Time of the body, but for handing over and sleeping.
+    working: RefCell<Option<Running>>,
 }
 
 /// Why the body of a reading thread ends early. Both come through `?`.
@@ -63,12 +69,19 @@ impl ReadThread {
     pub(super) fn spawn(name: &'static str, body: impl FnOnce(&ChunkSender) -> Result<(), Exit> + Send + 'static) -> Result<Self> {
         let (sender, chunks) = mpsc::channel(CHUNKS_WAITING);
         let stopping = Arc::new(AtomicBool::new(false));
-        let sender = ChunkSender { chunks: sender, stopping: stopping.clone() };
+        let work = Arc::<Clock>::default();
+        let working = RefCell::new(Some(work.begin()));
+        let sender = ChunkSender { chunks: sender, stopping: stopping.clone(), work: work.clone(), working };
         let thread = thread::Builder::new().name(format!("source-{name}"));
         thread
             .spawn(move || run(name, &sender, body))
             .map_err(|e| Error::io(format_args!("start the thread of the source `{name}`"), e))?;
-        Ok(Self { name, chunks, failed: false, stopping })
+        Ok(Self { name, chunks, failed: false, stopping, work })
+    }
+
+    /// Returns how long the thread has been reading: not waiting for room, not sleeping. A read that blocks counts.
+    pub(super) fn work(&self) -> Arc<Clock> {
+        self.work.clone()
     }
 
     /// Waits for the next chunk; `None` at the end of the input. Safe to cancel.
@@ -107,11 +120,22 @@ impl ChunkSender {
 
     /// Hands a chunk over, waiting for room.
     pub(super) fn send(&self, chunk: Chunk) -> Result<(), Exit> {
-        self.chunks.blocking_send(Ok(chunk)).map_err(|_| Exit::Unwanted)
+        self.at_rest(|| self.chunks.blocking_send(Ok(chunk)).map_err(|_| Exit::Unwanted))
     }
 
     /// Sleeps, unless nobody waits any more.
     pub(super) fn sleep(&self, duration: Duration) -> Result<(), Exit> {
+        self.at_rest(|| self.sleep_slices(duration))
+    }
+
+    fn at_rest<T>(&self, rest: impl FnOnce() -> T) -> T {
+        self.working.replace(None);
+        let rested = rest();
+        self.working.replace(Some(self.work.begin()));
+        rested
+    }
+
+    fn sleep_slices(&self, duration: Duration) -> Result<(), Exit> {
         let start = Instant::now();
         loop {
             if self.chunks.is_closed() {

@@ -3,30 +3,42 @@
 //! Owns: the open batch, the checkpoint interval, the barriers.
 //! Does not own: what the records mean (it counts line ends), the commit.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant as Moment};
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::batch::{Barrier, Batch, Chunk, Cut, EndReason, Read, Trigger};
 use crate::error::Result;
+use crate::meters::Meters;
+use crate::stages::outlet::{Closed, Outlet};
 
 /// The second stage.
 pub struct Batcher {
     /// From the producer.
     pub input: mpsc::Receiver<Read>,
     /// To the transformer.
-    pub output: mpsc::Sender<Cut>,
+    pub output: Outlet<Cut>,
     /// Records of a batch.
     pub batch_rows: usize,
     /// Bytes after which a batch is closed before it has `batch_rows` records.
     pub batch_bytes_max: usize,
     /// Time between two checkpoints.
     pub checkpoint_interval: Duration,
+    /// Where it says what it does.
+    pub meters: Arc<Meters>,
 }
 
-/// The line behind is gone: the stage ends, and its neighbour says why.
-struct Closed;
+/// The checkpoint being filled: what was sent of it, and the batch that was not.
+#[derive(Default)]
+struct OpenCheckpoint {
+    /// Barriers sent before.
+    epoch: u64,
+    /// Whether it has a record.
+    begun: bool,
+    batch: OpenBatch,
+}
 
 /// The batch being filled.
 #[derive(Default)]
@@ -42,22 +54,21 @@ impl Batcher {
         let mut ticks = interval_at(Instant::now() + self.checkpoint_interval, self.checkpoint_interval);
         // Delay, not Burst: after a slow commit we want one checkpoint, not the three that were missed.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut open = OpenBatch::default();
-        let mut epoch = 0;
+        let mut open = OpenCheckpoint::default();
         loop {
             let passed = tokio::select! {
                 // The tick first: a busy stream must not put a checkpoint off.
                 biased;
-                _ = ticks.tick() => self.end_checkpoint(&mut open, &mut epoch, Trigger::Interval).await,
+                _ = ticks.tick() => self.end_checkpoint(&mut open, Trigger::Interval).await,
                 () = self.output.closed() => Err(Closed),
                 read = self.input.recv() => match read {
-                    Some(Read::Chunk(chunk)) => self.fill(&mut open, chunk).await,
+                    Some(Read::Chunk(chunk, at)) => self.fill(&mut open, chunk, at).await,
                     Some(Read::End(reason)) => {
                         let trigger = match reason {
                             EndReason::Finished => Trigger::End,
                             EndReason::Shutdown => Trigger::Shutdown,
                         };
-                        let _ = self.end_checkpoint(&mut open, &mut epoch, trigger).await;
+                        let _ = self.end_checkpoint(&mut open, trigger).await;
                         return Ok(());
                     }
                     None => return Ok(()),
@@ -69,32 +80,45 @@ impl Batcher {
         }
     }
 
-    async fn fill(&self, open: &mut OpenBatch, mut chunk: Chunk) -> Result<(), Closed> {
+    async fn fill(&self, open: &mut OpenCheckpoint, mut chunk: Chunk, at: Moment) -> Result<(), Closed> {
+        let mut work = self.meters.batcher.begin();
         let mut records = chunk.records();
-        while open.records + records > self.batch_rows {
-            let front = self.batch_rows - open.records;
-            open.push(chunk.split_off_front(front), front);
-            records -= front;
-            self.send(open).await?;
+        self.meters.producer.count(records as u64);
+        self.meters.batcher.count(records as u64);
+        if !open.begun {
+            open.begun = true;
+            self.meters.ledger().opened(open.epoch + 1, at);
         }
-        open.push(chunk, records);
-        if open.records == self.batch_rows || open.bytes >= self.batch_bytes_max {
-            self.send(open).await?;
+        let batch = &mut open.batch;
+        while batch.records + records > self.batch_rows {
+            let front = self.batch_rows - batch.records;
+            batch.push(chunk.split_off_front(front), front);
+            records -= front;
+            // Standing before a full channel is no work.
+            drop(work);
+            self.send(batch).await?;
+            work = self.meters.batcher.begin();
+        }
+        batch.push(chunk, records);
+        drop(work);
+        if batch.records == self.batch_rows || batch.bytes >= self.batch_bytes_max {
+            self.send(batch).await?;
         }
         Ok(())
     }
 
-    async fn end_checkpoint(&self, open: &mut OpenBatch, epoch: &mut u64, trigger: Trigger) -> Result<(), Closed> {
-        if !open.chunks.is_empty() {
-            self.send(open).await?;
+    async fn end_checkpoint(&self, open: &mut OpenCheckpoint, trigger: Trigger) -> Result<(), Closed> {
+        if !open.batch.chunks.is_empty() {
+            self.send(&mut open.batch).await?;
         }
-        *epoch += 1;
-        self.output.send(Cut::Barrier(Barrier { epoch: *epoch, trigger })).await.map_err(|_| Closed)
+        open.epoch += 1;
+        open.begun = false;
+        self.output.send(Cut::Barrier(Barrier { epoch: open.epoch, trigger })).await
     }
 
     async fn send(&self, open: &mut OpenBatch) -> Result<(), Closed> {
         let chunks = std::mem::take(open).chunks;
-        self.output.send(Cut::Batch(Batch { chunks })).await.map_err(|_| Closed)
+        self.output.send(Cut::Batch(Batch { chunks })).await
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod batcher;
 pub mod monitor;
+pub mod outlet;
 pub mod producer;
 pub mod transformer;
 pub mod writer;

@@ -16,9 +16,9 @@ use tracing::info;
 use crate::batch::{Cut, Read, Transformed};
 use crate::config::MonitorConfig;
 use crate::error::Result;
+use crate::meters::Meters;
 use crate::progress::{CheckpointDone, Progress};
 use crate::terminal::{ChannelFill, LastCheckpoint, Screen, Snapshot, render};
-use crate::totals::Totals;
 
 /// Time between two drawings of the table.
 const REDRAW: Duration = Duration::from_millis(250);
@@ -39,6 +39,8 @@ pub struct Monitor {
     pub screen: Option<Arc<Screen>>,
     /// What the table shows.
     pub config: MonitorConfig,
+    /// Keeps the groups, for those who look at them elsewhere.
+    pub meters: Arc<Meters>,
 }
 
 /// The channels of the line. Weak: looking at a channel must not keep it open.
@@ -56,8 +58,6 @@ struct Figures {
     started: Instant,
     records: u64,
     dead_letters: u64,
-    open: Totals,
-    committed: Totals,
     last: Option<CheckpointDone>,
     /// Records at moments of the last seconds.
     samples: VecDeque<(Instant, u64)>,
@@ -86,7 +86,17 @@ impl Monitor {
         if self.screen.is_none() {
             progress.checkpoints.iter().for_each(|done| log(done, &self.config));
         }
-        figures.take(progress, self.config.groups_max);
+        let mut groups = self.meters.groups();
+        if let Some(committed) = &progress.committed {
+            groups.committed.merge(committed, self.config.groups_max);
+        }
+        groups.open = progress.open;
+        drop(groups);
+        figures.records += progress.records;
+        figures.dead_letters += progress.dead_letters;
+        if let Some(done) = progress.checkpoints.into_iter().next_back() {
+            figures.last = Some(done);
+        }
     }
 
     fn draw(&self, figures: &mut Figures) {
@@ -97,12 +107,13 @@ impl Monitor {
     }
 
     fn snapshot(&self, figures: &mut Figures) -> Snapshot {
+        let groups = self.meters.groups().clone();
         Snapshot {
             uptime: figures.started.elapsed(),
             records_per_second: figures.rate(),
             records: figures.records,
-            open: figures.open.clone(),
-            committed: figures.committed.clone(),
+            open: groups.open,
+            committed: groups.committed,
             dead_letters: figures.dead_letters,
             remaining: *self.remaining.borrow(),
             last_checkpoint: figures.last.as_ref().map(|done| LastCheckpoint {
@@ -135,27 +146,7 @@ fn fill<T>(name: &'static str, channel: &mpsc::WeakSender<T>) -> Option<ChannelF
 
 impl Figures {
     fn new() -> Self {
-        Self {
-            started: Instant::now(),
-            records: 0,
-            dead_letters: 0,
-            open: Totals::default(),
-            committed: Totals::default(),
-            last: None,
-            samples: VecDeque::new(),
-        }
-    }
-
-    fn take(&mut self, progress: Progress, groups_max: usize) {
-        self.records += progress.records;
-        self.dead_letters += progress.dead_letters;
-        self.open = progress.open;
-        if let Some(committed) = &progress.committed {
-            self.committed.merge(committed, groups_max);
-        }
-        if let Some(done) = progress.checkpoints.into_iter().next_back() {
-            self.last = Some(done);
-        }
+        Self { started: Instant::now(), records: 0, dead_letters: 0, last: None, samples: VecDeque::new() }
     }
 
     /// Returns the records a second over the last seconds.

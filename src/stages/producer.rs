@@ -4,44 +4,54 @@
 //! Does not own: batching, decoding, the offsets (they ride with the chunks; what is committed it is told).
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
-use crate::batch::{EndReason, Read};
+use crate::batch::{Chunk, EndReason, Read};
 use crate::error::Result;
+use crate::meters::Meters;
 use crate::offsets::Offsets;
 use crate::source::Source;
+use crate::stages::outlet::Outlet;
 
 /// The first stage.
 pub struct Producer {
     /// Where records come from.
     pub source: Box<dyn Source>,
     /// To the batcher.
-    pub output: mpsc::Sender<Read>,
+    pub output: Outlet<Read>,
     /// Turns true once the process is asked to stop.
     pub stop: watch::Receiver<bool>,
     /// What the writer has committed.
     pub committed: watch::Receiver<Arc<Offsets>>,
     /// What the source still holds, for the monitor.
     pub remaining: watch::Sender<Option<u64>>,
+    /// Where it says what it does.
+    pub meters: Arc<Meters>,
 }
 
 impl Producer {
     /// Reads until the input ends, the process is asked to stop, or the line is gone.
     pub async fn run(mut self) -> Result<()> {
         let Some(reason) = self.read_all().await? else { return Ok(()) };
+        self.meters.end();
         if reason == EndReason::Shutdown {
-            for chunk in self.source.stop().await? {
-                let _ = self.output.send(Read::Chunk(chunk)).await;
+            let held = {
+                let _work = self.meters.producer.begin();
+                self.source.stop().await?
+            };
+            for chunk in held {
+                let _ = self.output.send(read_now(chunk)).await;
             }
         }
         // A closed channel means that the batcher failed: it says so itself.
         let _ = self.output.send(Read::End(reason)).await;
-        drop(self.output);
+        let Self { mut source, output, mut committed, meters, .. } = self;
+        drop(output);
         // The last checkpoints are still to come, and a broker wants to hear of them.
-        while self.committed.changed().await.is_ok() {
-            let offsets = self.committed.borrow_and_update().clone();
-            self.source.committed(&offsets).await?;
+        while committed.changed().await.is_ok() {
+            acknowledge(&mut *source, &mut committed, &meters).await?;
         }
         Ok(())
     }
@@ -53,21 +63,30 @@ impl Producer {
                 biased;
                 () = stopped(&mut self.stop) => return Ok(Some(EndReason::Shutdown)),
                 () = self.output.closed() => return Ok(None),
-                Ok(()) = self.committed.changed() => {
-                    let offsets = self.committed.borrow_and_update().clone();
-                    self.source.committed(&offsets).await?;
-                }
+                Ok(()) = self.committed.changed() => acknowledge(&mut *self.source, &mut self.committed, &self.meters).await?,
                 read = self.source.read() => {
                     let Some(chunk) = read? else { return Ok(Some(EndReason::Finished)) };
                     self.remaining.send_replace(self.source.remaining());
                     // A full channel is the backpressure: the source is not read while the line is behind.
-                    if self.output.send(Read::Chunk(chunk)).await.is_err() {
+                    if self.output.send(read_now(chunk)).await.is_err() {
                         return Ok(None);
                     }
                 }
             }
         }
     }
+}
+
+/// Puts the moment at a chunk.
+fn read_now(chunk: Chunk) -> Read {
+    Read::Chunk(chunk, Instant::now())
+}
+
+/// Tells the source what is committed.
+async fn acknowledge(source: &mut dyn Source, committed: &mut watch::Receiver<Arc<Offsets>>, meters: &Meters) -> Result<()> {
+    let _work = meters.producer.begin();
+    let offsets = committed.borrow_and_update().clone();
+    source.committed(&offsets).await
 }
 
 /// Waits for the signal to stop; for ever if none can come.

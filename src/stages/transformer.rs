@@ -17,20 +17,24 @@ use crate::batch::{Barrier, Batch, Cut, Frame, LookupVersion, Transformed};
 use crate::engine::Engine;
 use crate::engine::transform::Transform;
 use crate::error::Result;
+use crate::meters::Meters;
 use crate::stages::blocking;
+use crate::stages::outlet::Outlet;
 
 /// The third stage.
 pub struct Transformer {
     /// From the batcher.
     pub input: mpsc::Receiver<Cut>,
     /// To the writer.
-    pub output: mpsc::Sender<Transformed>,
+    pub output: Outlet<Transformed>,
     /// The database; its lookup tables are exchanged here. Outlives the workers.
     pub engine: Engine,
     /// The workers: as many batches run side by side.
     pub workers: Vec<Transform>,
     /// Counts the requests to load changed lookup tables.
     pub reload: watch::Receiver<u64>,
+    /// Where it says what it does.
+    pub meters: Arc<Meters>,
 }
 
 /// What comes out of the window.
@@ -43,10 +47,11 @@ type Window = FuturesOrdered<Pin<Box<dyn Future<Output = Done> + Send>>>;
 
 /// The task's own state.
 struct Running {
-    output: mpsc::Sender<Transformed>,
+    output: Outlet<Transformed>,
     idle: Vec<Transform>,
     window: Window,
     lookups: Arc<[LookupVersion]>,
+    meters: Arc<Meters>,
 }
 
 /// Whether the line behind still takes frames.
@@ -59,9 +64,10 @@ enum Flow {
 impl Transformer {
     /// Transforms until the input ends. The first error in the order of the batches wins; work that was started is awaited.
     pub async fn run(self) -> Result<()> {
-        let Self { input, output, mut engine, workers, mut reload } = self;
+        let Self { input, output, mut engine, workers, mut reload, meters } = self;
+        meters.transformer.set_workers(workers.len());
         let mut input = ReceiverStream::new(input);
-        let mut running = Running { output, idle: workers, window: Window::new(), lookups: engine.lookups() };
+        let mut running = Running { output, idle: workers, window: Window::new(), lookups: engine.lookups(), meters };
         let mut result = Ok(Flow::Open);
         let mut more = true;
         while matches!(result, Ok(Flow::Open)) && (more || !running.window.is_empty()) {
@@ -102,7 +108,9 @@ impl Running {
     /// Starts a batch on an idle worker.
     fn start(&mut self, batch: Batch) {
         let mut transform = self.idle.pop().expect("a batch is only taken while a worker is idle");
+        let work = self.meters.transformer.begin();
         let task = blocking("transformer", move || {
+            let _work = work;
             let frame = transform.apply(&batch)?;
             Ok(Box::new((transform, frame)))
         });
@@ -115,6 +123,7 @@ impl Running {
             Done::Frame(result) => {
                 let (transform, frame) = *result?;
                 self.idle.push(transform);
+                self.meters.transformer.count(frame.counts.records_in);
                 debug!(records = frame.counts.records_in, rows = frame.counts.rows_out, "batch transformed");
                 Transformed::Frame(frame)
             }
@@ -138,6 +147,7 @@ impl Running {
 
     /// Exchanges the lookup tables whose files have changed. If they cannot be loaded the old ones stay.
     async fn reload(&mut self, mut engine: Engine) -> Result<Engine> {
+        let _work = self.meters.transformer.work.begin();
         let (engine, reloaded) = blocking("transformer", move || {
             let reloaded = engine.reload_lookups();
             Ok((engine, reloaded))

@@ -19,11 +19,16 @@ use crate::checkpoint::record::FileKind;
 use crate::checkpoint::store::{Draft, NewFile, Store};
 use crate::config::{Config, DeadLetterConfig};
 use crate::error::{Error, ErrorKind, Result};
+use crate::meters::Meters;
 use crate::offsets::Offsets;
 use crate::progress::{CheckpointDone, Progress};
+use crate::reasons::Reasons;
 use crate::sink::files::{OpenFiles, Unplaced};
 use crate::stages::blocking;
 use crate::totals::Totals;
+
+/// Rejected records of each reason that are shown.
+const REASON_SAMPLES: usize = 3;
 
 /// The fourth stage.
 pub struct Writer {
@@ -47,14 +52,18 @@ impl Writer {
         let mut last = None;
         while let Some(message) = input.recv().await {
             let next;
-            (checkpoint, next, last) = blocking("writer", move || match message {
-                Transformed::Frame(frame) => {
-                    let next = checkpoint.append(frame, groups_max)?;
-                    Ok((checkpoint, next, last))
-                }
-                Transformed::Barrier(barrier, lookups) => {
-                    let next = checkpoint.commit(barrier, &lookups)?;
-                    Ok((checkpoint, next, Some(barrier.trigger)))
+            let work = checkpoint.meters.writer.begin();
+            (checkpoint, next, last) = blocking("writer", move || {
+                let _work = work;
+                match message {
+                    Transformed::Frame(frame) => {
+                        let next = checkpoint.append(frame, groups_max)?;
+                        Ok((checkpoint, next, last))
+                    }
+                    Transformed::Barrier(barrier, lookups) => {
+                        let next = checkpoint.commit(barrier, &lookups)?;
+                        Ok((checkpoint, next, Some(barrier.trigger)))
+                    }
                 }
             })
             .await?;
@@ -92,6 +101,7 @@ pub struct Checkpoint {
     files: OpenFiles,
     facts: Facts,
     open: Open,
+    meters: Arc<Meters>,
     /// Held as long as anything here may still write, also on a blocking thread that nobody waits for any more.
     _lock: Arc<Lock>,
 }
@@ -112,6 +122,8 @@ struct Open {
     dead_letters: Option<DeadLetterFile>,
     /// The first rejection: if there are too many, this is what the operator reads.
     first_rejection: Option<String>,
+    /// The rejections by reason.
+    reasons: Reasons,
     /// Whether the files have been told of this checkpoint.
     begun: bool,
 }
@@ -124,6 +136,7 @@ impl Open {
             totals: Totals::default(),
             dead_letters: None,
             first_rejection: None,
+            reasons: Reasons::default(),
             begun: false,
         }
     }
@@ -131,14 +144,14 @@ impl Open {
 
 impl Checkpoint {
     /// Opens the checkpoint that follows the store's last one.
-    pub fn new(store: Store, lock: Arc<Lock>, files: OpenFiles, schema: SchemaRef, config: &Config) -> Self {
+    pub fn new(store: Store, lock: Arc<Lock>, files: OpenFiles, schema: SchemaRef, config: &Config, meters: Arc<Meters>) -> Self {
         let facts = Facts {
             schema,
             config_sha256: config.sha256.clone(),
             sql_sha256: config.transform.sql_sha256(),
             ratio: config.dead_letters.clone(),
         };
-        Self { open: Open::after(&store), store, files, facts, _lock: lock }
+        Self { open: Open::after(&store), store, files, facts, meters, _lock: lock }
     }
 
     /// Appends the rows and dead letters of a frame and takes its offsets in.
@@ -153,13 +166,16 @@ impl Checkpoint {
         counts.dead_letters.sink += unplaced.len() as u64;
         let origin = ranges.first();
         let unplaced = unplaced.into_iter().filter_map(|row| Some(without_place(row, origin?)));
-        for letter in dead_letters.into_iter().chain(unplaced) {
-            self.reject(&letter)?;
-        }
+        // The ranges first: they bring the names of the partitions.
         for range in &ranges {
             self.open.offsets.extend(range)?;
         }
+        for letter in dead_letters.into_iter().chain(unplaced) {
+            self.reject(&letter)?;
+        }
         self.open.counts.add(&counts);
+        self.meters.writer.count(counts.records_in);
+        self.meters.ledger().appended(&counts);
         self.open.totals.merge(&totals, groups_max);
         Ok(Progress {
             records: counts.records_in,
@@ -176,6 +192,8 @@ impl Checkpoint {
         let file = self.open.dead_letters.as_mut().expect("made above");
         file.write(letter)?;
         self.open.first_rejection.get_or_insert_with(|| letter.reason.clone());
+        let label = || self.open.offsets.label(&letter.partition).unwrap_or(letter.partition.as_str());
+        self.open.reasons.add(letter, || format!("{}@{}", label(), letter.offset), REASON_SAMPLES);
         Ok(())
     }
 
@@ -184,6 +202,7 @@ impl Checkpoint {
         let started = Instant::now();
         if !self.open.offsets.moved() {
             self.discard();
+            self.meters.ledger().closed(barrier.epoch);
             return Ok(Progress::default());
         }
         self.check_ratio()?;
@@ -216,7 +235,9 @@ impl Checkpoint {
                 time: Utc::now(),
             },
         )?;
-        let sequence = record.sequence;
+        let (sequence, took) = (record.sequence, started.elapsed());
+        self.meters.ledger().committed(record, barrier.epoch, took, open.reasons);
+        self.meters.checkpoint_seconds.observe(took.as_secs_f64());
         self.open = Open::after(&self.store);
         let done = CheckpointDone {
             sequence,
@@ -224,7 +245,7 @@ impl Checkpoint {
             files: data_files,
             bytes,
             counts: open.counts,
-            took: started.elapsed(),
+            took,
             at: Instant::now(),
             totals: open.totals.clone(),
         };

@@ -15,6 +15,7 @@ use pintail::durable::disk_state::DiskState;
 use pintail::durable::fs::{Entry, EntryKind, Fs, FsFile};
 use pintail::durable::posix::Posix;
 use pintail::error::Result;
+use pintail::meters::Meters;
 use pintail::offsets::{OffsetRange, Partition, PartitionId};
 use pintail::pipeline::{Line, Outside, Plan, deadline};
 use pintail::source::Source;
@@ -47,14 +48,20 @@ impl Source for Eager {
 
 /// A disk that makes no file while it is not released.
 #[derive(Debug)]
-struct Stuck {
+pub struct Stuck {
     disk: Posix,
     released: Mutex<bool>,
     change: Condvar,
 }
 
 impl Stuck {
-    fn set_released(&self, released: bool) {
+    /// Makes a released one.
+    pub fn new(disk: DiskState) -> Arc<Self> {
+        Arc::new(Self { disk: Posix::new(disk), released: Mutex::new(true), change: Condvar::new() })
+    }
+
+    /// Lets files be made, or not.
+    pub fn set_released(&self, released: bool) {
         *self.released.lock().unwrap() = released;
         self.change.notify_all();
     }
@@ -112,16 +119,15 @@ async fn a_stuck_disk_stops_the_reading_of_the_source_and_loses_nothing() {
     let config = Config::load(None, std::iter::empty(), &sets).unwrap();
     let (_stop_sender, stop) = watch::channel(false);
     let (_reload_sender, reload) = watch::channel(0);
-    let disk = DiskState::default();
-    let posix = Posix::new(disk.clone());
-    let stuck = Arc::new(Stuck { disk: posix, released: Mutex::new(true), change: Condvar::new() });
+    let meters = Arc::new(Meters::new(DiskState::default()));
+    let stuck = Stuck::new(meters.disk.clone());
     let taken = Arc::new(AtomicU64::new(0));
     let partition = Arc::new(Partition { id: PartitionId::new("stdin"), label: "stdin".into() });
     let source = Box::new(Eager { next: 0, taken: taken.clone(), partition });
     let plan = Plan::new(&config).unwrap();
-    let store = plan.open_store(&config, stuck.clone()).unwrap();
+    let store = plan.open_store(&config, stuck.clone(), None).unwrap();
     stuck.set_released(false);
-    let outside = Outside { stop: stop.clone(), reload, screen: None, disk, fs: stuck.clone() };
+    let outside = Outside { stop: stop.clone(), reload, screen: None, meters, admin: None, fs: stuck.clone() };
     let line = Line::link(&config, plan, store, source, outside).unwrap();
     let running = tokio::spawn(line.run(deadline(stop, Duration::from_secs(8))));
 

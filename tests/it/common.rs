@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub mod http;
 pub mod lines;
 pub mod process;
 pub mod readers;

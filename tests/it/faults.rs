@@ -15,6 +15,7 @@ use pintail::config::{Config, LogConfig, LogFormat};
 use pintail::durable::disk_state::DiskState;
 use pintail::durable::posix::Posix;
 use pintail::error::{Error, ErrorKind, Result};
+use pintail::meters::Meters;
 use pintail::pipeline::{Input, Line, Outside, deadline};
 use tokio::sync::watch;
 
@@ -62,9 +63,9 @@ fn config(out: &std::path::Path) -> Config {
 fn open(config: &Config) -> (Line, watch::Sender<bool>) {
     let (stop_sender, stop) = watch::channel(false);
     let (_, reload) = watch::channel(0);
-    let disk = DiskState::default();
-    let fs = Arc::new(Posix::new(disk.clone()));
-    let outside = Outside { stop, reload, screen: None, disk, fs };
+    let meters = Arc::new(Meters::new(DiskState::default()));
+    let fs = Arc::new(Posix::new(meters.disk.clone()));
+    let outside = Outside { stop, reload, screen: None, meters, admin: None, fs };
     (Line::open(config, Input::Source, outside).unwrap(), stop_sender)
 }
 

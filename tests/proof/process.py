@@ -32,7 +32,8 @@ class Pintail:
     """One run of the binary. `prefix` is a command that runs it, such as strace; signals go to the binary itself all the same."""
 
     def __init__(self, binary, config, cwd, env=None, prefix=(), command=(), stdin=subprocess.DEVNULL):
-        self.binary, self.config, self.cwd = Path(binary).resolve(), dict(config), Path(cwd)
+        # No admin server: several proofs run on one machine, and system calls of its thread are none of the line's.
+        self.binary, self.config, self.cwd = Path(binary).resolve(), {"admin.listen": ""} | dict(config), Path(cwd)
         self.env, self.prefix, self.command, self.stdin = env or {}, tuple(map(str, prefix)), tuple(command), stdin
         self.child = self.log = None
         self.pid = 0

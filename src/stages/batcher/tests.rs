@@ -5,6 +5,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::batch::{OffsetUnit, Records};
+use crate::durable::disk_state::DiskState;
 use crate::offsets::{OffsetRange, Partition, PartitionId};
 
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -19,7 +20,9 @@ struct Line {
 fn start(batch_rows: usize, batch_bytes_max: usize) -> Line {
     let (to_batcher, input) = mpsc::channel(64);
     let (output, from_batcher) = mpsc::channel(64);
-    let batcher = Batcher { input, output, batch_rows, batch_bytes_max, checkpoint_interval: INTERVAL };
+    let meters = Arc::new(Meters::new(DiskState::default()));
+    let output = Outlet::new(output, &meters.batches);
+    let batcher = Batcher { input, output, batch_rows, batch_bytes_max, checkpoint_interval: INTERVAL, meters };
     Line { to_batcher, from_batcher, task: tokio::spawn(batcher.run()), next: 0 }
 }
 
@@ -29,7 +32,7 @@ impl Line {
         let range = OffsetRange { partition, from: self.next, to: self.next + count as u64 };
         self.next = range.to;
         let records = Records::Lines(Bytes::from("{}\n".repeat(count)));
-        self.to_batcher.send(Read::Chunk(Chunk { records, range, unit: OffsetUnit::Records })).await.unwrap();
+        self.to_batcher.send(Read::Chunk(Chunk { records, range, unit: OffsetUnit::Records }, Moment::now())).await.unwrap();
     }
 
     async fn batch(&mut self) -> (usize, u64, u64) {
@@ -102,7 +105,9 @@ async fn an_idle_line_still_gets_its_barriers() {
 async fn missed_ticks_make_one_barrier() {
     let (to_batcher, input) = mpsc::channel(1);
     let (output, mut from_batcher) = mpsc::channel(1);
-    let batcher = Batcher { input, output, batch_rows: 1, batch_bytes_max: 1, checkpoint_interval: INTERVAL };
+    let meters = Arc::new(Meters::new(DiskState::default()));
+    let output = Outlet::new(output, &meters.batches);
+    let batcher = Batcher { input, output, batch_rows: 1, batch_bytes_max: 1, checkpoint_interval: INTERVAL, meters };
     let task = tokio::spawn(batcher.run());
     // The writer is busy for ten intervals: one barrier lies in the channel, the next is being sent.
     tokio::time::sleep(INTERVAL * 10).await;

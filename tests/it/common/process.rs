@@ -39,7 +39,8 @@ enum Stdin {
 impl<'a> Pintail<'a> {
     pub(super) fn new(dataset: &'a Dataset) -> Self {
         let out = dataset.out().to_str().unwrap().to_owned();
-        let settings = BTreeMap::from([("pipeline.out_path".to_owned(), Value::from(out))]);
+        // No admin server but where a test asks for one: the default address is one for all.
+        let settings = BTreeMap::from([("pipeline.out_path".to_owned(), Value::from(out)), ("admin.listen".to_owned(), Value::from(""))]);
         Self { dataset, settings, tables: String::new(), args: Vec::new(), environment: Vec::new(), stdin: Stdin::Null }
     }
 

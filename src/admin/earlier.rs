@@ -1,0 +1,101 @@
+//! Earlier: what the processes before this one committed.
+//!
+//! Owns: reading their records once, newest first, on a thread of its own that rests as long as it works: a dataset of years has a
+//! million records, and nobody waits for them but the page.
+//! Does not own: the sums (see `meters::ledger`).
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use tracing::{debug, warn};
+
+use super::Shared;
+use crate::checkpoint::dead_letters;
+use crate::checkpoint::reader::Dataset;
+use crate::checkpoint::record::{CommitRecord, FileKind};
+use crate::error::Result;
+use crate::meters::ledger::{Before, Sums};
+use crate::reasons::Reasons;
+
+/// Records between two rests.
+const RECORDS_AT_ONCE: u64 = 100;
+/// Rejected records that are read for their reasons, the newest ones.
+const LETTERS_MAX: u64 = 10_000;
+/// Of each reason, so many are shown.
+const SAMPLES: usize = 3;
+
+/// Starts reading. The dataset is open: its records up to the last one are from before this process.
+pub(super) fn start(shared: &Arc<Shared>) {
+    let shared = shared.clone();
+    let read = move || {
+        let before = match read(&shared) {
+            Ok(Some(sums)) => Before::Read(sums),
+            Ok(None) => Before::Unread,
+            Err(error) => {
+                warn!(%error, "the figures of earlier commit records are unknown to the admin server");
+                Before::Failed
+            }
+        };
+        shared.meters.ledger().before = before;
+    };
+    if let Err(error) = thread::Builder::new().name("pintail-earlier".to_owned()).spawn(read) {
+        warn!(%error, "earlier commit records are not read");
+    }
+}
+
+/// Returns the sums; nothing if the server ends before.
+fn read(shared: &Shared) -> Result<Option<Sums>> {
+    let mut sums = Sums::default();
+    let last = shared.meters.linked().map_or(0, |linked| linked.last_sequence);
+    if last == 0 {
+        return Ok(Some(sums));
+    }
+    let begun = Instant::now();
+    let dataset = Dataset::open(&shared.facts.out_path)?;
+    let mut letters = Letters { left: LETTERS_MAX, reasons: Reasons::default() };
+    let mut working = Instant::now();
+    for sequence in (1..=last).rev() {
+        let (record, _) = dataset.record(sequence)?;
+        letters.read(&dataset, &record)?;
+        shared.meters.ledger().found(&record, &mut sums);
+        if sequence % RECORDS_AT_ONCE == 0 {
+            thread::sleep(working.elapsed());
+            working = Instant::now();
+        }
+        if *shared.stopped.borrow() {
+            return Ok(None);
+        }
+    }
+    let mut ledger = shared.meters.ledger();
+    let newer = std::mem::replace(&mut ledger.reasons, letters.reasons);
+    ledger.reasons.merge(newer);
+    drop(ledger);
+    debug!(records = last, took_ms = begun.elapsed().as_millis() as u64, "earlier commit records read");
+    Ok(Some(sums))
+}
+
+/// The reasons of the newest rejected records.
+struct Letters {
+    left: u64,
+    reasons: Reasons,
+}
+
+impl Letters {
+    fn read(&mut self, dataset: &Dataset, record: &CommitRecord) -> Result<()> {
+        let files = record.files.iter().filter(|file| file.kind == FileKind::DeadLetters);
+        for place in files.filter_map(|file| dataset.visible(file)) {
+            if self.left == 0 {
+                return Ok(());
+            }
+            for letter in dead_letters::read(&place)?.take(usize::try_from(self.left).unwrap_or(usize::MAX)) {
+                let letter = letter?;
+                self.left -= 1;
+                let partition = record.source.partitions.iter().find(|partition| partition.id == letter.partition.as_str());
+                let label = partition.map_or(letter.partition.as_str(), |partition| &partition.label);
+                self.reasons.add(&letter, || format!("{label}@{}", letter.offset), SAMPLES);
+            }
+        }
+        Ok(())
+    }
+}

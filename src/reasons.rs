@@ -1,0 +1,145 @@
+//! Reasons: rejected records, grouped by why they were rejected.
+//!
+//! Owns: what counts as the same reason, how many are kept apart, the samples.
+//! Does not own: where the records come from, the looks of the list (see `commands::dead_letters`, `admin::status`).
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use crate::batch::{DeadLetter, Phase};
+
+/// Reasons kept apart. An error of the SQL may quote a value, so there may be as many as records: those beyond are only counted.
+const REASONS_MAX: usize = 1_000;
+/// Bytes of a sample: a line on a terminal, not the record.
+const SAMPLE_BYTES_MAX: usize = 200;
+
+/// Rejected records by phase and reason.
+#[derive(Debug, Clone, Default)]
+pub struct Reasons {
+    groups: BTreeMap<(Phase, String), Group>,
+    others: u64,
+}
+
+/// Records with one reason.
+#[derive(Debug, Clone, Default)]
+pub struct Group {
+    /// How many.
+    pub records: u64,
+    /// Some of them.
+    pub samples: Vec<Sample>,
+}
+
+/// One rejected record.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// Where it stood.
+    pub place: String,
+    /// Its beginning, on one line.
+    pub text: String,
+}
+
+impl Reasons {
+    /// Adds a record; keeps it as a sample if its group has fewer than `samples`.
+    pub fn add(&mut self, letter: &DeadLetter, place: impl FnOnce() -> String, samples: usize) {
+        let key = (letter.phase, heading(&letter.reason).to_owned());
+        if self.groups.len() >= REASONS_MAX && !self.groups.contains_key(&key) {
+            self.others += 1;
+            return;
+        }
+        let group = self.groups.entry(key).or_default();
+        group.records += 1;
+        if group.samples.len() < samples {
+            group.samples.push(Sample { place: place(), text: sample(&letter.bytes) });
+        }
+    }
+
+    /// Adds all records of newer ones: their samples take the place of the old.
+    pub fn merge(&mut self, newer: Self) {
+        self.others += newer.others;
+        for (key, group) in newer.groups {
+            if self.groups.len() >= REASONS_MAX && !self.groups.contains_key(&key) {
+                self.others += group.records;
+                continue;
+            }
+            let known = self.groups.entry(key).or_default();
+            known.records += group.records;
+            let room = known.samples.len().max(group.samples.len());
+            known.samples.splice(0..0, group.samples);
+            known.samples.truncate(room);
+        }
+    }
+
+    /// Returns the groups, the most frequent first.
+    pub fn most_frequent(&self) -> Vec<(Phase, &str, &Group)> {
+        let mut groups: Vec<_> = self.groups.iter().map(|((phase, reason), group)| (*phase, reason.as_str(), group)).collect();
+        groups.sort_by_key(|(_, _, group)| Reverse(group.records));
+        groups
+    }
+
+    /// Counts the records whose reason is not kept apart.
+    pub fn others(&self) -> u64 {
+        self.others
+    }
+
+    /// Counts all records.
+    pub fn records(&self) -> u64 {
+        self.others + self.groups.values().map(|group| group.records).sum::<u64>()
+    }
+}
+
+/// Leaves out the value that the decoder quotes: records that fail in the same way belong together.
+fn heading(reason: &str) -> &str {
+    const NO_OBJECT: &str = "not a JSON object";
+    if reason.starts_with(NO_OBJECT) { NO_OBJECT } else { reason.split_once(", got ").map_or(reason, |(heading, _)| heading) }
+}
+
+/// Shows the beginning of a record on one line, without control characters: it comes from outside and goes to a terminal.
+fn sample(bytes: &[u8]) -> String {
+    let shown = &bytes[..bytes.len().min(SAMPLE_BYTES_MAX)];
+    let cut = if shown.len() < bytes.len() { "…" } else { "" };
+    let text: String = String::from_utf8_lossy(shown).chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    text + cut
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::batch::LetterForm;
+    use crate::offsets::PartitionId;
+
+    fn letter(reason: &str, record: &'static str) -> DeadLetter {
+        DeadLetter {
+            phase: Phase::Decode,
+            reason: reason.into(),
+            partition: PartitionId::new("a.ndjson"),
+            offset: 0,
+            form: LetterForm::Record,
+            bytes: Bytes::from_static(record.as_bytes()),
+            length: record.len() as u64,
+        }
+    }
+
+    #[test]
+    fn reasons_without_end_are_counted_and_not_kept() {
+        let mut reasons = Reasons::default();
+        (0..REASONS_MAX + 7).for_each(|i| reasons.add(&letter(&format!("bad value {i}"), ""), String::new, 1));
+        assert_eq!((reasons.groups.len(), reasons.others), (REASONS_MAX, 7));
+        let newer = reasons.clone();
+        reasons.merge(newer);
+        assert_eq!((reasons.groups.len(), reasons.others, reasons.records()), (REASONS_MAX, 14, 2 * (REASONS_MAX as u64 + 7)));
+    }
+
+    #[test]
+    fn merged_groups_add_up_and_show_the_newer_samples() {
+        let (mut old, mut new) = (Reasons::default(), Reasons::default());
+        old.add(&letter("a, got 1", "old"), String::new, 2);
+        old.add(&letter("a, got 2", "older"), String::new, 2);
+        new.add(&letter("a, got 3", "new"), String::new, 2);
+        old.merge(new);
+        let groups = old.most_frequent();
+        let samples: Vec<_> = groups[0].2.samples.iter().map(|sample| sample.text.as_str()).collect();
+        assert_eq!((groups.len(), groups[0].2.records, samples), (1, 3, vec!["new", "old"]));
+    }
+}

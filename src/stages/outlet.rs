@@ -1,0 +1,81 @@
+//! Outlet: a stage's way into the next channel.
+//!
+//! Owns: measuring how long the stage stands before the channel while it is full, and noting when it sent last.
+//! Does not own: what is sent; the capacity, which is the channel's.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+
+use crate::clock::Clock;
+use crate::meters::ChannelMeter;
+
+/// The line behind is gone: the stage ends, and its neighbour says why.
+#[derive(Debug)]
+pub struct Closed;
+
+/// The sending side of a channel between two stages.
+pub struct Outlet<T> {
+    sender: mpsc::Sender<T>,
+    blocked: Arc<Clock>,
+    sent: Arc<Mutex<Instant>>,
+}
+
+impl<T: Send + 'static> Outlet<T> {
+    /// Takes the sender; the meter watches its channel from now on.
+    pub fn new(sender: mpsc::Sender<T>, meter: &ChannelMeter) -> Self {
+        meter.watch(&sender);
+        Self { sender, blocked: meter.blocked.clone(), sent: meter.sent() }
+    }
+
+    /// Sends, waiting for room: the only flow control there is.
+    pub async fn send(&self, message: T) -> Result<(), Closed> {
+        let sent = match self.sender.try_send(message) {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(Closed),
+            Err(mpsc::error::TrySendError::Full(message)) => {
+                let _blocked = self.blocked.begin();
+                self.sender.send(message).await.map_err(|_| Closed)
+            }
+        };
+        *self.sent.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        sent
+    }
+
+    /// Waits until nobody receives any more.
+    pub async fn closed(&self) {
+        self.sender.closed().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::durable::disk_state::DiskState;
+    use crate::meters::Meters;
+
+    #[tokio::test]
+    async fn time_before_a_full_channel_is_counted_and_only_that() {
+        let meters = Meters::new(DiskState::default());
+        let (sender, mut receiver) = mpsc::channel(1);
+        let outlet = Outlet::new(sender, &meters.chunks);
+        outlet.send(1).await.unwrap();
+        assert_eq!((meters.chunks.length(), meters.chunks.capacity()), (1, Some(1)));
+        assert_eq!(meters.chunks.blocked.read().total, Duration::ZERO);
+        let waited = tokio::join!(outlet.send(2), async {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            assert!(meters.chunks.blocked.read().running, "it stands before the channel");
+            receiver.recv().await
+        });
+        assert_eq!((waited.0.is_ok(), waited.1), (true, Some(1)));
+        let blocked = meters.chunks.blocked.read();
+        assert!(!blocked.running && blocked.total >= Duration::from_millis(30), "{blocked:?}");
+        drop(receiver);
+        assert!(outlet.send(3).await.is_err());
+        drop(outlet);
+        assert_eq!(meters.chunks.length(), 0);
+    }
+}
