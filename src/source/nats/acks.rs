@@ -93,7 +93,7 @@ mod tests {
             assert_eq!(acks.deliver(sequence, reply.into()), None);
         }
         assert_eq!(acks.commit(&committed(3)), ["a".into(), "b2".into()]);
-        assert_eq!(acks.commit(&committed(3)), [Subject::from(""); 0]);
+        assert!(acks.commit(&committed(3)).is_empty());
         assert_eq!(acks.commit(&committed(4)), ["c".into()]);
     }
 
@@ -111,7 +111,7 @@ mod tests {
         acks.begin(&PartitionId::new("p"), false);
         acks.deliver(1, "old".into());
         acks.begin(&PartitionId::new("p"), false);
-        assert_eq!(acks.commit(&committed(2)), [Subject::from(""); 0]);
+        assert!(acks.commit(&committed(2)).is_empty());
         assert_eq!(acks.deliver(1, "again".into()), Some("again".into()));
     }
 
@@ -123,7 +123,7 @@ mod tests {
             assert_eq!(acks.deliver(sequence, reply.into()), None);
         }
         assert_eq!(acks.commit(&committed(3)), ["b".into()]);
-        assert_eq!(acks.commit(&committed(5)), [Subject::from(""); 0]);
+        assert!(acks.commit(&committed(5)).is_empty());
         assert_eq!(acks.commit(&committed(9)), ["e".into()]);
     }
 }
