@@ -5,6 +5,7 @@
 //!
 //! Read `raw` (the layers), then `sections` (the keys), then `reader` (how a key becomes a value or a fault).
 
+mod nats;
 mod raw;
 mod reader;
 mod sections;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+pub use self::nats::{NatsConfig, NatsLogin, NatsSecret, NatsTls};
 use self::raw::{RawConfig, Table};
 use self::reader::{Report, Section};
 use crate::digest::sha256_hex;
@@ -165,6 +167,8 @@ pub enum SourceKind {
     File(FileConfig),
     /// NDJSON on standard input.
     Stdin,
+    /// A stream of NATS JetStream.
+    Nats(NatsConfig),
 }
 
 /// `source.type = "simulator"`
@@ -339,6 +343,11 @@ pub struct Listen {
 pub struct Secret(String);
 
 impl Secret {
+    /// Returns the text, for whoever it is to be shown to.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
     /// Returns whether `given` is the same text. The time it takes says nothing but the length of `given`.
     pub fn is(&self, given: &[u8]) -> bool {
         // Hashes have one length, and whoever guesses cannot choose where theirs begin to differ.

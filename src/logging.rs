@@ -55,7 +55,8 @@ fn filter(log: &LogConfig, env: Option<&str>) -> Result<EnvFilter> {
     match env {
         Some(text) => EnvFilter::try_new(text)
             .map_err(|e| Error::config(format!("RUST_LOG = {text:?} is no filter such as info,pintail=debug")).with_source(e)),
-        None => EnvFilter::try_new(&log.level)
+        // The client of NATS tells of each try to connect, and of errors that the source handles; it is heard if the filter names it.
+        None => EnvFilter::try_new(format!("async_nats=off,{}", log.level))
             .map_err(|e| Error::internal(format!("`log.level` = {:?} was not checked", log.level)).with_source(e)),
     }
 }

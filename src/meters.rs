@@ -122,6 +122,11 @@ impl Meters {
         self.linked.get()
     }
 
+    /// Returns why the source gives nothing at this moment; `None` while it does, or before it is open.
+    pub fn trouble(&self) -> Option<String> {
+        self.linked()?.trouble.as_ref()?.borrow().clone()
+    }
+
     /// Says that the source gives nothing more.
     pub fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);

@@ -30,6 +30,7 @@ use crate::sink::files::OpenFiles;
 use crate::sink::layout::OutputLayout;
 use crate::source::dead_letters::DeadLetterSource;
 use crate::source::file::FileSource;
+use crate::source::nats::NatsSource;
 use crate::source::simulator::Simulator;
 use crate::source::stdin::Stdin;
 use crate::source::{Source, SourceIdentity};
@@ -346,6 +347,7 @@ pub fn identity(config: &Config, created_at: DateTime<Utc>) -> SourceIdentity {
         SourceKind::Simulator(simulator) => Simulator::identity(simulator, created_at),
         SourceKind::File(_) => FileSource::identity(),
         SourceKind::Stdin => Stdin::identity(),
+        SourceKind::Nats(nats) => NatsSource::identity(nats),
     }
 }
 
@@ -361,13 +363,15 @@ fn open_source(config: &Config, input: Input, created_at: DateTime<Utc>, offsets
         }
         SourceKind::File(file) => Box::new(FileSource::open(file, record_bytes_max, offsets)?),
         SourceKind::Stdin => Box::new(Stdin::open(record_bytes_max, offsets)?),
+        SourceKind::Nats(nats) => Box::new(NatsSource::open(nats, config.pipeline.checkpoint_interval, record_bytes_max, offsets)?),
     })
 }
 
-/// Checks that the configured source could be opened now. Reads no records.
-pub fn check_source(config: &Config) -> Result<()> {
+/// Checks that the configured source could be opened now, and returns what was found where that is worth a line. Reads no records.
+pub fn check_source(config: &Config) -> Result<Option<String>> {
     match &config.source.kind {
-        SourceKind::Simulator(_) | SourceKind::Stdin => Ok(()),
-        SourceKind::File(file) => FileSource::open(file, config.source.record_bytes_max, &Offsets::default()).map(drop),
+        SourceKind::Simulator(_) | SourceKind::Stdin => Ok(None),
+        SourceKind::File(file) => FileSource::open(file, config.source.record_bytes_max, &Offsets::default()).map(|_| None),
+        SourceKind::Nats(nats) => NatsSource::probe(nats).map(Some),
     }
 }

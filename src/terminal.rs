@@ -44,6 +44,8 @@ pub struct Snapshot {
     pub channels: Vec<ChannelFill>,
     /// Whether the writer waits for space on the disk.
     pub disk_full: bool,
+    /// Why the source gives nothing at this moment.
+    pub trouble: Option<String>,
 }
 
 /// A committed checkpoint.
@@ -86,6 +88,9 @@ pub fn render(snapshot: &Snapshot, group_by: &str, value: &str, width: usize) ->
     lines.extend(pack(&channels(&snapshot.channels), width));
     if snapshot.disk_full {
         lines.push("DISK FULL: the line waits for space, nothing is lost".to_owned());
+    }
+    if let Some(why) = &snapshot.trouble {
+        lines.push(format!("WAITING FOR THE SOURCE: {}", cell(why, width)));
     }
     lines.iter().flat_map(|line| [clip(line, width), "\n".to_owned()]).collect()
 }

@@ -118,8 +118,7 @@ pub(super) fn not_ready(shared: &Shared) -> Vec<String> {
     if shared.meters.disk.full() {
         reasons.push("the disk is full: writing waits for room".to_owned());
     }
-    let trouble = shared.meters.linked().and_then(|linked| linked.trouble.as_ref()?.borrow().clone());
-    reasons.extend(trouble.map(|why| format!("the source cannot be reached: {why}")));
+    reasons.extend(shared.meters.trouble().map(|why| format!("the source gives nothing: {why}")));
     reasons.extend(dead(shared));
     reasons
 }

@@ -162,6 +162,7 @@ impl Shared {
             (Input::Source, SourceKind::Simulator(_)) => "simulator",
             (Input::Source, SourceKind::File(_)) => "file",
             (Input::Source, SourceKind::Stdin) => "stdin",
+            (Input::Source, SourceKind::Nats(_)) => "nats",
         };
         let facts = Facts {
             address,

@@ -19,17 +19,21 @@ use crate::pipeline::{Plan, check_source};
 /// [`crate::error::ErrorKind::Config`] with all faults, a line each.
 pub fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
     let plan = Plan::new(config);
-    let others = [check_source(config), check_writable(&config.pipeline.out_path)];
-    let faults = plan.as_ref().err().into_iter().chain(others.iter().filter_map(|r| r.as_ref().err())).join("\n");
-    let plan = match plan {
-        Ok(plan) if faults.is_empty() => plan,
+    let source = check_source(config);
+    let writable = check_writable(&config.pipeline.out_path);
+    let faults = [plan.as_ref().err(), source.as_ref().err(), writable.as_ref().err()].into_iter().flatten().join("\n");
+    let (plan, source) = match (plan, source) {
+        (Ok(plan), Ok(source)) if faults.is_empty() => (plan, source),
         _ => return Err(Error::config(faults)),
     };
-    print(config, &plan, to).map_err(|e| Error::io("write to standard output", e))
+    print(config, &plan, source, to).map_err(|e| Error::io("write to standard output", e))
 }
 
-fn print(config: &Config, plan: &Plan, to: &mut dyn Write) -> std::io::Result<()> {
+fn print(config: &Config, plan: &Plan, source: Option<String>, to: &mut dyn Write) -> std::io::Result<()> {
     writeln!(to, "configuration ok")?;
+    if let Some(source) = source {
+        writeln!(to, "source: {source}")?;
+    }
     for note in plan.aggregator.warnings() {
         writeln!(to, "note: {note}")?;
     }

@@ -23,6 +23,23 @@ fn example_of_files() -> String {
     lines.join("\n")
 }
 
+/// The example with `type = "nats"`, in the same way. Ways to log in and files of TLS have no default, and only one way is taken.
+fn example_of_nats() -> String {
+    let simulator = ["seed =", "limit =", "rate ="];
+    let nats = ["url =", "stream =", "consumer =", "unacknowledged_max =", "tls =", "on_gap ="];
+    let mut lines = Vec::new();
+    for line in EXAMPLE.lines() {
+        let bare = line.strip_prefix("# ").unwrap_or(line);
+        match bare {
+            "type = \"simulator\"" => lines.push("type = \"nats\""),
+            _ if nats.iter().any(|key| bare.starts_with(key)) => lines.push(bare),
+            _ if simulator.iter().any(|key| line.starts_with(key)) => {}
+            _ => lines.push(line),
+        }
+    }
+    lines.join("\n")
+}
+
 /// Every key in the example, also those in comments, as `section.key`.
 fn keys_of_example() -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
@@ -60,6 +77,12 @@ fn the_example_holds_exactly_the_defaults() {
 fn the_keys_for_files_hold_exactly_the_defaults() {
     let least = "source.type = \"file\"\nsource.path = \"events/*.ndjson\"\n";
     assert_eq!(report_of(&example_of_files()).effective, report_of(least).effective);
+}
+
+#[test]
+fn the_keys_for_nats_hold_exactly_the_defaults() {
+    let least = "source.type = \"nats\"\nsource.stream = \"EVENTS\"\n";
+    assert_eq!(report_of(&example_of_nats()).effective, report_of(least).effective);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Owns: the layers (file < environment < `--set`) and their syntax.
 //! Does not own: which keys exist, what they mean and their defaults (see `sections`).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
@@ -73,14 +74,28 @@ impl fmt::Display for Node {
     /// Writes the value as messages quote it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.value {
-            Value::Text(text) if text.chars().count() > 60 => write!(f, "{:?}…", text.chars().take(60).collect::<String>()),
-            Value::Text(text) => write!(f, "{text:?}"),
+            Value::Text(text) => {
+                let text = without_login(text);
+                match text.chars().count() > 60 {
+                    true => write!(f, "{:?}…", text.chars().take(60).collect::<String>()),
+                    false => write!(f, "{text:?}"),
+                }
+            }
             Value::Integer(number) => write!(f, "{number}"),
             Value::Float(number) => write!(f, "{number:?}"),
             Value::Boolean(flag) => write!(f, "{flag}"),
             Value::List(_) => f.write_str("[…]"),
             Value::Table(_) => f.write_str("{…}"),
         }
+    }
+}
+
+/// Leaves user and password out of a URL: `nats://…@host`.
+pub(super) fn without_login(text: &str) -> Cow<'_, str> {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.into() };
+    match rest.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://…@{host}").into(),
+        None => text.into(),
     }
 }
 
@@ -227,7 +242,7 @@ fn read_file(path: &Path) -> Result<Table, Vec<String>> {
 }
 
 fn convert_table(table: DeTable<'_>, origin: &impl Fn(usize) -> Origin) -> Table {
-    let entry = |(key, value): (Spanned<std::borrow::Cow<'_, str>>, Spanned<DeValue<'_>>)| {
+    let entry = |(key, value): (Spanned<Cow<'_, str>>, Spanned<DeValue<'_>>)| {
         let origin_here = origin(key.span().start);
         let node = Node { value: convert(value.into_inner(), origin), origin: origin_here, typed: None };
         (key.into_inner().into_owned(), node)

@@ -11,8 +11,11 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde_json::{Value as Json, json};
 
-use super::raw::{Node, Origin, Table, Value};
+use super::raw::{Node, Origin, Table, Value, without_login};
 use crate::digest::sha256_hex;
+
+/// Keys whose values are never shown.
+const SECRETS: [&str; 2] = ["password", "token"];
 
 /// What reading found out.
 #[derive(Debug, Default)]
@@ -115,12 +118,19 @@ impl<'a> Section<'a> {
         self.report.fault(&key, problem);
     }
 
+    /// Returns whether there is a fault of this key already.
+    pub fn is_faulty(&self, key: &str) -> bool {
+        let name = format!("`{}`", self.key(key));
+        self.report.faults.iter().any(|fault| fault.starts_with(&name))
+    }
+
     /// Takes keys away that are of no use here, each a fault.
     pub fn refuse(&mut self, keys: &[&str], why: &str) {
         for key in keys {
             self.ask(key);
             if let Some(node) = self.table.remove(*key) {
-                self.report.faults.push(format!("`{}` = {node} ({}): {why}", self.key(key), node.origin));
+                let shown = if SECRETS.contains(key) { "…".to_owned() } else { node.to_string() };
+                self.report.faults.push(format!("`{}` = {shown} ({}): {why}", self.key(key), node.origin));
             }
         }
     }
@@ -273,7 +283,7 @@ impl<'a> Section<'a> {
         for text in &texts {
             match parse(text) {
                 Ok(item) => items.push(item),
-                Err(problem) => self.fault(key, format_args!("{text:?}: {problem}")),
+                Err(problem) => self.fault(key, format_args!("{:?}: {problem}", without_login(text))),
             }
         }
         self.note(key, json!(texts));

@@ -16,7 +16,7 @@ use super::reader::Section;
 use super::values;
 use super::{
     AdminConfig, DeadLetterConfig, FileConfig, Listen, LogConfig, LogFormat, LookupConfig, MonitorConfig, OnGap, PipelineConfig, Secret,
-    SimulatorConfig, SinkConfig, SortColumn, SourceConfig, SourceKind, TransformConfig,
+    SimulatorConfig, SinkConfig, SortColumn, SourceConfig, SourceKind, TransformConfig, nats,
 };
 use crate::limits::Limits;
 use crate::schema::{Column, EventSchema};
@@ -85,17 +85,19 @@ enum SourceType {
     Simulator,
     File,
     Stdin,
+    Nats,
 }
 
 impl SourceType {
-    const ALL: [(&str, Self); 3] = [("simulator", Self::Simulator), ("file", Self::File), ("stdin", Self::Stdin)];
+    const ALL: [(&str, Self); 4] = [("simulator", Self::Simulator), ("file", Self::File), ("stdin", Self::Stdin), ("nats", Self::Nats)];
 
-    /// The keys that only this type has.
+    /// The keys that not every type has.
     fn own_keys(self) -> &'static [&'static str] {
         match self {
             Self::Simulator => &["seed", "limit", "rate", "start_time"],
             Self::File => &["path", "follow", "on_gap", "poll_interval", "files_max"],
             Self::Stdin => &[],
+            Self::Nats => &nats::OWN_KEYS,
         }
     }
 }
@@ -116,12 +118,14 @@ pub(super) fn source(section: &mut Section<'_>) -> Option<SourceConfig> {
     for (name, other) in SourceType::ALL.into_iter().filter(|(_, other)| *other != chosen) {
         let is = SourceType::ALL.iter().find(|(_, kind)| *kind == chosen).map_or("", |(name, _)| name);
         let why = format!("a key of `source.type = \"{name}\"`, but the type is \"{is}\"{}", if asked { "" } else { ", the default" });
-        section.refuse(other.own_keys(), &why);
+        let foreign: Vec<_> = other.own_keys().iter().copied().filter(|key| !chosen.own_keys().contains(key)).collect();
+        section.refuse(&foreign, &why);
     }
     let kind = match chosen {
         SourceType::Simulator => SourceKind::Simulator(simulator(section)),
         SourceType::File => SourceKind::File(file(section)),
         SourceType::Stdin => SourceKind::Stdin,
+        SourceType::Nats => SourceKind::Nats(nats::read(section)),
     };
     Some(SourceConfig { record_bytes_max: in_memory(record_bytes_max), kind })
 }
@@ -142,12 +146,17 @@ fn file(section: &mut Section<'_>) -> FileConfig {
     FileConfig {
         paths: section.list("path", &[], values::glob),
         follow: section.boolean("follow", false),
-        on_gap: section.text("on_gap", "refuse", |text| values::choice(text, &[("refuse", OnGap::Refuse), ("record", OnGap::Record)])),
+        on_gap: on_gap(section),
         // Four looks a second cost nothing measurable and are below what a reader of the dataset notices.
         poll_interval: section.duration("poll_interval", Duration::from_millis(250), MILLISECOND..=HOUR),
         // Each known file costs about 200 bytes of every commit record.
         files_max: section.count("files_max", 10_000, 1..=1_000_000),
     }
+}
+
+/// `source.on_gap`
+pub(super) fn on_gap(section: &mut Section<'_>) -> OnGap {
+    section.text("on_gap", "refuse", |text| values::choice(text, &[("refuse", OnGap::Refuse), ("record", OnGap::Record)]))
 }
 
 /// `[schema]`

@@ -6,7 +6,7 @@ use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use super::*;
 use crate::schema::ColumnType;
 
-fn load(env: &[(&str, &str)], sets: &[&str]) -> Result<Config> {
+pub(super) fn load(env: &[(&str, &str)], sets: &[&str]) -> Result<Config> {
     load_file(None, env, sets)
 }
 
@@ -23,14 +23,14 @@ fn with_text(text: &str, env: &[(&str, &str)], sets: &[&str]) -> Result<Config> 
     load_file(Some(&path), env, sets)
 }
 
-fn faults(result: Result<Config>) -> String {
+pub(super) fn faults(result: Result<Config>) -> String {
     let error = result.unwrap_err();
     assert_eq!(error.kind(), crate::error::ErrorKind::Config);
     error.to_string()
 }
 
 #[track_caller]
-fn assert_fault(sets: &[&str], expected: &str) {
+pub(super) fn assert_fault(sets: &[&str], expected: &str) {
     let found = faults(load(&[], sets));
     assert!(found.contains(expected), "expected {expected:?} in: {found}");
 }
@@ -117,7 +117,7 @@ fn a_key_of_another_source_type_is_refused_and_says_so() {
 #[test]
 fn an_unknown_source_type_is_one_fault_and_its_keys_are_not_judged() {
     let found = faults(load(&[], &["source.type=kafk", "source.brokers=b"]));
-    assert_eq!(found, "configuration: `source.type` = \"kafk\" (--set): expected one of \"simulator\", \"file\", \"stdin\"");
+    assert_eq!(found, "configuration: `source.type` = \"kafk\" (--set): expected one of \"simulator\", \"file\", \"stdin\", \"nats\"");
 }
 
 #[test]

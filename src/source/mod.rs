@@ -17,6 +17,8 @@ use crate::offsets::Offsets;
 pub mod dead_letters;
 pub mod file;
 pub mod lines;
+#[cfg(feature = "engine")]
+pub mod nats;
 pub mod simulator;
 pub mod stdin;
 mod thread;

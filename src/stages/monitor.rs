@@ -127,6 +127,7 @@ impl Monitor {
             }),
             channels: self.channels.fills(),
             disk_full: (self.disk_full)(),
+            trouble: self.meters.trouble(),
         }
     }
 }

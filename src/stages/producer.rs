@@ -63,7 +63,10 @@ impl Producer {
                 biased;
                 () = stopped(&mut self.stop) => return Ok(Some(EndReason::Shutdown)),
                 () = self.output.closed() => return Ok(None),
-                Ok(()) = self.committed.changed() => acknowledge(&mut *self.source, &mut self.committed, &self.meters).await?,
+                Ok(()) = self.committed.changed() => {
+                    acknowledge(&mut *self.source, &mut self.committed, &self.meters).await?;
+                    self.remaining.send_replace(self.source.remaining());
+                }
                 read = self.source.read() => {
                     let Some(chunk) = read? else { return Ok(Some(EndReason::Finished)) };
                     self.remaining.send_replace(self.source.remaining());

@@ -30,6 +30,7 @@ fn snapshot(open: Totals, committed: Totals) -> Snapshot {
             ChannelFill { name: "frames", used: 0, capacity: 4 },
         ],
         disk_full: false,
+        trouble: None,
     }
 }
 
@@ -125,6 +126,16 @@ fn a_full_disk_is_said_aloud() {
     let mut full = snapshot(Totals::default(), Totals::default());
     full.disk_full = true;
     assert!(lines(&full, 80).iter().any(|line| line.starts_with("DISK FULL")));
+}
+
+#[test]
+fn a_source_that_is_out_of_reach_is_said_aloud_and_what_a_server_says_moves_no_cursor() {
+    let mut waiting = snapshot(Totals::default(), Totals::default());
+    waiting.trouble = Some("cannot reach nats://127.0.0.1:4222: \x1b[2J connection refused, and so on and so on and on".to_owned());
+    let picture = lines(&waiting, 80);
+    let last = picture.last().unwrap();
+    assert!(last.starts_with("WAITING FOR THE SOURCE: cannot reach nats://127.0.0.1:4222: ") && !last.contains('\x1b'), "{last}");
+    assert!(last.chars().count() <= 80, "{last}");
 }
 
 #[test]

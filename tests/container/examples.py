@@ -7,6 +7,7 @@
   compose.yaml       parsed by `compose-spec` (a strict parser of the Compose specification); the configurations inside it are YAML; files and
                      volumes that it names are there; with Docker Compose at hand, `docker compose config` as well
   kubernetes.yaml    each document against the JSON schema of its kind, strictly (`kubernetes-validate`); selectors, claims and ports agree
+  nats.toml          what the services of the profile `nats` make and read
   both               user, path and port are those of the Dockerfile and of each other; the settings are ones that the binary knows
 
 Owns: these checks.
@@ -18,6 +19,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,12 +68,30 @@ def compose():
             expect(f"the configuration {config['source']} of {name}", config["source"] in file["configs"], True)
         for volume in service.get("volumes", []):
             expect(f"the volume {volume} of {name}", volume.split(":")[0] in file["volumes"], True)
-    pintail, image = file["services"]["pintail"], dockerfile()
-    expect("the path of the volume", pintail["volumes"], [f"lake:{image['OUT_PATH']}"])
-    expect("the listener", pintail["environment"]["PINTAIL_ADMIN__LISTEN"], f"0.0.0.0:{PORT}")
+        for needed in service.get("depends_on", []):
+            expect(f"the service {needed}, on which {name} depends", needed in file["services"], True)
+    image, lines = dockerfile(), ("pintail", "pintail-nats")
+    for name, volume in zip(lines, ("lake", "sales"), strict=True):
+        pintail = file["services"][name]
+        expect(f"the path of the volume of {name}", pintail["volumes"], [f"{volume}:{image['OUT_PATH']}"])
+        expect(f"the listener of {name}", pintail["environment"]["PINTAIL_ADMIN__LISTEN"], f"0.0.0.0:{PORT}")
+    with_nats(file["services"])
     scraped = yaml.safe_load(file["configs"]["prometheus"]["content"])["scrape_configs"][0]["static_configs"][0]["targets"]
-    expect("what Prometheus scrapes", scraped, [f"pintail:{PORT}"])
+    expect("what Prometheus scrapes", scraped, [f"{name}:{PORT}" for name in lines])
     return f"{len(file['services'])} services, {len(file['configs'])} configurations, {len(file['volumes'])} volumes"
+
+
+def with_nats(services):
+    """The services of the profile agree with each other and with the configuration of Pintail."""
+    source = tomllib.loads((EXAMPLES / "nats.toml").read_text())["source"]
+    made = services["stream"]["command"]
+    expect("the stream that is made", made[made.index("add") + 1], source["stream"])
+    subjects = made[made.index("--subjects") + 1]
+    expect("what it holds", source["subject"].startswith(subjects.removesuffix(">")), True)
+    pintail = services["pintail-nats"]
+    expect("where its configuration lies", pintail["command"][1], pintail["configs"][0]["target"])
+    expect("the servers", [made[made.index("--server") + 1], pintail["environment"]["PINTAIL_SOURCE__URL"]], ["nats:4222", "nats://nats:4222"])
+    expect("the profile", {name for name, service in services.items() if "nats" in service.get("profiles", [])}, {"nats", "stream", "pintail-nats"})
 
 
 def docker_compose():
@@ -115,15 +135,21 @@ def settings(binary):
     if not binary:
         return "not asked: no --binary"
     documents = yaml.safe_load_all((EXAMPLES / "kubernetes.yaml").read_text())
+    services = yaml.safe_load((EXAMPLES / "compose.yaml").read_text())["services"]
     toml = next(document for document in documents if document["kind"] == "ConfigMap")["data"]["pintail.toml"]
-    environment = yaml.safe_load((EXAMPLES / "compose.yaml").read_text())["services"]["pintail"]["environment"]
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "pintail.toml"
         path.write_text(toml)
-        for arguments, env in ((["--config", path], {}), ([], environment)):
+        for arguments, env in ((["--config", path], {}), ([], services["pintail"]["environment"])):
             done = subprocess.run([binary.resolve(), "check", *arguments], capture_output=True, text=True, cwd=directory, env=os.environ | env)
             if done.returncode != 0:
                 raise Wrong(f"`pintail check` ended with {done.returncode}: {done.stderr.strip()}")
+        # It asks the server; that there is none must be the only fault.
+        away = services["pintail-nats"]["environment"] | {"PINTAIL_SOURCE__URL": "nats://127.0.0.1:1"}
+        done = subprocess.run([binary.resolve(), "check", "--config", EXAMPLES / "nats.toml"], capture_output=True, text=True, cwd=directory,
+                              env=os.environ | away)
+        expect("what `pintail check` says without a server", re.sub("(?<=:1): .*", "", done.stderr).strip(),
+               "pintail: cannot reach nats://127.0.0.1:1")
     return "`pintail check` takes them"
 
 

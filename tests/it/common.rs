@@ -14,8 +14,10 @@ use tempfile::TempDir;
 
 pub mod http;
 pub mod lines;
+pub mod nats;
 pub mod process;
 pub mod readers;
+pub mod wire;
 
 use process::Pintail;
 

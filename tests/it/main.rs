@@ -18,6 +18,7 @@ mod kills;
 mod lookups;
 mod model;
 mod mutants;
+mod nats;
 mod recovery;
 mod refusals;
 mod script;

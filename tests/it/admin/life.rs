@@ -110,7 +110,7 @@ async fn it_is_alive_throughout_and_ready_only_while_records_pass() {
         is_well();
 
         trouble_sender.send_replace(Some("connection refused".into()));
-        wait_for_reason(address, "the source cannot be reached: connection refused");
+        wait_for_reason(address, "the source gives nothing: connection refused");
         trouble_sender.send_replace(None);
         is_well();
 
