@@ -13,6 +13,7 @@ use crate::offsets::Offsets;
 
 pub mod dead_letters;
 pub mod file;
+pub mod http;
 pub mod lines;
 pub mod simulator;
 pub mod stdin;
