@@ -6,8 +6,8 @@
 //! A journal is a row of segments, each a header and frames. A frame is one request: its records, the hash of its body, and the
 //! fingerprint of its idempotency key. Requests that wait at the same time are written as one *group* and share one fsync.
 //!
-//! Reading order: [`frame`] and [`segment`] (bytes), [`log`] (what is written when, and what is deleted when), [`open`] (after a crash),
-//! [`keys`], [`writer`] (the thread), [`reader`] (back out of it, for the line).
+//! Reading order: [`frame`] and [`segment`] (bytes), [`log`] (what is written when, and what is deleted when), `open` (after a crash),
+//! [`keys`], `writer` (the thread), [`reader`] (back out of it, for the line).
 //!
 //! # What holds
 //!

@@ -220,7 +220,7 @@ impl Client {
         let Ok(mut log) = Log::open(fs.clone(), settings(), Some(self.committed)) else { return Ok(()) };
         for turn in 0..requests {
             let retried = self.in_doubt.take();
-            let keyed = retried.is_some() || self.sent % 3 != 0;
+            let keyed = retried.is_some() || !self.sent.is_multiple_of(3);
             let name = retried.unwrap_or_else(|| format!("r{}", self.sent));
             self.sent += 1;
             match log.append(&[request(&name, 1, keyed)])[0] {
