@@ -122,14 +122,15 @@ fn pattern(path: &Path) -> String {
     name.split_once('.').map_or(name.to_string(), |(_, endings)| format!("N.{endings}"))
 }
 
-fn faults() -> impl Strategy<Value = Vec<(u64, Event)>> {
+/// Operations until each fault, and requests after a refusal.
+fn faults() -> impl Strategy<Value = Vec<(u64, Event, u64)>> {
     let event = prop_oneof![
         1 => Just(Event::Kill),
         2 => any::<u64>().prop_map(Event::PowerCut),
         3 => Just(Event::Full),
         2 => Just(Event::Broken),
     ];
-    prop::collection::vec((1..60_u64, event), 1..12)
+    prop::collection::vec((1..60_u64, event, 0..8_u64), 1..12)
 }
 
 proptest! {
@@ -139,9 +140,9 @@ proptest! {
     fn on_a_failing_disk_what_was_accepted_is_there_once_and_what_was_refused_is_not(faults in faults(), last in any::<u64>()) {
         let mut model = script::empty_disk(Renames::Atomic);
         let mut client = Client::default();
-        for (at, event) in faults {
+        for (at, event, more) in faults {
             let fs: Arc<dyn Fs> = Arc::new(Faulty::over(&model, at, event));
-            client.run(&fs, 30).map_err(TestCaseError::fail)?;
+            client.run(&fs, more).map_err(TestCaseError::fail)?;
             if let Event::PowerCut(seed) = event {
                 model = Model::over(model.disk().drawn_cut(seed), 0, Renames::Atomic);
             }
@@ -156,13 +157,13 @@ proptest! {
 fn a_disk_that_fails_at_any_operation_keeps_what_was_accepted_through_a_power_cut_after_it() {
     for event in [Event::Full, Event::Broken] {
         for at in 1..=Walk::script().len() as u64 {
-            for seed in 0..4 {
+            for (seed, more) in (0..4).flat_map(|seed| (0..4).map(move |more| (seed, more))) {
                 let model = script::empty_disk(Renames::Atomic);
                 let mut client = Client::default();
-                client.run(&(Arc::new(Faulty::over(&model, at, event)) as Arc<dyn Fs>), 30).unwrap();
+                client.run(&(Arc::new(Faulty::over(&model, at, event)) as Arc<dyn Fs>), more).unwrap();
                 let disk = if seed == 0 { model.disk() } else { model.disk().drawn_cut(seed) };
                 let model = Model::over(disk, 0, Renames::Atomic);
-                client.check(&model.handle()).unwrap_or_else(|why| panic!("{event:?} at operation {at}, cut {seed}: {why}"));
+                client.check(&model.handle()).unwrap_or_else(|why| panic!("{event:?} at operation {at}, {more} more, cut {seed}: {why}"));
             }
         }
     }

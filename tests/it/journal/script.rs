@@ -200,6 +200,9 @@ fn read(log: &Log, from: u64) -> Checked<Vec<String>> {
     Ok(found)
 }
 
+/// Requests that a client sends if nothing is in the way.
+const REQUESTS: u64 = 30;
+
 /// A client, and the line behind the journal. Every request is another one.
 #[derive(Debug, Default)]
 pub struct Client {
@@ -215,17 +218,23 @@ pub struct Client {
 }
 
 impl Client {
-    /// Opens the journal, sends requests and commits, until something stops it.
-    pub fn run(&mut self, fs: &Arc<dyn Fs>, requests: u64) -> Checked<()> {
+    /// Opens the journal, sends requests and commits, until something stops it. After a refusal only `more` are sent: what was torn is
+    /// still there then.
+    pub fn run(&mut self, fs: &Arc<dyn Fs>, more: u64) -> Checked<()> {
         let Ok(mut log) = Log::open(fs.clone(), settings(), Some(self.committed)) else { return Ok(()) };
-        for turn in 0..requests {
+        let (mut turn, mut left) = (0, REQUESTS);
+        while left > 0 {
+            (turn, left) = (turn + 1, left - 1);
             let retried = self.in_doubt.take();
             let keyed = retried.is_some() || !self.sent.is_multiple_of(3);
             let name = retried.unwrap_or_else(|| format!("r{}", self.sent));
             self.sent += 1;
             match log.append(&[request(&name, 1, keyed)])[0] {
                 Ok(receipt) => self.accepted.push((name, receipt, keyed)),
-                Err(AppendError::NoRoom) => self.refused.push(name),
+                Err(AppendError::NoRoom) => {
+                    self.refused.push(name);
+                    left = left.min(more);
+                }
                 Err(AppendError::Stopped) if keyed => self.in_doubt = Some(name),
                 Err(AppendError::Stopped) => self.lost.push(name),
                 Err(error) => return Err(format!("{name}: {error:?}")),
@@ -233,8 +242,8 @@ impl Client {
             if log.shared().stopped().is_some() {
                 return Ok(());
             }
-            if turn % 5 == 4 {
-                self.committed = log.shared().end() - 1;
+            if turn % 5 == 0 {
+                self.committed = self.committed.max(log.shared().end().saturating_sub(self.sent % 4));
                 log.release(self.committed);
             }
         }

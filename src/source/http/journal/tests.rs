@@ -193,6 +193,23 @@ fn keys_outlive_their_segments_and_restarts_and_end_with_their_time() {
 }
 
 #[test]
+fn a_segment_stays_as_long_as_one_of_its_records_is_not_committed() {
+    for committed in 0..=20 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = open(dir.path(), 0);
+        append_many(&mut log, 20);
+        let before = segments(dir.path()).len();
+        log.release(committed);
+        let kept = segments(dir.path()).len();
+        assert!(committed < 10 || kept < before, "{committed}: {kept} of {before}");
+        let expected: Vec<_> = (committed..20).map(|n| format!("r{n}.0")).collect();
+        assert_eq!(lines(&log, committed), expected);
+        drop(log);
+        assert_eq!(lines(&open(dir.path(), committed), committed), expected);
+    }
+}
+
+#[test]
 fn keys_that_fill_more_than_a_segment_are_not_carried_in_circles() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = open(dir.path(), 0);
