@@ -16,6 +16,7 @@ use crate::offsets::Offsets;
 
 pub mod dead_letters;
 pub mod file;
+pub mod http;
 pub mod lines;
 pub mod simulator;
 pub mod stdin;

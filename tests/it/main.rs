@@ -14,6 +14,7 @@ mod faults;
 mod follow;
 mod hostile_partitions;
 mod idle;
+mod journal;
 mod kills;
 mod lookups;
 mod model;
