@@ -32,7 +32,7 @@
 //! 2. [`pipeline`] and [`stages`]: who passes it on.
 //! 3. [`source`], [`decode`], [`engine`], [`sink`]: what is done to it.
 //! 4. [`checkpoint`], over [`durable`]: what is promised, and how it is kept.
-//! 5. [`meters`] and [`admin`]: what can be seen of it.
+//! 5. [`meters`] and [`admin`]: what can be seen of it. [`server`] has the connections of both servers.
 //!
 //! Without the feature `engine` the pure modules still build, without DuckDB and Polars.
 
@@ -64,6 +64,8 @@ pub mod pipeline;
 pub mod progress;
 pub mod reasons;
 pub mod schema;
+#[cfg(feature = "engine")]
+pub mod server;
 #[cfg(feature = "engine")]
 pub mod signals;
 pub mod sink;
