@@ -19,6 +19,9 @@
 //! Beside the line, on a thread and a runtime of its own, the admin server answers what the service does. The stages know nothing of it: each
 //! writes its own clocks and counts into the [`meters`], and the server reads them.
 //!
+//! Records that others push over HTTP come into a journal of the source's own first, and are answered once they are durable there
+//! ([`source::http`]). For the line it is a source like any other, which can be read again.
+//!
 //! # Guarantees
 //!
 //! * What a commit record names is visible exactly once, whole, and survives a power cut; what no record names is never visible.

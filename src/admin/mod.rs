@@ -161,6 +161,7 @@ impl Shared {
             (Input::Source, SourceKind::Simulator(_)) => "simulator",
             (Input::Source, SourceKind::File(_)) => "file",
             (Input::Source, SourceKind::Stdin) => "stdin",
+            (Input::Source, SourceKind::Http(_)) => "http",
         };
         let facts = Facts {
             address,

@@ -14,6 +14,8 @@ use crate::clock::Clock;
 use crate::error::Result;
 use crate::offsets::Offsets;
 
+use http::meter::PushMeter;
+
 pub mod dead_letters;
 pub mod file;
 pub mod http;
@@ -65,6 +67,11 @@ pub trait Source: Send {
 
     /// Returns a clock of the time it spends reading, if it can tell that from waiting.
     fn work(&self) -> Option<Arc<Clock>> {
+        None
+    }
+
+    /// Returns what a source that others send to counts of their requests.
+    fn pushed(&self) -> Option<Arc<PushMeter>> {
         None
     }
 

@@ -13,6 +13,7 @@ mod engine;
 mod faults;
 mod follow;
 mod hostile_partitions;
+mod http;
 mod idle;
 mod journal;
 mod kills;

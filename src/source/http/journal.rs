@@ -164,4 +164,9 @@ impl Journal {
     pub fn end(&self) -> u64 {
         self.shared.end()
     }
+
+    /// Returns what all segments take on the disk, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.shared.bytes()
+    }
 }

@@ -25,6 +25,7 @@ pub struct Pintail<'a> {
     settings: BTreeMap<String, Value>,
     tables: String,
     args: Vec<OsString>,
+    example: Option<&'a str>,
     environment: Vec<(String, String)>,
     stdin: Stdin,
 }
@@ -41,7 +42,7 @@ impl<'a> Pintail<'a> {
         let out = dataset.out().to_str().unwrap().to_owned();
         // No admin server but where a test asks for one: the default address is one for all.
         let settings = BTreeMap::from([("pipeline.out_path".to_owned(), Value::from(out)), ("admin.listen".to_owned(), Value::from(""))]);
-        Self { dataset, settings, tables: String::new(), args: Vec::new(), environment: Vec::new(), stdin: Stdin::Null }
+        Self { dataset, settings, tables: String::new(), args: Vec::new(), example: None, environment: Vec::new(), stdin: Stdin::Null }
     }
 
     /// Sets a key of the configuration file; the last value counts.
@@ -59,6 +60,12 @@ impl<'a> Pintail<'a> {
     /// Appends tables to the configuration file.
     pub fn tables(mut self, toml: &str) -> Self {
         self.tables.push_str(toml);
+        self
+    }
+
+    /// Takes a configuration as it is, and lays the settings over it from the command line.
+    pub fn example(mut self, path: &'a str) -> Self {
+        self.example = Some(path);
         self
     }
 
@@ -97,7 +104,16 @@ impl<'a> Pintail<'a> {
         let kept = ["PATH", "HOME", "TMPDIR", "LLVM_PROFILE_FILE"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
         let mut command = Command::new(env!("CARGO_BIN_EXE_pintail"));
         command.env_clear().envs(kept).envs(self.environment).current_dir(self.dataset.root());
-        command.arg("--config").arg(&config).args(&self.args);
+        match self.example {
+            Some(example) => {
+                command.args(["--config", example]);
+                for (key, value) in &self.settings {
+                    command.args(["--set", &format!("{key}={}", toml(value))]);
+                }
+            }
+            None => drop(command.arg("--config").arg(&config)),
+        }
+        command.args(&self.args);
         command.stdin(if matches!(self.stdin, Stdin::Null) { Stdio::null() } else { Stdio::piped() });
         let begin = Instant::now();
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");

@@ -70,6 +70,14 @@ impl Reader {
         Ok(None)
     }
 
+    /// Waits at most so long for a record. Returns whether there is one. Blocks: for a plain thread.
+    ///
+    /// # Errors
+    /// If the journal has stopped.
+    pub fn wait(&self, wait: Duration) -> Result<bool> {
+        self.shared.wait_beyond(self.offset, wait)
+    }
+
     fn recorded(&mut self, Frame { head, body }: Frame) -> Option<Recorded> {
         let Kind::Records(form) = head.kind else { return None };
         let to = head.offset + head.records;
