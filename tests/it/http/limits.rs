@@ -55,8 +55,10 @@ fn more_connections_than_there_may_be_wait_for_the_slow_ones_to_go() {
     let dataset = Dataset::new();
     let mut process = dataset.push().set("source.connections_max", 8).set("source.idle_timeout", "1s").spawn();
     let address = process.http();
+    let begin = Instant::now();
     let _slow: Vec<_> = (0..8).map(|_| TcpStream::connect(address).unwrap()).collect();
     assert_taken(&post(address, &[NDJSON], lines(0..1)), 1, 0);
+    assert!(begin.elapsed() > Duration::from_millis(900), "it was served beside them, after {:?}", begin.elapsed());
     process.stop(Signal::TERM).assert_code(0);
 }
 
@@ -101,15 +103,15 @@ fn a_full_journal_is_said_so_and_takes_again_after_the_next_checkpoint() {
 fn many_large_bodies_at_once_are_taken_or_told_to_come_back_and_memory_stays_bounded() {
     let dataset = Dataset::new();
     let small = dataset.push().set("source.body_bytes_max", "2MiB").set("source.decompressed_bytes_max", "2MiB");
-    let mut process = small.set("source.bodies_bytes_max", "8MiB").set("source.body_timeout", "5s").spawn();
+    let mut process = small.set("source.bodies_bytes_max", "8MiB").set("source.body_timeout", "8s").spawn();
     let address = process.http();
     let body = lines(0..20_000);
     assert!(body.len() < 2 << 20);
-    // Each stands with all but its last byte: together six times what may be held.
+    // Each stands with at most all but its last byte: together more than may be held.
     let mut held: Vec<_> = (0..40)
         .map(|_| {
             let mut stream = TcpStream::connect(address).unwrap();
-            stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+            stream.set_write_timeout(Some(Duration::from_millis(10))).unwrap();
             let _ = stream.write_all(&[HEAD, format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes()].concat());
             let _ = stream.write_all(&body.as_bytes()[..body.len() - 1]);
             stream
@@ -118,8 +120,9 @@ fn many_large_bodies_at_once_are_taken_or_told_to_come_back_and_memory_stays_bou
     let memory = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
     let resident: u64 = memory.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok()).unwrap();
     assert!(resident < 250 << 10, "{resident} KiB");
+    let crowded = post(address, &[NDJSON], &body);
+    assert!(crowded.status == 503 && crowded.body.contains("source.bodies_bytes_max"), "{crowded:?}");
     held.truncate(20);
-    drop(held);
     let begin = Instant::now();
     let answer = loop {
         let answer = post(address, &[NDJSON], &body);
