@@ -18,8 +18,10 @@ use super::refusal::Refusal;
 /// Of a body that is announced, so much is reserved at once.
 const RESERVED_MAX: usize = 256 << 10;
 
-/// Time for which a refused body is read all the same, and thrown away: a client that is still sending would otherwise see a broken connection
+/// Bytes of a refused body that are read all the same, and thrown away: a client that is still sending would otherwise see a broken connection
 /// instead of the answer.
+const REFUSED_BYTES_MAX: usize = 64 << 20;
+/// Time for that.
 const REFUSED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a body may take.
@@ -52,14 +54,14 @@ impl Incoming {
     /// Receives it whole.
     pub async fn receive(mut self, limits: Limits, held: &mut Held) -> Result<Bytes, Refusal> {
         if self.announced.is_some_and(|bytes| bytes > limits.bytes_max as u64) {
-            self.discard(limits).await;
+            self.discard().await;
             return Err(too_large(limits));
         }
         match timeout(limits.timeout, self.collect(limits, held)).await {
             Ok(Ok(body)) => Ok(body),
             Ok(Err(refusal)) => {
                 self.waits = false;
-                self.discard(limits).await;
+                self.discard().await;
                 Err(refusal)
             }
             Err(_) => {
@@ -85,11 +87,11 @@ impl Incoming {
     }
 
     /// Throws away what a refused client is sending, up to a limit. Who asks before sending is told no by the answer.
-    pub async fn discard(mut self, limits: Limits) {
+    pub async fn discard(mut self) {
         if self.waits {
             return;
         }
-        let mut left = limits.bytes_max;
+        let mut left = REFUSED_BYTES_MAX;
         let reading = async {
             while let Some(Ok(piece)) = self.pieces.next().await {
                 left = left.saturating_sub(piece.len());

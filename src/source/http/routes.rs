@@ -113,7 +113,7 @@ async fn events(State(intake): State<Arc<Intake>>, request: Request) -> Response
     let announced = match intake.access.check(&head.uri, &head.headers).and_then(|()| Announced::read(&head.headers)) {
         Ok(announced) => announced,
         Err(refusal) => {
-            body.discard(intake.limits).await;
+            body.discard().await;
             return refusal.into_response();
         }
     };

@@ -134,6 +134,7 @@ fn many_large_bodies_at_once_are_taken_or_told_to_come_back_and_memory_stays_bou
         assert!(begin.elapsed() < Duration::from_secs(20));
     };
     assert_taken(&answer, 20_000, 0);
+    process.wait_for_committed(20_000);
     process.stop(Signal::TERM).assert_code(0);
     assert_eq!(dataset.ids(), ids(0..20_000));
 }

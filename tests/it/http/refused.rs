@@ -89,6 +89,19 @@ fn each_fault_has_its_status_and_its_sentence_and_nothing_of_the_request_is_kept
 }
 
 #[test]
+fn who_is_refused_while_it_is_still_sending_sees_the_answer_and_no_broken_connection() {
+    let dataset = Dataset::new();
+    let mut process = dataset.push().set("source.body_bytes_max", "1MiB").set("source.decompressed_bytes_max", "1MiB").spawn();
+    let address = process.http();
+    // More than the system keeps for both sides.
+    let body = vec![b' '; 20 << 20];
+    assert_refused(&post(address, &[], &body), 415, &["Content-Type"]);
+    assert_refused(&post(address, &[NDJSON], &body), 413, &["source.body_bytes_max"]);
+    assert_refused(&request(address, "POST", "/v1/events", &[NDJSON, ("Host", "evil.example")], &body), 403, &["localhost"]);
+    process.stop(Signal::TERM).assert_code(0);
+}
+
+#[test]
 fn without_one_of_the_tokens_nothing_is_taken() {
     let dataset = Dataset::new();
     let file = dataset.write("tokens", format!("{TOKEN}\nanother-token-while-rotating\n"));
