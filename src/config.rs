@@ -5,6 +5,7 @@
 //!
 //! Read `raw` (the layers), then `sections` (the keys), then `reader` (how a key becomes a value or a fault).
 
+mod http;
 mod nats;
 mod raw;
 mod reader;
@@ -95,7 +96,7 @@ fn read(raw: RawConfig, limits: Limits, report: &mut Report) -> Option<Config> {
     }
     let RawConfig { mut root, unclaimed } = raw;
     let root = &mut root;
-    let source = section(root, "source", report, sections::source);
+    let source = section(root, "source", report, |section| sections::source(section, limits));
     let record_bytes_max = source.as_ref().map_or(0, |source| source.record_bytes_max);
     let pipeline = section(root, "pipeline", report, |section| sections::pipeline(section, limits, record_bytes_max as u64));
     let schema = section(root, "schema", report, sections::schema);
@@ -167,6 +168,8 @@ pub enum SourceKind {
     File(FileConfig),
     /// NDJSON on standard input.
     Stdin,
+    /// What clients send.
+    Http(HttpConfig),
     /// A stream of NATS JetStream.
     Nats(NatsConfig),
 }
@@ -206,6 +209,44 @@ pub enum OnGap {
     Refuse,
     /// Log a warning, record the file's new identity and go on.
     Record,
+}
+
+/// `source.type = "http"`
+#[derive(Debug, Clone)]
+pub struct HttpConfig {
+    /// The address; port 0 = any that is free.
+    pub listen: SocketAddr,
+    /// What a request must bring, any of them; none = nothing.
+    pub tokens: Vec<Secret>,
+    /// How it is encrypted; `None` = not at all.
+    pub tls: Option<HttpTls>,
+    /// Bytes of a body as it is sent.
+    pub body_bytes_max: usize,
+    /// Bytes of a body once it is decompressed.
+    pub decompressed_bytes_max: usize,
+    /// Bytes of all bodies that are not answered.
+    pub bodies_bytes_max: usize,
+    /// Time for a body to come.
+    pub body_timeout: Duration,
+    /// Time for the head of a request, and of a connection between two requests.
+    pub idle_timeout: Duration,
+    /// Connections at the same time.
+    pub connections_max: usize,
+    /// Bytes of the journal on the disk.
+    pub journal_bytes_max: u64,
+    /// How long an idempotency key is remembered.
+    pub key_ttl: Duration,
+    /// Idempotency keys that are remembered at the same time.
+    pub keys_max: usize,
+}
+
+/// Certificate and key, both PEM.
+#[derive(Debug, Clone)]
+pub struct HttpTls {
+    /// The chain of certificates, the server's own first.
+    pub cert_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
 }
 
 /// `[transform]`
@@ -353,6 +394,11 @@ impl Secret {
         // Hashes have one length, and whoever guesses cannot choose where theirs begin to differ.
         let (own, given) = (sha256_hex(self.0.as_bytes()), sha256_hex(given));
         own.bytes().zip(given.bytes()).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
+    }
+
+    /// Returns the lower-case hexadecimal SHA-256.
+    pub fn sha256(&self) -> String {
+        sha256_hex(self.0.as_bytes())
     }
 }
 

@@ -19,6 +19,9 @@
 //! Beside the line, on a thread and a runtime of its own, the admin server answers what the service does. The stages know nothing of it: each
 //! writes its own clocks and counts into the [`meters`], and the server reads them.
 //!
+//! Records that others push over HTTP come into a journal of the source's own first, and are answered once they are durable there
+//! ([`source::http`]). For the line it is a source like any other, which can be read again.
+//!
 //! # Guarantees
 //!
 //! * What a commit record names is visible exactly once, whole, and survives a power cut; what no record names is never visible.
@@ -32,7 +35,7 @@
 //! 2. [`pipeline`] and [`stages`]: who passes it on.
 //! 3. [`source`], [`decode`], [`engine`], [`sink`]: what is done to it.
 //! 4. [`checkpoint`], over [`durable`]: what is promised, and how it is kept.
-//! 5. [`meters`] and [`admin`]: what can be seen of it.
+//! 5. [`meters`] and [`admin`]: what can be seen of it. [`server`] has the connections of both servers.
 //!
 //! Without the feature `engine` the pure modules still build, without DuckDB and Polars.
 
@@ -64,6 +67,8 @@ pub mod pipeline;
 pub mod progress;
 pub mod reasons;
 pub mod schema;
+#[cfg(feature = "engine")]
+pub mod server;
 #[cfg(feature = "engine")]
 pub mod signals;
 pub mod sink;

@@ -16,6 +16,7 @@ use crate::batch::OffsetUnit;
 use crate::clock::{Clock, Running};
 use crate::durable::disk_state::DiskState;
 use crate::engine::MemoryMeter;
+use crate::source::http::meter::PushMeter;
 use crate::totals::Totals;
 
 pub mod ledger;
@@ -65,6 +66,8 @@ pub struct Linked {
     pub unit: OffsetUnit,
     /// Why the source gives nothing, if it can lose its connection.
     pub trouble: Option<watch::Receiver<Option<String>>>,
+    /// What clients pushed, if the source is one that they push to.
+    pub pushed: Option<Arc<PushMeter>>,
     /// How long the source's own thread has been reading, if it knows.
     pub reading: Option<Arc<Clock>>,
     /// What DuckDB holds.

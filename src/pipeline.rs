@@ -30,6 +30,7 @@ use crate::sink::files::OpenFiles;
 use crate::sink::layout::OutputLayout;
 use crate::source::dead_letters::DeadLetterSource;
 use crate::source::file::FileSource;
+use crate::source::http::{HttpSource, Opening};
 use crate::source::nats::NatsSource;
 use crate::source::simulator::Simulator;
 use crate::source::stdin::Stdin;
@@ -129,7 +130,7 @@ impl Line {
     pub fn open(config: &Config, input: Input, outside: Outside) -> Result<Self> {
         let plan = Plan::new(config)?;
         let (lock, store) = plan.open_store(config, outside.fs.clone(), outside.admin)?;
-        let source = open_source(config, input, store.format().created_at, store.offsets())?;
+        let source = open_source(config, input, &store)?;
         Self::link(config, plan, (lock, store), source, outside)
     }
 
@@ -164,6 +165,7 @@ impl Line {
             remaining: remaining.clone(),
             unit: source.unit(),
             trouble: source.trouble(),
+            pushed: source.pushed(),
             reading: source.work(),
             memory: Mutex::new(engine.memory()?),
         });
@@ -347,22 +349,28 @@ pub fn identity(config: &Config, created_at: DateTime<Utc>) -> SourceIdentity {
         SourceKind::Simulator(simulator) => Simulator::identity(simulator, created_at),
         SourceKind::File(_) => FileSource::identity(),
         SourceKind::Stdin => Stdin::identity(),
+        SourceKind::Http(_) => HttpSource::identity(),
         SourceKind::Nats(nats) => NatsSource::identity(nats),
     }
 }
 
-fn open_source(config: &Config, input: Input, created_at: DateTime<Utc>, offsets: &Offsets) -> Result<Box<dyn Source>> {
+fn open_source(config: &Config, input: Input, store: &Store) -> Result<Box<dyn Source>> {
+    let offsets = store.offsets();
     let record_bytes_max = config.source.record_bytes_max;
     if input == Input::DeadLetters {
         return Ok(Box::new(DeadLetterSource::open(&config.pipeline.out_path, offsets)?));
     }
     Ok(match &config.source.kind {
         SourceKind::Simulator(simulator) => {
-            let start_time = simulator.start_time.unwrap_or(created_at);
+            let start_time = simulator.start_time.unwrap_or(store.format().created_at);
             Box::new(Simulator::open(simulator, start_time, config.pipeline.batch_rows, offsets)?)
         }
         SourceKind::File(file) => Box::new(FileSource::open(file, record_bytes_max, offsets)?),
         SourceKind::Stdin => Box::new(Stdin::open(record_bytes_max, offsets)?),
+        SourceKind::Http(http) => {
+            let dataset_id = &store.format().dataset_id;
+            Box::new(HttpSource::open(&Opening { config, http, dataset_id }, offsets)?)
+        }
         SourceKind::Nats(nats) => Box::new(NatsSource::open(nats, config.pipeline.checkpoint_interval, record_bytes_max, offsets)?),
     })
 }
@@ -372,6 +380,7 @@ pub fn check_source(config: &Config) -> Result<Option<String>> {
     match &config.source.kind {
         SourceKind::Simulator(_) | SourceKind::Stdin => Ok(None),
         SourceKind::File(file) => FileSource::open(file, config.source.record_bytes_max, &Offsets::default()).map(|_| None),
+        SourceKind::Http(http) => HttpSource::check(config, http).map(|()| None),
         SourceKind::Nats(nats) => NatsSource::probe(nats).map(Some),
     }
 }

@@ -57,6 +57,7 @@ pub(super) fn text(shared: &Shared) -> Result<String> {
     let answer = Answer(Registry::new());
     committed(&answer, shared)?;
     line(&answer, shared)?;
+    pushed(&answer, shared)?;
     process(&answer, shared)?;
     TextEncoder::new().encode_to_string(&answer.0.gather())
 }
@@ -130,6 +131,17 @@ fn line(answer: &Answer, shared: &Shared) -> Result {
     answer.gauge("pintail_disk_full", "1 while writing waits for room on the disk.", meters.disk.full().into())?;
     answer.gauge("pintail_ready", "1 while /readyz says 200.", health::not_ready(shared).is_empty().into())?;
     answer.gauge("pintail_alive", "1 while /healthz says 200.", health::dead(shared).is_empty().into())
+}
+
+/// What clients push to the source, if it is one of that kind.
+fn pushed(answer: &Answer, shared: &Shared) -> Result {
+    let Some(pushed) = shared.meters.linked().and_then(|linked| linked.pushed.as_ref()) else { return Ok(()) };
+    let requests = pushed.requests().map(|(status, count)| (status.to_string(), count));
+    answer.counters("pintail_http_requests_total", "Requests to the HTTP source, by the status of the answer.", "status", requests)?;
+    answer.counter("pintail_http_records_total", "Records of the requests that were answered with 200.", pushed.records())?;
+    let (bytes, bytes_max) = pushed.journal_bytes();
+    answer.gauge("pintail_journal_bytes", "Bytes of the journal on the disk.", bytes)?;
+    answer.gauge("pintail_journal_max_bytes", "Bytes above which the journal takes nothing more.", bytes_max)
 }
 
 /// The process.

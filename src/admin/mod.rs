@@ -14,7 +14,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `server`, `patience` | connections, their limits and time limits |
+//! | `server` | the limits of its connections (see [`crate::server`]) |
 //! | `routes`, `guard`, `page` | who may ask what, and the static files |
 //! | `health`, `status`, `metrics` | what is answered |
 //! | `sampler`, `earlier` | what must be noted before it can be asked for: the last minutes, the records of earlier processes |
@@ -25,7 +25,6 @@ mod guard;
 mod health;
 mod metrics;
 mod page;
-mod patience;
 mod routes;
 mod sampler;
 mod server;
@@ -162,6 +161,7 @@ impl Shared {
             (Input::Source, SourceKind::Simulator(_)) => "simulator",
             (Input::Source, SourceKind::File(_)) => "file",
             (Input::Source, SourceKind::Stdin) => "stdin",
+            (Input::Source, SourceKind::Http(_)) => "http",
             (Input::Source, SourceKind::Nats(_)) => "nats",
         };
         let facts = Facts {

@@ -19,7 +19,8 @@ use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::page::{ASSETS, Asset};
-use super::{Shared, guard, health, metrics, server, sql, status};
+use super::{Shared, health, metrics, sql, status};
+use crate::server::{asked, guard};
 
 /// Checkpoints in an answer that names no limit.
 const CHECKPOINTS: usize = 50;
@@ -131,7 +132,7 @@ async fn api_events(State(shared): State<Arc<Shared>>) -> Response {
         let status = match listener.first.take() {
             Some(status) => status,
             None => tokio::select! {
-                () = server::asked(&mut listener.stopped) => return None,
+                () = asked(&mut listener.stopped) => return None,
                 changed = listener.events.changed() => changed.ok().map(|()| listener.events.borrow_and_update().clone())?,
             },
         };

@@ -13,9 +13,10 @@ use chrono::{DateTime, Utc};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::debug;
 
-use super::{Shared, earlier, server, status};
+use super::{Shared, earlier, status};
 use crate::batch::OffsetUnit;
 use crate::meters::Meters;
+use crate::server::asked;
 
 /// Time between two looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -151,7 +152,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     loop {
         tokio::select! {
             biased;
-            () = server::asked(&mut stopped) => return,
+            () = asked(&mut stopped) => return,
             _ = ticks.tick() => {}
         }
         {

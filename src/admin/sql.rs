@@ -18,11 +18,12 @@ use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::timeout;
 
-use super::{Shared, guard, routes, server, values};
+use super::{Shared, guard, routes, values};
 use crate::checkpoint::reader;
 use crate::config::{self, AdminConfig};
 use crate::engine::query::{Answer, Canceller, Limits, query_within};
 use crate::error::{Error, ErrorKind, Result};
+use crate::server::asked;
 
 /// Bytes of a request. A statement is typed by a person.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -67,7 +68,7 @@ async fn ask(shared: &Shared, request: Request) -> Result<Value, Refused> {
     tokio::select! {
         biased;
         // The last checkpoint has a deadline, and needs the core.
-        () = server::asked(&mut draining) => Err((StatusCode::SERVICE_UNAVAILABLE, "the service is stopping".into())),
+        () = asked(&mut draining) => Err((StatusCode::SERVICE_UNAVAILABLE, "the service is stopping".into())),
         answer = run(shared.facts.out_path.clone(), config.clone(), sql, place) => answer,
     }
 }

@@ -74,6 +74,11 @@ impl Paths {
         self.staging_of(sequence).join(format!("{index}.{IN_PROGRESS}"))
     }
 
+    /// Returns the directory of what was pushed and may not be committed yet.
+    pub fn journal(&self) -> PathBuf {
+        self.private().join("journal")
+    }
+
     /// Returns the path that a commit record names, below the dataset's directory.
     pub fn published(&self, path: &str) -> PathBuf {
         self.root.join(path)

@@ -6,33 +6,35 @@ use super::*;
 
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
-/// The example with `type = "file"`: the simulator's keys taken out, the file's keys taken from their comments.
-fn example_of_files() -> String {
-    let simulator = ["seed =", "limit =", "rate ="];
-    let file = ["path = \"events", "follow =", "on_gap =", "poll_interval =", "files_max ="];
-    let mut lines = Vec::new();
-    for line in EXAMPLE.lines() {
-        let bare = line.strip_prefix("# ").unwrap_or(line);
-        match bare {
-            "type = \"simulator\"" => lines.push("type = \"file\""),
-            _ if file.iter().any(|key| bare.starts_with(key)) => lines.push(bare),
-            _ if simulator.iter().any(|key| line.starts_with(key)) => {}
-            _ => lines.push(line),
-        }
-    }
-    lines.join("\n")
-}
+const FILE: [&str; 5] = ["path = \"events", "follow =", "on_gap =", "poll_interval =", "files_max ="];
 
-/// The example with `type = "nats"`, in the same way. Ways to log in and files of TLS have no default, and only one way is taken.
-fn example_of_nats() -> String {
+/// Those that have a default.
+const HTTP: [&str; 11] = [
+    "listen = \"127.0.0.1:8088",
+    "allow_without_token =",
+    "body_bytes_max =",
+    "decompressed_bytes_max =",
+    "bodies_bytes_max =",
+    "body_timeout =",
+    "idle_timeout =",
+    "connections_max =",
+    "journal_bytes_max =",
+    "idempotency_ttl =",
+    "idempotency_keys_max =",
+];
+
+/// Those that have a default: ways to log in and files of TLS have none.
+const NATS: [&str; 6] = ["url =", "stream =", "consumer =", "unacknowledged_max =", "tls =", "on_gap ="];
+
+/// The example with another `type`: the simulator's keys taken out, those of the other taken from their comments.
+fn example_of(source: &str, keys: &[&str]) -> String {
     let simulator = ["seed =", "limit =", "rate ="];
-    let nats = ["url =", "stream =", "consumer =", "unacknowledged_max =", "tls =", "on_gap ="];
     let mut lines = Vec::new();
     for line in EXAMPLE.lines() {
         let bare = line.strip_prefix("# ").unwrap_or(line);
         match bare {
-            "type = \"simulator\"" => lines.push("type = \"nats\""),
-            _ if nats.iter().any(|key| bare.starts_with(key)) => lines.push(bare),
+            "type = \"simulator\"" => lines.push(source),
+            _ if keys.iter().any(|key| bare.starts_with(key)) => lines.push(bare),
             _ if simulator.iter().any(|key| line.starts_with(key)) => {}
             _ => lines.push(line),
         }
@@ -76,13 +78,18 @@ fn the_example_holds_exactly_the_defaults() {
 #[test]
 fn the_keys_for_files_hold_exactly_the_defaults() {
     let least = "source.type = \"file\"\nsource.path = \"events/*.ndjson\"\n";
-    assert_eq!(report_of(&example_of_files()).effective, report_of(least).effective);
+    assert_eq!(report_of(&example_of("type = \"file\"", &FILE)).effective, report_of(least).effective);
+}
+
+#[test]
+fn the_keys_for_http_hold_exactly_the_defaults() {
+    assert_eq!(report_of(&example_of("type = \"http\"", &HTTP)).effective, report_of("source.type = \"http\"\n").effective);
 }
 
 #[test]
 fn the_keys_for_nats_hold_exactly_the_defaults() {
     let least = "source.type = \"nats\"\nsource.stream = \"EVENTS\"\n";
-    assert_eq!(report_of(&example_of_nats()).effective, report_of(least).effective);
+    assert_eq!(report_of(&example_of("type = \"nats\"", &NATS)).effective, report_of(least).effective);
 }
 
 #[test]

@@ -316,7 +316,8 @@ impl<'a> Section<'a> {
         self.report.known.insert(without_index(&key));
     }
 
-    fn key(&self, key: &str) -> String {
+    /// Returns the whole name of a key of this section.
+    pub fn key(&self, key: &str) -> String {
         format!("{}.{key}", self.name)
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde_json::json;
 
+use super::http;
 use super::raw::read_text;
 use super::reader::Section;
 use super::values;
@@ -26,22 +27,22 @@ pub(super) const DEFAULT_SQL: &str = r#"SELECT epoch_ms("timestamp") AS ts, user
 
 /// TOML has no larger integer.
 const INTEGER_MAX: u64 = i64::MAX as u64;
-const MILLISECOND: Duration = Duration::from_millis(1);
+pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 const MEMORY_LIMIT_MIN: ByteSize = ByteSize::mb(64);
-const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(86_400);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
 
-fn sizes(from: ByteSize, to: ByteSize) -> RangeInclusive<ByteSize> {
+pub(super) fn sizes(from: ByteSize, to: ByteSize) -> RangeInclusive<ByteSize> {
     from..=to
 }
 
 /// Sizes that are `usize` in the line. The ranges of those keys end at 1 TiB, far below it.
-fn in_memory(bytes: u64) -> usize {
+pub(super) fn in_memory(bytes: u64) -> usize {
     usize::try_from(bytes).expect("pintail runs on 64-bit machines")
 }
 
 /// A size whose default keeps to the memory there is. What was typed holds as it was typed.
-fn bounded(
+pub(super) fn bounded(
     section: &mut Section<'_>,
     key: &str,
     default: ByteSize,
@@ -85,11 +86,13 @@ enum SourceType {
     Simulator,
     File,
     Stdin,
+    Http,
     Nats,
 }
 
 impl SourceType {
-    const ALL: [(&str, Self); 4] = [("simulator", Self::Simulator), ("file", Self::File), ("stdin", Self::Stdin), ("nats", Self::Nats)];
+    const ALL: [(&str, Self); 5] =
+        [("simulator", Self::Simulator), ("file", Self::File), ("stdin", Self::Stdin), ("http", Self::Http), ("nats", Self::Nats)];
 
     /// The keys that not every type has.
     fn own_keys(self) -> &'static [&'static str] {
@@ -97,13 +100,14 @@ impl SourceType {
             Self::Simulator => &["seed", "limit", "rate", "start_time"],
             Self::File => &["path", "follow", "on_gap", "poll_interval", "files_max"],
             Self::Stdin => &[],
+            Self::Http => http::KEYS,
             Self::Nats => &nats::OWN_KEYS,
         }
     }
 }
 
 /// `[source]`; `None` if it cannot be told which source is meant.
-pub(super) fn source(section: &mut Section<'_>) -> Option<SourceConfig> {
+pub(super) fn source(section: &mut Section<'_>, limits: Limits) -> Option<SourceConfig> {
     let record_bytes_max = section.size("record_bytes_max", ByteSize::mib(1), sizes(ByteSize::b(64), ByteSize::gib(1)));
     let asked = section.has("type");
     let chosen = if asked {
@@ -125,6 +129,7 @@ pub(super) fn source(section: &mut Section<'_>) -> Option<SourceConfig> {
         SourceType::Simulator => SourceKind::Simulator(simulator(section)),
         SourceType::File => SourceKind::File(file(section)),
         SourceType::Stdin => SourceKind::Stdin,
+        SourceType::Http => SourceKind::Http(http::http(section, limits)),
         SourceType::Nats => SourceKind::Nats(nats::read(section)),
     };
     Some(SourceConfig { record_bytes_max: in_memory(record_bytes_max), kind })
@@ -349,28 +354,33 @@ pub(super) fn admin(section: &mut Section<'_>) -> AdminConfig {
 
 /// `admin.query_token`, or what `admin.query_token_file` holds.
 fn query_token(section: &mut Section<'_>) -> Option<Secret> {
-    let read = |text: &str| {
-        let path = values::path(text)?;
-        let text = read_text(&path, values::TOKEN_BYTES_MAX).map_err(|e| format!("cannot read it: {e}"))?;
-        Ok(text.trim_end_matches(['\n', '\r']).to_owned())
-    };
-    let file = section.optional_text("query_token_file", read);
-    let given = section.secret("query_token");
-    let (key, token) = match (given, file) {
-        (Some(_), Some(_)) => {
-            section.fault("query_token_file", "given together with `admin.query_token`: leave one of them out");
-            return None;
-        }
-        (Some(token), None) => ("query_token", token),
-        (None, Some(token)) => ("query_token_file", token),
-        (None, None) => return None,
-    };
+    let (key, token) = secret_or_file(section, "query_token", "query_token_file")?;
     match values::token(&token) {
         Ok(()) => Some(Secret(token)),
         Err(problem) => {
             section.fault(key, problem);
             None
         }
+    }
+}
+
+/// Takes what is not to be seen from the one key, or from the file that the other names. Returns it with the key that it came from.
+pub(super) fn secret_or_file(section: &mut Section<'_>, key: &'static str, file_key: &'static str) -> Option<(&'static str, String)> {
+    let read = |text: &str| {
+        let path = values::path(text)?;
+        let text = read_text(&path, values::TOKEN_BYTES_MAX).map_err(|e| format!("cannot read it: {e}"))?;
+        Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+    };
+    let file = section.optional_text(file_key, read);
+    match (section.secret(key), file) {
+        (Some(_), Some(_)) => {
+            let other = section.key(key);
+            section.fault(file_key, format_args!("given together with `{other}`: leave one of them out"));
+            None
+        }
+        (Some(secret), None) => Some((key, secret)),
+        (None, Some(secret)) => Some((file_key, secret)),
+        (None, None) => None,
     }
 }
 

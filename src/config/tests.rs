@@ -117,7 +117,7 @@ fn a_key_of_another_source_type_is_refused_and_says_so() {
 #[test]
 fn an_unknown_source_type_is_one_fault_and_its_keys_are_not_judged() {
     let found = faults(load(&[], &["source.type=kafk", "source.brokers=b"]));
-    assert_eq!(found, "configuration: `source.type` = \"kafk\" (--set): expected one of \"simulator\", \"file\", \"stdin\", \"nats\"");
+    assert_eq!(found, "configuration: `source.type` = \"kafk\" (--set): expected one of \"simulator\", \"file\", \"stdin\", \"http\", \"nats\"");
 }
 
 #[test]
@@ -376,4 +376,43 @@ fn the_hash_follows_the_meaning_not_the_spelling() {
     assert_eq!(hash(&[]), hash(&["pipeline.checkpoint_interval=30000ms", "sink.target_file_bytes=268435456", "source.seed=42"]));
     assert_ne!(hash(&[]), hash(&["source.seed=43"]));
     assert_eq!(hash(&[]).len(), 64);
+}
+
+fn http(sets: &[&str]) -> Result<Config> {
+    load(&[], &[&["source.type=http"], sets].concat())
+}
+
+#[test]
+fn an_address_that_others_reach_wants_a_token_or_the_word_that_it_needs_none() {
+    let open = "source.listen=0.0.0.0:8088";
+    assert!(faults(http(&[open])).contains("`source.listen`: others than this machine reach that address"));
+    http(&[open, "source.allow_without_token=true"]).unwrap();
+    http(&[open, "source.token=0123456789abcdef"]).unwrap();
+    http(&["source.listen=[::1]:8088"]).unwrap();
+    assert!(faults(http(&["source.listen="])).contains("not an empty text"));
+}
+
+#[test]
+fn two_tokens_are_good_at_once_and_no_fault_shows_one() {
+    let tokens = |text: &str| match http(&[&format!("source.token={text}")]).map(|config| config.source.kind) {
+        Ok(SourceKind::Http(http)) => Ok(http.tokens),
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => Err(error.to_string()),
+    };
+    let both = tokens("0123456789abcdef fedcba9876543210").unwrap();
+    assert!(both[0].is(b"0123456789abcdef") && both[1].is(b"fedcba9876543210"));
+    for wrong in ["hush-hush", "0123456789abcdef hush-hush", "0123456789abcdef 0123456789abcdef hush-hush-hush-hush"] {
+        let fault = tokens(wrong).unwrap_err();
+        assert!(fault.contains("`source.token`") && !fault.contains("hush") && !fault.contains("0123"), "{fault}");
+    }
+}
+
+#[test]
+fn limits_of_http_that_do_not_fit_each_other_are_faults() {
+    let fault = faults(http(&["source.bodies_bytes_max=64MiB"]));
+    assert!(fault.contains("`source.bodies_bytes_max`") && fault.contains("would never be taken"), "{fault}");
+    let fault = faults(http(&["source.journal_bytes_max=500MiB"]));
+    assert!(fault.contains("`source.journal_bytes_max`") && fault.contains("source.idempotency_keys_max"), "{fault}");
+    assert!(faults(http(&["source.tls_key_file=key.pem"])).contains("without `source.tls_cert_file`"));
+    assert!(faults(load(&[], &["source.body_timeout=1s"])).contains("a key of `source.type = \"http\"`"));
 }

@@ -45,6 +45,7 @@ use crate::error::{Error, Result};
 use crate::schema::EventSchema;
 
 pub use origins::Origins;
+pub use time::{date_range, timestamp_range};
 
 use ndjson::Rows;
 use origins::LineStart;
@@ -156,10 +157,10 @@ impl Run<'_> {
     }
 
     fn record(&mut self, chunk: &Chunk, bytes: &Bytes, position: LineStart, line: &str) {
-        let text = line.strip_prefix('\u{feff}').unwrap_or(line);
-        if text.bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\r')) {
+        if is_blank(line.as_bytes()) {
             return;
         }
+        let text = line.strip_prefix('\u{feff}').unwrap_or(line);
         let pushed = match self.rows.push_usual(text, 0) {
             Some(_) => Ok(()),
             None => self.rows.push_careful(text),
@@ -214,6 +215,12 @@ impl Run<'_> {
         };
         Ok(Decoded { batch, records_in: self.records_in, dead_letters: self.dead_letters, origins: self.origins })
     }
+}
+
+/// Returns whether a line is no record: whitespace only, perhaps behind a byte order mark.
+pub fn is_blank(line: &[u8]) -> bool {
+    let text = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+    text.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
 }
 
 fn check_size(batch: &Batch) -> Result<()> {

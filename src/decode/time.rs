@@ -4,6 +4,8 @@
 //! before they become a directory or a file name of the year 57970.
 //! Does not own: time zones. An offset is applied and forgotten: everything is UTC.
 
+use std::ops::RangeInclusive;
+
 use arrow::datatypes::{ArrowPrimitiveType, Date32Type, TimeUnit, TimestampMicrosecondType};
 use chrono::{Datelike, NaiveDate};
 
@@ -20,7 +22,7 @@ const END_SECOND: i64 = 253_402_300_800;
 const MICROS: i64 = 1_000_000;
 
 /// Returns the integers that are taken as a timestamp of `unit`.
-pub(super) fn timestamps<T: ArrowPrimitiveType<Native = i64>>(unit: TimeUnit) -> Integer<T> {
+pub fn timestamp_range(unit: TimeUnit) -> RangeInclusive<i64> {
     let per_second = match unit {
         TimeUnit::Second => 1,
         TimeUnit::Millisecond => 1_000,
@@ -30,6 +32,18 @@ pub(super) fn timestamps<T: ArrowPrimitiveType<Native = i64>>(unit: TimeUnit) ->
     // Nanoseconds end with the integers, in 2262; DuckDB reads the outermost as infinity.
     let first = FIRST_SECOND.saturating_mul(per_second).max(-i64::MAX + 1);
     let last = (END_SECOND.saturating_mul(per_second) - 1).min(i64::MAX - 1);
+    first..=last
+}
+
+/// Returns the days since 1970 that are taken as a date.
+pub fn date_range() -> RangeInclusive<i32> {
+    let end = i32::try_from(END_SECOND / 86_400).expect("millions of days");
+    1 - EPOCH_DAYS..=end - 1
+}
+
+/// Makes the column of timestamps of `unit` that are integers.
+pub(super) fn timestamps<T: ArrowPrimitiveType<Native = i64>>(unit: TimeUnit) -> Integer<T> {
+    let (first, last) = timestamp_range(unit).into_inner();
     Integer::between(first, last)
 }
 

@@ -46,7 +46,9 @@ impl DiskState {
     /// Any other error of `operation`, and its last one when waiting was given up.
     pub fn wait_for_room<T>(&self, doing: &str, mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         match operation() {
-            Err(error) if is_full(&error) => self.repeat(doing, error, operation),
+            Err(error) if is_full(&error) && !*self.given_up() => self.repeat(doing, error, operation),
+            // A full quota looks the same to the supervisor: time ran out for want of room.
+            Err(error) if is_full(&error) => Err(io::Error::new(io::ErrorKind::StorageFull, error)),
             done => done,
         }
     }
@@ -57,7 +59,6 @@ impl DiskState {
         let mut wait = FIRST_WAIT;
         loop {
             if self.sleep(wait) {
-                // A full quota looks the same to the supervisor: time ran out for want of room.
                 return Err(io::Error::new(io::ErrorKind::StorageFull, error));
             }
             wait = (wait * 2).min(LONGEST_WAIT);
@@ -83,7 +84,8 @@ impl DiskState {
     }
 }
 
-fn is_full(error: &io::Error) -> bool {
+/// Returns whether an operation failed for want of room.
+pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 

@@ -191,7 +191,7 @@ impl<R: Read> LineReader<R> {
 /// Returns how many bytes at the start of `bytes` are whole lines of at most `line_max` bytes.
 ///
 /// Looks for the *last* line end of each window, so lines in between are not looked at one by one.
-fn whole_lines(bytes: &[u8], line_max: usize) -> usize {
+pub(super) fn whole_lines(bytes: &[u8], line_max: usize) -> usize {
     let mut whole = 0_usize;
     loop {
         let window_end = bytes.len().min(whole.saturating_add(line_max).saturating_add(1));

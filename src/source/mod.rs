@@ -14,8 +14,11 @@ use crate::clock::Clock;
 use crate::error::Result;
 use crate::offsets::Offsets;
 
+use http::meter::PushMeter;
+
 pub mod dead_letters;
 pub mod file;
+pub mod http;
 pub mod lines;
 #[cfg(feature = "engine")]
 pub mod nats;
@@ -66,6 +69,11 @@ pub trait Source: Send {
 
     /// Returns a clock of the time it spends reading, if it can tell that from waiting.
     fn work(&self) -> Option<Arc<Clock>> {
+        None
+    }
+
+    /// Returns what a source that others send to counts of their requests.
+    fn pushed(&self) -> Option<Arc<PushMeter>> {
         None
     }
 

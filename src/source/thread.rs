@@ -113,9 +113,9 @@ impl ReadThread {
 }
 
 impl ChunkSender {
-    /// Returns an exit once the source is asked to stop.
+    /// Returns an exit once the source is asked to stop, or nobody waits any more.
     pub(super) fn check_stop(&self) -> Result<(), Exit> {
-        if self.stopping.load(Ordering::SeqCst) { Err(Exit::Unwanted) } else { Ok(()) }
+        if self.stopping.load(Ordering::SeqCst) || self.chunks.is_closed() { Err(Exit::Unwanted) } else { Ok(()) }
     }
 
     /// Hands a chunk over, waiting for room.
@@ -128,7 +128,8 @@ impl ChunkSender {
         self.at_rest(|| self.sleep_slices(duration))
     }
 
-    fn at_rest<T>(&self, rest: impl FnOnce() -> T) -> T {
+    /// Waits for something, which is no work.
+    pub(super) fn at_rest<T>(&self, rest: impl FnOnce() -> T) -> T {
         self.working.replace(None);
         let rested = rest();
         self.working.replace(Some(self.work.begin()));

@@ -171,7 +171,11 @@ impl Fs for Model {
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn Read + Send>> {
-        self.look(|disk| Ok(Box::new(Reading { content: disk.content(disk.find(path)?)?.clone(), at: 0 }) as Box<dyn Read + Send>))
+        let node = self.look(|disk| {
+            let node = disk.find(path)?;
+            disk.content(node).map(|_| node)
+        })?;
+        Ok(Box::new(Reading { model: self.clone(), node, at: 0 }))
     }
 
     fn entry(&self, path: &Path) -> io::Result<Option<EntryKind>> {
@@ -228,15 +232,18 @@ impl Fs for Model {
     }
 }
 
+/// A file open for reading: it sees what is appended meanwhile, and goes on when its name is removed.
 #[derive(Debug)]
 struct Reading {
-    content: Arc<Content>,
+    model: Model,
+    node: NodeId,
     at: usize,
 }
 
 impl Read for Reading {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let read = (&self.content.bytes()[self.at..]).read(buf)?;
+        let content = self.model.look(|disk| disk.content(self.node).cloned())?;
+        let read = (&content.bytes()[self.at..]).read(buf)?;
         self.at += read;
         Ok(read)
     }

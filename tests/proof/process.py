@@ -155,7 +155,11 @@ def process_of(root, binary):
 
 
 def toml(value):
-    """Writes a value as TOML."""
+    """Writes a value as TOML: JSON but for objects."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(toml, value)) + "]"
     return json.dumps(value)
 
 

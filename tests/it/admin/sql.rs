@@ -31,7 +31,7 @@ fn start<'a>(pintail: Pintail<'a>) -> (Process<'a>, SocketAddr) {
 }
 
 fn ask(address: SocketAddr, sql: &str) -> Answer {
-    request(address, "POST", "/api/query", &[JSON], &json!({ "sql": sql }).to_string())
+    request(address, "POST", "/api/query", &[JSON], json!({ "sql": sql }).to_string())
 }
 
 /// Asks until the place is free that the other questions of the test take too.

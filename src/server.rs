@@ -1,0 +1,149 @@
+//! Server: HTTP/1.1 connections, plain or with TLS. The admin server and the HTTP source stand on it.
+//!
+//! Owns: how many connections there are at a time, how long a client may take to ask and to listen, the end.
+//! Does not own: what is answered (a router says), threads and runtimes, how long a body may take.
+
+use std::net::TcpListener;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, warn};
+
+use crate::error::{Error, Result};
+use patience::Patience;
+
+pub mod guard;
+mod patience;
+pub mod tls;
+
+/// Wait after a connection that could not be accepted: without descriptors, the next one would fail as well.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// What clients may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// What the log calls the server.
+    pub name: &'static str,
+    /// Connections at the same time.
+    pub connections_max: usize,
+    /// What becomes of a further one.
+    pub further: Further,
+    /// Time for a TLS handshake, for the head of a request, and of a connection between two requests.
+    pub head_timeout: Duration,
+    /// Time for a client to take anything of an answer.
+    pub write_timeout: Duration,
+    /// Bytes of a request's head.
+    pub head_bytes_max: usize,
+    /// Bytes read at a time.
+    pub read_bytes_max: usize,
+    /// Time for answers that are under way when the server ends.
+    pub stop_grace: Duration,
+}
+
+/// What becomes of a connection beyond the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Further {
+    /// It is closed at once.
+    Close,
+    /// It waits in the kernel's queue until another ends.
+    Wait,
+}
+
+/// Serves until told to stop, and until what was asked by then is answered or the grace is over.
+///
+/// # Errors
+/// If the listener cannot be used.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    tls: Option<TlsAcceptor>,
+    limits: Limits,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<()> {
+    let name = limits.name;
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(|e| Error::io(format_args!("listen for the {name}"), e))?;
+    let places = Arc::new(Semaphore::new(limits.connections_max));
+    loop {
+        let (stream, place) = tokio::select! {
+            biased;
+            () = asked(&mut stopped) => break,
+            accepted = accept(&listener, &places, limits) => accepted,
+        };
+        let Some(place) = place else {
+            debug!(name, limit = limits.connections_max, "a connection was closed: too many");
+            continue;
+        };
+        let (router, tls, stopped) = (router.clone(), tls.clone(), stopped.clone());
+        tokio::spawn(async move {
+            accepted(stream, tls, router, limits, stopped).await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    // All places are free once all connections have ended.
+    let all = u32::try_from(limits.connections_max).expect("the configuration ends far below");
+    let _ = timeout(limits.stop_grace, places.acquire_many(all)).await;
+    Ok(())
+}
+
+/// Waits for a connection, and for a place if the limit says so. Safe to cancel.
+async fn accept(listener: &tokio::net::TcpListener, places: &Arc<Semaphore>, limits: Limits) -> (TcpStream, Option<OwnedSemaphorePermit>) {
+    loop {
+        let place = match limits.further {
+            Further::Wait => places.clone().acquire_owned().await.ok(),
+            Further::Close => None,
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => return (stream, place.or_else(|| places.clone().try_acquire_owned().ok())),
+            Err(error) => {
+                warn!(name = limits.name, %error, "a connection cannot be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn accepted(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, limits: Limits, stopped: watch::Receiver<bool>) {
+    // An answer is one short write, and is waited for.
+    let _ = stream.set_nodelay(true);
+    let stream = Patience::new(stream, limits.write_timeout);
+    let Some(tls) = tls else { return connection(stream, router, limits, stopped).await };
+    match timeout(limits.head_timeout, tls.accept(stream)).await {
+        Ok(Ok(stream)) => connection(stream, router, limits, stopped).await,
+        Ok(Err(error)) => debug!(name = limits.name, %error, "a TLS handshake failed"),
+        Err(_) => debug!(name = limits.name, "a TLS handshake took too long"),
+    }
+}
+
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router, limits: Limits, mut stopped: watch::Receiver<bool>) {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout);
+    builder.max_header_size(limits.head_bytes_max).max_buf_size(limits.read_bytes_max);
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
+    let served = tokio::select! {
+        served = serving.as_mut() => served,
+        () = asked(&mut stopped) => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = served {
+        // A client that went away, or was too slow: its affair.
+        debug!(name = limits.name, %error, "a connection broke off");
+    }
+}
+
+/// Waits until the server is asked to stop, or its owner is gone.
+pub async fn asked(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}

@@ -1,0 +1,48 @@
+//! HTTP push: records that others send.
+//!
+//! Owns: the source over the journal, the server's life (it listens once the dataset is recovered), the end: what is in flight is answered
+//! first, what is journaled by then goes with the last checkpoint if it is there in time.
+//! Does not own: batching and decoding, as no source does; the page and the health checks (see `admin`).
+//!
+//! ```text
+//!   POST /v1/events ──▶ routes ──▶ body ──▶ records ──▶ journal ──▶ 200 {"accepted":n,"offset":…}
+//!                      (who may)  (limits)  (blocking)    │ fsync
+//!                                                         └──▶ chunks ──▶ the line ──▶ commit ──▶ segments go
+//! ```
+//!
+//! | file | holds |
+//! |---|---|
+//! | `routes`, `access`, `refusal` | who may ask, what is answered |
+//! | `body`, `budget` | a body on its way in, and the memory of all of them |
+//! | `records`, `json`, `compressed`, `rows` | a body cut into records, on a blocking thread |
+//! | [`journal`] | the records on the disk, and what was answered |
+//! | `chunks` | the journal read for the line |
+//! | [`meter`] | what can be seen of it |
+
+#[cfg(feature = "engine")]
+mod access;
+#[cfg(feature = "engine")]
+mod body;
+#[cfg(feature = "engine")]
+mod budget;
+#[cfg(feature = "engine")]
+mod chunks;
+#[cfg(feature = "engine")]
+mod compressed;
+pub mod journal;
+#[cfg(feature = "engine")]
+mod json;
+pub mod meter;
+#[cfg(feature = "engine")]
+mod records;
+#[cfg(feature = "engine")]
+mod refusal;
+#[cfg(feature = "engine")]
+mod routes;
+#[cfg(feature = "engine")]
+mod rows;
+#[cfg(feature = "engine")]
+mod source;
+
+#[cfg(feature = "engine")]
+pub use source::{HttpSource, Opening};
