@@ -25,7 +25,7 @@ use pintail::config::Config;
 use pintail::decode::Decoder;
 use pintail::durable::posix::Posix;
 use pintail::offsets::{OffsetRange, Partition, PartitionId};
-use pintail::pipeline::Plan;
+use pintail::pipeline::{Plan, Start};
 use pintail::sink::files::OpenFiles;
 use pintail::sink::layout::Splitter;
 use pintail::source::lines::{LineReader, Unterminated};
@@ -121,7 +121,7 @@ fn commit(criterion: &mut Criterion) {
     let out_path = format!("pipeline.out_path={}", dir.path().display());
     let config = Config::load(None, std::iter::empty(), &[out_path]).unwrap();
     let plan = Plan::new(&config).unwrap();
-    let (_lock, mut store) = plan.open_store(&config, Arc::new(Posix::default()), None).unwrap();
+    let (_lock, mut store) = plan.open_store(&config, Start::Usual, Arc::new(Posix::default()), None).unwrap();
     let partition = Arc::new(Partition { id: PartitionId::new("bench"), label: "bench".into() });
     criterion.bench_function("checkpoint/commit", |bencher| {
         bencher.iter_custom(|times| {

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, RecordBatch};
 use bytes::Bytes;
 
 use crate::offsets::{OffsetRange, PartitionId};
@@ -19,6 +19,13 @@ use crate::totals::Totals;
 pub enum Records {
     /// Complete lines, each ended by `\n` (the very last of a finished input may lack it), not parsed. Blank lines are no records.
     Lines(Bytes),
+    /// Lines as above, one a message, and what the broker says of each message.
+    Messages {
+        /// The payloads.
+        lines: Bytes,
+        /// One row a line, blank ones too, in [`crate::schema::EventSchema::metadata`].
+        metadata: RecordBatch,
+    },
     /// Rows in the declared event schema.
     Arrow(RecordBatch),
     /// One record longer than `record_bytes_max`: its first bytes and its whole length. The rest was never buffered.
@@ -54,7 +61,7 @@ impl Chunk {
     /// Counts the records: line ends (and an unterminated last line), rows, or one.
     pub fn records(&self) -> usize {
         match &self.records {
-            Records::Lines(bytes) => {
+            Records::Lines(bytes) | Records::Messages { lines: bytes, .. } => {
                 let unterminated = usize::from(bytes.last().is_some_and(|&byte| byte != b'\n'));
                 memchr::memchr_iter(b'\n', bytes).count() + unterminated
             }
@@ -67,6 +74,7 @@ impl Chunk {
     pub fn bytes(&self) -> usize {
         match &self.records {
             Records::Lines(bytes) => bytes.len(),
+            Records::Messages { lines, metadata } => lines.len() + metadata_bytes(metadata),
             Records::Arrow(rows) => rows.get_array_memory_size(),
             Records::TooLong { head, .. } => head.len(),
         }
@@ -84,6 +92,13 @@ impl Chunk {
                 let moved = if self.unit == OffsetUnit::Bytes { end } else { records };
                 (Records::Lines(bytes.split_to(end)), moved)
             }
+            Records::Messages { lines, metadata } => {
+                assert!(records > 0, "a cut before the first record");
+                let end = memchr::memchr_iter(b'\n', lines).nth(records - 1).expect("the chunk has more records than asked for") + 1;
+                let front = metadata.slice(0, records);
+                *metadata = metadata.slice(records, metadata.num_rows() - records);
+                (Records::Messages { lines: lines.split_to(end), metadata: front }, records)
+            }
             Records::Arrow(rows) => {
                 let front = rows.slice(0, records);
                 *rows = rows.slice(records, rows.num_rows() - records);
@@ -97,6 +112,11 @@ impl Chunk {
         self.range.from = cut;
         Self { records: front, range, unit: self.unit }
     }
+}
+
+/// The bytes of the rows that are in use: a slice shares its buffers with the rest.
+fn metadata_bytes(metadata: &RecordBatch) -> usize {
+    metadata.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or_default()).sum()
 }
 
 /// From the producer to the batcher.

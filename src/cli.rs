@@ -41,6 +41,9 @@ pub struct Cli {
 pub enum Command {
     /// Run the line until the input ends or a signal comes. The default command.
     Run {
+        /// Before it runs, share the partitions of the source out among `source.instance.count` instances; all must be stopped.
+        #[arg(long)]
+        take_over: bool,
         /// Options behind the command's name.
         #[command(flatten)]
         options: Options,
@@ -143,7 +146,7 @@ impl Cli {
 
     /// Returns the command.
     pub fn command(&self) -> Command {
-        self.command.clone().unwrap_or_else(|| Command::Run { options: Options::default() })
+        self.command.clone().unwrap_or_else(|| Command::Run { take_over: false, options: Options::default() })
     }
 
     /// Returns the configuration file; the one behind the command's name if there are two.
@@ -163,7 +166,7 @@ impl Cli {
     /// both are given.)
     fn options(&self) -> impl DoubleEndedIterator<Item = &Options> {
         let behind = self.command.as_ref().map(|command| match command {
-            Command::Run { options }
+            Command::Run { options, .. }
             | Command::Check { options }
             | Command::Infer { options, .. }
             | Command::Verify { options, .. }
@@ -198,7 +201,7 @@ mod tests {
     #[test]
     fn no_command_runs_the_line() {
         let cli = read(&["--set", "source.limit=5"]).unwrap();
-        assert_eq!(cli.command(), Command::Run { options: Options::default() });
+        assert_eq!(cli.command(), Command::Run { take_over: false, options: Options::default() });
         assert_eq!(cli.sets(), ["source.limit=5"]);
     }
 

@@ -6,6 +6,7 @@
 //! Read `raw` (the layers), then `sections` (the keys), then `reader` (how a key becomes a value or a fault).
 
 mod http;
+mod kafka;
 mod nats;
 mod raw;
 mod reader;
@@ -24,13 +25,15 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+pub use self::kafka::{Instance, KafkaConfig};
 pub use self::nats::{NatsConfig, NatsLogin, NatsSecret, NatsTls};
 use self::raw::{RawConfig, Table};
 use self::reader::{Report, Section};
+use crate::checkpoint::paths::Paths;
 use crate::digest::sha256_hex;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
-use crate::schema::EventSchema;
+use crate::schema::{EventSchema, KAFKA_METADATA};
 
 /// A configuration that may run.
 #[derive(Debug, Clone)]
@@ -81,6 +84,21 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Returns where everything of the dataset lies, as this instance sees it.
+    pub fn paths(&self) -> Paths {
+        Paths::new(&self.pipeline.out_path).of_instance(self.instance().index)
+    }
+
+    /// Returns which of the instances this is that share the dataset. Only partitions of Kafka can be shared.
+    pub fn instance(&self) -> Instance {
+        match &self.source.kind {
+            SourceKind::Kafka(kafka) => kafka.instance,
+            _ => Instance::default(),
+        }
+    }
+}
+
 /// Returns the process' environment for [`Config::load`]. What is no UTF-8 is read with replacement characters, and so named in faults.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
@@ -99,7 +117,16 @@ fn read(raw: RawConfig, limits: Limits, report: &mut Report) -> Option<Config> {
     let source = section(root, "source", report, |section| sections::source(section, limits));
     let record_bytes_max = source.as_ref().map_or(0, |source| source.record_bytes_max);
     let pipeline = section(root, "pipeline", report, |section| sections::pipeline(section, limits, record_bytes_max as u64));
-    let schema = section(root, "schema", report, sections::schema);
+    let mut schema = section(root, "schema", report, sections::schema);
+    if let Some(SourceConfig { kind: SourceKind::Kafka(_), .. }) = &source {
+        schema.metadata = KAFKA_METADATA.to_vec();
+        for column in schema.columns.iter().filter(|column| schema.metadata.iter().any(|own| own.name.eq_ignore_ascii_case(&column.name))) {
+            report.fault(
+                "schema.columns",
+                format_args!("`{}` is a column that the source `kafka` brings along; choose another name", column.name),
+            );
+        }
+    }
     let transform = section(root, "transform", report, |section| sections::transform(section, limits));
     let sink = section(root, "sink", report, |section| sections::sink(section, limits));
     let dead_letters = section(root, "dead_letters", report, sections::dead_letters);
@@ -172,6 +199,8 @@ pub enum SourceKind {
     Http(HttpConfig),
     /// A stream of NATS JetStream.
     Nats(NatsConfig),
+    /// Topics of Kafka.
+    Kafka(KafkaConfig),
 }
 
 /// `source.type = "simulator"`

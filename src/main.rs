@@ -8,7 +8,7 @@ use pintail::cli::{Cli, Command};
 use pintail::commands::{check, dead_letters, health, infer, query, run, verify};
 use pintail::config::{self, Config};
 use pintail::error::{Error, Result};
-use pintail::pipeline::Input;
+use pintail::pipeline::{Input, Start};
 use pintail::terminal::Screen;
 use pintail::{cli, logging};
 use tracing::error;
@@ -35,8 +35,9 @@ fn main() {
 
 fn run_command(cli: &Cli) -> u8 {
     let result = match cli.command() {
-        Command::Run { .. } => return serve(cli, Input::Source),
-        Command::DeadLetters { replay: true, .. } => return serve(cli, Input::DeadLetters),
+        Command::Run { take_over: true, .. } => return serve(cli, Input::Source, Start::TakeOver),
+        Command::Run { .. } => return serve(cli, Input::Source, Start::Usual),
+        Command::DeadLetters { replay: true, .. } => return serve(cli, Input::DeadLetters, Start::Usual),
         command => read_only(cli, command),
     };
     match result {
@@ -55,7 +56,7 @@ fn load(cli: &Cli) -> Result<Config> {
 }
 
 /// Runs the line.
-fn serve(cli: &Cli, input: Input) -> u8 {
+fn serve(cli: &Cli, input: Input, start: Start) -> u8 {
     let config = match load(cli) {
         Ok(config) => config,
         Err(error) => {
@@ -67,7 +68,7 @@ fn serve(cli: &Cli, input: Input) -> u8 {
     let result = logging::init(&config.log, screen.clone()).and_then(|()| {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|e| Error::io("start the runtime", e))?;
-        let result = runtime.block_on(run::run(config, input, screen.clone()));
+        let result = runtime.block_on(run::run(config, input, start, screen.clone()));
         runtime.shutdown_background();
         result
     });
@@ -94,7 +95,7 @@ fn read_only(cli: &Cli, command: Command) -> Result<()> {
         Command::Verify { out: other, since, .. } => verify::run(other.as_deref().unwrap_or(out), since, to),
         Command::Query { sql, format, .. } => query::run(out, &sql, format, to),
         Command::DeadLetters { samples, .. } => dead_letters::run(out, samples, to),
-        Command::Health { .. } => health::run(out),
+        Command::Health { .. } => health::run(config.paths()),
         Command::Run { .. } | Command::Infer { .. } => unreachable!("handled before"),
     }
 }

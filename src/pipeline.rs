@@ -16,7 +16,8 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::checkpoint::lock::Lock;
-use crate::checkpoint::store::{Expected, Store};
+use crate::checkpoint::mount;
+use crate::checkpoint::store::{Expected, Sharing, Store, instances, share_out};
 use crate::config::{Config, SourceKind};
 use crate::durable::disk_state::DiskState;
 use crate::durable::fs::Fs;
@@ -31,6 +32,7 @@ use crate::sink::layout::OutputLayout;
 use crate::source::dead_letters::DeadLetterSource;
 use crate::source::file::FileSource;
 use crate::source::http::{HttpSource, Opening};
+use crate::source::kafka::KafkaSource;
 use crate::source::nats::NatsSource;
 use crate::source::simulator::Simulator;
 use crate::source::stdin::Stdin;
@@ -60,6 +62,15 @@ pub enum Input {
     DeadLetters,
 }
 
+/// How a dataset is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// As it is.
+    Usual,
+    /// With the partitions of its source shared out anew, if the number of instances is another.
+    TakeOver,
+}
+
 /// The pure part of a start: the SQL and where its output goes, checked against each other.
 pub struct Plan {
     /// The database with its lookup tables.
@@ -83,8 +94,12 @@ impl Plan {
     }
 
     /// Opens the dataset that this plan writes to: lock, FORMAT, recovery.
-    pub fn open_store(&self, config: &Config, fs: Arc<dyn Fs>, admin: Option<SocketAddr>) -> Result<(Lock, Store)> {
-        let lock = Lock::take(&config.pipeline.out_path, Utc::now(), admin)?;
+    pub fn open_store(&self, config: &Config, start: Start, fs: Arc<dyn Fs>, admin: Option<SocketAddr>) -> Result<(Lock, Store)> {
+        let instance = config.instance();
+        if instance.count > 1 && !instance.network_file_system {
+            mount::check_local(&config.pipeline.out_path)?;
+        }
+        let lock = Lock::take(config.paths(), Utc::now(), admin)?;
         let identify = |created_at| identity(config, created_at);
         let expected = Expected {
             source: &identify,
@@ -92,13 +107,29 @@ impl Plan {
             schema: self.engine.output().clone(),
             allow_new_columns: config.sink.allow_new_columns,
             now: Utc::now(),
+            sharing: Sharing { instances: instance.count, owns: if instance.count == 1 { &|_, _, _| true } else { &KafkaSource::owns } },
         };
-        let store = Store::open(fs, &config.pipeline.out_path, &expected)?;
+        if start == Start::TakeOver {
+            take_over(config, &fs, &expected)?;
+        }
+        let store = Store::open(fs, config.paths(), &expected)?;
         for warning in store.warnings() {
             warn!("{warning}");
         }
         Ok((lock, store))
     }
+}
+
+/// Shares the partitions of the source out among the configured number of instances. No other instance may run.
+fn take_over(config: &Config, fs: &Arc<dyn Fs>, expected: &Expected) -> Result<()> {
+    let (paths, instance) = (config.paths(), config.instance());
+    let before = instances(&**fs, &paths)?.unwrap_or(instance.count);
+    // Its own lock is held already.
+    let others = (0..before.max(instance.count)).filter(|index| *index != instance.index);
+    let _locks: Vec<_> = others.map(|index| Lock::take(paths.of_instance(index), Utc::now(), None)).collect::<Result<_>>()?;
+    share_out(fs, paths.root(), expected)?;
+    info!(before, after = instance.count, "the partitions of the source are shared out");
+    Ok(())
 }
 
 /// A line that is ready to start: recovered, nothing read yet.
@@ -127,9 +158,9 @@ pub struct Outside {
 
 impl Line {
     /// Opens the dataset (lock, FORMAT, recovery) and the source, and links the stages. Blocking; inside a runtime.
-    pub fn open(config: &Config, input: Input, outside: Outside) -> Result<Self> {
+    pub fn open(config: &Config, input: Input, start: Start, outside: Outside) -> Result<Self> {
         let plan = Plan::new(config)?;
-        let (lock, store) = plan.open_store(config, outside.fs.clone(), outside.admin)?;
+        let (lock, store) = plan.open_store(config, start, outside.fs.clone(), outside.admin)?;
         let source = open_source(config, input, &store)?;
         Self::link(config, plan, (lock, store), source, outside)
     }
@@ -351,6 +382,7 @@ pub fn identity(config: &Config, created_at: DateTime<Utc>) -> SourceIdentity {
         SourceKind::Stdin => Stdin::identity(),
         SourceKind::Http(_) => HttpSource::identity(),
         SourceKind::Nats(nats) => NatsSource::identity(nats),
+        SourceKind::Kafka(_) => KafkaSource::identity(),
     }
 }
 
@@ -358,7 +390,7 @@ fn open_source(config: &Config, input: Input, store: &Store) -> Result<Box<dyn S
     let offsets = store.offsets();
     let record_bytes_max = config.source.record_bytes_max;
     if input == Input::DeadLetters {
-        return Ok(Box::new(DeadLetterSource::open(&config.pipeline.out_path, offsets)?));
+        return Ok(Box::new(DeadLetterSource::open(&config.paths().dead_letters(), offsets)?));
     }
     Ok(match &config.source.kind {
         SourceKind::Simulator(simulator) => {
@@ -372,6 +404,7 @@ fn open_source(config: &Config, input: Input, store: &Store) -> Result<Box<dyn S
             Box::new(HttpSource::open(&Opening { config, http, dataset_id }, offsets)?)
         }
         SourceKind::Nats(nats) => Box::new(NatsSource::open(nats, config.pipeline.checkpoint_interval, record_bytes_max, offsets)?),
+        SourceKind::Kafka(kafka) => Box::new(KafkaSource::open(kafka, record_bytes_max, offsets)?),
     })
 }
 
@@ -382,5 +415,6 @@ pub fn check_source(config: &Config) -> Result<Option<String>> {
         SourceKind::File(file) => FileSource::open(file, config.source.record_bytes_max, &Offsets::default()).map(|_| None),
         SourceKind::Http(http) => HttpSource::check(config, http).map(|()| None),
         SourceKind::Nats(nats) => NatsSource::probe(nats).map(Some),
+        SourceKind::Kafka(kafka) => KafkaSource::probe(kafka).map(Some),
     }
 }

@@ -174,27 +174,68 @@ pub struct Column {
 pub struct EventSchema {
     /// The columns, in declared order.
     pub columns: Vec<Column>,
+    /// What the source says of each record beside its payload. None of these names is that of a column.
+    pub metadata: Vec<MetadataColumn>,
 }
 
+/// A column that comes from the source, not from the payload. Null where the source does not say it, as of a dead letter that is replayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MetadataColumn {
+    /// The name in the SQL; begins with `_`.
+    pub name: &'static str,
+    /// The type.
+    pub column_type: ColumnType,
+}
+
+/// What the source `kafka` says of each message.
+pub const KAFKA_METADATA: [MetadataColumn; 6] = [
+    MetadataColumn { name: "_topic", column_type: ColumnType::Dictionary },
+    MetadataColumn { name: "_partition", column_type: ColumnType::Int32 },
+    MetadataColumn { name: "_offset", column_type: ColumnType::Int64 },
+    MetadataColumn { name: "_timestamp", column_type: ColumnType::Timestamp(TimeUnit::Millisecond) },
+    MetadataColumn { name: "_key", column_type: ColumnType::Text },
+    MetadataColumn { name: "_headers", column_type: ColumnType::Json },
+];
+
 impl EventSchema {
-    /// Returns the Arrow schema of a decoded batch. A required column is not nullable.
+    /// Takes columns of the payload; there is nothing beside it.
+    pub fn new(columns: Vec<Column>) -> Self {
+        Self { columns, metadata: Vec::new() }
+    }
+
+    /// Returns the Arrow schema of a decoded batch: the columns, then the metadata. A required column is not nullable.
     pub fn arrow(&self) -> SchemaRef {
-        let field = |column: &Column| Field::new(&column.name, column.column_type.arrow(), !column.required);
-        Arc::new(ArrowSchema::new(self.columns.iter().map(field).collect::<Vec<_>>()))
+        Arc::new(ArrowSchema::new(self.column_fields().chain(self.metadata_fields()).collect::<Vec<_>>()))
+    }
+
+    /// Returns the Arrow schema of the payload.
+    pub fn arrow_columns(&self) -> SchemaRef {
+        Arc::new(ArrowSchema::new(self.column_fields().collect::<Vec<_>>()))
+    }
+
+    /// Returns the Arrow schema of the metadata.
+    pub fn arrow_metadata(&self) -> SchemaRef {
+        Arc::new(ArrowSchema::new(self.metadata_fields().collect::<Vec<_>>()))
+    }
+
+    fn column_fields(&self) -> impl Iterator<Item = Field> {
+        self.columns.iter().map(|column| Field::new(&column.name, column.column_type.arrow(), !column.required))
+    }
+
+    fn metadata_fields(&self) -> impl Iterator<Item = Field> {
+        self.metadata.iter().map(|column| Field::new(column.name, column.column_type.arrow(), true))
     }
 
     /// Returns the schema of the simulator's events: the default.
     pub fn simulator() -> Self {
         let column = |name: &str, column_type, required| Column { name: name.into(), path: vec![name.into()], column_type, required };
-        Self {
-            columns: vec![
-                column("timestamp", ColumnType::Int64, true),
-                column("user_id", ColumnType::Int64, false),
-                column("region", ColumnType::Dictionary, false),
-                column("amount", ColumnType::Float64, false),
-                column("sku", ColumnType::Text, false),
-            ],
-        }
+        Self::new(vec![
+            column("timestamp", ColumnType::Int64, true),
+            column("user_id", ColumnType::Int64, false),
+            column("region", ColumnType::Dictionary, false),
+            column("amount", ColumnType::Float64, false),
+            column("sku", ColumnType::Text, false),
+        ])
     }
 }
 

@@ -52,7 +52,7 @@ fn read(shared: &Shared) -> Result<Option<Sums>> {
         return Ok(Some(sums));
     }
     let begun = Instant::now();
-    let dataset = Dataset::open(&shared.facts.out_path)?;
+    let dataset = Dataset::open(shared.facts.paths.clone())?;
     let mut letters = Letters { left: LETTERS_MAX, reasons: Reasons::default() };
     let mut working = Instant::now();
     for sequence in (1..=last).rev() {

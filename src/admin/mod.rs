@@ -33,7 +33,6 @@ mod status;
 mod values;
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -41,6 +40,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tracing::{info, warn};
 
+use crate::checkpoint::paths::Paths;
 use crate::config::{AdminConfig, Config, Listen, MonitorConfig, SourceKind};
 use crate::error::{Error, Result};
 use crate::meters::Meters;
@@ -140,7 +140,7 @@ struct Shared {
 /// What the configuration says and answers repeat.
 struct Facts {
     address: SocketAddr,
-    out_path: PathBuf,
+    paths: Paths,
     source: &'static str,
     checkpoint_interval: Duration,
     transform_timeout: Duration,
@@ -163,10 +163,11 @@ impl Shared {
             (Input::Source, SourceKind::Stdin) => "stdin",
             (Input::Source, SourceKind::Http(_)) => "http",
             (Input::Source, SourceKind::Nats(_)) => "nats",
+            (Input::Source, SourceKind::Kafka(_)) => "kafka",
         };
         let facts = Facts {
             address,
-            out_path: config.pipeline.out_path.clone(),
+            paths: config.paths(),
             source,
             checkpoint_interval: config.pipeline.checkpoint_interval,
             transform_timeout: config.transform.timeout,

@@ -69,7 +69,7 @@ async fn ask(shared: &Shared, request: Request) -> Result<Value, Refused> {
         biased;
         // The last checkpoint has a deadline, and needs the core.
         () = asked(&mut draining) => Err((StatusCode::SERVICE_UNAVAILABLE, "the service is stopping".into())),
-        answer = run(shared.facts.out_path.clone(), config.clone(), sql, place) => answer,
+        answer = run(shared.facts.paths.root().to_path_buf(), config.clone(), sql, place) => answer,
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) fn status(shared: &Shared) -> Value {
     let mut status = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "dataset_id": linked.map(|linked| &linked.dataset_id),
-        "out_path": facts.out_path.display().to_string(),
+        "out_path": facts.paths.root().display().to_string(),
         "source": facts.source,
         "partition_by": linked.map_or(&[][..], |linked| linked.partition_by.as_slice()),
         "state": state.name(),

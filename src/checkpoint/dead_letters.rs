@@ -12,7 +12,6 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::paths;
 use super::record::FileKind;
 use super::staging::{StagedFile, Staging};
 use super::store::NewFile;
@@ -45,9 +44,9 @@ pub struct DeadLetterFile {
 }
 
 impl DeadLetterFile {
-    /// Opens the file of checkpoint `sequence` in its staging.
-    pub fn create(staging: &mut Staging, sequence: u64) -> Result<Self> {
-        Ok(Self { file: BufWriter::new(staging.create()?), path: paths::dead_letters(sequence), rows: 0 })
+    /// Opens the file in the staging of its checkpoint; `path` is its place in the dataset (see [`super::paths::Paths::dead_letters_of`]).
+    pub fn create(staging: &mut Staging, path: String) -> Result<Self> {
+        Ok(Self { file: BufWriter::new(staging.create()?), path, rows: 0 })
     }
 
     /// Appends a record.
@@ -122,6 +121,7 @@ fn parse(line: &[u8]) -> Result<DeadLetter, String> {
 mod tests {
     use std::sync::Arc;
 
+    use super::super::paths::Paths;
     use super::*;
     use crate::durable::posix::Posix;
 
@@ -141,7 +141,7 @@ mod tests {
     fn any_bytes_read_back_as_they_were() {
         let dir = tempfile::tempdir().unwrap();
         let mut staging = Staging::new(Arc::new(Posix::default()), dir.path().join("0000000042"));
-        let mut file = DeadLetterFile::create(&mut staging, 42).unwrap();
+        let mut file = DeadLetterFile::create(&mut staging, Paths::new("").dead_letters_of(42)).unwrap();
         let mut letters: Vec<_> = [&b"{\"a\":\"x\"}"[..], b"", b"\xff\xfe\n\0", "ü\n\r\u{2028}".as_bytes()].map(letter).into();
         letters.push(DeadLetter { form: LetterForm::OutputRow, ..letter(b"{\"a\":1}") });
         letters.iter().for_each(|letter| file.write(letter).unwrap());

@@ -27,6 +27,18 @@ pub struct Format {
     pub source: SourceIdentity,
     /// The columns that are directories, outermost first.
     pub partition_by: Vec<PartitionColumn>,
+    /// Instances that it was made for, each with a chain of records of its own. Take-overs change their number (see [`super::take_over`]).
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub instances: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_one(number: &u32) -> bool {
+    *number == 1
 }
 
 /// A column that is a directory. Readers guess its type from the paths, and wrongly: `007` becomes 7.
@@ -44,7 +56,12 @@ impl Format {
     pub fn new(now: DateTime<Utc>, source: impl FnOnce(DateTime<Utc>) -> SourceIdentity, partition_by: Vec<PartitionColumn>) -> Self {
         let created_at = now.trunc_subsecs(3);
         let dataset_id = format!("{:032x}", rand::random::<u128>());
-        Self { version: VERSION, dataset_id, created_at, source: source(created_at), partition_by }
+        Self { version: VERSION, dataset_id, created_at, source: source(created_at), partition_by, instances: 1 }
+    }
+
+    /// Makes it one for several instances.
+    pub fn for_instances(self, instances: u32) -> Self {
+        Self { instances, ..self }
     }
 
     /// Writes it as bytes. Returns them with their checksum, which the first commit record names.

@@ -6,7 +6,6 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -44,13 +43,13 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock of the dataset at `root`, making its directory if there is none. Says in it where the admin server listens.
+    /// Takes the lock of an instance of a dataset, making its directory if there is none. Says in it where the admin server listens.
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::TryAgain`] if another process holds it, naming that.
-    pub fn take(root: &Path, now: DateTime<Utc>, admin: Option<SocketAddr>) -> Result<Self> {
-        let paths = Paths::new(root);
-        let private = paths.private();
+    pub fn take(paths: impl Into<Paths>, now: DateTime<Utc>, admin: Option<SocketAddr>) -> Result<Self> {
+        let paths = paths.into();
+        let (root, private) = (paths.root(), paths.own());
         fs::create_dir_all(&private).map_err(|e| cannot(root, format!("make the directory `{}`", private.display()), e))?;
         let path = paths.lock();
         let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
@@ -87,9 +86,9 @@ pub enum Seen {
     },
 }
 
-/// Looks at the lock of the dataset at `root` without keeping it.
-pub fn look(root: &Path) -> Result<Seen> {
-    let path = Paths::new(root).lock();
+/// Looks at the lock of an instance of a dataset without keeping it.
+pub fn look(paths: impl Into<Paths>) -> Result<Seen> {
+    let path = paths.into().lock();
     let seen = |error| Error::io(format_args!("look at `{}`", path.display()), error);
     let mut file = match File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Seen::Free),

@@ -1,7 +1,7 @@
 //! Checkpoints: what is committed, and how.
 //!
 //! Reading order: [`paths`] and [`sealed`] (names and bytes), [`format`](self::format) and [`record`] (what they say), [`staging`] and
-//! [`dead_letters`] (files before the commit), [`store`] (the commit), [`recovery`] (after a crash), [`reader`] (everybody else).
+//! [`dead_letters`] (files before the commit), [`store`] (the commit), [`recovery`] (after a crash), [`take_over`] (another number of instances), [`reader`] (everybody else).
 
 pub mod columns;
 pub mod dead_letters;
@@ -9,6 +9,7 @@ pub mod directories;
 pub mod format;
 pub mod lock;
 pub mod log;
+pub mod mount;
 pub mod paths;
 pub mod reader;
 pub mod record;
@@ -16,3 +17,4 @@ pub mod recovery;
 pub mod sealed;
 pub mod staging;
 pub mod store;
+pub mod take_over;

@@ -12,16 +12,44 @@ const RECORDS_PER_DIR: u64 = 10_000;
 /// The ending of what is being written. Never `.parquet`, so that no reader's glob takes it.
 pub const IN_PROGRESS: &str = "inprogress";
 
-/// The paths of one dataset.
+/// The paths of one dataset, as one of the instances that share it sees them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
     root: PathBuf,
+    instance: u32,
+}
+
+impl From<&Path> for Paths {
+    fn from(root: &Path) -> Self {
+        Self::new(root)
+    }
+}
+
+impl From<&PathBuf> for Paths {
+    fn from(root: &PathBuf) -> Self {
+        Self::new(root)
+    }
 }
 
 impl Paths {
     /// Takes the dataset's directory, `out_path`.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), instance: 0 }
+    }
+
+    /// Returns the paths of another instance.
+    pub fn of_instance(&self, instance: u32) -> Self {
+        Self { root: self.root.clone(), instance }
+    }
+
+    /// Returns the same from the root of the file system on.
+    pub fn absolute(&self) -> std::io::Result<Self> {
+        Ok(Self { root: std::path::absolute(&self.root)?, instance: self.instance })
+    }
+
+    /// Returns which instance it is, counted from 0.
+    pub fn instance(&self) -> u32 {
+        self.instance
     }
 
     /// Returns the dataset's directory.
@@ -34,6 +62,32 @@ impl Paths {
         self.root.join("_pintail")
     }
 
+    /// Returns the directory of what only this instance writes: the first has that of the dataset, which most are alone in.
+    pub fn own(&self) -> PathBuf {
+        match self.instance {
+            0 => self.private(),
+            instance => self.instances().join(instance.to_string()),
+        }
+    }
+
+    /// Returns the directory of the directories of all instances but the first.
+    pub fn instances(&self) -> PathBuf {
+        self.private().join("instances")
+    }
+
+    /// Returns the file of a change of the number of instances.
+    pub fn take_over(&self, number: u64) -> PathBuf {
+        self.instances().join(format!("take-over-{number:010}.json"))
+    }
+
+    /// Returns how the names of visible files tell a checkpoint: by its sequence number, and by its instance where that is not the first.
+    pub fn checkpoint_name(&self, sequence: u64) -> String {
+        match self.instance {
+            0 => sequence.to_string(),
+            instance => format!("i{instance}-{sequence}"),
+        }
+    }
+
     /// Returns the file that says what the dataset is.
     pub fn format(&self) -> PathBuf {
         self.private().join("FORMAT")
@@ -41,12 +95,12 @@ impl Paths {
 
     /// Returns the file that the running process holds.
     pub fn lock(&self) -> PathBuf {
-        self.private().join("LOCK")
+        self.own().join("LOCK")
     }
 
     /// Returns the directory of the directories of commit records.
     pub fn commits(&self) -> PathBuf {
-        self.private().join("commits")
+        self.own().join("commits")
     }
 
     /// Returns the directory that holds the commit record of `sequence`.
@@ -61,7 +115,7 @@ impl Paths {
 
     /// Returns the directory of the staging directories.
     pub fn staging(&self) -> PathBuf {
-        self.private().join("staging")
+        self.own().join("staging")
     }
 
     /// Returns the staging directory of `sequence`.
@@ -72,6 +126,19 @@ impl Paths {
     /// Returns a staged file.
     pub fn staged(&self, sequence: u64, index: u32) -> PathBuf {
         self.staging_of(sequence).join(format!("{index}.{IN_PROGRESS}"))
+    }
+
+    /// Returns the directory of rejected records.
+    pub fn dead_letters(&self) -> PathBuf {
+        self.own().join("dead_letters")
+    }
+
+    /// Returns the name, relative to the dataset, of the rejected records of checkpoint `sequence`.
+    pub fn dead_letters_of(&self, sequence: u64) -> String {
+        match self.instance {
+            0 => format!("_pintail/dead_letters/{sequence:010}.ndjson"),
+            instance => format!("_pintail/instances/{instance}/dead_letters/{sequence:010}.ndjson"),
+        }
     }
 
     /// Returns the directory of what was pushed and may not be committed yet.
@@ -85,13 +152,18 @@ impl Paths {
     }
 }
 
-/// Returns the name, relative to the dataset, of the rejected records of checkpoint `sequence`.
-pub fn dead_letters(sequence: u64) -> String {
-    format!("{DEAD_LETTERS}{sequence:010}.ndjson")
+/// Returns whether a path, relative to the dataset, is a place for rejected records, of whichever instance.
+pub fn is_for_dead_letters(path: &str) -> bool {
+    let Some(rest) = path.strip_prefix("_pintail/").and_then(|rest| rest.strip_suffix(".ndjson")) else { return false };
+    let rest = match rest.strip_prefix("instances/") {
+        Some(of_instance) => match of_instance.split_once('/') {
+            Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) && !number.is_empty() => rest,
+            _ => return false,
+        },
+        None => rest,
+    };
+    rest.strip_prefix("dead_letters/").is_some_and(|name| !name.is_empty() && !name.contains('/'))
 }
-
-/// The directory of rejected records, relative to the dataset.
-pub const DEAD_LETTERS: &str = "_pintail/dead_letters/";
 
 /// Returns the sequence number in the name of a commit record or, without an ending, of a staging directory.
 pub fn sequence_of(path: &Path) -> Option<u64> {
@@ -127,6 +199,26 @@ mod tests {
         assert_eq!(sequence_of(&paths.record(120_000)), Some(120_000));
         assert_eq!(sequence_of(&paths.staging_of(43)), Some(43));
         assert_eq!((first_of_dir(9_999), first_of_dir(10_000), first_of_dir(10_001)), (1, 10_000, 10_000));
+    }
+
+    #[test]
+    fn each_instance_but_the_first_has_a_directory_of_its_own_and_all_share_format() {
+        let (first, third) = (Paths::new("out"), Paths::new("out").of_instance(2));
+        assert_eq!(third.record(42), Path::new("out/_pintail/instances/2/commits/000000/0000000042.json"));
+        assert_eq!(third.lock(), Path::new("out/_pintail/instances/2/LOCK"));
+        assert_eq!(third.format(), first.format());
+        assert_eq!((first.checkpoint_name(42), third.checkpoint_name(42)), ("42".into(), "i2-42".into()));
+        for paths in [first, third] {
+            assert_eq!(paths.published(&paths.dead_letters_of(7)), paths.dead_letters().join("0000000007.ndjson"));
+            assert!(is_for_dead_letters(&paths.dead_letters_of(7)));
+        }
+        let others = [
+            "dead_letters/1.ndjson",
+            "_pintail/dead_letters/a/1.ndjson",
+            "_pintail/instances/x/dead_letters/1.ndjson",
+            "_pintail/1.ndjson",
+        ];
+        assert!(!others.iter().any(|path| is_for_dead_letters(path)));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::format::Format;
 use super::log;
 use super::paths::Paths;
 use super::record::{CommitRecord, FileEntry, FileKind};
+use super::take_over;
 use crate::durable::posix::Posix;
 use crate::error::{Error, Result};
 
@@ -31,13 +32,13 @@ pub struct Committed {
 }
 
 impl Dataset {
-    /// Opens the dataset at `out`.
+    /// Opens the dataset, as one of its instances sees it.
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::Config`] if there is none.
-    pub fn open(out: &Path) -> Result<Self> {
-        let (fs, paths) = (Posix::default(), Paths::new(out));
-        let path = paths.format();
+    pub fn open(paths: impl Into<Paths>) -> Result<Self> {
+        let (fs, paths) = (Posix::default(), paths.into());
+        let (path, out) = (paths.format(), paths.root());
         let Some(bytes) = log::bytes(&fs, &path)? else {
             return Err(Error::config(format!("`{}` is no dataset of pintail: it has no `_pintail/FORMAT`", out.display())));
         };
@@ -61,7 +62,32 @@ impl Dataset {
         &self.paths
     }
 
-    /// Returns the sequence number of the last record at this moment, 0 if there is none.
+    /// Returns the dataset as each of the instances sees it that it ever had.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::State`] if the log of take-overs cannot be trusted.
+    pub fn instances(&self) -> Result<Vec<Self>> {
+        let take_overs = self.take_overs()?;
+        let counts = take_overs.iter().map(|sealed| sealed.take_over.to_instances);
+        let most = counts.chain([self.format.instances]).max().unwrap_or(1);
+        let of = |instance| Self {
+            fs: Posix::default(),
+            paths: self.paths.of_instance(instance),
+            format: self.format.clone(),
+            format_sha256: self.format_sha256.clone(),
+        };
+        Ok((0..most).map(of).collect())
+    }
+
+    /// Returns the changes of the number of instances, oldest first.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::State`] if they cannot be trusted.
+    pub fn take_overs(&self) -> Result<Vec<take_over::Sealed>> {
+        take_over::all(&self.fs, &self.paths, &self.format_sha256)
+    }
+
+    /// Returns the sequence number of the instance's last record at this moment, 0 if there is none.
     pub fn last_sequence(&self) -> Result<u64> {
         Ok(log::last_sequence(&self.fs, &self.paths)?.unwrap_or(0))
     }
@@ -71,7 +97,7 @@ impl Dataset {
         log::read(&self.fs, &self.paths, sequence)
     }
 
-    /// Reads all records of this moment, in order.
+    /// Reads all records of the instance of this moment, in order.
     pub fn records(&self) -> Result<impl Iterator<Item = Result<CommitRecord>>> {
         Ok((1..=self.last_sequence()?).map(|sequence| Ok(self.record(sequence)?.0)))
     }
@@ -91,11 +117,13 @@ pub fn committed(out: &Path) -> Result<Committed> {
 pub fn committed_while(out: &Path, go_on: impl Fn() -> Result<()>) -> Result<Committed> {
     let dataset = Dataset::open(out)?;
     let mut files = Vec::new();
-    for record in dataset.records()? {
-        go_on()?;
-        let record = record?;
-        let parquet = record.files.iter().filter(|file| file.kind == FileKind::Parquet);
-        files.extend(parquet.filter(|file| dataset.visible(file).is_some()).map(|file| PathBuf::from(&file.path)));
+    for instance in dataset.instances()? {
+        for record in instance.records()? {
+            go_on()?;
+            let record = record?;
+            let parquet = record.files.iter().filter(|file| file.kind == FileKind::Parquet);
+            files.extend(parquet.filter(|file| instance.visible(file).is_some()).map(|file| PathBuf::from(&file.path)));
+        }
     }
     let partition_by = dataset.format.partition_by.into_iter().map(|column| (column.name, column.data_type)).collect();
     Ok(Committed { partition_by, files })

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::columns::OutputColumn;
 use super::paths;
 use super::sealed::{self, rfc3339};
+use super::take_over::Origin;
 use crate::batch::{Counts, LookupVersion, Trigger};
 use crate::offsets::{Offsets, PartitionId, Span};
 
@@ -24,8 +25,11 @@ pub const VERSION: u32 = 1;
 pub struct CommitRecord {
     /// The version of the record.
     pub version: u32,
-    /// Counts checkpoints from 1.
+    /// Counts checkpoints of an instance from 1.
     pub sequence: u64,
+    /// Take-overs before it: 0 in a dataset that never had another number of instances.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub generation: u64,
     /// The checksum of the record before; of FORMAT for the first.
     pub previous: String,
     /// What was read.
@@ -74,6 +78,14 @@ pub struct PartitionSpan {
     /// Whether no earlier record knows the partition.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub new: bool,
+    /// In the first record after a take-over: where `from` stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_over: Option<Origin>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A file of a checkpoint.
@@ -204,7 +216,7 @@ impl FileEntry {
         let inside = !path.contains('\0') && Path::new(path).components().all(|c| matches!(c, Component::Normal(_)));
         let place = match self.kind {
             FileKind::Parquet => path.ends_with(".parquet") && !path.starts_with(['_', '.']),
-            FileKind::DeadLetters => path.starts_with(paths::DEAD_LETTERS) && path.ends_with(".ndjson"),
+            FileKind::DeadLetters => paths::is_for_dead_letters(path),
         };
         if path.is_empty() || !inside || !place {
             return Err(format!("it names `{path}`, which is no place for a {:?} file", self.kind));
@@ -226,6 +238,7 @@ pub fn spans(offsets: &Offsets) -> Vec<PartitionSpan> {
         from: span.from,
         to: span.to,
         new: span.new,
+        taken_over: None,
     };
     offsets.spans().map(span).collect()
 }

@@ -3,7 +3,7 @@
 //! Owns: the commit order (every operation of it is a crash point), the last record, the committed offsets.
 //! Does not own: what happens at start (see `open`), writing the files before the commit (see `staging`), when to commit (the writer).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,14 +18,17 @@ use super::paths::{self, Paths};
 use super::record::{self, CommitRecord, EventTimes, FileEntry, FileKind, SourceRange};
 use super::recovery::Step;
 use super::staging::{Staged, Staging};
+use super::take_over::Origin;
 use crate::batch::{Counts, LookupVersion, Trigger};
 use crate::durable::fs::{EntryKind, Fs};
 use crate::error::{Error, Result};
-use crate::offsets::Offsets;
+use crate::offsets::{Offsets, PartitionId};
 
 mod open;
+mod share_out;
 
-pub use open::Expected;
+pub use open::{Expected, Sharing};
+pub use share_out::{instances, share_out};
 
 /// A dataset open for writing. The caller holds its [`super::lock::Lock`].
 #[derive(Debug)]
@@ -38,6 +41,10 @@ pub struct Store {
     /// Checksum of the last record; of FORMAT before the first.
     previous: String,
     offsets: Offsets,
+    /// Take-overs so far.
+    generation: u64,
+    /// Where the offsets stand that came from elsewhere, until the first commit tells it.
+    taken_over: BTreeMap<PartitionId, Origin>,
     warnings: Vec<String>,
     /// A commit that began and did not end. Only the recovery of a new start can tell what became of it.
     in_doubt: Option<u64>,
@@ -92,6 +99,11 @@ impl Store {
         &self.format
     }
 
+    /// Returns where things lie.
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
     /// Returns the last record; `None` before the first commit.
     pub fn last(&self) -> Option<&CommitRecord> {
         self.last.as_ref()
@@ -137,6 +149,7 @@ impl Store {
             remove_staging(&*self.fs, &self.paths, [record.sequence])?;
         }
         self.in_doubt = None;
+        self.taken_over.clear();
 
         self.offsets = record.offsets().committed();
         self.previous = sha256;
@@ -151,11 +164,16 @@ impl Store {
         if !draft.offsets.moved() {
             return Err(Error::internal(format!("checkpoint {sequence} stands for no records: it must not be committed")));
         }
+        let mut partitions = record::spans(&draft.offsets);
+        for span in &mut partitions {
+            span.taken_over = self.taken_over.get(&PartitionId::new(span.id.as_str())).cloned();
+        }
         Ok(CommitRecord {
             version: record::VERSION,
             sequence,
+            generation: self.generation,
             previous: self.previous.clone(),
-            source: SourceRange { kind: self.format.source.kind.clone(), partitions: record::spans(&draft.offsets) },
+            source: SourceRange { kind: self.format.source.kind.clone(), partitions },
             counts: draft.counts,
             files: draft.files.into_iter().map(file_entry).collect(),
             schema: columns::describe(&draft.schema),

@@ -20,6 +20,15 @@ pub fn run(out: &Path, samples: usize, to: &mut dyn Write) -> Result<()> {
     let dataset = Dataset::open(out)?;
     let mut reasons = Reasons::default();
     let mut replayed = 0;
+    for instance in dataset.instances()? {
+        replayed += collect(&instance, samples, &mut reasons)?;
+    }
+    print(&reasons, replayed, to).map_err(|e| Error::io("write the list", e))
+}
+
+/// Takes up the rejected records of an instance, and returns how many were replayed.
+fn collect(dataset: &Dataset, samples: usize, reasons: &mut Reasons) -> Result<u64> {
+    let mut replayed = 0;
     let last = dataset.last_sequence()?;
     let committed = if last > 0 { dataset.record(last)?.0.offsets() } else { Offsets::default() };
     for record in dataset.records()? {
@@ -37,7 +46,7 @@ pub fn run(out: &Path, samples: usize, to: &mut dyn Write) -> Result<()> {
             }
         }
     }
-    print(&reasons, replayed, to).map_err(|e| Error::io("write the list", e))
+    Ok(replayed)
 }
 
 fn print(reasons: &Reasons, replayed: u64, to: &mut dyn Write) -> io::Result<()> {
@@ -93,7 +102,7 @@ mod tests {
         let mut store = open(dir.path()).unwrap();
         for _ in 0..2 {
             let mut staging = store.staging();
-            let mut file = DeadLetterFile::create(&mut staging, store.next_sequence()).unwrap();
+            let mut file = DeadLetterFile::create(&mut staging, store.paths().dead_letters_of(store.next_sequence())).unwrap();
             file.write(&letter("a is missing", 0, b"{}")).unwrap();
             file.write(&letter("column `a`: expected int64, got \"x\"", 3, b"\x1b[2Jx")).unwrap();
             file.write(&letter("column `a`: expected int64, got true", 9, b"y")).unwrap();

@@ -5,12 +5,12 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::checkpoint::lock::{self, Seen};
+use crate::checkpoint::paths::Paths;
 use crate::error::{Error, Result};
 
 /// The lock is touched every few seconds: this long without a touch, the process hangs or waits for room on the disk.
@@ -20,13 +20,15 @@ const ANSWER_MAX: Duration = Duration::from_secs(3);
 /// Bytes of its answer.
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
-/// Succeeds if the lock of the dataset at `out` is held and was touched lately, and its holder's admin server, if it has one that is reached
+/// Succeeds if the lock of an instance of a dataset is held and was touched lately, and its holder's admin server, if it has one that is reached
 /// from here, does not say that it cannot go on. Recovering and draining pass: they are no fault, and a restart would only prolong them.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::TryAgain`] if the lock is free or stale, or with what the server says.
-pub fn run(out: &Path) -> Result<()> {
-    let admin = match lock::look(out)? {
+pub fn run(paths: impl Into<Paths>) -> Result<()> {
+    let paths = paths.into();
+    let out = paths.root();
+    let admin = match lock::look(paths.clone())? {
         Seen::Held { age, admin } if age <= AGE_MAX => admin,
         Seen::Held { age, .. } => {
             return Err(Error::try_again(format!(

@@ -16,13 +16,13 @@ use crate::durable::disk_state::DiskState;
 use crate::durable::posix::Posix;
 use crate::error::{Error, Result};
 use crate::meters::Meters;
-use crate::pipeline::{self, Input, Line, Outside};
+use crate::pipeline::{self, Input, Line, Outside, Start};
 use crate::signals;
 use crate::stages::blocking;
 use crate::terminal::Screen;
 
 /// Runs until the input ends or a signal comes.
-pub async fn run(config: Config, input: Input, screen: Option<Arc<Screen>>) -> Result<()> {
+pub async fn run(config: Config, input: Input, start: Start, screen: Option<Arc<Screen>>) -> Result<()> {
     let signals = signals::install()?;
     let shutdown_timeout = config.pipeline.shutdown_timeout;
     let mut deadline = pipeline::deadline(signals.stop.clone(), shutdown_timeout);
@@ -34,7 +34,7 @@ pub async fn run(config: Config, input: Input, screen: Option<Arc<Screen>>) -> R
     let opening = blocking("start", move || {
         check_writable(&config.pipeline.out_path)?;
         let fs = Arc::new(Posix::new(disk));
-        Line::open(&config, input, Outside { stop: signals.stop, reload: signals.reload, screen, meters, admin: address, fs })
+        Line::open(&config, input, start, Outside { stop: signals.stop, reload: signals.reload, screen, meters, admin: address, fs })
     });
     let line = tokio::select! {
         line = opening => line?,

@@ -16,7 +16,8 @@ use crate::checkpoint::reader::Dataset;
 use crate::checkpoint::record::{self, CommitRecord, FileEntry, FileKind};
 use crate::digest::sha256_of;
 use crate::error::{Error, Result};
-use crate::offsets::Offsets;
+use crate::offsets::{Offsets, PartitionId};
+use crate::source;
 
 /// Contradictions that are printed; the rest is only counted.
 const PRINTED_MAX: usize = 20;
@@ -27,20 +28,26 @@ const PRINTED_MAX: usize = 20;
 /// [`crate::error::ErrorKind::State`] if anything contradicts the records, naming the first contradiction.
 pub fn run(out: &Path, since: Option<u64>, to: &mut dyn Write) -> Result<()> {
     let dataset = Dataset::open(out)?;
+    let instances = dataset.instances()?;
     // Before the records: what is visible now has its record already, however fast the service commits.
     let visible = visible_parquet(out)?;
-    let mut check = Check { dataset: &dataset, since: since.unwrap_or(1), report: Report::default() };
-    check.records();
-    for stray in visible.difference(&check.report.named) {
-        check.report.contradictions.push(format!("`{}` is visible, but no commit record names it", stray.display()));
+    let mut report = Report::default();
+    for instance in &instances {
+        let mut check = Check { dataset: instance, instances: &instances, since: since.unwrap_or(1), report };
+        check.records();
+        report = check.report;
     }
-    check.report.print(&dataset, to).map_err(|e| Error::io("write the report", e))?;
-    match check.report.contradictions.as_slice() {
+    let strays: Vec<_> = visible.difference(&report.named).collect();
+    for stray in strays {
+        report.contradictions.push(format!("`{}` is visible, but no commit record names it", stray.display()));
+    }
+    report.print(&dataset, to).map_err(|e| Error::io("write the report", e))?;
+    match report.contradictions.as_slice() {
         [] => Ok(()),
         [first, ..] => Err(Error::state(format!(
             "`{}` contradicts its commit records in {} places, the first: {first}",
             out.display(),
-            check.report.contradictions.len()
+            report.contradictions.len()
         ))),
     }
 }
@@ -54,11 +61,14 @@ struct Report {
     missing: u64,
     counts: Counts,
     named: BTreeSet<PathBuf>,
+    /// Source partitions that were handed over, with the number of the take-over: each goes to one instance.
+    handed_over: BTreeSet<(u64, String)>,
     contradictions: Vec<String>,
 }
 
 struct Check<'a> {
     dataset: &'a Dataset,
+    instances: &'a [Dataset],
     since: u64,
     report: Report,
 }
@@ -70,15 +80,15 @@ impl Check<'_> {
             Err(error) => return self.report.contradictions.push(error.to_string()),
         };
         // After a record that cannot be read, nothing is known of what the next one follows.
-        let mut before = Some((self.dataset.format_sha256().to_owned(), Offsets::default()));
+        let mut before = Some((self.dataset.format_sha256().to_owned(), Offsets::default(), 0));
         for sequence in 1..=last {
             before = match self.dataset.record(sequence) {
                 Ok((record, sha256)) => {
-                    if let Some((previous, offsets)) = before {
-                        self.chain(&record, &previous, &offsets);
+                    if let Some((previous, offsets, generation)) = before {
+                        self.chain(&record, &previous, &offsets, generation);
                     }
                     self.files(&record);
-                    Some((sha256, record.offsets()))
+                    Some((sha256, record.offsets(), record.generation))
                 }
                 Err(error) => {
                     self.report.contradictions.push(error.to_string());
@@ -88,15 +98,50 @@ impl Check<'_> {
         }
     }
 
-    fn chain(&mut self, record: &CommitRecord, previous: &str, offsets: &Offsets) {
-        let sequence = record.sequence;
+    fn chain(&mut self, record: &CommitRecord, previous: &str, offsets: &Offsets, generation: u64) {
+        let sequence = self.dataset.paths().checkpoint_name(record.sequence);
         if record.previous != previous {
             let what = format!("commit record {sequence} follows {}, but what is before it has checksum {previous}", record.previous);
             self.report.contradictions.push(what);
         }
-        if let Err(why) = record::check_join(offsets, &record.offsets()) {
+        let joined = match record.generation == generation {
+            true => record::check_join(offsets, &record.offsets()),
+            false => self.taken_over(record, offsets),
+        };
+        if let Err(why) = joined {
             self.report.contradictions.push(format!("commit record {sequence} does not go on where the one before ends: {why}"));
         }
+    }
+
+    /// Checks that the first record after a take-over begins where that says, and that it says so truly. Says in words what does not join.
+    fn taken_over(&mut self, record: &CommitRecord, before: &Offsets) -> Result<(), String> {
+        let take_overs = self.dataset.take_overs().map_err(|e| e.to_string())?;
+        let index = usize::try_from(record.generation).ok().and_then(|number| number.checked_sub(1));
+        let take_over = index.and_then(|index| take_overs.get(index)).map(|sealed| &sealed.take_over);
+        let take_over = take_over.ok_or_else(|| format!("there is no take-over {}", record.generation))?;
+        for span in record.source.partitions.iter().filter(|span| !span.new) {
+            let id = PartitionId::new(span.id.as_str());
+            let Some(origin) = &span.taken_over else {
+                if before.next_offset(&id) == Some(span.from) && source::dead_letters::owns(&id) {
+                    continue;
+                }
+                return Err(format!("{} is neither new nor taken over", span.label));
+            };
+            let handed = take_over.partitions.iter().find(|handed| handed.id == span.id);
+            if !handed.is_some_and(|handed| handed.offset == span.from && handed.from == *origin) {
+                return Err(format!("take-over {} does not hand {} over at {}", record.generation, span.label, span.from));
+            }
+            if !self.report.handed_over.insert((record.generation, span.id.clone())) {
+                return Err(format!("{} was taken over by two instances", span.label));
+            }
+            let chain = self.instances.get(origin.instance as usize).ok_or_else(|| format!("there is no instance {}", origin.instance))?;
+            let (left, sha256) = chain.record(origin.sequence).map_err(|e| e.to_string())?;
+            if sha256 != origin.sha256 || left.offsets().next_offset(&id) != Some(span.from) {
+                let name = chain.paths().checkpoint_name(origin.sequence);
+                return Err(format!("{} does not stand at {} in commit record {name}", span.label, span.from));
+            }
+        }
+        Ok(())
     }
 
     fn files(&mut self, record: &CommitRecord) {

@@ -26,6 +26,8 @@ const HTTP: [&str; 11] = [
 /// Those that have a default: ways to log in and files of TLS have none.
 const NATS: [&str; 6] = ["url =", "stream =", "consumer =", "unacknowledged_max =", "tls =", "on_gap ="];
 
+const KAFKA: [&str; 6] = ["brokers =", "topics =", "group =", "partitions_interval =", "instance =", "on_gap ="];
+
 /// The example with another `type`: the simulator's keys taken out, those of the other taken from their comments.
 fn example_of(source: &str, keys: &[&str]) -> String {
     let simulator = ["seed =", "limit =", "rate ="];
@@ -90,6 +92,18 @@ fn the_keys_for_http_hold_exactly_the_defaults() {
 fn the_keys_for_nats_hold_exactly_the_defaults() {
     let least = "source.type = \"nats\"\nsource.stream = \"EVENTS\"\n";
     assert_eq!(report_of(&example_of("type = \"nats\"", &NATS)).effective, report_of(least).effective);
+}
+
+#[test]
+fn the_keys_for_kafka_hold_exactly_the_defaults() {
+    let least = "source.type = \"kafka\"\nsource.brokers = \"127.0.0.1:9092\"\nsource.topics = \"events\"\n";
+    let effective = |text: &str| {
+        let mut effective = report_of(text).effective;
+        // A list of one may be typed as its only text, which is told apart from it.
+        effective.retain(|key, _| !["source.brokers", "source.topics"].contains(&key.as_str()));
+        effective
+    };
+    assert_eq!(effective(&example_of("type = \"kafka\"", &KAFKA)), effective(least));
 }
 
 #[test]

@@ -311,6 +311,36 @@ impl<'a> Section<'a> {
         Some(read_items)
     }
 
+    /// Reads a table as a section of its own; `None` if it was not given.
+    pub fn table<T>(&mut self, key: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> Option<T> {
+        let node = self.take(key, |node| match &node.value {
+            Value::Table(table) => Ok(table.clone()),
+            _ => Err("expected a table with keys".to_owned()),
+        });
+        // Its keys are known also where it is not given, for the hints of others.
+        let given = node.is_some();
+        let mut section = Section { name: self.key(key), table: node.unwrap_or_default(), report: &mut *self.report };
+        let value = read(&mut section);
+        section.close();
+        given.then_some(value)
+    }
+
+    /// Takes a table of texts whose keys are not ours. Tables in it are read as keys with dots. Secrets are not noted.
+    pub fn texts(&mut self, key: &str) -> BTreeMap<String, String> {
+        let mut texts = BTreeMap::new();
+        let found = self.take(key, |node| match &node.value {
+            Value::Table(table) => flatten("", table, &mut texts),
+            _ => Err("expected a table of texts".to_owned()),
+        });
+        if found.is_none() {
+            texts.clear();
+        }
+        let secret = |name: &str| ["password", "secret", "pem"].iter().any(|word| name.contains(word));
+        let shown: BTreeMap<_, _> = texts.iter().map(|(name, text)| (name, if secret(name) { "…" } else { text })).collect();
+        self.note(key, json!(shown));
+        texts
+    }
+
     fn ask(&mut self, key: &str) {
         let key = self.key(key);
         self.report.known.insert(without_index(&key));
@@ -320,6 +350,25 @@ impl<'a> Section<'a> {
     pub fn key(&self, key: &str) -> String {
         format!("{}.{key}", self.name)
     }
+}
+
+fn flatten(prefix: &str, table: &Table, texts: &mut BTreeMap<String, String>) -> Result<(), String> {
+    for (key, node) in table {
+        let name = format!("{prefix}{key}");
+        let text = match (&node.value, &node.typed) {
+            (Value::Table(inner), _) => {
+                flatten(&format!("{name}."), inner, texts)?;
+                continue;
+            }
+            (Value::Text(text), _) | (_, Some(text)) => text.clone(),
+            (Value::Integer(number), _) => number.to_string(),
+            (Value::Float(number), _) => number.to_string(),
+            (Value::Boolean(flag), _) => flag.to_string(),
+            (Value::List(_), _) => return Err(format!("`{name}` is a list: expected a text")),
+        };
+        texts.insert(name, text);
+    }
+    Ok(())
 }
 
 /// Returns the text of a node; of one that was typed without quotes, the characters.

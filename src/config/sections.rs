@@ -17,7 +17,7 @@ use super::reader::Section;
 use super::values;
 use super::{
     AdminConfig, DeadLetterConfig, FileConfig, Listen, LogConfig, LogFormat, LookupConfig, MonitorConfig, OnGap, PipelineConfig, Secret,
-    SimulatorConfig, SinkConfig, SortColumn, SourceConfig, SourceKind, TransformConfig, nats,
+    SimulatorConfig, SinkConfig, SortColumn, SourceConfig, SourceKind, TransformConfig, kafka, nats,
 };
 use crate::limits::Limits;
 use crate::schema::{Column, EventSchema};
@@ -88,11 +88,18 @@ enum SourceType {
     Stdin,
     Http,
     Nats,
+    Kafka,
 }
 
 impl SourceType {
-    const ALL: [(&str, Self); 5] =
-        [("simulator", Self::Simulator), ("file", Self::File), ("stdin", Self::Stdin), ("http", Self::Http), ("nats", Self::Nats)];
+    const ALL: [(&str, Self); 6] = [
+        ("simulator", Self::Simulator),
+        ("file", Self::File),
+        ("stdin", Self::Stdin),
+        ("http", Self::Http),
+        ("nats", Self::Nats),
+        ("kafka", Self::Kafka),
+    ];
 
     /// The keys that not every type has.
     fn own_keys(self) -> &'static [&'static str] {
@@ -102,6 +109,7 @@ impl SourceType {
             Self::Stdin => &[],
             Self::Http => http::KEYS,
             Self::Nats => &nats::OWN_KEYS,
+            Self::Kafka => &kafka::OWN_KEYS,
         }
     }
 }
@@ -131,6 +139,7 @@ pub(super) fn source(section: &mut Section<'_>, limits: Limits) -> Option<Source
         SourceType::Stdin => SourceKind::Stdin,
         SourceType::Http => SourceKind::Http(http::http(section, limits)),
         SourceType::Nats => SourceKind::Nats(nats::read(section)),
+        SourceType::Kafka => SourceKind::Kafka(kafka::read(section)),
     };
     Some(SourceConfig { record_bytes_max: in_memory(record_bytes_max), kind })
 }
@@ -179,7 +188,7 @@ pub(super) fn schema(section: &mut Section<'_>) -> EventSchema {
         json!({ "name": name, "path": path, "type": column_type.to_string(), "required": required })
     };
     section.note("columns", columns.iter().map(canonical).collect());
-    EventSchema { columns }
+    EventSchema::new(columns)
 }
 
 fn column(section: &mut Section<'_>) -> Option<Column> {

@@ -117,7 +117,10 @@ fn a_key_of_another_source_type_is_refused_and_says_so() {
 #[test]
 fn an_unknown_source_type_is_one_fault_and_its_keys_are_not_judged() {
     let found = faults(load(&[], &["source.type=kafk", "source.brokers=b"]));
-    assert_eq!(found, "configuration: `source.type` = \"kafk\" (--set): expected one of \"simulator\", \"file\", \"stdin\", \"http\", \"nats\"");
+    assert_eq!(
+        found,
+        "configuration: `source.type` = \"kafk\" (--set): expected one of \"simulator\", \"file\", \"stdin\", \"http\", \"nats\", \"kafka\""
+    );
 }
 
 #[test]

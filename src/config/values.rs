@@ -16,6 +16,8 @@ use super::SortColumn;
 use crate::error::Error;
 use crate::schema::ColumnType;
 
+/// Bytes of a file that holds a secret.
+pub(super) const SECRET_BYTES_MAX: u64 = 64 << 10;
 /// Bytes of the SQL. DuckDB's parser takes several hundred times as much memory.
 pub(super) const SQL_BYTES_MAX: u64 = 1 << 20;
 /// Parentheses inside each other in the SQL, as many as DuckDB lets expressions be. Its parser goes down by recursion and looks at no limit
@@ -102,6 +104,28 @@ pub(super) fn glob(text: &str) -> Result<String, String> {
     let pattern = name(text)?;
     glob::Pattern::new(&pattern).map_err(|e| format!("not a glob: {} at character {}", e.msg, e.pos + 1))?;
     Ok(pattern)
+}
+
+/// A broker of Kafka, `host:port`; the port may be left out.
+pub(super) fn kafka_broker(text: &str) -> Result<String, String> {
+    let wanted = || "expected a broker, such as \"127.0.0.1:9092\" or \"kafka.example.com:9093\"".to_owned();
+    let (host, port) = match (text.strip_prefix('['), text.rsplit_once(':')) {
+        (Some(v6), _) => v6.split_once(']').map(|(host, port)| (host, port.strip_prefix(':'))).ok_or_else(wanted)?,
+        (None, Some((host, port))) => (host, Some(port)),
+        (None, None) => (text, None),
+    };
+    let port_fits = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    let host_fits = !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c.is_control() || "/?#,@".contains(c));
+    if port_fits && host_fits { Ok(text.to_owned()) } else { Err(wanted()) }
+}
+
+/// The name of a topic of Kafka.
+pub(super) fn kafka_topic(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    match text.len() {
+        1..=249 if text.chars().all(fits) && text != "." && text != ".." => Ok(text.to_owned()),
+        _ => Err("expected the name of a topic: at most 249 letters, digits, `.`, `_` or `-`".into()),
+    }
 }
 
 /// A point in time, RFC 3339.

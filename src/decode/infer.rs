@@ -76,7 +76,7 @@ pub fn infer(mut sample: impl BufRead, records_max: usize) -> Result<Inferred> {
         let found = first_skipped.map_or_else(|| "it has none".to_owned(), |line| format!("the first line is {line}"));
         return Err(Error::config(format!("no JSON object with a key in the sample, which should have one a line: {found}")));
     }
-    Ok(Inferred { schema: EventSchema { columns }, records, skipped, notes })
+    Ok(Inferred { schema: EventSchema::new(columns), records, skipped, notes })
 }
 
 /// Reads the next line; `false` at the end.

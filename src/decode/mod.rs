@@ -25,6 +25,7 @@ mod cursor;
 mod depth;
 mod fields;
 pub mod infer;
+mod metadata;
 mod ndjson;
 mod number;
 mod origins;
@@ -38,6 +39,7 @@ mod tests;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use bytes::Bytes;
 
 use crate::batch::{Batch, Chunk, DeadLetter, Phase, Records};
@@ -47,6 +49,7 @@ use crate::schema::EventSchema;
 pub use origins::Origins;
 pub use time::{date_range, timestamp_range};
 
+use metadata::Metadata;
 use ndjson::Rows;
 use origins::LineStart;
 
@@ -60,6 +63,9 @@ const RECORD_BYTES_USUAL: usize = 64;
 #[derive(Debug)]
 pub struct Decoder {
     schema: SchemaRef,
+    /// The part of `schema` that comes from payloads, and the part that comes from the source.
+    columns: SchemaRef,
+    metadata: SchemaRef,
     rows: Rows,
 }
 
@@ -79,7 +85,7 @@ pub struct Decoded {
 impl Decoder {
     /// Prepares for a schema.
     pub fn new(schema: &EventSchema) -> Self {
-        Self { schema: schema.arrow(), rows: Rows::new(schema) }
+        Self { schema: schema.arrow(), columns: schema.arrow_columns(), metadata: schema.arrow_metadata(), rows: Rows::new(schema) }
     }
 
     /// Decodes a batch. Arrow records pass through, and are copied only if they come in more than one chunk.
@@ -96,15 +102,17 @@ impl Decoder {
             records_in: 0,
             dead_letters: Vec::new(),
             origins: Origins::default(),
+            metadata: Metadata::new(self.metadata.clone()),
         };
         for chunk in &batch.chunks {
             match &chunk.records {
-                Records::Lines(bytes) => run.lines(chunk, bytes),
-                Records::Arrow(rows) => run.arrow(chunk, rows, &self.schema)?,
+                Records::Lines(bytes) => run.lines(chunk, bytes, None)?,
+                Records::Messages { lines, metadata } => run.lines(chunk, lines, Some(metadata))?,
+                Records::Arrow(rows) => run.arrow(chunk, rows, &self.columns)?,
                 Records::TooLong { head, length } => run.too_long(chunk, head, *length),
             }
         }
-        run.finish(&self.schema)
+        run.finish(&self.schema, &self.columns)
     }
 }
 
@@ -118,10 +126,11 @@ struct Run<'d> {
     records_in: u64,
     dead_letters: Vec<DeadLetter>,
     origins: Origins,
+    metadata: Metadata,
 }
 
 impl Run<'_> {
-    fn lines(&mut self, chunk: &Chunk, bytes: &Bytes) {
+    fn lines(&mut self, chunk: &Chunk, bytes: &Bytes, metadata: Option<&RecordBatch>) -> Result<()> {
         self.origins.begin(chunk, self.rows_done + self.rows.len());
         self.origins.reserve(bytes.len() / RECORD_BYTES_USUAL);
         // Checked as a whole, which is fast; line by line only where that failed.
@@ -139,6 +148,10 @@ impl Run<'_> {
             };
             (start, line) = (end + 1, line + 1);
         }
+        if !self.metadata.is_empty() {
+            self.metadata.append(metadata, &self.origins.lines_of_last()).map_err(unfit)?;
+        }
+        Ok(())
     }
 
     /// Reads a line of which only its beginning is known, and returns where it ends.
@@ -195,7 +208,8 @@ impl Run<'_> {
         self.records_in += rows.num_rows() as u64;
         self.rows_done += rows.num_rows();
         self.parts.push(rows.clone());
-        Ok(())
+        let lines: Vec<u32> = if self.metadata.is_empty() { Vec::new() } else { vec![0; rows.num_rows()] };
+        self.metadata.append(None, &lines).map_err(unfit)
     }
 
     fn end_of_lines(&mut self) -> Result<()> {
@@ -206,13 +220,18 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn finish(mut self, schema: &SchemaRef) -> Result<Decoded> {
+    fn finish(mut self, schema: &SchemaRef, columns: &SchemaRef) -> Result<Decoded> {
         self.end_of_lines()?;
-        let batch = match self.parts.as_slice() {
-            [] => RecordBatch::new_empty(schema.clone()),
+        let mut batch = match self.parts.as_slice() {
+            [] => RecordBatch::new_empty(columns.clone()),
             [one] => one.clone(),
-            parts => concat_batches(schema, parts).map_err(|e| Error::internal("cannot join the chunks of a batch").with_source(e))?,
+            parts => concat_batches(columns, parts).map_err(|e| Error::internal("cannot join the chunks of a batch").with_source(e))?,
         };
+        if !self.metadata.is_empty() {
+            let metadata = self.metadata.finish(batch.num_rows()).map_err(unfit)?;
+            let all = batch.columns().iter().cloned().chain(metadata).collect();
+            batch = RecordBatch::try_new(schema.clone(), all).map_err(unfit)?;
+        }
         Ok(Decoded { batch, records_in: self.records_in, dead_letters: self.dead_letters, origins: self.origins })
     }
 }
@@ -223,8 +242,15 @@ pub fn is_blank(line: &[u8]) -> bool {
     text.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
 }
 
+fn unfit(error: ArrowError) -> Error {
+    Error::internal("the metadata of a batch does not fit its records").with_source(error)
+}
+
 fn check_size(batch: &Batch) -> Result<()> {
-    let length = |chunk: &Chunk| if let Records::Lines(bytes) = &chunk.records { bytes.len() } else { 0 };
+    let length = |chunk: &Chunk| match &chunk.records {
+        Records::Lines(bytes) | Records::Messages { lines: bytes, .. } => bytes.len(),
+        Records::Arrow(_) | Records::TooLong { .. } => 0,
+    };
     let bytes: usize = batch.chunks.iter().map(length).sum();
     if bytes > BATCH_BYTES_MAX {
         return Err(Error::config(format!(

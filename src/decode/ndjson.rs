@@ -44,7 +44,7 @@ impl Rows {
     pub(super) fn new(schema: &EventSchema) -> Self {
         let columns: Vec<_> = schema.columns.iter().map(Column::new).collect();
         let paths: Vec<_> = columns.iter().map(Column::path).enumerate().collect();
-        Self { schema: schema.arrow(), fields: Fields::new(&paths), columns, rows: 0, record: 0 }
+        Self { schema: schema.arrow_columns(), fields: Fields::new(&paths), columns, rows: 0, record: 0 }
     }
 
     /// Returns the rows so far.

@@ -46,7 +46,9 @@ impl Origins {
         let ChunkRows { chunk, first_row, first_line } = &self.chunks[chunk];
         let in_chunk = row - first_row;
         match &chunk.records {
-            Records::Lines(bytes) => line_dead_letter(chunk, bytes, self.lines[first_line + in_chunk], phase, reason),
+            Records::Lines(bytes) | Records::Messages { lines: bytes, .. } => {
+                line_dead_letter(chunk, bytes, self.lines[first_line + in_chunk], phase, reason)
+            }
             Records::Arrow(rows) => row_dead_letter(chunk, rows, in_chunk, phase, reason),
             Records::TooLong { head, length } => too_long_dead_letter(chunk, head, *length, phase, reason),
         }
@@ -61,6 +63,12 @@ impl Origins {
     #[inline]
     pub(super) fn push_line(&mut self, start: LineStart) {
         self.lines.push(start);
+    }
+
+    /// Returns the lines of the chunk that was begun last which became rows.
+    pub(super) fn lines_of_last(&self) -> Vec<u32> {
+        let first = self.chunks.last().map_or(0, |chunk| chunk.first_line);
+        self.lines[first..].iter().map(|start| start.line).collect()
     }
 
     /// Makes room for lines.

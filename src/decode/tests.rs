@@ -19,8 +19,10 @@ use rule::{cell, cells};
 fn chunk(records: Records, from: u64, unit: OffsetUnit) -> Chunk {
     let partition = Arc::new(Partition { id: PartitionId::new("p"), label: "p".into() });
     let units = match (&records, unit) {
-        (Records::Lines(bytes), OffsetUnit::Bytes) => bytes.len() as u64,
-        (Records::Lines(bytes), OffsetUnit::Records) => bytes.split(|byte| *byte == b'\n').count() as u64,
+        (Records::Lines(bytes) | Records::Messages { lines: bytes, .. }, OffsetUnit::Bytes) => bytes.len() as u64,
+        (Records::Lines(bytes) | Records::Messages { lines: bytes, .. }, OffsetUnit::Records) => {
+            bytes.split(|byte| *byte == b'\n').count() as u64
+        }
         (Records::Arrow(rows), _) => rows.num_rows() as u64,
         (Records::TooLong { length, .. }, OffsetUnit::Bytes) => length + 1,
         (Records::TooLong { .. }, OffsetUnit::Records) => 1,
@@ -39,7 +41,7 @@ fn column(path: &str, column_type: &str) -> Column {
 }
 
 fn schema(columns: &[(&str, &str)]) -> EventSchema {
-    EventSchema { columns: columns.iter().map(|(path, column_type)| column(path, column_type)).collect() }
+    EventSchema::new(columns.iter().map(|(path, column_type)| column(path, column_type)).collect())
 }
 
 fn decode(columns: &[(&str, &str)], text: impl Into<Bytes>) -> Decoded {

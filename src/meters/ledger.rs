@@ -215,6 +215,7 @@ mod tests {
         CommitRecord {
             version: VERSION,
             sequence,
+            generation: 0,
             previous: String::new(),
             source: SourceRange { kind: "simulator".into(), partitions: Vec::new() },
             counts: Counts { records_in: rows_out, rows_out, ..Counts::default() },

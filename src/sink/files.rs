@@ -79,9 +79,9 @@ impl OpenFiles {
         Ok(Self { rules: Arc::new(rules), checkpoint: None })
     }
 
-    /// Begins a checkpoint; the time when it was `opened` stands in for missing event times. Files left from one before are dropped.
-    pub fn begin(&mut self, staging: Staging, sequence: u64, opened: DateTime<Utc>) {
-        self.checkpoint = Some(FileSet::new(self.rules.clone(), staging, sequence, opened));
+    /// Begins a checkpoint, which files are named after; the time when it was `opened` stands in for missing event times. Files left from one before are dropped.
+    pub fn begin(&mut self, staging: Staging, name: impl ToString, opened: DateTime<Utc>) {
+        self.checkpoint = Some(FileSet::new(self.rules.clone(), staging, name.to_string(), opened));
     }
 
     /// Writes the rows of a frame, and returns those that the checkpoint has no hive partition left for.

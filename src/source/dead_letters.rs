@@ -74,13 +74,13 @@ struct Letters {
 }
 
 impl DeadLetterSource {
-    /// Lists the files below `out` that are there now, in the order of their checkpoints, and begins to read where the last replay
+    /// Lists the files in `directory` that are there now, in the order of their checkpoints, and begins to read where the last replay
     /// stopped.
     ///
     /// # Errors
     /// `Io` if the directory cannot be read. None at all is no error.
-    pub fn open(out: &Path, offsets: &Offsets) -> Result<Self> {
-        let files = list(&out.join("_pintail").join("dead_letters"), offsets)?;
+    pub fn open(directory: &Path, offsets: &Offsets) -> Result<Self> {
+        let files = list(directory, offsets)?;
         let thread = ReadThread::spawn(NAME, move |sender| files.into_iter().try_for_each(|letters| letters.read(sender)))?;
         Ok(Self { thread })
     }

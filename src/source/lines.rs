@@ -55,6 +55,7 @@ impl Piece {
             }
             Records::TooLong { .. } => 1,
             Records::Arrow(rows) => rows.num_rows() as u64,
+            Records::Messages { metadata, .. } => metadata.num_rows() as u64,
         }
     }
 }

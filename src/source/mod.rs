@@ -19,7 +19,11 @@ use http::meter::PushMeter;
 pub mod dead_letters;
 pub mod file;
 pub mod http;
+#[cfg(feature = "engine")]
+pub mod kafka;
 pub mod lines;
+#[cfg(feature = "engine")]
+mod messages;
 #[cfg(feature = "engine")]
 pub mod nats;
 pub mod simulator;

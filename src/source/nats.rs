@@ -22,7 +22,6 @@ use crate::error::{Error, Result};
 use crate::offsets::Offsets;
 
 mod acks;
-mod chunks;
 mod connect;
 mod intake;
 mod position;

@@ -158,7 +158,7 @@ impl Checkpoint {
     fn append(&mut self, frame: Frame, groups_max: usize) -> Result<Progress> {
         let Frame { rows, ranges, mut counts, dead_letters, totals } = frame;
         if !self.open.begun {
-            self.files.begin(self.store.staging(), self.store.next_sequence(), Utc::now());
+            self.files.begin(self.store.staging(), self.store.paths().checkpoint_name(self.store.next_sequence()), Utc::now());
             self.open.begun = true;
         }
         let unplaced = self.files.append(rows)?;
@@ -187,7 +187,8 @@ impl Checkpoint {
 
     fn reject(&mut self, letter: &DeadLetter) -> Result<()> {
         if self.open.dead_letters.is_none() {
-            self.open.dead_letters = Some(DeadLetterFile::create(self.files.staging_mut()?, self.store.next_sequence())?);
+            self.open.dead_letters =
+                Some(DeadLetterFile::create(self.files.staging_mut()?, self.store.paths().dead_letters_of(self.store.next_sequence()))?);
         }
         let file = self.open.dead_letters.as_mut().expect("made above");
         file.write(letter)?;

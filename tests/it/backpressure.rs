@@ -17,7 +17,7 @@ use pintail::durable::posix::Posix;
 use pintail::error::Result;
 use pintail::meters::Meters;
 use pintail::offsets::{OffsetRange, Partition, PartitionId};
-use pintail::pipeline::{Line, Outside, Plan, deadline};
+use pintail::pipeline::{Line, Outside, Plan, Start, deadline};
 use pintail::source::Source;
 use tokio::sync::watch;
 
@@ -125,7 +125,7 @@ async fn a_stuck_disk_stops_the_reading_of_the_source_and_loses_nothing() {
     let partition = Arc::new(Partition { id: PartitionId::new("stdin"), label: "stdin".into() });
     let source = Box::new(Eager { next: 0, taken: taken.clone(), partition });
     let plan = Plan::new(&config).unwrap();
-    let store = plan.open_store(&config, stuck.clone(), None).unwrap();
+    let store = plan.open_store(&config, Start::Usual, stuck.clone(), None).unwrap();
     stuck.set_released(false);
     let outside = Outside { stop: stop.clone(), reload, screen: None, meters, admin: None, fs: stuck.clone() };
     let line = Line::link(&config, plan, store, source, outside).unwrap();

@@ -13,6 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub mod http;
+pub mod kafka;
 pub mod lines;
 pub mod nats;
 pub mod process;

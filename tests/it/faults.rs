@@ -16,7 +16,7 @@ use pintail::durable::disk_state::DiskState;
 use pintail::durable::posix::Posix;
 use pintail::error::{Error, ErrorKind, Result};
 use pintail::meters::Meters;
-use pintail::pipeline::{Input, Line, Outside, deadline};
+use pintail::pipeline::{Input, Line, Outside, Start, deadline};
 use tokio::sync::watch;
 
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +66,7 @@ fn open(config: &Config) -> (Line, watch::Sender<bool>) {
     let meters = Arc::new(Meters::new(DiskState::default()));
     let fs = Arc::new(Posix::new(meters.disk.clone()));
     let outside = Outside { stop, reload, screen: None, meters, admin: None, fs };
-    (Line::open(config, Input::Source, outside).unwrap(), stop_sender)
+    (Line::open(config, Input::Source, Start::Usual, outside).unwrap(), stop_sender)
 }
 
 fn records(out: &std::path::Path) -> Vec<CommitRecord> {

@@ -16,6 +16,7 @@ mod hostile_partitions;
 mod http;
 mod idle;
 mod journal;
+mod kafka;
 mod kills;
 mod lookups;
 mod model;

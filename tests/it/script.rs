@@ -13,9 +13,9 @@ use bytes::Bytes;
 use chrono::DateTime;
 use pintail::batch::{Counts, DeadLetter, DeadLetterCounts, LetterForm, Phase, Trigger};
 use pintail::checkpoint::dead_letters::DeadLetterFile;
-use pintail::checkpoint::paths::{self, Paths};
+use pintail::checkpoint::paths::Paths;
 use pintail::checkpoint::record::FileKind;
-use pintail::checkpoint::store::{Draft, Expected, NewFile, Store};
+use pintail::checkpoint::store::{Draft, Expected, NewFile, Sharing, Store};
 use pintail::durable::fs::{EntryKind, Fs};
 use pintail::error::Result;
 use pintail::offsets::{OffsetRange, Partition, PartitionId};
@@ -64,6 +64,7 @@ pub fn open(fs: Arc<dyn Fs>, root: &Path) -> Result<Store> {
         schema: schema(),
         allow_new_columns: false,
         now: DateTime::UNIX_EPOCH,
+        sharing: Sharing::alone(),
     };
     Store::open(fs, root, &expected)
 }
@@ -104,7 +105,7 @@ fn commit(store: &mut Store) -> Result<()> {
     let rows_out = files.len() as u64;
     let mut dead_letters = DeadLetterCounts::default();
     if has_dead_letter(sequence) {
-        let mut file = DeadLetterFile::create(&mut staging, sequence)?;
+        let mut file = DeadLetterFile::create(&mut staging, Paths::new("").dead_letters_of(sequence))?;
         file.write(&dead_letter())?;
         files.push(file.finish()?);
         dead_letters.decode = 1;
@@ -167,12 +168,12 @@ pub fn tree(fs: &dyn Fs, dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 fn expected_files(root: &Path, checkpoints: u64) -> BTreeMap<PathBuf, Vec<u8>> {
     let data = (1..=checkpoints).flat_map(files_of).map(|path| (root.join(&path), content(&path).into_bytes()));
     let letters = (1..=checkpoints).filter(|sequence| has_dead_letter(*sequence));
-    let letters = letters.map(|sequence| (root.join(paths::dead_letters(sequence)), DEAD_LETTER_LINE.into()));
+    let letters = letters.map(|sequence| (root.join(Paths::new("").dead_letters_of(sequence)), DEAD_LETTER_LINE.into()));
     data.chain(letters).collect()
 }
 
 fn is_published(root: &Path, path: &Path) -> bool {
-    path.extension().is_some_and(|ending| ending == "parquet") || path.starts_with(root.join(paths::DEAD_LETTERS))
+    path.extension().is_some_and(|ending| ending == "parquet") || path.starts_with(Paths::new(root).dead_letters())
 }
 
 /// What is wrong, in words. The checks return it: a mutant is caught by it, everything else fails its test by unwrapping it.

@@ -17,11 +17,12 @@ fn file(path: &str, staged: u32, kind: FileKind, rows: u64) -> FileEntry {
 
 /// A record that holds together: 7 records in, 5 rows out, 1 filtered, 1 rejected.
 pub(crate) fn record() -> CommitRecord {
-    let partitions = vec![PartitionSpan { id: "p".into(), label: "a.ndjson".into(), from: 0, to: 700, new: true }];
+    let partitions = vec![PartitionSpan { id: "p".into(), label: "a.ndjson".into(), from: 0, to: 700, new: true, taken_over: None }];
     let dead_letters = DeadLetterCounts { decode: 1, ..DeadLetterCounts::default() };
     CommitRecord {
         version: VERSION,
         sequence: 42,
+        generation: 0,
         previous: "a".repeat(64),
         source: SourceRange { kind: "file".into(), partitions },
         counts: Counts { records_in: 7, rows_out: 5, filtered: 1, expanded: 0, dead_letters },

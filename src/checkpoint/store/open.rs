@@ -4,6 +4,7 @@
 //! made durable before anything is built on it.
 //! Does not own: the decision (see `recovery`), the lock, which is held before.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,13 +19,15 @@ use crate::checkpoint::log;
 use crate::checkpoint::paths::{self, Paths};
 use crate::checkpoint::record::{CommitRecord, FileEntry};
 use crate::checkpoint::recovery::{self, Facts, FileFacts, Found, LastRecord, Step};
+use crate::checkpoint::take_over::{self, Origin, TakeOver};
 use crate::digest::sha256_of;
 use crate::durable::fs::{EntryKind, Fs};
 use crate::error::{Error, Result};
-use crate::offsets::Offsets;
+use crate::offsets::{Offsets, PartitionId, Span};
 use crate::source::SourceIdentity;
 
 /// What the configuration asks of the dataset.
+#[derive(Clone)]
 pub struct Expected<'a> {
     /// Identifies the source, given the time that the dataset was made.
     pub source: &'a dyn Fn(DateTime<Utc>) -> SourceIdentity,
@@ -36,22 +39,44 @@ pub struct Expected<'a> {
     pub allow_new_columns: bool,
     /// The time to record if the dataset is made now.
     pub now: DateTime<Utc>,
+    /// How many instances share the dataset, and which source partitions are whose.
+    pub sharing: Sharing<'a>,
+}
+
+/// How instances share the source partitions of a dataset.
+#[derive(Clone, Copy)]
+pub struct Sharing<'a> {
+    /// How many they are.
+    pub instances: u32,
+    /// Returns whether a source partition is that of instance `index` of `count`.
+    pub owns: &'a dyn Fn(u32, u32, &PartitionId) -> bool,
+}
+
+impl Sharing<'_> {
+    /// Returns that of a dataset with one instance.
+    pub fn alone() -> Self {
+        Self { instances: 1, owns: &|_, _, _| true }
+    }
 }
 
 impl Store {
-    /// Opens the dataset at `root`, makes it if there is none, and completes what a crash interrupted. The caller holds the lock.
+    /// Opens the dataset as one of its instances, makes it if there is none, and completes what a crash interrupted. The caller holds the
+    /// lock.
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::Config`] if the dataset is not what `expected` asks for, [`crate::error::ErrorKind::State`] if what
     /// lies there contradicts itself: nothing is skipped silently.
-    pub fn open(fs: Arc<dyn Fs>, root: &Path, expected: &Expected) -> Result<Self> {
-        let root = std::path::absolute(root).map_err(|e| Error::io(format_args!("use `{}` as `pipeline.out_path`", root.display()), e))?;
-        let paths = Paths::new(root);
+    pub fn open(fs: Arc<dyn Fs>, paths: impl Into<Paths>, expected: &Expected) -> Result<Self> {
+        let paths = paths.into();
+        let absolute = paths.absolute();
+        let paths = absolute.map_err(|e| Error::io(format_args!("use `{}` as `pipeline.out_path`", paths.root().display()), e))?;
         let mut directories = Directories::open(fs.clone(), &paths)?;
         probe(&*fs, &paths)?;
 
         let sequence = log::last_sequence(&*fs, &paths)?;
         let (format, format_sha256) = open_format(&*fs, &paths, sequence, expected)?;
+        let take_over = take_over::last(&*fs, &paths, &format_sha256)?.map(|sealed| sealed.take_over);
+        check_instances(&paths, &format, take_over.as_ref(), expected.sharing.instances)?;
         let (last, previous) = match sequence {
             Some(sequence) => {
                 let (record, sha256) = last_record(&*fs, &paths, sequence, &format_sha256)?;
@@ -64,14 +89,62 @@ impl Store {
             columns::check_evolution(&last.schema, &columns::describe(&expected.schema), new_columns)?;
         }
         let warnings = recover(&*fs, &paths, &mut directories, last.as_ref())?;
-        let offsets = last.as_ref().map_or_else(Offsets::default, |last| last.offsets().committed());
-        Ok(Self { fs, paths, directories, format, last, previous, offsets, warnings, in_doubt: None })
+        let generation = take_over.as_ref().map_or(0, |take_over| take_over.number);
+        if let Some(last) = last.as_ref().filter(|last| last.generation > generation) {
+            return Err(Error::state(format!(
+                "commit record {} was made after take-over {}, of which there is none in `{}`: refusing to start; run `pintail verify`",
+                last.sequence,
+                last.generation,
+                paths.instances().display()
+            )));
+        }
+        let (offsets, taken_over) = match &take_over {
+            Some(take_over) if last.as_ref().is_none_or(|last| last.generation < generation) => {
+                taken_over(&paths, take_over, last.as_ref(), expected.sharing)
+            }
+            _ => (last.as_ref().map_or_else(Offsets::default, |last| last.offsets().committed()), BTreeMap::new()),
+        };
+        Ok(Self { fs, paths, directories, format, last, previous, offsets, generation, taken_over, warnings, in_doubt: None })
     }
+}
+
+/// Refuses a number of instances that is not the dataset's: two of them would read the same partitions.
+fn check_instances(paths: &Paths, format: &Format, take_over: Option<&TakeOver>, asked: u32) -> Result<()> {
+    let instances = take_over.map_or(format.instances, |take_over| take_over.to_instances);
+    if instances == asked {
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "`{}` is shared by {instances} instances, `source.instance.count` asks for {asked}: go back to {instances}, or stop all instances and \
+         start one of the {asked} with `--take-over`",
+        paths.root().display()
+    )))
+}
+
+/// Returns where this instance begins after a take-over, and where that stands. Its rejected records stay its own.
+fn taken_over(
+    paths: &Paths,
+    take_over: &TakeOver,
+    last: Option<&CommitRecord>,
+    sharing: Sharing,
+) -> (Offsets, BTreeMap<PartitionId, Origin>) {
+    let (mut spans, mut origins) = (Vec::new(), BTreeMap::new());
+    for handed in &take_over.partitions {
+        let id = PartitionId::new(handed.id.as_str());
+        if (sharing.owns)(paths.instance(), take_over.to_instances, &id) {
+            spans.push((id.clone(), Span { label: handed.label.as_str().into(), from: handed.offset, to: handed.offset, new: false }));
+            origins.insert(id, handed.from.clone());
+        }
+    }
+    let last = last.map(|last| last.offsets().committed()).unwrap_or_default();
+    let replays = last.spans().filter(|(id, _)| crate::source::dead_letters::owns(id));
+    spans.extend(replays.map(|(id, span)| (id.clone(), span.clone())));
+    (Offsets::from_spans(spans), origins)
 }
 
 /// Does once, at start, what a commit needs: better refused here than after a day of records.
 fn probe(fs: &dyn Fs, paths: &Paths) -> Result<()> {
-    let named = paths.private().join("probe");
+    let named = paths.own().join("probe");
     let temporary = paths::in_progress(&named);
     remove_leftovers(fs, [&named, &temporary])?;
     let probed = fs.create_new(&temporary).and_then(|mut file| {
@@ -84,7 +157,7 @@ fn probe(fs: &dyn Fs, paths: &Paths) -> Result<()> {
 }
 
 /// Removes what a killed process was writing.
-fn remove_leftovers<'a>(fs: &dyn Fs, files: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
+pub(super) fn remove_leftovers<'a>(fs: &dyn Fs, files: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
     for file in files {
         if entry(fs, file)?.is_some() {
             fs.remove_file(file).map_err(|e| Error::io(format_args!("remove `{}`", file.display()), e))?;
@@ -95,7 +168,10 @@ fn remove_leftovers<'a>(fs: &dyn Fs, files: impl IntoIterator<Item = &'a PathBuf
 
 fn open_format(fs: &dyn Fs, paths: &Paths, last: Option<u64>, expected: &Expected) -> Result<(Format, String)> {
     let path = paths.format();
-    remove_leftovers(fs, [&paths::in_progress(&path)])?;
+    if paths.instance() == 0 {
+        // The others leave it alone: the first may be writing it.
+        remove_leftovers(fs, [&paths::in_progress(&path)])?;
+    }
     let partition_by: Vec<_> = expected
         .partition_by
         .iter()
@@ -113,8 +189,11 @@ fn open_format(fs: &dyn Fs, paths: &Paths, last: Option<u64>, expected: &Expecte
             "`{}` is missing, but there are {sequence} commit records: restore it, or set another `pipeline.out_path`",
             path.display()
         ))),
+        (None, None) if paths.instance() > 0 => {
+            Err(Error::try_again(format!("`{}` is not there yet: instance 0 makes it, start that first", path.display())))
+        }
         (None, None) => {
-            let format = Format::new(expected.now, expected.source, partition_by);
+            let format = Format::new(expected.now, expected.source, partition_by).for_instances(expected.sharing.instances);
             let (bytes, sha256) = format.encode();
             write_named(fs, paths, &path, &bytes)?;
             Ok((format, sha256))

@@ -26,6 +26,7 @@ pub(crate) fn expected() -> Expected<'static> {
         schema: schema(),
         allow_new_columns: false,
         now: DateTime::from_timestamp(1_767_225_600, 0).unwrap(),
+        sharing: Sharing::alone(),
     }
 }
 

@@ -8,6 +8,7 @@ use parquet::arrow::ArrowWriter;
 use super::*;
 use crate::batch::{DeadLetter, LetterForm, Phase};
 use crate::checkpoint::dead_letters::DeadLetterFile;
+use crate::checkpoint::paths::Paths;
 use crate::checkpoint::reader;
 use crate::checkpoint::store::tests::{draft, open};
 use crate::checkpoint::store::{NewFile, Store};
@@ -26,7 +27,7 @@ fn commit(store: &mut Store, rows: i64) {
     let path = format!("region=us/events-{sequence}.parquet");
     let rows = rows as u64;
     let data = NewFile { staged: staged.finish().unwrap(), path, kind: FileKind::Parquet, rows, event_time: None };
-    let mut letters = DeadLetterFile::create(&mut staging, sequence).unwrap();
+    let mut letters = DeadLetterFile::create(&mut staging, Paths::new("").dead_letters_of(sequence)).unwrap();
     let bytes = Bytes::from_static(b"bad");
     let letter = DeadLetter {
         phase: Phase::Decode,

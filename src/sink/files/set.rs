@@ -38,7 +38,8 @@ type Key = (Arc<HivePartition>, Hour);
 pub(super) struct FileSet {
     rules: Arc<Rules>,
     staging: Staging,
-    sequence: u64,
+    /// How the names of files tell the checkpoint.
+    name: String,
     opened: DateTime<Utc>,
     /// Every hive partition that has rows, also if its files are closed.
     partitions: HashSet<Arc<HivePartition>>,
@@ -60,18 +61,8 @@ struct Task {
 }
 
 impl FileSet {
-    pub fn new(rules: Arc<Rules>, staging: Staging, sequence: u64, opened: DateTime<Utc>) -> Self {
-        Self {
-            rules,
-            staging,
-            sequence,
-            opened,
-            partitions: HashSet::new(),
-            files: BTreeMap::new(),
-            begun: 0,
-            frames: 0,
-            written: Vec::new(),
-        }
+    pub fn new(rules: Arc<Rules>, staging: Staging, name: String, opened: DateTime<Utc>) -> Self {
+        Self { rules, staging, name, opened, partitions: HashSet::new(), files: BTreeMap::new(), begun: 0, frames: 0, written: Vec::new() }
     }
 
     pub fn staging_mut(&mut self) -> &mut Staging {
@@ -120,7 +111,7 @@ impl FileSet {
             }
             self.complete(next)?;
         }
-        let files = name_files(self.written, self.sequence, self.opened);
+        let files = name_files(self.written, &self.name, self.opened);
         Ok((self.staging, files))
     }
 
@@ -283,7 +274,7 @@ impl FileSet {
 
 /// Names files `region=us/events-2026-01-01-00-42.parquet`, and further ones of the same directory and hour `…-42-1.parquet`, `…-42-2.parquet` in
 /// the order in which they began.
-fn name_files(mut written: Vec<WrittenFile>, sequence: u64, opened: DateTime<Utc>) -> Vec<FinishedFile> {
+fn name_files(mut written: Vec<WrittenFile>, checkpoint: &str, opened: DateTime<Utc>) -> Vec<FinishedFile> {
     let hour = |file: &WrittenFile| hour_of(file.span.map_or(opened, |(earliest, _)| earliest));
     written.sort_by(|a, b| (&a.partition, hour(a), a.began).cmp(&(&b.partition, hour(b), b.began)));
     let mut files = Vec::with_capacity(written.len());
@@ -293,7 +284,7 @@ fn name_files(mut written: Vec<WrittenFile>, sequence: u64, opened: DateTime<Utc
         let place = (file.partition.clone(), hour(&file));
         index = if before.as_ref() == Some(&place) { index + 1 } else { 0 };
         let suffix = if index == 0 { String::new() } else { format!("-{index}") };
-        let name = format!("events-{}-{sequence}{suffix}.parquet", hour_text(place.1));
+        let name = format!("events-{}-{checkpoint}{suffix}.parquet", hour_text(place.1));
         files.push(FinishedFile { staged: file.staged, path: place.0.file_path(&name), rows: file.rows, event_time: file.span });
         before = Some(place);
     }

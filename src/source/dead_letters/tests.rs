@@ -4,6 +4,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::*;
+use crate::checkpoint::paths::Paths;
 use crate::error::ErrorKind;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -24,7 +25,7 @@ fn line(record: &str) -> String {
 
 /// Reads to the end: partition, from, to and the records as text. The offsets refuse what does not join.
 async fn replay(out: &TempDir, offsets: &mut Offsets) -> Result<Vec<(String, u64, u64, String)>> {
-    let mut source = DeadLetterSource::open(out.path(), offsets)?;
+    let mut source = DeadLetterSource::open(&Paths::new(out.path()).dead_letters(), offsets)?;
     let mut read = Vec::new();
     while let Some(chunk) = timeout(PATIENCE, source.read()).await.expect("nothing came")? {
         assert_eq!(chunk.unit, OffsetUnit::Records);
@@ -32,7 +33,7 @@ async fn replay(out: &TempDir, offsets: &mut Offsets) -> Result<Vec<(String, u64
         let records = match chunk.records {
             Records::Lines(lines) => String::from_utf8_lossy(&lines).into_owned(),
             Records::TooLong { head, length } => format!("{} of {length}", head.len()),
-            Records::Arrow(_) => unreachable!("lines only"),
+            Records::Arrow(_) | Records::Messages { .. } => unreachable!("lines only"),
         };
         read.push((chunk.range.partition.id.to_string(), chunk.range.from, chunk.range.to, records));
     }
@@ -64,7 +65,7 @@ async fn a_replay_that_was_killed_goes_on_at_the_committed_line() {
     let out = dataset(&[("0000000001.ndjson", &content)]);
     let (mut offsets, mut records, mut starts) = (Offsets::default(), String::new(), 0);
     loop {
-        let mut source = DeadLetterSource::open(out.path(), &offsets).unwrap();
+        let mut source = DeadLetterSource::open(&Paths::new(out.path()).dead_letters(), &offsets).unwrap();
         let Some(chunk) = timeout(PATIENCE, source.read()).await.unwrap().unwrap() else { break };
         let Records::Lines(lines) = chunk.records else { panic!("not lines") };
         records += std::str::from_utf8(&lines).unwrap();
@@ -79,7 +80,7 @@ async fn a_replay_that_was_killed_goes_on_at_the_committed_line() {
 async fn bytes_that_are_no_text_come_back_and_a_line_end_in_a_record_does_not_split_it() {
     let binary = "{\"length\":3,\"record_base64\":\"/wD+\"}\n".to_owned() + &line("{\"a\":\n1}");
     let out = dataset(&[("0000000001.ndjson", &binary)]);
-    let mut source = DeadLetterSource::open(out.path(), &Offsets::default()).unwrap();
+    let mut source = DeadLetterSource::open(&Paths::new(out.path()).dead_letters(), &Offsets::default()).unwrap();
     let chunk = timeout(PATIENCE, source.read()).await.unwrap().unwrap().unwrap();
     assert!(matches!(chunk.records, Records::Lines(lines) if *lines == *b"\xff\x00\xfe\n{\"a\": 1}\n"));
 }

@@ -57,7 +57,7 @@ fn read_all(input: Portions, max: usize, unterminated: Unterminated) -> (Vec<Rec
                 assert!(length > max as u64, "{length} is not too long");
                 records.push((head.to_vec(), length));
             }
-            Records::Arrow(_) => unreachable!("lines only"),
+            Records::Arrow(_) | Records::Messages { .. } => unreachable!("lines only"),
         }
         assert_eq!(lines, (records.len() - before) as u64);
     }

@@ -18,10 +18,10 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::acks::ACK;
-use super::chunks::Chunks;
 use super::position::{Gap, Position};
 use super::reader::{Exit, Reader};
 use super::session::{Link, Session, observed};
+use crate::source::messages::Chunks;
 
 /// Time between two looks at the stream: the lag, and whether anything was removed.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -45,7 +45,7 @@ impl<'a> Intake<'a> {
     /// Takes up what a session brings, until it ends or must not go on.
     pub(super) async fn run(reader: &'a mut Reader, session: Session, position: &Position, gap: Option<Gap>) -> Exit {
         let Session { link, messages } = session;
-        let mut chunks = Chunks::new(position.partition.clone(), position.next, reader.record_bytes_max);
+        let mut chunks = Chunks::new(position.partition.clone(), position.next, reader.record_bytes_max, ());
         if let Some(Gap::Removed { to, .. }) = gap {
             chunks.skip_to(to);
         }
@@ -131,7 +131,7 @@ impl<'a> Intake<'a> {
         if sequence > self.chunks.next() && self.removal_matters {
             self.hole = Some((self.chunks.next(), sequence));
         }
-        self.chunks.push(sequence, &message.payload);
+        self.chunks.push(sequence, &message.payload, ());
         Ok(reply)
     }
 

@@ -108,7 +108,7 @@ fn columns(columns: &[(&str, &str)]) -> EventSchema {
         let column_type: ColumnType = column_type.parse().expect("a type of ours");
         Column { name: format!("{index}_{path}"), path: path.split('.').map(Into::into).collect(), column_type, required }
     };
-    EventSchema { columns: columns.iter().enumerate().map(column).collect() }
+    EventSchema::new(columns.iter().enumerate().map(column).collect())
 }
 
 /// Decodes lines and holds every record against the rule; then decodes them cut in other ways, which must come to the same.

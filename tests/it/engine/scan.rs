@@ -65,7 +65,7 @@ fn columns() -> Vec<(&'static str, ColumnType)> {
 fn schema() -> SchemaRef {
     let column =
         |(name, column_type): (&str, ColumnType)| Column { name: name.into(), path: vec![name.into()], column_type, required: false };
-    EventSchema { columns: columns().into_iter().map(column).collect() }.arrow()
+    EventSchema::new(columns().into_iter().map(column).collect()).arrow()
 }
 
 /// SplitMix64: each cell is a function of its column and row.

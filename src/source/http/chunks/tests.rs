@@ -14,7 +14,7 @@ use crate::source::http::journal::{Journal, Request, Settings};
 const RECORD_BYTES_MAX: usize = 100_000;
 
 fn schema() -> EventSchema {
-    EventSchema { columns: vec![Column { name: "id".into(), path: vec!["id".into()], column_type: ColumnType::Int64, required: true }] }
+    EventSchema::new(vec![Column { name: "id".into(), path: vec!["id".into()], column_type: ColumnType::Int64, required: true }])
 }
 
 fn journal(root: &Path) -> Journal {
@@ -66,6 +66,7 @@ fn records(chunks: &[Chunk]) -> BTreeMap<u64, String> {
             }
             Records::Arrow(rows) => rows.column(0).as_primitive::<Int64Type>().values().iter().map(|id| format!("row {id}")).collect(),
             Records::TooLong { head, length } => vec![format!("{} of {length}", head.len())],
+            Records::Messages { .. } => unreachable!("no broker"),
         };
         records.extend((chunk.range.from..).zip(texts));
     }

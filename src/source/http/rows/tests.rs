@@ -9,14 +9,12 @@ use crate::schema::{Column, ColumnType};
 
 fn schema() -> EventSchema {
     let column = |name: &str, column_type, required| Column { name: name.into(), path: vec![name.into()], column_type, required };
-    EventSchema {
-        columns: vec![
-            column("id", ColumnType::Int64, true),
-            column("region", ColumnType::Dictionary, false),
-            column("name", ColumnType::Text, false),
-            column("at", ColumnType::TimestampText, false),
-        ],
-    }
+    EventSchema::new(vec![
+        column("id", ColumnType::Int64, true),
+        column("region", ColumnType::Dictionary, false),
+        column("name", ColumnType::Text, false),
+        column("at", ColumnType::TimestampText, false),
+    ])
 }
 
 fn batch(columns: &[(&str, ArrayRef)]) -> RecordBatch {

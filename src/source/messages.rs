@@ -1,7 +1,7 @@
-//! Messages → chunks: one message is one record, and its offset is its sequence.
+//! Messages → chunks: one message is one record, and its offset is its number in the broker's log.
 //!
-//! Owns: lines made of payloads, and what stands for sequences without a message (deleted, or of subjects that are not read).
-//! Does not own: which messages are taken, and in which order (see `reader`).
+//! Owns: lines made of payloads, and what stands for numbers without a message (deleted, compacted, of subjects that are not read).
+//! Does not own: which messages are taken, and in which order (see the brokers' readers).
 //!
 //! A payload over several lines (indented JSON) is one record all the same; two JSON objects in one payload are none, and become a dead
 //! letter. A position is counted in lines from the chunk's first offset, so a short hole is as many blank lines, which are no records; a
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::batch::{Chunk, OffsetUnit, Records};
 use crate::offsets::{OffsetRange, Partition};
 
-/// Bytes of lines after which a chunk is handed on.
+/// Bytes of lines after which a chunk is handed on, by a reader of one partition.
 const CHUNK_BYTES: usize = 256 << 10;
 /// Bytes that are kept of a record that is too long.
 const HEAD_BYTES: usize = 64 << 10;
@@ -22,10 +22,39 @@ const HEAD_BYTES: usize = 64 << 10;
 /// batch.
 const BLANK_LINES_MAX: u64 = 16;
 
+/// What a broker says of its messages beside their payload, collected row by row.
+pub(super) trait Beside {
+    /// What it says of one message.
+    type Of<'a>;
+
+    /// Appends a row.
+    fn push(&mut self, of: Self::Of<'_>);
+
+    /// Appends a row that stands for no message.
+    fn push_blank(&mut self);
+
+    /// Hands out the rows, and is empty again.
+    fn finish(&mut self, lines: Bytes) -> Records;
+}
+
+/// Nothing.
+impl Beside for () {
+    type Of<'a> = ();
+
+    fn push(&mut self, (): ()) {}
+
+    fn push_blank(&mut self) {}
+
+    fn finish(&mut self, lines: Bytes) -> Records {
+        Records::Lines(lines)
+    }
+}
+
 /// Makes chunks of messages that come in the order of their sequences.
 #[derive(Debug)]
-pub(super) struct Chunks {
+pub(super) struct Chunks<B = ()> {
     partition: Arc<Partition>,
+    beside: B,
     record_bytes_max: usize,
     /// Where the open chunk begins.
     from: u64,
@@ -36,10 +65,10 @@ pub(super) struct Chunks {
     bytes: usize,
 }
 
-impl Chunks {
+impl<B: Beside> Chunks<B> {
     /// Begins at a sequence.
-    pub(super) fn new(partition: Arc<Partition>, next: u64, record_bytes_max: usize) -> Self {
-        Self { partition, record_bytes_max, from: next, next, lines: Vec::new(), done: Vec::new(), bytes: 0 }
+    pub(super) fn new(partition: Arc<Partition>, next: u64, record_bytes_max: usize, beside: B) -> Self {
+        Self { partition, beside, record_bytes_max, from: next, next, lines: Vec::new(), done: Vec::new(), bytes: 0 }
     }
 
     /// Returns the sequence behind the last message.
@@ -56,7 +85,7 @@ impl Chunks {
     ///
     /// # Panics
     /// If its sequence is before [`Self::next`]: the caller passes over what came before.
-    pub(super) fn push(&mut self, sequence: u64, payload: &[u8]) {
+    pub(super) fn push(&mut self, sequence: u64, payload: &[u8], beside: B::Of<'_>) {
         self.skip_to(sequence);
         self.next += 1;
         self.bytes += payload.len();
@@ -68,6 +97,7 @@ impl Chunks {
             self.close_with(Records::TooLong { head, length: payload.len() as u64 });
             return;
         }
+        self.beside.push(beside);
         let begin = self.lines.len();
         self.lines.extend_from_slice(payload);
         // Between the tokens of JSON one is as good as the other, and within a text both are refused.
@@ -81,6 +111,7 @@ impl Chunks {
         let hole = sequence - self.next;
         if hole <= BLANK_LINES_MAX && !self.lines.is_empty() {
             self.lines.extend((0..hole).map(|_| b'\n'));
+            (0..hole).for_each(|_| self.beside.push_blank());
             self.next = sequence;
         } else if hole > 0 {
             self.close();
@@ -99,7 +130,8 @@ impl Chunks {
     fn close(&mut self) {
         if !self.lines.is_empty() {
             let lines = Bytes::from(std::mem::take(&mut self.lines));
-            self.close_with(Records::Lines(lines));
+            let records = self.beside.finish(lines);
+            self.close_with(records);
         }
     }
 
@@ -120,8 +152,8 @@ mod tests {
 
     fn chunks(next: u64, messages: &[(u64, &str)]) -> Vec<Chunk> {
         let partition = Arc::new(Partition { id: PartitionId::new("p"), label: "p".into() });
-        let mut chunks = Chunks::new(partition, next, 20);
-        messages.iter().for_each(|(sequence, payload)| chunks.push(*sequence, payload.as_bytes()));
+        let mut chunks = Chunks::new(partition, next, 20, ());
+        messages.iter().for_each(|(sequence, payload)| chunks.push(*sequence, payload.as_bytes(), ()));
         chunks.take()
     }
 
@@ -132,7 +164,7 @@ mod tests {
     /// Decodes chunks; returns the records read, and the position of each that was rejected.
     fn decode(chunks: Vec<Chunk>) -> (u64, Vec<u64>) {
         let column = Column { name: "a".into(), path: vec!["a".into()], column_type: "int64".parse().unwrap(), required: true };
-        let decoded = Decoder::new(&EventSchema { columns: vec![column] }).decode(&Batch { chunks }).unwrap();
+        let decoded = Decoder::new(&EventSchema::new(vec![column])).decode(&Batch { chunks }).unwrap();
         assert_eq!(decoded.batch.num_rows() + decoded.dead_letters.len(), decoded.records_in as usize);
         (decoded.records_in, decoded.dead_letters.iter().map(|letter| letter.offset).collect())
     }
@@ -170,9 +202,9 @@ mod tests {
     #[test]
     fn what_is_handed_out_joins_what_comes_next() {
         let partition = Arc::new(Partition { id: PartitionId::new("p"), label: "p".into() });
-        let mut chunks = Chunks::new(partition, 1, 20);
+        let mut chunks = Chunks::new(partition, 1, 20, ());
         assert_eq!(shape(&chunks.take()), []);
-        chunks.push(1, b"{}");
+        chunks.push(1, b"{}", ());
         assert_eq!(shape(&chunks.take()), [(1, 2, 1)]);
         chunks.skip_to(10);
         assert_eq!(shape(&chunks.take()), [(2, 10, 0)]);

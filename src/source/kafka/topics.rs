@@ -1,0 +1,132 @@
+//! Topics: which partitions there are, and how far each goes.
+//!
+//! Owns: asking the broker, and which of the partitions are this instance's.
+//! Does not own: what is concluded (see `position`), asking again (see `reader`).
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
+
+use super::client::Consumer;
+use super::position::Observed;
+use super::topic_ids::topic_ids;
+use crate::config::KafkaConfig;
+
+/// Time for a broker to answer, also in another part of the world.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// What the topics are: while this is the same, so are the partitions.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// The partitions of each topic, in the order of the configuration.
+    counts: Vec<i32>,
+    /// The id of each topic, if the broker gives one.
+    ids: HashMap<String, String>,
+}
+
+impl Shape {
+    /// Returns the number of partitions of all topics.
+    pub(super) fn partitions(&self) -> i32 {
+        self.counts.iter().sum()
+    }
+}
+
+/// Asks what the topics are. Blocks.
+///
+/// # Errors
+/// Why that cannot be told now, as a clause.
+pub(super) fn shape(consumer: &Consumer, config: &KafkaConfig) -> Result<Shape, String> {
+    let mut counts = Vec::with_capacity(config.topics.len());
+    let mut broker = 0;
+    for topic in &config.topics {
+        let partitions = partitions(consumer, topic)?;
+        counts.push(partitions.count);
+        broker = partitions.broker;
+    }
+    let ids = topic_ids(consumer, &config.topics, broker, ANSWER);
+    Ok(Shape { counts, ids: ids.map_err(|reason| format!("the ids of the topics are not to be had: {reason}"))? })
+}
+
+/// Asks how far the partitions go that are this instance's, in the order of topics and partitions. Blocks.
+///
+/// # Errors
+/// As [`shape`].
+pub(super) fn observe(consumer: &Consumer, config: &KafkaConfig, shape: &Shape) -> Result<Vec<Observed>, String> {
+    let instance = (config.instance.index, config.instance.count);
+    let mut observed = Vec::new();
+    for (topic, count) in config.topics.iter().zip(&shape.counts) {
+        for partition in (0..*count).filter(|partition| is_ours(instance, topic, *partition)) {
+            let (low, high) = consumer
+                .fetch_watermarks(topic, partition, ANSWER)
+                .map_err(|error| format!("the offsets of `{topic}[{partition}]` are not to be had: {}", reason(&error)))?;
+            let offset =
+                |offset: i64| u64::try_from(offset).map_err(|_| format!("the broker says offset {offset} of `{topic}[{partition}]`"));
+            let topic_id = shape.ids.get(topic).cloned();
+            observed.push(Observed { topic: topic.clone(), partition, topic_id, low: offset(low)?, high: offset(high)? });
+        }
+    }
+    Ok(observed)
+}
+
+/// The partitions of a topic.
+struct Partitions {
+    count: i32,
+    /// A broker that can be asked.
+    broker: i32,
+}
+
+fn partitions(consumer: &Consumer, topic: &str) -> Result<Partitions, String> {
+    let metadata = consumer.fetch_metadata(Some(topic), ANSWER).map_err(|error| match consumer.context().unreachable() {
+        Some(words) => words,
+        None => reason(&error),
+    })?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let found = found.ok_or_else(|| format!("the broker says nothing of the topic `{topic}`"))?;
+    match found.error() {
+        None => {}
+        Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) => return Err(format!("there is no topic `{topic}`")),
+        Some(code) => return Err(format!("the topic `{topic}`: {}", RDKafkaErrorCode::from(code))),
+    }
+    match i32::try_from(found.partitions().len()) {
+        Ok(count) if count > 0 => {
+            // The one that answered; before it has told its number, any.
+            let broker = Some(metadata.orig_broker_id()).filter(|id| *id >= 0);
+            let broker = broker.or_else(|| metadata.brokers().first().map(|broker| broker.id()));
+            Ok(Partitions { count, broker: broker.ok_or("the cluster says it has no brokers")? })
+        }
+        _ => Err(format!("the topic `{topic}` has no partitions")),
+    }
+}
+
+/// Returns whether a partition is read by instance `index` of `count`. Neighbours go to different ones, of topics with a single partition too.
+pub(super) fn is_ours((index, count): (u32, u32), topic: &str, partition: i32) -> bool {
+    let place = topic.bytes().map(u64::from).sum::<u64>() + u64::from(partition.unsigned_abs());
+    place % u64::from(count) == u64::from(index)
+}
+
+/// Returns what an error of the library says, without its own frame.
+pub(super) fn reason(error: &KafkaError) -> String {
+    error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_partition_has_one_instance_and_none_has_them_all() {
+        for topic in ["events", "orders", "clicks"] {
+            for partition in 0..12 {
+                let owners = (0..3).filter(|&index| is_ours((index, 3), topic, partition)).count();
+                assert_eq!(owners, 1, "{topic}[{partition}]");
+            }
+            for index in 0..3 {
+                let owned = (0..12).filter(|&partition| is_ours((index, 3), topic, partition)).count();
+                assert_eq!(owned, 4, "{topic} of {index}");
+            }
+        }
+    }
+}
