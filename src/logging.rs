@@ -53,6 +53,8 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 
 fn filter(log: &LogConfig, env: Option<&str>) -> Result<EnvFilter> {
     match env {
+        // Its parser panics at characters that take more than a byte.
+        Some(text) if !text.is_ascii() => Err(Error::config(format!("RUST_LOG = {text:?} is no filter such as info,pintail=debug"))),
         Some(text) => EnvFilter::try_new(text)
             .map_err(|e| Error::config(format!("RUST_LOG = {text:?} is no filter such as info,pintail=debug")).with_source(e)),
         // The client of NATS tells of each try to connect, and of errors that the source handles; it is heard if the filter names it.
@@ -121,6 +123,12 @@ mod tests {
         });
         let bytes = written.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_filter_that_its_parser_would_panic_at_is_refused_by_name() {
+        let log = LogConfig { level: "info".into(), format: LogFormat::Json };
+        assert!(filter(&log, Some(" a\u{e9}=info")).unwrap_err().to_string().contains("RUST_LOG"));
     }
 
     struct Sink(Arc<Mutex<Vec<u8>>>);

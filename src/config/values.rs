@@ -202,7 +202,8 @@ pub(super) fn log_filter(text: &str) -> Result<String, String> {
     // A misspelt level is a valid filter: it names a target, and nothing would be logged at all.
     let near = |word: &str| LEVELS.iter().any(|level| *level != word && strsim::damerau_levenshtein(level, word) <= 1);
     let misspelt = text.split(',').any(|part| near(&part.trim().to_lowercase()));
-    if text.trim().is_empty() || misspelt || EnvFilter::try_new(text).is_err() {
+    // The filter's parser panics at characters that take more than a byte; no target has any.
+    if text.trim().is_empty() || misspelt || !text.is_ascii() || EnvFilter::try_new(text).is_err() {
         return Err(wanted.into());
     }
     Ok(text.into())

@@ -95,6 +95,24 @@ fn a_commit_is_visible_complete_and_where_the_next_start_goes_on() {
 }
 
 #[test]
+fn a_staged_file_of_the_right_length_with_other_bytes_is_not_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = commit(&mut open(dir.path()).unwrap(), "us");
+    // As a kill right after the commit point leaves it, but for a flipped bit.
+    let paths = Paths::new(dir.path());
+    let place = paths.published(&record.files[0].path);
+    let mut bytes = std::fs::read(&place).unwrap();
+    bytes[0] ^= 1;
+    std::fs::remove_file(&place).unwrap();
+    std::fs::create_dir_all(paths.staging_of(1)).unwrap();
+    std::fs::write(paths.staged(1, record.files[0].staged), bytes).unwrap();
+    let error = open(dir.path()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::State);
+    assert!(error.to_string().contains("region=us/events-1.parquet"), "{error}");
+    assert!(!place.exists());
+}
+
+#[test]
 fn a_checkpoint_without_rows_advances_the_offsets_and_touches_no_staging() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path()).unwrap();

@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""Breaks the commit protocol in its sources, one patch at a time, and expects the tests to be red each time.
+
+    python3 tests/proof/mutants.py                  all patches in tests/proof/mutants/: about 15 minutes on two cores after a first build
+    python3 tests/proof/mutants.py --only 07        those whose name begins so
+    python3 tests/proof/mutants.py --target DIR     where to build; the first build of the dependencies takes 5 minutes, later ones none
+
+These are the mutants that the trait `Fs` cannot express: a changed order of whole steps, a check left out. Those that it can (a call left
+out, swapped, replacing) are tried by `tests/it/mutants.rs` in each test run. Each mutant is built without DuckDB and Polars (the protocol
+needs neither) in a copy of the sources; the sources here are not touched. The unchanged sources must be green first.
+
+Owns: copying, patching, building, the table. Exit code 1 if a mutant survives, does not apply or does not build.
+Does not own: the mutants (see mutants/*.patch), the tests that catch them.
+"""
+import argparse
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+PATCHES = pathlib.Path(__file__).resolve().parent / "mutants"
+
+# The modules of tests/it that need no engine.
+MODULES = ["crash_points", "model", "mutants", "recovery", "script", "sequences", "states"]
+
+# What must catch a mutant. Not `mutants::every_call`: a changed order has other calls, and its list of reasons would be red for that alone.
+TESTS = {
+    "--lib": ["checkpoint::", "durable::"],
+    "--test=it": ["crash_points::", "recovery::", "sequences::", "mutants::a_rename"],
+}
+
+
+def copy(work):
+    """Copies the sources to `work`, without what needs the engine."""
+    for name in ["src", "tests"]:
+        shutil.copytree(REPOSITORY / name, work / name)
+    for name in ["Cargo.lock", "config.example.toml"]:
+        shutil.copy(REPOSITORY / name, work)
+    manifest = (REPOSITORY / "Cargo.toml").read_text()
+    manifest = re.sub(r'\[\[(bin|bench)\]\]\n(?:[^\[\n].*\n)+', "", manifest)
+    manifest = re.sub(r'(path = "tests/it/main.rs"\n)required-features = .*\n', r"\1", manifest)
+    manifest = manifest.replace("[package]\n", "[package]\nautobins = false\nautobenches = false\n")
+    (work / "Cargo.toml").write_text(manifest)
+    main = "#![allow(clippy::unwrap_used, reason = \"a test fails by panicking\")]\n" + "".join(f"mod {name};\n" for name in MODULES)
+    (work / "tests/it/main.rs").write_text(main)
+    # The times of the copies are those of the originals: cargo would take an older build of another copy for this one's.
+    (work / "src/lib.rs").touch()
+
+
+def run_tests(work, target):
+    """Returns the tests that fail. Raises RuntimeError if nothing was built."""
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(target), "CARGO_TERM_COLOR": "never"}
+    failed = []
+    for which, tests in TESTS.items():
+        command = ["cargo", "test", "--release", "--no-default-features", which]
+        built = subprocess.run([*command, "--no-run"], cwd=work, env=environment, capture_output=True, text=True)
+        if built.returncode != 0:
+            raise RuntimeError("does not build:\n" + built.stderr[-3000:])
+        ran = subprocess.run([*command, "--", *tests], cwd=work, env=environment, capture_output=True, text=True)
+        counted = re.search(r"test result: \w+\. (\d+) passed; (\d+) failed", ran.stdout)
+        if counted is None or int(counted[1]) + int(counted[2]) == 0:
+            raise RuntimeError(f"no test ran:\n{ran.stdout[-1000:]}{ran.stderr[-2000:]}")
+        failed += re.findall(r"^test (\S+) \.\.\. .*FAILED$|^    (\w+::\S+)$", ran.stdout, re.MULTILINE)
+        if ran.returncode != 0 and not failed:
+            raise RuntimeError(f"red, but no test failed:\n{ran.stdout[-1000:]}{ran.stderr[-2000:]}")
+    return sorted({one or other for one, other in failed})
+
+
+def try_patch(patch, work, target):
+    """Applies `patch` to the copy, runs the tests, takes it back. Returns the tests that failed."""
+    touched = [line.split()[1].removeprefix("b/") for line in patch.read_text().splitlines() if line.startswith("+++ ")]
+    applied = subprocess.run(["patch", "-p1", "--no-backup-if-mismatch", "-i", patch], cwd=work, capture_output=True, text=True)
+    try:
+        if applied.returncode != 0:
+            raise RuntimeError("does not apply: " + applied.stdout)
+        return run_tests(work, target)
+    finally:
+        for path in touched:
+            shutil.copyfile(REPOSITORY / path, work / path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cache = os.environ.get("CARGO_TARGET_DIR", os.path.expanduser("~/.cache/pintail/target"))
+    parser.add_argument("--only", default="", metavar="PREFIX", help="only patches whose name begins so")
+    parser.add_argument("--target", type=pathlib.Path, default=pathlib.Path(cache) / "mutants", metavar="DIR", help="build directory (%(default)s)")
+    parser.add_argument("--work", type=pathlib.Path, metavar="DIR", help="where to make the temporary copy")
+    options = parser.parse_args()
+    patches = sorted(path for path in PATCHES.glob("*.patch") if path.name.startswith(options.only))
+    if not patches:
+        sys.exit(f"no patch in {PATCHES} begins with {options.only}")
+
+    with tempfile.TemporaryDirectory(prefix="pintail-mutants-", dir=options.work) as directory:
+        work = pathlib.Path(directory)
+        copy(work)
+        print("the sources as they are", flush=True)
+        try:
+            failed = run_tests(work, options.target)
+        except RuntimeError as error:
+            sys.exit(f"  {error}")
+        if failed:
+            sys.exit(f"  red without any mutant: {', '.join(failed)}")
+        rows, bad = [], 0
+        for patch in patches:
+            begin = time.monotonic()
+            try:
+                failed = try_patch(patch, work, options.target)
+                verdict = "caught by " + ", ".join(name.split("::", 1)[-1] if name.startswith("checkpoint::") else name for name in failed) if failed else "SURVIVED"
+                bad += not failed
+            except RuntimeError as error:
+                verdict, bad = f"ERROR {error}", bad + 1
+            rows.append((patch.stem, verdict))
+            print(f"  {patch.stem}: {verdict} ({time.monotonic() - begin:.0f} s)", flush=True)
+
+    print(f"\n{len(rows)} mutants, {len(rows) - bad} caught\n\n| mutant | tests that fail |\n|---|---|")
+    for name, verdict in rows:
+        print(f"| {name[3:].replace('-', ' ')} | {verdict.removeprefix('caught by ')} |")
+    sys.exit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()
