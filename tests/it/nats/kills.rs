@@ -87,9 +87,11 @@ fn killed_while_messages_come_in(retention: RetentionPolicy, rounds: u64) {
         if retention != Limits {
             let done = || broker.consumer().is_some_and(|consumer| (consumer.num_pending, consumer.num_ack_pending) == (0, 0));
             process.wait_until("all to be acknowledged", |_| done());
-            let others = if retention == WorkQueue { times } else { 0 };
-            // The server removes what nobody is to get any more a moment after the last acknowledgement.
-            process.wait_until("what is acknowledged to be removed", |_| broker.stream().state.messages == others);
+            // Of an interest stream a server that was killed between two consumers may keep messages that nobody waits for any more (seen with
+            // 2.9.10, a hundred of them): they are committed, and go with the stream's limits.
+            if retention == WorkQueue {
+                process.wait_until("what is acknowledged to be removed", |_| broker.stream().state.messages == times);
+            }
         }
         process.stop(Signal::TERM).assert_code(0);
         published
