@@ -22,6 +22,9 @@
 //! Records that others push over HTTP come into a journal of the source's own first, and are answered once they are durable there
 //! ([`source::http`]). For the line it is a source like any other, which can be read again.
 //!
+//! Several instances may share the partitions of a source. Each has a chain of commit records of its own, and another number of them is one
+//! more record ([`checkpoint::take_over`]).
+//!
 //! # Guarantees
 //!
 //! * What a commit record names is visible exactly once, whole, and survives a power cut; what no record names is never visible.
