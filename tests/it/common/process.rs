@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::io::{Read, Write as _};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -199,9 +200,21 @@ impl Process<'_> {
         self.child.id()
     }
 
-    /// Sends a signal.
+    /// Sends a signal, not before the process has its handler in place: a process that is still being loaded would die of it.
     pub fn signal(&self, signal: Signal) {
+        wait_until("the signal's handler", || self.handles(signal));
         kill_process(Pid::from_child(&self.child), signal).expect("the process is there to be signalled");
+    }
+
+    /// Returns whether a signal does what it is meant to: also one that no process can handle, or to a process that has ended.
+    fn handles(&self, signal: Signal) -> bool {
+        if [Signal::KILL, Signal::STOP, Signal::CONT].contains(&signal) {
+            return true;
+        }
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
+        let handled = u64::from_str_radix(field("SigCgt:"), 16).unwrap();
+        field("State:").starts_with('Z') || handled & (1 << (signal.as_raw() - 1)) != 0
     }
 
     /// Returns whether it still runs.
@@ -247,7 +260,7 @@ impl Process<'_> {
         self.wait_until(&format!("{count} visible rows"), |dataset| dataset.rows_len() >= count);
     }
 
-    /// Waits until the process holds the dataset: from here on it handles signals.
+    /// Waits until the process holds the dataset, which is a new one.
     pub fn wait_until_started(&mut self) {
         self.wait_until("the dataset is made", |dataset| dataset.internal("FORMAT").exists());
     }
