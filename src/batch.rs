@@ -87,23 +87,15 @@ impl Chunk {
     pub fn split_off_front(&mut self, records: usize) -> Self {
         let (front, moved) = match &mut self.records {
             Records::Lines(bytes) => {
-                assert!(records > 0, "a cut before the first record");
-                let end = memchr::memchr_iter(b'\n', bytes).nth(records - 1).expect("the chunk has more records than asked for") + 1;
-                let moved = if self.unit == OffsetUnit::Bytes { end } else { records };
-                (Records::Lines(bytes.split_to(end)), moved)
+                let lines = split_off_lines(bytes, records);
+                let moved = if self.unit == OffsetUnit::Bytes { lines.len() } else { records };
+                (Records::Lines(lines), moved)
             }
             Records::Messages { lines, metadata } => {
-                assert!(records > 0, "a cut before the first record");
-                let end = memchr::memchr_iter(b'\n', lines).nth(records - 1).expect("the chunk has more records than asked for") + 1;
-                let front = metadata.slice(0, records);
-                *metadata = metadata.slice(records, metadata.num_rows() - records);
-                (Records::Messages { lines: lines.split_to(end), metadata: front }, records)
+                let (lines, metadata) = (split_off_lines(lines, records), split_off_rows(metadata, records));
+                (Records::Messages { lines, metadata }, records)
             }
-            Records::Arrow(rows) => {
-                let front = rows.slice(0, records);
-                *rows = rows.slice(records, rows.num_rows() - records);
-                (Records::Arrow(front), records)
-            }
+            Records::Arrow(rows) => (Records::Arrow(split_off_rows(rows, records)), records),
             Records::TooLong { .. } => panic!("a single record cannot be cut"),
         };
         let cut = self.range.from + moved as u64;
@@ -112,6 +104,18 @@ impl Chunk {
         self.range.from = cut;
         Self { records: front, range, unit: self.unit }
     }
+}
+
+fn split_off_lines(bytes: &mut Bytes, lines: usize) -> Bytes {
+    assert!(lines > 0, "a cut before the first record");
+    let end = memchr::memchr_iter(b'\n', bytes).nth(lines - 1).expect("the chunk has more records than asked for") + 1;
+    bytes.split_to(end)
+}
+
+fn split_off_rows(batch: &mut RecordBatch, rows: usize) -> RecordBatch {
+    let front = batch.slice(0, rows);
+    *batch = batch.slice(rows, batch.num_rows() - rows);
+    front
 }
 
 /// The bytes of the rows that are in use: a slice shares its buffers with the rest.

@@ -82,9 +82,7 @@ impl Config {
             Ok(_) => Err(refusal(&report.faults)),
         }
     }
-}
 
-impl Config {
     /// Returns where everything of the dataset lies, as this instance sees it.
     pub fn paths(&self) -> Paths {
         Paths::new(&self.pipeline.out_path).of_instance(self.instance().index)

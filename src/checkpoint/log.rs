@@ -1,11 +1,12 @@
-//! The commit log: the records of a dataset as they lie on the disk.
+//! The commit log: FORMAT and the records of a dataset as they lie on the disk.
 //!
-//! Owns: finding the last record without looking at all, reading one.
-//! Does not own: writing them (see `store`), what they say (see `record`).
+//! Owns: finding the last record without looking at all, reading one, and FORMAT, which the first one names.
+//! Does not own: writing them (see `store`), what they say (see `format` and `record`).
 
 use std::io;
 use std::path::Path;
 
+use super::format::Format;
 use super::paths::{self, Paths};
 use super::record::CommitRecord;
 use crate::durable::fs::{Entry, EntryKind, Fs};
@@ -53,6 +54,16 @@ pub fn read(fs: &dyn Fs, paths: &Paths, sequence: u64) -> Result<(CommitRecord, 
         return Err(refuse("it is missing".to_owned()));
     };
     CommitRecord::parse(&bytes, sequence).map_err(refuse)
+}
+
+/// Reads FORMAT; `None` if it is missing. Returns it with its checksum.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::State`] if it is torn or does not hold together.
+pub fn format(fs: &dyn Fs, paths: &Paths) -> Result<Option<(Format, String)>> {
+    let path = paths.format();
+    let read = bytes(fs, &path)?.map(|bytes| Format::parse(&bytes)).transpose();
+    read.map_err(|why| Error::state(format!("`{}` cannot be trusted: {why}", path.display())))
 }
 
 /// Reads a whole small file; `None` if it is missing.

@@ -1,7 +1,8 @@
 //! Checkpoints: what is committed, and how.
 //!
 //! Reading order: [`paths`] and [`sealed`] (names and bytes), [`format`](self::format) and [`record`] (what they say), [`staging`] and
-//! [`dead_letters`] (files before the commit), [`store`] (the commit), [`recovery`] (after a crash), [`take_over`] (another number of instances), [`reader`] (everybody else).
+//! [`dead_letters`] (files before the commit), [`store`] (the commit), [`recovery`] (after a crash), [`take_over`] (another number of
+//! instances), [`reader`] (everybody else).
 
 pub mod columns;
 pub mod dead_letters;

@@ -38,12 +38,10 @@ impl Dataset {
     /// [`crate::error::ErrorKind::Config`] if there is none.
     pub fn open(paths: impl Into<Paths>) -> Result<Self> {
         let (fs, paths) = (Posix::default(), paths.into());
-        let (path, out) = (paths.format(), paths.root());
-        let Some(bytes) = log::bytes(&fs, &path)? else {
-            return Err(Error::config(format!("`{}` is no dataset of pintail: it has no `_pintail/FORMAT`", out.display())));
+        let Some((format, format_sha256)) = log::format(&fs, &paths)? else {
+            let out = paths.root().display();
+            return Err(Error::config(format!("`{out}` is no dataset of pintail: it has no `_pintail/FORMAT`")));
         };
-        let read = Format::parse(&bytes);
-        let (format, format_sha256) = read.map_err(|why| Error::state(format!("`{}` cannot be trusted: {why}", path.display())))?;
         Ok(Self { fs, paths, format, format_sha256 })
     }
 

@@ -9,17 +9,13 @@ use std::time::Duration;
 
 use itertools::Itertools;
 
-use super::raw::read_text;
 use super::reader::Section;
-use super::sections::on_gap;
+use super::sections::{HOUR, on_gap, secret_or_file};
 use super::{OnGap, Secret, values};
 
 /// The keys of this source, some of which others have as well.
 pub(super) const OWN_KEYS: [&str; 9] =
     ["brokers", "topics", "group", "on_gap", "password", "password_file", "properties", "partitions_interval", "instance"];
-
-/// Hours and more are no reasonable time to wait for a new partition.
-const HOUR: Duration = Duration::from_secs(3600);
 
 /// `source.type = "kafka"`
 #[derive(Debug, Clone)]
@@ -86,16 +82,11 @@ pub(super) fn read(section: &mut Section<'_>) -> KafkaConfig {
 }
 
 fn password(section: &mut Section<'_>) -> Option<Secret> {
-    let given = section.has("password");
-    let file = section.optional_text("password_file", |text| {
-        let path = values::path(text)?;
-        let text = read_text(&path, values::SECRET_BYTES_MAX).map_err(|e| format!("cannot read it: {e}"))?;
-        Some(text.trim().to_owned()).filter(|text| !text.is_empty()).ok_or_else(|| "it is empty".to_owned())
-    });
-    if given && file.is_some() {
-        section.fault("password_file", "given together with `source.password`: leave one of them out");
+    let (key, password) = secret_or_file(section, "password", "password_file")?;
+    if password.is_empty() {
+        section.fault(key, "it is empty");
     }
-    section.secret("password").or(file).map(Secret)
+    Some(Secret(password))
 }
 
 /// The settings that keep the promise, with what a user who sets one is told.
@@ -134,5 +125,67 @@ fn instance(section: &mut Section<'_>) -> Instance {
         count: small(count),
         // Their locks and renames do not hold from host to host on all of them.
         network_file_system: section.boolean("network_file_system", false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{assert_fault, faults, load};
+    use super::super::{Config, SourceKind};
+    use super::*;
+    use crate::error::Result;
+
+    fn load_kafka(sets: &[&str]) -> Result<Config> {
+        let needed = ["source.type=kafka", "source.brokers=127.0.0.1:9092", "source.topics=events"];
+        load(&[], &needed.into_iter().chain(sets.iter().copied()).collect::<Vec<_>>())
+    }
+
+    fn kafka(sets: &[&str]) -> KafkaConfig {
+        match load_kafka(sets).unwrap().source.kind {
+            SourceKind::Kafka(kafka) => kafka,
+            other => panic!("not Kafka: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn assert_kafka_fault(sets: &[&str], expected: &str) {
+        let found = faults(load_kafka(sets));
+        assert!(found.contains(expected), "expected {expected:?} in: {found}");
+    }
+
+    #[test]
+    fn a_topic_of_kafka_needs_its_broker_and_its_name() {
+        let config = kafka(&[]);
+        assert_eq!((config.brokers, config.topics), (vec!["127.0.0.1:9092".to_owned()], vec!["events".to_owned()]));
+        assert_eq!((config.on_gap, config.instance), (OnGap::Refuse, Instance::default()));
+        assert_fault(&["source.type=kafka", "source.brokers=a:9092"], "`source.topics`: missing");
+        assert_fault(&["source.type=kafka", "source.topics=events"], "`source.brokers`: missing");
+        assert_kafka_fault(&["source.topics=[\"a\", \"b\", \"a\"]"], "`source.topics`: `a` is given twice");
+    }
+
+    #[test]
+    fn the_password_of_kafka_is_in_a_key_or_a_file_and_never_empty_or_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            std::fs::write(dir.path().join(name), text).unwrap();
+            format!("source.password_file={}", dir.path().join(name).display())
+        };
+        let config = kafka(&[&file("password", "hunter2\n")]);
+        assert_eq!(config.password.as_ref().map(Secret::reveal), Some("hunter2"));
+        assert!(!format!("{config:?}").contains("hunter2"));
+        assert_kafka_fault(&[&file("empty", "\n")], "`source.password_file`: it is empty");
+        assert_kafka_fault(&[&file("password", "hunter2"), "source.password=hunter3"], "given together with `source.password`");
+    }
+
+    #[test]
+    fn what_keeps_the_promise_of_kafka_cannot_be_set_and_an_instance_is_one_of_its_count() {
+        let config = kafka(&["source.properties={ \"fetch.min.bytes\" = \"1000\" }", "source.instance={ index = 1, count = 2 }"]);
+        assert_eq!(config.properties["fetch.min.bytes"], "1000");
+        assert_eq!((config.instance.index, config.instance.count), (1, 2));
+        assert_kafka_fault(
+            &["source.properties={ \"auto.offset.reset\" = \"latest\" }"],
+            "`auto.offset.reset` cannot be set: positions come",
+        );
+        assert_kafka_fault(&["source.instance={ index = 2, count = 2 }"], "2 of 2 instances: they are counted from 0, the last is 1");
     }
 }

@@ -377,7 +377,7 @@ fn query_token(section: &mut Section<'_>) -> Option<Secret> {
 pub(super) fn secret_or_file(section: &mut Section<'_>, key: &'static str, file_key: &'static str) -> Option<(&'static str, String)> {
     let read = |text: &str| {
         let path = values::path(text)?;
-        let text = read_text(&path, values::TOKEN_BYTES_MAX).map_err(|e| format!("cannot read it: {e}"))?;
+        let text = read_text(&path, values::SECRET_BYTES_MAX).map_err(|e| format!("cannot read it: {e}"))?;
         Ok(text.trim_end_matches(['\n', '\r']).to_owned())
     };
     let file = section.optional_text(file_key, read);

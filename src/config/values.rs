@@ -62,7 +62,7 @@ pub(super) fn sql(text: &str) -> Result<String, String> {
 }
 
 /// Bytes of a token.
-pub(super) const TOKEN_BYTES_MAX: u64 = 4096;
+const TOKEN_BYTES_MAX: u64 = 4096;
 /// Characters of a token: who can ask for it a thousand times a second must not find it.
 const TOKEN_CHARACTERS_MIN: usize = 16;
 

@@ -28,17 +28,18 @@ impl Metadata {
         self.schema.fields().is_empty()
     }
 
-    /// Appends the rows of those `lines` of a chunk that are rows of the batch; nulls, if the chunk has no metadata.
-    pub(super) fn append(&mut self, of_chunk: Option<&RecordBatch>, lines: &[u32]) -> Result<(), ArrowError> {
-        if self.is_empty() || lines.is_empty() {
-            return Ok(());
-        }
-        let part = match of_chunk {
-            Some(metadata) if metadata.num_rows() == lines.len() => metadata.clone(),
-            Some(metadata) => take_record_batch(metadata, &UInt32Array::from(lines.to_vec()))?,
-            None => self.nulls(lines.len())?,
-        };
-        self.parts.push(part);
+    /// Appends the rows of those `lines` of a chunk that are rows of the batch.
+    pub(super) fn append(&mut self, of_chunk: &RecordBatch, lines: &[u32]) -> Result<(), ArrowError> {
+        self.parts.push(match of_chunk.num_rows() == lines.len() {
+            true => of_chunk.clone(),
+            false => take_record_batch(of_chunk, &UInt32Array::from(lines.to_vec()))?,
+        });
+        Ok(())
+    }
+
+    /// Appends nulls for rows of a chunk that has no metadata.
+    pub(super) fn append_nulls(&mut self, rows: usize) -> Result<(), ArrowError> {
+        self.parts.push(self.nulls(rows)?);
         Ok(())
     }
 

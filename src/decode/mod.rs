@@ -148,10 +148,11 @@ impl Run<'_> {
             };
             (start, line) = (end + 1, line + 1);
         }
-        if !self.metadata.is_empty() {
-            self.metadata.append(metadata, &self.origins.lines_of_last()).map_err(unfit)?;
+        match metadata {
+            _ if self.metadata.is_empty() => Ok(()),
+            Some(metadata) => self.metadata.append(metadata, &self.origins.lines_of_last()).map_err(unfit),
+            None => self.metadata.append_nulls(self.origins.lines_of_last().len()).map_err(unfit),
         }
-        Ok(())
     }
 
     /// Reads a line of which only its beginning is known, and returns where it ends.
@@ -208,8 +209,10 @@ impl Run<'_> {
         self.records_in += rows.num_rows() as u64;
         self.rows_done += rows.num_rows();
         self.parts.push(rows.clone());
-        let lines: Vec<u32> = if self.metadata.is_empty() { Vec::new() } else { vec![0; rows.num_rows()] };
-        self.metadata.append(None, &lines).map_err(unfit)
+        match self.metadata.is_empty() {
+            true => Ok(()),
+            false => self.metadata.append_nulls(rows.num_rows()).map_err(unfit),
+        }
     }
 
     fn end_of_lines(&mut self) -> Result<()> {

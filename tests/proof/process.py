@@ -97,7 +97,11 @@ class Pintail:
             time.sleep(POLL_SECONDS)
 
     def signal(self, number):
-        os.kill(self.find(), number)
+        """Sends a signal; one that can be handled not before it is: a process that is still being loaded would die of it."""
+        pid, end = self.find(), time.monotonic() + 30
+        while number != signal.SIGKILL and not handles(pid, number) and time.monotonic() < end:
+            time.sleep(POLL_SECONDS)
+        os.kill(pid, number)
 
     def wait(self, timeout=60):
         """Waits for its end and returns its exit code, negative for a signal. Stderr can still be read afterwards."""
@@ -152,6 +156,13 @@ def process_of(root, binary):
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
     return 0
+
+
+def handles(pid, number):
+    """Returns whether a process has a handler for a signal, or has ended."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    field = lambda name: re.search(rf"^{name}:\s*(\S+)", status, re.MULTILINE)[1]
+    return field("State") == "Z" or int(field("SigCgt"), 16) >> (number - 1) & 1 == 1
 
 
 def toml(value):

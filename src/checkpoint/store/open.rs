@@ -177,10 +177,8 @@ fn open_format(fs: &dyn Fs, paths: &Paths, last: Option<u64>, expected: &Expecte
         .iter()
         .map(|(name, data_type)| PartitionColumn { name: name.clone(), data_type: data_type.clone() })
         .collect();
-    match (log::bytes(fs, &path)?, last) {
-        (Some(bytes), _) => {
-            let read = Format::parse(&bytes);
-            let (format, sha256) = read.map_err(|why| Error::state(format!("`{}` cannot be trusted: {why}", path.display())))?;
+    match (log::format(fs, paths)?, last) {
+        (Some((format, sha256)), _) => {
             format.check(&paths.root().display().to_string(), &(expected.source)(format.created_at), &partition_by)?;
             // Who made it may have been killed before its name was durable: `Directories::open` has just fsynced `_pintail`.
             Ok((format, sha256))

@@ -54,10 +54,7 @@ pub fn share_out(fs: &Arc<dyn Fs>, root: &Path, expected: &Expected) -> Result<(
 /// # Errors
 /// [`crate::error::ErrorKind::State`] if what says so cannot be trusted.
 pub fn instances(fs: &dyn Fs, paths: &Paths) -> Result<Option<u32>> {
-    let path = paths.format();
-    let Some(bytes) = log::bytes(fs, &path)? else { return Ok(None) };
-    let read = crate::checkpoint::format::Format::parse(&bytes);
-    let (format, sha256) = read.map_err(|why| Error::state(format!("`{}` cannot be trusted: {why}", path.display())))?;
+    let Some((format, sha256)) = log::format(fs, paths)? else { return Ok(None) };
     let last = take_over::last(fs, paths, &sha256)?;
     Ok(Some(last.map_or(format.instances, |last| last.take_over.to_instances)))
 }

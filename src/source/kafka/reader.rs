@@ -190,12 +190,14 @@ impl Reader {
         let mut look_at = Instant::now() + self.config.partitions_interval;
         loop {
             sender.check_stop()?;
-            let polled = self.consumer.poll(Duration::ZERO);
-            match polled.or_else(|| sender.at_rest(|| self.consumer.poll(LINGER))) {
+            let polled = self.consumer.poll(Duration::ZERO).or_else(|| sender.at_rest(|| self.consumer.poll(LINGER)));
+            // Read once for each message: a fiftieth of what the library takes for one.
+            let now = Instant::now();
+            match polled {
                 None => {}
                 Some(Ok(message)) => {
                     if held == 0 {
-                        since = Instant::now();
+                        since = now;
                     }
                     held += self.take(session, &message)?;
                 }
@@ -206,21 +208,20 @@ impl Reader {
                     }
                 }
             }
-            // The clock is read for each message: it is a fiftieth of what the library takes for one.
-            if held >= HELD_BYTES || (held > 0 && since.elapsed() >= LINGER) {
+            if held >= HELD_BYTES || (held > 0 && now - since >= LINGER) {
                 hand_on(session, sender)?;
                 held = 0;
             }
-            if lag_at.elapsed() >= LAG_INTERVAL {
-                lag_at = Instant::now();
+            if now - lag_at >= LAG_INTERVAL {
+                lag_at = now;
                 self.look_at_lag(session);
                 match self.consumer.context().unreachable() {
                     Some(reason) => self.trouble(&reason)?,
                     None => self.well(),
                 }
             }
-            if Instant::now() >= look_at {
-                look_at = Instant::now() + self.config.partitions_interval;
+            if now >= look_at {
+                look_at = now + self.config.partitions_interval;
                 // One that cannot be asked is no reason to stop reading from the others.
                 if let Ok(shape) = shape(&self.consumer, &self.config).as_ref()
                     && *shape != session.shape
