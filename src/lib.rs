@@ -59,6 +59,7 @@ pub mod durable;
 #[cfg(feature = "engine")]
 pub mod engine;
 pub mod error;
+mod grouping;
 pub mod limits;
 pub mod logging;
 #[cfg(feature = "engine")]

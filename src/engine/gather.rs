@@ -183,6 +183,10 @@ impl Column {
 impl Texts {
     fn append(&mut self, texts: &[Text], validity: Option<&[u64]>) -> Result<(), String> {
         let Some(words) = validity else {
+            if texts.iter().all(|text| text.len() <= INLINE_LEN) {
+                self.views.extend(texts.iter().map(Text::header));
+                return Ok(());
+            }
             for text in texts {
                 // SAFETY: the text is none of a NULL; its vector lives as long as the callback.
                 unsafe { self.push(text) }?;

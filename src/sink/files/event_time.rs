@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use chrono::{DateTime, Utc};
 
 use crate::error::{Error, Result};
-use crate::sink::grouping::GroupIds;
+use crate::grouping::GroupIds;
 use crate::sink::layout::OutputLayout;
 
 /// An hour in UTC, counted from 1970-01-01T00.

@@ -18,7 +18,7 @@ use super::{FinishedFile, Rules};
 use crate::batch::PartitionedRows;
 use crate::checkpoint::staging::Staging;
 use crate::error::{Error, Result};
-use crate::sink::grouping::GroupIds;
+use crate::grouping::GroupIds;
 use crate::sink::layout::HivePartition;
 
 /// Frames without a row for a file after which its row group ends: where events come in the order of their time, an hour that is over must

@@ -13,7 +13,7 @@ use super::OutputLayout;
 use super::hive::{HivePartition, value_text};
 use crate::batch::PartitionedRows;
 use crate::error::Error;
-use crate::sink::grouping::GroupIds;
+use crate::grouping::GroupIds;
 
 /// Partitions that a splitter remembers. Past it all are forgotten: remembering only saves allocations.
 const REMEMBERED_MAX: usize = 4096;

@@ -1,20 +1,22 @@
 //! Grouping: brings the rows of a batch together by a number given to each row.
 //!
 //! Owns: numbering the values of columns, and the one counting sort that every split of a batch goes through.
-//! Does not own: what the groups mean (hive partitions in `layout::split`, files in `files`).
+//! Does not own: what the groups mean (hive partitions in `sink::layout`, files in `sink::files`, rows of the monitor in `engine::aggregate`).
 
 use std::collections::HashMap;
+use std::ops::Range;
 
-use arrow::array::{Array, ArrowPrimitiveType, AsArray, MAX_INLINE_VIEW_LEN, RecordBatch, StringViewArray, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, MAX_INLINE_VIEW_LEN, RecordBatch, StringViewArray, UInt32Array};
+use arrow::compute::{take, take_record_batch};
 use arrow::datatypes::{
     ArrowNativeType, DataType, Date32Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::error::ArrowError;
+use foldhash::fast::RandomState;
 
 /// A number for each row, below `count`. Not every number need occur.
 #[derive(Debug)]
-pub(super) struct GroupIds {
+pub(crate) struct GroupIds {
     /// The number of each row.
     pub ids: Vec<u32>,
     /// First number that cannot occur.
@@ -23,7 +25,7 @@ pub(super) struct GroupIds {
 
 /// The rows that share a number, in their old order.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(crate) struct Group {
     /// The number.
     pub id: u32,
     /// Where the first of the rows stood.
@@ -142,13 +144,29 @@ impl GroupIds {
 
     /// Brings the rows of each number together, in the order of the numbers; copies nothing if there is only one.
     pub fn group(&self, rows: &RecordBatch) -> Result<Vec<Group>, ArrowError> {
-        let Some(&first) = self.ids.first() else { return Ok(Vec::new()) };
+        let order = self.order();
+        let sorted = match &order.rows {
+            Some(order) => take_record_batch(rows, order)?,
+            None => rows.clone(),
+        };
+        let group = |(id, range): (u32, Range<usize>)| Group {
+            id,
+            first_row: order.old_row(range.start),
+            rows: sorted.slice(range.start, range.len()),
+        };
+        Ok(order.groups().map(group).collect())
+    }
+
+    /// Sorts the rows by their numbers.
+    pub fn order(&self) -> Order {
         let mut ends = vec![0_u32; self.count];
         for &id in &self.ids {
             ends[id as usize] += 1;
         }
-        if ends[first as usize] as usize == self.ids.len() {
-            return Ok(vec![Group { id: first, first_row: 0, rows: rows.clone() }]);
+        if self.ids.first().is_none_or(|first| ends[*first as usize] as usize == self.ids.len()) {
+            let mut end = 0;
+            ends.iter_mut().for_each(|count| (end, *count) = (end + *count, end + *count));
+            return Order { rows: None, ends };
         }
         let mut end = 0;
         for count in &mut ends {
@@ -160,19 +178,38 @@ impl GroupIds {
             order[ends[id as usize] as usize] = row as u32;
             ends[id as usize] += 1;
         }
-        let order = UInt32Array::from(order);
-        let sorted = take_record_batch(rows, &order)?;
-        let mut groups = Vec::new();
+        Order { rows: Some(UInt32Array::from(order)), ends }
+    }
+}
+
+/// Rows sorted by their numbers, those of one number in their old order.
+#[derive(Debug)]
+pub(crate) struct Order {
+    /// The old place of each row; `None` if it is the new one.
+    rows: Option<UInt32Array>,
+    /// Where the rows of each number end.
+    ends: Vec<u32>,
+}
+
+impl Order {
+    /// Returns a column in this order; copies nothing if it is in it.
+    pub fn sorted(&self, column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+        self.rows.as_ref().map_or_else(|| Ok(column.clone()), |order| take(column, order, None))
+    }
+
+    /// Returns where a row stood before.
+    pub fn old_row(&self, row: usize) -> usize {
+        self.rows.as_ref().map_or(row, |rows| rows.value(row) as usize)
+    }
+
+    /// Returns the numbers that occur, and where their rows are.
+    pub fn groups(&self) -> impl Iterator<Item = (u32, Range<usize>)> {
         let mut start = 0;
-        for (id, &end) in ends.iter().enumerate() {
-            let end = end as usize;
-            if end > start {
-                let first_row = order.value(start) as usize;
-                groups.push(Group { id: id as u32, first_row, rows: sorted.slice(start, end - start) });
-            }
-            start = end;
-        }
-        Ok(groups)
+        self.ends.iter().enumerate().filter_map(move |(id, &end)| {
+            let range = start..end as usize;
+            start = range.end;
+            (!range.is_empty()).then_some((id as u32, range))
+        })
     }
 }
 
@@ -181,8 +218,8 @@ impl GroupIds {
 /// Short values are keys of 128 bits, found in a small direct-mapped memo before the hash map is asked: batches have few partitions.
 struct Numbering<'a> {
     memo: Box<[(u128, u32); 256]>,
-    keys: HashMap<u128, u32>,
-    long: HashMap<&'a str, u32>,
+    keys: HashMap<u128, u32, RandomState>,
+    long: HashMap<&'a str, u32, RandomState>,
     null: Option<u32>,
     next: u32,
 }
@@ -192,7 +229,7 @@ const NO_KEY: u128 = u128::MAX;
 
 impl Default for Numbering<'_> {
     fn default() -> Self {
-        Self { memo: Box::new([(NO_KEY, 0); 256]), keys: HashMap::new(), long: HashMap::new(), null: None, next: 0 }
+        Self { memo: Box::new([(NO_KEY, 0); 256]), keys: HashMap::default(), long: HashMap::default(), null: None, next: 0 }
     }
 }
 
@@ -257,6 +294,8 @@ fn post_increment(next: &mut u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -267,5 +306,26 @@ mod tests {
         let GroupIds { ids, count } = GroupIds::of_column(&column);
         assert_eq!(ids, [0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 4, 5, 6, 7, 7]);
         assert_eq!(count, 8);
+    }
+
+    #[test]
+    fn rows_are_sorted_by_number_and_keep_their_order_within_one() {
+        let column: ArrayRef = Arc::new(StringViewArray::from(vec!["b", "a", "b", "c", "a"]));
+        let order = GroupIds::of_column(&column).order();
+        let groups: Vec<_> = order.groups().collect();
+        assert_eq!(groups, [(0, 0..2), (1, 2..4), (2, 4..5)]);
+        assert_eq!((0..5).map(|row| order.old_row(row)).collect::<Vec<_>>(), [0, 2, 1, 4, 3]);
+        let sorted = order.sorted(&column).unwrap();
+        assert_eq!(sorted.as_string_view().iter().flatten().collect::<String>(), "bbaac");
+    }
+
+    #[test]
+    fn rows_of_one_number_are_in_order_already_and_numbers_that_do_not_occur_are_no_groups() {
+        let ids = GroupIds { ids: vec![1; 3], count: 4 };
+        let order = ids.order();
+        assert_eq!(order.groups().collect::<Vec<_>>(), [(1, 0..3)]);
+        let column: ArrayRef = Arc::new(UInt32Array::from(vec![7, 8, 9]));
+        assert!(Arc::ptr_eq(&order.sorted(&column).unwrap(), &column));
+        assert_eq!(GroupIds { ids: Vec::new(), count: 2 }.order().groups().count(), 0);
     }
 }
