@@ -28,6 +28,13 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The time of simulated event 0 in every test: fixed, so that the oracle knows it before the dataset exists.
 pub const START_TIME: &str = "2026-01-01T00:00:00Z";
 
+/// Returns a file of this checkout. Cargo says where that is when it runs the tests, not when it compiles them: checkouts may share a target
+/// directory, and so a test binary that was compiled in another.
+pub fn checkout(file: &str) -> String {
+    let root = std::env::var("CARGO_MANIFEST_DIR").expect("cargo runs the tests");
+    format!("{root}/{file}")
+}
+
 /// Waits until `done` holds; fails the test, naming `what`, when it does not come.
 pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let begin = Instant::now();

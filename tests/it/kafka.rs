@@ -16,7 +16,7 @@ use crate::common::http::get;
 use crate::common::kafka::{Cluster, TOPIC, produce};
 use crate::common::lines::{ids, line};
 use crate::common::process::{Pintail, Process, log_lines};
-use crate::common::{Commit, Dataset, wait_until, walk};
+use crate::common::{Commit, Dataset, checkout, wait_until, walk};
 
 /// Returns the next offset of each partition, by the partition's id.
 fn next_offsets(commit: &Commit) -> BTreeMap<String, u64> {
@@ -435,8 +435,8 @@ fn the_example_reads_what_the_readme_produces() {
     let sale = |id: i64| format!("berlin|{{\"id\":{id},\"time\":\"2026-01-05T10:00:00Z\",\"price\":10}}\n");
     kcat.stdin.take().unwrap().write_all((1..=3).map(sale).collect::<String>().as_bytes()).unwrap();
     assert!(kcat.wait().unwrap().success());
-    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/kafka.toml");
-    let run = dataset.pintail().set("source.brokers", cluster.broker()).set("pipeline.checkpoint_interval", "100ms").example(example);
+    let example = checkout("examples/kafka.toml");
+    let run = dataset.pintail().set("source.brokers", cluster.broker()).set("pipeline.checkpoint_interval", "100ms").example(&example);
     let mut process = run.spawn();
     process.wait_for_rows(3);
     process.stop(Signal::TERM).assert_code(0);

@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 
 use super::lines::line;
 use super::process::Pintail;
-use super::{Dataset, PATIENCE, wait_until};
+use super::{Dataset, PATIENCE, checkout, wait_until};
 
 /// The stream of the tests, unless they make another.
 pub const STREAM: &str = "EVENTS";
@@ -89,13 +89,13 @@ impl Broker {
 
     /// Returns a file of a login. The keys were made for these tests, and are good for nothing else.
     pub fn login_file(name: &str) -> String {
-        format!("{}/tests/it/nats/login/{name}", env!("CARGO_MANIFEST_DIR"))
+        checkout(&format!("tests/it/nats/login/{name}"))
     }
 
     /// Returns a certificate or key: `ca.pem`, `server` and `client` with `.pem` and `.key`. Made with `openssl`, good for a hundred years, and
     /// for nothing but these tests.
     pub fn tls_file(name: &str) -> String {
-        format!("{}/tests/it/nats/tls/{name}", env!("CARGO_MANIFEST_DIR"))
+        checkout(&format!("tests/it/nats/tls/{name}"))
     }
 
     /// Chooses a port for a server that is not there yet.

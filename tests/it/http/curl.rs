@@ -5,8 +5,8 @@ use std::process::{Command, Output};
 
 use rustix::process::Signal;
 
-use crate::common::Dataset;
 use crate::common::lines::{ids, line, lines};
+use crate::common::{Dataset, checkout};
 
 fn curl(directory: &Path, arguments: &[&str]) -> Output {
     Command::new("curl").current_dir(directory).args(["--silent", "--show-error", "--max-time", "20"]).args(arguments).output().unwrap()
@@ -19,17 +19,15 @@ fn text(output: &Output) -> String {
 #[test]
 fn curl_sends_over_tls_with_a_token_and_not_without_them() {
     let dataset = Dataset::new();
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/http");
-    let (cert, key) = (here.join("server.pem"), here.join("server.key"));
-    let tls = dataset.push().set("source.tls_cert_file", cert.to_str().unwrap()).set("source.tls_key_file", key.to_str().unwrap());
+    let (cert, key) = (checkout("tests/it/http/server.pem"), checkout("tests/it/http/server.key"));
+    let tls = dataset.push().set("source.tls_cert_file", cert.as_str()).set("source.tls_key_file", key);
     let mut process = tls.env("PINTAIL_SOURCE__TOKEN", "a-token-from-the-environment").spawn();
     let address = process.http();
     let url = format!("https://localhost:{}/v1/events", address.port());
-    let cert = cert.to_str().unwrap();
     dataset.write("events.ndjson", lines(0..30_000));
     let ndjson = "Content-Type: application/x-ndjson";
     let token = "Authorization: Bearer a-token-from-the-environment";
-    let send = |more: &[&str]| text(&curl(dataset.root(), &[&["--cacert", cert, "-H", ndjson], more, &[&url]].concat()));
+    let send = |more: &[&str]| text(&curl(dataset.root(), &[&["--cacert", &cert, "-H", ndjson], more, &[&url]].concat()));
     // More than a megabyte: curl asks before it sends.
     assert_eq!(send(&["-H", token, "--data-binary", "@events.ndjson"]), "{\"accepted\":30000,\"offset\":0}\n");
     assert_eq!(send(&["-H", token, "-d", line(30_000).trim()]), "{\"accepted\":1,\"offset\":30000}\n");
@@ -47,12 +45,12 @@ fn curl_sends_over_tls_with_a_token_and_not_without_them() {
 #[test]
 fn the_example_takes_what_its_comment_sends() {
     let dataset = Dataset::new();
-    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/http.toml");
-    let run = dataset.pintail().example(example).set("source.listen", "127.0.0.1:0").set("pipeline.checkpoint_interval", "100ms");
+    let example = checkout("examples/http.toml");
+    let run = dataset.pintail().example(&example).set("source.listen", "127.0.0.1:0").set("pipeline.checkpoint_interval", "100ms");
     let mut process = run.spawn();
     let address = process.http().to_string();
     // The comment's shell commands, to the letter but for the address.
-    let text_of_example = std::fs::read_to_string(example).unwrap();
+    let text_of_example = std::fs::read_to_string(&example).unwrap();
     let commands: String = text_of_example.lines().filter_map(|line| line.strip_prefix("#     ")).map(|line| format!("{line}\n")).collect();
     let sends = commands.split_once("pintail --config examples/http.toml\n").unwrap().1.split_once("pintail query").unwrap().0;
     let script = sends.replace("127.0.0.1:8088", &address).replace("curl ", "curl --silent --show-error --max-time 20 ");

@@ -4,10 +4,10 @@ use async_nats::jetstream::stream::RetentionPolicy::{Limits, WorkQueue};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::common::Dataset;
 use crate::common::lines::ids;
 use crate::common::nats::{Broker, STREAM};
 use crate::common::process::Pintail;
+use crate::common::{Dataset, checkout};
 
 #[test]
 fn a_wrong_password_is_refused_by_name_and_never_shown() {
@@ -107,9 +107,9 @@ fn the_example_reads_what_the_readme_publishes() {
     let sale = |id: i64, shop: &str| format!("{{\"id\":{id},\"time\":\"2026-01-05T10:00:00Z\",\"shop\":\"{shop}\",\"price\":10}}");
     broker.publish("sales.eu.berlin", (1..=3).map(|id| sale(id, "berlin")));
     broker.publish("sales.us.boston", [sale(4, "boston")]);
-    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/nats.toml");
+    let example = checkout("examples/nats.toml");
     let mut process =
-        dataset.pintail().set("source.url", broker.url()).set("pipeline.checkpoint_interval", "100ms").example(example).spawn();
+        dataset.pintail().set("source.url", broker.url()).set("pipeline.checkpoint_interval", "100ms").example(&example).spawn();
     process.wait_for_rows(3);
     process.stop(Signal::TERM).assert_code(0);
     let sql = "SELECT shop, count(*) AS n, sum(price)::INTEGER AS sum FROM events GROUP BY shop";
