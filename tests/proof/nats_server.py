@@ -18,6 +18,8 @@ from pathlib import Path
 from process import Unexpected
 
 PATIENCE = 30
+# The server's code for a message that does not come after the one that it names.
+WRONG_LAST_SEQUENCE = 10071
 running = set()
 
 
@@ -56,6 +58,14 @@ class Away(Exception):
     """The server is not there, or went away in the middle of it."""
 
 
+def publication(subject, payload, header=b"", reply=""):
+    """Returns what a client sends to publish."""
+    if not header:
+        return b"PUB %s %s %d\r\n%s\r\n" % (subject.encode(), reply.encode(), len(payload), payload)
+    header = b"NATS/1.0\r\n%s\r\n\r\n" % header
+    return b"HPUB %s %s %d %d\r\n%s%s\r\n" % (subject.encode(), reply.encode(), len(header), len(header) + len(payload), header, payload)
+
+
 class Client:
     """One connection. Every request is answered, or ends in `Away`."""
 
@@ -69,11 +79,12 @@ class Client:
         except OSError as error:
             raise Away from error
 
-    def ask(self, before, subject, payload):
-        """Sends bytes, and a message behind them; returns the answer to that."""
+    def ask(self, *messages):
+        """Publishes; returns the answer to the last."""
         self.number += 1
+        silent = b"".join(publication(*message) for message in messages[:-1])
         try:
-            self.socket.sendall(before + b"PUB %s _I.%d %d\r\n%s\r\n" % (subject.encode(), self.number, len(payload), payload))
+            self.socket.sendall(silent + publication(*messages[-1], reply=f"_I.{self.number}"))
             while True:
                 head, body = self.message()
                 if head[1] == b"_I.%d" % self.number:
@@ -98,7 +109,7 @@ class Client:
 
     def api(self, call, /, **payload):
         """Asks JetStream."""
-        answer = self.ask(b"", f"$JS.API.{call}", json.dumps(payload).encode())
+        answer = self.ask((f"$JS.API.{call}", json.dumps(payload).encode()))
         if answer.get("error", {}).get("code", 0) in (408, 500, 503):
             raise Away(answer["error"])
         return answer
@@ -147,7 +158,8 @@ class Publisher(threading.Thread):
             self.error = error
 
     def publish(self, together=200):
-        """Goes on behind what the stream has: nobody else publishes to it."""
+        """Goes on behind what the stream has. What a connection before this one has sent may still come in; so each message says which one it
+        comes after, and the server takes it there or not at all."""
         client = Client(self.server.port)
         try:
             has = client.api(f"STREAM.INFO.{self.stream}")["state"]["last_seq"]
@@ -155,10 +167,11 @@ class Publisher(threading.Thread):
                 raise Unexpected(f"the server has {has} messages, it had confirmed {self.confirmed}")
             while not self.stopping.is_set():
                 begin = time.monotonic()
-                events = [self.event(n) for n in range(has, has + together)]
-                before = b"".join(b"PUB %s %d\r\n%s\r\n" % (subject.encode(), len(text), text) for subject, text in events[:-1])
+                events = [(*self.event(n), b"Nats-Expected-Last-Sequence: %d" % n) for n in range(has, has + together)]
                 has += together
-                answer = client.ask(before, *events[-1])
+                answer = client.ask(*events)
+                if answer.get("error", {}).get("err_code") == WRONG_LAST_SEQUENCE:
+                    raise Away
                 if answer.get("seq") != has:
                     raise Unexpected(f"event {has - 1} was published, the server says {answer}")
                 self.confirmed = has
