@@ -3,16 +3,22 @@
 //! Owns: the handlers, and that a second SIGTERM or SIGINT leaves at once, whatever the runtime is doing.
 //! Does not own: what stopping means (see `pipeline`).
 
+#![allow(unsafe_code, reason = "what a second signal does is done within the handler, where not even a stuck runtime can hold it")]
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::low_level;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::info;
 
 use crate::error::{Error, Result};
+
+/// Signals that come together are one: `timeout` sends its own to the process and to the process group, microseconds apart.
+const TOGETHER: Duration = Duration::from_millis(100);
 
 /// What the signals have asked for.
 #[derive(Debug, Clone)]
@@ -26,12 +32,16 @@ pub struct Signals {
 /// Installs the handlers. Must run inside the runtime, before anything that a signal should not kill.
 pub fn install() -> Result<Signals> {
     let failed = |e| Error::io("install the signal handlers", e);
-    let stopping = Arc::new(AtomicBool::new(false));
+    let first = Arc::new(First::new());
     for (number, code) in [(SIGTERM, 143), (SIGINT, 130)] {
-        // In this order: the first signal finds the flag down and raises it, the second finds it raised and leaves from within
-        // the handler, so not even a stuck runtime can hold it.
-        flag::register_conditional_shutdown(number, code, stopping.clone()).map_err(failed)?;
-        flag::register(number, stopping.clone()).map_err(failed)?;
+        let first = first.clone();
+        let handle = move || {
+            if first.is_long_ago() {
+                low_level::exit(code);
+            }
+        };
+        // SAFETY: the handler reads the clock and an atomic and may end the process, all of it allowed there.
+        unsafe { low_level::register(number, handle) }.map_err(failed)?;
     }
     let on_terminal = is_terminal();
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
@@ -39,8 +49,8 @@ pub fn install() -> Result<Signals> {
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
     let (stop_sender, stop) = watch::channel(false);
     let (reload_sender, reload) = watch::channel(0);
-    // One that came between the two kinds of handlers has raised the flag and woken nobody.
-    if stopping.load(Ordering::SeqCst) {
+    // One that came between the two kinds of handlers was noted and has woken nobody.
+    if first.has_come() {
         stop_sender.send_replace(true);
     }
     tokio::spawn(async move {
@@ -61,6 +71,32 @@ pub fn install() -> Result<Signals> {
     Ok(Signals { stop, reload })
 }
 
+/// When the first signal came.
+struct First {
+    installed: Instant,
+    /// Nanoseconds from then to the first signal; 0 before it.
+    after: AtomicU64,
+}
+
+impl First {
+    fn new() -> Self {
+        Self { installed: Instant::now(), after: AtomicU64::new(0) }
+    }
+
+    fn has_come(&self) -> bool {
+        self.after.load(Ordering::SeqCst) != 0
+    }
+
+    /// Takes up a signal. Returns whether the first one came so long before it that it is another. Called within a handler.
+    fn is_long_ago(&self) -> bool {
+        let now = u64::try_from(self.installed.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1);
+        match self.after.compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(_) => false,
+            Err(first) => Duration::from_nanos(now.saturating_sub(first)) >= TOGETHER,
+        }
+    }
+}
+
 /// Returns whether standard output is a terminal that is still there.
 fn is_terminal() -> bool {
     rustix::termios::isatty(rustix::stdio::stdout())
@@ -68,6 +104,7 @@ fn is_terminal() -> bool {
 
 fn stop_for(signal: &str, stop: &watch::Sender<bool>) {
     // The stop first: a log that nobody reads may block.
-    stop.send_replace(true);
-    info!(signal, "stopping: the open checkpoint will be committed; a second signal leaves at once");
+    if !stop.send_replace(true) {
+        info!(signal, "stopping: the open checkpoint will be committed; a second signal leaves at once");
+    }
 }

@@ -124,6 +124,22 @@ fn a_second_signal_leaves_at_once() {
     }
 }
 
+/// As `timeout` of the GNU core utilities sends them, which then must not cost what was read from a pipe.
+#[test]
+fn signals_that_come_together_are_one() {
+    let dataset = Dataset::new();
+    let mut process = dataset.small_events().set("source.type", "stdin").stdin_open().spawn();
+    process.feed(lines(0..1000));
+    process.wait_until_started();
+    // Reading leaves no trace outside before the commit.
+    thread::sleep(Duration::from_millis(500));
+    process.signal(Signal::TERM);
+    process.signal(Signal::TERM);
+    process.signal(Signal::INT);
+    process.wait().assert_code(0);
+    assert_eq!(dataset.ids(), ids(0..1000));
+}
+
 #[test]
 fn a_drain_past_its_deadline_gives_up_and_the_records_are_read_again() {
     let dataset = Dataset::new();

@@ -46,7 +46,8 @@ fn settings(config: &KafkaConfig) -> ClientConfig {
     if let Some(password) = &config.password {
         settings.set("sasl.password", password.reveal());
     }
-    settings.set_log_level(RDKafkaLogLevel::Info);
+    // What it says at this level it says only if asked by `debug`.
+    settings.set_log_level(RDKafkaLogLevel::Debug);
     settings
 }
 
