@@ -290,6 +290,18 @@ fn settings_of_the_library_are_passed_on_and_those_that_keep_the_promise_are_not
 }
 
 #[test]
+fn looks_at_the_topics_that_take_longer_than_their_interval_leave_time_to_read() {
+    let (cluster, dataset) = (Cluster::start(1), Dataset::new());
+    cluster.answer_after(Duration::from_millis(200));
+    let mut process = dataset.kafka(&cluster.broker()).set("source.partitions_interval", "100ms").spawn();
+    process.wait_until_started();
+    cluster.produce(0, (0..500).map(line));
+    process.wait_for_rows(500);
+    process.stop(Signal::TERM).assert_code(0);
+    assert_eq!(dataset.ids(), ids(0..500));
+}
+
+#[test]
 fn kcat_produces_and_pintail_reads() {
     let (cluster, dataset) = (Cluster::start(3), Dataset::new());
     let mut kcat = Command::new("kcat");

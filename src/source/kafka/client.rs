@@ -27,6 +27,9 @@ fn settings(config: &KafkaConfig) -> ClientConfig {
         // 64 MiB of messages that wait would be another fifth of the memory of the whole process.
         .set("queued.max.messages.kbytes", "32768")
         .set("client.id", "pintail")
+        // Of one connection a broker answers one request after the other: while a fetch waits for messages, a look at the topics waits for it,
+        // and reading for both.
+        .set("fetch.wait.max.ms", "100")
         // A broker that goes away is told by `trouble`, not by a line a second.
         .set("log.connection.close", "false")
         .set("reconnect.backoff.max.ms", "5000")

@@ -221,9 +221,11 @@ impl Reader {
                 }
             }
             if now >= look_at {
-                look_at = now + self.config.partitions_interval;
+                let looked = shape(&self.consumer, &self.config);
+                // Counted from the answer, which may take longer than the interval: so there is time to read between two looks.
+                look_at = Instant::now() + self.config.partitions_interval;
                 // One that cannot be asked is no reason to stop reading from the others.
-                if let Ok(shape) = shape(&self.consumer, &self.config).as_ref()
+                if let Ok(shape) = looked.as_ref()
                     && *shape != session.shape
                 {
                     info!(before = session.shape.partitions(), now = shape.partitions(), "the topics have changed");

@@ -51,6 +51,11 @@ impl Cluster {
         self.cluster.broker_up(1).unwrap();
     }
 
+    /// Lets the broker take its time for every answer.
+    pub fn answer_after(&self, delay: Duration) {
+        self.cluster.broker_round_trip_time(1, delay).unwrap();
+    }
+
     /// Writes messages to a partition, and waits until they are there.
     pub fn produce<P: AsRef<[u8]>>(&self, partition: i32, payloads: impl IntoIterator<Item = P>) {
         produce(&self.producer, TOPIC, partition, payloads);
