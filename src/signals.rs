@@ -3,14 +3,16 @@
 //! Owns: the handlers, and that a second SIGTERM or SIGINT leaves at once, whatever the runtime is doing.
 //! Does not own: what stopping means (see `pipeline`).
 
-#![allow(unsafe_code, reason = "what a second signal does is done within the handler, where not even a stuck runtime can hold it")]
-
+use std::io::Read as _;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::low_level;
+use signal_hook::flag;
+use signal_hook::low_level::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::info;
@@ -32,25 +34,31 @@ pub struct Signals {
 /// Installs the handlers. Must run inside the runtime, before anything that a signal should not kill.
 pub fn install() -> Result<Signals> {
     let failed = |e| Error::io("install the signal handlers", e);
-    let first = Arc::new(First::new());
+    let stopping = Arc::new(AtomicBool::new(false));
+    let leaving = Arc::new(AtomicBool::new(false));
+    let (mut first, sender) = UnixStream::pair().map_err(failed)?;
     for (number, code) in [(SIGTERM, 143), (SIGINT, 130)] {
-        let first = first.clone();
-        let handle = move || {
-            if first.is_long_ago() {
-                low_level::exit(code);
-            }
-        };
-        // SAFETY: the handler reads the clock and an atomic and may end the process, all of it allowed there.
-        unsafe { low_level::register(number, handle) }.map_err(failed)?;
+        // It leaves from within the handler, so not even a stuck runtime can hold it.
+        flag::register_conditional_shutdown(number, code, leaving.clone()).map_err(failed)?;
+        flag::register(number, stopping.clone()).map_err(failed)?;
+        pipe::register(number, sender.try_clone().map_err(failed)?).map_err(failed)?;
     }
+    // For the same reason on a thread of its own.
+    let arm = move || {
+        if first.read_exact(&mut [0]).is_ok() {
+            thread::sleep(TOGETHER);
+            leaving.store(true, Ordering::SeqCst);
+        }
+    };
+    thread::Builder::new().name("pintail-signals".into()).spawn(arm).map_err(failed)?;
     let on_terminal = is_terminal();
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
     let (stop_sender, stop) = watch::channel(false);
     let (reload_sender, reload) = watch::channel(0);
-    // One that came between the two kinds of handlers was noted and has woken nobody.
-    if first.has_come() {
+    // One that came between the two kinds of handlers has raised the flag and woken nobody.
+    if stopping.load(Ordering::SeqCst) {
         stop_sender.send_replace(true);
     }
     tokio::spawn(async move {
@@ -69,32 +77,6 @@ pub fn install() -> Result<Signals> {
         }
     });
     Ok(Signals { stop, reload })
-}
-
-/// When the first signal came.
-struct First {
-    installed: Instant,
-    /// Nanoseconds from then to the first signal; 0 before it.
-    after: AtomicU64,
-}
-
-impl First {
-    fn new() -> Self {
-        Self { installed: Instant::now(), after: AtomicU64::new(0) }
-    }
-
-    fn has_come(&self) -> bool {
-        self.after.load(Ordering::SeqCst) != 0
-    }
-
-    /// Takes up a signal. Returns whether the first one came so long before it that it is another. Called within a handler.
-    fn is_long_ago(&self) -> bool {
-        let now = u64::try_from(self.installed.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1);
-        match self.after.compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst) {
-            Ok(_) => false,
-            Err(first) => Duration::from_nanos(now.saturating_sub(first)) >= TOGETHER,
-        }
-    }
 }
 
 /// Returns whether standard output is a terminal that is still there.
