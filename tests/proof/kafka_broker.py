@@ -79,8 +79,8 @@ required = true
 class Broker:
     """Runs, or is down for a while; what it has confirmed stays."""
 
-    def __init__(self, program, directory, options=()):
-        self.program, self.directory, self.options, self.child = program, directory, options, None
+    def __init__(self, program, directory):
+        self.program, self.directory, self.options, self.child = program, directory, (), None
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
         self.url = f"tcp://{self.address}"
@@ -121,8 +121,8 @@ class Broker:
                 topition = store.execute("INSERT INTO topition (topic, partition) VALUES (?, ?)", (number, partition)).lastrowid
                 store.execute("INSERT INTO watermark (topition, low, high) VALUES (?, 0, 0)", (topition,))
 
-    def producer(self, **more):
-        return kafka.Producer({"bootstrap.servers": self.address, "linger.ms": 5, "message.timeout.ms": PATIENCE * 1000, **more})
+    def producer(self):
+        return kafka.Producer({"bootstrap.servers": self.address, "linger.ms": 5, "message.timeout.ms": PATIENCE * 1000})
 
     def messages(self, topic, login):
         """Returns partition, offset and id of all there is, as another client reads them."""
@@ -188,6 +188,9 @@ class Case:
         if producer.flush(PATIENCE):
             raise Unexpected("messages could not be written")
 
+    def messages(self):
+        return self.broker.messages(self.topic, self.login)
+
     def committed(self):
         return sum(record["counts"]["records_in"] for record in self.dataset.records()) if self.dataset.last() else 0
 
@@ -197,28 +200,31 @@ class Case:
 
     def compare(self):
         """Reads what is left, and holds the dataset against the topic. Returns how many messages there are."""
-        count = len(self.broker.messages(self.topic, self.login))
+        expected = self.messages()
         with self.pintail() as process:
-            process.wait_until(lambda: self.committed() >= count, f"message {count}", PATIENCE)
-            process.signal(signal.SIGTERM)
-            if (code := process.wait()) != 0:
-                raise Unexpected(f"exit code {code}:\n{process.stderr()[-2000:]}")
+            process.wait_until(lambda: self.committed() >= len(expected), f"message {len(expected)}", PATIENCE)
+            stop(process)
         self.dataset.check()
-        return self.hold()
+        return self.hold(expected)
 
-    def hold(self):
-        """Holds all rows against the topic. Returns how many messages there are."""
-        expected = self.broker.messages(self.topic, self.login)
+    def hold(self, expected):
+        """Holds all rows against messages. Returns how many there are."""
         self.pintail(("verify",)).run()
         connection = duckdb.connect()
         connection.register("rows", pyarrow.table(dict(zip("poi", zip(*expected), strict=True))))
         connection.execute("CREATE TABLE expected AS SELECT p::BIGINT AS p, o::BIGINT AS o, i::BIGINT AS id FROM rows")
         connection.execute(f"CREATE TABLE found AS SELECT p::BIGINT AS p, o::BIGINT AS o, id::BIGINT AS id FROM {self.dataset.scan()}")
-        for one, other, what in (("expected", "found", "lost"), ("found", "expected", "doubled or wrong")):
-            beyond = f"SELECT * FROM {one} EXCEPT ALL SELECT * FROM {other}"
-            if count := connection.execute(f"SELECT count(*) FROM ({beyond})").fetchone()[0]:
-                raise oracle.Broken(f"{count} rows {what}; one: {connection.execute(f'{beyond} LIMIT 1').fetchone()}")
+        oracle.check_found(connection)
         return len(expected)
+
+
+def stop(*processes):
+    """Ends them with SIGTERM, which must be a good end."""
+    for process in processes:
+        process.signal(signal.SIGTERM)
+    for process in processes:
+        if (code := process.wait()) != 0:
+            raise Unexpected(f"exit code {code}:\n{process.stderr()[-2000:]}")
 
 
 def kills(options, broker):
@@ -266,12 +272,6 @@ def instances(options, broker):
     def run(index, count, *arguments):
         return case.pintail(("run", *arguments), **{"source.instance.index": index, "source.instance.count": count})
 
-    def stop(*processes):
-        for process in processes:
-            process.signal(signal.SIGTERM)
-        if codes := [code for process in processes if (code := process.wait()) != 0]:
-            raise Unexpected(f"exit codes {codes}")
-
     case.produce(broker.producer(), range(3000), 6)
     with run(0, 3) as first:
         first.wait_log("line ready")
@@ -289,7 +289,7 @@ def instances(options, broker):
         with run(0, 2) as first:
             first.wait_until(lambda: case.rows() == 9000, "message 9000", PATIENCE)
             stop(first, second)
-    return f"{case.hold()} messages, each once"
+    return f"{case.hold(case.messages())} messages, each once"
 
 
 def again(options, broker):

@@ -252,11 +252,7 @@ class Loop:
         connection.register("expected_ms", rows)
         connection.execute("CREATE TABLE expected AS SELECT id, epoch_ms(ts)::TIMESTAMP AS ts, region, amount, note FROM expected_ms")
         connection.execute(f"CREATE TABLE found AS SELECT id, ts::TIMESTAMP AS ts, region, amount, note FROM {self.dataset.scan()}")
-        for one, other, what in (("expected", "found", "lost"), ("found", "expected", "doubled or wrong")):
-            beyond = f"SELECT * FROM {one} EXCEPT ALL SELECT * FROM {other}"
-            count, = connection.execute(f"SELECT count(*) FROM ({beyond})").fetchone()
-            if count:
-                raise oracle.Broken(f"{count} rows {what}; one: {connection.execute(f'{beyond} LIMIT 1').fetchone()}")
+        oracle.check_found(connection)
         if (letters := sorted(letter["offset"] for letter in self.dataset.dead_letters())) != broken:
             differ = sorted((Counter(letters) - Counter(broken)) + (Counter(broken) - Counter(letters)))
             raise oracle.Broken(f"{len(letters)} dead letters, expected {len(broken)}; the first that differs is at {differ[0]}")

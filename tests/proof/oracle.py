@@ -242,6 +242,15 @@ class Dataset:
         return unsealed(self.record_path(number))
 
 
+def check_found(connection):
+    """Checks that the tables `expected` and `found` have the same rows, each as often as the other."""
+    for one, other, what in (("expected", "found", "lost"), ("found", "expected", "doubled or wrong")):
+        beyond = f"SELECT * FROM {one} EXCEPT ALL SELECT * FROM {other}"
+        count, = connection.execute(f"SELECT count(*) FROM ({beyond})").fetchone()
+        if count:
+            raise Broken(f"{count} rows {what}; one: {connection.execute(f'{beyond} LIMIT 1').fetchone()}")
+
+
 def unsealed(path):
     """Reads two lines, JSON and the SHA-256 of the first. Returns the JSON and the checksum."""
     try:
