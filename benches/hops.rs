@@ -59,7 +59,7 @@ impl Stations {
 
     fn batch(&self) -> Batch {
         let partition = Arc::new(Partition { id: PartitionId::new("bench"), label: "bench".into() });
-        let range = OffsetRange { partition, from: 0, to: self.lines.len() as u64 };
+        let range = OffsetRange::new(partition, 0, self.lines.len() as u64);
         Batch { chunks: vec![Chunk { records: Records::Lines(self.lines.clone()), range, unit: OffsetUnit::Bytes }] }
     }
 }
@@ -130,7 +130,7 @@ fn commit(criterion: &mut Criterion) {
                 let sequence = store.next_sequence();
                 let mut staging = store.staging();
                 let mut offsets = store.offsets().clone();
-                offsets.extend(&OffsetRange { partition: partition.clone(), from: sequence - 1, to: sequence }).unwrap();
+                offsets.extend(&OffsetRange::new(partition.clone(), sequence - 1, sequence)).unwrap();
                 let files = ["africa", "apac", "eu", "latam", "us"].map(|region| {
                     let mut file = staging.create().unwrap();
                     file.write_all(&[0; 64 << 10]).unwrap();

@@ -100,9 +100,7 @@ impl Chunk {
         };
         let cut = self.range.from + moved as u64;
         assert!(cut < self.range.to, "a cut at {cut} outside [{}, {})", self.range.from, self.range.to);
-        let range = OffsetRange { partition: self.range.partition.clone(), from: self.range.from, to: cut };
-        self.range.from = cut;
-        Self { records: front, range, unit: self.unit }
+        Self { records: front, range: self.range.split_off_front(cut), unit: self.unit }
     }
 }
 
@@ -353,7 +351,7 @@ mod tests {
 
     fn lines(text: &'static str, from: u64, to: u64, unit: OffsetUnit) -> Chunk {
         let partition = Arc::new(Partition { id: PartitionId::new("p"), label: "p".into() });
-        Chunk { records: Records::Lines(Bytes::from_static(text.as_bytes())), range: OffsetRange { partition, from, to }, unit }
+        Chunk { records: Records::Lines(Bytes::from_static(text.as_bytes())), range: OffsetRange::new(partition, from, to), unit }
     }
 
     fn text(chunk: &Chunk) -> &str {

@@ -59,6 +59,7 @@ pub mod durable;
 #[cfg(feature = "engine")]
 pub mod engine;
 pub mod error;
+pub mod evidence;
 mod grouping;
 pub mod limits;
 pub mod logging;

@@ -25,6 +25,7 @@ use crate::engine::Engine;
 use crate::engine::aggregate::Aggregator;
 use crate::engine::transform::Transform;
 use crate::error::{Error, Result};
+use crate::evidence::Key;
 use crate::meters::{Linked, Meters};
 use crate::offsets::Offsets;
 use crate::sink::files::OpenFiles;
@@ -36,7 +37,7 @@ use crate::source::kafka::KafkaSource;
 use crate::source::nats::NatsSource;
 use crate::source::simulator::Simulator;
 use crate::source::stdin::Stdin;
-use crate::source::{Source, SourceIdentity};
+use crate::source::{Resume, Source, SourceIdentity};
 use crate::stages::batcher::Batcher;
 use crate::stages::monitor::{Channels, Monitor};
 use crate::stages::outlet::Outlet;
@@ -107,6 +108,7 @@ impl Plan {
             schema: self.engine.output().clone(),
             allow_new_columns: config.sink.allow_new_columns,
             now: Utc::now(),
+            new_key: Key::random(),
             sharing: Sharing { instances: instance.count, owns: if instance.count == 1 { &|_, _, _| true } else { &KafkaSource::owns } },
         };
         if start == Start::TakeOver {
@@ -387,24 +389,24 @@ pub fn identity(config: &Config, created_at: DateTime<Utc>) -> SourceIdentity {
 }
 
 fn open_source(config: &Config, input: Input, store: &Store) -> Result<Box<dyn Source>> {
-    let offsets = store.offsets();
+    let resume = Resume { offsets: store.offsets(), key: store.key() };
     let record_bytes_max = config.source.record_bytes_max;
     if input == Input::DeadLetters {
-        return Ok(Box::new(DeadLetterSource::open(&config.paths().dead_letters(), offsets)?));
+        return Ok(Box::new(DeadLetterSource::open(&config.paths().dead_letters(), resume.offsets)?));
     }
     Ok(match &config.source.kind {
         SourceKind::Simulator(simulator) => {
             let start_time = simulator.start_time.unwrap_or(store.format().created_at);
-            Box::new(Simulator::open(simulator, start_time, config.pipeline.batch_rows, offsets)?)
+            Box::new(Simulator::open(simulator, start_time, config.pipeline.batch_rows, resume.offsets)?)
         }
-        SourceKind::File(file) => Box::new(FileSource::open(file, record_bytes_max, offsets)?),
-        SourceKind::Stdin => Box::new(Stdin::open(record_bytes_max, offsets)?),
+        SourceKind::File(file) => Box::new(FileSource::open(file, record_bytes_max, &resume)?),
+        SourceKind::Stdin => Box::new(Stdin::open(record_bytes_max, resume.offsets)?),
         SourceKind::Http(http) => {
             let dataset_id = &store.format().dataset_id;
-            Box::new(HttpSource::open(&Opening { config, http, dataset_id }, offsets)?)
+            Box::new(HttpSource::open(&Opening { config, http, dataset_id }, &resume)?)
         }
-        SourceKind::Nats(nats) => Box::new(NatsSource::open(nats, config.pipeline.checkpoint_interval, record_bytes_max, offsets)?),
-        SourceKind::Kafka(kafka) => Box::new(KafkaSource::open(kafka, record_bytes_max, offsets)?),
+        SourceKind::Nats(nats) => Box::new(NatsSource::open(nats, config.pipeline.checkpoint_interval, record_bytes_max, &resume)?),
+        SourceKind::Kafka(kafka) => Box::new(KafkaSource::open(kafka, record_bytes_max, &resume)?),
     })
 }
 
@@ -412,7 +414,10 @@ fn open_source(config: &Config, input: Input, store: &Store) -> Result<Box<dyn S
 pub fn check_source(config: &Config) -> Result<Option<String>> {
     match &config.source.kind {
         SourceKind::Simulator(_) | SourceKind::Stdin => Ok(None),
-        SourceKind::File(file) => FileSource::open(file, config.source.record_bytes_max, &Offsets::default()).map(|_| None),
+        SourceKind::File(file) => {
+            let resume = Resume { offsets: &Offsets::default(), key: &Key::random() };
+            FileSource::open(file, config.source.record_bytes_max, &resume).map(|_| None)
+        }
         SourceKind::Http(http) => HttpSource::check(config, http).map(|()| None),
         SourceKind::Nats(nats) => NatsSource::probe(nats).map(Some),
         SourceKind::Kafka(kafka) => KafkaSource::probe(kafka).map(Some),

@@ -93,6 +93,11 @@ impl Paths {
         self.private().join("FORMAT")
     }
 
+    /// Returns the file of the key that evidence is made with. It is not for those who may read the records.
+    pub fn key(&self) -> PathBuf {
+        self.private().join("KEY")
+    }
+
     /// Returns the file that the running process holds.
     pub fn lock(&self) -> PathBuf {
         self.own().join("LOCK")

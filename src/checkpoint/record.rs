@@ -154,7 +154,8 @@ impl CommitRecord {
     /// Returns the offsets: the spans of this checkpoint.
     pub fn offsets(&self) -> Offsets {
         let span = |p: &PartitionSpan| {
-            let span = Span { label: Arc::from(p.label.as_str()), from: p.from, to: p.to, new: p.new };
+            let standing = Span::standing(Arc::from(p.label.as_str()), p.to, None);
+            let span = Span { from: p.from, new: p.new, unchanged: p.to == p.from && !p.new, ..standing };
             (PartitionId::new(p.id.as_str()), span)
         };
         Offsets::from_spans(self.source.partitions.iter().map(span))

@@ -22,6 +22,7 @@ use super::take_over::Origin;
 use crate::batch::{Counts, LookupVersion, Trigger};
 use crate::durable::fs::{EntryKind, Fs};
 use crate::error::{Error, Result};
+use crate::evidence::Key;
 use crate::offsets::{Offsets, PartitionId};
 
 mod open;
@@ -37,6 +38,7 @@ pub struct Store {
     paths: Paths,
     directories: Directories,
     format: Format,
+    key: Key,
     last: Option<CommitRecord>,
     /// Checksum of the last record; of FORMAT before the first.
     previous: String,
@@ -97,6 +99,11 @@ impl Store {
     /// Returns what the dataset is.
     pub fn format(&self) -> &Format {
         &self.format
+    }
+
+    /// Returns the key that evidence is made with.
+    pub fn key(&self) -> &Key {
+        &self.key
     }
 
     /// Returns where things lie.

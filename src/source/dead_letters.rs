@@ -186,7 +186,7 @@ impl Letters {
     }
 
     fn send(&self, records: Records, from: u64, to: u64, sender: &ChunkSender) -> Result<(), Exit> {
-        let range = OffsetRange { partition: self.partition.clone(), from, to };
+        let range = OffsetRange::new(self.partition.clone(), from, to);
         sender.send(Chunk { records, range, unit: OffsetUnit::Records })
     }
 }

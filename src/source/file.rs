@@ -16,12 +16,11 @@ use async_trait::async_trait;
 use tracing::warn;
 
 use super::thread::ReadThread;
-use super::{Source, SourceIdentity};
+use super::{Resume, Source, SourceIdentity};
 use crate::batch::{Chunk, OffsetUnit};
 use crate::clock::Clock;
 use crate::config::FileConfig;
 use crate::error::{Error, Result};
-use crate::offsets::Offsets;
 
 mod discover;
 mod follow;
@@ -56,7 +55,8 @@ impl FileSource {
     /// # Errors
     /// `Config` if a name is wrong, too many files match, or (read once) nothing matches; `State` if a file was truncated or replaced and
     /// `source.on_gap` is `refuse`; `Io` if a file cannot be read.
-    pub fn open(config: &FileConfig, record_bytes_max: usize, offsets: &Offsets) -> Result<Self> {
+    pub fn open(config: &FileConfig, record_bytes_max: usize, resume: &Resume<'_>) -> Result<Self> {
+        let offsets = resume.offsets;
         let patterns = Patterns::parse(&config.paths, config.files_max)?;
         let positions = Positions::new(offsets, config.on_gap)?;
         let found = patterns.find()?;

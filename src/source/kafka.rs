@@ -20,7 +20,7 @@ use self::client::{Consumer, Context};
 use self::position::Positions;
 use self::reader::Reader;
 use super::thread::ReadThread;
-use super::{Source, SourceIdentity};
+use super::{Resume, Source, SourceIdentity};
 use crate::batch::Chunk;
 use crate::clock::Clock;
 use crate::config::KafkaConfig;
@@ -65,7 +65,8 @@ impl KafkaSource {
     /// # Errors
     /// `Config` if the library refuses a setting. What the broker shows (a refused login, an offset that is gone, a topic that was made
     /// again) comes from [`Source::read`].
-    pub fn open(config: &KafkaConfig, record_bytes_max: usize, offsets: &Offsets) -> Result<Self> {
+    pub fn open(config: &KafkaConfig, record_bytes_max: usize, resume: &Resume<'_>) -> Result<Self> {
+        let offsets = resume.offsets;
         let consumer = Arc::new(client::consumer(config, Context::default())?);
         let shared = Arc::new(Shared {
             lag: AtomicU64::new(UNKNOWN),

@@ -136,7 +136,7 @@ impl<B: Beside> Chunks<B> {
     }
 
     fn close_with(&mut self, records: Records) {
-        let range = OffsetRange { partition: self.partition.clone(), from: self.from, to: self.next };
+        let range = OffsetRange::new(self.partition.clone(), self.from, self.next);
         self.from = self.next;
         self.done.push(Chunk { records, range, unit: OffsetUnit::Records });
     }

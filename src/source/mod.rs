@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::batch::{Chunk, OffsetUnit};
 use crate::clock::Clock;
 use crate::error::Result;
+use crate::evidence::Key;
 use crate::offsets::Offsets;
 
 use http::meter::PushMeter;
@@ -39,6 +40,15 @@ pub struct SourceIdentity {
     /// partitions carry their own identity.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, String>,
+}
+
+/// What a source is opened with: where it goes on, and how it checks that.
+#[derive(Debug, Clone, Copy)]
+pub struct Resume<'a> {
+    /// What is committed, with its evidence.
+    pub offsets: &'a Offsets,
+    /// The key of the dataset, which evidence is made with.
+    pub key: &'a Key,
 }
 
 /// A source of records. It is opened at the offsets that the last commit record holds.

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
-use super::{Source, SourceIdentity};
+use super::{Resume, Source, SourceIdentity};
 use crate::batch::Chunk;
 use crate::config::NatsConfig;
 use crate::error::{Error, Result};
@@ -89,7 +89,8 @@ impl NatsSource {
     /// # Errors
     /// `Config` if a file of the configuration cannot be read; `State` if the offsets are of something else. What the server shows
     /// (a refused login, a stream that was purged or made again) comes from [`Source::read`].
-    pub fn open(config: &NatsConfig, checkpoint_interval: Duration, record_bytes_max: usize, offsets: &Offsets) -> Result<Self> {
+    pub fn open(config: &NatsConfig, checkpoint_interval: Duration, record_bytes_max: usize, resume: &Resume<'_>) -> Result<Self> {
+        let offsets = resume.offsets;
         check_files(config)?;
         let shared = Arc::new(Shared {
             acks: Mutex::new(Acks::new(offsets)),

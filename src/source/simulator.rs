@@ -111,7 +111,7 @@ impl Plan {
             let block_end = (self.next / self.block_rows + 1).saturating_mul(self.block_rows);
             let to = self.next.saturating_add(due).min(block_end).min(self.end);
             let rows = events(self.seed, self.start_time, self.next..to);
-            let range = OffsetRange { partition: self.partition.clone(), from: self.next, to };
+            let range = OffsetRange::new(self.partition.clone(), self.next, to);
             sender.send(Chunk { records: Records::Arrow(rows), range, unit: OffsetUnit::Records })?;
             self.next = to;
         }

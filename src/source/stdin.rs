@@ -78,7 +78,7 @@ fn read_lines(mut lines: LineReader<impl Read>, partition: &Arc<Partition>, from
             Err(e) => return Err(Error::io(format_args!("read standard input after line {from}"), e).into()),
         };
         let to = from + piece.lines();
-        let range = OffsetRange { partition: partition.clone(), from, to };
+        let range = OffsetRange::new(partition.clone(), from, to);
         sender.send(Chunk { records: piece.records, range, unit: OffsetUnit::Records })?;
         from = to;
     }
@@ -121,7 +121,7 @@ mod tests {
     async fn counting_goes_on_at_the_committed_offset() {
         let mut offsets = Offsets::default();
         let partition = Arc::new(Partition { id: PartitionId::new(NAME), label: NAME.into() });
-        offsets.extend(&OffsetRange { partition, from: 0, to: 41 }).unwrap();
+        offsets.extend(&OffsetRange::new(partition, 0, 41)).unwrap();
         let mut source = Stdin::over(&b"a\nb\n"[..], 100, &offsets).unwrap();
         assert_eq!(next(&mut source).await.unwrap(), (Bytes::from("a\nb\n"), 41, 43));
     }

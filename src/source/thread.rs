@@ -181,7 +181,7 @@ mod tests {
 
     fn chunk(from: u64) -> Chunk {
         let partition = Arc::new(Partition { id: PartitionId::new("p"), label: "p".into() });
-        let range = OffsetRange { partition, from, to: from + 1 };
+        let range = OffsetRange::new(partition, from, from + 1);
         Chunk { records: Records::Lines(Bytes::from_static(b"\n")), range, unit: OffsetUnit::Bytes }
     }
 

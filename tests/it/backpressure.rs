@@ -38,7 +38,7 @@ impl Source for Eager {
             return Ok(None);
         }
         let line = "{\"timestamp\":1767225600000,\"user_id\":1,\"region\":\"us\",\"amount\":1.5,\"sku\":\"SKU-00001\"}\n";
-        let range = OffsetRange { partition: self.partition.clone(), from: self.next, to: self.next + CHUNK_RECORDS };
+        let range = OffsetRange::new(self.partition.clone(), self.next, self.next + CHUNK_RECORDS);
         self.next = range.to;
         self.taken.store(self.next, Ordering::SeqCst);
         let records = Records::Lines(Bytes::from(line.repeat(CHUNK_RECORDS as usize)));

@@ -18,6 +18,7 @@ use pintail::checkpoint::record::FileKind;
 use pintail::checkpoint::store::{Draft, Expected, NewFile, Sharing, Store};
 use pintail::durable::fs::{EntryKind, Fs};
 use pintail::error::Result;
+use pintail::evidence::Key;
 use pintail::offsets::{OffsetRange, Partition, PartitionId};
 use pintail::source::SourceIdentity;
 
@@ -64,6 +65,7 @@ pub fn open(fs: Arc<dyn Fs>, root: &Path) -> Result<Store> {
         schema: schema(),
         allow_new_columns: false,
         now: DateTime::UNIX_EPOCH,
+        new_key: Key::new([7; 32]),
         sharing: Sharing::alone(),
     };
     Store::open(fs, root, &expected)
@@ -112,7 +114,7 @@ fn commit(store: &mut Store) -> Result<()> {
     }
     let mut offsets = store.offsets().clone();
     let partition = Arc::new(Partition { id: PartitionId::new("events"), label: "events".into() });
-    offsets.extend(&OffsetRange { partition, from: (sequence - 1) * RECORDS, to: sequence * RECORDS })?;
+    offsets.extend(&OffsetRange::new(partition, (sequence - 1) * RECORDS, sequence * RECORDS))?;
     let filtered = RECORDS - rows_out - dead_letters.total();
     let draft = Draft {
         offsets,

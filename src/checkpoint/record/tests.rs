@@ -84,7 +84,9 @@ fn a_record_that_does_not_hold_together_is_neither_written_nor_read() {
 }
 
 fn offsets(spans: &[(&str, u64, u64, bool)]) -> Offsets {
-    let span = |&(id, from, to, new): &(&str, u64, u64, bool)| (PartitionId::new(id), Span { label: id.into(), from, to, new });
+    let span = |&(id, from, to, new): &(&str, u64, u64, bool)| {
+        (PartitionId::new(id), Span { from, new, unchanged: from == to && !new, ..Span::standing(id.into(), to, None) })
+    };
     Offsets::from_spans(spans.iter().map(span))
 }
 

@@ -20,9 +20,10 @@ use crate::checkpoint::paths::{self, Paths};
 use crate::checkpoint::record::{CommitRecord, FileEntry};
 use crate::checkpoint::recovery::{self, Facts, FileFacts, Found, LastRecord, Step};
 use crate::checkpoint::take_over::{self, Origin, TakeOver};
-use crate::digest::sha256_of;
+use crate::digest::{hex, sha256_of};
 use crate::durable::fs::{EntryKind, Fs};
 use crate::error::{Error, Result};
+use crate::evidence::Key;
 use crate::offsets::{Offsets, PartitionId, Span};
 use crate::source::SourceIdentity;
 
@@ -39,6 +40,8 @@ pub struct Expected<'a> {
     pub allow_new_columns: bool,
     /// The time to record if the dataset is made now.
     pub now: DateTime<Utc>,
+    /// The key of the dataset if it is made now, or has none yet.
+    pub new_key: Key,
     /// How many instances share the dataset, and which source partitions are whose.
     pub sharing: Sharing<'a>,
 }
@@ -75,6 +78,7 @@ impl Store {
 
         let sequence = log::last_sequence(&*fs, &paths)?;
         let (format, format_sha256) = open_format(&*fs, &paths, sequence, expected)?;
+        let key = open_key(&*fs, &paths, &expected.new_key)?;
         let take_over = take_over::last(&*fs, &paths, &format_sha256)?.map(|sealed| sealed.take_over);
         check_instances(&paths, &format, take_over.as_ref(), expected.sharing.instances)?;
         let (last, previous) = match sequence {
@@ -104,7 +108,7 @@ impl Store {
             }
             _ => (last.as_ref().map_or_else(Offsets::default, |last| last.offsets().committed()), BTreeMap::new()),
         };
-        Ok(Self { fs, paths, directories, format, last, previous, offsets, generation, taken_over, warnings, in_doubt: None })
+        Ok(Self { fs, paths, directories, format, key, last, previous, offsets, generation, taken_over, warnings, in_doubt: None })
     }
 }
 
@@ -132,7 +136,7 @@ fn taken_over(
     for handed in &take_over.partitions {
         let id = PartitionId::new(handed.id.as_str());
         if (sharing.owns)(paths.instance(), take_over.to_instances, &id) {
-            spans.push((id.clone(), Span { label: handed.label.as_str().into(), from: handed.offset, to: handed.offset, new: false }));
+            spans.push((id.clone(), Span::standing(handed.label.as_str().into(), handed.offset, None)));
             origins.insert(id, handed.from.clone());
         }
     }
@@ -197,6 +201,17 @@ fn open_format(fs: &dyn Fs, paths: &Paths, last: Option<u64>, expected: &Expecte
             Ok((format, sha256))
         }
     }
+}
+
+/// Reads the key, or makes it: a dataset of version 1 has none.
+fn open_key(fs: &dyn Fs, paths: &Paths, new: &Key) -> Result<Key> {
+    let path = paths.key();
+    remove_leftovers(fs, [&paths::in_progress(&path)])?;
+    let Some(bytes) = log::bytes(fs, &path)? else {
+        write_named(fs, paths, &path, format!("{}\n", hex(new.bytes())).as_bytes())?;
+        return Ok(new.clone());
+    };
+    Key::parse(&bytes).ok_or_else(|| Error::state(format!("`{}` is no key of a dataset: restore it from a copy", path.display())))
 }
 
 /// Reads the last record and checks that it follows the one before.

@@ -8,6 +8,7 @@ use super::*;
 use crate::batch::DeadLetterCounts;
 use crate::durable::posix::Posix;
 use crate::error::ErrorKind;
+use crate::evidence::Key;
 use crate::offsets::{OffsetRange, Partition, PartitionId};
 use crate::source::SourceIdentity;
 
@@ -26,6 +27,7 @@ pub(crate) fn expected() -> Expected<'static> {
         schema: schema(),
         allow_new_columns: false,
         now: DateTime::from_timestamp(1_767_225_600, 0).unwrap(),
+        new_key: Key::new([7; 32]),
         sharing: Sharing::alone(),
     }
 }
@@ -40,7 +42,7 @@ pub(crate) fn advanced(store: &Store, rows: u64) -> Offsets {
     let id = PartitionId::new("events");
     let from = offsets.next_offset(&id).unwrap_or(0);
     let partition = Arc::new(Partition { id, label: "events".into() });
-    offsets.extend(&OffsetRange { partition, from, to: from + rows }).unwrap();
+    offsets.extend(&OffsetRange::new(partition, from, from + rows)).unwrap();
     offsets
 }
 

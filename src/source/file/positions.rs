@@ -231,7 +231,7 @@ mod tests {
         let identity = Identity::first_sight(&look(content), 0).unwrap();
         let partition = Arc::new(Partition { id: identity.partition_id(), label: "a".into() });
         let mut offsets = Offsets::default();
-        offsets.extend(&OffsetRange { partition, from: 0, to: content.len() as u64 }).unwrap();
+        offsets.extend(&OffsetRange::new(partition, 0, content.len() as u64)).unwrap();
         Positions::new(&offsets.committed(), on_gap).unwrap()
     }
 
@@ -297,7 +297,7 @@ mod tests {
         let mut offsets = Offsets::default();
         for (generation, to) in [(0, 100), (10, 4), (9, 50)] {
             let id = Identity::first_sight(&look("1\n2\n"), generation).unwrap().partition_id();
-            offsets.extend(&OffsetRange { partition: Arc::new(Partition { id, label: "a".into() }), from: 0, to }).unwrap();
+            offsets.extend(&OffsetRange::new(Arc::new(Partition { id, label: "a".into() }), 0, to)).unwrap();
         }
         let mut positions = Positions::new(&offsets, OnGap::Refuse).unwrap();
         let position = positions.place(Path::new("a"), &look("1\n2\n3\n")).unwrap().unwrap();
@@ -309,7 +309,7 @@ mod tests {
         let offsets = |id: &str| {
             let mut offsets = Offsets::default();
             let partition = Arc::new(Partition { id: PartitionId::new(id), label: "x".into() });
-            offsets.extend(&OffsetRange { partition, from: 0, to: 1 }).unwrap();
+            offsets.extend(&OffsetRange::new(partition, 0, 1)).unwrap();
             offsets
         };
         assert_eq!(Positions::new(&offsets("dead_letters/0000000042"), OnGap::Refuse).unwrap().iter().count(), 0);

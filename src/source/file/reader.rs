@@ -98,7 +98,7 @@ impl FileReader {
     pub(super) fn next_chunk(&mut self, unterminated: Unterminated) -> Result<Option<Chunk>> {
         let piece = self.lines.next(unterminated).map_err(|e| read_error(&self.path, self.next, e))?;
         Ok(piece.map(|piece| {
-            let range = OffsetRange { partition: self.partition.clone(), from: self.next, to: self.next + piece.bytes };
+            let range = OffsetRange::new(self.partition.clone(), self.next, self.next + piece.bytes);
             self.next = range.to;
             Chunk { records: piece.records, range, unit: OffsetUnit::Bytes }
         }))

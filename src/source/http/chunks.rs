@@ -137,7 +137,7 @@ impl Chunks {
     }
 
     fn send(&self, records: Records, from: u64, to: u64, send: &mut impl FnMut(Chunk) -> Result<(), Exit>) -> Result<(), Exit> {
-        let range = OffsetRange { partition: self.partition.clone(), from, to };
+        let range = OffsetRange::new(self.partition.clone(), from, to);
         send(Chunk { records, range, unit: OffsetUnit::Records })
     }
 }

@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::offsets::{Offsets, Partition, PartitionId};
 use crate::server::{self, Further, Limits, tls};
 use crate::source::thread::ReadThread;
-use crate::source::{Source, SourceIdentity};
+use crate::source::{Resume, Source, SourceIdentity};
 
 /// The only partition, and the kind in the identity.
 const NAME: &str = "http";
@@ -86,7 +86,8 @@ impl HttpSource {
     ///
     /// # Errors
     /// As [`Journal::open`]; [`crate::error::ErrorKind::TryAgain`] if the address is taken, `Config` if it or the certificate is no good.
-    pub fn open(opening: &Opening<'_>, offsets: &Offsets) -> Result<Self> {
+    pub fn open(opening: &Opening<'_>, resume: &Resume<'_>) -> Result<Self> {
+        let offsets = resume.offsets;
         let Opening { config, http, dataset_id } = *opening;
         // First what is wrong without a look at the disk.
         let acceptor = acceptor(http)?;

@@ -75,7 +75,7 @@ impl Positions {
     /// Takes up that a partition was read up to `next`.
     pub(super) fn advance(&mut self, partition: &Arc<Partition>, next: u64) {
         let from = self.offsets.next_offset(&partition.id).unwrap_or(next);
-        let range = crate::offsets::OffsetRange { partition: partition.clone(), from, to: next };
+        let range = crate::offsets::OffsetRange::new(partition.clone(), from, next);
         self.offsets.extend(&range).expect("a reader goes forward only");
     }
 

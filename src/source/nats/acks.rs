@@ -81,7 +81,7 @@ mod tests {
     fn committed(to: u64) -> Offsets {
         let mut offsets = Offsets::default();
         let partition = Arc::new(Partition { id: PartitionId::new("p"), label: "p".into() });
-        offsets.extend(&OffsetRange { partition, from: 1, to }).unwrap();
+        offsets.extend(&OffsetRange::new(partition, 1, to)).unwrap();
         offsets.committed()
     }
 

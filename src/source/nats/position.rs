@@ -182,7 +182,7 @@ mod tests {
         let mut offsets = Offsets::default();
         for (id, to) in ids {
             let partition = Arc::new(Partition { id: PartitionId::new(*id), label: "x".into() });
-            offsets.extend(&OffsetRange { partition, from: 1, to: *to }).unwrap();
+            offsets.extend(&OffsetRange::new(partition, 1, *to)).unwrap();
         }
         offsets.committed()
     }

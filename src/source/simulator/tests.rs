@@ -23,7 +23,7 @@ fn config(limit: u64, rate: u64) -> SimulatorConfig {
 fn committed(to: u64) -> Offsets {
     let partition = Arc::new(Partition { id: PartitionId::new(NAME), label: NAME.into() });
     let mut offsets = Offsets::default();
-    offsets.extend(&OffsetRange { partition, from: 0, to }).unwrap();
+    offsets.extend(&OffsetRange::new(partition, 0, to)).unwrap();
     offsets.committed()
 }
 

@@ -29,7 +29,7 @@ fn start(batch_rows: usize, batch_bytes_max: usize) -> Line {
 impl Line {
     async fn send_lines(&mut self, count: usize) {
         let partition = Arc::new(Partition { id: PartitionId::new("p"), label: "p".into() });
-        let range = OffsetRange { partition, from: self.next, to: self.next + count as u64 };
+        let range = OffsetRange::new(partition, self.next, self.next + count as u64);
         self.next = range.to;
         let records = Records::Lines(Bytes::from("{}\n".repeat(count)));
         self.to_batcher.send(Read::Chunk(Chunk { records, range, unit: OffsetUnit::Records }, Moment::now())).await.unwrap();

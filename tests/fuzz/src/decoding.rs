@@ -145,7 +145,7 @@ fn chunk(text: &[u8], from: u64, unit: OffsetUnit) -> Chunk {
     let partition = Arc::new(Partition { id: PartitionId::new("p"), label: "p".into() });
     Chunk {
         records: Records::Lines(Bytes::copy_from_slice(text)),
-        range: OffsetRange { partition, from, to: from + text.len() as u64 },
+        range: OffsetRange::new(partition, from, from + text.len() as u64),
         unit,
     }
 }

@@ -37,7 +37,7 @@ impl Source for Drip {
     async fn read(&mut self) -> Result<Option<Chunk>> {
         tokio::time::sleep(Duration::from_millis(2)).await;
         let line = "{\"timestamp\":1767225600000,\"user_id\":1,\"region\":\"us\",\"amount\":1.5,\"sku\":\"SKU-00001\"}\n";
-        let range = OffsetRange { partition: self.partition.clone(), from: self.next, to: self.next + 1 };
+        let range = OffsetRange::new(self.partition.clone(), self.next, self.next + 1);
         self.next += 1;
         Ok(Some(Chunk { records: Records::Lines(Bytes::from_static(line.as_bytes())), range, unit: OffsetUnit::Records }))
     }
