@@ -290,7 +290,7 @@ fn letters(place: &Path) -> Result<u64, String> {
 }
 
 /// Lists all that a reader's glob over the tree takes for data.
-fn visible_parquet(out: &Path) -> Result<BTreeSet<PathBuf>> {
+pub(crate) fn visible_parquet(out: &Path) -> Result<BTreeSet<PathBuf>> {
     let mut found = BTreeSet::new();
     let mut dirs = vec![out.to_path_buf()];
     while let Some(dir) = dirs.pop() {

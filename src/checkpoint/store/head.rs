@@ -116,6 +116,7 @@ fn state_of_version_1(last: &CommitRecord) -> State {
         generation: last.generation,
         columns: crate::checkpoint::columns::number(&[], &last.schema),
         schema_version: 1,
+        key: None,
         expired_before: None,
     };
     State::new(offsets.spans().map(position).collect(), Remembered::new(), rest)

@@ -33,6 +33,7 @@ pub(crate) fn expected() -> Expected<'static> {
         new_key: Key::new([7; 32]),
         process: Process::this(),
         action: None,
+        allow: Allow::default(),
         remember: Remember::default(),
         records_max: snapshot::RECORDS_MAX,
         sharing: Sharing::alone(),
