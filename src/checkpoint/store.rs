@@ -34,6 +34,7 @@ mod named;
 mod open;
 mod share_out;
 
+pub use head::rebuild_snapshot;
 pub use open::{Allow, Expected, Remember, Sharing};
 pub use share_out::{instances, share_out};
 
