@@ -154,7 +154,7 @@ fn a_where_leaves_out_the_files_that_it_rules_out() {
     for (sql, files) in [
         ("SELECT sum(id) FROM events WHERE region = 'eu'", 6 + 1),
         ("SELECT sum(id) FROM events e WHERE e.region IS NULL AND day = DATE '2026-01-03'", 2 + 2),
-        ("SELECT sum(id) FROM events WHERE ts < '2026-01-02' AND region = 'EU'", 2 + 2 + 1),
+        ("SELECT sum(id) FROM events WHERE ts < '2026-01-02' AND region = 'EU'", 2 + 2 + 2),
         ("SELECT sum(id) FROM (SELECT * FROM events WHERE region = 'a''b') WHERE id > 3", 6 + 2),
         ("SELECT sum(id) FROM events", all),
         ("SELECT sum(id) FROM events WHERE NOT ts < '2026-01-02'", all),
@@ -260,10 +260,10 @@ fn statement() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn a_query_that_opens_few_files_says_what_one_over_all_files_says(statements in proptest::collection::vec(statement(), 1..2)) {
         thread_local! { static DATASET: Dataset = dataset(); }
-        DATASET.with(|dataset| statements.iter().for_each(|sql| drop(same(dataset, sql))));
+        DATASET.with(|dataset| statements.iter().for_each(|sql| _ = same(dataset, sql)));
     }
 }
