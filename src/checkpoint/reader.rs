@@ -132,13 +132,23 @@ impl Dataset {
         Ok((1..=self.last_sequence()?).map(|sequence| Ok(self.record(sequence)?.0)))
     }
 
+    /// Returns the index of no record.
+    pub fn empty_index(&self) -> Index {
+        Index::new(&self.format_sha256)
+    }
+
+    /// Returns the index as it is stored, as far as it can be trusted.
+    pub fn stored_index(&self) -> Index {
+        Index::load(&self.fs, &self.paths, &self.format.dataset_id, &self.format_sha256)
+    }
+
     /// Returns what all records say of files and counts: from the index as far as it reaches, and from the records after it.
     ///
     /// # Errors
     /// Those of `go_on`, which is asked before each record; [`crate::error::ErrorKind::State`] if a record cannot be trusted.
     pub fn index(&self, go_on: &dyn Fn() -> Result<()>) -> Result<Index> {
         let last = self.last_sequence()?;
-        let mut index = Index::load(&self.fs, &self.paths, &self.format.dataset_id, &self.format_sha256);
+        let mut index = self.stored_index();
         for sequence in index.end() + 1..=last {
             go_on()?;
             let (record, sha256) = self.record(sequence)?;

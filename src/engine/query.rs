@@ -69,12 +69,7 @@ pub fn query(out: &Path, committed: &Committed, sql: &str) -> Result<Answer> {
 ///
 /// # Errors
 /// Also [`crate::error::ErrorKind::TryAgain`] if it took too long or was cancelled.
-pub fn query_within(
-    limits: &Limits,
-    (out, committed): (&Path, &Committed),
-    sql: &str,
-    started: &dyn Fn(Canceller),
-) -> Result<Answer> {
+pub fn query_within(limits: &Limits, (out, committed): (&Path, &Committed), sql: &str, started: &dyn Fn(Canceller)) -> Result<Answer> {
     let memory_limit = format!("{}B", limits.memory_limit);
     let options = [("threads", "1"), ("memory_limit", memory_limit.as_str())];
     let watch = Some(Watch { begun: Instant::now(), timeout: limits.timeout, started });

@@ -66,9 +66,8 @@ struct Keeper {
 impl Keeper {
     fn open(paths: &Paths) -> Result<Self> {
         let (fs, dataset) = (Posix::default(), Dataset::open(paths.clone())?);
-        let mut index = Index::load(&fs, paths, &dataset.format().dataset_id, dataset.format_sha256());
+        let index = Index::load_end(&fs, paths, &dataset.format().dataset_id, dataset.format_sha256());
         remove_useless(&fs, paths, &index, &dataset.format().dataset_id)?;
-        index.forget();
         Ok(Self { fs, dataset, index, nonce: format!("{:016x}", rand::random::<u64>()) })
     }
 
@@ -83,7 +82,7 @@ impl Keeper {
             }
             self.write(block)?;
             self.index.forget();
-            if self.index.end() % LARGE == 0 {
+            if self.index.end().is_multiple_of(LARGE) {
                 self.merge(self.index.end())?;
             }
             thread::sleep(working.elapsed());
@@ -122,7 +121,8 @@ impl Keeper {
     /// Replaces the small segments up to `to` by a large one.
     fn merge(&self, to: u64) -> Result<()> {
         let from = to - LARGE + 1;
-        let small: Vec<Found> = segments(&self.fs, self.dataset.paths()).into_iter().filter(|found| found.from >= from && found.to <= to).collect();
+        let small: Vec<Found> =
+            segments(&self.fs, self.dataset.paths()).into_iter().filter(|found| found.from >= from && found.to <= to).collect();
         let read: Option<Vec<Segment>> = small.iter().map(|found| found.read(&self.fs, &self.dataset.format().dataset_id)).collect();
         let joined = read.and_then(|read| read.into_iter().reduce(Segment::join));
         let Some(large) = joined.filter(|large| (large.from, large.to) == (from, to) && large.records.len() as u64 == LARGE) else {

@@ -5,10 +5,10 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::checkpoint::format::Format;
+use crate::checkpoint::process::Process;
 use crate::checkpoint::reader::{Dataset, committed};
 use crate::checkpoint::record::tests::checkpoint;
 use crate::checkpoint::record::{Action, EventTimes};
-use crate::checkpoint::process::Process;
 use crate::durable::posix::Posix;
 use crate::source::SourceIdentity;
 
@@ -50,7 +50,10 @@ impl Laid {
             columns: vec![ColumnStatistics { id: 2, bytes: 5, nulls: Some(0), min: bound.clone(), max: bound }],
         };
         let column = |id, name: &str, data_type: &str| OutputColumn { id, name: name.into(), data_type: data_type.into(), nullable: true };
-        let columns = vec![column(1, "region", "Utf8"), column(2, "ts", &DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None).to_string())];
+        let columns = vec![
+            column(1, "region", "Utf8"),
+            column(2, "ts", &DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None).to_string()),
+        ];
         CommitRecord {
             previous: self.seal.clone(),
             counts: Counts { records_in: 3, rows_out: 3, ..Counts::default() },
@@ -140,6 +143,25 @@ fn a_damaged_or_missing_segment_is_passed_over_and_written_again() {
 }
 
 #[test]
+fn a_sound_segment_that_says_something_else_than_its_records_is_found() {
+    let mut laid = Laid::new();
+    laid.add_many(2 * SMALL);
+    update(&laid.paths()).unwrap();
+    let dataset = Dataset::open(laid.paths()).unwrap();
+    let mut expected = dataset.empty_index();
+    for sequence in 1..laid.next {
+        let (record, sha256) = dataset.record(sequence).unwrap();
+        expected.push(&record, sha256).unwrap();
+    }
+    assert_eq!(dataset.stored_index().first_difference(&expected), None);
+    let path = &laid.segments()[1];
+    let (mut segment, _) = sealed::unseal::<Segment>(&fs::read(path).unwrap()).unwrap();
+    segment.records[5].files[0].3 += 1;
+    fs::write(path, sealed::seal(&segment).0).unwrap();
+    assert_eq!(dataset.stored_index().first_difference(&expected), Some(SMALL + 6));
+}
+
+#[test]
 fn an_index_of_a_ledger_that_went_another_way_is_of_no_use() {
     let mut laid = Laid::new();
     laid.add_many(SMALL - 1);
@@ -176,7 +198,8 @@ fn a_missing_file_is_named_unless_it_was_declared_expired() {
         Action { kind: ActionKind::Expire, by, text: String::new(), before }
     };
     let declare = |laid: &mut Laid, sequence| {
-        let record = CommitRecord { files: vec![], counts: Counts::default(), trigger: None, action: Some(expire(sequence)), ..laid.record() };
+        let record =
+            CommitRecord { files: vec![], counts: Counts::default(), trigger: None, action: Some(expire(sequence)), ..laid.record() };
         laid.add(record);
     };
     declare(&mut laid, 4);

@@ -164,7 +164,8 @@ impl References<'_> {
     fn leaf(&mut self, object: &Map<String, Value>, node: &Value, alias: &str) -> Condition {
         let mut functions = BTreeSet::new();
         let mut plain = node.clone();
-        if is_over(&mut plain, &self.known.partitions, alias, &mut functions) == Some(Over::Columns) && !functions.iter().any(|f| is_now(f)) {
+        if is_over(&mut plain, &self.known.partitions, alias, &mut functions) == Some(Over::Columns) && !functions.iter().any(|f| is_now(f))
+        {
             self.functions.extend(functions);
             return Condition::Partition(plain);
         }
@@ -358,7 +359,9 @@ fn is_rising(node: &Value) -> bool {
     match text(object, "class") {
         "CAST" => is_cast_to(object, &["date", "timestamp"]) && object.get("child").is_some_and(is_rising),
         "FUNCTION" if is_now(function) => arguments.is_empty(),
-        "FUNCTION" if matches!(function, "+" | "-") => matches!(arguments.as_slice(), [first, second] if is_rising(first) && !has_now(second)),
+        "FUNCTION" if matches!(function, "+" | "-") => {
+            matches!(arguments.as_slice(), [first, second] if is_rising(first) && !has_now(second))
+        }
         "FUNCTION" if function.eq_ignore_ascii_case("date_trunc") => {
             matches!(arguments.as_slice(), [unit, of] if is_text(unit) && is_rising(of))
         }

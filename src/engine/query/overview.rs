@@ -12,9 +12,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arrow::array::{
-    ArrayRef, AsArray, BooleanArray, DictionaryArray, Int32Array, Int64Array, RecordBatch, StringArray,
-};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, DictionaryArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
@@ -91,7 +89,8 @@ impl<'a> Overview<'a> {
     /// Makes the view `events`, with the columns of `query`, which reads files.
     pub fn describe(&self, query: &str) -> duckdb::Result<Described<'_>> {
         let rows = collect_texts(&self.connection, &format!("SELECT column_name, column_type FROM (DESCRIBE {query})"))?;
-        let columns: Vec<(String, String)> = rows.into_iter().filter_map(|row| row.try_into().ok().map(|[name, of]: [String; 2]| (name, of))).collect();
+        let columns: Vec<(String, String)> =
+            rows.into_iter().filter_map(|row| row.try_into().ok().map(|[name, of]: [String; 2]| (name, of))).collect();
         let (input, places) = self.rows(&columns).map_err(|e| duckdb::Error::ToSqlConversionFailure(e.into()))?;
         let rows = self.events.load(input);
         let column = |((name, of), place): (&(String, String), usize)| format!("CAST(c{place} AS {of}) AS {}", quoted(name));
@@ -116,32 +115,32 @@ impl<'a> Overview<'a> {
             withheld += usize::from(!partitions.contains(&name.as_str()));
         }
         let type_of = |place| if place == 0 { DataType::Boolean } else { text.clone() };
-        let schema = Arc::new(Schema::new((0..withheld).map(|place| Field::new(format!("c{place}"), type_of(place), true)).collect::<Vec<_>>()));
+        let schema =
+            Arc::new(Schema::new((0..withheld).map(|place| Field::new(format!("c{place}"), type_of(place), true)).collect::<Vec<_>>()));
         let known = schema.project(&(0..=partitions.len()).collect::<Vec<_>>())?;
         let batches = self.batches(&Arc::new(known), &partitions)?;
         let withheld = Withheld { from: 1 + partitions.len(), needed: self.needed.clone() };
         Ok((Input { schema, batches, converter: self.converter.clone(), withheld: Some(withheld) }, places))
     }
 
-    /// Repeats the values of each file's partition as often as the file has rows, in the order of the files.
+    /// Repeats the values of each partition as often as its files have rows. The order is that of the directories, which costs far less than that of
+    /// the files; without an ORDER BY, SQL promises none.
     fn batches(&self, schema: &SchemaRef, partitions: &[&str]) -> Result<Vec<RecordBatch>, ArrowError> {
         let keys = Int32Array::from(vec![0; REPEATED]);
         let none: ArrayRef = Arc::new(BooleanArray::from(vec![true; REPEATED]));
-        let repeated = |dir: &String| {
+        let mut rows = vec![0_u64; self.committed.dirs.len()];
+        self.committed.files.iter().for_each(|file| rows[file.dir] += file.rows);
+        let mut batches = Vec::new();
+        for (dir, mut rows) in self.committed.dirs.iter().zip(rows) {
             let values = values(dir, partitions).into_iter().map(|value| {
                 let values: ArrayRef = Arc::new(StringArray::from(vec![value]));
                 Ok(Arc::new(DictionaryArray::try_new(keys.clone(), values)?) as ArrayRef)
             });
             let columns = iter::once(Ok(none.clone())).chain(values).collect::<Result<Vec<_>, ArrowError>>()?;
-            RecordBatch::try_new(schema.clone(), columns)
-        };
-        let repeated = self.committed.dirs.iter().map(repeated).collect::<Result<Vec<_>, _>>()?;
-        let mut batches = Vec::new();
-        for files in self.committed.files.chunk_by(|a, b| a.dir == b.dir) {
-            let mut rows: u64 = files.iter().map(|file| file.rows).sum();
+            let repeated = RecordBatch::try_new(schema.clone(), columns)?;
             while rows > 0 {
                 let some = usize::try_from(rows).unwrap_or(REPEATED).min(REPEATED);
-                batches.push(repeated[files[0].dir].slice(0, some));
+                batches.push(repeated.slice(0, some));
                 rows -= some as u64;
             }
         }
@@ -200,10 +199,10 @@ impl<'a> Overview<'a> {
         let of_dirs: Vec<Vec<Option<String>>> = self.committed.dirs.iter().map(|dir| values(dir, &partitions)).collect();
         let numbers: ArrayRef = Arc::new((0..files.len() as i64).collect::<Int64Array>());
         let mut columns = vec![("file".to_owned(), numbers)];
-        for place in 0..partitions.len() {
+        columns.extend((0..partitions.len()).map(|place| {
             let values: StringArray = files.iter().map(|file| of_dirs[file.dir][place].as_deref()).collect();
-            columns.push((format!("p{place}"), Arc::new(values)));
-        }
+            (format!("p{place}"), Arc::new(values) as ArrayRef)
+        }));
         for (place, time) in times.iter().enumerate() {
             let bounds: Vec<Option<(i64, i64)>> = files
                 .iter()
@@ -286,7 +285,8 @@ impl Parts<'_> {
     fn expression(&self, expression: &Value) -> Option<String> {
         let mut statement = self.template.clone();
         *statement.pointer_mut("/statements/0/node/select_list")? = Value::Array(vec![expression.clone()]);
-        let rows = collect_texts(self.connection, &format!("SELECT json_deserialize_sql({}::JSON)", literal(&statement.to_string()))).ok()?;
+        let rows =
+            collect_texts(self.connection, &format!("SELECT json_deserialize_sql({}::JSON)", literal(&statement.to_string()))).ok()?;
         Some(format!("({})", rows.first()?.first()?.strip_prefix("SELECT ")?))
     }
 
@@ -320,7 +320,8 @@ fn highest(place: usize) -> String {
 
 /// Returns the values of the partition columns that a directory says, as text.
 fn values(dir: &str, partitions: &[&str]) -> Vec<Option<String>> {
-    let said: Vec<(&str, Option<String>)> = HivePartition::values_of(dir).map(|(name, value)| (name, value.map(|value| value.into_owned()))).collect();
+    let said: Vec<(&str, Option<String>)> =
+        HivePartition::values_of(dir).map(|(name, value)| (name, value.map(|value| value.into_owned()))).collect();
     let value = |partition: &&str| said.iter().find(|(name, _)| name == partition).and_then(|(_, value)| value.clone());
     partitions.iter().map(value).collect()
 }

@@ -19,8 +19,7 @@ const DAY: i64 = 86_400_000_000;
 const NEW_YEAR: i64 = 1_767_225_600_000_000;
 /// Files of each day and region.
 const PER_PARTITION: usize = 2;
-const REGIONS: [Option<&str>; 8] =
-    [Some("eu"), Some("EU"), Some("007"), Some("a'b"), Some("x/y=z %25"), Some("NULL"), Some(""), None];
+const REGIONS: [Option<&str>; 8] = [Some("eu"), Some("EU"), Some("007"), Some("a'b"), Some("x/y=z %25"), Some("NULL"), Some(""), None];
 
 struct Dataset {
     dir: TempDir,
@@ -93,7 +92,9 @@ fn rows(batches: &[RecordBatch]) -> Vec<String> {
     let mut rows = Vec::new();
     for batch in batches {
         let columns: Vec<_> = batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
-        rows.extend((0..batch.num_rows()).map(|row| columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join("|")));
+        rows.extend(
+            (0..batch.num_rows()).map(|row| columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join("|")),
+        );
     }
     rows.sort();
     rows
@@ -103,7 +104,8 @@ fn rows(batches: &[RecordBatch]) -> Vec<String> {
 fn plain(dataset: &Dataset, sql: &str) -> Option<Vec<String>> {
     let connection = duckdb::Connection::open_in_memory().unwrap();
     let path = |file| dataset.dir.path().join(dataset.committed.path(file));
-    let files: Vec<String> = dataset.committed.files.iter().map(|file| format!("'{}'", path(file).to_str().unwrap().replace('\'', "''"))).collect();
+    let files: Vec<String> =
+        dataset.committed.files.iter().map(|file| format!("'{}'", path(file).to_str().unwrap().replace('\'', "''"))).collect();
     let view = format!(
         "CREATE VIEW events AS SELECT * FROM read_parquet([{}], union_by_name = true, hive_partitioning = true, hive_types = {{region: VARCHAR, day: DATE}})",
         files.join(", ")
@@ -194,7 +196,16 @@ fn predicate() -> impl Strategy<Value = String> {
         "'infinity'",
         "make_timestamp(2026, 1, 2, 0, 0, 0)",
     ]);
-    let of_time = proptest::sample::select(vec!["ts", "events.ts", "ts::DATE", "date_trunc('day', ts)", "ts::TIMESTAMP", "ts + INTERVAL 1 DAY", "day", "TRY_CAST(ts AS DATE)"]);
+    let of_time = proptest::sample::select(vec![
+        "ts",
+        "events.ts",
+        "ts::DATE",
+        "date_trunc('day', ts)",
+        "ts::TIMESTAMP",
+        "ts + INTERVAL 1 DAY",
+        "day",
+        "TRY_CAST(ts AS DATE)",
+    ]);
     let compare = proptest::sample::select(vec!["=", "<", "<=", ">", ">=", "<>", "IS DISTINCT FROM"]);
     let leaf = prop_oneof![
         (compare.clone(), region.clone()).prop_map(|(compare, region)| format!("region {compare} {region}")),
@@ -235,7 +246,14 @@ fn predicate() -> impl Strategy<Value = String> {
 }
 
 fn statement() -> impl Strategy<Value = String> {
-    let columns = proptest::sample::select(vec!["*", "region, day", "count(*), count(ts), sum(id)", "id", "day, count(*)", "region AS ts, id AS region"]);
+    let columns = proptest::sample::select(vec![
+        "*",
+        "region, day",
+        "count(*), count(ts), sum(id)",
+        "id",
+        "day, count(*)",
+        "region AS ts, id AS region",
+    ]);
     let form = proptest::sample::select(vec![
         "SELECT {columns} FROM events WHERE {where}",
         "SELECT {columns} FROM (SELECT * FROM events WHERE {where}) WHERE {other}",
