@@ -95,10 +95,13 @@ pub struct Draft {
 /// # Errors
 /// [`crate::error::ErrorKind::Config`], naming a file and the ways out.
 pub fn check_ground(fs: &dyn Fs, paths: &Paths) -> Result<()> {
-    match log::format(fs, paths)?.is_none() && log::last_sequence(fs, paths)?.is_none() {
-        true => ground::check_empty(paths, &ground::visible(fs, paths)?),
-        false => Ok(()),
+    let has_ledger = || Ok(log::format(fs, paths)?.is_some() || log::last_sequence(fs, paths)?.is_some());
+    if has_ledger()? {
+        return Ok(());
     }
+    let visible = ground::visible(fs, paths)?;
+    // Another process may have made the dataset since, with files.
+    if has_ledger()? { Ok(()) } else { ground::check_empty(paths, &visible) }
 }
 
 /// Returns whether the chain of an instance ends in a record of version 1.
@@ -307,13 +310,16 @@ impl Store {
         let sequence = self.next_sequence();
         let path = self.paths.record(sequence);
         entry(&*self.fs, &path).ok().flatten()?;
-        let by = log::read(&*self.fs, &self.paths, sequence).ok().and_then(|(record, _)| Some((record.opened?, record.epoch)));
-        if by.as_ref().is_some_and(|(by, _)| *by == self.process) {
+        let record = log::read(&*self.fs, &self.paths, sequence).ok().map(|(record, _)| record);
+        let is_ours = |record: &CommitRecord| record.opened.as_ref().map_or(record.epoch == self.epoch, |by| *by == self.process);
+        if record.as_ref().is_some_and(is_ours) {
             return None;
         }
-        let who = by.map_or_else(|| "another process".to_owned(), |(by, _)| by.to_string());
+        let by = record.and_then(|record| record.opened);
+        let who = by.map_or_else(|| "another process".to_owned(), |by| by.to_string());
         Some(Error::try_again(format!(
-            "{who} writes to `{}` since record {sequence}, this process has to stop: nothing of its checkpoint was published, what it read is              read again; run one process on a dataset",
+            "{who} writes to `{}` since record {sequence}, this process has to stop: nothing of its checkpoint was published, what it read is \
+             read again; run one process on a dataset",
             self.paths.root().display()
         )))
     }

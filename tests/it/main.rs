@@ -11,6 +11,7 @@ mod dead_letters;
 mod end_to_end;
 mod engine;
 mod faults;
+mod fence;
 mod follow;
 mod hostile_partitions;
 mod http;

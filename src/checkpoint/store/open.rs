@@ -122,21 +122,28 @@ impl Store {
         let absolute = paths.absolute();
         let paths = absolute.map_err(|e| Error::io(format_args!("use `{}` as `pipeline.out_path`", paths.root().display()), e))?;
         super::check_ground(&*fs, &paths)?;
-        let mut directories = Directories::open(fs.clone(), &paths)?;
+        Directories::open(fs.clone(), &paths)?;
         ground::probe(&*fs, &paths, &expected.process.nonce)?;
         for _ in 0..OPENINGS_MAX {
-            let mut store = Self::look(&fs, &paths, directories, expected)?;
-            if store.write_open_record(expected)? == Written::Now {
-                store.clear_older()?;
-                return Ok(store);
+            let before = log::last_sequence(&*fs, &paths).ok();
+            let opened = Self::look(&fs, &paths, expected).and_then(|mut store| Ok((store.write_open_record(expected)?, store)));
+            match opened {
+                Ok((Written::Now, mut store)) => {
+                    store.clear_older()?;
+                    return Ok(store);
+                }
+                Ok((Written::Taken, _)) => {}
+                // What was looked at is not what is there now.
+                Err(_) if went_on(&*fs, &paths, before, &expected.process) => {}
+                Err(error) => return Err(error),
             }
-            directories = store.directories;
         }
         Err(Error::try_again(format!("other processes open `{}` all the time: run one process on a dataset", paths.root().display())))
     }
 
     /// Looks at the dataset, and completes what a crash interrupted.
-    fn look(fs: &Arc<dyn Fs>, paths: &Paths, mut directories: Directories, expected: &Expected) -> Result<Self> {
+    fn look(fs: &Arc<dyn Fs>, paths: &Paths, expected: &Expected) -> Result<Self> {
+        let mut directories = Directories::open(fs.clone(), paths)?;
         // Before the records: what is visible now has its record already.
         let visible = ground::visible(&**fs, paths)?;
         let sequence = log::last_sequence(&**fs, paths)?;
@@ -243,6 +250,13 @@ impl Store {
         self.stale = old;
         self.remove_stale_snapshots()
     }
+}
+
+/// Returns whether another process than this wrote records since `before` was the last one.
+fn went_on(fs: &dyn Fs, paths: &Paths, before: Option<Option<u64>>, process: &Process) -> bool {
+    let Ok(now) = log::last_sequence(fs, paths) else { return false };
+    let by_this = |last| log::read(fs, paths, last).is_ok_and(|(record, _)| record.opened.as_ref() == Some(process));
+    before != Some(now) && !now.is_some_and(by_this)
 }
 
 /// Refuses a number of instances that is not the dataset's: two of them would read the same partitions.
@@ -361,7 +375,11 @@ fn look_at(fs: &dyn Fs, paths: &Paths, staged_by: StagedBy, staged: bool, file: 
     let place = paths.published(&file.path);
     // Files are hashed only if the commit was interrupted: an ordinary start reads none.
     let (at_final, at_staged) = match staged {
-        true => (compare(fs, &place, file)?, compare(fs, &paths.staged(staged_by, file.staged), file)?),
+        true => {
+            // The staged one first: another process may publish it at this moment.
+            let at_staged = compare(fs, &paths.staged(staged_by, file.staged), file)?;
+            (compare(fs, &place, file)?, at_staged)
+        }
         false => (compare_length(entry(fs, &place)?, file), Found::Absent),
     };
     Ok(FileFacts { path: file.path.clone(), staged_index: file.staged, at_final, at_staged })
@@ -380,6 +398,10 @@ fn compare(fs: &dyn Fs, path: &std::path::Path, file: &FileEntry) -> Result<Foun
         Found::Right => {}
         different => return Ok(different),
     }
-    let read = fs.open(path).and_then(sha256_of).map_err(|e| Error::io(format_args!("read `{}`", path.display()), e))?;
-    Ok(if read == file.sha256 { Found::Right } else { Found::Wrong })
+    match fs.open(path).and_then(sha256_of) {
+        // Renamed since by another process.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Found::Absent),
+        Err(error) => Err(Error::io(format_args!("read `{}`", path.display()), error)),
+        Ok(read) => Ok(if read == file.sha256 { Found::Right } else { Found::Wrong }),
+    }
 }
