@@ -99,6 +99,15 @@ pub enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Give up what cannot be trusted, where no start is possible, and print what is lost. Changes nothing if all is sound.
+    Repair {
+        /// The journal of events over HTTP.
+        #[arg(long, required = true)]
+        journal: bool,
+        /// Options behind the command's name.
+        #[command(flatten)]
+        options: Options,
+    },
     /// Tell by the exit code whether a service runs on the dataset: for containers.
     Health {
         /// Options behind the command's name.
@@ -172,6 +181,7 @@ impl Cli {
             | Command::Verify { options, .. }
             | Command::Query { options, .. }
             | Command::DeadLetters { options, .. }
+            | Command::Repair { options, .. }
             | Command::Health { options } => options,
         });
         std::iter::once(&self.options).chain(behind)
@@ -220,6 +230,7 @@ mod tests {
         assert!(matches!(command(&["health"]), Command::Health { .. }));
         assert!(matches!(command(&["infer", "f", "--records", "7"]), Command::Infer { records, .. } if records.get() == 7));
         assert!(matches!(command(&["verify", "lake", "--since", "3"]), Command::Verify { out: Some(_), since: Some(3), .. }));
+        assert!(matches!(command(&["repair", "--journal"]), Command::Repair { journal: true, .. }));
         assert!(matches!(command(&["verify"]), Command::Verify { out: None, since: None, .. }));
         assert!(matches!(command(&["query", "SELECT 1", "--format", "csv"]), Command::Query { format: QueryFormat::Csv, .. }));
         assert!(matches!(command(&["dead-letters", "--samples", "0", "--replay"]), Command::DeadLetters { samples: 0, replay: true, .. }));
@@ -229,6 +240,7 @@ mod tests {
     fn a_wrong_invocation_is_a_wrong_configuration_and_help_is_none() {
         assert_eq!(exit_code(&read(&["--no-such-flag"]).unwrap_err()), 78);
         assert_eq!(exit_code(&read(&["infer", "f", "--records", "0"]).unwrap_err()), 78);
+        assert_eq!(exit_code(&read(&["repair"]).unwrap_err()), 78, "it must be said what is to be repaired");
         assert_eq!(exit_code(&read(&["--help"]).unwrap_err()), 0);
         assert_eq!(exit_code(&read(&["--version"]).unwrap_err()), 0);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pintail::cli::{Cli, Command};
-use pintail::commands::{check, dead_letters, health, infer, query, run, verify};
+use pintail::commands::{check, dead_letters, health, infer, query, repair, run, verify};
 use pintail::config::{self, Config};
 use pintail::error::{Error, Result};
 use pintail::pipeline::{Input, Start};
@@ -38,7 +38,7 @@ fn run_command(cli: &Cli) -> u8 {
         Command::Run { take_over: true, .. } => return serve(cli, Input::Source, Start::TakeOver),
         Command::Run { .. } => return serve(cli, Input::Source, Start::Usual),
         Command::DeadLetters { replay: true, .. } => return serve(cli, Input::DeadLetters, Start::Usual),
-        command => read_only(cli, command),
+        command => once(cli, command),
     };
     match result {
         Ok(()) => 0,
@@ -82,8 +82,8 @@ fn serve(cli: &Cli, input: Input, start: Start) -> u8 {
     result.map_or_else(|error| error.kind().exit_code(), |()| 0)
 }
 
-/// Runs a command that changes nothing.
-fn read_only(cli: &Cli, command: Command) -> Result<()> {
+/// Runs a command that is no service.
+fn once(cli: &Cli, command: Command) -> Result<()> {
     let to = &mut io::stdout().lock();
     if let Command::Infer { file, records, .. } = &command {
         return infer::run(file, records.get(), to);
@@ -95,6 +95,7 @@ fn read_only(cli: &Cli, command: Command) -> Result<()> {
         Command::Verify { out: other, since, .. } => verify::run(other.as_deref().unwrap_or(out), since, to),
         Command::Query { sql, format, .. } => query::run(out, &sql, format, to),
         Command::DeadLetters { samples, .. } => dead_letters::run(out, samples, to),
+        Command::Repair { .. } => repair::journal(&config, to),
         Command::Health { .. } => health::run(config.paths()),
         Command::Run { .. } | Command::Infer { .. } => unreachable!("handled before"),
     }

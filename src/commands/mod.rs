@@ -1,4 +1,4 @@
-//! The commands, one file each. The reading ones take no lock and run beside the service.
+//! The commands, one file each. The reading ones take no lock and run beside the service; `repair` takes it.
 
 #[cfg(feature = "engine")]
 pub mod check;
@@ -7,6 +7,8 @@ pub mod health;
 pub mod infer;
 #[cfg(feature = "engine")]
 pub mod query;
+#[cfg(feature = "engine")]
+pub mod repair;
 #[cfg(feature = "engine")]
 pub mod run;
 pub mod verify;
