@@ -132,7 +132,8 @@ pub struct Evidence {
     /// The end of the partition as it was seen last, if that lay behind the offset: what is between is not read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<u64>,
-    /// What stood at or before the offset, in the order of `to`. A file has its beginning and the bytes before the offset.
+    /// What stood at or before the offset, in the order of `to`. A file has its beginning and the bytes before the offset. The journal, which
+    /// answers for what is not read yet, has its end at that time too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub witnesses: Vec<Witness>,
     /// A compressed file, as it lies on the disk.
@@ -195,7 +196,7 @@ pub enum Verdict {
 /// Why something else stands before a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// The partition ends before the position.
+    /// The partition ends before the position, or before something that stood there.
     Shorter {
         /// Where it ends.
         end: u64,
@@ -211,7 +212,10 @@ pub enum Why {
 
 /// Judges a position: `next` is the offset of what would be read next. Without evidence (a record of version 1) only the end can contradict.
 pub fn judge(next: u64, evidence: Option<&Evidence>, look: &Look) -> Verdict {
-    if let Some(end) = look.end.filter(|end| *end < next) {
+    // A witness may stand behind the position, where the source keeps what is not read yet itself (the journal).
+    let witnessed = evidence.iter().flat_map(|evidence| &evidence.witnesses).map(|witness| witness.to).max();
+    let reached = witnessed.map_or(next, |witnessed| witnessed.max(next));
+    if let Some(end) = look.end.filter(|end| *end < reached) {
         return Verdict::Other(Why::Shorter { end });
     }
     let Some(evidence) = evidence else { return Verdict::CannotBeSeen };
@@ -315,6 +319,13 @@ mod tests {
         }
         // A broker that tells no epoch contradicts nothing.
         assert_eq!(judge(10, Some(&evidence()), &look("here", 10, &[Seen::Gone, epoch(None)])), Verdict::Same);
+    }
+
+    #[test]
+    fn a_witness_behind_the_position_must_be_reached_by_the_end() {
+        let seen = [present(b"eight", 800), present(b"nine", 900)];
+        assert_eq!(judge(9, Some(&evidence()), &look("here", 10, &seen)), Verdict::Same);
+        assert_eq!(judge(9, Some(&evidence()), &look("here", 9, &[seen[0], Seen::Gone])), Verdict::Other(Why::Shorter { end: 9 }));
     }
 
     #[test]

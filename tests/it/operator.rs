@@ -104,6 +104,19 @@ fn a_removed_file_is_told_by_verify_and_the_service_until_its_rows_are_declared_
 }
 
 #[test]
+fn a_lost_key_is_refused_until_the_operator_gives_the_evidence_up() {
+    let dataset = Dataset::new();
+    config(&dataset, 1000).run_ok();
+    fs::remove_file(dataset.internal("KEY")).unwrap();
+    config(&dataset, 2000).run().assert_refused(65, &["KEY", "pintail repair --key"]);
+    config(&dataset, 2000).args(["repair", "--key"]).run_ok();
+    assert_eq!(actions(&dataset)[0].0, "repair");
+    config(&dataset, 2000).run_ok();
+    dataset.assert_simulated(2000);
+    dataset.pintail().args(["verify"]).run_ok();
+}
+
+#[test]
 fn an_operators_command_waits_for_the_service_to_stop() {
     let dataset = Dataset::new();
     let mut service = config(&dataset, 0).set("source.rate", 10_000).set("pipeline.checkpoint_interval", "100ms").spawn();

@@ -68,11 +68,11 @@ pub fn read(fs: &dyn Fs, paths: &Paths, sequence: Option<u64>, format_sha256: &s
 /// Checks that the evidence of the state was made with `key`.
 ///
 /// # Errors
-/// [`crate::error::ErrorKind::State`] if it was another.
-pub fn check_key(paths: &Paths, head: &Head, key: &Key) -> Result<()> {
+/// [`crate::error::ErrorKind::State`] if it was another, or there is none.
+pub fn check_key(paths: &Paths, head: &Head, key: Option<&Key>) -> Result<()> {
     match head.last.as_ref().and_then(|last| last.key) {
-        Some(mark) if mark != key.fingerprint() => Err(Error::state(format!(
-            "`{}` is not the key that the records were made with, so no position can be checked: restore it from a copy; without one, run \
+        Some(mark) if key.is_none_or(|key| mark != key.fingerprint()) => Err(Error::state(format!(
+            "`{}` is missing, or not the key that the records were made with, so no position can be checked: restore it from a copy; without one, run \
              `pintail repair --key`, which accepts all positions as they are",
             paths.key().display()
         ))),

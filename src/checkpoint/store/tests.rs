@@ -350,11 +350,10 @@ fn another_key_than_the_records_were_made_with_is_refused() {
         std::fs::write(&path, key).unwrap();
         assert_eq!(open(dir.path()).unwrap_err().kind(), ErrorKind::State);
     }
-    // One that is gone would be made anew, and is another.
     std::fs::remove_file(&path).unwrap();
-    let other = Expected { new_key: Key::new([9; 32]), ..expected() };
-    let error = Store::open(Arc::new(Posix::default()), dir.path(), &other).unwrap_err();
-    assert!(error.to_string().contains("KEY` is not the key"), "{error}");
+    let error = open(dir.path()).unwrap_err();
+    assert!(error.kind() == ErrorKind::State && error.to_string().contains("KEY` is missing"), "{error}");
+    assert!(!path.exists(), "none is made: it would be another");
 }
 
 #[test]
