@@ -28,3 +28,4 @@ mod script;
 mod sequences;
 mod shutdown;
 mod states;
+mod upgrade;

@@ -1,6 +1,6 @@
 """A disk that forgets what was not made durable, as a file system that a power cut may hit at any operation.
 
-    python3 tests/proof/forgetful.py DIRECTORY      mounts one there; speaks JSON lines on its standard streams (see `Session`)
+    python3 tests/proof/forgetful.py DIRECTORY [LIE]    mounts one there; speaks JSON lines on its standard streams (see `Session`)
 
 What a cut may leave is what the crash model allows, and nothing more (the header of tests/it/model.rs says it in full): a name becomes durable
 by the fsync of its directory; until then each change of names has reached the disk or not, in any combination, but those of the same name keep
@@ -15,19 +15,21 @@ import os
 import random
 import re
 import select
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import fuse
 
 ROOT = 1
-LIES = ("directories", "files")
-"""Of what the fsync may be answered and not be done."""
+LEFT = ("none", "half", "zeros", "all")
+"""What a cut may leave of bytes that are not durable."""
 
 
 class File:
-    def __init__(self):
-        self.bytes, self.mtime = bytearray(), time.time_ns()
+    def __init__(self, path):
+        self.path, self.bytes, self.mtime = path, bytearray(), time.time_ns()
         self.same = 0
         """So many leading bytes are durable and unchanged."""
         self.kept = None
@@ -56,12 +58,9 @@ class File:
         self.sync()
 
 
-LEFT = ("none", "half", "zeros", "all")
-
-
 class Dir:
-    def __init__(self):
-        self.names, self.durable, self.mtime = {}, {}, time.time_ns()
+    def __init__(self, path=""):
+        self.path, self.names, self.durable, self.mtime = path, {}, {}, time.time_ns()
 
 
 class Change:
@@ -83,8 +82,10 @@ class Change:
 
 
 class Disk:
+    """`lie` matches the paths (those at which they were made, from the root on, such as `out/_pintail`) whose fsync does nothing."""
+
     def __init__(self, lie=None):
-        self.nodes, self.next, self.pending, self.lie = {ROOT: Dir()}, ROOT + 1, [], lie
+        self.nodes, self.next, self.pending, self.lie = {ROOT: Dir()}, ROOT + 1, [], lie and re.compile(lie)
         self.made = []
         """Names that came to be since this was last emptied."""
 
@@ -125,10 +126,10 @@ class Disk:
         self.nodes[node].mtime = nanos
 
     def make_file(self, directory, entry):
-        return self._make(directory, entry, File())
+        return self._make(directory, entry, File(self._path(directory, entry)))
 
     def make_dir(self, directory, entry):
-        return self._make(directory, entry, Dir())
+        return self._make(directory, entry, Dir(self._path(directory, entry)))
 
     def link(self, node, directory, entry):
         self._check_free(directory, entry)
@@ -155,10 +156,11 @@ class Disk:
 
     def sync(self, node):
         there = self.nodes[node]
+        if self.lie and self.lie.search(there.path):
+            return
         if isinstance(there, File):
-            if self.lie != "files":
-                there.sync()
-        elif self.lie != "directories":
+            there.sync()
+        else:
             reached = self._with_needed([any(directory == node for directory, _ in change.effects) for change in self.pending])
             self._reach(reached)
 
@@ -233,6 +235,9 @@ class Disk:
             raise OSError(errno.ENOTDIR, str(node))
         return there
 
+    def _path(self, directory, entry):
+        return f"{self._dir(directory).path}/{entry}".lstrip("/")
+
     def _check_free(self, directory, entry):
         if entry in self._dir(directory).names:
             raise OSError(errno.EEXIST, entry)
@@ -258,7 +263,7 @@ class Session:
 
     {"arm": n, "name": pattern, "times": k}     cut the power at the n-th change after the k-th new name that matches; says {"cut": ...} when it has
     {"cut": true}                               cut it now, if it has not been
-    {"mount": seed, "links": bool}              after a cut: forget, as the seed chooses, and be mounted again; says what was forgotten
+    {"mount": seed, "links": bool}              forget, if there was a cut, as the seed chooses; be mounted again; says what was forgotten
 
     From a cut on nothing is answered: the process that uses the disk waits for ever, and must be killed before `mount`.
     """
@@ -309,15 +314,75 @@ class Session:
     def obey(self, command):
         if "arm" in command:
             self.count, self.times, self.pattern = command["arm"], command["times"], re.compile(command["name"])
-        elif "cut" in command and not self.is_cut:
+        elif "cut" in command:
+            if not self.is_cut:
+                say({"cut": self.changes})
             self.is_cut = True
-            say({"cut": self.changes})
         elif "mount" in command:
             self.mount.end()
             left = self.disk.cut(random.Random(command["mount"])) if self.is_cut else {}
             self.changes, self.count, self.is_cut = 0, 0, False
             self.mount = fuse.Mount(self.path, self.disk, command["links"])
             say(left)
+
+
+class Power:
+    """A forgetful disk in a process of its own, mounted at `path`. A context: unmounted at its end."""
+
+    def __init__(self, path, lie=None):
+        self.path, self.lie, self.heard = Path(path), lie, b""
+
+    def __enter__(self):
+        self.path.mkdir(parents=True)
+        command = [sys.executable, __file__, self.path, *([self.lie] if self.lie else [])]
+        self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        self.hear(10)
+        return self
+
+    def __exit__(self, *_):
+        self.child.stdin.close()
+        self.child.wait(10)
+        self.child.stdout.close()
+
+    def arm(self, changes, name="", times=0):
+        """Cuts the power at so many changes from now, or after the name that matches has been made so many times."""
+        self.say(arm=changes, name=name, times=times)
+
+    def is_cut(self, seconds):
+        """Waits for a cut. Returns whether there was one."""
+        return self.hear(seconds) is not None
+
+    def cut(self):
+        """Cuts the power now, unless it is cut."""
+        self.say(cut=True)
+
+    def renew(self, seed, links=False):
+        """Forgets, and mounts what is left. Returns what was forgotten. Whoever used the disk must have been killed."""
+        self.say(mount=seed, links=links)
+        while True:
+            # That of a cut comes before it, unless it has been heard.
+            heard = self.hear(30)
+            if heard is None:
+                raise OSError(f"the disk at {self.path} does not answer")
+            if "cut" not in heard:
+                return heard
+
+    def say(self, **command):
+        self.child.stdin.write(json.dumps(command).encode() + b"\n")
+
+    def hear(self, seconds):
+        """Returns what it says next; None if it says nothing for so long."""
+        end = time.monotonic() + seconds
+        while b"\n" not in self.heard:
+            ready, _, _ = select.select([self.child.stdout], [], [], max(0, end - time.monotonic()))
+            if not ready:
+                return None
+            read = os.read(self.child.stdout.fileno(), 65536)
+            if not read:
+                raise OSError(f"the disk at {self.path} has gone: {self.child.wait(10)}")
+            self.heard += read
+        line, _, self.heard = self.heard.partition(b"\n")
+        return json.loads(line)
 
 
 def say(message):

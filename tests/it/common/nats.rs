@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::future::Future;
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -42,6 +42,14 @@ impl Broker {
     /// Starts a server.
     pub fn start() -> Self {
         let broker = Self::down();
+        broker.up();
+        broker
+    }
+
+    /// Starts a server over what JetStream had stored in a directory.
+    pub fn over(js: &Path) -> Self {
+        let broker = Self::down();
+        fs::rename(js, broker.dir.path().join("js")).unwrap();
         broker.up();
         broker
     }
