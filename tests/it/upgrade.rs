@@ -112,6 +112,7 @@ fn standard_input_is_counted_on_from_where_0_1_ended() {
 /// Sends the requests that 0.1 had answered again, with their keys, and then new ones.
 fn push_again(fixture: &Fixture) {
     let (given, step) = (fixture.given(), fixture.number("step"));
+    fixture.keys_are_new();
     let mut process = fixture.pintail().spawn();
     let address = process.http();
     let send = |from: i64| post(address, &[NDJSON, ("Idempotency-Key", &format!("from {from}"))], lines(from..from + step));
@@ -183,7 +184,7 @@ fn topic_id(dataset: &Dataset) -> String {
 }
 
 fn produce_ids(cluster: &Cluster, ids: std::ops::Range<i64>) {
-    (0..4).for_each(|partition| cluster.produce(partition as i32, ids.clone().filter(|id| id % 4 == partition).map(line)));
+    (0..4).for_each(|partition| cluster.produce(partition as i32, ids.clone().filter(|id| id / 2 % 4 == partition).map(line)));
 }
 
 #[test]

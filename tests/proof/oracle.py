@@ -19,7 +19,7 @@ import pyarrow.parquet
 
 PRIVATE = "_pintail"
 RECORDS_PER_DIRECTORY = 10_000
-KEPT = {"FORMAT", "LOCK", "commits", "staging", "dead_letters", "instances", "journal"}
+KEPT = {"FORMAT", "KEY", "LOCK", "commits", "staging", "dead_letters", "instances", "journal"}
 """What `_pintail/` may hold while nobody works on it."""
 EXACT_ROWS_MAX = 1_000_000
 """Up to here the rows of two datasets are compared one by one; above, by count and sums."""

@@ -50,8 +50,9 @@ MOMENTS = (
     # Kind, most changes, after the k-th name that matches.
     ("start", 60, "", 0),
     ("any time", 400, "", 0),
-    ("record", 40, RECORD, 4),
+    ("record", 16, RECORD, 4),
     ("staging", 40, r"^\d{10}$", 4),
+    ("record", 16, RECORD, 2),
 )
 PATIENCE_SECONDS = 3
 """A cut that has not come by then is made."""

@@ -28,6 +28,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -113,7 +114,8 @@ class Fixture:
 
     def pack(self, about, **told):
         """Writes the archive, the same for the same content."""
-        text = {"pintail": self.version(), "about": about, "settings": self.settings, **told}
+        version = subprocess.run([self.binary, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+        text = {"pintail": version, "about": about, "settings": self.settings, **told}
         (self.root / "fixture.json").write_text(json.dumps(text, indent=1) + "\n")
         raw = io.BytesIO()
         with tarfile.open(fileobj=raw, mode="w", format=tarfile.GNU_FORMAT) as archive:
@@ -126,9 +128,6 @@ class Fixture:
         packed = HERE / f"{self.name}.tar.gz"
         packed.write_bytes(gzip.compress(raw.getvalue(), 9, mtime=0))
         print(f"{self.name:14} {packed.stat().st_size:8} bytes  {about}", flush=True)
-
-    def version(self):
-        return json.loads((self.dataset.private / "FORMAT").read_text().partition("\n")[0]).get("pintail") if self.dataset.format() else None
 
 
 def rows_of(chain):
@@ -162,20 +161,23 @@ def killed(fixture):
                          "FROM events",
         "dead_letters.ratio_max": 0.9, "monitor.group_by": "half", "monitor.value": "n",
     }
-    states = {}
-    for call in ("openat", "mkdir", "write", "fsync", "renameat2", "unlink", "rmdir", "unlinkat"):
-        for n in range(1, 400):
-            with Interposer(call, KILL, n, [fixture.dataset.path]) as injected, fixture.pintail(prefix=injected.prefix) as process:
-                process.wait()
-            if not injected.hit:
-                break
-            label = state_of(fixture.dataset)
-            if label and label not in states:
-                states[label] = f"{call} {n}"
-                shutil.move(fixture.dataset.path, fixture.root / f"states/{len(states):02}")
-            else:
+    states, grown = {}, fixture.root.with_suffix(".grown")
+    fixture.pintail({"source.limit": 60}).run()
+    shutil.move(fixture.dataset.path, grown)
+    for start in (None, grown):
+        for call in ("openat", "mkdir", "write", "fsync", "renameat2", "unlink", "rmdir"):
+            for n in range(1, 400):
+                if start:
+                    shutil.copytree(start, fixture.dataset.path)
+                with Interposer(call, KILL, n, [fixture.dataset.path]) as injected, fixture.pintail(prefix=injected.prefix) as process:
+                    process.wait()
+                label = state_of(fixture.dataset)
+                if injected.hit and label and label not in states:
+                    states[label] = f"{call} {n}" + (" of a second start" if start else "")
+                    shutil.move(fixture.dataset.path, fixture.root / f"states/{len(states):02}")
                 shutil.rmtree(fixture.dataset.path, ignore_errors=True)
-    fixture.dataset = oracle.Dataset(fixture.root / "states/01")
+                if not injected.hit:
+                    break
     about = f"{len(states)} datasets, each killed at another step of the start or of a commit"
     fixture.pack(about, states={f"{at:02}": f"{label}; killed at {where}" for at, (label, where) in enumerate(states.items(), 1)})
 
@@ -277,9 +279,7 @@ class Push:
 
 
 def push(fixture):
-    # Keys are to be known whenever the tests are run.
-    fixture.settings |= {"source.type": "http", "source.listen": "127.0.0.1:0", "source.idempotency_keys_max": 10_000,
-                         "source.idempotency_ttl": "100years"}
+    fixture.settings |= {"source.type": "http", "source.listen": "127.0.0.1:0", "source.idempotency_keys_max": 10_000}
     fixture.run_until(100, meanwhile=lambda process: [Push(process).send(f"from {n}", lines(n, n + 20)) for n in range(0, 100, 20)])
     with fixture.pintail({"pipeline.checkpoint_interval": "1h"}) as process:
         for n in range(100, 160, 20):
@@ -348,7 +348,7 @@ def with_kafka(fixture, instances):
 
     def produce(begin, end, *more):
         for n in range(begin, end):
-            produced[n % 4].append(line(n).strip())
+            produced[n // 2 % 4].append(line(n).strip())
         produced[1] += more
         for partition in range(4):
             for message in produced[partition][sent[partition]:]:

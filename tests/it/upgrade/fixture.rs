@@ -12,6 +12,7 @@ use std::process::Command;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use crate::common::lines::{ids, line};
 use crate::common::process::Pintail;
@@ -100,6 +101,24 @@ impl Fixture {
             format!("{:x}-{:x}-", metadata.dev(), metadata.ino())
         };
         self.rename_all(&inodes.iter().map(|(name, was)| (format!("{}-", was.as_str().unwrap()), here(name))).collect::<Vec<_>>());
+    }
+
+    /// Dates the requests in the journal to now, so that their keys are as old as they were when 0.1 had just written them.
+    pub fn keys_are_new(&self) {
+        let now = u64::try_from(Utc::now().timestamp_millis()).unwrap().to_le_bytes();
+        for path in walk(&self.dataset.internal("journal")) {
+            let mut bytes = fs::read(&path).unwrap();
+            // Behind the two lines of the segment's header: frames of 96 bytes and a body, as `source::http::journal::frame` says.
+            let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+            let mut at = ends.take(2).last().unwrap();
+            while let Some(frame) = bytes.get_mut(at..at + 96) {
+                frame[48..56].copy_from_slice(&now);
+                let check = Sha256::new_with_prefix(&frame[..8]).chain_update(&frame[16..]).finalize();
+                frame[8..16].copy_from_slice(&check[..8]);
+                at += 96 + u64::from_le_bytes(frame[88..].try_into().unwrap()) as usize;
+            }
+            fs::write(path, bytes).unwrap();
+        }
     }
 
     /// Replaces texts in all records, which are sealed again.
