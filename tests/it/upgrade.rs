@@ -90,13 +90,13 @@ fn dead_letters_that_0_1_replayed_are_not_replayed_again_and_the_others_once() {
     let fixture = Fixture::unpack("dead_letters");
     fixture.put_in_place();
     let listed = || fixture.dataset.pintail().args(["dead-letters"]).run_ok().stdout;
-    assert!(listed().contains("id 67") || listed().contains("67"), "{}", listed());
-    fixture.pintail().args(["dead-letters", "--replay"]).run_ok();
+    let replay = || fixture.pintail().args(["dead-letters", "--replay"]).run_ok();
+    assert!(listed().contains("2  sql"), "those of ids 67 and 87, and not of 7, 27 and 47:\n{}", listed());
+    replay();
     assert_eq!(fixture.dataset.ids(), ids(0..fixture.given()));
-    let (commits, letters) = (fixture.dataset.commits_len(), fixture.dataset.dead_letters().len());
-    fixture.pintail().args(["dead-letters", "--replay"]).run_ok();
-    assert_eq!((fixture.dataset.ids(), fixture.dataset.dead_letters().len()), (ids(0..fixture.given()), letters));
-    assert!(fixture.dataset.commits_len() >= commits);
+    replay();
+    assert_eq!(fixture.dataset.ids(), ids(0..fixture.given()));
+    assert!(listed().contains("0 dead letters, and"), "{}", listed());
     fixture.assert_upgraded();
 }
 
@@ -115,9 +115,9 @@ fn push_again(fixture: &Fixture) {
     fixture.keys_are_new();
     let mut process = fixture.pintail().spawn();
     let address = process.http();
-    let send = |from: i64| post(address, &[NDJSON, ("Idempotency-Key", &format!("from {from}"))], lines(from..from + step));
+    let send = |from: i64| post(address, &[NDJSON, ("Idempotency-Key", &format!("from {from}"))], fixture::sent(from..from + step));
     // Backwards, so that an answer of its own would have another offset; the last two are new.
-    for from in (0..given).step_by(step as usize).rev().chain([given, given + step]) {
+    for from in (0..given / step).rev().map(|n| n * step).chain([given, given + step]) {
         assert_taken(&send(from), step as u64, from as u64);
     }
     process.wait_for_committed((given + 2 * step) as u64);
