@@ -29,3 +29,4 @@ mod script;
 mod sequences;
 mod shutdown;
 mod states;
+mod upgrade;
