@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::batch::Records;
-use crate::config::OnGap;
+use crate::config::{Copies, OnGap};
 use crate::error::ErrorKind;
 use crate::evidence::Key;
 use crate::offsets::Offsets;
@@ -38,7 +38,16 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let paths = patterns.iter().map(|pattern| dir.path().join(pattern).display().to_string()).collect();
         let poll_interval = Duration::from_millis(5);
-        let config = FileConfig { paths, follow: false, on_gap: OnGap::Refuse, poll_interval, files_max: 100 };
+        let config = FileConfig {
+            paths,
+            follow: false,
+            on_gap: OnGap::Refuse,
+            poll_interval,
+            files_max: 100,
+            copies: Copies::Skip,
+            remember: Duration::from_secs(3600),
+            remember_max: 100,
+        };
         Self { dir, config, committed: Offsets::default() }
     }
 
