@@ -119,7 +119,9 @@ impl Files {
             let other = File::open(label)?;
             let place = Place::of(&other.metadata()?);
             let is_it = known.place().is_some_and(|known| known.may_be(&place)) && place.inode != sight.place.inode;
-            Ok(is_it && last(&other)? == last(&sight.file)?)
+            let own = last(&sight.file)?;
+            // It was cut since its length was asked: another look will tell.
+            Ok(is_it && (own.len() as u64 != EDGE_BYTES || own == last(&other)?))
         };
         compare().unwrap_or(false)
     }
@@ -277,7 +279,7 @@ impl Files {
         copy.next = original.next;
         copy.evidence = evidence;
         let text = format!("`{}` holds up to byte {} what was read as `{of}`: passed over", copy.partition.label, copy.next);
-        warn!(path = %copy.partition.label, copy_of = %of, bytes = copy.next - from, "what was read under another name is passed over");
+        info!(path = %copy.partition.label, copy_of = %of, bytes = copy.next - from, "what was read under another name is passed over");
         self.unread.pass(&copy.partition.label, copy.next - from);
         self.pending.push(empty_chunk(copy, from, vec![note(NoteKind::Copy, text, None)]));
     }
@@ -304,6 +306,11 @@ impl Files {
 
     fn take_new(&mut self, facts: &Facts) -> Result<Start> {
         for (mark, fingerprint) in self.positions.remembered(&facts.head) {
+            // Any file may begin with the same line or two, and what the vanished one was called is not remembered.
+            if fingerprint.to < EDGE_BYTES {
+                info!(path = %facts.path.display(), bytes = fingerprint.to, "the file begins as one that vanished; too short to tell, it is read as new");
+                continue;
+            }
             let mut walked = (false, false);
             let holds = facts.with_file(|file| {
                 let mut walk = Walk::begin(file.try_clone()?, facts.compression)?;

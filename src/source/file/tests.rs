@@ -15,6 +15,10 @@ use crate::evidence::Key;
 use crate::offsets::{Fingerprint, NoteKind, Offsets};
 use crate::source::Resume;
 
+mod edits;
+
+use super::identity::{IdentityV1, Inode};
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A directory, a configuration over it, and what is committed: enough to be killed and started again.

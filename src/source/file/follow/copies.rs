@@ -23,6 +23,9 @@ impl Follow {
             return Ok(true);
         };
         if original.next <= next {
+            if self.tails[at].changed()?.is_some_and(|metadata| metadata.len() <= next) {
+                return Ok(true);
+            }
             let has_more = |tail: &Tail| tail.known() == Some(&of) && tail.changed().is_ok_and(|changed| changed.is_some());
             if self.tails.iter().any(has_more) {
                 return Ok(false);
