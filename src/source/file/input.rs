@@ -177,6 +177,17 @@ impl Walk {
         Ok(Self { input: Input::open(file, compression)?, at: 0, head: Vec::new(), tail: Vec::new() })
     }
 
+    /// Returns what stands in a range, if it is at one of both ends.
+    pub(super) fn holds(&self, from: u64, to: u64) -> Option<&[u8]> {
+        let within = |bytes: &'_ [u8], start: u64| {
+            let (from, to) = (from.checked_sub(start)?, to.checked_sub(start)?);
+            let range = usize::try_from(from).ok()?..usize::try_from(to).ok()?;
+            (range.start <= range.end && range.end <= bytes.len()).then_some(range)
+        };
+        let tail_start = self.at - self.tail.len() as u64;
+        within(&self.head, 0).map(|range| &self.head[range]).or_else(|| within(&self.tail, tail_start).map(|range| &self.tail[range]))
+    }
+
     /// Walks to `offset`, or to the end if it comes before. An error leaves the walk where it struck.
     pub(super) fn to(&mut self, offset: u64) -> io::Result<()> {
         if let Input::Plain(plain) = &self.input {

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use super::identity::Place;
 use super::input::{Compression, Input, Rewritten, Walk, read_range};
 use super::positions::Known;
+use super::sight::present;
 use super::trail::{Trail, archive_of};
 use crate::batch::{Chunk, OffsetUnit, Records};
 use crate::error::{Error, Result};
@@ -79,8 +80,7 @@ impl FileReader {
             .evidence
             .iter()
             .flat_map(|evidence| &evidence.witnesses)
-            .map(|witness| if witness.from == 0 { &walk.head } else { &walk.tail })
-            .map(|bytes| Seen::Present { mark: key.mark(&[bytes]), time: None, epoch: None })
+            .map(|witness| walk.holds(witness.from, witness.to).map_or(Seen::Gone, |bytes| present(key, bytes)))
             .collect();
         let look = Look { place: None, end: Some(walk.at), seen: &seen, newest_before: None };
         if let Verdict::Other(why) = judge(known.next, known.evidence.as_deref(), &look) {

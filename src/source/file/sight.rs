@@ -132,8 +132,7 @@ impl Sight {
             .iter()
             .map(|witness| match self.head_holds(witness) {
                 Some(bytes) => present(key, bytes),
-                None if witness.to == walk.at && walk.at - walk.tail.len() as u64 == witness.from => present(key, &walk.tail),
-                None => Seen::Gone,
+                None => walk.holds(witness.from, witness.to).map_or(Seen::Gone, |bytes| present(key, bytes)),
             })
             .collect();
         let end = walk.at;
@@ -164,6 +163,7 @@ fn begin(file: &File, compression: Compression) -> io::Result<Vec<u8>> {
     Ok(walk.head)
 }
 
-fn present(key: &Key, bytes: &[u8]) -> Seen {
+/// Says what stands in the place of a witness.
+pub(super) fn present(key: &Key, bytes: &[u8]) -> Seen {
     Seen::Present { mark: key.mark(&[bytes]), time: None, epoch: None }
 }

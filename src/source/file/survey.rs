@@ -268,7 +268,8 @@ impl Files {
         let finished = beyond.map_or(Some(judged), |beyond| facts.judged(beyond.id())).is_some_and(|judged| judged.finished);
         let id = known.id().clone();
         let others = facts.compared.iter().filter(|other| other.known != id && (other.may_hold() || other.prefix));
-        let copy_of = others.map(|other| other.known.clone()).next().filter(|_| self.copies == Copies::Skip);
+        let farthest = others.max_by_key(|other| self.positions.get(&other.known).map(|known| known.next));
+        let copy_of = farthest.map(|other| other.known.clone()).filter(|_| self.copies == Copies::Skip);
         self.positions.put(goes_on);
         Ok(if finished { Start::Finished(id) } else { Start::At { known: id, copy_of } })
     }
@@ -400,17 +401,6 @@ impl Facts {
     /// Returns whether all of the file stands at the beginning of a known one.
     pub(super) fn is_part_of(&self, id: &PartitionId) -> bool {
         self.compared.iter().any(|compared| compared.known == *id && compared.prefix)
-    }
-
-    /// Says of a known file what this one, in its place, holds.
-    fn gap(&self, why: Why) -> String {
-        match why {
-            Why::Shorter { end } => format!("was truncated to {end} bytes"),
-            Why::Differs { at } => {
-                format!("was replaced by other content of {} bytes, which differs at byte {at} or behind it", self.length)
-            }
-            why => why.to_string(),
-        }
     }
 
     /// Does something with the file, opened again if it is not held.

@@ -27,7 +27,7 @@ impl Follow {
                 return Ok(true);
             }
             let has_more = |tail: &Tail| tail.known() == Some(&of) && tail.changed().is_ok_and(|changed| changed.is_some());
-            if self.tails.iter().any(has_more) {
+            if self.tails.iter().any(has_more) && !self.wait_for_each_other(at) {
                 return Ok(false);
             }
             self.tails[at].copy_of = None;
@@ -43,6 +43,21 @@ impl Follow {
                 Ok(true)
             }
         }
+    }
+
+    /// Returns whether a copy waits for one that waits for it, and is the one of them that goes first.
+    fn wait_for_each_other(&self, at: usize) -> bool {
+        let own = self.tails[at].known();
+        let mut met = vec![own];
+        let mut of = self.tails[at].copy_of.as_ref();
+        while let Some(tail) = of.and_then(|of| self.tails.iter().find(|tail| tail.known() == Some(of))) {
+            if met.contains(&tail.known()) {
+                return tail.known() == own && met.iter().all(|other| own <= *other);
+            }
+            met.push(tail.known());
+            of = tail.copy_of.as_ref();
+        }
+        false
     }
 
     /// Passes over what a copy holds of its original, and goes on behind it.

@@ -528,3 +528,26 @@ async fn a_position_of_version_1_that_its_file_contradicts_is_a_gap() {
         assert_eq!(world.open().unwrap_err().kind(), ErrorKind::State, "{content}");
     }
 }
+
+#[tokio::test]
+async fn of_two_copies_of_a_rewritten_file_the_longer_one_is_read_on() {
+    for follow in [true, false] {
+        let mut world = World::new(&["app.log*"]);
+        world.config.follow = follow;
+        world.config.on_gap = OnGap::Record;
+        world.write("app.log", numbered(0..30));
+        world.write(".grown", numbered(0..50));
+        world.rename(".grown", "app.log.3");
+        let mut running = world.start();
+        running.settle().await;
+        assert_eq!(running.lines, lines(0..50));
+        world.commit(&running);
+        drop(running);
+        world.write("app.log", "new\n");
+        world.write("app.log.3.4", numbered(0..80));
+        let mut running = world.start();
+        running.settle().await;
+        running.lines.sort_by_key(|line| line != "new");
+        assert_eq!(running.lines, [vec!["new".to_owned()], lines(50..80)].concat(), "{follow}");
+    }
+}
