@@ -34,6 +34,7 @@ mod named;
 mod open;
 mod share_out;
 
+pub use head::rebuild_snapshot;
 pub use open::{Allow, Expected, Remember, Sharing};
 pub use share_out::{instances, share_out};
 
@@ -115,9 +116,7 @@ pub fn check_dataset(fs: &dyn Fs, paths: &Paths, expected: &Expected) -> Result<
     let take_over = super::take_over::last(fs, paths, &sha256)?.map(|sealed| sealed.take_over);
     open::check_instances(paths, &format, take_over.as_ref(), expected.sharing.instances)?;
     let head = head::read(fs, paths, sequence, &sha256, &format.dataset_id)?;
-    if let Some(key) = log::key(fs, paths)? {
-        head::check_key(paths, &head, &key)?;
-    }
+    head::check_key(paths, &head, log::key(fs, paths)?.as_ref())?;
     open::check_columns(&head, expected)
 }
 

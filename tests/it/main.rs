@@ -22,6 +22,7 @@ mod lookups;
 mod model;
 mod mutants;
 mod nats;
+mod operator;
 mod recovery;
 mod refusals;
 mod script;

@@ -68,19 +68,17 @@ class Pintail:
     def is_running(self):
         return self.child.poll() is None
 
-    def records(self):
-        """Returns how many commit records there are."""
-        names = (name for _, _, names in os.walk(self.out / "_pintail/commits") for name in names)
-        return sum(name.endswith(".json") for name in names)
+    def checkpoints(self):
+        """Returns how many checkpoints there are. Only their records have a trigger."""
+        return sum(b'"trigger":"' in path.read_bytes() for path in (self.out / "_pintail/commits").glob("*/*.json"))
 
     def wait_commits(self, n, timeout=30):
-        """Waits until the dataset has `n` commit records, those of earlier runs included."""
-        self.wait_until(lambda: self.records() >= n, f"commit record {n}", timeout)
+        """Waits until the dataset has `n` checkpoints, those of earlier runs included."""
+        self.wait_until(lambda: self.checkpoints() >= n, f"checkpoint {n}", timeout)
 
     def wait_commits_after(self, dataset, number, timeout=30):
-        """Waits until the dataset has a record after `number`: cheaper than counting where there are many."""
-        path = dataset.record_path(number + 1)
-        self.wait_until(path.exists, f"commit record {number + 1}", timeout)
+        """Waits until the dataset has a checkpoint after record `number`: cheaper than counting where there are many."""
+        self.wait_until(lambda: dataset.has_checkpoint_after(number), f"checkpoint after record {number}", timeout)
 
     def wait_log(self, needle, timeout=30):
         """Waits until the log says something."""

@@ -157,13 +157,14 @@ impl Store {
         if !expected.allow.strangers {
             ground::check_not_older(paths, &visible, sequence)?;
         }
-        let key = open_key(&**fs, paths, expected)?;
         let take_over = take_over::last(&**fs, paths, &format_sha256)?.map(|sealed| sealed.take_over);
         check_instances(paths, &format, take_over.as_ref(), expected.sharing.instances)?;
         let head = head::read(&**fs, paths, sequence, &format_sha256, &format.dataset_id)?;
         if !expected.allow.another_key {
-            head::check_key(paths, &head, &key)?;
+            // Before one is made where it is lost: it would be another.
+            head::check_key(paths, &head, log::key(&**fs, paths)?.as_ref())?;
         }
+        let key = open_key(&**fs, paths, expected)?;
         check_columns(&head, expected)?;
         let generation = take_over.as_ref().map_or(0, |take_over| take_over.number);
         if let Some(last) = head.last.as_ref().filter(|last| last.generation > generation) {
