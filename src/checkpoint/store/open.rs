@@ -93,7 +93,7 @@ impl Remember {
     /// Returns before which time, in seconds since 1970, a fingerprint must have been taken to be forgotten now; `None` if all stay.
     pub(super) fn forget_before(&self, remembered: &Remembered, now: DateTime<Utc>) -> Option<u32> {
         let oldest = remembered.values().map(|fingerprint| fingerprint.at).min()?;
-        let longest_ago = u32::try_from((now - self.longest).timestamp()).unwrap_or(0);
+        let longest_ago = now.checked_sub_signed(self.longest).map_or(0, |time| u32::try_from(time.timestamp()).unwrap_or(0));
         let too_many = remembered.len().saturating_sub(self.most);
         let mut before = longest_ago;
         if too_many > 0 {
