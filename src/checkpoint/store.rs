@@ -115,9 +115,7 @@ pub fn check_dataset(fs: &dyn Fs, paths: &Paths, expected: &Expected) -> Result<
     let take_over = super::take_over::last(fs, paths, &sha256)?.map(|sealed| sealed.take_over);
     open::check_instances(paths, &format, take_over.as_ref(), expected.sharing.instances)?;
     let head = head::read(fs, paths, sequence, &sha256, &format.dataset_id)?;
-    if let Some(key) = log::key(fs, paths)? {
-        head::check_key(paths, &head, &key)?;
-    }
+    head::check_key(paths, &head, log::key(fs, paths)?.as_ref())?;
     open::check_columns(&head, expected)
 }
 
@@ -315,6 +313,7 @@ impl Store {
     }
 
     fn write_checkpoint(&mut self, staging: &Staging, content: Content, identities: &[FileIdentity]) -> Result<()> {
+        self.check_ledger()?;
         self.write_due_snapshot()?;
         let (record, bytes, sha256) = self.record(content)?;
         self.make_staging_durable(staging, &record, identities)?;
@@ -340,18 +339,35 @@ impl Store {
         self.last = Some(record);
     }
 
-    /// Returns the error that says who took the next sequence number, if somebody did.
+    /// Checks that the record that the next one follows is there. Directories that are gone would be made again, and the next record would lie
+    /// in a ledger without its past.
+    fn check_ledger(&self) -> Result<()> {
+        let Some(last) = &self.last else { return Ok(()) };
+        let path = self.paths.record(last.sequence);
+        match entry(&*self.fs, &path)? {
+            Some(_) => Ok(()),
+            None => Err(Error::state(format!(
+                "`{}`, which this process wrote, is gone: somebody removed the ledger while it ran; nothing more is committed; restore `{}` from a \
+                 copy, or run `pintail adopt` to name the files as they are (what they hold is read again)",
+                path.display(),
+                self.paths.private().display()
+            ))),
+        }
+    }
+
+    /// Returns the error that says who took the next sequence number, if another process did. A record of this one's epoch is its own, of a
+    /// commit that failed behind its commit point.
     fn fenced(&self) -> Option<Error> {
         let sequence = self.next_sequence();
-        let path = self.paths.record(sequence);
-        entry(&*self.fs, &path).ok().flatten()?;
-        let by = log::read(&*self.fs, &self.paths, sequence).ok().and_then(|(record, _)| Some((record.opened?, record.epoch)));
-        if by.as_ref().is_some_and(|(by, _)| *by == self.process) {
+        entry(&*self.fs, &self.paths.record(sequence)).ok().flatten()?;
+        let (record, _) = log::read(&*self.fs, &self.paths, sequence).ok()?;
+        if record.epoch == self.epoch {
             return None;
         }
-        let who = by.map_or_else(|| "another process".to_owned(), |(by, _)| by.to_string());
+        let who = record.opened.map_or_else(|| "another process".to_owned(), |by| by.to_string());
         Some(Error::try_again(format!(
-            "{who} writes to `{}` since record {sequence}, this process has to stop: nothing of its checkpoint was published, what it read is              read again; run one process on a dataset",
+            "{who} writes to `{}` since record {sequence}, this process has to stop: nothing of its checkpoint was published, what it read is \
+             read again; run one process on a dataset",
             self.paths.root().display()
         )))
     }
