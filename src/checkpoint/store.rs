@@ -20,7 +20,7 @@ use super::process::Process;
 use super::record::{self, Action, ColumnStatistics, CommitRecord, EventTimes, FileEntry, FileKind, SnapshotName, SourceRange};
 use super::recovery::Step;
 use super::snapshot::{self, Since};
-use super::staging::{Staged, Staging};
+use super::staging::{self, Staged, Staging};
 use super::state::State;
 use crate::batch::{Counts, LookupVersion, Trigger};
 use crate::durable::fs::{FileIdentity, Fs};
@@ -467,12 +467,16 @@ impl Store {
     /// Makes the names of the staged files durable; their bytes are.
     fn make_staging_durable(&self, staging: &Staging, record: &CommitRecord, identities: &[FileIdentity]) -> Result<()> {
         if staging.is_made() {
-            sync_dir(&*self.fs, staging.dir())?;
-            sync_dir(&*self.fs, &self.paths.staging())?;
+            for dir in [staging.dir(), &self.paths.staging()] {
+                self.fs.sync_dir(dir).map_err(|e| staging::failed(format_args!("fsync `{}`", dir.display()), e))?;
+            }
         }
         for (file, identity) in record.files.iter().zip(identities) {
             let staged = self.paths.staged(record.staged_by(), file.staged);
             check_written(&*self.fs, &staged, Some(identity))?;
+            if entry(&*self.fs, &staged)?.is_none() {
+                return Err(staging::failed(format_args!("publish `{}`", staged.display()), std::io::ErrorKind::NotFound.into()));
+            }
         }
         Ok(())
     }

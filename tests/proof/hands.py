@@ -309,7 +309,7 @@ def staging_removed(hand):
             hand.pause(5)
         if process.is_running():
             process.signal(signal.SIGTERM)
-        hand.ends(process, 0, 74, AGAIN, STATE)
+        hand.ends(process, 0, AGAIN)
 
 
 def staged_file_replaced(hand):
@@ -325,7 +325,7 @@ def staged_file_replaced(hand):
                     os.replace(other, path)
         if process.is_running():
             process.signal(signal.SIGTERM)
-        hand.ends(process, 0, 74, STATE)
+        hand.ends(process, 0, AGAIN, STATE)
     hand.check_files()
 
 

@@ -185,6 +185,27 @@ fn a_commit_that_fails_behind_its_commit_point_is_not_taken_for_another_process(
 }
 
 #[test]
+fn what_was_staged_and_removed_is_not_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    for part in ["", "/0.inprogress"] {
+        let mut store = open(dir.path()).unwrap();
+        let mut staging = store.staging();
+        let file = stage(&mut staging, "region=us/a.parquet", "removed");
+        let removed = std::path::PathBuf::from(format!("{}{part}", staging.dir().display()));
+        let done = if removed.is_dir() { std::fs::remove_dir_all(removed) } else { std::fs::remove_file(removed) };
+        done.unwrap();
+        let drafted = draft(&store, vec![file]);
+        let error = store.commit(staging, drafted).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TryAgain, "{error}");
+        assert!(!Paths::new(dir.path()).record(store.next_sequence()).exists());
+    }
+    let store = open(dir.path()).unwrap();
+    std::fs::remove_dir_all(dir.path().join("_pintail/staging")).unwrap();
+    assert_eq!(store.staging().create().unwrap_err().kind(), ErrorKind::TryAgain);
+    commit(&mut open(dir.path()).unwrap(), "us");
+}
+
+#[test]
 fn a_ledger_that_is_removed_under_a_process_is_not_begun_anew() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path()).unwrap();
