@@ -248,7 +248,7 @@ impl Store {
         let content = self.content(draft);
         self.in_doubt = Some(self.next_sequence());
         let done = self.write_checkpoint(&staging, content, &identities);
-        done.map_err(|error| self.fenced().unwrap_or(error))?;
+        done.map_err(|error| self.fenced().or_else(|| self.ledger_gone()).unwrap_or(error))?;
         self.in_doubt = None;
         self.offsets = committed.with_remembered(self.state.remembered().clone());
         Ok(self.last.as_ref().expect("it was just written"))
@@ -313,7 +313,9 @@ impl Store {
     }
 
     fn write_checkpoint(&mut self, staging: &Staging, content: Content, identities: &[FileIdentity]) -> Result<()> {
-        self.check_ledger()?;
+        if let Some(gone) = self.ledger_gone() {
+            return Err(gone);
+        }
         self.write_due_snapshot()?;
         let (record, bytes, sha256) = self.record(content)?;
         self.make_staging_durable(staging, &record, identities)?;
@@ -339,14 +341,14 @@ impl Store {
         self.last = Some(record);
     }
 
-    /// Checks that the record that the next one follows is there. Directories that are gone would be made again, and the next record would lie
-    /// in a ledger without its past.
-    fn check_ledger(&self) -> Result<()> {
-        let Some(last) = &self.last else { return Ok(()) };
-        let path = self.paths.record(last.sequence);
-        match entry(&*self.fs, &path)? {
-            Some(_) => Ok(()),
-            None => Err(Error::state(format!(
+    /// Returns the error that says so if the record that the next one follows is gone. Directories that are gone would be made again, and the next
+    /// record would lie in a ledger without its past.
+    fn ledger_gone(&self) -> Option<Error> {
+        let path = self.paths.record(self.last.as_ref()?.sequence);
+        match entry(&*self.fs, &path) {
+            // Where it cannot be looked at, whatever comes next says why.
+            Ok(Some(_)) | Err(_) => None,
+            Ok(None) => Some(Error::state(format!(
                 "`{}`, which this process wrote, is gone: somebody removed the ledger while it ran; nothing more is committed; restore `{}` from a \
                  copy, or run `pintail adopt` to name the files as they are (what they hold is read again)",
                 path.display(),

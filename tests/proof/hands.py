@@ -17,6 +17,7 @@ import interpreter  # noqa: F401  first: it may start this command again under a
 
 import argparse
 import contextlib
+import hashlib
 import os
 import random
 import shutil
@@ -26,7 +27,7 @@ from collections import Counter
 from pathlib import Path
 
 from job import conclude, last_message
-from oracle import Broken, unsealed
+from oracle import Broken, staged_as, unsealed
 from process import Unexpected, default_binary
 from trial import Trials
 
@@ -127,6 +128,18 @@ class Hand:
         self.check_files()
         self.verify(0)
         self.trial.finish()
+
+    def lost(self):
+        """Returns the files of the last record of which the content is neither in its place nor staged."""
+        record = self.dataset.last()
+        number, epoch = staged_as(record)
+
+        def is_at(path, file):
+            return path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == file["sha256"]
+
+        staging = self.private / "staging" / f"{number:010}-{epoch}"
+        return [file["path"] for file in record["files"]
+                if not is_at(self.out / file["path"], file) and not is_at(staging / f"{file['staged']}.inprogress", file)]
 
     def check_files(self):
         """Checks that each visible file is the one of its record: in length at once, in content at the end."""
@@ -301,19 +314,25 @@ def snapshot_torn(hand):
 
 
 def staging_removed(hand):
-    """What is staged goes while it is written: nothing of it is committed, and it is read again."""
+    """What is staged goes while it is written: nothing of it is committed, and it is read again. If it goes between the record and the publication,
+    what the record names is lost: then that is said."""
     with hand.running() as process:
         end = time.monotonic() + 2
         while process.is_running() and time.monotonic() < end:
             remove(hand.private / "staging")
-            hand.pause(5)
+            hand.pause(30)
         if process.is_running():
             process.signal(signal.SIGTERM)
-        hand.ends(process, 0, AGAIN)
+        hand.ends(process, 0, AGAIN, STATE)
+    if hand.lost():
+        hand.verify(STATE)
+        return "lost"
+    return None
 
 
 def staged_file_replaced(hand):
-    """Another file is put in the place of a staged one. It is never published; where its record is there already, that is said."""
+    """Another file is put in the place of a staged one. It is never published. If that happens between the record and the publication, what the
+    record names is lost: then the start and `verify` say so, and there is nothing to go on from."""
     with hand.running() as process:
         end = time.monotonic() + 2
         while process.is_running() and time.monotonic() < end:
@@ -323,10 +342,15 @@ def staged_file_replaced(hand):
                     other = hand.private / "staging" / "other"
                     other.write_bytes(b"x" * path.stat().st_size)
                     os.replace(other, path)
+            hand.pause(10)
         if process.is_running():
             process.signal(signal.SIGTERM)
         hand.ends(process, 0, AGAIN, STATE)
     hand.check_files()
+    if hand.lost():
+        hand.refused(STATE, "its place is empty, its staged copy is not what the record says")
+        return "lost"
+    return None
 
 
 def remove(path):
@@ -388,8 +412,10 @@ def prove(options, work):
         for number in range(1, rounds + 1):
             hand = Hand(trials, options.rate)
             try:
-                lay(hand)
-                hand.finish()
+                if lay(hand) == "lost":
+                    shutil.rmtree(hand.trial.directory)
+                else:
+                    hand.finish()
             except (Broken, Unexpected, OSError) as error:
                 broken = f"{what}, round {number}: {error}"
                 failed.append(broken)
