@@ -18,6 +18,7 @@ mod idle;
 mod journal;
 mod kafka;
 mod kills;
+mod ledger;
 mod lookups;
 mod model;
 mod mutants;

@@ -160,11 +160,7 @@ impl Store {
         let take_over = take_over::last(&**fs, paths, &format_sha256)?.map(|sealed| sealed.take_over);
         check_instances(paths, &format, take_over.as_ref(), expected.sharing.instances)?;
         let head = head::read(&**fs, paths, sequence, &format_sha256, &format.dataset_id)?;
-        if !expected.allow.another_key {
-            // Before one is made where it is lost: it would be another.
-            head::check_key(paths, &head, log::key(&**fs, paths)?.as_ref())?;
-        }
-        let key = open_key(&**fs, paths, expected)?;
+        let key = open_key(&**fs, paths, &head, expected)?;
         check_columns(&head, expected)?;
         let generation = take_over.as_ref().map_or(0, |take_over| take_over.number);
         if let Some(last) = head.last.as_ref().filter(|last| last.generation > generation) {
@@ -335,14 +331,23 @@ fn open_format(fs: &dyn Fs, paths: &Paths, last: Option<u64>, expected: &Expecte
 }
 
 /// Reads the key, or makes it: a dataset of version 1 has none.
-fn open_key(fs: &dyn Fs, paths: &Paths, expected: &Expected) -> Result<Key> {
+fn open_key(fs: &dyn Fs, paths: &Paths, head: &head::Head, expected: &Expected) -> Result<Key> {
     let path = paths.key();
     if log::bytes(fs, &path)?.is_none() {
+        if !expected.allow.another_key {
+            // A new one would lie in the way of whoever restores it.
+            head::check_key(paths, head, None)?;
+        }
         named::write(fs, paths, &expected.process.nonce, &path, format!("{}\n", hex(expected.new_key.bytes())).as_bytes())?;
     }
     // Also one that is there may be visible and not durable: `Directories::open` has fsynced its name, not its bytes.
     fs.sync_file(&path).map_err(|e| Error::io(format_args!("fsync `{}`", path.display()), e))?;
-    log::key(fs, paths)?.ok_or_else(|| Error::try_again(format!("`{}` was removed at this moment: start again", path.display())))
+    let key = log::key(fs, paths)?;
+    let key = key.ok_or_else(|| Error::try_again(format!("`{}` was removed at this moment: start again", path.display())))?;
+    if !expected.allow.another_key {
+        head::check_key(paths, head, Some(&key))?;
+    }
+    Ok(key)
 }
 
 /// Completes the last commit. May be killed at any step and run again. Returns warnings.
