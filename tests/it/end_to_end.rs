@@ -37,7 +37,11 @@ fn a_finished_dataset_gains_nothing_from_a_second_start_and_goes_on_when_its_lim
     dataset.assert_simulated(30_000);
     dataset.assert_clean();
     let sequences: Vec<_> = dataset.records().iter().map(|record| (record.seq, record.is_open_record())).collect();
-    assert_eq!(sequences, [(1, true), (2, false), (3, true), (4, true), (5, false)], "each start takes a number, also one that reads nothing");
+    assert_eq!(
+        sequences,
+        [(1, true), (2, false), (3, true), (4, true), (5, false)],
+        "each start takes a number, also one that reads nothing"
+    );
     for pair in dataset.commits().windows(2) {
         assert_eq!(pair[1].spans(), [(pair[0].next_offset(), pair[1].next_offset())], "a checkpoint begins where the one before ended");
     }
