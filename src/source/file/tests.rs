@@ -16,6 +16,7 @@ use crate::offsets::{Fingerprint, NoteKind, Offsets};
 use crate::source::Resume;
 
 mod edits;
+mod random;
 
 use super::identity::{IdentityV1, Inode};
 
