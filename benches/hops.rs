@@ -135,7 +135,7 @@ fn commit(criterion: &mut Criterion) {
                     let mut file = staging.create().unwrap();
                     file.write_all(&[0; 64 << 10]).unwrap();
                     let path = format!("region={region}/events-1970-01-01-00-{sequence}.parquet");
-                    NewFile { staged: file.finish().unwrap(), path, kind: FileKind::Parquet, rows: 1, event_time: None }
+                    NewFile { staged: file.finish().unwrap(), path, kind: FileKind::Parquet, rows: 1, event_time: None, columns: vec![] }
                 });
                 let draft = Draft {
                     offsets,

@@ -72,6 +72,9 @@ pub enum Command {
         /// Leave out the files of checkpoints before this one.
         #[arg(long, value_name = "N")]
         since: Option<u64>,
+        /// Whether files are there with their lengths, without reading them.
+        #[arg(long)]
+        fast: bool,
         /// Options behind the command's name.
         #[command(flatten)]
         options: Options,
@@ -219,8 +222,8 @@ mod tests {
         assert!(matches!(command(&["check"]), Command::Check { .. }));
         assert!(matches!(command(&["health"]), Command::Health { .. }));
         assert!(matches!(command(&["infer", "f", "--records", "7"]), Command::Infer { records, .. } if records.get() == 7));
-        assert!(matches!(command(&["verify", "lake", "--since", "3"]), Command::Verify { out: Some(_), since: Some(3), .. }));
-        assert!(matches!(command(&["verify"]), Command::Verify { out: None, since: None, .. }));
+        assert!(matches!(command(&["verify", "lake", "--since", "3"]), Command::Verify { out: Some(_), since: Some(3), fast: false, .. }));
+        assert!(matches!(command(&["verify"]), Command::Verify { out: None, since: None, fast: false, .. }));
         assert!(matches!(command(&["query", "SELECT 1", "--format", "csv"]), Command::Query { format: QueryFormat::Csv, .. }));
         assert!(matches!(command(&["dead-letters", "--samples", "0", "--replay"]), Command::DeadLetters { samples: 0, replay: true, .. }));
     }

@@ -92,7 +92,10 @@ fn read_only(cli: &Cli, command: Command) -> Result<()> {
     let out = config.pipeline.out_path.as_path();
     match command {
         Command::Check { .. } => check::run(&config, to),
-        Command::Verify { out: other, since, .. } => verify::run(other.as_deref().unwrap_or(out), since, to),
+        Command::Verify { out: other, since, fast, .. } => {
+            let depth = if fast { verify::Depth::Length } else { verify::Depth::Content };
+            verify::run(other.as_deref().unwrap_or(out), since, depth, to)
+        }
         Command::Query { sql, format, .. } => query::run(out, &sql, format, to),
         Command::DeadLetters { samples, .. } => dead_letters::run(out, samples, to),
         Command::Health { .. } => health::run(config.paths()),

@@ -17,7 +17,9 @@ use tracing::{error, info, warn};
 
 use crate::checkpoint::lock::Lock;
 use crate::checkpoint::mount;
-use crate::checkpoint::store::{Expected, Sharing, Store, instances, share_out};
+use crate::checkpoint::process::Process;
+use crate::checkpoint::snapshot;
+use crate::checkpoint::store::{self, Expected, Remember, Sharing, Store, instances, share_out};
 use crate::config::{Config, SourceKind};
 use crate::durable::disk_state::DiskState;
 use crate::durable::fs::Fs;
@@ -100,6 +102,8 @@ impl Plan {
         if instance.count > 1 && !instance.network_file_system {
             mount::check_local(&config.pipeline.out_path)?;
         }
+        // Before the lock, which would make a directory in what is none of ours.
+        store::check_ground(&*fs, &config.paths())?;
         let lock = Lock::take(config.paths(), Utc::now(), admin)?;
         let identify = |created_at| identity(config, created_at);
         let expected = Expected {
@@ -109,17 +113,38 @@ impl Plan {
             allow_new_columns: config.sink.allow_new_columns,
             now: Utc::now(),
             new_key: Key::random(),
+            process: Process::this(),
+            action: None,
+            remember: Remember::default(),
+            records_max: snapshot::RECORDS_MAX,
             sharing: Sharing { instances: instance.count, owns: if instance.count == 1 { &|_, _, _| true } else { &KafkaSource::owns } },
         };
         if start == Start::TakeOver {
             take_over(config, &fs, &expected)?;
         }
+        upgrade_others(config, &fs, &expected)?;
         let store = Store::open(fs, config.paths(), &expected)?;
         for warning in store.warnings() {
             warn!("{warning}");
         }
         Ok((lock, store))
     }
+}
+
+/// Brings the chains of the other instances to version 2, before the own one: an instance of version 1 refuses what it finds then, whichever is
+/// started first. None of them may run.
+fn upgrade_others(config: &Config, fs: &Arc<dyn Fs>, expected: &Expected) -> Result<()> {
+    let (paths, instance) = (config.paths(), config.instance());
+    for index in (0..instance.count).filter(|index| *index != instance.index) {
+        let other = paths.of_instance(index);
+        if store::is_version_1(&**fs, &other)? {
+            let _lock = Lock::take(other.clone(), Utc::now(), None)?;
+            let process = Process { nonce: Process::this().nonce, ..expected.process.clone() };
+            Store::open(fs.clone(), other, &Expected { process, ..expected.clone() })?;
+            info!(instance = index, "the chain of another instance is brought to version 2");
+        }
+    }
+    Ok(())
 }
 
 /// Shares the partitions of the source out among the configured number of instances. No other instance may run.

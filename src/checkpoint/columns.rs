@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 /// A column of the output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputColumn {
+    /// Its number in the dataset, from 1: never given to another column. 0 in version 1.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub id: u32,
     /// The name.
     pub name: String,
     /// The Arrow type as text.
@@ -20,9 +23,28 @@ pub struct OutputColumn {
     pub nullable: bool,
 }
 
-/// Describes the columns of `schema`, in its order.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// Numbers the columns `new`: those that `old` has keep their ids, others get ids that none had.
+pub fn number(old: &[OutputColumn], new: &[OutputColumn]) -> Vec<OutputColumn> {
+    let mut next = old.iter().map(|column| column.id).max().unwrap_or(0);
+    let mut id = |name: &str| {
+        let known = old.iter().find(|column| column.name == name).map(|column| column.id).filter(|id| *id > 0);
+        known.unwrap_or_else(|| {
+            next += 1;
+            next
+        })
+    };
+    new.iter().map(|column| OutputColumn { id: id(&column.name), ..column.clone() }).collect()
+}
+
+/// Describes the columns of `schema`, in its order, without ids.
 pub fn describe(schema: &Schema) -> Vec<OutputColumn> {
     let column = |field: &std::sync::Arc<arrow::datatypes::Field>| OutputColumn {
+        id: 0,
         name: field.name().clone(),
         data_type: field.data_type().to_string(),
         nullable: field.is_nullable(),
@@ -75,8 +97,12 @@ mod tests {
     use super::*;
 
     fn columns(columns: &[(&str, &str, bool)]) -> Vec<OutputColumn> {
-        let column =
-            |&(name, data_type, nullable): &(&str, &str, bool)| OutputColumn { name: name.into(), data_type: data_type.into(), nullable };
+        let column = |&(name, data_type, nullable): &(&str, &str, bool)| OutputColumn {
+            id: 0,
+            name: name.into(),
+            data_type: data_type.into(),
+            nullable,
+        };
         columns.iter().map(column).collect()
     }
 
@@ -101,6 +127,19 @@ mod tests {
         check_evolution(&old, &new, NewColumns::Allow).unwrap();
         let required = columns(&[("a", "Int64", true), ("b", "Utf8", false)]);
         assert!(check_evolution(&old, &required, NewColumns::Allow).unwrap_err().to_string().contains("cannot be null"));
+    }
+
+    #[test]
+    fn a_column_keeps_its_number_and_a_new_one_gets_one_that_none_had() {
+        let ids = |columns: &[OutputColumn]| columns.iter().map(|column| (column.name.clone(), column.id)).collect::<Vec<_>>();
+        let first = number(&[], &columns(&[("a", "Int64", true), ("b", "Utf8", true)]));
+        assert_eq!(ids(&first), [("a".into(), 1), ("b".into(), 2)]);
+        let second = number(&first, &columns(&[("b", "Utf8", true), ("c", "Utf8", true), ("a", "Int64", true)]));
+        assert_eq!(ids(&second), [("b".into(), 2), ("c".into(), 3), ("a".into(), 1)]);
+        assert_eq!(number(&second, &second), second);
+        // Those of version 1 have none yet.
+        let old = columns(&[("x", "Int64", true)]);
+        assert_eq!(ids(&number(&old, &old)), [("x".into(), 1)]);
     }
 
     #[test]

@@ -80,7 +80,8 @@ impl DeadLetterFile {
     /// Makes the file durable.
     pub fn finish(self) -> Result<NewFile> {
         let flushed = self.file.into_inner().map_err(|e| Error::io(format_args!("write `{}`", self.path), e.into_error()))?;
-        Ok(NewFile { staged: flushed.finish()?, path: self.path, kind: FileKind::DeadLetters, rows: self.rows, event_time: None })
+        let (path, kind, rows) = (self.path, FileKind::DeadLetters, self.rows);
+        Ok(NewFile { staged: flushed.finish()?, path, kind, rows, event_time: None, columns: Vec::new() })
     }
 }
 

@@ -38,7 +38,7 @@ impl Directories {
         }
         let device = device(&*fs, &root)?;
         let mut directories = Self { fs, root, device, durable: HashSet::new() };
-        directories.ensure([paths.commits(), paths.staging(), paths.dead_letters()])?;
+        directories.ensure([paths.commits(), paths.snapshots(), paths.staging(), paths.dead_letters()])?;
         directories.anchor()?;
         Ok(directories)
     }

@@ -1,11 +1,13 @@
 //! The lock: one process writes to a dataset.
 //!
 //! Owns: `_pintail/LOCK`, held for the life of the process by `flock`, which the kernel releases whatever kills the process.
-//! Does not own: the second line of defence, a commit record that is there already (see `store`).
+//! Does not own: the fence, which holds also where no lock does (see `store`).
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::directories::cannot;
 use super::paths::Paths;
+use super::process::host;
 use super::sealed::rfc3339;
 use crate::error::{Error, Result};
 
@@ -40,6 +43,7 @@ pub struct Holder {
 #[derive(Debug)]
 pub struct Lock {
     file: File,
+    path: PathBuf,
 }
 
 impl Lock {
@@ -63,7 +67,28 @@ impl Lock {
         })?;
         let holder = Holder { pid: std::process::id(), host: host(), since: now, admin };
         write_holder(&mut file, &holder).map_err(|e| Error::io(format_args!("write `{}`", path.display()), e))?;
-        Ok(Self { file })
+        Ok(Self { file, path })
+    }
+
+    /// Checks that the file that is held is still the one that others would try to lock.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::TryAgain`] if somebody removed or replaced it: another process may hold the new one.
+    pub fn check(&self) -> Result<()> {
+        let held = self.file.metadata().map_err(|e| Error::io("look at the lock file", e))?;
+        match fs::metadata(&self.path) {
+            Ok(there) if (there.dev(), there.ino()) == (held.dev(), held.ino()) => Ok(()),
+            Ok(_) => Err(self.lost("was replaced")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.lost("was removed")),
+            Err(error) => Err(Error::io(format_args!("look at `{}`", self.path.display()), error)),
+        }
+    }
+
+    fn lost(&self, how: &str) -> Error {
+        Error::try_again(format!(
+            "`{}` {how} while this process held it, so another may write to the dataset: nothing more is committed; start again",
+            self.path.display()
+        ))
     }
 
     /// Says that the holder is alive: `health` looks at the time of the last touch.
@@ -139,11 +164,6 @@ fn write_holder(file: &mut File, holder: &Holder) -> io::Result<()> {
     writeln!(file, "{text}")
 }
 
-fn host() -> String {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
-    name.map_or_else(|| "an unknown host".into(), |name| name.trim().to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,6 +196,21 @@ mod tests {
         assert!(matches!(look(dir.path()).unwrap(), Seen::Held { age, .. } if age < Duration::from_secs(30)));
         drop(held);
         assert_eq!(look(dir.path()).unwrap(), Seen::Free);
+    }
+
+    #[test]
+    fn a_lock_that_somebody_removed_or_replaced_is_held_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = Lock::take(dir.path(), now(), None).unwrap();
+        held.check().unwrap();
+        let path = Paths::new(dir.path()).lock();
+        fs::remove_file(&path).unwrap();
+        let gone = held.check().unwrap_err();
+        assert_eq!(gone.kind(), ErrorKind::TryAgain);
+        assert!(gone.to_string().contains("was removed"), "{gone}");
+        let other = Lock::take(dir.path(), now(), None).unwrap();
+        assert!(held.check().unwrap_err().to_string().contains("was replaced"));
+        other.check().unwrap();
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Checkpoints: what is committed, and how.
 //!
-//! Reading order: [`paths`] and [`sealed`] (names and bytes), [`format`](self::format) and [`record`] (what they say), [`staging`] and
-//! [`dead_letters`] (files before the commit), [`store`] (the commit), [`recovery`] (after a crash), [`take_over`] (another number of
-//! instances), [`reader`] (everybody else).
+//! Reading order: [`paths`] and [`sealed`] (names and bytes), [`format`](self::format) and [`record`] (what they say), [`state`] and
+//! [`snapshot`] (what they add up to), [`staging`] and [`dead_letters`] (files before the commit), [`store`] (the commit, and the fence at the
+//! start of a process), [`recovery`] (after a crash), [`take_over`] (another number of instances), [`reader`] (everybody else).
 
 pub mod columns;
 pub mod dead_letters;
@@ -12,10 +12,13 @@ pub mod lock;
 pub mod log;
 pub mod mount;
 pub mod paths;
+pub mod process;
 pub mod reader;
 pub mod record;
 pub mod recovery;
 pub mod sealed;
+pub mod snapshot;
 pub mod staging;
+pub mod state;
 pub mod store;
 pub mod take_over;

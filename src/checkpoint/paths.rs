@@ -4,10 +4,14 @@
 //! Does not own: the visible files (see `sink::layout`), what is in any of them.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Records of one directory: a listing of the last one finds the last record, however many there are.
 const RECORDS_PER_DIR: u64 = 10_000;
+
+/// The form of the hour in the name of a visible file.
+const HOUR: &str = "YYYY-MM-DD-HH";
 
 /// The ending of what is being written. Never `.parquet`, so that no reader's glob takes it.
 pub const IN_PROGRESS: &str = "inprogress";
@@ -17,6 +21,35 @@ pub const IN_PROGRESS: &str = "inprogress";
 pub struct Paths {
     root: PathBuf,
     instance: u32,
+}
+
+/// Which checkpoint of which process a staging directory is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StagedBy {
+    /// The checkpoint's sequence number.
+    pub sequence: u64,
+    /// The epoch of the process; 0 for one of version 1, which had none.
+    pub epoch: u64,
+}
+
+impl StagedBy {
+    /// Reads the name of a staging directory.
+    pub fn parse(dir: &Path) -> Option<Self> {
+        let name = dir.file_name()?.to_str()?;
+        let (sequence, epoch) = name.split_once('-').unwrap_or((name, "0"));
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let written_by_us = sequence.len() >= 10 && digits(sequence) && digits(epoch);
+        written_by_us.then(|| Some(Self { sequence: sequence.parse().ok()?, epoch: epoch.parse().ok()? })).flatten()
+    }
+}
+
+impl fmt::Display for StagedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.epoch {
+            0 => write!(f, "{:010}", self.sequence),
+            epoch => write!(f, "{:010}-{epoch}", self.sequence),
+        }
+    }
 }
 
 impl From<&Path> for Paths {
@@ -123,14 +156,36 @@ impl Paths {
         self.own().join("staging")
     }
 
-    /// Returns the staging directory of `sequence`.
-    pub fn staging_of(&self, sequence: u64) -> PathBuf {
-        self.staging().join(format!("{sequence:010}"))
+    /// Returns the staging directory of a checkpoint. No other process has one of that name: an epoch is given once.
+    pub fn staging_of(&self, checkpoint: StagedBy) -> PathBuf {
+        self.staging().join(checkpoint.to_string())
     }
 
     /// Returns a staged file.
-    pub fn staged(&self, sequence: u64, index: u32) -> PathBuf {
-        self.staging_of(sequence).join(format!("{index}.{IN_PROGRESS}"))
+    pub fn staged(&self, checkpoint: StagedBy, index: u32) -> PathBuf {
+        self.staging_of(checkpoint).join(format!("{index}.{IN_PROGRESS}"))
+    }
+
+    /// Returns the directory of the snapshots of the state.
+    pub fn snapshots(&self) -> PathBuf {
+        self.own().join("snapshots")
+    }
+
+    /// Returns the snapshot of the state after the record of `sequence`.
+    pub fn snapshot(&self, sequence: u64) -> PathBuf {
+        self.snapshots().join(format!("{sequence:010}.json"))
+    }
+
+    /// Returns the checkpoint of this instance that a visible file is named after, `events-<hour>-[i<instance>-]<checkpoint>[-<further>].parquet`;
+    /// `None` if the name is of another form or another instance.
+    pub fn checkpoint_of(&self, file: &Path) -> Option<u64> {
+        let stem = file.file_name()?.to_str()?.strip_suffix(".parquet")?.strip_prefix("events-")?;
+        let (hour, rest) = stem.split_at_checked(HOUR.len())?;
+        let is_hour = hour.bytes().zip(HOUR.bytes()).all(|(byte, form)| if form == b'-' { byte == b'-' } else { byte.is_ascii_digit() });
+        let mut numbers = rest.strip_prefix('-')?.split('-').peekable();
+        let instance = numbers.next_if(|number| number.starts_with('i')).map_or(Some(0), |number| number[1..].parse().ok());
+        let sequence = numbers.next()?.parse().ok()?;
+        (is_hour && instance == Some(self.instance)).then_some(sequence)
     }
 
     /// Returns the directory of rejected records.
@@ -170,13 +225,25 @@ pub fn is_for_dead_letters(path: &str) -> bool {
     rest.strip_prefix("dead_letters/").is_some_and(|name| !name.is_empty() && !name.contains('/'))
 }
 
-/// Returns the sequence number in the name of a commit record or, without an ending, of a staging directory.
+/// Returns the sequence number in the name of a commit record or a snapshot.
 pub fn sequence_of(path: &Path) -> Option<u64> {
     let ending = path.extension();
     let stem = path.file_stem()?.to_str()?;
-    let written_by_us =
-        stem.len() >= 10 && stem.bytes().all(|b| b.is_ascii_digit()) && (ending.is_none() || ending == Some(OsStr::new("json")));
+    let written_by_us = stem.len() >= 10 && stem.bytes().all(|b| b.is_ascii_digit()) && ending == Some(OsStr::new("json"));
     written_by_us.then(|| stem.parse().ok()).flatten()
+}
+
+/// Returns the name beside `path` under which this process writes it before it gets its own.
+pub fn written_by(path: &Path, nonce: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(nonce);
+    in_progress(Path::new(&name))
+}
+
+/// Returns whether a name is of something being written.
+pub fn is_in_progress(path: &Path) -> bool {
+    path.extension() == Some(OsStr::new(IN_PROGRESS))
 }
 
 /// Returns the name beside `path` under which it is written before it gets its own.
@@ -202,7 +269,11 @@ mod tests {
         assert_eq!(paths.record(42), Path::new("out/_pintail/commits/000000/0000000042.json"));
         assert_eq!(paths.record(120_000), Path::new("out/_pintail/commits/000012/0000120000.json"));
         assert_eq!(sequence_of(&paths.record(120_000)), Some(120_000));
-        assert_eq!(sequence_of(&paths.staging_of(43)), Some(43));
+        for (staged, name) in [(StagedBy { sequence: 43, epoch: 0 }, "0000000043"), (StagedBy { sequence: 43, epoch: 41 }, "0000000043-41")]
+        {
+            assert_eq!(paths.staging_of(staged), Path::new("out/_pintail/staging").join(name));
+            assert_eq!(StagedBy::parse(&paths.staging_of(staged)), Some(staged));
+        }
         assert_eq!((first_of_dir(9_999), first_of_dir(10_000), first_of_dir(10_001)), (1, 10_000, 10_000));
     }
 
@@ -227,8 +298,28 @@ mod tests {
     }
 
     #[test]
+    fn the_name_of_a_visible_file_tells_its_checkpoint_to_its_own_instance() {
+        let (first, third) = (Paths::new("out"), Paths::new("out").of_instance(2));
+        for (name, of_first, of_third) in [
+            ("events-2026-01-05-00-42.parquet", Some(42), None),
+            ("events-2026-01-05-00-42-1.parquet", Some(42), None),
+            ("events-2026-01-05-00-i2-42.parquet", None, Some(42)),
+            ("events-2026-01-05-00-i2-42-17.parquet", None, Some(42)),
+            ("events-42.parquet", None, None),
+            ("events-2026-01-05-00-x.parquet", None, None),
+            ("events-2026-01-05-00-.parquet", None, None),
+            ("other-2026-01-05-00-42.parquet", None, None),
+            ("events-2026-01-05-00-42.json", None, None),
+            ("events-2026-01-05-00-99999999999999999999.parquet", None, None),
+        ] {
+            let path = Path::new("region=us").join(name);
+            assert_eq!((first.checkpoint_of(&path), third.checkpoint_of(&path)), (of_first, of_third), "{name}");
+        }
+    }
+
+    #[test]
     fn other_names_hold_no_sequence() {
-        for name in ["0000000042.json.inprogress", "42.json", "00000000x2.json", "0000000042.txt", "notes"] {
+        for name in ["0000000042", "0000000042.json.inprogress", "42.json", "00000000x2.json", "0000000042.txt", "notes"] {
             assert_eq!(sequence_of(Path::new(name)), None, "{name}");
         }
     }

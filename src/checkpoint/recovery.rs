@@ -3,6 +3,7 @@
 //! Owns: the decision for each file of the last commit record, and which staging is garbage.
 //! Does not own: looking and acting (see `store::open`).
 
+use super::paths::StagedBy;
 use crate::error::{Error, Result};
 
 /// What lies at a place where a file of the last record may be.
@@ -32,8 +33,8 @@ pub struct FileFacts {
 /// The last record and its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastRecord {
-    /// Its sequence number.
-    pub sequence: u64,
+    /// Which checkpoint of which process it is of: the name of its staging directory.
+    pub staged_by: StagedBy,
     /// Its files.
     pub files: Vec<FileFacts>,
 }
@@ -43,8 +44,8 @@ pub struct LastRecord {
 pub struct Facts {
     /// The last record; `None` before the first commit.
     pub last: Option<LastRecord>,
-    /// The sequence numbers of all staging directories.
-    pub staging: Vec<u64>,
+    /// All staging directories.
+    pub staging: Vec<StagedBy>,
 }
 
 /// What to do with one file of the last record.
@@ -58,27 +59,21 @@ pub enum Step {
     Missing,
 }
 
-/// What to do, in this order.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Plan {
-    /// For each file of the last record, in its order. What is kept or published is made durable, also if it was there.
-    pub steps: Vec<Step>,
-    /// Then the staging directories to remove: no record needs them any more.
-    pub remove: Vec<u64>,
-}
-
-/// Decides. Carrying out any part of the plan and deciding again leads to the same end.
+/// Decides for each file of the last record, in its order. What is kept or published is made durable, also if it was there. Carrying out any part of the plan and deciding again leads to the same end.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::State`] if what lies there follows from no crash: somebody else wrote, removed or changed it.
-pub fn plan(facts: &Facts) -> Result<Plan> {
-    let Some(last) = &facts.last else {
-        return Ok(Plan { steps: Vec::new(), remove: facts.staging.clone() });
-    };
+pub fn plan(facts: &Facts) -> Result<Vec<Step>> {
+    let Some(last) = &facts.last else { return Ok(Vec::new()) };
     // Staging is removed after everything is published and durable: its absence says that it was.
-    let published = !facts.staging.contains(&last.sequence);
-    let steps = last.files.iter().map(|file| step(last.sequence, published, file)).collect::<Result<_>>()?;
-    Ok(Plan { steps, remove: facts.staging.clone() })
+    let published = !facts.staging.contains(&last.staged_by);
+    last.files.iter().map(|file| step(last.staged_by.sequence, published, file)).collect()
+}
+
+/// Returns the staging directories that no record needs any more, once everything is published and the open record of `epoch` is durable: those
+/// of older processes. A younger one may be at work.
+pub fn garbage(staging: &[StagedBy], epoch: u64) -> Vec<StagedBy> {
+    staging.iter().copied().filter(|staged| staged.epoch < epoch).collect()
 }
 
 fn step(sequence: u64, published: bool, file: &FileFacts) -> Result<Step> {

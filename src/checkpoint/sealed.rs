@@ -57,6 +57,25 @@ pub mod rfc3339 {
     }
 }
 
+/// As [`rfc3339`], of a time that may be missing: `#[serde(default, with = "rfc3339_optional")]`.
+pub mod rfc3339_optional {
+    use chrono::{DateTime, Utc};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct Time(#[serde(with = "super::rfc3339")] DateTime<Utc>);
+
+    /// Writes the time, in UTC.
+    pub fn serialize<S: Serializer>(time: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
+        time.map(Time).serialize(serializer)
+    }
+
+    /// Reads the time.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+        Ok(Option::<Time>::deserialize(deserializer)?.map(|time| time.0))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,6 @@
 //! Staged files: written and durable, not yet visible.
 //!
-//! Owns: `staging/N/` of the checkpoint being written: creating it, its files (`O_EXCL`), hashing while writing, the fsync of each file.
+//! Owns: `staging/N-E/` of the checkpoint being written (E is the epoch of the process): creating it, its files (`O_EXCL`), hashing while writing, the fsync of each file.
 //! Does not own: the commit (see `store`), what the bytes mean (see `sink::files`).
 
 use std::fmt;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::digest::hex;
-use crate::durable::fs::{Fs, FsFile};
+use crate::durable::fs::{FileIdentity, Fs, FsFile};
 use crate::error::{Error, Result};
 
 /// The staging directory of one checkpoint. Made on the first file: an empty checkpoint touches no disk.
@@ -24,7 +24,7 @@ pub struct Staging {
 }
 
 impl Staging {
-    /// Prepares staging in `dir` (`_pintail/staging/0000000043`), which must not exist.
+    /// Prepares staging in `dir` (`_pintail/staging/0000000043-41`), which must not exist.
     pub fn new(fs: Arc<dyn Fs>, dir: PathBuf) -> Self {
         Self { fs, dir, made: false, next: 0 }
     }
@@ -72,6 +72,8 @@ pub struct Staged {
     pub bytes: u64,
     /// Lower-case hexadecimal SHA-256 of its bytes.
     pub sha256: String,
+    /// Which file it is: what is renamed at the commit must be this one.
+    pub identity: FileIdentity,
 }
 
 impl StagedFile {
@@ -83,8 +85,9 @@ impl StagedFile {
     /// Makes the file durable and closes it.
     pub fn finish(mut self) -> Result<Staged> {
         self.file.sync().map_err(|e| Error::io(format_args!("fsync `{}`", self.path.display()), e))?;
+        let identity = self.file.identity().map_err(|e| Error::io(format_args!("look at `{}`", self.path.display()), e))?;
         let sha256 = hex(&self.hasher.finalize());
-        Ok(Staged { index: self.index, bytes: self.bytes, sha256 })
+        Ok(Staged { index: self.index, bytes: self.bytes, sha256, identity })
     }
 }
 

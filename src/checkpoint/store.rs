@@ -1,37 +1,45 @@
 //! The store: commits checkpoints, in the one order that a crash cannot break.
 //!
-//! Owns: the commit order (every operation of it is a crash point), the last record, the committed offsets.
+//! Owns: the commit order (every operation of it is a crash point), the last record, the state, the committed offsets.
 //! Does not own: what happens at start (see `open`), writing the files before the commit (see `staging`), when to commit (the writer).
+//!
+//! A commit makes the staged files durable, prepares their places, creates the record (the commit point: a name that another process has taken
+//! fences this one), publishes the files, and removes their staging.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use chrono::{DateTime, Utc};
 
 use super::columns;
-use super::directories::{Directories, cannot, sync_dir};
+use super::directories::{Directories, sync_dir};
 use super::format::Format;
-use super::paths::{self, Paths};
-use super::record::{self, CommitRecord, EventTimes, FileEntry, FileKind, SourceRange};
+use super::log;
+use super::paths::{Paths, StagedBy};
+use super::process::Process;
+use super::record::{self, Action, ColumnStatistics, CommitRecord, EventTimes, FileEntry, FileKind, SnapshotName, SourceRange};
 use super::recovery::Step;
+use super::snapshot::{self, Since};
 use super::staging::{Staged, Staging};
-use super::take_over::Origin;
+use super::state::State;
 use crate::batch::{Counts, LookupVersion, Trigger};
-use crate::durable::fs::{EntryKind, Fs};
+use crate::durable::fs::{FileIdentity, Fs};
 use crate::error::{Error, Result};
 use crate::evidence::Key;
-use crate::offsets::{Offsets, PartitionId};
+use crate::offsets::Offsets;
 
+mod ground;
+mod head;
+mod named;
 mod open;
 mod share_out;
 
-pub use open::{Expected, Sharing};
+pub use open::{Expected, Remember, Sharing};
 pub use share_out::{instances, share_out};
 
-/// A dataset open for writing. The caller holds its [`super::lock::Lock`].
+use named::{Written, check_written, entry, parents, publish, remove_staging};
+
+/// A dataset open for writing. The caller holds its [`super::lock::Lock`]; its open record fences whoever holds none.
 #[derive(Debug)]
 pub struct Store {
     fs: Arc<dyn Fs>,
@@ -39,14 +47,21 @@ pub struct Store {
     directories: Directories,
     format: Format,
     key: Key,
+    process: Process,
+    remember: Remember,
+    /// Records between two snapshots.
+    records_max: u64,
     last: Option<CommitRecord>,
     /// Checksum of the last record; of FORMAT before the first.
     previous: String,
+    state: State,
     offsets: Offsets,
-    /// Take-overs so far.
-    generation: u64,
-    /// Where the offsets stand that came from elsewhere, until the first commit tells it.
-    taken_over: BTreeMap<PartitionId, Origin>,
+    /// The sequence number of the open record of this process.
+    epoch: u64,
+    snapshot: Option<SnapshotName>,
+    since: Since,
+    /// Snapshots that no record but old ones names.
+    stale: Vec<u64>,
     warnings: Vec<String>,
     /// A commit that began and did not end. Only the recovery of a new start can tell what became of it.
     in_doubt: Option<u64>,
@@ -75,6 +90,25 @@ pub struct Draft {
     pub time: DateTime<Utc>,
 }
 
+/// Refuses a directory in which Parquet files lie without a ledger, before anything is made in it.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::Config`], naming a file and the ways out.
+pub fn check_ground(fs: &dyn Fs, paths: &Paths) -> Result<()> {
+    match log::format(fs, paths)?.is_none() && log::last_sequence(fs, paths)?.is_none() {
+        true => ground::check_empty(paths, &ground::visible(fs, paths)?),
+        false => Ok(()),
+    }
+}
+
+/// Returns whether the chain of an instance ends in a record of version 1.
+pub fn is_version_1(fs: &dyn Fs, paths: &Paths) -> Result<bool> {
+    match log::last_sequence(fs, paths)? {
+        Some(last) => Ok(log::read(fs, paths, last)?.0.version == 1),
+        None => Ok(false),
+    }
+}
+
 /// A staged file and where it is to appear.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewFile {
@@ -88,6 +122,33 @@ pub struct NewFile {
     pub rows: u64,
     /// Earliest and latest event time; `None` if no row has one.
     pub event_time: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    /// What its footer says of its columns, by name.
+    pub columns: Vec<(String, ColumnStatistics)>,
+}
+
+/// What a record is made of, beside what the store knows.
+struct Content {
+    epoch: u64,
+    generation: u64,
+    opened: Option<Process>,
+    action: Option<Action>,
+    source: SourceRange,
+    counts: Counts,
+    files: Vec<FileEntry>,
+    schema: SchemaChange,
+    trigger: Option<Trigger>,
+    lookups: Vec<LookupVersion>,
+    config_sha256: String,
+    sql_sha256: String,
+    time: DateTime<Utc>,
+}
+
+/// The columns of a record.
+enum SchemaChange {
+    /// Those of the record before.
+    None,
+    /// These, with their ids.
+    To(Vec<columns::OutputColumn>),
 }
 
 impl Store {
@@ -116,14 +177,24 @@ impl Store {
         self.last.as_ref()
     }
 
-    /// Returns the sequence number of the next checkpoint; the first is 1.
+    /// Returns the sequence number of the next record.
     pub fn next_sequence(&self) -> u64 {
         self.last.as_ref().map_or(1, |last| last.sequence + 1)
     }
 
+    /// Returns the sequence number of the open record of this process.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Returns what the records add up to.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
     /// Returns the staging of the next checkpoint. Ask once a checkpoint.
     pub fn staging(&self) -> Staging {
-        Staging::new(self.fs.clone(), self.paths.staging_of(self.next_sequence()))
+        Staging::new(self.fs.clone(), self.paths.staging_of(self.next_staged()))
     }
 
     /// Returns what was odd at start and lost nothing: published files that somebody else has removed.
@@ -131,73 +202,223 @@ impl Store {
         &self.warnings
     }
 
-    /// Commits the next checkpoint: makes everything durable, writes the record, publishes the files.
+    fn next_staged(&self) -> StagedBy {
+        StagedBy { sequence: self.next_sequence(), epoch: self.epoch }
+    }
+
+    /// Commits the next checkpoint: makes everything durable, creates the record, publishes the files.
     ///
     /// # Errors
-    /// After an error nothing more can be committed: the process ends, and the next start rolls the checkpoint forward or back.
-    /// Nothing is discarded here.
+    /// [`crate::error::ErrorKind::TryAgain`] if another process has opened the dataset since: nothing was published. After any error
+    /// nothing more can be committed: the process ends, and the next start rolls the checkpoint forward or back. Nothing is discarded here.
     pub fn commit(&mut self, staging: Staging, draft: Draft) -> Result<&CommitRecord> {
         if let Some(sequence) = self.in_doubt {
             return Err(Error::internal(format!("checkpoint {sequence} did not complete: only a restart can go on")));
         }
-        let record = self.record(&staging, draft)?;
-        let refuse = |why| Error::internal(format!("checkpoint {} must not be committed: {why}", record.sequence));
-        record::check_join(&self.offsets, &record.offsets()).map_err(refuse)?;
-        let (bytes, sha256) = record.encode().map_err(refuse)?;
-
-        self.in_doubt = Some(record.sequence);
-        self.make_staging_durable(&staging)?;
-        self.prepare_places(&record)?;
-        write_named(&*self.fs, &self.paths, &self.paths.record(record.sequence), &bytes)?;
-        // The commit point. From here on nothing is discarded.
-        let steps = record.files.iter().map(|file| (file, Step::Publish));
-        publish(&*self.fs, &self.paths, &mut self.directories, record.sequence, steps)?;
-        if staging.is_made() {
-            remove_staging(&*self.fs, &self.paths, [record.sequence])?;
-        }
+        self.check_draft(&staging, &draft)?;
+        let identities: Vec<FileIdentity> = draft.files.iter().map(|file| file.staged.identity).collect();
+        let committed = draft.offsets.committed();
+        let content = self.content(draft);
+        self.in_doubt = Some(self.next_sequence());
+        let done = self.write_checkpoint(&staging, content, &identities);
+        done.map_err(|error| self.fenced().unwrap_or(error))?;
         self.in_doubt = None;
-        self.taken_over.clear();
-
-        self.offsets = record.offsets().committed();
-        self.previous = sha256;
-        Ok(self.last.insert(record))
+        self.offsets = committed.with_remembered(self.state.remembered().clone());
+        Ok(self.last.as_ref().expect("it was just written"))
     }
 
-    fn record(&self, staging: &Staging, draft: Draft) -> Result<CommitRecord> {
+    /// Writes the record of an action of an operator. `files` are there already, and no record names them (see [`record::ActionKind::Adopt`]).
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub fn act(&mut self, action: Action, files: Vec<FileEntry>, time: DateTime<Utc>) -> Result<&CommitRecord> {
+        let rows = |kind| files.iter().filter(|file| file.kind == kind).map(|file| file.rows).sum::<u64>();
+        // They come from no record of the source: the SQL has, so to speak, expanded none to these.
+        let counts = Counts { rows_out: rows(FileKind::Parquet), expanded: rows(FileKind::Parquet), ..Counts::default() };
+        let source = SourceRange { kind: self.format.source.kind.clone(), partitions: Vec::new(), notes: Vec::new(), forget_before: None };
+        let content = Content {
+            epoch: self.epoch,
+            generation: self.state.rest().generation,
+            opened: None,
+            action: Some(action),
+            source,
+            counts,
+            files,
+            schema: SchemaChange::None,
+            trigger: None,
+            lookups: Vec::new(),
+            config_sha256: String::new(),
+            sql_sha256: String::new(),
+            time,
+        };
+        self.in_doubt = Some(self.next_sequence());
+        self.write_due_snapshot()?;
+        let (record, bytes, sha256) = self.record(content)?;
+        self.directories.ensure([self.paths.commit_dir(record.sequence)])?;
+        let path = self.paths.record(record.sequence);
+        if named::write(&*self.fs, &self.paths, &self.process.nonce, &path, &bytes)? == Written::Taken {
+            return Err(self.fenced().unwrap_or_else(|| Error::internal("the record is there and is ours")));
+        }
+        self.take(record, bytes.len(), sha256);
+        self.in_doubt = None;
+        Ok(self.last.as_ref().expect("it was just written"))
+    }
+
+    fn check_draft(&self, staging: &Staging, draft: &Draft) -> Result<()> {
         let sequence = self.next_sequence();
-        if staging.dir() != self.paths.staging_of(sequence) {
+        if staging.dir() != self.paths.staging_of(self.next_staged()) {
             return Err(Error::internal(format!("`{}` is not the staging of checkpoint {sequence}", staging.dir().display())));
         }
         if !draft.offsets.moved() {
             return Err(Error::internal(format!("checkpoint {sequence} stands for no records: it must not be committed")));
         }
-        let mut partitions = record::spans(&draft.offsets);
-        for span in &mut partitions {
-            span.taken_over = self.taken_over.get(&PartitionId::new(span.id.as_str())).cloned();
+        check_join(&self.offsets, &draft.offsets)
+            .map_err(|why| Error::internal(format!("checkpoint {sequence} must not be committed: {why}")))
+    }
+
+    fn write_checkpoint(&mut self, staging: &Staging, content: Content, identities: &[FileIdentity]) -> Result<()> {
+        self.write_due_snapshot()?;
+        let (record, bytes, sha256) = self.record(content)?;
+        self.make_staging_durable(staging, &record, identities)?;
+        self.prepare_places(&record)?;
+        let path = self.paths.record(record.sequence);
+        if named::write(&*self.fs, &self.paths, &self.process.nonce, &path, &bytes)? == Written::Taken {
+            return Err(Error::try_again(format!("`{}` is there already: another process writes to this dataset", path.display())));
         }
-        Ok(CommitRecord {
+        // The commit point. From here on nothing is discarded.
+        let steps = record.files.iter().map(|file| (file, Step::Publish));
+        publish(&*self.fs, &self.paths, &mut self.directories, record.staged_by(), steps, identities)?;
+        if staging.is_made() {
+            remove_staging(&*self.fs, &self.paths, [record.staged_by()])?;
+        }
+        self.take(record, bytes.len(), sha256);
+        self.remove_stale_snapshots()
+    }
+
+    /// Takes up that a record is durable.
+    fn take(&mut self, record: CommitRecord, bytes: usize, sha256: String) {
+        self.since.add(bytes);
+        self.previous = sha256;
+        self.last = Some(record);
+    }
+
+    /// Returns the error that says who took the next sequence number, if somebody did.
+    fn fenced(&self) -> Option<Error> {
+        let sequence = self.next_sequence();
+        let path = self.paths.record(sequence);
+        entry(&*self.fs, &path).ok().flatten()?;
+        let by = log::read(&*self.fs, &self.paths, sequence).ok().and_then(|(record, _)| Some((record.opened?, record.epoch)));
+        if by.as_ref().is_some_and(|(by, _)| *by == self.process) {
+            return None;
+        }
+        let who = by.map_or_else(|| "another process".to_owned(), |(by, _)| by.to_string());
+        Some(Error::try_again(format!(
+            "{who} writes to `{}` since record {sequence}, this process has to stop: nothing of its checkpoint was published, what it read is              read again; run one process on a dataset",
+            self.paths.root().display()
+        )))
+    }
+
+    /// Makes a content the next record, and the state that of after it.
+    fn record(&mut self, content: Content) -> Result<(CommitRecord, Vec<u8>, String)> {
+        let (schema, schema_version) = match content.schema {
+            SchemaChange::None => (Vec::new(), self.state.rest().schema_version),
+            SchemaChange::To(columns) => (columns, self.state.rest().schema_version + 1),
+        };
+        let mut record = CommitRecord {
             version: record::VERSION,
-            sequence,
-            generation: self.generation,
+            sequence: self.next_sequence(),
+            generation: content.generation,
             previous: self.previous.clone(),
-            source: SourceRange { kind: self.format.source.kind.clone(), partitions },
+            epoch: content.epoch,
+            snapshot: self.snapshot.clone(),
+            state_sha256: None,
+            key: Some(self.key.fingerprint()),
+            opened: content.opened,
+            action: content.action,
+            source: content.source,
+            counts: content.counts,
+            files: content.files,
+            schema,
+            schema_version,
+            trigger: content.trigger,
+            config_sha256: content.config_sha256,
+            sql_sha256: content.sql_sha256,
+            lookups: content.lookups,
+            time: content.time,
+            pintail: env!("CARGO_PKG_VERSION").into(),
+        };
+        let sequence = record.sequence;
+        let refuse = |why| Error::internal(format!("record {sequence} must not be written: {why}"));
+        self.state.apply(&record).map_err(refuse)?;
+        record.state_sha256 = Some(self.state.sha256());
+        let (bytes, sha256) = record.encode().map_err(refuse)?;
+        Ok((record, bytes, sha256))
+    }
+
+    fn content(&self, draft: Draft) -> Content {
+        let columns = columns::number(&self.state.rest().columns, &columns::describe(&draft.schema));
+        let files = draft.files.into_iter().map(|file| file_entry(file, &columns)).collect();
+        Content {
+            epoch: self.epoch,
+            generation: self.state.rest().generation,
+            opened: None,
+            action: None,
+            source: SourceRange {
+                kind: self.format.source.kind.clone(),
+                partitions: record::spans(&draft.offsets),
+                notes: record::notes(&draft.offsets),
+                forget_before: self.remember.forget_before(self.state.remembered(), draft.time),
+            },
             counts: draft.counts,
-            files: draft.files.into_iter().map(file_entry).collect(),
-            schema: columns::describe(&draft.schema),
-            trigger: draft.trigger,
+            files,
+            schema: if columns == self.state.rest().columns { SchemaChange::None } else { SchemaChange::To(columns) },
+            trigger: Some(draft.trigger),
+            lookups: draft.lookups,
             config_sha256: draft.config_sha256,
             sql_sha256: draft.sql_sha256,
-            lookups: draft.lookups,
             time: draft.time,
-            pintail: env!("CARGO_PKG_VERSION").into(),
-        })
+        }
+    }
+
+    /// Writes the snapshot of the state as it is, if the next record needs one.
+    fn write_due_snapshot(&mut self) -> Result<()> {
+        let Some(last) = self.last.as_ref().filter(|_| self.since.is_due(self.records_max)) else { return Ok(()) };
+        let sequence = last.sequence;
+        let (bytes, sha256) = snapshot::encode(&self.format.dataset_id, sequence, &self.state);
+        let path = self.paths.snapshot(sequence);
+        if named::write(&*self.fs, &self.paths, &self.process.nonce, &path, &bytes)? == Written::Taken {
+            // Of a process that was killed before its record, or of one that does the same now: the same state is the same bytes.
+            if log::bytes(&*self.fs, &path)?.is_none_or(|there| there != bytes) {
+                return Err(Error::state(format!("`{}` is there and holds another state: move it away, and start again", path.display())));
+            }
+            self.fs.sync_file(&path).map_err(|e| Error::io(format_args!("fsync `{}`", path.display()), e))?;
+            sync_dir(&*self.fs, &self.paths.snapshots())?;
+        }
+        // The one before stays: a record that was written by then names it.
+        self.stale.extend(self.snapshot.replace(SnapshotName { sequence, sha256 }).map(|before| before.sequence));
+        self.since = Since { snapshot_bytes: bytes.len() as u64, ..Since::default() };
+        Ok(())
+    }
+
+    /// Removes snapshots that are named by neither of the last two that name one. They are missed by nobody.
+    fn remove_stale_snapshots(&mut self) -> Result<()> {
+        let kept = self.stale.pop();
+        for sequence in self.stale.drain(..) {
+            named::remove_if_there(&*self.fs, &self.paths.snapshot(sequence))?;
+        }
+        self.stale.extend(kept);
+        Ok(())
     }
 
     /// Makes the names of the staged files durable; their bytes are.
-    fn make_staging_durable(&self, staging: &Staging) -> Result<()> {
+    fn make_staging_durable(&self, staging: &Staging, record: &CommitRecord, identities: &[FileIdentity]) -> Result<()> {
         if staging.is_made() {
             sync_dir(&*self.fs, staging.dir())?;
             sync_dir(&*self.fs, &self.paths.staging())?;
+        }
+        for (file, identity) in record.files.iter().zip(identities) {
+            let staged = self.paths.staged(record.staged_by(), file.staged);
+            check_written(&*self.fs, &staged, Some(identity))?;
         }
         Ok(())
     }
@@ -220,7 +441,9 @@ impl Store {
     }
 }
 
-fn file_entry(file: NewFile) -> FileEntry {
+fn file_entry(file: NewFile, columns: &[columns::OutputColumn]) -> FileEntry {
+    let id = |name: &str| columns.iter().find(|column| column.name == name).map(|column| column.id);
+    let with_id = |(name, statistics): (String, ColumnStatistics)| Some(ColumnStatistics { id: id(&name)?, ..statistics });
     FileEntry {
         path: file.path,
         staged: file.staged.index,
@@ -229,62 +452,26 @@ fn file_entry(file: NewFile) -> FileEntry {
         bytes: file.staged.bytes,
         sha256: file.staged.sha256,
         event_time: file.event_time.map(|(min, max)| EventTimes { min, max }),
+        columns: file.columns.into_iter().filter_map(with_id).collect(),
     }
 }
 
-/// Renames what is to be published, and makes durable what is in its place, also what was there before. May be repeated.
-fn publish<'a>(
-    fs: &dyn Fs,
-    paths: &Paths,
-    directories: &mut Directories,
-    sequence: u64,
-    steps: impl IntoIterator<Item = (&'a FileEntry, Step)>,
-) -> Result<()> {
-    let steps: Vec<_> = steps.into_iter().filter(|(_, step)| *step != Step::Missing).collect();
-    let dirs = parents(paths, steps.iter().map(|(file, _)| file.path.as_str()));
-    directories.ensure(dirs.clone())?;
-    for (file, _) in steps.iter().filter(|(_, step)| *step == Step::Publish) {
-        let (from, to) = (paths.staged(sequence, file.staged), paths.published(&file.path));
-        fs.rename_noreplace(&from, &to)
-            .map_err(|e| Error::io(format_args!("publish `{}` of checkpoint {sequence}, which is committed: start again", file.path), e))?;
+/// Checks that the spans `next` begin where the offsets `committed` end.
+///
+/// # Errors
+/// Says in words which partition does not join.
+fn check_join(committed: &Offsets, next: &Offsets) -> std::result::Result<(), String> {
+    for (id, span) in next.spans().filter(|(_, span)| !span.unchanged) {
+        match committed.next_offset(id) {
+            Some(to) if to != span.from || span.new => {
+                let new = if span.new { " and calls it new" } else { "" };
+                return Err(format!("{} is committed up to {to}, this checkpoint begins at {}{new}", span.label, span.from));
+            }
+            None if !span.new => return Err(format!("{} is known to no earlier checkpoint, but not called new", span.label)),
+            _ => {}
+        }
     }
-    dirs.iter().try_for_each(|dir| sync_dir(fs, dir))
-}
-
-/// Removes staging directories. The durable absence of one says that its checkpoint is published: it is made durable also where a killed
-/// process had removed it before.
-fn remove_staging(fs: &dyn Fs, paths: &Paths, sequences: impl IntoIterator<Item = u64>) -> Result<()> {
-    for dir in sequences.into_iter().map(|sequence| paths.staging_of(sequence)) {
-        let cleared = fs.list(&dir).and_then(|entries| entries.iter().try_for_each(|entry| fs.remove_file(&entry.path)));
-        cleared.and_then(|()| fs.remove_dir(&dir)).map_err(|e| Error::io(format_args!("remove `{}`", dir.display()), e))?;
-    }
-    sync_dir(fs, &paths.staging())
-}
-
-/// Writes a file that appears whole or not at all, and never in the place of another.
-fn write_named(fs: &dyn Fs, paths: &Paths, path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = paths::in_progress(path);
-    let written = fs.create_new(&temporary).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync()
-    });
-    let renamed = written.and_then(|()| fs.rename_noreplace(&temporary, path));
-    renamed.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => Error::state(format!(
-            "`{}` is there already: another process writes to this dataset, nothing was published; stop one of the two",
-            path.display()
-        )),
-        _ => cannot(paths.root(), format!("write `{}`", path.display()), error),
-    })?;
-    sync_dir(fs, path.parent().expect("every file of a dataset lies below its root"))
-}
-
-fn parents<'a>(paths: &Paths, files: impl Iterator<Item = &'a str>) -> BTreeSet<PathBuf> {
-    files.filter_map(|file| paths.published(file).parent().map(Path::to_path_buf)).collect()
-}
-
-fn entry(fs: &dyn Fs, path: &Path) -> Result<Option<EntryKind>> {
-    fs.entry(path).map_err(|e| Error::io(format_args!("look at `{}`", path.display()), e))
+    Ok(())
 }
 
 #[cfg(test)]

@@ -12,12 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use super::log;
 use super::paths::Paths;
+use super::process::Process;
 use super::sealed::{self, rfc3339};
 use crate::durable::fs::Fs;
 use crate::error::{Error, Result};
+use crate::evidence::Evidence;
 
-/// The version that this Pintail writes and reads.
-const VERSION: u32 = 1;
+/// The version that this Pintail writes. It reads 1 as well, which has no evidence.
+const VERSION: u32 = 2;
 
 /// A change of the number of instances.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +41,9 @@ pub struct TakeOver {
     pub time: DateTime<Utc>,
     /// The version of Pintail that made it.
     pub pintail: String,
+    /// Who asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Process>,
 }
 
 /// A source partition that goes on in another chain, or in the same.
@@ -52,6 +57,9 @@ pub struct HandedOver {
     pub offset: u64,
     /// Where that stands.
     pub from: Origin,
+    /// What stands right before the offset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
 }
 
 /// The commit record that an offset comes from.
@@ -73,6 +81,7 @@ impl TakeOver {
         instances: (u32, u32),
         partitions: Vec<HandedOver>,
         time: DateTime<Utc>,
+        by: Process,
     ) -> Self {
         Self {
             version: VERSION,
@@ -83,6 +92,7 @@ impl TakeOver {
             partitions,
             time,
             pintail: env!("CARGO_PKG_VERSION").into(),
+            by: Some(by),
         }
     }
 
@@ -114,8 +124,8 @@ pub fn all(fs: &dyn Fs, paths: &Paths, format_sha256: &str) -> Result<Vec<Sealed
         let refuse = |why: String| Error::state(format!("`{}` cannot be trusted: {why}: run `pintail verify`", path.display()));
         let (take_over, sha256) = sealed::unseal::<TakeOver>(&bytes).map_err(refuse)?;
         let previous = found.last().map_or(format_sha256, |before| &before.sha256);
-        if take_over.version != VERSION {
-            return Err(refuse(format!("it has version {}, this pintail reads version {VERSION}", take_over.version)));
+        if !(1..=VERSION).contains(&take_over.version) {
+            return Err(refuse(format!("it has version {}, this pintail reads versions 1 to {VERSION}", take_over.version)));
         }
         if take_over.number != number || take_over.previous != previous {
             return Err(refuse(format!("it is number {} behind {}, not {number} behind {previous}", take_over.number, take_over.previous)));

@@ -3,20 +3,23 @@
 //! Owns: what must be true of a dataset at rest, and the report of what is not.
 //! Does not own: mending. Runs beside the service, without the lock.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use crate::batch::Counts;
 use crate::checkpoint::dead_letters;
 use crate::checkpoint::reader::Dataset;
-use crate::checkpoint::record::{self, CommitRecord, FileEntry, FileKind};
+use crate::checkpoint::record::{CommitRecord, FileEntry, FileKind};
+use crate::checkpoint::state::State;
 use crate::digest::sha256_of;
 use crate::error::{Error, Result};
-use crate::offsets::{Offsets, PartitionId};
+use crate::offsets::PartitionId;
 use crate::source;
 
 /// Contradictions that are printed; the rest is only counted.
@@ -26,17 +29,18 @@ const PRINTED_MAX: usize = 20;
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::State`] if anything contradicts the records, naming the first contradiction.
-pub fn run(out: &Path, since: Option<u64>, to: &mut dyn Write) -> Result<()> {
+pub fn run(out: &Path, since: Option<u64>, depth: Depth, to: &mut dyn Write) -> Result<()> {
     let dataset = Dataset::open(out)?;
     let instances = dataset.instances()?;
     // Before the records: what is visible now has its record already, however fast the service commits.
     let visible = visible_parquet(out)?;
     let mut report = Report::default();
     for instance in &instances {
-        let mut check = Check { dataset: instance, instances: &instances, since: since.unwrap_or(1), report };
+        let mut check = Check { dataset: instance, instances: &instances, since: since.unwrap_or(1), depth, report };
         check.records();
         report = check.report;
     }
+    report.judge_missing();
     let strays: Vec<_> = visible.difference(&report.named).collect();
     for stray in strays {
         report.contradictions.push(format!("`{}` is visible, but no commit record names it", stray.display()));
@@ -52,17 +56,32 @@ pub fn run(out: &Path, since: Option<u64>, to: &mut dyn Write) -> Result<()> {
     }
 }
 
+/// How closely files are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Whether they are there, with their length.
+    Length,
+    /// Their hash and their rows as well.
+    Content,
+}
+
 /// What was found.
 #[derive(Debug, Default)]
 struct Report {
     checkpoints: u64,
     files: u64,
     bytes: u64,
-    missing: u64,
+    /// Files that are gone, with the time of their newest row.
+    missing: Vec<(DateTime<Utc>, PathBuf)>,
+    /// Files that are gone as it was declared.
+    expired: u64,
+    expired_before: Option<DateTime<Utc>>,
     counts: Counts,
     named: BTreeSet<PathBuf>,
     /// Source partitions that were handed over, with the number of the take-over: each goes to one instance.
     handed_over: BTreeSet<(u64, String)>,
+    /// The states that partitions were handed over from, by instance and record.
+    left: BTreeMap<(u32, u64), (State, String)>,
     contradictions: Vec<String>,
 }
 
@@ -70,6 +89,7 @@ struct Check<'a> {
     dataset: &'a Dataset,
     instances: &'a [Dataset],
     since: u64,
+    depth: Depth,
     report: Report,
 }
 
@@ -80,15 +100,13 @@ impl Check<'_> {
             Err(error) => return self.report.contradictions.push(error.to_string()),
         };
         // After a record that cannot be read, nothing is known of what the next one follows.
-        let mut before = Some((self.dataset.format_sha256().to_owned(), Offsets::default(), 0));
+        let mut before = Some((self.dataset.format_sha256().to_owned(), State::default()));
         for sequence in 1..=last {
             before = match self.dataset.record(sequence) {
                 Ok((record, sha256)) => {
-                    if let Some((previous, offsets, generation)) = before {
-                        self.chain(&record, &previous, &offsets, generation);
-                    }
+                    let state = before.and_then(|(previous, state)| self.chain(&record, &previous, state));
                     self.files(&record);
-                    Some((sha256, record.offsets(), record.generation))
+                    state.map(|state| (sha256, state))
                 }
                 Err(error) => {
                     self.report.contradictions.push(error.to_string());
@@ -96,25 +114,33 @@ impl Check<'_> {
                 }
             };
         }
+        if let Some((_, state)) = before {
+            self.report.expired_before = self.report.expired_before.max(state.rest().expired_before);
+        }
     }
 
-    fn chain(&mut self, record: &CommitRecord, previous: &str, offsets: &Offsets, generation: u64) {
+    /// Holds a record against what is before it. Returns the state after it; `None` if it does not follow.
+    fn chain(&mut self, record: &CommitRecord, previous: &str, mut state: State) -> Option<State> {
         let sequence = self.dataset.paths().checkpoint_name(record.sequence);
         if record.previous != previous {
             let what = format!("commit record {sequence} follows {}, but what is before it has checksum {previous}", record.previous);
             self.report.contradictions.push(what);
         }
-        let joined = match record.generation == generation {
-            true => record::check_join(offsets, &record.offsets()),
-            false => self.taken_over(record, offsets),
+        let taken_over = match record.generation == state.rest().generation {
+            true => Ok(()),
+            false => self.taken_over(record, &state),
         };
-        if let Err(why) = joined {
-            self.report.contradictions.push(format!("commit record {sequence} does not go on where the one before ends: {why}"));
+        match taken_over.and_then(|()| state.apply(record)) {
+            Ok(()) => Some(state),
+            Err(why) => {
+                self.report.contradictions.push(format!("commit record {sequence} does not go on where the one before ends: {why}"));
+                None
+            }
         }
     }
 
     /// Checks that the first record after a take-over begins where that says, and that it says so truly. Says in words what does not join.
-    fn taken_over(&mut self, record: &CommitRecord, before: &Offsets) -> Result<(), String> {
+    fn taken_over(&mut self, record: &CommitRecord, before: &State) -> Result<(), String> {
         let take_overs = self.dataset.take_overs().map_err(|e| e.to_string())?;
         let index = usize::try_from(record.generation).ok().and_then(|number| number.checked_sub(1));
         let take_over = index.and_then(|index| take_overs.get(index)).map(|sealed| &sealed.take_over);
@@ -122,7 +148,7 @@ impl Check<'_> {
         for span in record.source.partitions.iter().filter(|span| !span.new) {
             let id = PartitionId::new(span.id.as_str());
             let Some(origin) = &span.taken_over else {
-                if before.next_offset(&id) == Some(span.from) && source::dead_letters::owns(&id) {
+                if before.position(&id).is_some_and(|position| position.to == span.from) && source::dead_letters::owns(&id) {
                     continue;
                 }
                 return Err(format!("{} is neither new nor taken over", span.label));
@@ -135,8 +161,8 @@ impl Check<'_> {
                 return Err(format!("{} was taken over by two instances", span.label));
             }
             let chain = self.instances.get(origin.instance as usize).ok_or_else(|| format!("there is no instance {}", origin.instance))?;
-            let (left, sha256) = chain.record(origin.sequence).map_err(|e| e.to_string())?;
-            if sha256 != origin.sha256 || left.offsets().next_offset(&id) != Some(span.from) {
+            let (left, sha256) = self.left(chain, origin.sequence)?;
+            if *sha256 != origin.sha256 || left.position(&id).is_none_or(|position| position.to != span.from) {
                 let name = chain.paths().checkpoint_name(origin.sequence);
                 return Err(format!("{} does not stand at {} in commit record {name}", span.label, span.from));
             }
@@ -144,35 +170,66 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn files(&mut self, record: &CommitRecord) {
-        self.report.checkpoints += 1;
-        self.report.counts.add(&record.counts);
-        for file in &record.files {
-            self.report.named.insert(self.dataset.paths().published(&file.path));
-            if record.sequence >= self.since {
-                self.file(record.sequence, file);
+    /// Returns the state after a record of another chain, which partitions were handed over from, with the checksum of the record.
+    fn left(&mut self, chain: &Dataset, sequence: u64) -> Result<&(State, String), String> {
+        match self.report.left.entry((chain.paths().instance(), sequence)) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(place) => {
+                let (mut state, mut sha256) = (State::default(), String::new());
+                for number in 1..=sequence {
+                    let (record, seal) = chain.record(number).map_err(|e| e.to_string())?;
+                    state.apply(&record)?;
+                    sha256 = seal;
+                }
+                Ok(place.insert((state, sha256)))
             }
         }
     }
 
-    fn file(&mut self, sequence: u64, file: &FileEntry) {
+    fn files(&mut self, record: &CommitRecord) {
+        self.report.checkpoints += u64::from(record.trigger.is_some());
+        self.report.counts.add(&record.counts);
+        for file in &record.files {
+            self.report.named.insert(self.dataset.paths().published(&file.path));
+            if record.sequence >= self.since {
+                self.file(record, file);
+            }
+        }
+    }
+
+    fn file(&mut self, record: &CommitRecord, file: &FileEntry) {
         match self.dataset.visible(file) {
             Some(place) => {
                 self.report.files += 1;
                 self.report.bytes += file.bytes;
-                if let Err(why) = compare(&place, file) {
-                    let what = format!("`{}` is not what commit record {sequence} says: {why}", place.display());
+                if let Err(why) = compare(&place, file, self.depth) {
+                    let what = format!("`{}` is not what commit record {} says: {why}", place.display(), record.sequence);
                     self.report.contradictions.push(what);
                 }
             }
             // Between its commit and its publication it is staged. Looked at again last: it may have been published meanwhile.
-            None if self.dataset.paths().staged(sequence, file.staged).exists() || self.dataset.visible(file).is_some() => {}
-            None => self.report.missing += 1,
+            None if self.dataset.paths().staged(record.staged_by(), file.staged).exists() || self.dataset.visible(file).is_some() => {}
+            None => {
+                let newest = file.event_time.map_or(record.time, |times| times.max);
+                self.report.missing.push((newest, self.dataset.paths().published(&file.path)));
+            }
         }
     }
 }
 
 impl Report {
+    /// Tells the files that are gone as it was declared from those that are missing.
+    fn judge_missing(&mut self) {
+        for (newest, file) in std::mem::take(&mut self.missing) {
+            if self.expired_before.is_some_and(|before| newest < before) {
+                self.expired += 1;
+            } else {
+                self.contradictions
+                    .push(format!("`{}` is missing: restore it, or declare old files expired with `pintail expire`", file.display()));
+            }
+        }
+    }
+
     fn print(&self, dataset: &Dataset, to: &mut dyn Write) -> io::Result<()> {
         let (format, counts) = (dataset.format(), &self.counts);
         writeln!(to, "dataset {} of source {}, made {}", format.dataset_id, format.source.kind, format.created_at.to_rfc3339())?;
@@ -186,8 +243,9 @@ impl Report {
             counts.filtered,
             counts.dead_letters.total()
         )?;
-        if self.missing > 0 {
-            writeln!(to, "{} published files are gone: somebody else removed them", self.missing)?;
+        if let Some(before) = self.expired_before.filter(|_| self.expired > 0) {
+            let before = before.to_rfc3339_opts(SecondsFormat::Secs, true);
+            writeln!(to, "{} expired files are gone, as was declared for all before {before}", self.expired)?;
         }
         for contradiction in self.contradictions.iter().take(PRINTED_MAX) {
             writeln!(to, "contradiction: {contradiction}")?;
@@ -200,12 +258,15 @@ impl Report {
 }
 
 /// Holds a file against its record. Says in words what differs.
-fn compare(place: &Path, file: &FileEntry) -> Result<(), String> {
+fn compare(place: &Path, file: &FileEntry, depth: Depth) -> Result<(), String> {
     let cannot = |e: io::Error| format!("it cannot be read: {e}");
     let open = || File::open(place).map_err(cannot);
     let bytes = open()?.metadata().map_err(cannot)?.len();
     if bytes != file.bytes {
         return Err(format!("it has {bytes} bytes, not {}", file.bytes));
+    }
+    if depth == Depth::Length {
+        return Ok(());
     }
     let sha256 = sha256_of(open()?).map_err(cannot)?;
     if sha256 != file.sha256 {

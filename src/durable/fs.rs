@@ -15,6 +15,20 @@ pub trait FsFile: io::Write + Send + fmt::Debug {
     /// # Errors
     /// Never to be tried again on the same file: the kernel forgets the pages that it could not write.
     fn sync(&mut self) -> io::Result<()>;
+
+    /// Returns which file it is, with its length.
+    fn identity(&self) -> io::Result<FileIdentity>;
+}
+
+/// Which file it is, whatever it is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileIdentity {
+    /// The device that it lies on.
+    pub device: u64,
+    /// Its number there, which another file gets once it is removed.
+    pub inode: u64,
+    /// Its length in bytes.
+    pub bytes: u64,
 }
 
 /// What an entry of a directory is.
@@ -47,6 +61,14 @@ pub trait Fs: Send + Sync + fmt::Debug {
 
     /// Tells what is there; `None` if nothing is.
     fn entry(&self, path: &Path) -> io::Result<Option<EntryKind>>;
+
+    /// Tells which file is there; `None` if nothing is.
+    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>>;
+
+    /// Lists a directory by names alone, in any order: whether each is a directory is all that is asked of it.
+    fn names(&self, dir: &Path) -> io::Result<Vec<(PathBuf, bool)>> {
+        Ok(self.list(dir)?.into_iter().map(|entry| (entry.path, entry.kind == EntryKind::Dir)).collect())
+    }
 
     /// Lists a directory, in the order of names.
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>>;

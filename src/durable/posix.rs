@@ -6,14 +6,14 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 
 use super::disk_state::DiskState;
-use super::fs::{Entry, EntryKind, Fs, FsFile};
+use super::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile};
 
 /// The file system of the operating system.
 #[derive(Debug, Default)]
@@ -54,6 +54,19 @@ impl Fs for Posix {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
+        match fs::metadata(path) {
+            Ok(metadata) => Ok(Some(identity(&metadata))),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn names(&self, dir: &Path) -> io::Result<Vec<(PathBuf, bool)>> {
+        let name = |entry: io::Result<fs::DirEntry>| entry.and_then(|entry| Ok((entry.path(), entry.file_type()?.is_dir())));
+        fs::read_dir(dir)?.map(name).collect()
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
@@ -129,6 +142,10 @@ fn kind(metadata: &fs::Metadata) -> EntryKind {
     }
 }
 
+fn identity(metadata: &fs::Metadata) -> FileIdentity {
+    FileIdentity { device: metadata.dev(), inode: metadata.ino(), bytes: metadata.len() }
+}
+
 /// A file open for writing.
 #[derive(Debug)]
 struct PosixFile {
@@ -151,6 +168,10 @@ impl FsFile for PosixFile {
     #[expect(clippy::disallowed_methods, reason = "this is the place")]
     fn sync(&mut self) -> io::Result<()> {
         self.file.sync_all()
+    }
+
+    fn identity(&self) -> io::Result<FileIdentity> {
+        Ok(identity(&self.file.metadata()?))
     }
 }
 

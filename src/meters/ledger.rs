@@ -127,19 +127,23 @@ impl Ledger {
     pub fn committed(&mut self, record: &CommitRecord, epoch: u64, took: Duration, reasons: Reasons) {
         self.closed(epoch);
         self.last_at = Some(Instant::now());
-        let checkpoint = self.file(record, Some(took));
-        self.process.add(&checkpoint);
-        self.checkpoints.push_front(checkpoint);
-        self.checkpoints.truncate(CHECKPOINTS_KEPT);
+        let (counts, files, bytes) = self.file(record);
+        self.process.add(record.trigger, &counts, files, bytes);
+        if let Some(trigger) = record.trigger {
+            let (sequence, at) = (record.sequence, record.time);
+            self.checkpoints.push_front(Checkpoint { sequence, trigger, at, counts, files, bytes, took: Some(took) });
+            self.checkpoints.truncate(CHECKPOINTS_KEPT);
+        }
         self.reasons.merge(reasons);
     }
 
-    /// Takes in a checkpoint from before this process, the newest ones first; adds it to `sums`.
+    /// Takes in a record from before this process, the newest ones first; adds it to `sums`.
     pub fn found(&mut self, record: &CommitRecord, sums: &mut Sums) {
-        let checkpoint = self.file(record, None);
-        sums.add(&checkpoint);
-        if self.checkpoints.len() < CHECKPOINTS_KEPT {
-            self.checkpoints.push_back(checkpoint);
+        let (counts, files, bytes) = self.file(record);
+        sums.add(record.trigger, &counts, files, bytes);
+        if let Some(trigger) = record.trigger.filter(|_| self.checkpoints.len() < CHECKPOINTS_KEPT) {
+            let (sequence, at) = (record.sequence, record.time);
+            self.checkpoints.push_back(Checkpoint { sequence, trigger, at, counts, files, bytes, took: None });
         }
     }
 
@@ -151,8 +155,8 @@ impl Ledger {
         }
     }
 
-    /// Sorts the files of a record into their partitions.
-    fn file(&mut self, record: &CommitRecord, took: Option<Duration>) -> Checkpoint {
+    /// Sorts the files of a record into their partitions. Returns what became of its records, its data files and their bytes.
+    fn file(&mut self, record: &CommitRecord) -> (Counts, u64, u64) {
         let (mut files, mut bytes) = (0, 0);
         for file in record.files.iter().filter(|file| file.kind == FileKind::Parquet) {
             files += 1;
@@ -171,17 +175,19 @@ impl Ledger {
             partition.bytes += file.bytes;
             partition.files += 1;
         }
-        Checkpoint { sequence: record.sequence, trigger: record.trigger, at: record.time, counts: record.counts, files, bytes, took }
+        (record.counts, files, bytes)
     }
 }
 
 impl Sums {
-    fn add(&mut self, checkpoint: &Checkpoint) {
-        self.counts.add(&checkpoint.counts);
-        self.files += checkpoint.files;
-        self.bytes += checkpoint.bytes;
-        let place = TRIGGERS.iter().position(|trigger| *trigger == checkpoint.trigger).expect("every trigger is in the list");
-        self.checkpoints[place] += 1;
+    fn add(&mut self, trigger: Option<Trigger>, counts: &Counts, files: u64, bytes: u64) {
+        self.counts.add(counts);
+        self.files += files;
+        self.bytes += bytes;
+        // A record that is no checkpoint has none.
+        if let Some(place) = TRIGGERS.iter().position(|known| Some(*known) == trigger) {
+            self.checkpoints[place] += 1;
+        }
     }
 
     fn plus(mut self, other: &Self) -> Self {
@@ -196,7 +202,8 @@ impl Sums {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::record::{FileEntry, SourceRange, VERSION};
+    use crate::checkpoint::record::tests::checkpoint;
+    use crate::checkpoint::record::{FileEntry, SourceRange};
 
     fn record(sequence: u64, trigger: Trigger, files: &[(&str, u64)]) -> CommitRecord {
         let files: Vec<_> = files
@@ -209,25 +216,13 @@ mod tests {
                 bytes: rows * 10,
                 sha256: String::new(),
                 event_time: None,
+                columns: Vec::new(),
             })
             .collect();
         let rows_out = files.iter().filter(|file| file.kind == FileKind::Parquet).map(|file| file.rows).sum();
-        CommitRecord {
-            version: VERSION,
-            sequence,
-            generation: 0,
-            previous: String::new(),
-            source: SourceRange { kind: "simulator".into(), partitions: Vec::new() },
-            counts: Counts { records_in: rows_out, rows_out, ..Counts::default() },
-            files,
-            schema: Vec::new(),
-            trigger,
-            config_sha256: String::new(),
-            sql_sha256: String::new(),
-            lookups: Vec::new(),
-            time: DateTime::UNIX_EPOCH,
-            pintail: String::new(),
-        }
+        let counts = Counts { records_in: rows_out, rows_out, ..Counts::default() };
+        let source = SourceRange { kind: "simulator".into(), partitions: Vec::new(), notes: Vec::new(), forget_before: None };
+        CommitRecord { counts, files, source, trigger: Some(trigger), ..checkpoint(sequence) }
     }
 
     #[test]

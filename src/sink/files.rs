@@ -9,6 +9,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use crate::batch::PartitionedRows;
+use crate::checkpoint::record::ColumnStatistics;
 use crate::checkpoint::staging::{Staged, Staging};
 use crate::config::SinkConfig;
 use crate::error::{Error, Result};
@@ -19,6 +20,7 @@ mod event_time;
 mod format;
 mod open_file;
 mod set;
+mod statistics;
 #[cfg(test)]
 mod tests;
 mod unplaced;
@@ -40,6 +42,8 @@ pub struct FinishedFile {
     pub rows: u64,
     /// The earliest and the latest event time in it; `None` if it has none.
     pub event_time: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    /// What its footer says of each column, by name.
+    pub columns: Vec<(String, ColumnStatistics)>,
 }
 
 /// The Parquet files of one checkpoint after the other.

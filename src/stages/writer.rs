@@ -103,7 +103,7 @@ pub struct Checkpoint {
     open: Open,
     meters: Arc<Meters>,
     /// Held as long as anything here may still write, also on a blocking thread that nobody waits for any more.
-    _lock: Arc<Lock>,
+    lock: Arc<Lock>,
 }
 
 /// What every record of this process says.
@@ -151,7 +151,7 @@ impl Checkpoint {
             sql_sha256: config.transform.sql_sha256(),
             ratio: config.dead_letters.clone(),
         };
-        Self { open: Open::after(&store), store, files, facts, meters, _lock: lock }
+        Self { open: Open::after(&store), store, files, facts, meters, lock }
     }
 
     /// Appends the rows and dead letters of a frame and takes its offsets in.
@@ -215,6 +215,7 @@ impl Checkpoint {
             kind: FileKind::Parquet,
             rows: file.rows,
             event_time: file.event_time,
+            columns: file.columns,
         }));
         let (data_files, bytes) = (files.len() as u64, files.iter().map(|file| file.staged.bytes).sum());
         if let Some(dead_letters) = self.open.dead_letters.take() {
@@ -222,6 +223,7 @@ impl Checkpoint {
         }
         let open = std::mem::replace(&mut self.open, Open::after(&self.store));
         assert!(open.counts.balance(), "records are not accounted for: {:?}", open.counts);
+        self.lock.check()?;
         let record = self.store.commit(
             staging,
             Draft {

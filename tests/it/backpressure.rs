@@ -12,7 +12,7 @@ use pintail::batch::{Chunk, OffsetUnit, Records};
 use pintail::checkpoint::reader::Dataset;
 use pintail::config::Config;
 use pintail::durable::disk_state::DiskState;
-use pintail::durable::fs::{Entry, EntryKind, Fs, FsFile};
+use pintail::durable::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile};
 use pintail::durable::posix::Posix;
 use pintail::error::Result;
 use pintail::meters::Meters;
@@ -80,6 +80,9 @@ impl Fs for Stuck {
     }
     fn entry(&self, path: &Path) -> io::Result<Option<EntryKind>> {
         self.disk.entry(path)
+    }
+    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
+        self.disk.identity(path)
     }
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
         self.disk.list(dir)

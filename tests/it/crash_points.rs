@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use pintail::durable::fs::{Entry, EntryKind, Fs, FsFile};
+use pintail::durable::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile};
 use pintail::durable::posix::Posix;
 
 use crate::script;
@@ -127,6 +127,11 @@ impl Fs for CrashingFs {
         self.disk.entry(path)
     }
 
+    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
+        self.crash.alive()?;
+        self.disk.identity(path)
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
         self.crash.alive()?;
         self.disk.list(dir)
@@ -183,6 +188,11 @@ impl Write for CrashingFile {
 impl FsFile for CrashingFile {
     fn sync(&mut self) -> io::Result<()> {
         self.crash.step("sync", || (), || self.file.sync())
+    }
+
+    fn identity(&self) -> io::Result<FileIdentity> {
+        self.crash.alive()?;
+        self.file.identity()
     }
 }
 

@@ -19,7 +19,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use pintail::durable::fs::{Entry, EntryKind, Fs, FsFile};
+use pintail::durable::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile};
 
 mod content;
 pub mod cuts;
@@ -161,6 +161,11 @@ impl Disk {
             Node::Dir(_) => EntryKind::Dir,
         }
     }
+
+    fn identity(&self, node: NodeId) -> FileIdentity {
+        let bytes = if let EntryKind::File(bytes) = self.kind(node) { bytes } else { 0 };
+        FileIdentity { device: 0, inode: node as u64, bytes }
+    }
 }
 
 impl Fs for Model {
@@ -180,6 +185,13 @@ impl Fs for Model {
 
     fn entry(&self, path: &Path) -> io::Result<Option<EntryKind>> {
         match self.look(|disk| disk.find(path).map(|node| disk.kind(node))) {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
+        match self.look(|disk| disk.find(path).map(|node| disk.identity(node))) {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
             found => found.map(Some),
         }
@@ -287,5 +299,9 @@ impl FsFile for ModelFile {
             disk.sync(self.node);
             Ok(())
         })
+    }
+
+    fn identity(&self) -> io::Result<FileIdentity> {
+        self.model.look(|disk| Ok(disk.identity(self.node)))
     }
 }

@@ -14,8 +14,9 @@ use chrono::DateTime;
 use pintail::batch::{Counts, DeadLetter, DeadLetterCounts, LetterForm, Phase, Trigger};
 use pintail::checkpoint::dead_letters::DeadLetterFile;
 use pintail::checkpoint::paths::Paths;
-use pintail::checkpoint::record::FileKind;
-use pintail::checkpoint::store::{Draft, Expected, NewFile, Sharing, Store};
+use pintail::checkpoint::process::Process;
+use pintail::checkpoint::record::{CommitRecord, FileKind};
+use pintail::checkpoint::store::{Draft, Expected, NewFile, Remember, Sharing, Store};
 use pintail::durable::fs::{EntryKind, Fs};
 use pintail::error::Result;
 use pintail::evidence::Key;
@@ -30,14 +31,14 @@ const SECOND_PROCESS: u64 = 3;
 const RECORDS: u64 = 10;
 
 /// The files that each checkpoint publishes: new directories, nested ones, old ones again, dead letters, and nothing at all.
-fn files_of(sequence: u64) -> Vec<String> {
-    let dirs: &[&str] = match sequence {
+fn files_of(checkpoint: u64) -> Vec<String> {
+    let dirs: &[&str] = match checkpoint {
         1 => &["region=us", "region=eu"],
         2 => &[],
         3 => &["region=us", "region=apac/day=2026-01-01"],
         _ => &["region=apac/day=2026-01-01"],
     };
-    dirs.iter().map(|dir| format!("{dir}/events-{sequence}.parquet")).collect()
+    dirs.iter().map(|dir| format!("{dir}/events-{checkpoint}.parquet")).collect()
 }
 
 /// Large enough for a write to be torn, different for every file.
@@ -45,8 +46,8 @@ fn content(path: &str) -> String {
     format!("{path}\n").repeat(50)
 }
 
-fn has_dead_letter(sequence: u64) -> bool {
-    sequence == 3
+fn has_dead_letter(checkpoint: u64) -> bool {
+    checkpoint == 3
 }
 
 /// Returns a directory in memory where there is one. A killed process leaves the same there as on a disk, and hundreds of them take
@@ -54,6 +55,22 @@ fn has_dead_letter(sequence: u64) -> bool {
 pub fn scratch() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
+/// Records between two snapshots.
+const RECORDS_MAX: u64 = 3;
+
+/// Returns a process that no file is named after yet, the same on the same disk.
+fn process(fs: &dyn Fs, root: &Path) -> Process {
+    let names: Vec<String> = tree(fs, root).into_keys().map(|path| path.to_string_lossy().into_owned()).collect();
+    let unused = |nonce: &String| names.iter().all(|name| !name.contains(nonce.as_str()));
+    let nonce = (1_u64..).map(|number| format!("{number:016x}")).find(unused).expect("there are more numbers than files");
+    Process { host: "host".into(), boot_id: None, pid: 1, started: None, user: "user".into(), nonce }
+}
+
+/// Returns how many checkpoints a dataset has that is open: each stands for as many records.
+fn checkpoints(store: &Store) -> u64 {
+    store.offsets().next_offset(&PartitionId::new("events")).unwrap_or(0) / RECORDS
 }
 
 /// Opens the dataset: this is where recovery happens.
@@ -66,6 +83,10 @@ pub fn open(fs: Arc<dyn Fs>, root: &Path) -> Result<Store> {
         allow_new_columns: false,
         now: DateTime::UNIX_EPOCH,
         new_key: Key::new([7; 32]),
+        process: process(&*fs, root),
+        action: None,
+        remember: Remember::default(),
+        records_max: RECORDS_MAX,
         sharing: Sharing::alone(),
     };
     Store::open(fs, root, &expected)
@@ -80,13 +101,13 @@ pub fn run(fs: &Arc<dyn Fs>, root: &Path, announce: &mut dyn FnMut(u64)) -> Resu
 
 /// Goes on with a dataset that is open. A second process takes over in the middle.
 pub fn go_on(mut store: Store, fs: &Arc<dyn Fs>, root: &Path, announce: &mut dyn FnMut(u64)) -> Result<()> {
-    announce(store.next_sequence() - 1);
-    while store.next_sequence() <= CHECKPOINTS {
+    announce(checkpoints(&store));
+    while checkpoints(&store) < CHECKPOINTS {
         commit(&mut store)?;
-        announce(store.next_sequence() - 1);
-        if store.next_sequence() - 1 == SECOND_PROCESS {
+        announce(checkpoints(&store));
+        if checkpoints(&store) == SECOND_PROCESS {
             store = open(fs.clone(), root)?;
-            announce(store.next_sequence() - 1);
+            announce(checkpoints(&store));
         }
     }
     Ok(())
@@ -97,24 +118,24 @@ fn schema() -> Arc<Schema> {
 }
 
 fn commit(store: &mut Store) -> Result<()> {
-    let (sequence, mut staging) = (store.next_sequence(), store.staging());
+    let (checkpoint, mut staging) = (checkpoints(store) + 1, store.staging());
     let mut files = Vec::new();
-    for path in files_of(sequence) {
+    for path in files_of(checkpoint) {
         let mut staged = staging.create()?;
         staged.write_all(content(&path).as_bytes()).map_err(|e| pintail::error::Error::io("write", e))?;
-        files.push(NewFile { staged: staged.finish()?, path, kind: FileKind::Parquet, rows: 1, event_time: None });
+        files.push(NewFile { staged: staged.finish()?, path, kind: FileKind::Parquet, rows: 1, event_time: None, columns: vec![] });
     }
     let rows_out = files.len() as u64;
     let mut dead_letters = DeadLetterCounts::default();
-    if has_dead_letter(sequence) {
-        let mut file = DeadLetterFile::create(&mut staging, Paths::new("").dead_letters_of(sequence))?;
+    if has_dead_letter(checkpoint) {
+        let mut file = DeadLetterFile::create(&mut staging, Paths::new("").dead_letters_of(checkpoint))?;
         file.write(&dead_letter())?;
         files.push(file.finish()?);
         dead_letters.decode = 1;
     }
     let mut offsets = store.offsets().clone();
     let partition = Arc::new(Partition { id: PartitionId::new("events"), label: "events".into() });
-    offsets.extend(&OffsetRange::new(partition, (sequence - 1) * RECORDS, sequence * RECORDS))?;
+    offsets.extend(&OffsetRange::new(partition, (checkpoint - 1) * RECORDS, checkpoint * RECORDS))?;
     let filtered = RECORDS - rows_out - dead_letters.total();
     let draft = Draft {
         offsets,
@@ -169,8 +190,8 @@ pub fn tree(fs: &dyn Fs, dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 /// The published files after `checkpoints` commits: what any reader's glob must find, and the dead letters.
 fn expected_files(root: &Path, checkpoints: u64) -> BTreeMap<PathBuf, Vec<u8>> {
     let data = (1..=checkpoints).flat_map(files_of).map(|path| (root.join(&path), content(&path).into_bytes()));
-    let letters = (1..=checkpoints).filter(|sequence| has_dead_letter(*sequence));
-    let letters = letters.map(|sequence| (root.join(Paths::new("").dead_letters_of(sequence)), DEAD_LETTER_LINE.into()));
+    let letters = (1..=checkpoints).filter(|checkpoint| has_dead_letter(*checkpoint));
+    let letters = letters.map(|checkpoint| (root.join(Paths::new("").dead_letters_of(checkpoint)), DEAD_LETTER_LINE.into()));
     data.chain(letters).collect()
 }
 
@@ -185,12 +206,24 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Ch
     if found == expected { Ok(()) } else { Err(format!("{what}: found {found:?}, expected {expected:?}")) }
 }
 
-/// Holds what lies at `root` right after a crash against the script: each visible file is whole. Returns the commit records seen.
+/// Reads the records of checkpoints that lie at `root`, in their order: each is whole.
+fn records(fs: &dyn Fs, root: &Path) -> Checked<Vec<CommitRecord>> {
+    let files = tree(fs, &root.join("_pintail/commits"));
+    let files = files.iter().filter(|(path, _)| path.extension().unwrap() == "json");
+    let read = |(path, bytes): (&PathBuf, &Vec<u8>)| {
+        let sequence = path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        let record = CommitRecord::parse(bytes, sequence).map_err(|why| format!("{} is torn: {why}", path.display()))?;
+        Ok(record.0)
+    };
+    let records: Vec<_> = files.map(read).collect::<Checked<_>>()?;
+    Ok(records.into_iter().filter(|record| record.trigger.is_some()).collect())
+}
+
+/// Holds what lies at `root` right after a crash against the script: each visible file is whole. Returns the checkpoints seen.
 pub fn check_crashed(fs: &dyn Fs, root: &Path) -> Checked<u64> {
     let files = tree(fs, root);
-    let records = files.keys().filter(|path| path.starts_with(root.join("_pintail/commits")) && path.extension().unwrap() == "json");
-    let records = records.count() as u64;
-    let committed = expected_files(root, records);
+    let checkpoints = records(fs, root)?.len() as u64;
+    let committed = expected_files(root, checkpoints);
     for (path, bytes) in files.iter().filter(|(path, _)| is_published(root, path)) {
         match committed.get(path) {
             Some(whole) if whole == bytes => {}
@@ -198,14 +231,15 @@ pub fn check_crashed(fs: &dyn Fs, root: &Path) -> Checked<u64> {
             None => return Err(format!("{} is visible before its commit", path.display())),
         }
     }
-    Ok(records)
+    Ok(checkpoints)
 }
 
 /// Checks that nothing is staged for a checkpoint that was acknowledged. If its staging came back with the power after somebody's
 /// retention had removed one of its files, that file would be missing in both places, and no start possible.
 pub fn check_acknowledged(fs: &dyn Fs, root: &Path, acknowledged: u64) -> Checked<()> {
-    let paths = Paths::new(root);
-    let left = (1..=acknowledged).find(|sequence| !matches!(fs.entry(&paths.staging_of(*sequence)), Ok(None)));
+    let (paths, records) = (Paths::new(root), records(fs, root)?);
+    let acknowledged = records.iter().take(usize::try_from(acknowledged).unwrap());
+    let left = acknowledged.map(CommitRecord::staged_by).find(|staged| !matches!(fs.entry(&paths.staging_of(*staged)), Ok(None)));
     same("staging of an acknowledged checkpoint", left, None)
 }
 
@@ -220,12 +254,11 @@ pub fn check_recovered(fs: &Arc<dyn Fs>, root: &Path) -> Checked<u64> {
 /// a gap, nothing left over. Returns the number of checkpoints.
 pub fn check_open(store: &Store, fs: &Arc<dyn Fs>, root: &Path) -> Checked<u64> {
     same("warnings", store.warnings(), &[])?;
-    let checkpoints = store.next_sequence() - 1;
+    let checkpoints = checkpoints(store);
+    same("checkpoints with a record", records(&**fs, root)?.len() as u64, checkpoints)?;
     let mut files = tree(&**fs, root);
     let left_over = files.keys().find(|path| path.extension().is_some_and(|ending| ending == "inprogress"));
     same("left over", left_over, None)?;
-    let next = store.offsets().next_offset(&PartitionId::new("events")).unwrap_or(0);
-    same("the next offset", next, checkpoints * RECORDS)?;
     files.retain(|path, _| is_published(root, path));
     let expected = expected_files(root, checkpoints);
     same("the published files", files.keys().collect::<Vec<_>>(), expected.keys().collect())?;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use pintail::durable::fs::{Entry, EntryKind, Fs, FsFile};
+use pintail::durable::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile};
 use pintail::durable::posix::Posix;
 use proptest::prelude::*;
 
@@ -85,6 +85,11 @@ impl Fs for Faulty {
         self.model.entry(path)
     }
 
+    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
+        self.alive()?;
+        self.model.identity(path)
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
         self.alive()?;
         self.model.list(dir)
@@ -153,6 +158,10 @@ impl FsFile for FaultyFile {
             self.file.forget();
         }
         step.and_then(|()| self.file.sync())
+    }
+
+    fn identity(&self) -> io::Result<FileIdentity> {
+        self.file.identity()
     }
 }
 

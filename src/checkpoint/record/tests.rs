@@ -1,5 +1,6 @@
 use super::*;
 use crate::batch::DeadLetterCounts;
+use crate::evidence::Mark;
 
 fn file(path: &str, staged: u32, kind: FileKind, rows: u64) -> FileEntry {
     let time = |text: &str| DateTime::parse_from_rfc3339(text).unwrap().to_utc();
@@ -12,32 +13,113 @@ fn file(path: &str, staged: u32, kind: FileKind, rows: u64) -> FileEntry {
         bytes: 10,
         sha256: "c".repeat(64),
         event_time: (kind == FileKind::Parquet).then_some(event_time),
+        columns: vec![],
     }
+}
+
+/// A checkpoint in which nothing happened.
+pub(crate) fn checkpoint(sequence: u64) -> CommitRecord {
+    CommitRecord {
+        version: VERSION,
+        sequence,
+        generation: 0,
+        previous: "a".repeat(64),
+        epoch: 1,
+        snapshot: None,
+        state_sha256: Some("b".repeat(64)),
+        key: Some(Mark([7; 16])),
+        opened: None,
+        action: None,
+        source: SourceRange { kind: "file".into(), partitions: vec![], notes: vec![], forget_before: None },
+        counts: Counts::default(),
+        files: vec![],
+        schema: vec![],
+        schema_version: 1,
+        trigger: Some(Trigger::Interval),
+        config_sha256: "d".repeat(64),
+        sql_sha256: "e".repeat(64),
+        lookups: vec![],
+        time: DateTime::from_timestamp(1_767_225_600, 5_000).unwrap(),
+        pintail: "0.2.0".into(),
+    }
+}
+
+pub(crate) fn span(id: &str, from: u64, to: u64, new: bool) -> PartitionSpan {
+    PartitionSpan { id: id.into(), label: id.into(), from, to, new, vanished: false, taken_over: None, evidence: None }
 }
 
 /// A record that holds together: 7 records in, 5 rows out, 1 filtered, 1 rejected.
 pub(crate) fn record() -> CommitRecord {
-    let partitions = vec![PartitionSpan { id: "p".into(), label: "a.ndjson".into(), from: 0, to: 700, new: true, taken_over: None }];
     let dead_letters = DeadLetterCounts { decode: 1, ..DeadLetterCounts::default() };
+    let partitions = vec![span("p", 0, 700, true)];
     CommitRecord {
-        version: VERSION,
-        sequence: 42,
-        generation: 0,
-        previous: "a".repeat(64),
-        source: SourceRange { kind: "file".into(), partitions },
+        source: SourceRange { partitions, ..checkpoint(42).source },
         counts: Counts { records_in: 7, rows_out: 5, filtered: 1, expanded: 0, dead_letters },
         files: vec![
             file("region=us/events-2026-01-01-00-42.parquet", 0, FileKind::Parquet, 5),
             file("_pintail/dead_letters/0000000042.ndjson", 1, FileKind::DeadLetters, 1),
         ],
-        schema: vec![OutputColumn { name: "amount".into(), data_type: "Float64".into(), nullable: true }],
-        trigger: Trigger::Interval,
-        config_sha256: "d".repeat(64),
-        sql_sha256: "e".repeat(64),
-        lookups: vec![],
-        time: DateTime::from_timestamp(1_767_225_600, 5_000).unwrap(),
-        pintail: "0.1.0".into(),
+        schema: vec![OutputColumn { id: 1, name: "amount".into(), data_type: "Float64".into(), nullable: true }],
+        ..checkpoint(42)
     }
+}
+
+/// The same as version 1 wrote it.
+fn version_1() -> CommitRecord {
+    let mut record = record();
+    (record.version, record.epoch, record.state_sha256, record.key, record.schema_version) = (1, 0, None, None, 0);
+    record.schema[0].id = 0;
+    record
+}
+
+#[test]
+fn a_record_of_version_1_is_read_and_has_no_key_that_version_1_had_not() {
+    let (bytes, sha256) = version_1().encode().unwrap();
+    let keys = [
+        "version",
+        "sequence",
+        "previous",
+        "source",
+        "counts",
+        "files",
+        "schema",
+        "trigger",
+        "config_sha256",
+        "sql_sha256",
+        "lookups",
+        "time",
+        "pintail",
+    ];
+    let text = std::str::from_utf8(&bytes).unwrap().lines().next().unwrap();
+    let written: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).unwrap();
+    assert!(written.keys().all(|key| keys.contains(&key.as_str())), "{text}");
+    assert_eq!(CommitRecord::parse(&bytes, 42).unwrap(), (version_1(), sha256));
+}
+
+#[test]
+fn a_record_is_a_checkpoint_an_open_record_or_an_action_and_nothing_between() {
+    type Breaks = fn(&mut CommitRecord);
+    let broken: [Breaks; 8] = [
+        |r| r.trigger = None,
+        |r| r.opened = Some(Process::this()),
+        |r| r.epoch = 42,
+        |r| r.state_sha256 = None,
+        |r| r.key = None,
+        |r| r.snapshot = Some(SnapshotName { sequence: 42, sha256: "a".repeat(64) }),
+        |r| r.version = 1,
+        |r| (r.opened, r.trigger, r.epoch) = (Some(Process::this()), None, 41),
+    ];
+    for (index, breaks) in broken.into_iter().enumerate() {
+        let mut record = record();
+        breaks(&mut record);
+        assert!(record.encode().unwrap_err().contains("it is neither a checkpoint"), "{index}");
+    }
+    let open = CommitRecord { opened: Some(Process::this()), trigger: None, epoch: 42, ..checkpoint(42) };
+    open.encode().unwrap();
+    let by = Process::this();
+    let action = Action { kind: ActionKind::Expire, by, text: "expired".into(), before: Some(DateTime::UNIX_EPOCH) };
+    CommitRecord { action: Some(action.clone()), trigger: None, ..checkpoint(42) }.encode().unwrap();
+    CommitRecord { action: Some(action), ..open }.encode().unwrap();
 }
 
 #[test]
@@ -56,7 +138,7 @@ fn a_record_in_the_place_of_another_is_refused() {
 fn a_record_that_does_not_hold_together_is_neither_written_nor_read() {
     type Breaks = fn(&mut CommitRecord);
     let broken: [(&str, Breaks); 14] = [
-        ("version 2", |r| r.version = 2),
+        ("version 3", |r| r.version = 3),
         ("do not add up", |r| r.counts.filtered = 2),
         ("its files have 6", |r| r.files[0].rows = 6),
         ("its files have 2", |r| r.files[1].rows = 2),
@@ -83,32 +165,15 @@ fn a_record_that_does_not_hold_together_is_neither_written_nor_read() {
     }
 }
 
-fn offsets(spans: &[(&str, u64, u64, bool)]) -> Offsets {
-    let span = |&(id, from, to, new): &(&str, u64, u64, bool)| {
-        (PartitionId::new(id), Span { from, new, unchanged: from == to && !new, ..Span::standing(id.into(), to, None) })
-    };
-    Offsets::from_spans(spans.iter().map(span))
-}
-
 #[test]
-fn offsets_read_back_from_a_record_as_they_were() {
-    let offsets = offsets(&[("a", 3, 9, false), ("b", 0, 0, true)]);
-    let record = CommitRecord { source: SourceRange { kind: "file".into(), partitions: spans(&offsets) }, ..record() };
-    assert_eq!(record.offsets(), offsets);
-}
-
-#[test]
-fn a_gap_an_overlap_a_forgotten_and_a_twice_new_partition_do_not_join() {
-    let previous = offsets(&[("a", 0, 10, true), ("b", 0, 5, true)]);
-    check_join(&previous, &offsets(&[("a", 10, 12, false), ("b", 5, 5, false), ("c", 100, 101, true)])).unwrap();
-    for (next, needle) in [
-        (offsets(&[("a", 11, 12, false), ("b", 5, 5, false)]), "a is committed up to 10, this checkpoint begins at 11"),
-        (offsets(&[("a", 9, 12, false), ("b", 5, 5, false)]), "begins at 9"),
-        (offsets(&[("a", 10, 12, false)]), "forgets it"),
-        (offsets(&[("a", 10, 12, true), ("b", 5, 5, false)]), "calls it new"),
-        (offsets(&[("a", 10, 12, false), ("b", 5, 5, false), ("c", 0, 1, false)]), "not called new"),
-    ] {
-        let refusal = check_join(&previous, &next).unwrap_err();
-        assert!(refusal.contains(needle), "`{needle}` is not in: {refusal}");
-    }
+fn a_record_keeps_the_spans_that_changed_and_reads_them_back_with_their_evidence() {
+    let standing = |to| Span::standing("x".into(), to, None);
+    let evidence = Arc::new(Evidence { place: Some("1-2".into()), ..Evidence::default() });
+    let moved = Span { from: 3, unchanged: false, evidence: Some(evidence), ..standing(9) };
+    let all = [("a", moved.clone()), ("b", standing(5)), ("c", Span { unchanged: false, vanished: true, ..standing(7) })];
+    let offsets = Offsets::from_spans(all.map(|(id, span)| (PartitionId::new(id), span)));
+    let record = CommitRecord { source: SourceRange { partitions: spans(&offsets), ..record().source }, ..record() };
+    let read = record.offsets();
+    assert_eq!(read.spans().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["a", "c"]);
+    assert_eq!(read.spans().next().unwrap().1, &moved);
 }

@@ -1,6 +1,11 @@
 use super::Found::{Absent, Right, Wrong};
 use super::*;
 
+/// A checkpoint of the process that opened the dataset with record 2.
+fn by(sequence: u64) -> StagedBy {
+    StagedBy { sequence, epoch: 2 }
+}
+
 fn facts(staging: &[u64], files: &[(Found, Found)]) -> Facts {
     let file = |(index, &(at_final, at_staged)): (usize, &(Found, Found))| FileFacts {
         path: format!("region=us/{index}.parquet"),
@@ -9,7 +14,7 @@ fn facts(staging: &[u64], files: &[(Found, Found)]) -> Facts {
         at_staged,
     };
     let files = files.iter().enumerate().map(file).collect();
-    Facts { last: Some(LastRecord { sequence: 7, files }), staging: staging.to_vec() }
+    Facts { last: Some(LastRecord { staged_by: by(7), files }), staging: staging.iter().map(|sequence| by(*sequence)).collect() }
 }
 
 /// The whole table: with and without the record's staging, every pair.
@@ -39,7 +44,7 @@ fn every_pair_of_facts_has_its_step_or_its_refusal() {
     ];
     for (staging, table) in [(&[7, 8][..], while_staged), (&[8][..], when_published)] {
         for (at_final, at_staged, expected) in table {
-            let decided = plan(&facts(staging, &[(at_final, at_staged)])).map(|plan| plan.steps[0]).ok();
+            let decided = plan(&facts(staging, &[(at_final, at_staged)])).map(|steps| steps[0]).ok();
             assert_eq!(decided, expected, "staging {staging:?}, final {at_final:?}, staged {at_staged:?}");
         }
     }
@@ -55,16 +60,23 @@ fn one_file_that_no_crash_explains_refuses_the_whole_plan_and_is_named() {
 }
 
 #[test]
-fn all_staging_goes_after_the_last_record_is_published() {
-    let decided = plan(&facts(&[3, 7, 8, 20], &[(Absent, Right)])).unwrap();
-    assert_eq!(decided, Plan { steps: vec![Step::Publish], remove: vec![3, 7, 8, 20] });
-    let decided = plan(&Facts { last: None, staging: vec![1] }).unwrap();
-    assert_eq!(decided, Plan { steps: vec![], remove: vec![1] });
+fn staging_of_older_processes_goes_and_that_of_a_younger_one_stays() {
+    let version_1 = StagedBy { sequence: 1, epoch: 0 };
+    let (ours, younger) = (StagedBy { sequence: 10, epoch: 9 }, StagedBy { sequence: 12, epoch: 11 });
+    assert_eq!(garbage(&[version_1, by(3), by(8), ours, younger], 9), [version_1, by(3), by(8)]);
+    assert_eq!(plan(&Facts { last: None, staging: vec![by(1)] }).unwrap(), []);
+}
+
+#[test]
+fn the_staging_of_another_process_says_nothing_of_a_published_checkpoint() {
+    let mut facts = facts(&[], &[(Right, Absent), (Absent, Absent)]);
+    facts.staging = vec![StagedBy { sequence: 7, epoch: 5 }];
+    assert_eq!(plan(&facts).unwrap(), [Step::Keep, Step::Missing]);
 }
 
 /// What carrying out the first `done` actions of a plan leaves: renames (a link, then an unlink), then staged files removed one by
 /// one, then the directory.
-fn carried_out(facts: &Facts, plan: &Plan, done: usize) -> Facts {
+fn carried_out(facts: &Facts, steps: &[Step], done: usize) -> Facts {
     let mut facts = facts.clone();
     let last = facts.last.as_mut().unwrap();
     let mut left = done;
@@ -73,7 +85,7 @@ fn carried_out(facts: &Facts, plan: &Plan, done: usize) -> Facts {
         left = left.saturating_sub(1);
         acts
     };
-    for (file, _) in last.files.iter_mut().zip(&plan.steps).filter(|(_, step)| **step == Step::Publish) {
+    for (file, _) in last.files.iter_mut().zip(steps).filter(|(_, step)| **step == Step::Publish) {
         if take() {
             file.at_final = Right;
         }

@@ -1,31 +1,40 @@
-//! Opening a dataset: FORMAT, the last record, recovery.
+//! Opening a dataset: FORMAT, the head, recovery, and the open record that fences whoever still runs.
 //!
 //! Owns: looking (facts) and acting (carrying out the plan) at start. What is seen here may be visible without being durable: it is
 //! made durable before anything is built on it.
 //! Does not own: the decision (see `recovery`), the lock, which is held before.
+//!
+//! The order: what the last process left undone is completed; then the *open record* takes the next sequence number, by creating it if it is
+//! absent. Whoever still runs finds that number taken at its next commit, whatever the lock says. Only then is anything removed, and only what
+//! older processes left. If the number is taken first by another, all is looked at anew.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Store, entry, publish, remove_staging, write_named};
+use super::named::{self, Written, entry, publish, remove_leftovers, remove_staging};
+use super::{Content, SchemaChange, Store, ground, head};
+use crate::batch::Counts;
 use crate::checkpoint::columns::{self, NewColumns};
-use crate::checkpoint::directories::{Directories, cannot, sync_dir};
+use crate::checkpoint::directories::{Directories, sync_dir};
 use crate::checkpoint::format::{Format, PartitionColumn};
 use crate::checkpoint::log;
-use crate::checkpoint::paths::{self, Paths};
-use crate::checkpoint::record::{CommitRecord, FileEntry};
+use crate::checkpoint::paths::{self, Paths, StagedBy};
+use crate::checkpoint::process::Process;
+use crate::checkpoint::record::{Action, CommitRecord, FileEntry, PartitionSpan, SourceRange};
 use crate::checkpoint::recovery::{self, Facts, FileFacts, Found, LastRecord, Step};
-use crate::checkpoint::take_over::{self, Origin, TakeOver};
+use crate::checkpoint::snapshot;
+use crate::checkpoint::take_over::{self, TakeOver};
 use crate::digest::{hex, sha256_of};
 use crate::durable::fs::{EntryKind, Fs};
 use crate::error::{Error, Result};
 use crate::evidence::Key;
-use crate::offsets::{Offsets, PartitionId, Span};
+use crate::offsets::{PartitionId, Remembered};
 use crate::source::SourceIdentity;
+
+/// Starts that may come between this one's looking and its open record. More at the same time is a mistake of whoever starts them.
+const OPENINGS_MAX: usize = 8;
 
 /// What the configuration asks of the dataset.
 #[derive(Clone)]
@@ -38,12 +47,51 @@ pub struct Expected<'a> {
     pub schema: SchemaRef,
     /// Whether nullable columns may join the dataset.
     pub allow_new_columns: bool,
-    /// The time to record if the dataset is made now.
+    /// The time to record.
     pub now: DateTime<Utc>,
     /// The key of the dataset if it is made now, or has none yet.
     pub new_key: Key,
+    /// Who opens it.
+    pub process: Process,
+    /// What the operator asked of this start, to be recorded with it.
+    pub action: Option<Action>,
+    /// How long vanished partitions are remembered.
+    pub remember: Remember,
+    /// Records between two snapshots, at most [`snapshot::RECORDS_MAX`].
+    pub records_max: u64,
     /// How many instances share the dataset, and which source partitions are whose.
     pub sharing: Sharing<'a>,
+}
+
+/// How long vanished partitions are remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remember {
+    /// Longest time.
+    pub longest: TimeDelta,
+    /// Most of them.
+    pub most: usize,
+}
+
+impl Default for Remember {
+    fn default() -> Self {
+        Self { longest: TimeDelta::days(90), most: 1_000_000 }
+    }
+}
+
+impl Remember {
+    /// Returns before which time, in seconds since 1970, a fingerprint must have been taken to be forgotten now; `None` if all stay.
+    pub(super) fn forget_before(&self, remembered: &Remembered, now: DateTime<Utc>) -> Option<u32> {
+        let oldest = remembered.values().map(|fingerprint| fingerprint.at).min()?;
+        let longest_ago = u32::try_from((now - self.longest).timestamp()).unwrap_or(0);
+        let too_many = remembered.len().saturating_sub(self.most);
+        let mut before = longest_ago;
+        if too_many > 0 {
+            let mut times: Vec<u32> = remembered.values().map(|fingerprint| fingerprint.at).collect();
+            let (_, newest_to_go, _) = times.select_nth_unstable(too_many - 1);
+            before = before.max(newest_to_go.saturating_add(1));
+        }
+        (oldest < before).then_some(before)
+    }
 }
 
 /// How instances share the source partitions of a dataset.
@@ -63,38 +111,49 @@ impl Sharing<'_> {
 }
 
 impl Store {
-    /// Opens the dataset as one of its instances, makes it if there is none, and completes what a crash interrupted. The caller holds the
-    /// lock.
+    /// Opens the dataset as one of its instances, makes it if there is none, completes what a crash interrupted, and fences whoever still
+    /// writes to it. The caller holds the lock.
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::Config`] if the dataset is not what `expected` asks for, [`crate::error::ErrorKind::State`] if what
-    /// lies there contradicts itself: nothing is skipped silently.
+    /// lies there contradicts itself: nothing is skipped silently. [`crate::error::ErrorKind::TryAgain`] if others open it all the time.
     pub fn open(fs: Arc<dyn Fs>, paths: impl Into<Paths>, expected: &Expected) -> Result<Self> {
         let paths = paths.into();
         let absolute = paths.absolute();
         let paths = absolute.map_err(|e| Error::io(format_args!("use `{}` as `pipeline.out_path`", paths.root().display()), e))?;
+        super::check_ground(&*fs, &paths)?;
         let mut directories = Directories::open(fs.clone(), &paths)?;
-        probe(&*fs, &paths)?;
-
-        let sequence = log::last_sequence(&*fs, &paths)?;
-        let (format, format_sha256) = open_format(&*fs, &paths, sequence, expected)?;
-        let key = open_key(&*fs, &paths, &expected.new_key)?;
-        let take_over = take_over::last(&*fs, &paths, &format_sha256)?.map(|sealed| sealed.take_over);
-        check_instances(&paths, &format, take_over.as_ref(), expected.sharing.instances)?;
-        let (last, previous) = match sequence {
-            Some(sequence) => {
-                let (record, sha256) = last_record(&*fs, &paths, sequence, &format_sha256)?;
-                (Some(record), sha256)
+        ground::probe(&*fs, &paths, &expected.process.nonce)?;
+        for _ in 0..OPENINGS_MAX {
+            let mut store = Self::look(&fs, &paths, directories, expected)?;
+            if store.write_open_record(expected)? == Written::Now {
+                store.clear_older()?;
+                return Ok(store);
             }
-            None => (None, format_sha256),
-        };
-        if let Some(last) = &last {
-            let new_columns = if expected.allow_new_columns { NewColumns::Allow } else { NewColumns::Refuse };
-            columns::check_evolution(&last.schema, &columns::describe(&expected.schema), new_columns)?;
+            directories = store.directories;
         }
-        let warnings = recover(&*fs, &paths, &mut directories, last.as_ref())?;
+        Err(Error::try_again(format!("other processes open `{}` all the time: run one process on a dataset", paths.root().display())))
+    }
+
+    /// Looks at the dataset, and completes what a crash interrupted.
+    fn look(fs: &Arc<dyn Fs>, paths: &Paths, mut directories: Directories, expected: &Expected) -> Result<Self> {
+        // Before the records: what is visible now has its record already.
+        let visible = ground::visible(&**fs, paths)?;
+        let sequence = log::last_sequence(&**fs, paths)?;
+        let (format, format_sha256) = open_format(&**fs, paths, sequence, expected)?;
+        ground::check_not_older(paths, &visible, sequence)?;
+        let key = open_key(&**fs, paths, expected)?;
+        let take_over = take_over::last(&**fs, paths, &format_sha256)?.map(|sealed| sealed.take_over);
+        check_instances(paths, &format, take_over.as_ref(), expected.sharing.instances)?;
+        let head = head::read(&**fs, paths, sequence, &format_sha256, &format.dataset_id)?;
+        head::check_key(paths, &head, &key)?;
+        let new_columns = if expected.allow_new_columns { NewColumns::Allow } else { NewColumns::Refuse };
+        let columns = &head.state.rest().columns;
+        if !columns.is_empty() {
+            columns::check_evolution(columns, &columns::describe(&expected.schema), new_columns)?;
+        }
         let generation = take_over.as_ref().map_or(0, |take_over| take_over.number);
-        if let Some(last) = last.as_ref().filter(|last| last.generation > generation) {
+        if let Some(last) = head.last.as_ref().filter(|last| last.generation > generation) {
             return Err(Error::state(format!(
                 "commit record {} was made after take-over {}, of which there is none in `{}`: refusing to start; run `pintail verify`",
                 last.sequence,
@@ -102,13 +161,87 @@ impl Store {
                 paths.instances().display()
             )));
         }
-        let (offsets, taken_over) = match &take_over {
-            Some(take_over) if last.as_ref().is_none_or(|last| last.generation < generation) => {
-                taken_over(&paths, take_over, last.as_ref(), expected.sharing)
-            }
-            _ => (last.as_ref().map_or_else(Offsets::default, |last| last.offsets().committed()), BTreeMap::new()),
+        let warnings = recover(&**fs, paths, &mut directories, head.last.as_ref())?;
+        Ok(Self {
+            fs: fs.clone(),
+            paths: paths.clone(),
+            directories,
+            format,
+            key,
+            process: expected.process.clone(),
+            remember: expected.remember,
+            records_max: expected.records_max.clamp(1, snapshot::RECORDS_MAX),
+            last: head.last,
+            previous: head.previous,
+            offsets: head.state.offsets(),
+            state: head.state,
+            epoch: 0,
+            snapshot: head.snapshot,
+            since: head.since,
+            stale: Vec::new(),
+            warnings,
+            in_doubt: None,
+        })
+    }
+
+    /// Takes the next sequence number for this process. After a take-over the record says where each partition that is now its own stands.
+    fn write_open_record(&mut self, expected: &Expected) -> Result<Written> {
+        self.write_due_snapshot()?;
+        let epoch = self.next_sequence();
+        let (_, format_sha256) = self.format.encode();
+        let take_over = take_over::last(&*self.fs, &self.paths, &format_sha256)?.map(|sealed| sealed.take_over);
+        let before = self.state.rest().generation;
+        let (generation, partitions) = match &take_over {
+            Some(take_over) if take_over.number > before => (take_over.number, taken_over(&self.paths, take_over, expected.sharing)),
+            _ => (before, Vec::new()),
         };
-        Ok(Self { fs, paths, directories, format, key, last, previous, offsets, generation, taken_over, warnings, in_doubt: None })
+        let kind = self.format.source.kind.clone();
+        let (record, bytes, sha256) = self.record(Content {
+            epoch,
+            generation,
+            opened: Some(expected.process.clone()),
+            action: expected.action.clone(),
+            source: SourceRange { kind, partitions, notes: Vec::new(), forget_before: None },
+            counts: Counts::default(),
+            files: Vec::new(),
+            schema: SchemaChange::None,
+            trigger: None,
+            lookups: Vec::new(),
+            config_sha256: String::new(),
+            sql_sha256: String::new(),
+            time: expected.now,
+        })?;
+        self.directories.ensure([self.paths.commit_dir(epoch)])?;
+        let written = named::write(&*self.fs, &self.paths, &self.process.nonce, &self.paths.record(epoch), &bytes)?;
+        if written == Written::Now {
+            self.epoch = epoch;
+            self.take(record, bytes.len(), sha256);
+            self.offsets = self.state.offsets();
+        }
+        Ok(written)
+    }
+
+    #[cfg(test)]
+    pub(super) fn clear_older_for_test(&mut self) {
+        self.clear_older().expect("the test has a disk that works");
+    }
+
+    /// Removes what older processes left. Whoever still runs is fenced by now, and what it misses it cannot commit.
+    fn clear_older(&mut self) -> Result<()> {
+        let staging = staging(&*self.fs, &self.paths)?;
+        remove_staging(&*self.fs, &self.paths, recovery::garbage(&staging, self.epoch))?;
+        let nonce = &self.process.nonce;
+        let mut dirs = vec![self.paths.own(), self.paths.snapshots(), self.paths.commit_dir(self.epoch)];
+        dirs.extend((self.epoch > 1).then(|| self.paths.commit_dir(self.epoch - 1)));
+        dirs.dedup();
+        dirs.iter().try_for_each(|dir| remove_leftovers(&*self.fs, dir, nonce))?;
+        let snapshots = self.fs.names(&self.paths.snapshots());
+        let snapshots = snapshots.map_err(|e| Error::io(format_args!("list `{}`", self.paths.snapshots().display()), e))?;
+        let mut old: Vec<u64> = snapshots.iter().filter_map(|(path, _)| paths::sequence_of(path)).collect();
+        old.retain(|sequence| self.snapshot.as_ref().is_none_or(|current| *sequence < current.sequence));
+        old.sort_unstable();
+        self.stale = old;
+        self.remove_stale_snapshots()
     }
 }
 
@@ -125,57 +258,27 @@ fn check_instances(paths: &Paths, format: &Format, take_over: Option<&TakeOver>,
     )))
 }
 
-/// Returns where this instance begins after a take-over, and where that stands. Its rejected records stay its own.
-fn taken_over(
-    paths: &Paths,
-    take_over: &TakeOver,
-    last: Option<&CommitRecord>,
-    sharing: Sharing,
-) -> (Offsets, BTreeMap<PartitionId, Origin>) {
-    let (mut spans, mut origins) = (Vec::new(), BTreeMap::new());
-    for handed in &take_over.partitions {
+/// Returns where this instance begins after a take-over, and where that stands.
+fn taken_over(paths: &Paths, take_over: &TakeOver, sharing: Sharing) -> Vec<PartitionSpan> {
+    let owned = take_over.partitions.iter().filter(|handed| {
         let id = PartitionId::new(handed.id.as_str());
-        if (sharing.owns)(paths.instance(), take_over.to_instances, &id) {
-            spans.push((id.clone(), Span::standing(handed.label.as_str().into(), handed.offset, None)));
-            origins.insert(id, handed.from.clone());
-        }
-    }
-    let last = last.map(|last| last.offsets().committed()).unwrap_or_default();
-    let replays = last.spans().filter(|(id, _)| crate::source::dead_letters::owns(id));
-    spans.extend(replays.map(|(id, span)| (id.clone(), span.clone())));
-    (Offsets::from_spans(spans), origins)
-}
-
-/// Does once, at start, what a commit needs: better refused here than after a day of records.
-fn probe(fs: &dyn Fs, paths: &Paths) -> Result<()> {
-    let named = paths.own().join("probe");
-    let temporary = paths::in_progress(&named);
-    remove_leftovers(fs, [&named, &temporary])?;
-    let probed = fs.create_new(&temporary).and_then(|mut file| {
-        file.write_all(b"probe")?;
-        file.sync()?;
-        fs.rename_noreplace(&temporary, &named)?;
-        fs.remove_file(&named)
+        (sharing.owns)(paths.instance(), take_over.to_instances, &id)
     });
-    probed.map_err(|e| cannot(paths.root(), format!("write, rename and remove a file in `{}`", paths.private().display()), e))
-}
-
-/// Removes what a killed process was writing.
-pub(super) fn remove_leftovers<'a>(fs: &dyn Fs, files: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
-    for file in files {
-        if entry(fs, file)?.is_some() {
-            fs.remove_file(file).map_err(|e| Error::io(format_args!("remove `{}`", file.display()), e))?;
-        }
-    }
-    Ok(())
+    let span = |handed: &take_over::HandedOver| PartitionSpan {
+        id: handed.id.clone(),
+        label: handed.label.clone(),
+        from: handed.offset,
+        to: handed.offset,
+        new: false,
+        vanished: false,
+        taken_over: Some(handed.from.clone()),
+        evidence: handed.evidence.clone(),
+    };
+    owned.map(span).collect()
 }
 
 fn open_format(fs: &dyn Fs, paths: &Paths, last: Option<u64>, expected: &Expected) -> Result<(Format, String)> {
     let path = paths.format();
-    if paths.instance() == 0 {
-        // The others leave it alone: the first may be writing it.
-        remove_leftovers(fs, [&paths::in_progress(&path)])?;
-    }
     let partition_by: Vec<_> = expected
         .partition_by
         .iter()
@@ -197,59 +300,40 @@ fn open_format(fs: &dyn Fs, paths: &Paths, last: Option<u64>, expected: &Expecte
         (None, None) => {
             let format = Format::new(expected.now, expected.source, partition_by).for_instances(expected.sharing.instances);
             let (bytes, sha256) = format.encode();
-            write_named(fs, paths, &path, &bytes)?;
-            Ok((format, sha256))
+            match named::write(fs, paths, &expected.process.nonce, &path, &bytes)? {
+                Written::Now => Ok((format, sha256)),
+                // Another process makes the dataset at this moment.
+                Written::Taken => open_format(fs, paths, last, expected),
+            }
         }
     }
 }
 
 /// Reads the key, or makes it: a dataset of version 1 has none.
-fn open_key(fs: &dyn Fs, paths: &Paths, new: &Key) -> Result<Key> {
+fn open_key(fs: &dyn Fs, paths: &Paths, expected: &Expected) -> Result<Key> {
     let path = paths.key();
-    remove_leftovers(fs, [&paths::in_progress(&path)])?;
-    let Some(bytes) = log::bytes(fs, &path)? else {
-        write_named(fs, paths, &path, format!("{}\n", hex(new.bytes())).as_bytes())?;
-        return Ok(new.clone());
-    };
-    Key::parse(&bytes).ok_or_else(|| Error::state(format!("`{}` is no key of a dataset: restore it from a copy", path.display())))
-}
-
-/// Reads the last record and checks that it follows the one before.
-fn last_record(fs: &dyn Fs, paths: &Paths, sequence: u64, format_sha256: &str) -> Result<(CommitRecord, String)> {
-    let (record, sha256) = log::read(fs, paths, sequence)?;
-    let before = match sequence {
-        1 => format_sha256.to_owned(),
-        _ => log::read(fs, paths, sequence - 1)?.1,
-    };
-    if record.previous != before {
-        return Err(Error::state(format!(
-            "commit record {sequence} follows one with checksum {}, but the one before it has {before}: \
-             refusing to start; run `pintail verify`",
-            record.previous
-        )));
+    let refuse = || Error::state(format!("`{}` is no key of a dataset: restore it from a copy", path.display()));
+    if log::bytes(fs, &path)?.is_none() {
+        named::write(fs, paths, &expected.process.nonce, &path, format!("{}\n", hex(expected.new_key.bytes())).as_bytes())?;
     }
-    Ok((record, sha256))
+    // Also one that is there may be visible and not durable: `Directories::open` has fsynced its name, not its bytes.
+    fs.sync_file(&path).map_err(|e| Error::io(format_args!("fsync `{}`", path.display()), e))?;
+    let bytes = log::bytes(fs, &path)?.ok_or_else(refuse)?;
+    Key::parse(&bytes).ok_or_else(refuse)
 }
 
-/// Completes the last commit and clears what no record needs. May be killed at any step and run again. Returns warnings.
+/// Completes the last commit. May be killed at any step and run again. Returns warnings.
 fn recover(fs: &dyn Fs, paths: &Paths, directories: &mut Directories, last: Option<&CommitRecord>) -> Result<Vec<String>> {
-    let next = last.map_or(1, |last| last.sequence + 1);
-    let written = [paths.record(next), paths.record(next - 1)];
-    remove_leftovers(fs, &written.map(|record| paths::in_progress(&record)))?;
-
+    let Some(last) = last else { return Ok(Vec::new()) };
     let facts = look(fs, paths, last)?;
-    let plan = recovery::plan(&facts)?;
-    let mut warnings = Vec::new();
-    if let Some(last) = last {
-        make_durable(fs, directories, paths, last.sequence)?;
-        publish(fs, paths, directories, last.sequence, last.files.iter().zip(plan.steps.iter().copied()))?;
-        let missing = last.files.iter().zip(&plan.steps).filter(|(_, step)| **step == Step::Missing);
-        warnings.extend(missing.map(|(file, _)| {
-            format!("`{}` of checkpoint {} was published and is gone: somebody else removed it", file.path, last.sequence)
-        }));
-    }
-    remove_staging(fs, paths, plan.remove)?;
-    Ok(warnings)
+    let steps = recovery::plan(&facts)?;
+    make_durable(fs, directories, paths, last.sequence)?;
+    publish(fs, paths, directories, last.staged_by(), last.files.iter().zip(steps.iter().copied()), &[])?;
+    let missing = last.files.iter().zip(&steps).filter(|(_, step)| **step == Step::Missing);
+    let warning = |(file, _): (&FileEntry, _)| {
+        format!("`{}` of checkpoint {} was published and is gone: somebody else removed it", file.path, last.sequence)
+    };
+    Ok(missing.map(warning).collect())
 }
 
 /// Makes the last record durable before it is acted upon: a killed process leaves names that a power cut still takes away.
@@ -260,23 +344,24 @@ fn make_durable(fs: &dyn Fs, directories: &mut Directories, paths: &Paths, seque
     sync_dir(fs, &paths.commit_dir(sequence))
 }
 
-fn look(fs: &dyn Fs, paths: &Paths, last: Option<&CommitRecord>) -> Result<Facts> {
+fn staging(fs: &dyn Fs, paths: &Paths) -> Result<Vec<StagedBy>> {
     let listed = fs.list(&paths.staging()).map_err(|e| Error::io(format_args!("list `{}`", paths.staging().display()), e))?;
     let dirs = listed.iter().filter(|entry| entry.kind == EntryKind::Dir);
-    let staging: Vec<u64> = dirs.filter_map(|entry| paths::sequence_of(&entry.path)).collect();
-    let Some(last) = last else {
-        return Ok(Facts { last: None, staging });
-    };
-    let staged = staging.contains(&last.sequence);
-    let files = last.files.iter().map(|file| look_at(fs, paths, last.sequence, staged, file)).collect::<Result<_>>()?;
-    Ok(Facts { last: Some(LastRecord { sequence: last.sequence, files }), staging })
+    Ok(dirs.filter_map(|entry| StagedBy::parse(&entry.path)).collect())
 }
 
-fn look_at(fs: &dyn Fs, paths: &Paths, sequence: u64, staged: bool, file: &FileEntry) -> Result<FileFacts> {
+fn look(fs: &dyn Fs, paths: &Paths, last: &CommitRecord) -> Result<Facts> {
+    let staging = staging(fs, paths)?;
+    let staged = staging.contains(&last.staged_by());
+    let files = last.files.iter().map(|file| look_at(fs, paths, last.staged_by(), staged, file)).collect::<Result<_>>()?;
+    Ok(Facts { last: Some(LastRecord { staged_by: last.staged_by(), files }), staging })
+}
+
+fn look_at(fs: &dyn Fs, paths: &Paths, staged_by: StagedBy, staged: bool, file: &FileEntry) -> Result<FileFacts> {
     let place = paths.published(&file.path);
     // Files are hashed only if the commit was interrupted: an ordinary start reads none.
     let (at_final, at_staged) = match staged {
-        true => (compare(fs, &place, file)?, compare(fs, &paths.staged(sequence, file.staged), file)?),
+        true => (compare(fs, &place, file)?, compare(fs, &paths.staged(staged_by, file.staged), file)?),
         false => (compare_length(entry(fs, &place)?, file), Found::Absent),
     };
     Ok(FileFacts { path: file.path.clone(), staged_index: file.staged, at_final, at_staged })
@@ -290,7 +375,7 @@ fn compare_length(found: Option<EntryKind>, file: &FileEntry) -> Found {
     }
 }
 
-fn compare(fs: &dyn Fs, path: &Path, file: &FileEntry) -> Result<Found> {
+fn compare(fs: &dyn Fs, path: &std::path::Path, file: &FileEntry) -> Result<Found> {
     match compare_length(entry(fs, path)?, file) {
         Found::Right => {}
         different => return Ok(different),

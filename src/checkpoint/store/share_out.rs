@@ -6,11 +6,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::open::remove_leftovers;
-use super::{Expected, Sharing, Store, write_named};
+use super::named::{self, Written, remove_leftovers};
+use super::{Expected, Sharing, Store};
 use crate::checkpoint::directories::Directories;
 use crate::checkpoint::log;
-use crate::checkpoint::paths::{Paths, in_progress};
+use crate::checkpoint::paths::Paths;
 use crate::checkpoint::take_over::{self, HandedOver, Origin, TakeOver};
 use crate::durable::fs::Fs;
 use crate::error::{Error, Result};
@@ -42,11 +42,17 @@ pub fn share_out(fs: &Arc<dyn Fs>, root: &Path, expected: &Expected) -> Result<(
     let store = made.expect("there was at least one instance");
     let (_, format_sha256) = store.format().encode();
     let last = take_over::last(&**fs, &paths, &format_sha256)?;
-    let take_over = TakeOver::new(last.as_ref(), &format_sha256, (before, after), partitions, expected.now);
+    let by = expected.process.clone();
+    let take_over = TakeOver::new(last.as_ref(), &format_sha256, (before, after), partitions, expected.now, by);
     Directories::open(fs.clone(), &paths)?.ensure([paths.instances()])?;
     let path = paths.take_over(take_over.number);
-    remove_leftovers(&**fs, [&in_progress(&path)])?;
-    write_named(&**fs, &paths, &path, &take_over.encode())
+    remove_leftovers(&**fs, &paths.instances(), &expected.process.nonce)?;
+    match named::write(&**fs, &paths, &expected.process.nonce, &path, &take_over.encode())? {
+        Written::Now => Ok(()),
+        Written::Taken => {
+            Err(Error::try_again(format!("`{}` is there already: another process shares the partitions out", path.display())))
+        }
+    }
 }
 
 /// Returns how many instances share the dataset; `None` if there is no dataset.
@@ -61,12 +67,15 @@ pub fn instances(fs: &dyn Fs, paths: &Paths) -> Result<Option<u32>> {
 
 /// Returns where the source partitions of a chain stand. Those of its rejected records are not handed over.
 fn positions(store: &Store) -> impl Iterator<Item = HandedOver> {
-    let of_last =
-        store.last().map(|last| Origin { instance: store.paths.instance(), sequence: last.sequence, sha256: store.previous.clone() });
-    let spans = store.offsets.spans().filter(|(id, _)| !dead_letters::owns(id));
-    spans.filter_map(move |(id, span)| {
-        // What was handed over before and has not moved since stands where it stood.
-        let from = store.taken_over.get(id).or(of_last.as_ref())?.clone();
-        Some(HandedOver { id: id.as_str().into(), label: span.label.as_ref().into(), offset: span.to, from })
+    // An open record was just written: it is durable, and the state after it holds them all.
+    let last = store.last().expect("a store that is open has a record");
+    let from = Origin { instance: store.paths.instance(), sequence: last.sequence, sha256: store.previous.clone() };
+    let positions = store.state.positions().filter(|(id, _)| !dead_letters::owns(id));
+    positions.map(move |(id, position)| HandedOver {
+        id: id.as_str().into(),
+        label: position.label.as_ref().into(),
+        offset: position.to,
+        from: from.clone(),
+        evidence: position.evidence.as_deref().cloned(),
     })
 }

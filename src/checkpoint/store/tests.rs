@@ -1,11 +1,14 @@
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::Path;
 use std::time::Instant;
 
 use arrow::datatypes::{DataType, Field, Schema};
 
 use super::*;
 use crate::batch::DeadLetterCounts;
+use crate::checkpoint::format::PartitionColumn;
+use crate::checkpoint::paths;
 use crate::durable::posix::Posix;
 use crate::error::ErrorKind;
 use crate::evidence::Key;
@@ -28,6 +31,10 @@ pub(crate) fn expected() -> Expected<'static> {
         allow_new_columns: false,
         now: DateTime::from_timestamp(1_767_225_600, 0).unwrap(),
         new_key: Key::new([7; 32]),
+        process: Process::this(),
+        action: None,
+        remember: Remember::default(),
+        records_max: snapshot::RECORDS_MAX,
         sharing: Sharing::alone(),
     }
 }
@@ -68,7 +75,7 @@ pub(crate) fn draft(store: &Store, files: Vec<NewFile>) -> Draft {
 fn stage(staging: &mut Staging, path: &str, content: &str) -> NewFile {
     let mut file = staging.create().unwrap();
     file.write_all(content.as_bytes()).unwrap();
-    NewFile { staged: file.finish().unwrap(), path: path.into(), kind: FileKind::Parquet, rows: 3, event_time: None }
+    NewFile { staged: file.finish().unwrap(), path: path.into(), kind: FileKind::Parquet, rows: 3, event_time: None, columns: vec![] }
 }
 
 /// Commits a checkpoint of one file in `region`.
@@ -84,14 +91,16 @@ fn commit(store: &mut Store, region: &str) -> CommitRecord {
 fn a_commit_is_visible_complete_and_where_the_next_start_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path()).unwrap();
-    assert_eq!((store.next_sequence(), store.offsets().spans().len()), (1, 0));
+    assert_eq!((store.epoch(), store.next_sequence(), store.offsets().spans().len()), (1, 2, 0));
     let first = commit(&mut store, "us");
     let second = commit(&mut store, "eu");
-    assert_eq!(std::fs::read_to_string(dir.path().join("region=eu/events-2.parquet")).unwrap(), "region=eu/events-2.parquet");
-    assert_eq!((first.sequence, second.source.partitions[0].from), (1, first.source.partitions[0].to));
+    assert_eq!(std::fs::read_to_string(dir.path().join("region=eu/events-3.parquet")).unwrap(), "region=eu/events-3.parquet");
+    assert_eq!((first.sequence, second.source.partitions[0].from), (2, first.source.partitions[0].to));
+    assert_eq!((first.schema.len(), second.schema.len()), (2, 0), "a record says what changed");
 
     let again = open(dir.path()).unwrap();
-    assert_eq!((again.last(), again.next_sequence(), again.offsets()), (Some(&second), 3, store.offsets()));
+    assert_eq!((again.epoch(), again.next_sequence(), again.offsets()), (4, 5, store.offsets()));
+    assert_eq!(again.last().unwrap().opened.as_ref().unwrap().pid, std::process::id());
     assert_eq!(std::fs::read_dir(dir.path().join("_pintail/staging")).unwrap().count(), 0);
     assert!(again.warnings().is_empty());
 }
@@ -106,11 +115,11 @@ fn a_staged_file_of_the_right_length_with_other_bytes_is_not_published() {
     let mut bytes = std::fs::read(&place).unwrap();
     bytes[0] ^= 1;
     std::fs::remove_file(&place).unwrap();
-    std::fs::create_dir_all(paths.staging_of(1)).unwrap();
-    std::fs::write(paths.staged(1, record.files[0].staged), bytes).unwrap();
+    std::fs::create_dir_all(paths.staging_of(record.staged_by())).unwrap();
+    std::fs::write(paths.staged(record.staged_by(), record.files[0].staged), bytes).unwrap();
     let error = open(dir.path()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::State);
-    assert!(error.to_string().contains("region=us/events-1.parquet"), "{error}");
+    assert!(error.to_string().contains("region=us/events-2.parquet"), "{error}");
     assert!(!place.exists());
 }
 
@@ -139,20 +148,53 @@ fn a_draft_that_does_not_join_the_last_commit_or_stands_still_is_refused_and_the
 }
 
 #[test]
-fn a_record_that_another_process_wrote_stops_the_commit_and_nothing_is_published() {
+fn a_process_is_fenced_by_the_start_of_another_and_publishes_nothing_of_what_it_staged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut fenced = open(dir.path()).unwrap();
+    commit(&mut fenced, "us");
+    let mut staging = fenced.staging();
+    let file = stage(&mut staging, "region=us/a.parquet", "of the one that is fenced");
+    let drafted = draft(&fenced, vec![file]);
+    // No lock keeps it away. It removes the staging of the first.
+    let mut other = open(dir.path()).unwrap();
+    assert!(!staging.dir().exists());
+    let error = fenced.commit(staging, drafted).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TryAgain, "{error}");
+    assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+    assert!(!dir.path().join("region=us/a.parquet").exists());
+    let (staging, next) = (fenced.staging(), draft(&fenced, vec![]));
+    assert!(fenced.commit(staging, next).unwrap_err().to_string().contains("only a restart"));
+    commit(&mut other, "eu");
+    // The one that was fenced staged nothing that another start takes for the other's.
+    assert_eq!(open(dir.path()).unwrap().offsets().next_offset(&PartitionId::new("events")), Some(6));
+}
+
+#[test]
+fn a_younger_process_keeps_its_staging_whatever_an_older_one_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut older = open(dir.path()).unwrap();
+    let mut younger = open(dir.path()).unwrap();
+    let mut staging = younger.staging();
+    let file = stage(&mut staging, "region=us/a.parquet", "of the younger one");
+    older.clear_older_for_test();
+    let drafted = draft(&younger, vec![file]);
+    younger.commit(staging, drafted).unwrap();
+    assert!(dir.path().join("region=us/a.parquet").exists());
+}
+
+#[test]
+fn a_staged_file_that_somebody_replaced_stops_before_the_commit_point() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path()).unwrap();
-    std::fs::create_dir_all(dir.path().join("_pintail/commits/000000")).unwrap();
-    std::fs::write(dir.path().join("_pintail/commits/000000/0000000001.json"), "theirs").unwrap();
     let mut staging = store.staging();
     let file = stage(&mut staging, "region=us/a.parquet", "ours");
+    let place = staging.dir().join("0.inprogress");
+    std::fs::remove_file(&place).unwrap();
+    std::fs::write(&place, "from elsewhere").unwrap();
     let drafted = draft(&store, vec![file]);
     let error = store.commit(staging, drafted).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::State);
-    assert!(error.to_string().contains("another process"), "{error}");
-    assert!(!dir.path().join("region=us/a.parquet").exists());
-    let (staging, next) = (store.staging(), draft(&store, vec![]));
-    assert!(store.commit(staging, next).unwrap_err().to_string().contains("only a restart"));
+    assert!(error.to_string().contains("is not the file that was written there"), "{error}");
+    assert_eq!(open(dir.path()).unwrap().offsets().spans().len(), 0);
 }
 
 #[test]
@@ -165,21 +207,21 @@ fn a_stray_file_in_the_place_of_a_new_one_stops_before_the_commit_point() {
     let file = stage(&mut staging, "region=us/a.parquet", "ours");
     let draft = draft(&store, vec![file]);
     assert!(store.commit(staging, draft).unwrap_err().to_string().contains("region=us/a.parquet` is in the place"));
-    assert_eq!(open(dir.path()).unwrap().next_sequence(), 1);
+    assert_eq!(open(dir.path()).unwrap().next_sequence(), 3);
 }
 
 #[test]
 fn a_published_file_that_somebody_removed_is_a_warning_and_a_changed_one_a_refusal() {
     let dir = tempfile::tempdir().unwrap();
     commit(&mut open(dir.path()).unwrap(), "us");
-    let file = dir.path().join("region=us/events-1.parquet");
+    let file = dir.path().join("region=us/events-2.parquet");
     std::fs::write(&file, "torn").unwrap();
     let error = open(dir.path()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::State);
     assert!(error.to_string().contains("not what the record says"), "{error}");
     std::fs::remove_dir_all(dir.path().join("region=us")).unwrap();
     let mut store = open(dir.path()).unwrap();
-    assert!(store.warnings()[0].contains("`region=us/events-1.parquet` of checkpoint 1"), "{:?}", store.warnings());
+    assert!(store.warnings()[0].contains("`region=us/events-2.parquet` of checkpoint 2"), "{:?}", store.warnings());
     commit(&mut store, "us");
 }
 
@@ -189,19 +231,119 @@ fn a_flipped_bit_in_the_last_record_and_a_broken_chain_refuse_to_start() {
     let mut store = open(dir.path()).unwrap();
     commit(&mut store, "us");
     let second = commit(&mut store, "eu");
-    let path = dir.path().join("_pintail/commits/000000/0000000002.json");
+    let path = dir.path().join("_pintail/commits/000000/0000000003.json");
     let bytes = std::fs::read(&path).unwrap();
     let mut flipped = bytes.clone();
     flipped[20] ^= 1;
     std::fs::write(&path, flipped).unwrap();
     assert!(open(dir.path()).unwrap_err().to_string().contains("checksum"));
-    let (unchained, _) = CommitRecord { previous: "f".repeat(64), ..second }.encode().unwrap();
+    let (unchained, _) = CommitRecord { previous: "f".repeat(64), ..second.clone() }.encode().unwrap();
     std::fs::write(&path, unchained).unwrap();
     let error = open(dir.path()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::State);
     assert!(error.to_string().contains("pintail verify"), "{error}");
+    let mut other_state = second;
+    other_state.source.partitions[0].to += 1;
+    std::fs::write(&path, other_state.encode().unwrap().0).unwrap();
+    let error = open(dir.path()).unwrap_err();
+    assert!(error.kind() == ErrorKind::State && error.to_string().contains("the state after it is"), "{error}");
     std::fs::write(&path, bytes).unwrap();
     open(dir.path()).unwrap();
+}
+
+#[test]
+fn files_without_a_ledger_and_a_ledger_older_than_its_files_are_refused_and_nothing_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path()).unwrap();
+    let older = commit_named(&mut store, "region=us/events-2026-01-05-00-2.parquet");
+    let copy = tempfile::tempdir().unwrap();
+    copy_dir(&dir.path().join("_pintail"), copy.path());
+    commit_named(&mut store, "region=us/events-2026-01-05-00-3.parquet");
+    drop(store);
+    let private = dir.path().join("_pintail");
+
+    std::fs::remove_dir_all(&private).unwrap();
+    let error = open(dir.path()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    assert!(error.to_string().contains("pintail adopt") && error.to_string().contains(".parquet"), "{error}");
+    assert!(!private.exists(), "nothing is made");
+
+    std::fs::create_dir(&private).unwrap();
+    copy_dir(copy.path(), &private);
+    let error = open(dir.path()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::State, "{error}");
+    assert!(error.to_string().contains("events-2026-01-05-00-3.parquet` is of checkpoint 3, and the last commit record is 2"), "{error}");
+
+    std::fs::remove_dir_all(private.join("commits")).unwrap();
+    std::fs::remove_file(dir.path().join("region=us/events-2026-01-05-00-3.parquet")).unwrap();
+    let error = open(dir.path()).unwrap_err();
+    assert!(error.kind() == ErrorKind::State && error.to_string().contains("the last commit record is missing"), "{error}");
+    assert_eq!(older.sequence, 2);
+}
+
+/// Commits a checkpoint of one file with that path.
+fn commit_named(store: &mut Store, path: &str) -> CommitRecord {
+    let mut staging = store.staging();
+    let file = stage(&mut staging, path, path);
+    let draft = draft(store, vec![file]);
+    store.commit(staging, draft).unwrap().clone()
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (from, to) = (entry.as_ref().unwrap().path(), to.join(entry.as_ref().unwrap().file_name()));
+        if from.is_dir() {
+            std::fs::create_dir(&to).unwrap();
+            copy_dir(&from, &to);
+        } else {
+            std::fs::copy(from, to).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_stands_for_the_records_before_it_and_old_ones_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path()).unwrap();
+    (0..200).for_each(|_| drop(commit(&mut store, "us")));
+    let paths = Paths::new(dir.path());
+    let snapshots = || {
+        let mut found: Vec<_> =
+            std::fs::read_dir(paths.snapshots()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        found.sort();
+        found
+    };
+    assert_eq!(snapshots(), ["0000000128.json", "0000000192.json"]);
+    assert_eq!(store.last().unwrap().snapshot.as_ref().unwrap().sequence, 192);
+    // The records before it are not read.
+    std::fs::write(paths.record(100), "torn").unwrap();
+    let again = open(dir.path()).unwrap();
+    assert_eq!((again.offsets(), again.state().sha256()), (store.offsets(), store.state().sha256()));
+    // It is not believed either.
+    let path = paths.snapshot(192);
+    let sound = std::fs::read_to_string(&path).unwrap();
+    for (torn, needle) in [(sound.replacen("600", "601", 1), "checksum"), (String::new(), "cut off")] {
+        std::fs::write(&path, torn).unwrap();
+        let error = open(dir.path()).unwrap_err();
+        assert!(error.kind() == ErrorKind::State && error.to_string().contains(needle), "{error}");
+        assert!(error.to_string().contains("pintail repair --snapshot"), "{error}");
+    }
+}
+
+#[test]
+fn another_key_than_the_records_were_made_with_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    commit(&mut open(dir.path()).unwrap(), "us");
+    let path = Paths::new(dir.path()).key();
+    for key in ["08".repeat(32) + "\n", "08".repeat(31) + "\n", String::new()] {
+        std::fs::write(&path, key).unwrap();
+        assert_eq!(open(dir.path()).unwrap_err().kind(), ErrorKind::State);
+    }
+    // One that is gone would be made anew, and is another.
+    std::fs::remove_file(&path).unwrap();
+    let other = Expected { new_key: Key::new([9; 32]), ..expected() };
+    let error = Store::open(Arc::new(Posix::default()), dir.path(), &other).unwrap_err();
+    assert!(error.to_string().contains("KEY` is not the key"), "{error}");
 }
 
 #[test]
@@ -227,22 +369,26 @@ fn records_without_their_format_refuse_to_start() {
     std::fs::remove_file(dir.path().join("_pintail/FORMAT")).unwrap();
     let error = open(dir.path()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::State);
-    assert!(error.to_string().contains("FORMAT` is missing, but there are 1 commit records"), "{error}");
+    assert!(error.to_string().contains("FORMAT` is missing, but there are 2 commit records"), "{error}");
 }
 
-/// Lays the end of a log of `count` records without the cost of committing them: of all but the last two only the names count.
+/// Lays the end of a log of `count` records of version 1 without the cost of committing them: of all but the last two only the names count.
 fn lay_log(root: &Path, count: u64) {
-    let store = open(root).unwrap();
-    let (mut previous, paths) = (store.previous.clone(), store.paths.clone());
-    let template = store.record(&store.staging(), draft(&store, vec![])).unwrap();
+    let format = Format::new(expected().now, simulator, vec![PartitionColumn { name: "region".into(), data_type: "Utf8".into() }]);
+    let (paths, (bytes, _)) = (Paths::new(root), format.encode());
+    std::fs::create_dir_all(paths.private()).unwrap();
+    std::fs::write(paths.format(), bytes).unwrap();
     for sequence in paths::first_of_dir(count)..=count {
         std::fs::create_dir_all(paths.commit_dir(sequence)).unwrap();
         std::fs::write(paths.record(sequence), "").unwrap();
     }
+    let mut previous = "a".repeat(64);
     for sequence in [count - 1, count] {
-        let mut record = CommitRecord { sequence, previous, ..template.clone() };
-        let span = &mut record.source.partitions[0];
-        (span.from, span.to, span.new) = (sequence - 1, sequence, false);
+        let mut record =
+            CommitRecord { previous, version: 1, epoch: 0, state_sha256: None, key: None, ..record::tests::checkpoint(sequence) };
+        record.source.partitions = vec![record::tests::span("events", sequence - 1, sequence, false)];
+        record.schema = columns::describe(&schema());
+        record.schema_version = 0;
         let (bytes, sha256) = record.encode().unwrap();
         std::fs::write(paths.record(sequence), bytes).unwrap();
         previous = sha256;
@@ -250,15 +396,18 @@ fn lay_log(root: &Path, count: u64) {
 }
 
 #[test]
-fn a_dataset_of_a_hundred_thousand_checkpoints_opens_by_its_last_directory() {
+fn a_dataset_of_a_hundred_thousand_checkpoints_of_version_1_opens_by_its_last_directory_and_goes_on_in_version_2() {
     let dir = tempfile::tempdir().unwrap();
     // The worst case: the last directory is full.
     lay_log(dir.path(), 109_999);
     let started = Instant::now();
     let mut store = open(dir.path()).unwrap();
     let took = started.elapsed();
-    assert_eq!(store.next_sequence(), 110_000);
+    assert_eq!((store.epoch(), store.offsets().next_offset(&PartitionId::new("events"))), (110_000, Some(109_999)));
     assert!(took.as_millis() < 300, "{took:?}");
-    commit(&mut store, "us");
-    assert!(dir.path().join("_pintail/commits/000011/0000110000.json").is_file());
+    let first = commit(&mut store, "us");
+    assert_eq!(first.snapshot.as_ref().unwrap().sequence, 109_999);
+    assert!(first.schema.is_empty(), "the columns of version 1 are numbered and the same");
+    assert!(dir.path().join("_pintail/commits/000011/0000110001.json").is_file());
+    assert_eq!(open(dir.path()).unwrap().offsets(), store.offsets());
 }

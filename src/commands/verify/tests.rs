@@ -9,7 +9,9 @@ use super::*;
 use crate::batch::{DeadLetter, LetterForm, Phase};
 use crate::checkpoint::dead_letters::DeadLetterFile;
 use crate::checkpoint::paths::Paths;
+use crate::checkpoint::process::Process;
 use crate::checkpoint::reader;
+use crate::checkpoint::record::{Action, ActionKind};
 use crate::checkpoint::store::tests::{draft, open};
 use crate::checkpoint::store::{NewFile, Store};
 use crate::error::ErrorKind;
@@ -26,7 +28,7 @@ fn commit(store: &mut Store, rows: i64) {
     writer.close().unwrap();
     let path = format!("region=us/events-{sequence}.parquet");
     let rows = rows as u64;
-    let data = NewFile { staged: staged.finish().unwrap(), path, kind: FileKind::Parquet, rows, event_time: None };
+    let data = NewFile { staged: staged.finish().unwrap(), path, kind: FileKind::Parquet, rows, event_time: None, columns: vec![] };
     let mut letters = DeadLetterFile::create(&mut staging, Paths::new("").dead_letters_of(sequence)).unwrap();
     let bytes = Bytes::from_static(b"bad");
     let letter = DeadLetter {
@@ -52,7 +54,7 @@ fn dataset() -> tempfile::TempDir {
 
 fn verify(out: &Path, since: Option<u64>) -> (String, Option<Error>) {
     let mut text = Vec::new();
-    let error = run(out, since, &mut text).err();
+    let error = run(out, since, Depth::Content, &mut text).err();
     (String::from_utf8(text).unwrap(), error)
 }
 
@@ -76,13 +78,13 @@ fn a_sound_dataset_is_clean_and_its_counts_are_told() {
 #[test]
 fn a_flipped_bit_a_cut_and_a_stray_file_are_contradictions() {
     let dir = dataset();
-    let file = dir.path().join("region=us/events-2.parquet");
+    let file = dir.path().join("region=us/events-3.parquet");
     let sound = fs::read(&file).unwrap();
     let mut flipped = sound.clone();
     flipped[10] ^= 1;
     fs::write(&file, flipped).unwrap();
-    contradiction(dir.path(), "commit record 2 says: its SHA-256");
-    assert!(verify(dir.path(), Some(3)).1.is_none(), "only later files were to be read");
+    contradiction(dir.path(), "commit record 3 says: its SHA-256");
+    assert!(verify(dir.path(), Some(4)).1.is_none(), "only later files were to be read");
     fs::write(&file, &sound[1..]).unwrap();
     contradiction(dir.path(), "bytes, not");
     fs::write(&file, sound).unwrap();
@@ -98,7 +100,7 @@ fn a_file_with_other_rows_than_its_record_is_a_contradiction() {
     let mut staged = staging.create().unwrap();
     staged.write_all(b"no parquet").unwrap();
     let path = "region=us/x.parquet".to_owned();
-    let file = NewFile { staged: staged.finish().unwrap(), path, kind: FileKind::Parquet, rows: 1, event_time: None };
+    let file = NewFile { staged: staged.finish().unwrap(), path, kind: FileKind::Parquet, rows: 1, event_time: None, columns: vec![] };
     let draft = draft(&store, vec![file]);
     store.commit(staging, draft).unwrap();
     contradiction(dir.path(), "no Parquet file");
@@ -107,24 +109,35 @@ fn a_file_with_other_rows_than_its_record_is_a_contradiction() {
 #[test]
 fn a_torn_and_a_missing_record_are_contradictions_and_the_rest_is_still_read() {
     let dir = dataset();
-    let record = dir.path().join("_pintail/commits/000000/0000000002.json");
+    let record = dir.path().join("_pintail/commits/000000/0000000003.json");
     let sound = fs::read(&record).unwrap();
     fs::write(&record, &sound[..50]).unwrap();
-    contradiction(dir.path(), "0000000002.json` cannot be trusted");
+    contradiction(dir.path(), "0000000003.json` cannot be trusted");
     assert!(verify(dir.path(), None).0.contains("2 checkpoints"));
     fs::remove_file(&record).unwrap();
-    contradiction(dir.path(), "commit record 2 is missing");
+    contradiction(dir.path(), "commit record 3 is missing");
 }
 
 #[test]
-fn a_removed_file_is_counted_and_no_contradiction_and_readers_skip_it() {
+fn a_missing_file_is_a_contradiction_unless_its_rows_are_older_than_what_was_declared_expired() {
     let dir = dataset();
-    fs::remove_file(dir.path().join("region=us/events-2.parquet")).unwrap();
-    let (text, error) = verify(dir.path(), None);
-    assert!(error.is_none() && text.contains("1 published files are gone"), "{text}");
+    fs::remove_file(dir.path().join("region=us/events-3.parquet")).unwrap();
+    contradiction(dir.path(), "events-3.parquet` is missing");
     let committed = reader::committed(dir.path()).unwrap();
     assert_eq!(committed.partition_by, [("region".to_owned(), "Utf8".to_owned())]);
-    assert_eq!(committed.files, [1, 3].map(|n| PathBuf::from(format!("region=us/events-{n}.parquet"))));
+    assert_eq!(committed.files, [2, 4].map(|n| PathBuf::from(format!("region=us/events-{n}.parquet"))));
+    let declare = |at: i64| {
+        let before = Some(DateTime::from_timestamp(at, 0).unwrap());
+        let action = Action { kind: ActionKind::Expire, by: Process::this(), text: "declared".into(), before };
+        let mut store = open(dir.path()).unwrap();
+        store.act(action, vec![], DateTime::from_timestamp(at, 0).unwrap()).unwrap();
+    };
+    // Its record was made at that second.
+    declare(1_767_225_600);
+    contradiction(dir.path(), "events-3.parquet` is missing");
+    declare(1_767_225_601);
+    let (text, error) = verify(dir.path(), None);
+    assert!(error.is_none() && text.contains("1 expired files are gone") && text.contains("before 2026-01-01T00:00:01Z"), "{text}");
 }
 
 #[test]

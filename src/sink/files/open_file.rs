@@ -17,9 +17,10 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::errors::ParquetError;
 
-use super::Rules;
 use super::event_time::Span;
 use super::format::FileFormat;
+use super::{Rules, statistics};
+use crate::checkpoint::record::ColumnStatistics;
 use crate::checkpoint::staging::{Staged, StagedFile};
 use crate::error::{Error, Result};
 use crate::sink::layout::HivePartition;
@@ -60,6 +61,7 @@ pub(super) struct WrittenFile {
     pub began: u64,
     pub rows: u64,
     pub span: Option<Span>,
+    pub columns: Vec<(String, ColumnStatistics)>,
 }
 
 impl OpenFile {
@@ -211,9 +213,9 @@ impl OpenFile {
         self.drain(format)?;
         let mut writer = self.writer.take().expect("a file is opened before it is finished");
         // Not `into_inner`: it turns a failure of the last write into a text, and the disk's failures must be known as such.
-        writer.finish().map_err(write_error)?;
+        let columns = statistics::of(&writer.finish().map_err(write_error)?);
         let staged = writer.inner_mut().0.take().expect("only the end of a file empties its slot").finish()?;
-        Ok(WrittenFile { staged, partition, began: self.began, rows: self.rows, span: self.span })
+        Ok(WrittenFile { staged, partition, began: self.began, rows: self.rows, span: self.span, columns })
     }
 
     fn measure(&mut self) {

@@ -285,7 +285,8 @@ fn name_files(mut written: Vec<WrittenFile>, checkpoint: &str, opened: DateTime<
         index = if before.as_ref() == Some(&place) { index + 1 } else { 0 };
         let suffix = if index == 0 { String::new() } else { format!("-{index}") };
         let name = format!("events-{}-{checkpoint}{suffix}.parquet", hour_text(place.1));
-        files.push(FinishedFile { staged: file.staged, path: place.0.file_path(&name), rows: file.rows, event_time: file.span });
+        let path = place.0.file_path(&name);
+        files.push(FinishedFile { staged: file.staged, path, rows: file.rows, event_time: file.span, columns: file.columns });
         before = Some(place);
     }
     files

@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use pintail::durable::fs::{Entry, EntryKind, Fs, FsFile};
+use pintail::durable::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile};
 
 use crate::model::{Model, ModelFile, Step};
 
@@ -110,6 +110,10 @@ impl Fs for Mutant {
         self.model.entry(path)
     }
 
+    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
+        self.model.identity(path)
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
         self.model.list(dir)
     }
@@ -180,5 +184,9 @@ impl FsFile for MutantFile {
     fn sync(&mut self) -> io::Result<()> {
         let file = self.file.clone();
         self.mutant.call(Step::Sync, &self.path, Box::new(move || file.lock().unwrap().sync()))
+    }
+
+    fn identity(&self) -> io::Result<FileIdentity> {
+        self.file.lock().unwrap().identity()
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
-use crate::durable::fs::{Entry, EntryKind, Fs, FsFile};
+use crate::durable::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile};
 
 /// A disk on which only staging works.
 #[derive(Debug, Default)]
@@ -69,6 +69,10 @@ impl FsFile for DiskFile {
     fn sync(&mut self) -> io::Result<()> {
         Ok(())
     }
+
+    fn identity(&self) -> io::Result<FileIdentity> {
+        Ok(FileIdentity { device: 0, inode: 0, bytes: self.0.metadata()?.len() })
+    }
 }
 
 impl Fs for Disk {
@@ -89,6 +93,10 @@ impl Fs for Disk {
 
     fn entry(&self, _: &Path) -> io::Result<Option<EntryKind>> {
         unreachable!("staging only writes")
+    }
+
+    fn identity(&self, _: &Path) -> io::Result<Option<FileIdentity>> {
+        unreachable!("the store asks for identities")
     }
 
     fn list(&self, _: &Path) -> io::Result<Vec<Entry>> {

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::*;
-use crate::durable::fs::{Entry, EntryKind, FsFile};
+use crate::durable::fs::{Entry, EntryKind, FileIdentity, FsFile};
 
 /// The disk below, with so many bytes left to write, and an fsync that fails when told to.
 #[derive(Debug)]
@@ -56,6 +56,10 @@ impl FsFile for DiskFile {
         std::thread::sleep(Duration::from_millis(self.sync_takes_ms.load(Ordering::SeqCst)));
         if self.sync_fails.load(Ordering::SeqCst) { Err(io::Error::from_raw_os_error(5)) } else { self.below.sync() }
     }
+
+    fn identity(&self) -> io::Result<FileIdentity> {
+        self.below.identity()
+    }
 }
 
 impl Fs for Disk {
@@ -72,6 +76,10 @@ impl Fs for Disk {
 
     fn entry(&self, path: &Path) -> io::Result<Option<EntryKind>> {
         self.below.entry(path)
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
+        self.below.identity(path)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {

@@ -1,0 +1,129 @@
+//! The head: the last record, and the state that the records up to it add up to.
+//!
+//! Owns: reading them at a start: the last record, the snapshot that it names, the records between.
+//! Does not own: what a record does to a state (see `state`), recovery.
+
+use crate::checkpoint::log;
+use crate::checkpoint::paths::Paths;
+use crate::checkpoint::record::{CommitRecord, SnapshotName};
+use crate::checkpoint::snapshot::{self, RECORDS_MAX, Since};
+use crate::checkpoint::state::{Position, Rest, State};
+use crate::durable::fs::Fs;
+use crate::error::{Error, Result};
+use crate::evidence::Key;
+use crate::offsets::Remembered;
+
+/// Where a chain ends.
+#[derive(Debug)]
+pub struct Head {
+    /// The last record; `None` before the first.
+    pub last: Option<CommitRecord>,
+    /// Its checksum; of FORMAT before the first.
+    pub previous: String,
+    /// What the records add up to.
+    pub state: State,
+    /// The snapshot that the last record names.
+    pub snapshot: Option<SnapshotName>,
+    /// What was written since.
+    pub since: Since,
+}
+
+/// Reads the head: the record of `sequence`.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::State`] if anything contradicts anything.
+pub fn read(fs: &dyn Fs, paths: &Paths, sequence: Option<u64>, format_sha256: &str, dataset_id: &str) -> Result<Head> {
+    let Some(sequence) = sequence else {
+        let (previous, state, since) = (format_sha256.to_owned(), State::default(), Since::default());
+        return Ok(Head { last: None, previous, state, snapshot: None, since });
+    };
+    let (last, sha256) = log::read(fs, paths, sequence)?;
+    if last.version == 1 {
+        let before = if sequence == 1 { format_sha256.to_owned() } else { log::read(fs, paths, sequence - 1)?.1 };
+        check_follows(&last, &before)?;
+        // It needs a snapshot before anything else: no record of version 2 could name what it builds on.
+        let since = Since { records: RECORDS_MAX, ..Since::default() };
+        let state = state_of_version_1(&last);
+        return Ok(Head { last: Some(last), previous: sha256, state, snapshot: None, since });
+    }
+    let snapshot = last.snapshot.clone();
+    let (mut state, mut since, mut before) = match &snapshot {
+        Some(name) => from_snapshot(fs, paths, name, dataset_id)?,
+        None => (State::default(), Since::default(), (0, format_sha256.to_owned())),
+    };
+    for number in before.0 + 1..=sequence {
+        let (record, sha256) = log::read(fs, paths, number)?;
+        check_follows(&record, &before.1)?;
+        let refuse =
+            |why| Error::state(format!("commit record {number} does not follow from the state before it: {why}; run `pintail verify`"));
+        state.apply(&record).map_err(refuse)?;
+        since.add(record_bytes(fs, paths, number)?);
+        before = (number, sha256);
+    }
+    Ok(Head { last: Some(last), previous: before.1, state, snapshot, since })
+}
+
+/// Checks that the evidence of the state was made with `key`.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::State`] if it was another.
+pub fn check_key(paths: &Paths, head: &Head, key: &Key) -> Result<()> {
+    match head.last.as_ref().and_then(|last| last.key) {
+        Some(mark) if mark != key.fingerprint() => Err(Error::state(format!(
+            "`{}` is not the key that the records were made with, so no position can be checked: restore it from a copy; without one, run \
+             `pintail repair --key`, which accepts all positions as they are",
+            paths.key().display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn from_snapshot(fs: &dyn Fs, paths: &Paths, name: &SnapshotName, dataset_id: &str) -> Result<(State, Since, (u64, String))> {
+    let path = paths.snapshot(name.sequence);
+    let refuse = |why: String| {
+        Error::state(format!(
+            "the snapshot `{}` cannot be trusted: {why}: run `pintail repair --snapshot`, which makes it again from the records",
+            path.display()
+        ))
+    };
+    let bytes = log::bytes(fs, &path)?.ok_or_else(|| refuse("it is missing".into()))?;
+    let (state, sha256) = snapshot::parse(&bytes, dataset_id, name.sequence).map_err(refuse)?;
+    if sha256 != name.sha256 {
+        return Err(refuse(format!("its checksum is {sha256}, the record that names it says {}", name.sha256)));
+    }
+    let since = Since { snapshot_bytes: bytes.len() as u64, ..Since::default() };
+    let (_, record_sha256) = log::read(fs, paths, name.sequence)?;
+    Ok((state, since, (name.sequence, record_sha256)))
+}
+
+fn check_follows(record: &CommitRecord, before: &str) -> Result<()> {
+    if record.previous == before {
+        return Ok(());
+    }
+    Err(Error::state(format!(
+        "commit record {} follows one with checksum {}, but the one before it has {before}: refusing to start; run `pintail verify`",
+        record.sequence, record.previous
+    )))
+}
+
+/// Returns the state of a chain that ends in a record of version 1, which holds all of it.
+fn state_of_version_1(last: &CommitRecord) -> State {
+    let offsets = last.offsets();
+    let position = |(id, span): (&crate::offsets::PartitionId, &crate::offsets::Span)| {
+        (id.clone(), Position { label: span.label.clone(), to: span.to, evidence: None })
+    };
+    let rest = Rest {
+        generation: last.generation,
+        columns: crate::checkpoint::columns::number(&[], &last.schema),
+        schema_version: 1,
+        expired_before: None,
+    };
+    State::new(offsets.spans().map(position).collect(), Remembered::new(), rest)
+}
+
+fn record_bytes(fs: &dyn Fs, paths: &Paths, sequence: u64) -> Result<usize> {
+    match super::named::entry(fs, &paths.record(sequence))? {
+        Some(crate::durable::fs::EntryKind::File(bytes)) => Ok(usize::try_from(bytes).unwrap_or(usize::MAX)),
+        _ => Ok(0),
+    }
+}
