@@ -34,7 +34,8 @@ mod named;
 mod open;
 mod share_out;
 
-pub use open::{Expected, Remember, Sharing};
+pub use head::rebuild_snapshot;
+pub use open::{Allow, Expected, Remember, Sharing};
 pub use share_out::{instances, share_out};
 
 use named::{Written, check_written, entry, parents, publish, remove_staging};
@@ -101,6 +102,26 @@ pub fn check_ground(fs: &dyn Fs, paths: &Paths) -> Result<()> {
     }
 }
 
+/// Compares a dataset with what a configuration asks of it, without changing anything. A directory without a dataset fits every one.
+///
+/// # Errors
+/// As [`Store::open`].
+pub fn check_dataset(fs: &dyn Fs, paths: &Paths, expected: &Expected) -> Result<()> {
+    check_ground(fs, paths)?;
+    let visible = ground::visible(fs, paths)?;
+    let sequence = log::last_sequence(fs, paths)?;
+    let Some((format, sha256)) = log::format(fs, paths)? else { return Ok(()) };
+    ground::check_not_older(paths, &visible, sequence)?;
+    format.check(&paths.root().display().to_string(), &(expected.source)(format.created_at), &open::partition_columns(expected))?;
+    let take_over = super::take_over::last(fs, paths, &sha256)?.map(|sealed| sealed.take_over);
+    open::check_instances(paths, &format, take_over.as_ref(), expected.sharing.instances)?;
+    let head = head::read(fs, paths, sequence, &sha256, &format.dataset_id)?;
+    if let Some(key) = log::key(fs, paths)? {
+        head::check_key(paths, &head, &key)?;
+    }
+    open::check_columns(&head, expected)
+}
+
 /// Returns whether the chain of an instance ends in a record of version 1.
 pub fn is_version_1(fs: &dyn Fs, paths: &Paths) -> Result<bool> {
     match log::last_sequence(fs, paths)? {
@@ -124,6 +145,15 @@ pub struct NewFile {
     pub event_time: Option<(DateTime<Utc>, DateTime<Utc>)>,
     /// What its footer says of its columns, by name.
     pub columns: Vec<(String, ColumnStatistics)>,
+}
+
+/// Files that are there already, and that no record names yet (see [`record::ActionKind::Adopt`]).
+#[derive(Debug, Default)]
+pub struct Adopted {
+    /// The files, with what their footers say of their columns, by name.
+    pub files: Vec<(FileEntry, Vec<(String, ColumnStatistics)>)>,
+    /// The columns of the output, with the partition columns, if the dataset has none yet.
+    pub schema: Option<SchemaRef>,
 }
 
 /// What a record is made of, beside what the store knows.
@@ -227,14 +257,23 @@ impl Store {
         Ok(self.last.as_ref().expect("it was just written"))
     }
 
-    /// Writes the record of an action of an operator. `files` are there already, and no record names them (see [`record::ActionKind::Adopt`]).
+    /// Writes the record of an action of an operator.
     ///
     /// # Errors
     /// As [`Self::commit`].
-    pub fn act(&mut self, action: Action, files: Vec<FileEntry>, time: DateTime<Utc>) -> Result<&CommitRecord> {
-        let rows = |kind| files.iter().filter(|file| file.kind == kind).map(|file| file.rows).sum::<u64>();
+    pub fn act(&mut self, action: Action, adopted: Adopted, time: DateTime<Utc>) -> Result<&CommitRecord> {
+        let columns = adopted.schema.map(|schema| columns::number(&self.state.rest().columns, &columns::describe(&schema)));
+        let columns = columns.unwrap_or_else(|| self.state.rest().columns.clone());
+        let mut files = Vec::with_capacity(adopted.files.len());
+        for (file, statistics) in adopted.files {
+            let place = self.paths.published(&file.path);
+            self.fs.sync_file(&place).map_err(|e| Error::io(format_args!("fsync `{}`", place.display()), e))?;
+            files.push(FileEntry { columns: with_ids(statistics, &columns), ..file });
+        }
+        parents(&self.paths, files.iter().map(|file| file.path.as_str())).iter().try_for_each(|dir| sync_dir(&*self.fs, dir))?;
+        let rows = files.iter().map(|file| file.rows).sum();
         // They come from no record of the source: the SQL has, so to speak, expanded none to these.
-        let counts = Counts { rows_out: rows(FileKind::Parquet), expanded: rows(FileKind::Parquet), ..Counts::default() };
+        let counts = Counts { rows_out: rows, expanded: rows, ..Counts::default() };
         let source = SourceRange { kind: self.format.source.kind.clone(), partitions: Vec::new(), notes: Vec::new(), forget_before: None };
         let content = Content {
             epoch: self.epoch,
@@ -244,7 +283,7 @@ impl Store {
             source,
             counts,
             files,
-            schema: SchemaChange::None,
+            schema: if columns == self.state.rest().columns { SchemaChange::None } else { SchemaChange::To(columns) },
             trigger: None,
             lookups: Vec::new(),
             config_sha256: String::new(),
@@ -442,8 +481,6 @@ impl Store {
 }
 
 fn file_entry(file: NewFile, columns: &[columns::OutputColumn]) -> FileEntry {
-    let id = |name: &str| columns.iter().find(|column| column.name == name).map(|column| column.id);
-    let with_id = |(name, statistics): (String, ColumnStatistics)| Some(ColumnStatistics { id: id(&name)?, ..statistics });
     FileEntry {
         path: file.path,
         staged: file.staged.index,
@@ -452,8 +489,14 @@ fn file_entry(file: NewFile, columns: &[columns::OutputColumn]) -> FileEntry {
         bytes: file.staged.bytes,
         sha256: file.staged.sha256,
         event_time: file.event_time.map(|(min, max)| EventTimes { min, max }),
-        columns: file.columns.into_iter().filter_map(with_id).collect(),
+        columns: with_ids(file.columns, columns),
     }
+}
+
+fn with_ids(statistics: Vec<(String, ColumnStatistics)>, columns: &[columns::OutputColumn]) -> Vec<ColumnStatistics> {
+    let id = |name: &str| columns.iter().find(|column| column.name == name).map(|column| column.id);
+    let with_id = |(name, statistics): (String, ColumnStatistics)| Some(ColumnStatistics { id: id(&name)?, ..statistics });
+    statistics.into_iter().filter_map(with_id).collect()
 }
 
 /// Checks that the spans `next` begin where the offsets `committed` end.
