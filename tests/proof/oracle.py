@@ -19,7 +19,7 @@ import pyarrow.parquet
 
 PRIVATE = "_pintail"
 RECORDS_PER_DIRECTORY = 10_000
-KEPT = {"FORMAT", "KEY", "LOCK", "commits", "staging", "dead_letters", "instances", "journal"}
+KEPT = {"FORMAT", "KEY", "LOCK", "commits", "snapshots", "staging", "dead_letters", "instances", "journal"}
 """What `_pintail/` may hold while nobody works on it."""
 EXACT_ROWS_MAX = 1_000_000
 """Up to here the rows of two datasets are compared one by one; above, by count and sums."""
@@ -50,16 +50,19 @@ class Dataset:
         if numbers != list(range(1, len(numbers) + 1)):
             missing = sorted(set(range(1, numbers[-1] + 1)) - set(numbers))
             raise Broken(f"commit records are missing: {missing[:5]} of 1 to {numbers[-1]}")
-        previous, offsets, records, paths = sealed and sealed[1], {}, [], set()
+        previous, offsets, records, paths, epoch = sealed and sealed[1], {}, [], set(), 0
         for number in numbers:
             record, sha256 = self._sealed_record(number)
             check_inside(number, record)
             check_follows(number, record, previous, offsets)
+            epoch = number if record.get("opened") else epoch
+            if record["version"] > 1 and not record.get("action") and record["epoch"] != epoch:
+                raise Broken(f"record {number} has the epoch {record['epoch']}, the last open record before it is {epoch}")
             for file in record["files"]:
                 if file["path"] in paths:
                     raise Broken(f"record {number} names {file['path']}, as an earlier one does")
                 paths.add(file["path"])
-            previous, offsets = sha256, offsets_after(record)
+            previous, offsets = sha256, offsets_after(record, offsets)
             records.append(record)
         return records
 
@@ -82,7 +85,15 @@ class Dataset:
 
     def next_offset(self):
         """Returns where a source of one partition goes on; 0 before the first commit."""
-        return next_offset(self.last())
+        number = self.last_number()
+        while number and not self.record(number)["source"]["partitions"]:
+            number -= 1
+        return next_offset(self.record(number) if number else None)
+
+    def has_checkpoint_after(self, number):
+        """Returns whether a checkpoint follows that record; what a start writes is none."""
+        path = self.record_path(number + 1)
+        return path.exists() and (not self.record(number + 1).get("opened") or self.record_path(number + 2).exists())
 
     def record_numbers(self):
         """Returns the numbers of all commit records there are, in order."""
@@ -121,12 +132,14 @@ class Dataset:
     def staged(self):
         """Returns the numbers of the checkpoints that have a staging directory."""
         staging = self.private / "staging"
-        return sorted(int(name) for name in os.listdir(staging)) if staging.is_dir() else []
+        # The number of the process follows it, but for those of version 1.
+        return sorted({int(name.partition("-")[0]) for name in os.listdir(staging)}) if staging.is_dir() else []
 
     def in_progress(self):
         """Returns what was being written outside staging, and the probe of the start."""
         private = [file for file in self.private.glob("*") if file.name not in KEPT]
-        return sorted([*private, *self.private.glob("commits/**/*.inprogress"), *self.private.glob("dead_letters/*.inprogress")])
+        named = (path for place in ("commits/**", "dead_letters", "snapshots") for path in self.private.glob(f"{place}/*.inprogress"))
+        return sorted([*private, *named])
 
     def dead_letters(self):
         """Returns all committed dead letters in order, each with the number of its checkpoint as `checkpoint`."""
@@ -146,6 +159,10 @@ class Dataset:
             for file in record["files"]:
                 check_file(self.path, record["sequence"], file)
         self._check_nothing_else(named)
+        if snapshot := records and records[-1].get("snapshot"):
+            _, sha256 = unsealed(self.private / f"snapshots/{snapshot['sequence']:010}.json")
+            if sha256 != snapshot["sha256"]:
+                raise Broken(f"the snapshot {snapshot['sequence']} has the checksum {sha256}, the last record says {snapshot['sha256']}")
         if staged := self.staged():
             raise Broken(f"staging is not empty at rest: {staged}")
         if left := self.in_progress():
@@ -294,7 +311,7 @@ def check_follows(number, record, previous, offsets):
     if record["previous"] != previous:
         raise Broken(f"record {number} follows {record['previous']}, but what is before it has the checksum {previous}")
     spans = {span["id"]: span for span in record["source"]["partitions"]}
-    if forgotten := offsets.keys() - spans.keys():
+    if forgotten := record["version"] == 1 and offsets.keys() - spans.keys():
         raise Broken(f"record {number} has forgotten the source partitions {sorted(forgotten)}")
     for name, span in spans.items():
         if span["from"] != offsets.get(name, span["from"]) or (name in offsets) == span.get("new", False):
@@ -303,8 +320,12 @@ def check_follows(number, record, previous, offsets):
             raise Broken(f"record {number} begins {span}, the source begins at 0")
 
 
-def offsets_after(record):
-    return {span["id"]: span["to"] for span in record["source"]["partitions"]}
+def offsets_after(record, offsets):
+    """Returns where each partition goes on after a record. From version 2 on it names those that moved, and those that are gone."""
+    spans = record["source"]["partitions"]
+    kept = dict(offsets) if record["version"] > 1 else {}
+    kept |= {span["id"]: span["to"] for span in spans}
+    return {name: to for name, to in kept.items() if not any(span["id"] == name and span.get("vanished") for span in spans)}
 
 
 def next_offset(record):

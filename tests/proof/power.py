@@ -51,14 +51,14 @@ MOMENTS = (
     ("start", 60, "", 0),
     ("any time", 400, "", 0),
     ("record", 16, RECORD, 4),
-    ("staging", 40, r"^\d{10}$", 4),
+    ("staging", 40, r"^\d{10}(-\d+)?$", 4),
     ("record", 16, RECORD, 2),
 )
 PATIENCE_SECONDS = 3
 """A cut that has not come by then is made."""
 LIES = {
     "every directory": r"^(?!.*\.(inprogress|parquet|json)$)", "every file": r"\.inprogress$|/LOCK$|/journal/.",
-    "directories of commit records": r"/commits/\d+$", "directories of hive partitions": r"region=[^/]*$", "staging": r"/staging/\d+$",
+    "directories of commit records": r"/commits/\d+$", "directories of hive partitions": r"region=[^/]*$", "staging": r"/staging/[\d-]+$",
 }
 LIE_CUTS = 40
 """So many cuts must find out each lie."""

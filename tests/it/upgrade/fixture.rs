@@ -20,7 +20,7 @@ use crate::common::readers::Row;
 use crate::common::{Dataset, checkout, sha256, walk};
 
 /// The version of the commit records that the binary under test writes.
-const RECORD_VERSION: u64 = 1;
+const RECORD_VERSION: u64 = 2;
 
 /// What was in an archive.
 pub struct Fixture {
