@@ -110,19 +110,20 @@ impl Dataset {
         files
     }
 
-    /// Returns the commit records in their order.
+    /// Returns the commit records of checkpoints in their order; not those of starts and of operators.
     pub fn commits(&self) -> Vec<Commit> {
-        let mut commits: Vec<_> = walk(&self.internal("commits")).iter().filter_map(|path| Commit::read(path)).collect();
+        let records = walk(&self.internal("commits"));
+        let mut commits: Vec<_> = records.iter().filter_map(|path| Commit::read(path)).filter(Commit::is_checkpoint).collect();
         commits.sort_by_key(|commit| commit.seq);
         commits
     }
 
-    /// Returns the number of commit records, without reading them.
+    /// Returns the number of checkpoints.
     pub fn commits_len(&self) -> usize {
-        walk(&self.internal("commits")).iter().filter(|path| Commit::seq_of(path).is_some()).count()
+        self.commits().len()
     }
 
-    /// Returns the last commit record.
+    /// Returns the commit record of the last checkpoint.
     pub fn last_commit(&self) -> Commit {
         self.commits().pop().expect("a commit record")
     }
@@ -214,6 +215,10 @@ impl Commit {
         Some(Self { path: path.to_owned(), seq, value })
     }
 
+    fn is_checkpoint(&self) -> bool {
+        self.value["trigger"].is_string()
+    }
+
     /// Returns `interval`, `end` or `shutdown`.
     pub fn trigger(&self) -> &str {
         self.value["trigger"].as_str().expect("a trigger")
@@ -245,18 +250,10 @@ impl Commit {
         paths.filter(|path| path.extension().is_some_and(|ending| ending == "parquet")).collect()
     }
 
-    /// Returns `(from, to)` of its source partitions.
+    /// Returns `(from, to)` of the source partitions that it names.
     pub fn spans(&self) -> Vec<(u64, u64)> {
-        let mut spans = Vec::new();
-        let mut record = self.value.clone();
-        // A file may have a range of its own: that of its event times.
-        record.as_object_mut().expect("a record is an object").remove("files");
-        each_object(&record, &mut |object| {
-            if let (Some(from), Some(to)) = (object["from"].as_u64(), object["to"].as_u64()) {
-                spans.push((from, to));
-            }
-        });
-        spans
+        let partitions = self.value["source"]["partitions"].as_array().expect("partitions").iter();
+        partitions.map(|span| (span["from"].as_u64().expect("from"), span["to"].as_u64().expect("to"))).collect()
     }
 
     /// Returns where the only source partition goes on.
