@@ -13,7 +13,7 @@ use crate::common::kafka::Cluster;
 use crate::common::lines::{ids, line, lines};
 use crate::common::nats::Broker;
 use crate::common::process::{Pintail, Process};
-use crate::common::{Dataset, walk};
+use crate::common::{Dataset, wait_until, walk};
 use crate::http::{NDJSON, assert_taken, post};
 
 mod fixture;
@@ -219,7 +219,8 @@ fn two_instances_of_0_1_are_upgraded_together_and_another_one_takes_over() {
 
     produce_ids(&cluster, given + 20..given + 40);
     let mut processes = vec![instance(0, 3).args(["run", "--take-over"]).spawn()];
-    processes[0].wait_until("the take-over", |dataset| dataset.internal("instances/take-over-0000000002.json").exists());
+    // Until then it holds the locks of all.
+    wait_until("the first to be ready", || processes[0].log().contains("line ready"));
     processes.extend((1..3).map(|index| instance(index, 3).spawn()));
     processes[0].wait_for_rows(given as usize + 40);
     processes.into_iter().for_each(|process| process.stop(Signal::TERM).assert_code(0));
@@ -231,7 +232,7 @@ fn assert_refused_by_0_1(dataset: &Dataset, run: Pintail<'_>) {
     let Some(binary) = std::env::var_os("PINTAIL_V01") else { return };
     let before = content(&dataset.out());
     let outcome = run.binary(&binary).run();
-    outcome.assert_refused(65, &["version"]);
+    outcome.assert_refused(65, &["commit record", "cannot be trusted"]);
     assert_eq!(content(&dataset.out()), before);
 }
 
