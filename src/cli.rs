@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::error::ErrorKind;
@@ -44,6 +45,9 @@ pub enum Command {
         /// Before it runs, share the partitions of the source out among `source.instance.count` instances; all must be stopped.
         #[arg(long)]
         take_over: bool,
+        /// Accept what contradicts the positions in the source, at this start: it is recorded as a gap, whatever `source.on_gap` says.
+        #[arg(long, conflicts_with = "take_over")]
+        accept: bool,
         /// Options behind the command's name.
         #[command(flatten)]
         options: Options,
@@ -79,6 +83,21 @@ pub enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Begin or mend a ledger so that it names the Parquet files that are there and that no record names.
+    Adopt {
+        /// Options behind the command's name.
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Declare that files with old rows may be gone, so that `verify` and `query` do without them. Removes nothing.
+    Expire {
+        /// Files whose rows are all older than this time (RFC 3339) or day (UTC). Files without an event time go by the time of their commit.
+        #[arg(long, value_name = "TIME", value_parser = expire_time)]
+        before: DateTime<Utc>,
+        /// Options behind the command's name.
+        #[command(flatten)]
+        options: Options,
+    },
     /// Run read-only DuckDB SQL over the committed files, as the table `events`.
     Query {
         /// The SQL.
@@ -102,12 +121,36 @@ pub enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Give up what cannot be trusted, where no start is possible, and print what is lost. Changes nothing if all is sound.
+    Repair {
+        /// What to mend.
+        #[command(flatten)]
+        what: Repairs,
+        /// Options behind the command's name.
+        #[command(flatten)]
+        options: Options,
+    },
     /// Tell by the exit code whether a service runs on the dataset: for containers.
     Health {
         /// Options behind the command's name.
         #[command(flatten)]
         options: Options,
     },
+}
+
+/// What `repair` mends, one at a time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Args)]
+#[group(required = true, multiple = false)]
+pub struct Repairs {
+    /// The journal of events over HTTP: gives up what is damaged, and names it.
+    #[arg(long)]
+    pub journal: bool,
+    /// A lost key: a new one is made, and all positions are accepted as they are, once.
+    #[arg(long)]
+    pub key: bool,
+    /// A lost or torn snapshot: it is made again from the records.
+    #[arg(long)]
+    pub snapshot: bool,
 }
 
 /// Looks of a query's result.
@@ -149,7 +192,7 @@ impl Cli {
 
     /// Returns the command.
     pub fn command(&self) -> Command {
-        self.command.clone().unwrap_or_else(|| Command::Run { take_over: false, options: Options::default() })
+        self.command.clone().unwrap_or_else(|| Command::Run { take_over: false, accept: false, options: Options::default() })
     }
 
     /// Returns the configuration file; the one behind the command's name if there are two.
@@ -173,12 +216,22 @@ impl Cli {
             | Command::Check { options }
             | Command::Infer { options, .. }
             | Command::Verify { options, .. }
+            | Command::Adopt { options }
+            | Command::Expire { options, .. }
             | Command::Query { options, .. }
             | Command::DeadLetters { options, .. }
+            | Command::Repair { options, .. }
             | Command::Health { options } => options,
         });
         std::iter::once(&self.options).chain(behind)
     }
+}
+
+/// Reads a time, or a day.
+fn expire_time(text: &str) -> Result<DateTime<Utc>, String> {
+    let day = || text.parse::<NaiveDate>().ok().and_then(|day| day.and_hms_opt(0, 0, 0)).map(|midnight| midnight.and_utc());
+    let time = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc()).ok();
+    time.or_else(day).ok_or_else(|| "write a time as 2026-01-31T00:00:00Z, or a day as 2026-01-31".to_owned())
 }
 
 /// Returns the exit code for arguments that were not read: 0 after help, else that of a wrong configuration.
@@ -204,7 +257,7 @@ mod tests {
     #[test]
     fn no_command_runs_the_line() {
         let cli = read(&["--set", "source.limit=5"]).unwrap();
-        assert_eq!(cli.command(), Command::Run { take_over: false, options: Options::default() });
+        assert_eq!(cli.command(), Command::Run { take_over: false, accept: false, options: Options::default() });
         assert_eq!(cli.sets(), ["source.limit=5"]);
     }
 
@@ -223,6 +276,18 @@ mod tests {
         assert!(matches!(command(&["health"]), Command::Health { .. }));
         assert!(matches!(command(&["infer", "f", "--records", "7"]), Command::Infer { records, .. } if records.get() == 7));
         assert!(matches!(command(&["verify", "lake", "--since", "3"]), Command::Verify { out: Some(_), since: Some(3), fast: false, .. }));
+        let before = |text: &str| match command(&["expire", "--before", text]) {
+            Command::Expire { before, .. } => before.to_rfc3339(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(before("2026-01-31"), "2026-01-31T00:00:00+00:00");
+        assert_eq!(before("2026-01-31T01:00:00+02:00"), "2026-01-30T23:00:00+00:00");
+        assert!(read(&["expire", "--before", "yesterday"]).is_err() && read(&["run", "--accept", "--take-over"]).is_err());
+        assert!(matches!(
+            command(&["repair", "--journal"]),
+            Command::Repair { what: Repairs { journal: true, key: false, snapshot: false }, .. }
+        ));
+        assert!(read(&["repair"]).is_err() && read(&["repair", "--journal", "--key"]).is_err());
         assert!(matches!(command(&["verify"]), Command::Verify { out: None, since: None, fast: false, .. }));
         assert!(matches!(command(&["query", "SELECT 1", "--format", "csv"]), Command::Query { format: QueryFormat::Csv, .. }));
         assert!(matches!(command(&["dead-letters", "--samples", "0", "--replay"]), Command::DeadLetters { samples: 0, replay: true, .. }));
@@ -232,6 +297,7 @@ mod tests {
     fn a_wrong_invocation_is_a_wrong_configuration_and_help_is_none() {
         assert_eq!(exit_code(&read(&["--no-such-flag"]).unwrap_err()), 78);
         assert_eq!(exit_code(&read(&["infer", "f", "--records", "0"]).unwrap_err()), 78);
+        assert_eq!(exit_code(&read(&["repair"]).unwrap_err()), 78, "it must be said what is to be repaired");
         assert_eq!(exit_code(&read(&["--help"]).unwrap_err()), 0);
         assert_eq!(exit_code(&read(&["--version"]).unwrap_err()), 0);
     }

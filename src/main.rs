@@ -4,8 +4,8 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pintail::cli::{Cli, Command};
-use pintail::commands::{check, dead_letters, health, infer, query, run, verify};
+use pintail::cli::{Cli, Command, Repairs};
+use pintail::commands::{adopt, check, dead_letters, expire, health, infer, query, repair, run, verify};
 use pintail::config::{self, Config};
 use pintail::error::{Error, Result};
 use pintail::pipeline::{Input, Start};
@@ -36,9 +36,10 @@ fn main() {
 fn run_command(cli: &Cli) -> u8 {
     let result = match cli.command() {
         Command::Run { take_over: true, .. } => return serve(cli, Input::Source, Start::TakeOver),
+        Command::Run { accept: true, .. } => return serve(cli, Input::Source, Start::Accept),
         Command::Run { .. } => return serve(cli, Input::Source, Start::Usual),
         Command::DeadLetters { replay: true, .. } => return serve(cli, Input::DeadLetters, Start::Usual),
-        command => read_only(cli, command),
+        command => run_once(cli, command),
     };
     match result {
         Ok(()) => 0,
@@ -82,8 +83,8 @@ fn serve(cli: &Cli, input: Input, start: Start) -> u8 {
     result.map_or_else(|error| error.kind().exit_code(), |()| 0)
 }
 
-/// Runs a command that changes nothing.
-fn read_only(cli: &Cli, command: Command) -> Result<()> {
+/// Runs a command that ends by itself.
+fn run_once(cli: &Cli, command: Command) -> Result<()> {
     let to = &mut io::stdout().lock();
     if let Command::Infer { file, records, .. } = &command {
         return infer::run(file, records.get(), to);
@@ -92,12 +93,17 @@ fn read_only(cli: &Cli, command: Command) -> Result<()> {
     let out = config.pipeline.out_path.as_path();
     match command {
         Command::Check { .. } => check::run(&config, to),
+        Command::Adopt { .. } => adopt::run(&config, to),
+        Command::Expire { before, .. } => expire::run(&config, before, to),
         Command::Verify { out: other, since, fast, .. } => {
             let depth = if fast { verify::Depth::Length } else { verify::Depth::Content };
             verify::run(other.as_deref().unwrap_or(out), since, depth, to)
         }
         Command::Query { sql, format, .. } => query::run(out, &sql, format, to),
         Command::DeadLetters { samples, .. } => dead_letters::run(out, samples, to),
+        Command::Repair { what: Repairs { key: true, .. }, .. } => repair::key(&config, to),
+        Command::Repair { what: Repairs { snapshot: true, .. }, .. } => repair::snapshot(&config, to),
+        Command::Repair { .. } => repair::journal(&config, to),
         Command::Health { .. } => health::run(config.paths()),
         Command::Run { .. } | Command::Infer { .. } => unreachable!("handled before"),
     }

@@ -50,6 +50,33 @@ pub struct Meters {
     linked: OnceLock<Linked>,
     ledger: Mutex<Ledger>,
     groups: Mutex<Groups>,
+    verified: Mutex<Verified>,
+}
+
+/// What the look at the dataset found that is taken at the start (see [`crate::commands::verify::background`]).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Verified {
+    /// It is not at its end.
+    #[default]
+    Pending,
+    /// Every committed file is there.
+    Sound {
+        /// When it ended.
+        at: DateTime<Utc>,
+        /// Files.
+        files: u64,
+    },
+    /// Something contradicts the records.
+    Contradicted {
+        /// When it ended.
+        at: DateTime<Utc>,
+        /// How much.
+        contradictions: u64,
+        /// The first, in words.
+        first: String,
+    },
+    /// It could not be taken.
+    Failed(String),
 }
 
 /// What is known once the dataset and the source are open.
@@ -101,6 +128,7 @@ impl Meters {
             linked: OnceLock::new(),
             ledger: Mutex::default(),
             groups: Mutex::default(),
+            verified: Mutex::default(),
         }
     }
 
@@ -143,6 +171,16 @@ impl Meters {
     /// Opens the ledger. Not to be held longer than figures take to be read.
     pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what the look at the dataset found.
+    pub fn verified(&self) -> Verified {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says what it found.
+    pub fn set_verified(&self, verified: Verified) {
+        *self.verified.lock().unwrap_or_else(PoisonError::into_inner) = verified;
     }
 
     /// Opens the groups. Not to be held longer than figures take to be read.

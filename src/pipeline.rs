@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -18,11 +18,13 @@ use tracing::{error, info, warn};
 use crate::checkpoint::lock::Lock;
 use crate::checkpoint::mount;
 use crate::checkpoint::process::Process;
+use crate::checkpoint::record::{Action, ActionKind};
 use crate::checkpoint::snapshot;
-use crate::checkpoint::store::{self, Expected, Remember, Sharing, Store, instances, share_out};
-use crate::config::{Config, SourceKind};
+use crate::checkpoint::store::{self, Allow, Expected, Remember, Sharing, Store, instances, share_out};
+use crate::config::{Config, OnGap, SourceKind};
 use crate::durable::disk_state::DiskState;
 use crate::durable::fs::Fs;
+use crate::durable::posix::Posix;
 use crate::engine::Engine;
 use crate::engine::aggregate::Aggregator;
 use crate::engine::transform::Transform;
@@ -72,6 +74,16 @@ pub enum Start {
     Usual,
     /// With the partitions of its source shared out anew, if the number of instances is another.
     TakeOver,
+    /// With positions that something contradicts taken as gaps that are recorded, whatever `source.on_gap` says.
+    Accept,
+}
+
+impl Start {
+    /// Returns what the record of such a start says that the operator asked for.
+    fn action(self) -> Option<Action> {
+        let text = "gaps in the source are accepted at this start";
+        (self == Self::Accept).then(|| Action { kind: ActionKind::Accept, by: Process::this(), text: text.into(), before: None })
+    }
 }
 
 /// The pure part of a start: the SQL and where its output goes, checked against each other.
@@ -96,15 +108,27 @@ impl Plan {
         Ok(Self { engine, layout: Arc::new(layout), aggregator: Arc::new(aggregator) })
     }
 
-    /// Opens the dataset that this plan writes to: lock, FORMAT, recovery.
+    /// Opens the dataset that this plan writes to: lock, FORMAT, recovery, fence.
     pub fn open_store(&self, config: &Config, start: Start, fs: Arc<dyn Fs>, admin: Option<SocketAddr>) -> Result<(Lock, Store)> {
+        self.with_expected(config, |expected| {
+            let expected = Expected { action: start.action(), ..expected.clone() };
+            open_store(config, start, &fs, &expected, admin)
+        })
+    }
+
+    /// Opens the dataset for an action of an operator.
+    pub fn open_for(&self, config: &Config, action: Option<Action>, allow: Allow, fs: Arc<dyn Fs>) -> Result<(Lock, Store)> {
+        self.with_expected(config, |expected| open_store(config, Start::Usual, &fs, &Expected { action, allow, ..expected.clone() }, None))
+    }
+
+    /// Compares the dataset at `pipeline.out_path`, if there is one, with what this plan would write.
+    pub fn check_dataset(&self, config: &Config) -> Result<()> {
+        self.with_expected(config, |expected| store::check_dataset(&Posix::default(), &config.paths(), expected))
+    }
+
+    /// Says what this plan asks of a dataset.
+    fn with_expected<T>(&self, config: &Config, asked: impl FnOnce(&Expected<'_>) -> Result<T>) -> Result<T> {
         let instance = config.instance();
-        if instance.count > 1 && !instance.network_file_system {
-            mount::check_local(&config.pipeline.out_path)?;
-        }
-        // Before the lock, which would make a directory in what is none of ours.
-        store::check_ground(&*fs, &config.paths())?;
-        let lock = Lock::take(config.paths(), Utc::now(), admin)?;
         let identify = |created_at| identity(config, created_at);
         let expected = Expected {
             source: &identify,
@@ -115,20 +139,34 @@ impl Plan {
             new_key: Key::random(),
             process: Process::this(),
             action: None,
-            remember: Remember::default(),
+            allow: Allow::default(),
+            remember: remember(config),
             records_max: snapshot::RECORDS_MAX,
             sharing: Sharing { instances: instance.count, owns: if instance.count == 1 { &|_, _, _| true } else { &KafkaSource::owns } },
         };
-        if start == Start::TakeOver {
-            take_over(config, &fs, &expected)?;
-        }
-        upgrade_others(config, &fs, &expected)?;
-        let store = Store::open(fs, config.paths(), &expected)?;
-        for warning in store.warnings() {
-            warn!("{warning}");
-        }
-        Ok((lock, store))
+        asked(&expected)
     }
+}
+
+fn open_store(config: &Config, start: Start, fs: &Arc<dyn Fs>, expected: &Expected, admin: Option<SocketAddr>) -> Result<(Lock, Store)> {
+    let instance = config.instance();
+    if instance.count > 1 && !instance.network_file_system {
+        mount::check_local(&config.pipeline.out_path)?;
+    }
+    if !expected.allow.strangers {
+        // Before the lock, which would make a directory in what is none of ours.
+        store::check_ground(&**fs, &config.paths())?;
+    }
+    let lock = Lock::take(config.paths(), Utc::now(), admin)?;
+    if start == Start::TakeOver {
+        take_over(config, fs, expected)?;
+    }
+    upgrade_others(config, fs, expected)?;
+    let store = Store::open(fs.clone(), config.paths(), expected)?;
+    for warning in store.warnings() {
+        warn!("{warning}");
+    }
+    Ok((lock, store))
 }
 
 /// Brings the chains of the other instances to version 2, before the own one: an instance of version 1 refuses what it finds then, whichever is
@@ -188,7 +226,8 @@ impl Line {
     pub fn open(config: &Config, input: Input, start: Start, outside: Outside) -> Result<Self> {
         let plan = Plan::new(config)?;
         let (lock, store) = plan.open_store(config, start, outside.fs.clone(), outside.admin)?;
-        let source = open_source(config, input, &store)?;
+        let accepting = (start == Start::Accept).then(|| accepting_gaps(config));
+        let source = open_source(accepting.as_ref().unwrap_or(config), input, &store)?;
         Self::link(config, plan, (lock, store), source, outside)
     }
 
@@ -411,6 +450,29 @@ pub fn identity(config: &Config, created_at: DateTime<Utc>) -> SourceIdentity {
         SourceKind::Nats(nats) => NatsSource::identity(nats),
         SourceKind::Kafka(_) => KafkaSource::identity(),
     }
+}
+
+/// Returns how long the configured source wants vanished partitions remembered.
+fn remember(config: &Config) -> Remember {
+    match &config.source.kind {
+        SourceKind::File(file) => {
+            let longest = TimeDelta::from_std(file.remember).unwrap_or(TimeDelta::MAX);
+            Remember { longest, most: file.remember_max }
+        }
+        _ => Remember::default(),
+    }
+}
+
+/// Returns the configuration with which gaps are recorded.
+fn accepting_gaps(config: &Config) -> Config {
+    let mut config = config.clone();
+    match &mut config.source.kind {
+        SourceKind::File(file) => file.on_gap = OnGap::Record,
+        SourceKind::Nats(nats) => nats.on_gap = OnGap::Record,
+        SourceKind::Kafka(kafka) => kafka.on_gap = OnGap::Record,
+        SourceKind::Simulator(_) | SourceKind::Stdin | SourceKind::Http(_) => {}
+    }
+    config
 }
 
 fn open_source(config: &Config, input: Input, store: &Store) -> Result<Box<dyn Source>> {

@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::Shared;
+use crate::meters::Verified;
 
 /// Where the service stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +124,19 @@ pub(super) fn not_ready(shared: &Shared) -> Vec<String> {
     reasons.extend(shared.meters.trouble().map(|why| format!("the source gives nothing: {why}")));
     reasons.extend(dead(shared));
     reasons
+}
+
+/// Returns what the look at the dataset found that was taken at the start. A dataset that contradicts its records is still written to: what is
+/// missing is for a person to restore, and the stream goes on meanwhile.
+pub(super) fn verified(shared: &Shared) -> Value {
+    match shared.meters.verified() {
+        Verified::Pending => json!({ "state": "pending" }),
+        Verified::Sound { at, files } => json!({ "state": "sound", "at": at.to_rfc3339(), "files": files }),
+        Verified::Contradicted { at, contradictions, first } => {
+            json!({ "state": "contradicted", "at": at.to_rfc3339(), "contradictions": contradictions, "first": first })
+        }
+        Verified::Failed(why) => json!({ "state": "failed", "why": why }),
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use prometheus::{CounterVec, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGaug
 
 use super::sampler::lag;
 use super::{Shared, health, status};
+use crate::meters::Verified;
 use crate::meters::ledger::TRIGGERS;
 
 type Result<T = ()> = prometheus::Result<T>;
@@ -87,6 +88,14 @@ fn committed(answer: &Answer, shared: &Shared) -> Result {
     answer.gauge("pintail_open_dead_letters", "Rejected records that are not committed.", open.dead_letters.total())?;
     let age = oldest.map_or(0.0, |at| at.elapsed().as_secs_f64());
     answer.real("pintail_open_oldest_seconds", "Time since the oldest record was read that is not committed; 0 if there is none.", age)?;
+    // Unknown until the look that is taken at the start has ended.
+    let contradictions = match shared.meters.verified() {
+        Verified::Sound { .. } => Some(0),
+        Verified::Contradicted { contradictions, .. } => Some(contradictions),
+        Verified::Pending | Verified::Failed(_) => None,
+    };
+    let help = "Committed files that were missing or of another length at the start, and other contradictions.";
+    answer.known("pintail_verify_contradictions", help, contradictions)?;
     answer.add(shared.meters.checkpoint_seconds.clone())
 }
 

@@ -83,7 +83,8 @@ async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     let reasons = health::not_ready(&shared);
     let state = health::state(&shared).name();
-    json(available(reasons.is_empty()), &json!({ "ready": reasons.is_empty(), "state": state, "not_ready": reasons }))
+    let verified = health::verified(&shared);
+    json(available(reasons.is_empty()), &json!({ "ready": reasons.is_empty(), "state": state, "not_ready": reasons, "verified": verified }))
 }
 
 fn available(well: bool) -> StatusCode {

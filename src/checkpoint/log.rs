@@ -11,6 +11,7 @@ use super::paths::{self, Paths};
 use super::record::CommitRecord;
 use crate::durable::fs::{Entry, EntryKind, Fs};
 use crate::error::{Error, Result};
+use crate::evidence::Key;
 
 /// Returns the sequence number of the last record; `None` if there is none. Lists only the last directory, whatever the length of the log.
 ///
@@ -64,6 +65,16 @@ pub fn format(fs: &dyn Fs, paths: &Paths) -> Result<Option<(Format, String)>> {
     let path = paths.format();
     let read = bytes(fs, &path)?.map(|bytes| Format::parse(&bytes)).transpose();
     read.map_err(|why| Error::state(format!("`{}` cannot be trusted: {why}", path.display())))
+}
+
+/// Reads the key of a dataset; `None` if it is missing.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::State`] if it is none.
+pub fn key(fs: &dyn Fs, paths: &Paths) -> Result<Option<Key>> {
+    let path = paths.key();
+    let refuse = || Error::state(format!("`{}` is no key of a dataset: restore it from a copy", path.display()));
+    bytes(fs, &path)?.map(|bytes| Key::parse(&bytes).ok_or_else(refuse)).transpose()
 }
 
 /// Reads a whole small file; `None` if it is missing.

@@ -65,7 +65,7 @@ pub struct CommitRecord {
     #[serde(default)]
     pub counts: Counts,
     /// What was written.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub files: Vec<FileEntry>,
     /// The columns that the SQL returned, with the partition columns; empty if they are those of the record before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -83,7 +83,7 @@ pub struct CommitRecord {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sql_sha256: String,
     /// The lookup tables that its batches saw.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub lookups: Vec<LookupVersion>,
     /// When it was committed.
     #[serde(with = "rfc3339")]
@@ -135,7 +135,7 @@ pub struct SourceRange {
     /// `simulator`, `file`, `stdin`, …
     pub kind: String,
     /// The partitions that moved, or of which something was found out. In version 1 all that are known.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub partitions: Vec<PartitionSpan>,
     /// What the source noted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -52,6 +52,9 @@ pub struct Rest {
     pub columns: Vec<OutputColumn>,
     /// Counts changes of the columns.
     pub schema_version: u64,
+    /// The mark of the key that the evidence was made with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Mark>,
     /// Files whose rows are all older than this may be gone.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "rfc3339_optional")]
     pub expired_before: Option<DateTime<Utc>>,
@@ -113,6 +116,9 @@ impl State {
             self.rest.columns = columns::number(&[], &self.rest.columns);
             self.rest.schema_version = 1;
         }
+        if record.key.is_some() && record.key != self.rest.key {
+            self.change_key(record.key);
+        }
         if record.generation > self.rest.generation {
             self.take_over(record);
         }
@@ -134,6 +140,16 @@ impl State {
             Some(said) if *said != self.sha256() => Err(format!("the state after it is {}, it says {said}", self.sha256())),
             _ => Ok(()),
         }
+    }
+
+    /// What another key marked says nothing under this one.
+    fn change_key(&mut self, key: Option<Mark>) {
+        if self.rest.key.is_some() {
+            let remembered = Remembered::new();
+            let stripped = self.positions.iter().map(|(id, position)| (id.clone(), Position { evidence: None, ..position.clone() }));
+            *self = Self::new(stripped.collect(), remembered, std::mem::take(&mut self.rest));
+        }
+        self.rest.key = key;
     }
 
     /// Gives up the positions of the generation before: the take-over has them. Those of replayed dead letters stay.

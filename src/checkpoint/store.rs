@@ -20,7 +20,7 @@ use super::process::Process;
 use super::record::{self, Action, ColumnStatistics, CommitRecord, EventTimes, FileEntry, FileKind, SnapshotName, SourceRange};
 use super::recovery::Step;
 use super::snapshot::{self, Since};
-use super::staging::{Staged, Staging};
+use super::staging::{self, Staged, Staging};
 use super::state::State;
 use crate::batch::{Counts, LookupVersion, Trigger};
 use crate::durable::fs::{FileIdentity, Fs};
@@ -34,7 +34,8 @@ mod named;
 mod open;
 mod share_out;
 
-pub use open::{Expected, Remember, Sharing};
+pub use head::rebuild_snapshot;
+pub use open::{Allow, Expected, Remember, Sharing};
 pub use share_out::{instances, share_out};
 
 use named::{Written, check_written, entry, parents, publish, remove_staging};
@@ -104,6 +105,24 @@ pub fn check_ground(fs: &dyn Fs, paths: &Paths) -> Result<()> {
     if has_ledger()? { Ok(()) } else { ground::check_empty(paths, &visible) }
 }
 
+/// Compares a dataset with what a configuration asks of it, without changing anything. A directory without a dataset fits every one.
+///
+/// # Errors
+/// As [`Store::open`].
+pub fn check_dataset(fs: &dyn Fs, paths: &Paths, expected: &Expected) -> Result<()> {
+    check_ground(fs, paths)?;
+    let visible = ground::visible(fs, paths)?;
+    let sequence = log::last_sequence(fs, paths)?;
+    let Some((format, sha256)) = log::format(fs, paths)? else { return Ok(()) };
+    ground::check_not_older(paths, &visible, sequence)?;
+    format.check(&paths.root().display().to_string(), &(expected.source)(format.created_at), &open::partition_columns(expected))?;
+    let take_over = super::take_over::last(fs, paths, &sha256)?.map(|sealed| sealed.take_over);
+    open::check_instances(paths, &format, take_over.as_ref(), expected.sharing.instances)?;
+    let head = head::read(fs, paths, sequence, &sha256, &format.dataset_id)?;
+    head::check_key(paths, &head, log::key(fs, paths)?.as_ref())?;
+    open::check_columns(&head, expected)
+}
+
 /// Returns whether the chain of an instance ends in a record of version 1.
 pub fn is_version_1(fs: &dyn Fs, paths: &Paths) -> Result<bool> {
     match log::last_sequence(fs, paths)? {
@@ -127,6 +146,15 @@ pub struct NewFile {
     pub event_time: Option<(DateTime<Utc>, DateTime<Utc>)>,
     /// What its footer says of its columns, by name.
     pub columns: Vec<(String, ColumnStatistics)>,
+}
+
+/// Files that are there already, and that no record names yet (see [`record::ActionKind::Adopt`]).
+#[derive(Debug, Default)]
+pub struct Adopted {
+    /// The files, with what their footers say of their columns, by name.
+    pub files: Vec<(FileEntry, Vec<(String, ColumnStatistics)>)>,
+    /// The columns of the output, with the partition columns, if the dataset has none yet.
+    pub schema: Option<SchemaRef>,
 }
 
 /// What a record is made of, beside what the store knows.
@@ -224,20 +252,29 @@ impl Store {
         let content = self.content(draft);
         self.in_doubt = Some(self.next_sequence());
         let done = self.write_checkpoint(&staging, content, &identities);
-        done.map_err(|error| self.fenced().unwrap_or(error))?;
+        done.map_err(|error| self.fenced().or_else(|| self.ledger_gone()).unwrap_or(error))?;
         self.in_doubt = None;
         self.offsets = committed.with_remembered(self.state.remembered().clone());
         Ok(self.last.as_ref().expect("it was just written"))
     }
 
-    /// Writes the record of an action of an operator. `files` are there already, and no record names them (see [`record::ActionKind::Adopt`]).
+    /// Writes the record of an action of an operator.
     ///
     /// # Errors
     /// As [`Self::commit`].
-    pub fn act(&mut self, action: Action, files: Vec<FileEntry>, time: DateTime<Utc>) -> Result<&CommitRecord> {
-        let rows = |kind| files.iter().filter(|file| file.kind == kind).map(|file| file.rows).sum::<u64>();
+    pub fn act(&mut self, action: Action, adopted: Adopted, time: DateTime<Utc>) -> Result<&CommitRecord> {
+        let columns = adopted.schema.map(|schema| columns::number(&self.state.rest().columns, &columns::describe(&schema)));
+        let columns = columns.unwrap_or_else(|| self.state.rest().columns.clone());
+        let mut files = Vec::with_capacity(adopted.files.len());
+        for (file, statistics) in adopted.files {
+            let place = self.paths.published(&file.path);
+            self.fs.sync_file(&place).map_err(|e| Error::io(format_args!("fsync `{}`", place.display()), e))?;
+            files.push(FileEntry { columns: with_ids(statistics, &columns), ..file });
+        }
+        parents(&self.paths, files.iter().map(|file| file.path.as_str())).iter().try_for_each(|dir| sync_dir(&*self.fs, dir))?;
+        let rows = files.iter().map(|file| file.rows).sum();
         // They come from no record of the source: the SQL has, so to speak, expanded none to these.
-        let counts = Counts { rows_out: rows(FileKind::Parquet), expanded: rows(FileKind::Parquet), ..Counts::default() };
+        let counts = Counts { rows_out: rows, expanded: rows, ..Counts::default() };
         let source = SourceRange { kind: self.format.source.kind.clone(), partitions: Vec::new(), notes: Vec::new(), forget_before: None };
         let content = Content {
             epoch: self.epoch,
@@ -247,7 +284,7 @@ impl Store {
             source,
             counts,
             files,
-            schema: SchemaChange::None,
+            schema: if columns == self.state.rest().columns { SchemaChange::None } else { SchemaChange::To(columns) },
             trigger: None,
             lookups: Vec::new(),
             config_sha256: String::new(),
@@ -280,6 +317,9 @@ impl Store {
     }
 
     fn write_checkpoint(&mut self, staging: &Staging, content: Content, identities: &[FileIdentity]) -> Result<()> {
+        if let Some(gone) = self.ledger_gone() {
+            return Err(gone);
+        }
         self.write_due_snapshot()?;
         let (record, bytes, sha256) = self.record(content)?;
         self.make_staging_durable(staging, &record, identities)?;
@@ -305,18 +345,32 @@ impl Store {
         self.last = Some(record);
     }
 
-    /// Returns the error that says who took the next sequence number, if somebody did.
+    /// Returns the error that says so if the record that the next one follows is gone. Directories that are gone would be made again, and the next
+    /// record would lie in a ledger without its past.
+    fn ledger_gone(&self) -> Option<Error> {
+        let path = self.paths.record(self.last.as_ref()?.sequence);
+        match entry(&*self.fs, &path) {
+            // Where it cannot be looked at, whatever comes next says why.
+            Ok(Some(_)) | Err(_) => None,
+            Ok(None) => Some(Error::state(format!(
+                "`{}`, which this process wrote, is gone: somebody removed the ledger while it ran; nothing more is committed; restore `{}` from a \
+                 copy, or run `pintail adopt` to name the files as they are (what they hold is read again)",
+                path.display(),
+                self.paths.private().display()
+            ))),
+        }
+    }
+
+    /// Returns the error that says who took the next sequence number, if another process did. A record of this one's epoch is its own, of a
+    /// commit that failed behind its commit point.
     fn fenced(&self) -> Option<Error> {
         let sequence = self.next_sequence();
-        let path = self.paths.record(sequence);
-        entry(&*self.fs, &path).ok().flatten()?;
-        let record = log::read(&*self.fs, &self.paths, sequence).ok().map(|(record, _)| record);
-        let is_ours = |record: &CommitRecord| record.opened.as_ref().map_or(record.epoch == self.epoch, |by| *by == self.process);
-        if record.as_ref().is_some_and(is_ours) {
+        entry(&*self.fs, &self.paths.record(sequence)).ok().flatten()?;
+        let (record, _) = log::read(&*self.fs, &self.paths, sequence).ok()?;
+        if record.epoch == self.epoch {
             return None;
         }
-        let by = record.and_then(|record| record.opened);
-        let who = by.map_or_else(|| "another process".to_owned(), |by| by.to_string());
+        let who = record.opened.map_or_else(|| "another process".to_owned(), |by| by.to_string());
         Some(Error::try_again(format!(
             "{who} writes to `{}` since record {sequence}, this process has to stop: nothing of its checkpoint was published, what it read is \
              read again; run one process on a dataset",
@@ -419,12 +473,16 @@ impl Store {
     /// Makes the names of the staged files durable; their bytes are.
     fn make_staging_durable(&self, staging: &Staging, record: &CommitRecord, identities: &[FileIdentity]) -> Result<()> {
         if staging.is_made() {
-            sync_dir(&*self.fs, staging.dir())?;
-            sync_dir(&*self.fs, &self.paths.staging())?;
+            for dir in [staging.dir(), &self.paths.staging()] {
+                self.fs.sync_dir(dir).map_err(|e| staging::failed(format_args!("fsync `{}`", dir.display()), e))?;
+            }
         }
         for (file, identity) in record.files.iter().zip(identities) {
             let staged = self.paths.staged(record.staged_by(), file.staged);
             check_written(&*self.fs, &staged, Some(identity))?;
+            if entry(&*self.fs, &staged)?.is_none() {
+                return Err(staging::failed(format_args!("publish `{}`", staged.display()), std::io::ErrorKind::NotFound.into()));
+            }
         }
         Ok(())
     }
@@ -448,8 +506,6 @@ impl Store {
 }
 
 fn file_entry(file: NewFile, columns: &[columns::OutputColumn]) -> FileEntry {
-    let id = |name: &str| columns.iter().find(|column| column.name == name).map(|column| column.id);
-    let with_id = |(name, statistics): (String, ColumnStatistics)| Some(ColumnStatistics { id: id(&name)?, ..statistics });
     FileEntry {
         path: file.path,
         staged: file.staged.index,
@@ -458,8 +514,14 @@ fn file_entry(file: NewFile, columns: &[columns::OutputColumn]) -> FileEntry {
         bytes: file.staged.bytes,
         sha256: file.staged.sha256,
         event_time: file.event_time.map(|(min, max)| EventTimes { min, max }),
-        columns: file.columns.into_iter().filter_map(with_id).collect(),
+        columns: with_ids(file.columns, columns),
     }
+}
+
+fn with_ids(statistics: Vec<(String, ColumnStatistics)>, columns: &[columns::OutputColumn]) -> Vec<ColumnStatistics> {
+    let id = |name: &str| columns.iter().find(|column| column.name == name).map(|column| column.id);
+    let with_id = |(name, statistics): (String, ColumnStatistics)| Some(ColumnStatistics { id: id(&name)?, ..statistics });
+    statistics.into_iter().filter_map(with_id).collect()
 }
 
 /// Checks that the spans `next` begin where the offsets `committed` end.

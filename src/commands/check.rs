@@ -21,7 +21,9 @@ pub fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
     let plan = Plan::new(config);
     let source = check_source(config);
     let writable = check_writable(&config.pipeline.out_path);
-    let faults = [plan.as_ref().err(), source.as_ref().err(), writable.as_ref().err()].into_iter().flatten().join("\n");
+    let fits = plan.as_ref().map_or(Ok(()), |plan| plan.check_dataset(config));
+    let faults =
+        [plan.as_ref().err(), source.as_ref().err(), writable.as_ref().err(), fits.as_ref().err()].into_iter().flatten().join("\n");
     let (plan, source) = match (plan, source) {
         (Ok(plan), Ok(source)) if faults.is_empty() => (plan, source),
         _ => return Err(Error::config(faults)),

@@ -11,6 +11,7 @@ use rustix::fs::Access;
 use tracing::info;
 
 use crate::admin::Admin;
+use crate::commands::verify::background;
 use crate::config::Config;
 use crate::durable::disk_state::DiskState;
 use crate::durable::posix::Posix;
@@ -31,6 +32,7 @@ pub async fn run(config: Config, input: Input, start: Start, screen: Option<Arc<
     let meters = Arc::new(Meters::new(disk.clone()));
     let admin = Admin::start(&config, input, meters.clone(), signals.stop.clone())?;
     let address = admin.as_ref().map(Admin::address);
+    let (out, verified) = (config.pipeline.out_path.clone(), meters.clone());
     let opening = blocking("start", move || {
         check_writable(&config.pipeline.out_path)?;
         let fs = Arc::new(Posix::new(disk));
@@ -40,6 +42,9 @@ pub async fn run(config: Config, input: Input, start: Start, screen: Option<Arc<
         line = opening => line?,
         () = &mut deadline => return Err(Error::try_again("the start was not finished when the time to stop had passed; nothing was changed by halves")),
     };
+    if admin.is_some() {
+        background::start(out, verified);
+    }
     let ran = line.run(deadline).await;
     if let Some(admin) = admin {
         admin.stop().await;

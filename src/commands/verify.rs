@@ -31,6 +31,21 @@ const PRINTED_MAX: usize = 20;
 /// [`crate::error::ErrorKind::State`] if anything contradicts the records, naming the first contradiction.
 pub fn run(out: &Path, since: Option<u64>, depth: Depth, to: &mut dyn Write) -> Result<()> {
     let dataset = Dataset::open(out)?;
+    let report = look(&dataset, since, depth)?;
+    report.print(&dataset, to).map_err(|e| Error::io("write the report", e))?;
+    match report.contradictions.as_slice() {
+        [] => Ok(()),
+        [first, ..] => Err(Error::state(format!(
+            "`{}` contradicts its commit records in {} places, the first: {first}",
+            out.display(),
+            report.contradictions.len()
+        ))),
+    }
+}
+
+/// Looks at everything.
+fn look(dataset: &Dataset, since: Option<u64>, depth: Depth) -> Result<Report> {
+    let out = dataset.paths().root();
     let instances = dataset.instances()?;
     // Before the records: what is visible now has its record already, however fast the service commits.
     let visible = visible_parquet(out)?;
@@ -45,15 +60,7 @@ pub fn run(out: &Path, since: Option<u64>, depth: Depth, to: &mut dyn Write) -> 
     for stray in strays {
         report.contradictions.push(format!("`{}` is visible, but no commit record names it", stray.display()));
     }
-    report.print(&dataset, to).map_err(|e| Error::io("write the report", e))?;
-    match report.contradictions.as_slice() {
-        [] => Ok(()),
-        [first, ..] => Err(Error::state(format!(
-            "`{}` contradicts its commit records in {} places, the first: {first}",
-            out.display(),
-            report.contradictions.len()
-        ))),
-    }
+    Ok(report)
 }
 
 /// How closely files are looked at.
@@ -68,6 +75,7 @@ pub enum Depth {
 /// What was found.
 #[derive(Debug, Default)]
 struct Report {
+    records: u64,
     checkpoints: u64,
     files: u64,
     bytes: u64,
@@ -187,6 +195,7 @@ impl Check<'_> {
     }
 
     fn files(&mut self, record: &CommitRecord) {
+        self.report.records += 1;
         self.report.checkpoints += u64::from(record.trigger.is_some());
         self.report.counts.add(&record.counts);
         for file in &record.files {
@@ -290,7 +299,7 @@ fn letters(place: &Path) -> Result<u64, String> {
 }
 
 /// Lists all that a reader's glob over the tree takes for data.
-fn visible_parquet(out: &Path) -> Result<BTreeSet<PathBuf>> {
+pub(crate) fn visible_parquet(out: &Path) -> Result<BTreeSet<PathBuf>> {
     let mut found = BTreeSet::new();
     let mut dirs = vec![out.to_path_buf()];
     while let Some(dir) = dirs.pop() {
@@ -313,5 +322,7 @@ fn visible_parquet(out: &Path) -> Result<BTreeSet<PathBuf>> {
     Ok(found)
 }
 
+#[cfg(feature = "engine")]
+pub mod background;
 #[cfg(test)]
 mod tests;

@@ -25,6 +25,8 @@ mod statistics;
 mod tests;
 mod unplaced;
 
+pub use statistics::of as column_statistics;
+
 use encoders::Encoders;
 use event_time::EventTime;
 use format::FileFormat;

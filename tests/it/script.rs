@@ -16,7 +16,7 @@ use pintail::checkpoint::dead_letters::DeadLetterFile;
 use pintail::checkpoint::paths::Paths;
 use pintail::checkpoint::process::Process;
 use pintail::checkpoint::record::{CommitRecord, FileKind};
-use pintail::checkpoint::store::{Draft, Expected, NewFile, Remember, Sharing, Store};
+use pintail::checkpoint::store::{Allow, Draft, Expected, NewFile, Remember, Sharing, Store};
 use pintail::durable::fs::{EntryKind, Fs};
 use pintail::error::Result;
 use pintail::evidence::Key;
@@ -85,6 +85,7 @@ pub fn open(fs: Arc<dyn Fs>, root: &Path) -> Result<Store> {
         new_key: Key::new([7; 32]),
         process: process(&*fs, root),
         action: None,
+        allow: Allow::default(),
         remember: Remember::default(),
         records_max: RECORDS_MAX,
         sharing: Sharing::alone(),

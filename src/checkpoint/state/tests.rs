@@ -100,6 +100,15 @@ fn a_take_over_replaces_the_positions_and_leaves_those_of_replayed_dead_letters(
 }
 
 #[test]
+fn under_another_key_positions_stay_and_their_evidence_does_not() {
+    let first = [moves(1, vec![read("a", 0, 10, true), read("b", 0, 7, true)]), moves(2, vec![vanishes("b", 7)])];
+    let other = CommitRecord { key: Some(Mark([8; 16])), ..moves(3, vec![]) };
+    let state = after(&[first.to_vec(), vec![other]].concat()).unwrap();
+    let position = state.position(&PartitionId::new("a")).unwrap();
+    assert_eq!((position.to, &position.evidence, state.remembered().len()), (10, &None, 0));
+}
+
+#[test]
 fn a_declared_expiry_only_ever_grows() {
     let declares = |sequence, at: i64| {
         let before = Some(DateTime::UNIX_EPOCH + TimeDelta::seconds(at));

@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 use crate::evidence::Key;
 use crate::offsets::Remembered;
 
+use super::named;
+
 /// Where a chain ends.
 #[derive(Debug)]
 pub struct Head {
@@ -63,19 +65,21 @@ pub fn read(fs: &dyn Fs, paths: &Paths, sequence: Option<u64>, format_sha256: &s
     Ok(Head { last: Some(last), previous: before.1, state, snapshot, since })
 }
 
-/// Checks that the evidence of the state was made with `key`.
+/// Checks that the evidence of the state was made with `key`; `None` if there is none.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::State`] if it was another.
-pub fn check_key(paths: &Paths, head: &Head, key: &Key) -> Result<()> {
-    match head.last.as_ref().and_then(|last| last.key) {
-        Some(mark) if mark != key.fingerprint() => Err(Error::state(format!(
-            "`{}` is not the key that the records were made with, so no position can be checked: restore it from a copy; without one, run \
-             `pintail repair --key`, which accepts all positions as they are",
-            paths.key().display()
-        ))),
-        _ => Ok(()),
+pub fn check_key(paths: &Paths, head: &Head, key: Option<&Key>) -> Result<()> {
+    let made_with = head.last.as_ref().and_then(|last| last.key);
+    if made_with.is_none() || made_with == key.map(Key::fingerprint) {
+        return Ok(());
     }
+    Err(Error::state(format!(
+        "`{}` is {}, so no position can be checked: restore it from a copy; without one, run `pintail repair --key`, which accepts all \
+         positions as they are",
+        paths.key().display(),
+        if key.is_some() { "not the key that the records were made with" } else { "missing, and the records were made with it" }
+    )))
 }
 
 fn from_snapshot(fs: &dyn Fs, paths: &Paths, name: &SnapshotName, dataset_id: &str) -> Result<(State, Since, (u64, String))> {
@@ -94,6 +98,37 @@ fn from_snapshot(fs: &dyn Fs, paths: &Paths, name: &SnapshotName, dataset_id: &s
     let since = Since { snapshot_bytes: bytes.len() as u64, ..Since::default() };
     let (_, record_sha256) = log::read(fs, paths, name.sequence)?;
     Ok((state, since, (name.sequence, record_sha256)))
+}
+
+/// Makes the snapshot again that the last record names, from all records before it. Returns what it was, or `None` if no record names one. The
+/// caller holds the lock.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::State`] if the records do not lead to it.
+pub fn rebuild_snapshot(fs: &dyn Fs, paths: &Paths, nonce: &str) -> Result<Option<SnapshotName>> {
+    let Some((format, format_sha256)) = log::format(fs, paths)? else { return Ok(None) };
+    let Some(last) = log::last_sequence(fs, paths)? else { return Ok(None) };
+    let Some(name) = log::read(fs, paths, last)?.0.snapshot else { return Ok(None) };
+    let (mut state, mut before) = (State::default(), format_sha256);
+    for number in 1..=name.sequence {
+        let (record, sha256) = log::read(fs, paths, number)?;
+        check_follows(&record, &before)?;
+        let refuse =
+            |why| Error::state(format!("commit record {number} does not follow from the records before it: {why}; restore it from a copy"));
+        state.apply(&record).map_err(refuse)?;
+        if number == name.sequence && record.version == 1 {
+            state = state_of_version_1(&record);
+        }
+        before = sha256;
+    }
+    let (bytes, sha256) = snapshot::encode(&format.dataset_id, name.sequence, &state);
+    if sha256 != name.sha256 {
+        return Err(Error::state(format!("the records lead to a snapshot with checksum {sha256}, the last one names {}", name.sha256)));
+    }
+    let path = paths.snapshot(name.sequence);
+    named::remove_if_there(fs, &path)?;
+    named::write(fs, paths, nonce, &path, &bytes)?;
+    Ok(Some(name))
 }
 
 fn check_follows(record: &CommitRecord, before: &str) -> Result<()> {
@@ -116,13 +151,14 @@ fn state_of_version_1(last: &CommitRecord) -> State {
         generation: last.generation,
         columns: crate::checkpoint::columns::number(&[], &last.schema),
         schema_version: 1,
+        key: None,
         expired_before: None,
     };
     State::new(offsets.spans().map(position).collect(), Remembered::new(), rest)
 }
 
 fn record_bytes(fs: &dyn Fs, paths: &Paths, sequence: u64) -> Result<usize> {
-    match super::named::entry(fs, &paths.record(sequence))? {
+    match named::entry(fs, &paths.record(sequence))? {
         Some(crate::durable::fs::EntryKind::File(bytes)) => Ok(usize::try_from(bytes).unwrap_or(usize::MAX)),
         _ => Ok(0),
     }

@@ -77,6 +77,12 @@ pub fn publish<'a>(
         check_written(fs, &from, written.get(index))?;
         match fs.rename_noreplace(&from, &to) {
             Err(error) if is_done_already(fs, &error, &from, &to, file)? => {}
+            Err(error) if error.kind() == ErrorKind::NotFound && entry(fs, &from)?.is_none() => {
+                return Err(Error::state(format!(
+                    "`{}` of checkpoint {} is committed, and its staged copy is gone: somebody removed it; run `pintail verify`",
+                    file.path, staged_by.sequence
+                )));
+            }
             renamed => renamed.map_err(|e| {
                 let sequence = staged_by.sequence;
                 Error::io(format_args!("publish `{}` of checkpoint {sequence}, which is committed: start again", file.path), e)

@@ -55,12 +55,23 @@ pub struct Expected<'a> {
     pub process: Process,
     /// What the operator asked of this start, to be recorded with it.
     pub action: Option<Action>,
+    /// What the operator asked it to take as it is.
+    pub allow: Allow,
     /// How long vanished partitions are remembered.
     pub remember: Remember,
     /// Records between two snapshots, at most [`snapshot::RECORDS_MAX`].
     pub records_max: u64,
     /// How many instances share the dataset, and which source partitions are whose.
     pub sharing: Sharing<'a>,
+}
+
+/// What a start takes as it is, because an operator asked for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Allow {
+    /// Visible files that no record names: `pintail adopt` names them.
+    pub strangers: bool,
+    /// Another key than the evidence was made with: `pintail repair --key` gives the evidence up.
+    pub another_key: bool,
 }
 
 /// How long vanished partitions are remembered.
@@ -82,7 +93,7 @@ impl Remember {
     /// Returns before which time, in seconds since 1970, a fingerprint must have been taken to be forgotten now; `None` if all stay.
     pub(super) fn forget_before(&self, remembered: &Remembered, now: DateTime<Utc>) -> Option<u32> {
         let oldest = remembered.values().map(|fingerprint| fingerprint.at).min()?;
-        let longest_ago = u32::try_from((now - self.longest).timestamp()).unwrap_or(0);
+        let longest_ago = now.checked_sub_signed(self.longest).map_or(0, |time| u32::try_from(time.timestamp()).unwrap_or(0));
         let too_many = remembered.len().saturating_sub(self.most);
         let mut before = longest_ago;
         if too_many > 0 {
@@ -121,7 +132,9 @@ impl Store {
         let paths = paths.into();
         let absolute = paths.absolute();
         let paths = absolute.map_err(|e| Error::io(format_args!("use `{}` as `pipeline.out_path`", paths.root().display()), e))?;
-        super::check_ground(&*fs, &paths)?;
+        if !expected.allow.strangers {
+            super::check_ground(&*fs, &paths)?;
+        }
         Directories::open(fs.clone(), &paths)?;
         ground::probe(&*fs, &paths, &expected.process.nonce)?;
         for _ in 0..OPENINGS_MAX {
@@ -148,17 +161,14 @@ impl Store {
         let visible = ground::visible(&**fs, paths)?;
         let sequence = log::last_sequence(&**fs, paths)?;
         let (format, format_sha256) = open_format(&**fs, paths, sequence, expected)?;
-        ground::check_not_older(paths, &visible, sequence)?;
-        let key = open_key(&**fs, paths, expected)?;
+        if !expected.allow.strangers {
+            ground::check_not_older(paths, &visible, sequence)?;
+        }
         let take_over = take_over::last(&**fs, paths, &format_sha256)?.map(|sealed| sealed.take_over);
         check_instances(paths, &format, take_over.as_ref(), expected.sharing.instances)?;
         let head = head::read(&**fs, paths, sequence, &format_sha256, &format.dataset_id)?;
-        head::check_key(paths, &head, &key)?;
-        let new_columns = if expected.allow_new_columns { NewColumns::Allow } else { NewColumns::Refuse };
-        let columns = &head.state.rest().columns;
-        if !columns.is_empty() {
-            columns::check_evolution(columns, &columns::describe(&expected.schema), new_columns)?;
-        }
+        let key = open_key(&**fs, paths, &head, expected)?;
+        check_columns(&head, expected)?;
         let generation = take_over.as_ref().map_or(0, |take_over| take_over.number);
         if let Some(last) = head.last.as_ref().filter(|last| last.generation > generation) {
             return Err(Error::state(format!(
@@ -259,8 +269,23 @@ fn went_on(fs: &dyn Fs, paths: &Paths, before: Option<Option<u64>>, process: &Pr
     before != Some(now) && !now.is_some_and(by_this)
 }
 
+/// Refuses columns that the dataset cannot take.
+pub(super) fn check_columns(head: &head::Head, expected: &Expected) -> Result<()> {
+    let new_columns = if expected.allow_new_columns { NewColumns::Allow } else { NewColumns::Refuse };
+    match head.state.rest().columns.as_slice() {
+        [] => Ok(()),
+        columns => columns::check_evolution(columns, &columns::describe(&expected.schema), new_columns),
+    }
+}
+
+/// Returns the partition columns that a configuration asks for, as FORMAT has them.
+pub(super) fn partition_columns(expected: &Expected) -> Vec<PartitionColumn> {
+    let column = |(name, data_type): &(String, String)| PartitionColumn { name: name.clone(), data_type: data_type.clone() };
+    expected.partition_by.iter().map(column).collect()
+}
+
 /// Refuses a number of instances that is not the dataset's: two of them would read the same partitions.
-fn check_instances(paths: &Paths, format: &Format, take_over: Option<&TakeOver>, asked: u32) -> Result<()> {
+pub(super) fn check_instances(paths: &Paths, format: &Format, take_over: Option<&TakeOver>, asked: u32) -> Result<()> {
     let instances = take_over.map_or(format.instances, |take_over| take_over.to_instances);
     if instances == asked {
         return Ok(());
@@ -293,11 +318,7 @@ fn taken_over(paths: &Paths, take_over: &TakeOver, sharing: Sharing) -> Vec<Part
 
 fn open_format(fs: &dyn Fs, paths: &Paths, last: Option<u64>, expected: &Expected) -> Result<(Format, String)> {
     let path = paths.format();
-    let partition_by: Vec<_> = expected
-        .partition_by
-        .iter()
-        .map(|(name, data_type)| PartitionColumn { name: name.clone(), data_type: data_type.clone() })
-        .collect();
+    let partition_by = partition_columns(expected);
     match (log::format(fs, paths)?, last) {
         (Some((format, sha256)), _) => {
             format.check(&paths.root().display().to_string(), &(expected.source)(format.created_at), &partition_by)?;
@@ -324,16 +345,23 @@ fn open_format(fs: &dyn Fs, paths: &Paths, last: Option<u64>, expected: &Expecte
 }
 
 /// Reads the key, or makes it: a dataset of version 1 has none.
-fn open_key(fs: &dyn Fs, paths: &Paths, expected: &Expected) -> Result<Key> {
+fn open_key(fs: &dyn Fs, paths: &Paths, head: &head::Head, expected: &Expected) -> Result<Key> {
     let path = paths.key();
-    let refuse = || Error::state(format!("`{}` is no key of a dataset: restore it from a copy", path.display()));
     if log::bytes(fs, &path)?.is_none() {
+        if !expected.allow.another_key {
+            // A new one would lie in the way of whoever restores it.
+            head::check_key(paths, head, None)?;
+        }
         named::write(fs, paths, &expected.process.nonce, &path, format!("{}\n", hex(expected.new_key.bytes())).as_bytes())?;
     }
     // Also one that is there may be visible and not durable: `Directories::open` has fsynced its name, not its bytes.
     fs.sync_file(&path).map_err(|e| Error::io(format_args!("fsync `{}`", path.display()), e))?;
-    let bytes = log::bytes(fs, &path)?.ok_or_else(refuse)?;
-    Key::parse(&bytes).ok_or_else(refuse)
+    let key = log::key(fs, paths)?;
+    let key = key.ok_or_else(|| Error::try_again(format!("`{}` was removed at this moment: start again", path.display())))?;
+    if !expected.allow.another_key {
+        head::check_key(paths, head, Some(&key))?;
+    }
+    Ok(key)
 }
 
 /// Completes the last commit. May be killed at any step and run again. Returns warnings.

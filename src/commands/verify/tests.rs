@@ -13,7 +13,7 @@ use crate::checkpoint::process::Process;
 use crate::checkpoint::reader;
 use crate::checkpoint::record::{Action, ActionKind};
 use crate::checkpoint::store::tests::{draft, open};
-use crate::checkpoint::store::{NewFile, Store};
+use crate::checkpoint::store::{Adopted, NewFile, Store};
 use crate::error::ErrorKind;
 use crate::offsets::PartitionId;
 
@@ -130,7 +130,7 @@ fn a_missing_file_is_a_contradiction_unless_its_rows_are_older_than_what_was_dec
         let before = Some(DateTime::from_timestamp(at, 0).unwrap());
         let action = Action { kind: ActionKind::Expire, by: Process::this(), text: "declared".into(), before };
         let mut store = open(dir.path()).unwrap();
-        store.act(action, vec![], DateTime::from_timestamp(at, 0).unwrap()).unwrap();
+        store.act(action, Adopted::default(), DateTime::from_timestamp(at, 0).unwrap()).unwrap();
     };
     // Its record was made at that second.
     declare(1_767_225_600);

@@ -13,7 +13,7 @@ use crate::checkpoint::record::ColumnStatistics;
 use crate::digest::hex;
 
 /// Returns the statistics of each column by its name, without their ids. A nested column has its bytes alone.
-pub(super) fn of(metadata: &ParquetMetaData) -> Vec<(String, ColumnStatistics)> {
+pub fn of(metadata: &ParquetMetaData) -> Vec<(String, ColumnStatistics)> {
     let mut columns: Vec<(String, Option<Gathered>, u64)> = Vec::new();
     for (leaf, descriptor) in metadata.file_metadata().schema_descr().columns().iter().enumerate() {
         let path = descriptor.path().parts();

@@ -1,0 +1,139 @@
+//! `pintail adopt`: begins or mends a ledger so that it names the files that are there.
+//!
+//! Owns: finding the Parquet files that no record names, and what of them a record says.
+//! Does not own: the record (see `store`), the configuration's fit with them beyond the names of their columns.
+//!
+//! For a directory whose ledger is gone, or older than its files. Where reading goes on is what the ledger says: what the files hold of later
+//! records is read again.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chrono::Utc;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+
+use crate::checkpoint::log;
+use crate::checkpoint::process::Process;
+use crate::checkpoint::reader::Dataset;
+use crate::checkpoint::record::{Action, ActionKind, ColumnStatistics, FileEntry, FileKind};
+use crate::checkpoint::store::{Adopted, Allow};
+use crate::commands::verify::visible_parquet;
+use crate::config::Config;
+use crate::digest::sha256_of;
+use crate::durable::posix::Posix;
+use crate::error::{Error, Result};
+use crate::pipeline::Plan;
+use crate::sink::files::column_statistics;
+
+/// Records that may be needed so that new files do not get the names of adopted ones.
+const RECORDS_MAX: u64 = 100_000;
+
+/// Names every visible Parquet file that no record names.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::Config`] if a file cannot be one of this dataset.
+pub fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
+    let plan = Plan::new(config)?;
+    let paths = config.paths();
+    // Before anything is made: what cannot be adopted leaves no half-made ledger.
+    let strays = strays(paths.root())?;
+    let partitions: BTreeSet<String> = plan.layout.partition_columns().into_iter().map(|(name, _)| name).collect();
+    let output: BTreeSet<&String> = plan.engine.output().fields().iter().map(|field| field.name()).collect();
+    let mut files = Vec::with_capacity(strays.len());
+    for (index, path) in strays.iter().enumerate() {
+        let index = u32::try_from(index).map_err(|_| Error::config("there are too many files to adopt"))?;
+        let (file, statistics) = describe(paths.root(), path, index)?;
+        check_fits(&file.path, &statistics, &output, &partitions)?;
+        files.push((file, statistics));
+    }
+    let newest = strays.iter().filter_map(|path| paths.checkpoint_of(path)).max().unwrap_or(0);
+    let (_lock, mut store) = plan.open_for(config, None, Allow { strangers: true, ..Allow::default() }, Arc::new(Posix::default()))?;
+    if newest > store.next_sequence() + RECORDS_MAX {
+        return Err(Error::config(format!(
+            "the newest file is of checkpoint {newest}, the ledger is at {}: restore the ledger, or rename the files",
+            store.next_sequence() - 1
+        )));
+    }
+    let (count, rows) = (files.len(), files.iter().map(|(file, _)| file.rows).sum::<u64>());
+    let act = |text: String| Action { kind: ActionKind::Adopt, by: Process::this(), text, before: None };
+    let schema = Some(plan.engine.output().clone());
+    let adopted = store.act(act(format!("{count} files with {rows} rows are named as they are")), Adopted { files, schema }, Utc::now())?;
+    let sequence = adopted.sequence;
+    while store.next_sequence() <= newest {
+        // The files of later checkpoints must not be given names that are taken.
+        store.act(act("passes over the number of a file that was adopted".into()), Adopted::default(), Utc::now())?;
+    }
+    let told = writeln!(
+        to,
+        "record {sequence}: {count} files with {rows} rows are named as they are; what they hold is not compared with the source"
+    );
+    told.map_err(|e| Error::io("write to standard output", e))
+}
+
+/// Returns the visible Parquet files that no record names, in the order of their paths.
+fn strays(root: &Path) -> Result<Vec<PathBuf>> {
+    let visible = if root.is_dir() { visible_parquet(root)? } else { BTreeSet::new() };
+    let mut named = BTreeSet::new();
+    if log::format(&Posix::default(), &root.into())?.is_some() {
+        for instance in Dataset::open(root)?.instances()? {
+            for record in instance.records()? {
+                named.extend(record?.files.into_iter().map(|file| root.join(file.path)));
+            }
+        }
+    }
+    Ok(visible.into_iter().filter(|path| !named.contains(path)).collect())
+}
+
+/// Reads what a record says of a file.
+fn describe(root: &Path, path: &Path, index: u32) -> Result<(FileEntry, Vec<(String, ColumnStatistics)>)> {
+    let failed = |e| Error::io(format_args!("read `{}`", path.display()), e);
+    let refuse = |why: &str| Error::config(format!("`{}` cannot be adopted: {why}; move it out of the directory", path.display()));
+    let relative = path.strip_prefix(root).ok().and_then(Path::to_str).ok_or_else(|| refuse("its path is not UTF-8"))?;
+    if relative.starts_with(['_', '.']) {
+        return Err(refuse("no reader looks for data there"));
+    }
+    let open = || File::open(path).map_err(failed);
+    let bytes = open()?.metadata().map_err(failed)?.len();
+    let sha256 = sha256_of(open()?).map_err(failed)?;
+    let reader = SerializedFileReader::new(open()?).map_err(|e| refuse(&format!("it is no Parquet file: {e}")))?;
+    let metadata = reader.metadata();
+    let rows = u64::try_from(metadata.file_metadata().num_rows()).map_err(|_| refuse("its number of rows is negative"))?;
+    let file = FileEntry {
+        path: relative.to_owned(),
+        staged: index,
+        kind: FileKind::Parquet,
+        rows,
+        bytes,
+        sha256,
+        event_time: None,
+        columns: Vec::new(),
+    };
+    Ok((file, column_statistics(metadata)))
+}
+
+/// Checks that a file has the columns of the output, some in its path and the others in itself.
+fn check_fits(
+    path: &str,
+    statistics: &[(String, ColumnStatistics)],
+    output: &BTreeSet<&String>,
+    partitions: &BTreeSet<String>,
+) -> Result<()> {
+    let refuse = |why: String| Err(Error::config(format!("`{path}` does not fit the configuration: {why}; nothing was adopted")));
+    let dirs: Vec<&str> = path.split('/').filter_map(|part| part.split_once('=')).map(|(name, _)| name).collect();
+    if let Some(missing) = partitions.iter().find(|partition| !dirs.contains(&partition.as_str())) {
+        return refuse(format!("its path has no `{missing}=…`, which `sink.partition_by` asks for"));
+    }
+    if let Some(more) = dirs.iter().find(|dir| !partitions.contains(**dir)) {
+        return refuse(format!("its path has `{more}=…`, which is not in `sink.partition_by`"));
+    }
+    if let Some((more, _)) = statistics.iter().find(|(name, _)| !output.contains(name)) {
+        return refuse(format!("it has the column `{more}`, which the SQL does not return"));
+    }
+    match output.iter().find(|name| !partitions.contains(name.as_str()) && statistics.iter().all(|(column, _)| column != **name)) {
+        Some(missing) => refuse(format!("it has no column `{missing}`, which the SQL returns")),
+        None => Ok(()),
+    }
+}
