@@ -3,6 +3,7 @@
 //! Owns: which of them are listed, and printing.
 //! Does not own: grouping (see `reasons`), replaying them (they are a source then). Runs beside the service, without the lock.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -11,7 +12,7 @@ use crate::checkpoint::dead_letters;
 use crate::checkpoint::reader::Dataset;
 use crate::checkpoint::record::FileKind;
 use crate::error::{Error, Result};
-use crate::offsets::Offsets;
+use crate::offsets::PartitionId;
 use crate::reasons::Reasons;
 use crate::source;
 
@@ -29,13 +30,12 @@ pub fn run(out: &Path, samples: usize, to: &mut dyn Write) -> Result<()> {
 /// Takes up the rejected records of an instance, and returns how many were replayed.
 fn collect(dataset: &Dataset, samples: usize, reasons: &mut Reasons) -> Result<u64> {
     let mut replayed = 0;
-    let last = dataset.last_sequence()?;
-    let committed = if last > 0 { dataset.record(last)?.0.offsets() } else { Offsets::default() };
+    let committed = read_again(dataset)?;
     for record in dataset.records()? {
         let record = record?;
         let files = record.files.iter().filter(|file| file.kind == FileKind::DeadLetters);
         for place in files.filter_map(|file| dataset.visible(file)) {
-            let done = committed.next_offset(&source::dead_letters::partition(record.sequence)).unwrap_or(0);
+            let done = committed.get(source::dead_letters::partition(record.sequence).as_str()).copied().unwrap_or(0);
             replayed += done;
             for letter in dead_letters::read(&place)?.skip(done as usize) {
                 let letter = letter?;
@@ -47,6 +47,17 @@ fn collect(dataset: &Dataset, samples: usize, reasons: &mut Reasons) -> Result<u
         }
     }
     Ok(replayed)
+}
+
+/// Returns how many lines of each file of rejected records were replayed, by the file's partition. A record names only what moved with it.
+fn read_again(dataset: &Dataset) -> Result<HashMap<String, u64>> {
+    let mut committed = HashMap::new();
+    for record in dataset.records()? {
+        let spans = record?.source.partitions.into_iter();
+        committed
+            .extend(spans.filter(|span| source::dead_letters::owns(&PartitionId::new(span.id.as_str()))).map(|span| (span.id, span.to)));
+    }
+    Ok(committed)
 }
 
 fn print(reasons: &Reasons, replayed: u64, to: &mut dyn Write) -> io::Result<()> {
