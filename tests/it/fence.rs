@@ -18,7 +18,7 @@ use chrono::DateTime;
 use pintail::batch::{Counts, DeadLetterCounts, Trigger};
 use pintail::checkpoint::process::Process;
 use pintail::checkpoint::record::{CommitRecord, FileKind};
-use pintail::checkpoint::store::{Draft, Expected, NewFile, Remember, Sharing, Store};
+use pintail::checkpoint::store::{Allow, Draft, Expected, NewFile, Remember, Sharing, Store};
 use pintail::durable::fs::Fs;
 use pintail::error::{Error, ErrorKind, Result};
 use pintail::evidence::Key;
@@ -52,6 +52,7 @@ fn open(fs: Arc<dyn Fs>, nonce: &str, records_max: u64) -> Result<Store> {
         new_key: Key::new([7; 32]),
         process: Process { host: "host".into(), boot_id: None, pid: 1, started: None, user: "user".into(), nonce: nonce.into() },
         action: None,
+        allow: Allow::default(),
         remember: Remember::default(),
         records_max,
         sharing: Sharing::alone(),

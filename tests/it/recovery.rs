@@ -14,6 +14,8 @@ use crate::model::{Model, Renames};
 use crate::script;
 use crate::states::{ROOT, States};
 
+mod version_1;
+
 /// Crashes in a row: in the script, in the recovery from that, in the recovery from that one.
 const DEPTH: usize = 3;
 const STATES_MIN: usize = 10_000;

@@ -135,11 +135,12 @@ impl Store {
         if !expected.allow.strangers {
             super::check_ground(&*fs, &paths)?;
         }
-        Directories::open(fs.clone(), &paths)?;
+        let mut directories = Some(Directories::open(fs.clone(), &paths)?);
         ground::probe(&*fs, &paths, &expected.process.nonce)?;
         for _ in 0..OPENINGS_MAX {
             let before = log::last_sequence(&*fs, &paths).ok();
-            let opened = Self::look(&fs, &paths, expected).and_then(|mut store| Ok((store.write_open_record(expected)?, store)));
+            let these = directories.take().map_or_else(|| Directories::open(fs.clone(), &paths), Ok)?;
+            let opened = Self::look(&fs, &paths, these, expected).and_then(|mut store| Ok((store.write_open_record(expected)?, store)));
             match opened {
                 Ok((Written::Now, mut store)) => {
                     store.clear_older()?;
@@ -155,8 +156,7 @@ impl Store {
     }
 
     /// Looks at the dataset, and completes what a crash interrupted.
-    fn look(fs: &Arc<dyn Fs>, paths: &Paths, expected: &Expected) -> Result<Self> {
-        let mut directories = Directories::open(fs.clone(), paths)?;
+    fn look(fs: &Arc<dyn Fs>, paths: &Paths, mut directories: Directories, expected: &Expected) -> Result<Self> {
         // Before the records: what is visible now has its record already.
         let visible = ground::visible(&**fs, paths)?;
         let sequence = log::last_sequence(&**fs, paths)?;
