@@ -123,6 +123,16 @@ pub struct Witness {
     pub mark: Mark,
 }
 
+impl Witness {
+    /// Returns whether what is seen in its place is what stood there; `None` if nothing can be seen there. What one side does not know (a time, an
+    /// epoch) cannot contradict.
+    pub fn agrees(&self, seen: &Seen) -> Option<bool> {
+        let Seen::Present { mark, time, epoch } = *seen else { return None };
+        let differs = |was: Option<i64>, is: Option<i64>| was.zip(is).is_some_and(|(was, is)| was != is);
+        Some(self.mark == mark && !differs(self.time, time) && !differs(self.epoch.map(i64::from), epoch.map(i64::from)))
+    }
+}
+
 /// What is known of the source at an offset.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
@@ -132,7 +142,8 @@ pub struct Evidence {
     /// The end of the partition as it was seen last, if that lay behind the offset: what is between is not read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<u64>,
-    /// What stood at or before the offset, in the order of `to`. A file has its beginning and the bytes before the offset.
+    /// What stood at or before the offset, in the order of `to`. A file has its beginning and the bytes before the offset. The journal, which
+    /// answers for what is not read yet, has its end at that time too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub witnesses: Vec<Witness>,
     /// A compressed file, as it lies on the disk.
@@ -195,7 +206,7 @@ pub enum Verdict {
 /// Why something else stands before a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// The partition ends before the position.
+    /// The partition ends before the position, or before something that stood there.
     Shorter {
         /// Where it ends.
         end: u64,
@@ -211,23 +222,19 @@ pub enum Why {
 
 /// Judges a position: `next` is the offset of what would be read next. Without evidence (a record of version 1) only the end can contradict.
 pub fn judge(next: u64, evidence: Option<&Evidence>, look: &Look) -> Verdict {
-    if let Some(end) = look.end.filter(|end| *end < next) {
+    // A witness may stand behind the position, where the source keeps what is not read yet itself (the journal).
+    let witnessed = evidence.iter().flat_map(|evidence| &evidence.witnesses).map(|witness| witness.to).max();
+    let reached = witnessed.map_or(next, |witnessed| witnessed.max(next));
+    if let Some(end) = look.end.filter(|end| *end < reached) {
         return Verdict::Other(Why::Shorter { end });
     }
     let Some(evidence) = evidence else { return Verdict::CannotBeSeen };
     let mut agrees = false;
     for (witness, seen) in evidence.witnesses.iter().zip(look.seen) {
-        match *seen {
-            Seen::Gone => {}
-            Seen::Present { mark, time, epoch } => {
-                // What one side does not know cannot contradict.
-                let differs = |was: Option<i64>, is: Option<i64>| was.zip(is).is_some_and(|(was, is)| was != is);
-                let epochs = differs(witness.epoch.map(i64::from), epoch.map(i64::from));
-                if witness.mark != mark || differs(witness.time, time) || epochs {
-                    return Verdict::Other(Why::Differs { at: witness.from });
-                }
-                agrees = true;
-            }
+        match witness.agrees(seen) {
+            None => {}
+            Some(true) => agrees = true,
+            Some(false) => return Verdict::Other(Why::Differs { at: witness.from }),
         }
     }
     let newest_read = evidence.witnesses.iter().filter_map(|witness| witness.time).max();
@@ -315,6 +322,13 @@ mod tests {
         }
         // A broker that tells no epoch contradicts nothing.
         assert_eq!(judge(10, Some(&evidence()), &look("here", 10, &[Seen::Gone, epoch(None)])), Verdict::Same);
+    }
+
+    #[test]
+    fn a_witness_behind_the_position_must_be_reached_by_the_end() {
+        let seen = [present(b"eight", 800), present(b"nine", 900)];
+        assert_eq!(judge(9, Some(&evidence()), &look("here", 10, &seen)), Verdict::Same);
+        assert_eq!(judge(9, Some(&evidence()), &look("here", 9, &[seen[0], Seen::Gone])), Verdict::Other(Why::Shorter { end: 9 }));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Owns: which of them are listed, and printing.
 //! Does not own: grouping (see `reasons`), replaying them (they are a source then). Runs beside the service, without the lock.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -29,13 +29,12 @@ pub fn run(out: &Path, samples: usize, to: &mut dyn Write) -> Result<()> {
 
 /// Takes up the rejected records of an instance, and returns how many were replayed.
 fn collect(dataset: &Dataset, samples: usize, reasons: &mut Reasons) -> Result<u64> {
-    let mut replayed = 0;
-    let committed = read_again(dataset)?;
+    let (mut replayed, committed) = (0, replayed_up_to(dataset)?);
     for record in dataset.records()? {
         let record = record?;
         let files = record.files.iter().filter(|file| file.kind == FileKind::DeadLetters);
         for place in files.filter_map(|file| dataset.visible(file)) {
-            let done = committed.get(source::dead_letters::partition(record.sequence).as_str()).copied().unwrap_or(0);
+            let done = committed.get(&source::dead_letters::partition(record.sequence)).copied().unwrap_or(0);
             replayed += done;
             for letter in dead_letters::read(&place)?.skip(done as usize) {
                 let letter = letter?;
@@ -49,15 +48,14 @@ fn collect(dataset: &Dataset, samples: usize, reasons: &mut Reasons) -> Result<u
     Ok(replayed)
 }
 
-/// Returns how many lines of each file of rejected records were replayed, by the file's partition. A record names only what moved with it.
-fn read_again(dataset: &Dataset) -> Result<HashMap<String, u64>> {
-    let mut committed = HashMap::new();
+/// Returns how far each file of rejected records was replayed. A record says so only of those that it replayed itself.
+fn replayed_up_to(dataset: &Dataset) -> Result<BTreeMap<PartitionId, u64>> {
+    let mut replayed = BTreeMap::new();
     for record in dataset.records()? {
-        let spans = record?.source.partitions.into_iter();
-        committed
-            .extend(spans.filter(|span| source::dead_letters::owns(&PartitionId::new(span.id.as_str()))).map(|span| (span.id, span.to)));
+        let spans = record?.source.partitions.into_iter().map(|span| (PartitionId::new(span.id), span.to));
+        replayed.extend(spans.filter(|(id, _)| source::dead_letters::owns(id)));
     }
-    Ok(committed)
+    Ok(replayed)
 }
 
 fn print(reasons: &Reasons, replayed: u64, to: &mut dyn Write) -> io::Result<()> {
@@ -93,7 +91,6 @@ mod tests {
     use crate::batch::DeadLetter;
     use crate::checkpoint::dead_letters::DeadLetterFile;
     use crate::checkpoint::store::tests::{draft, open};
-    use crate::offsets::PartitionId;
 
     fn letter(reason: &str, offset: u64, record: &'static [u8]) -> DeadLetter {
         DeadLetter {

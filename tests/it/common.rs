@@ -3,6 +3,7 @@
 //! Owns: the directory, looking at its files and commit records, bounded waiting.
 //! Does not own: running the binary (see [`process`]), reading rows with other programs (see [`readers`]).
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -110,27 +111,36 @@ impl Dataset {
         files
     }
 
-    /// Returns the commit records of checkpoints in their order; not those of starts and of operators.
+    /// Returns all commit records in their order: checkpoints, the one that each start wrote, actions of an operator.
+    pub fn records(&self) -> Vec<Commit> {
+        let mut records: Vec<_> = walk(&self.internal("commits")).iter().filter_map(|path| Commit::read(path)).collect();
+        records.sort_by_key(|record| record.seq);
+        let mut positions = BTreeMap::new();
+        for record in &mut records {
+            record.add_to(&mut positions);
+            record.positions.clone_from(&positions);
+        }
+        records
+    }
+
+    /// Returns the commit records of the checkpoints in their order.
     pub fn commits(&self) -> Vec<Commit> {
-        let records = walk(&self.internal("commits"));
-        let mut commits: Vec<_> = records.iter().filter_map(|path| Commit::read(path)).filter(Commit::is_checkpoint).collect();
-        commits.sort_by_key(|commit| commit.seq);
-        commits
+        self.records().into_iter().filter(Commit::is_checkpoint).collect()
     }
 
     /// Returns the number of checkpoints.
     pub fn commits_len(&self) -> usize {
-        self.commits().len()
+        walk(&self.internal("commits")).iter().filter_map(|path| Commit::read(path)).filter(Commit::is_checkpoint).count()
     }
 
     /// Returns the commit record of the last checkpoint.
     pub fn last_commit(&self) -> Commit {
-        self.commits().pop().expect("a commit record")
+        self.commits().pop().expect("a checkpoint")
     }
 
     /// Returns the counts of all commit records together, each found to balance.
     pub fn counts(&self) -> Counts {
-        self.commits().iter().map(Commit::counts).fold(Counts::default(), Counts::plus)
+        self.records().iter().map(Commit::counts).fold(Counts::default(), Counts::plus)
     }
 
     /// Returns the dead letters of all checkpoints, in the order of files and lines.
@@ -144,7 +154,7 @@ impl Dataset {
     /// Asserts that `pintail verify` finds nothing wrong, and that a glob sees the files of the records and no other.
     pub fn assert_clean(&self) {
         self.pintail().args(["verify"]).run().assert_code(0);
-        let mut recorded: Vec<_> = self.commits().iter().flat_map(Commit::data_files).collect();
+        let mut recorded: Vec<_> = self.records().iter().flat_map(Commit::data_files).collect();
         recorded.sort();
         assert_eq!(self.data_files(), recorded, "visible files (left) against the files of the commit records (right)");
         let staged = walk(&self.internal("staging"));
@@ -168,6 +178,8 @@ pub struct Commit {
     pub seq: u64,
     /// Its first line.
     pub value: Value,
+    /// Where each source partition goes on after it, by id.
+    pub positions: BTreeMap<String, u64>,
 }
 
 /// The counts of a commit record.
@@ -212,11 +224,28 @@ impl Commit {
         let seq = Self::seq_of(path)?;
         let text = fs::read_to_string(path).unwrap();
         let value = serde_json::from_str(text.lines().next().expect("a record has a first line")).expect("which is JSON");
-        Some(Self { path: path.to_owned(), seq, value })
+        Some(Self { path: path.to_owned(), seq, value, positions: BTreeMap::new() })
     }
 
-    fn is_checkpoint(&self) -> bool {
+    /// Takes what the record changed into the positions before it. A record of version 1 holds them all.
+    fn add_to(&self, positions: &mut BTreeMap<String, u64>) {
+        for span in self.value["source"]["partitions"].as_array().expect("a list of source partitions") {
+            let id = span["id"].as_str().expect("a partition has an id").to_owned();
+            match span["vanished"] == true {
+                true => positions.remove(&id),
+                false => positions.insert(id, span["to"].as_u64().expect("a partition has an end")),
+            };
+        }
+    }
+
+    /// Returns whether it is a checkpoint, and not the open record of a start or an action of an operator.
+    pub fn is_checkpoint(&self) -> bool {
         self.value["trigger"].is_string()
+    }
+
+    /// Returns whether it is the open record of a start.
+    pub fn is_open_record(&self) -> bool {
+        self.value["opened"].is_object()
     }
 
     /// Returns `interval`, `end` or `shutdown`.
@@ -250,17 +279,17 @@ impl Commit {
         paths.filter(|path| path.extension().is_some_and(|ending| ending == "parquet")).collect()
     }
 
-    /// Returns `(from, to)` of the source partitions that it names.
+    /// Returns `(from, to)` of the source partitions that it changed.
     pub fn spans(&self) -> Vec<(u64, u64)> {
-        let partitions = self.value["source"]["partitions"].as_array().expect("partitions").iter();
-        partitions.map(|span| (span["from"].as_u64().expect("from"), span["to"].as_u64().expect("to"))).collect()
+        let partitions = self.value["source"]["partitions"].as_array().expect("a list of source partitions").iter();
+        let offset = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("an offset is missing in record {}", self.seq));
+        partitions.map(|span| (offset(&span["from"]), offset(&span["to"]))).collect()
     }
 
     /// Returns where the only source partition goes on.
     pub fn next_offset(&self) -> u64 {
-        let spans = self.spans();
-        assert_eq!(spans.len(), 1, "source partitions of record {}", self.seq);
-        spans[0].1
+        assert_eq!(self.positions.len(), 1, "source partitions up to record {}: {:?}", self.seq, self.positions);
+        *self.positions.values().next().expect("there is one")
     }
 
     /// Returns the SHA-256 of a lookup table.
