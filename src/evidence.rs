@@ -123,6 +123,16 @@ pub struct Witness {
     pub mark: Mark,
 }
 
+impl Witness {
+    /// Returns whether what is seen in its place is what stood there; `None` if nothing can be seen there. What one side does not know (a time, an
+    /// epoch) cannot contradict.
+    pub fn agrees(&self, seen: &Seen) -> Option<bool> {
+        let Seen::Present { mark, time, epoch } = *seen else { return None };
+        let differs = |was: Option<i64>, is: Option<i64>| was.zip(is).is_some_and(|(was, is)| was != is);
+        Some(self.mark == mark && !differs(self.time, time) && !differs(self.epoch.map(i64::from), epoch.map(i64::from)))
+    }
+}
+
 /// What is known of the source at an offset.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
@@ -217,17 +227,10 @@ pub fn judge(next: u64, evidence: Option<&Evidence>, look: &Look) -> Verdict {
     let Some(evidence) = evidence else { return Verdict::CannotBeSeen };
     let mut agrees = false;
     for (witness, seen) in evidence.witnesses.iter().zip(look.seen) {
-        match *seen {
-            Seen::Gone => {}
-            Seen::Present { mark, time, epoch } => {
-                // What one side does not know cannot contradict.
-                let differs = |was: Option<i64>, is: Option<i64>| was.zip(is).is_some_and(|(was, is)| was != is);
-                let epochs = differs(witness.epoch.map(i64::from), epoch.map(i64::from));
-                if witness.mark != mark || differs(witness.time, time) || epochs {
-                    return Verdict::Other(Why::Differs { at: witness.from });
-                }
-                agrees = true;
-            }
+        match witness.agrees(seen) {
+            None => {}
+            Some(true) => agrees = true,
+            Some(false) => return Verdict::Other(Why::Differs { at: witness.from }),
         }
     }
     let newest_read = evidence.witnesses.iter().filter_map(|witness| witness.time).max();
