@@ -18,6 +18,8 @@ use crate::common::lines::{ids, line};
 use crate::common::process::{Pintail, Process, log_lines};
 use crate::common::{Commit, Dataset, checkout, wait_until, walk};
 
+mod positions;
+
 /// Returns the next offset of each partition, by the partition's id.
 fn next_offsets(commit: &Commit) -> BTreeMap<String, u64> {
     let partitions = commit.value["source"]["partitions"].as_array().expect("partitions");
