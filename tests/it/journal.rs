@@ -43,7 +43,7 @@ impl Walk {
     }
 
     fn walk(&mut self, moments: &[Moment], depth: usize) -> Checked<()> {
-        let mut level = self.states.crashes(moments, "script");
+        let mut level = self.states.crashes(By::Key, moments, "script");
         for crashes in 1..=depth {
             let mut next = Vec::new();
             for state in level {
@@ -52,7 +52,7 @@ impl Walk {
                     moments.extend(went_on);
                 }
                 if crashes < depth {
-                    next.append(&mut self.states.crashes(&moments, &state.story));
+                    next.append(&mut self.states.crashes(By::Key, &moments, &state.story));
                 }
             }
             level = next;
