@@ -177,7 +177,7 @@ impl States {
     /// known from now on.
     pub fn judge(&mut self, moments: &[Moment], story: &str) -> Checked<usize> {
         let (tried, crashed, went_on) = (self.tried.mark(), self.crashed.mark(), self.went_on.mark());
-        let states = self.crashes(By::Key, moments, story);
+        let states = self.crashes(By::Essence, moments, story);
         let judged = states.iter().try_for_each(|state| self.check(state).map(|_| ()));
         if judged.is_err() {
             self.tried.forget_since(tried);

@@ -322,7 +322,7 @@ fn open_format(fs: &dyn Fs, paths: &Paths, last: Option<u64>, expected: &Expecte
     match (log::format(fs, paths)?, last) {
         (Some((format, sha256)), _) => {
             format.check(&paths.root().display().to_string(), &(expected.source)(format.created_at), &partition_by)?;
-            // Who made it may have been killed before its name was durable: `Directories::open` has just fsynced `_pintail`.
+            // Who made it may have been killed before its name was durable: `open_key` fsyncs `_pintail`.
             Ok((format, sha256))
         }
         (None, Some(sequence)) => Err(Error::state(format!(
@@ -354,8 +354,9 @@ fn open_key(fs: &dyn Fs, paths: &Paths, head: &head::Head, expected: &Expected) 
         }
         named::write(fs, paths, &expected.process.nonce, &path, format!("{}\n", hex(expected.new_key.bytes())).as_bytes())?;
     }
-    // Also one that is there may be visible and not durable: `Directories::open` has fsynced its name, not its bytes.
+    // Also one that is there may be visible and not durable, and FORMAT beside it: of a process that was killed, or that starts at this moment.
     fs.sync_file(&path).map_err(|e| Error::io(format_args!("fsync `{}`", path.display()), e))?;
+    sync_dir(fs, &paths.private())?;
     let key = log::key(fs, paths)?;
     let key = key.ok_or_else(|| Error::try_again(format!("`{}` was removed at this moment: start again", path.display())))?;
     if !expected.allow.another_key {
