@@ -86,6 +86,13 @@ fn files_that_are_read_once_are_read_on_where_0_1_left_them() {
 }
 
 #[test]
+fn files_that_are_read_once_and_were_restored_from_a_copy_are_read_on_where_0_1_left_them() {
+    let fixture = Fixture::unpack("once");
+    fixture.pintail().run_ok();
+    fixture.assert_holds(0..fixture.given(), 0);
+}
+
+#[test]
 fn dead_letters_that_0_1_replayed_are_not_replayed_again_and_the_others_once() {
     let fixture = Fixture::unpack("dead_letters");
     fixture.put_in_place();
