@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -140,7 +140,7 @@ impl Plan {
             process: Process::this(),
             action: None,
             allow: Allow::default(),
-            remember: Remember::default(),
+            remember: remember(config),
             records_max: snapshot::RECORDS_MAX,
             sharing: Sharing { instances: instance.count, owns: if instance.count == 1 { &|_, _, _| true } else { &KafkaSource::owns } },
         };
@@ -449,6 +449,17 @@ pub fn identity(config: &Config, created_at: DateTime<Utc>) -> SourceIdentity {
         SourceKind::Http(_) => HttpSource::identity(),
         SourceKind::Nats(nats) => NatsSource::identity(nats),
         SourceKind::Kafka(_) => KafkaSource::identity(),
+    }
+}
+
+/// Returns how long the configured source wants vanished partitions remembered.
+fn remember(config: &Config) -> Remember {
+    match &config.source.kind {
+        SourceKind::File(file) => {
+            let longest = TimeDelta::from_std(file.remember).unwrap_or(TimeDelta::MAX);
+            Remember { longest, most: file.remember_max }
+        }
+        _ => Remember::default(),
     }
 }
 

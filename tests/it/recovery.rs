@@ -16,7 +16,7 @@ use crate::states::{ROOT, States};
 
 /// Crashes in a row: in the script, in the recovery from that, in the recovery from that one.
 const DEPTH: usize = 3;
-const STATES_MIN: usize = 100_000;
+const STATES_MIN: usize = 10_000;
 
 #[test]
 fn every_crash_at_every_operation_and_in_two_recoveries_after_it_loses_doubles_and_tears_nothing() {

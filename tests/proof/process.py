@@ -14,6 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
+UNHANDLED = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT}
+"""Signals that do what they are meant to without a handler."""
 POLL_SECONDS = 0.002
 SETTINGS = re.compile(r"(PINTAIL_.*|BATCH_ROWS|CHECKPOINT_SECONDS|OUT_PATH|RUST_LOG)$")
 running = set()
@@ -97,7 +99,7 @@ class Pintail:
     def signal(self, number):
         """Sends a signal; one that can be handled not before it is: a process that is still being loaded would die of it."""
         pid, end = self.find(), time.monotonic() + 30
-        while number != signal.SIGKILL and not handles(pid, number) and time.monotonic() < end:
+        while number not in UNHANDLED and not handles(pid, number) and time.monotonic() < end:
             time.sleep(POLL_SECONDS)
         os.kill(pid, number)
 

@@ -65,19 +65,21 @@ pub fn read(fs: &dyn Fs, paths: &Paths, sequence: Option<u64>, format_sha256: &s
     Ok(Head { last: Some(last), previous: before.1, state, snapshot, since })
 }
 
-/// Checks that the evidence of the state was made with `key`.
+/// Checks that the evidence of the state was made with `key`; `None` if there is none.
 ///
 /// # Errors
-/// [`crate::error::ErrorKind::State`] if it was another, or there is none.
+/// [`crate::error::ErrorKind::State`] if it was another.
 pub fn check_key(paths: &Paths, head: &Head, key: Option<&Key>) -> Result<()> {
-    match head.last.as_ref().and_then(|last| last.key) {
-        Some(mark) if key.is_none_or(|key| mark != key.fingerprint()) => Err(Error::state(format!(
-            "`{}` is missing, or not the key that the records were made with, so no position can be checked: restore it from a copy; without one, run \
-             `pintail repair --key`, which accepts all positions as they are",
-            paths.key().display()
-        ))),
-        _ => Ok(()),
+    let made_with = head.last.as_ref().and_then(|last| last.key);
+    if made_with.is_none() || made_with == key.map(Key::fingerprint) {
+        return Ok(());
     }
+    Err(Error::state(format!(
+        "`{}` is {}, so no position can be checked: restore it from a copy; without one, run `pintail repair --key`, which accepts all \
+         positions as they are",
+        paths.key().display(),
+        if key.is_some() { "not the key that the records were made with" } else { "missing, and the records were made with it" }
+    )))
 }
 
 fn from_snapshot(fs: &dyn Fs, paths: &Paths, name: &SnapshotName, dataset_id: &str) -> Result<(State, Since, (u64, String))> {

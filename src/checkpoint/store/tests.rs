@@ -171,6 +171,55 @@ fn a_process_is_fenced_by_the_start_of_another_and_publishes_nothing_of_what_it_
 }
 
 #[test]
+fn a_commit_that_fails_behind_its_commit_point_is_not_taken_for_another_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path()).unwrap();
+    commit(&mut store, "us");
+    let mut staging = store.staging();
+    let file = stage(&mut staging, "region=us/a.parquet", "not published");
+    std::fs::create_dir_all(dir.path().join("region=us/a.parquet")).unwrap();
+    let drafted = draft(&store, vec![file]);
+    let error = store.commit(staging, drafted).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    assert!(dir.path().join("_pintail/commits/000000/0000000003.json").exists(), "the record is its own");
+}
+
+#[test]
+fn what_was_staged_and_removed_is_not_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    for part in ["", "/0.inprogress"] {
+        let mut store = open(dir.path()).unwrap();
+        let mut staging = store.staging();
+        let file = stage(&mut staging, "region=us/a.parquet", "removed");
+        let removed = std::path::PathBuf::from(format!("{}{part}", staging.dir().display()));
+        let done = if removed.is_dir() { std::fs::remove_dir_all(removed) } else { std::fs::remove_file(removed) };
+        done.unwrap();
+        let drafted = draft(&store, vec![file]);
+        let error = store.commit(staging, drafted).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TryAgain, "{error}");
+        assert!(!Paths::new(dir.path()).record(store.next_sequence()).exists());
+    }
+    let store = open(dir.path()).unwrap();
+    std::fs::remove_dir_all(dir.path().join("_pintail/staging")).unwrap();
+    assert_eq!(store.staging().create().unwrap_err().kind(), ErrorKind::TryAgain);
+    commit(&mut open(dir.path()).unwrap(), "us");
+}
+
+#[test]
+fn a_ledger_that_is_removed_under_a_process_is_not_begun_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path()).unwrap();
+    commit(&mut store, "us");
+    std::fs::remove_dir_all(dir.path().join("_pintail/commits")).unwrap();
+    let mut staging = store.staging();
+    let file = stage(&mut staging, "region=us/a.parquet", "of a ledger that is gone");
+    let drafted = draft(&store, vec![file]);
+    let error = store.commit(staging, drafted).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::State, "{error}");
+    assert!(!dir.path().join("_pintail/commits").exists() && !dir.path().join("region=us/a.parquet").exists());
+}
+
+#[test]
 fn a_younger_process_keeps_its_staging_whatever_an_older_one_does() {
     let dir = tempfile::tempdir().unwrap();
     let mut older = open(dir.path()).unwrap();
@@ -350,10 +399,14 @@ fn another_key_than_the_records_were_made_with_is_refused() {
         std::fs::write(&path, key).unwrap();
         assert_eq!(open(dir.path()).unwrap_err().kind(), ErrorKind::State);
     }
+    let other = Expected { new_key: Key::new([9; 32]), ..expected() };
+    let refused = || Store::open(Arc::new(Posix::default()), dir.path(), &other).unwrap_err().to_string();
+    std::fs::write(&path, "08".repeat(32) + "\n").unwrap();
+    assert!(refused().contains("KEY` is not the key"), "{}", refused());
+    // One that is gone is not made anew: it would lie in the way of whoever restores it.
     std::fs::remove_file(&path).unwrap();
-    let error = open(dir.path()).unwrap_err();
-    assert!(error.kind() == ErrorKind::State && error.to_string().contains("KEY` is missing"), "{error}");
-    assert!(!path.exists(), "none is made: it would be another");
+    assert!(refused().contains("KEY` is missing"), "{}", refused());
+    assert!(!path.exists());
 }
 
 #[test]

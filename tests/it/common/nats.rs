@@ -47,6 +47,14 @@ impl Broker {
         broker
     }
 
+    /// Starts a server over what JetStream had stored in a directory.
+    pub fn over(js: &Path) -> Self {
+        let broker = Self::down();
+        fs::rename(js, broker.dir.path().join("js")).unwrap();
+        broker.up();
+        broker
+    }
+
     /// Starts a server with options of its own, and a way for the tests to connect to it.
     fn with<const N: usize>(options: [&str; N], connect: impl Fn() -> ConnectOptions + Send + Sync + 'static) -> Self {
         let mut broker = Self::down();

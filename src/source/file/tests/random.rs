@@ -44,7 +44,7 @@ impl Life {
         match Compression::of(name) {
             Compression::None => content = bytes,
             Compression::Gzip => {
-                drop(std::io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(&bytes[..]), &mut content).unwrap())
+                let _ = std::io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(&bytes[..]), &mut content).unwrap();
             }
             Compression::Zstd => content = zstd::decode_all(&bytes[..]).unwrap(),
         }
