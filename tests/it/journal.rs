@@ -16,7 +16,7 @@ use crate::model::{Model, Moment, Renames, Step};
 use crate::mutants::fs::{Mutant, Mutation};
 use crate::script::Checked;
 use crate::sequences::{Event, Faulty};
-use crate::states::{State, States};
+use crate::states::{By, State, States};
 
 mod script;
 
