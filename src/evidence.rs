@@ -174,6 +174,8 @@ pub enum Seen {
     },
     /// Nothing can be seen there any more: retention, compaction, an acknowledgement.
     Gone,
+    /// Nothing can be seen there, and the source's own history says that what was read never stood there: its leader epoch ends before it.
+    Disowned,
 }
 
 /// A look at a source partition, to judge a position in it.
@@ -216,6 +218,11 @@ pub enum Why {
         /// First offset of what differs.
         at: u64,
     },
+    /// Nothing stands there any more, and by the source's history what was read never did.
+    Disowned {
+        /// Offset of what was read.
+        at: u64,
+    },
     /// Something older than the position is younger than all that was read.
     Younger,
 }
@@ -232,6 +239,7 @@ pub fn judge(next: u64, evidence: Option<&Evidence>, look: &Look) -> Verdict {
     let mut agrees = false;
     for (witness, seen) in evidence.witnesses.iter().zip(look.seen) {
         match witness.agrees(seen) {
+            None if *seen == Seen::Disowned => return Verdict::Other(Why::Disowned { at: witness.from }),
             None => {}
             Some(true) => agrees = true,
             Some(false) => return Verdict::Other(Why::Differs { at: witness.from }),
@@ -254,6 +262,7 @@ impl fmt::Display for Why {
         match self {
             Self::Shorter { end } => write!(f, "ends at {end}, before the position"),
             Self::Differs { at } => write!(f, "holds something else at {at} than was read there"),
+            Self::Disowned { at } => write!(f, "has a history in which nothing stood at {at}, where something was read"),
             Self::Younger => f.write_str("holds before the position what is younger than all that was read"),
         }
     }
@@ -316,6 +325,7 @@ mod tests {
             ([present(b"EIGHT", 800), present(b"nine", 900)], 10, Why::Differs { at: 8 }),
             ([Seen::Gone, present(b"nine", 901)], 10, Why::Differs { at: 9 }),
             ([Seen::Gone, epoch(Some(4))], 10, Why::Differs { at: 9 }),
+            ([Seen::Gone, Seen::Disowned], 10, Why::Disowned { at: 9 }),
             ([present(b"eight", 800), present(b"nine", 900)], 9, Why::Shorter { end: 9 }),
         ] {
             assert_eq!(judge(10, Some(&evidence()), &look("here", end, &seen)), Verdict::Other(why), "{seen:?}");

@@ -9,6 +9,7 @@ use super::format::Format;
 use super::log;
 use super::paths::Paths;
 use super::record::{CommitRecord, FileEntry, FileKind};
+use super::store;
 use super::take_over;
 use crate::durable::posix::Posix;
 use crate::error::{Error, Result};
@@ -98,6 +99,14 @@ impl Dataset {
     /// Reads all records of the instance of this moment, in order.
     pub fn records(&self) -> Result<impl Iterator<Item = Result<CommitRecord>>> {
         Ok((1..=self.last_sequence()?).map(|sequence| Ok(self.record(sequence)?.0)))
+    }
+
+    /// Checks what a start needs beside the records, of which `last` is the last: the key and the snapshot that it names.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::State`], naming what is missing or torn and the way out.
+    pub fn check_beside(&self, last: &CommitRecord) -> Result<()> {
+        store::check_beside(&self.fs, &self.paths, &self.format.dataset_id, last)
     }
 
     /// Returns the place of `file` if it is there: it is not in the moment between commit and publication, nor after somebody's retention.

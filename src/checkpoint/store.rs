@@ -34,7 +34,7 @@ mod named;
 mod open;
 mod share_out;
 
-pub use head::rebuild_snapshot;
+pub use head::{check_beside, rebuild_snapshot};
 pub use open::{Allow, Expected, Remember, Sharing};
 pub use share_out::{instances, share_out};
 
@@ -119,7 +119,7 @@ pub fn check_dataset(fs: &dyn Fs, paths: &Paths, expected: &Expected) -> Result<
     let take_over = super::take_over::last(fs, paths, &sha256)?.map(|sealed| sealed.take_over);
     open::check_instances(paths, &format, take_over.as_ref(), expected.sharing.instances)?;
     let head = head::read(fs, paths, sequence, &sha256, &format.dataset_id)?;
-    head::check_key(paths, &head, log::key(fs, paths)?.as_ref())?;
+    head::check_key(paths, head.last.as_ref(), log::key(fs, paths)?.as_ref())?;
     open::check_columns(&head, expected)
 }
 

@@ -122,6 +122,12 @@ impl Check<'_> {
                 }
             };
         }
+        if last > 0
+            && let Ok((record, _)) = self.dataset.record(last)
+            && let Err(why) = self.dataset.check_beside(&record)
+        {
+            self.report.contradictions.push(why.to_string());
+        }
         if let Some((_, state)) = before {
             self.report.expired_before = self.report.expired_before.max(state.rest().expired_before);
         }

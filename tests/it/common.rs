@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub mod broker;
 pub mod http;
 pub mod kafka;
 pub mod lines;

@@ -17,6 +17,8 @@ use crate::common::lines::{ids, line};
 use crate::common::process::{Pintail, Process, log_lines};
 use crate::common::{Dataset, checkout, wait_until, walk};
 
+mod positions;
+
 fn ids_of(partition: i32, count: i64) -> impl Iterator<Item = i64> {
     (0..count).map(move |n| i64::from(partition) + 4 * n)
 }

@@ -86,6 +86,13 @@ fn files_that_are_read_once_are_read_on_where_0_1_left_them() {
 }
 
 #[test]
+fn files_that_are_read_once_and_were_restored_from_a_copy_are_read_on_where_0_1_left_them() {
+    let fixture = Fixture::unpack("once");
+    fixture.pintail().run_ok();
+    fixture.assert_holds(0..fixture.given(), 0);
+}
+
+#[test]
 fn dead_letters_that_0_1_replayed_are_not_replayed_again_and_the_others_once() {
     let fixture = Fixture::unpack("dead_letters");
     fixture.put_in_place();
@@ -209,7 +216,10 @@ fn two_instances_of_0_1_are_upgraded_together_and_another_one_takes_over() {
         let instance = serde_json::json!({ "index": index, "count": count });
         fixture.pintail().set("source.brokers", cluster.broker()).set("source.instance", instance)
     };
-    let mut processes: Vec<Process<'_>> = (0..2).map(|index| instance(index, 2).spawn()).collect();
+    let mut processes: Vec<Process<'_>> = vec![instance(0, 2).spawn()];
+    // It takes the locks of all for as long as it needs to upgrade them.
+    wait_until("the first to be ready", || processes[0].log().contains("line ready"));
+    processes.push(instance(1, 2).spawn());
     processes[0].wait_for_rows(given as usize);
     produce_ids(&cluster, given..given + 20);
     processes[0].wait_for_rows(given as usize + 20);

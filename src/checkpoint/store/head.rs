@@ -69,8 +69,8 @@ pub fn read(fs: &dyn Fs, paths: &Paths, sequence: Option<u64>, format_sha256: &s
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::State`] if it was another.
-pub fn check_key(paths: &Paths, head: &Head, key: Option<&Key>) -> Result<()> {
-    let made_with = head.last.as_ref().and_then(|last| last.key);
+pub fn check_key(paths: &Paths, last: Option<&CommitRecord>, key: Option<&Key>) -> Result<()> {
+    let made_with = last.and_then(|last| last.key);
     if made_with.is_none() || made_with == key.map(Key::fingerprint) {
         return Ok(());
     }
@@ -80,6 +80,15 @@ pub fn check_key(paths: &Paths, head: &Head, key: Option<&Key>) -> Result<()> {
         paths.key().display(),
         if key.is_some() { "not the key that the records were made with" } else { "missing, and the records were made with it" }
     )))
+}
+
+/// Checks what a start needs beside the records, of which `last` is the last: the key and the snapshot that it names.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::State`], naming what is missing or torn and the way out.
+pub fn check_beside(fs: &dyn Fs, paths: &Paths, dataset_id: &str, last: &CommitRecord) -> Result<()> {
+    check_key(paths, Some(last), log::key(fs, paths)?.as_ref())?;
+    last.snapshot.iter().try_for_each(|name| from_snapshot(fs, paths, name, dataset_id).map(drop))
 }
 
 fn from_snapshot(fs: &dyn Fs, paths: &Paths, name: &SnapshotName, dataset_id: &str) -> Result<(State, Since, (u64, String))> {

@@ -350,7 +350,7 @@ fn open_key(fs: &dyn Fs, paths: &Paths, head: &head::Head, expected: &Expected) 
     if log::bytes(fs, &path)?.is_none() {
         if !expected.allow.another_key {
             // A new one would lie in the way of whoever restores it.
-            head::check_key(paths, head, None)?;
+            head::check_key(paths, head.last.as_ref(), None)?;
         }
         named::write(fs, paths, &expected.process.nonce, &path, format!("{}\n", hex(expected.new_key.bytes())).as_bytes())?;
     }
@@ -360,7 +360,7 @@ fn open_key(fs: &dyn Fs, paths: &Paths, head: &head::Head, expected: &Expected) 
     let key = log::key(fs, paths)?;
     let key = key.ok_or_else(|| Error::try_again(format!("`{}` was removed at this moment: start again", path.display())))?;
     if !expected.allow.another_key {
-        head::check_key(paths, head, Some(&key))?;
+        head::check_key(paths, head.last.as_ref(), Some(&key))?;
     }
     Ok(key)
 }

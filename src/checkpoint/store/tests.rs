@@ -175,13 +175,14 @@ fn a_commit_that_fails_behind_its_commit_point_is_not_taken_for_another_process(
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path()).unwrap();
     commit(&mut store, "us");
-    let mut staging = store.staging();
-    let file = stage(&mut staging, "region=us/a.parquet", "not published");
-    std::fs::create_dir_all(dir.path().join("region=us/a.parquet")).unwrap();
-    let drafted = draft(&store, vec![file]);
-    let error = store.commit(staging, drafted).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
-    assert!(dir.path().join("_pintail/commits/000000/0000000003.json").exists(), "the record is its own");
+    let before = store.last.clone();
+    commit(&mut store, "us");
+    // As it stands then: the record is there, and the process does not count it.
+    store.last = before;
+    assert!(store.fenced().is_none());
+    let other = open(dir.path()).unwrap();
+    store.last = other.last.clone().map(|last| CommitRecord { sequence: last.sequence - 1, ..last });
+    assert_eq!(store.fenced().map(|error| error.kind()), Some(ErrorKind::TryAgain), "the open record of the other one");
 }
 
 #[test]
@@ -366,28 +367,18 @@ fn a_snapshot_stands_for_the_records_before_it_and_old_ones_go() {
     assert_eq!(snapshots(), ["0000000128.json", "0000000192.json"]);
     assert_eq!(store.last().unwrap().snapshot.as_ref().unwrap().sequence, 192);
     // The records before it are not read.
-    let record_100 = std::fs::read(paths.record(100)).unwrap();
     std::fs::write(paths.record(100), "torn").unwrap();
     let again = open(dir.path()).unwrap();
     assert_eq!((again.offsets(), again.state().sha256()), (store.offsets(), store.state().sha256()));
     // It is not believed either.
     let path = paths.snapshot(192);
     let sound = std::fs::read_to_string(&path).unwrap();
-    for (torn, needle) in [(sound.replacen("573", "574", 1), "checksum"), (String::new(), "cut off")] {
+    for (torn, needle) in [(sound.replacen("\"to\":573", "\"to\":574", 1), "checksum"), (String::new(), "cut off")] {
         std::fs::write(&path, torn).unwrap();
         let error = open(dir.path()).unwrap_err();
         assert!(error.kind() == ErrorKind::State && error.to_string().contains(needle), "{error}");
         assert!(error.to_string().contains("pintail repair --snapshot"), "{error}");
     }
-    std::fs::remove_file(&path).unwrap();
-    assert_eq!(open(dir.path()).unwrap_err().kind(), ErrorKind::State);
-    // Made again from the records, of which one is torn; then of all of them.
-    let rebuild = || rebuild_snapshot(&Posix::default(), &paths, "0000000000000001");
-    assert!(rebuild().unwrap_err().to_string().contains("0000000100.json"));
-    std::fs::write(paths.record(100), record_100).unwrap();
-    assert_eq!(rebuild().unwrap().unwrap().sequence, 192);
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), sound);
-    open(dir.path()).unwrap();
 }
 
 #[test]

@@ -181,7 +181,9 @@ fn unowned(known: &[KnownFile], files: &[SeenFile], before: &[Fate], at: usize) 
     let file = &files[at];
     let copy = file.pairs.iter().filter(|pair| pair.verdict != Verdict::CannotBeSeen && holds(known, file, pair));
     if let Some(copy) = copy.max_by_key(|pair| known[pair.known].next) {
-        return Fate::Copy { of: copy.known };
+        // Two of them may hold the same beyond what is read, too.
+        let first = before.iter().position(|fate| *fate == Fate::Copy { of: copy.known });
+        return first.map_or(Fate::Copy { of: copy.known }, |other| Fate::After { other });
     }
     if let Some(part) = file.pairs.iter().find(|pair| pair.prefix) {
         return Fate::PartOf { of: part.known };

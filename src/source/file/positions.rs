@@ -8,6 +8,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use super::identity::{IdentityV1, Inode, Place, is_partition_id, new_partition_id};
+use super::names;
 use super::sight::Sight;
 use super::trail::EDGE_BYTES;
 use crate::error::{Error, Result};
@@ -55,6 +56,15 @@ impl Known {
         self.evidence.as_ref()?.witnesses.first()
     }
 
+    /// Returns whether the indexes need not change with other evidence.
+    fn is_indexed_as(&self, other: Option<&Evidence>) -> bool {
+        let head = |evidence: Option<&Evidence>| evidence.and_then(|evidence| evidence.witnesses.first().map(|head| head.mark));
+        let own = self.evidence.as_deref();
+        let place = |evidence: Option<&Evidence>| evidence.and_then(|evidence| evidence.place.clone());
+        let archived = own.is_some_and(|own| own.archive.is_some()) || other.is_some_and(|other| other.archive.is_some());
+        !archived && head(own) == head(other) && place(own) == place(other)
+    }
+
     fn archive_head(&self) -> Option<&Witness> {
         self.evidence.as_ref()?.archive.as_ref()?.witnesses.first()
     }
@@ -67,6 +77,8 @@ pub(super) struct Positions {
     known: HashMap<PartitionId, Known>,
     by_inode: Index<Inode>,
     by_label: Index<Arc<str>>,
+    /// By the names that a rotated file may have had.
+    by_key: Index<String>,
     /// By the first bytes of the content.
     by_head: Heads,
     /// By the first bytes of a compressed file as it lies on the disk.
@@ -145,6 +157,7 @@ impl Positions {
             known: HashMap::new(),
             by_inode: Index::new(),
             by_label: Index::new(),
+            by_key: Index::new(),
             by_head: Heads::default(),
             by_archive: Heads::default(),
             remembered: BTreeMap::new(),
@@ -187,6 +200,7 @@ impl Positions {
             self.by_inode.insert(place.inode, &id);
         }
         self.by_label.insert(known.partition.label.clone(), &id);
+        names::keys(&known.partition.label).into_iter().for_each(|key| self.by_key.insert(key, &id));
         self.by_head.insert(known.head(), &id);
         self.by_archive.insert(known.archive_head(), &id);
         self.known.insert(id, known);
@@ -199,6 +213,7 @@ impl Positions {
             self.by_inode.remove(&place.inode, id);
         }
         self.by_label.remove(&known.partition.label, id);
+        names::keys(&known.partition.label).iter().for_each(|key| self.by_key.remove(key, id));
         self.by_head.remove(known.head(), id);
         self.by_archive.remove(known.archive_head(), id);
         Some(known)
@@ -206,6 +221,14 @@ impl Positions {
 
     /// Moves a position on.
     pub(super) fn advance(&mut self, partition: &Arc<Partition>, next: u64, evidence: Option<Arc<Evidence>>) {
+        // Most chunks change neither name nor beginning.
+        if let Some(known) = self.known.get_mut(&partition.id)
+            && known.partition == *partition
+            && known.is_indexed_as(evidence.as_deref())
+        {
+            (known.next, known.evidence) = (next, evidence);
+            return;
+        }
         let v1 = self.known.get(&partition.id).and_then(|known| known.v1);
         self.put(Known { partition: partition.clone(), next, evidence, v1 });
     }
@@ -214,6 +237,9 @@ impl Positions {
     pub(super) fn candidates(&self, sight: &Sight) -> Vec<&Known> {
         let mut ids: BTreeSet<&PartitionId> = self.by_inode.get(&sight.place.inode).collect();
         ids.extend(self.by_label.get(&*sight.label()));
+        if sight.length < EDGE_BYTES {
+            names::keys(&sight.label()).iter().for_each(|key| ids.extend(self.by_key.get(key)));
+        }
         ids.extend(self.by_head.of(&self.key, &sight.head));
         ids.extend(self.by_archive.of(&self.key, &sight.disk_head));
         ids.into_iter().filter_map(|id| self.known.get(id)).collect()

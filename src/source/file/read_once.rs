@@ -173,6 +173,10 @@ impl Files {
         for (facts, start) in facts.iter().zip(starts) {
             let start = match start {
                 Start::PartOf(of) => self.take_part(&of, facts)?,
+                Start::At { known, copy_of: Some(of) } if facts.is_part_of(&of) => {
+                    self.pass_over_part(&known, &of, facts)?;
+                    Start::At { known, copy_of: None }
+                }
                 start => start,
             };
             // What is before it is read: a copy need not wait any more.

@@ -92,7 +92,8 @@ impl Files {
                 head.to == EDGE_BYTES && sight.head.len() as u64 == EDGE_BYTES && self.positions.key.mark(&[&sight.head]) == head.mark
             });
             let shorter = matches!(judged.verdict, Verdict::Other(Why::Shorter { .. }));
-            let prefix = begins && shorter && self.is_prefix(&sight, known);
+            let alike = begins || (sight.length < EDGE_BYTES && names::are_related(&label, &known.partition.label));
+            let prefix = alike && shorter && self.is_prefix(&sight, known);
             compared.push(Compared { known: known.id().clone(), judged, begins, prefix });
         }
         let Sight { path, name, file, place, length, compression, head, .. } = sight;
@@ -108,20 +109,22 @@ impl Files {
         self.positions.at(place).next().map_or(by_name, |known| Compression::of(&known.partition.label))
     }
 
-    /// Returns whether all that a plain file holds stands at the beginning of a known one, as far as its first and last KiB tell.
+    /// Returns whether all that a file holds stands at the beginning of a known one, as far as its first and last KiB tell.
     fn is_prefix(&self, sight: &Sight, known: &Known) -> bool {
         let label = &*known.partition.label;
-        if sight.compression != Compression::None || Compression::of(label) != Compression::None || sight.length < EDGE_BYTES {
-            return false;
-        }
-        let last = |file: &File| read_range(file, sight.length - EDGE_BYTES, sight.length);
+        let walk = |file: File, compression, offset| {
+            let mut walk = Walk::begin(file, compression)?;
+            walk.to(offset).map(|()| walk)
+        };
         let compare = || -> io::Result<bool> {
             let other = File::open(label)?;
             let place = Place::of(&other.metadata()?);
-            let is_it = known.place().is_some_and(|known| known.may_be(&place)) && place.inode != sight.place.inode;
-            let own = last(&sight.file)?;
-            // It was cut since its length was asked: another look will tell.
-            Ok(is_it && (own.len() as u64 != EDGE_BYTES || own == last(&other)?))
+            if !known.place().is_some_and(|known| known.may_be(&place)) || place.inode == sight.place.inode {
+                return Ok(false);
+            }
+            let own = walk(sight.file.try_clone()?, sight.compression, known.next)?;
+            let other = walk(other, Compression::of(label), own.at)?;
+            Ok(own.at > 0 && own.at < known.next && own.at == other.at && own.head == other.head && own.tail == other.tail)
         };
         compare().unwrap_or(false)
     }
@@ -296,13 +299,43 @@ impl Files {
     /// Takes a file that holds a part of another for a copy as far as its last whole line.
     pub(super) fn take_part(&mut self, of: &PartitionId, facts: &Facts) -> Result<Start> {
         let Some(of) = self.positions.get(of).cloned() else { return Ok(Start::New) };
-        let place = facts.place.to_string();
-        let end = facts.with_file(|file| end_of_lines(file, facts.length))?;
-        let evidence = facts.with_file(|file| evidence_of(&self.positions.key, file, facts.compression, end, &place))?;
+        let evidence = self.evidence_of_part(&of, facts)?;
         let partition = new_partition(&facts.path.to_string_lossy());
-        let known = Known { partition, next: end, evidence: Some(evidence), v1: None };
+        let next = evidence.witnesses.last().map_or(0, |tail| tail.to);
+        let known = Known { partition, next, evidence: Some(evidence), v1: None };
         let known = self.begin_behind(known, NoteKind::Copy, &format!("a part of what was read as `{}`", of.partition.label));
-        Ok(Start::At { known, copy_of: Some(of.id().clone()) })
+        Ok(match facts.compression {
+            Compression::None => Start::At { known, copy_of: Some(of.id().clone()) },
+            Compression::Gzip | Compression::Zstd => Start::Finished(known),
+        })
+    }
+
+    /// Passes over what a file holds beyond its own position if all of it was read as another.
+    pub(super) fn pass_over_part(&mut self, known: &PartitionId, of: &PartitionId, facts: &Facts) -> Result<()> {
+        let (Some(mut known), Some(of)) = (self.positions.get(known).cloned(), self.positions.get(of).cloned()) else { return Ok(()) };
+        let evidence = self.evidence_of_part(&of, facts)?;
+        let next = evidence.witnesses.last().map_or(0, |tail| tail.to);
+        if next > known.next {
+            self.pass_over(&mut known, &Known { next, ..of }, Some(evidence));
+            self.positions.put(known);
+        }
+        Ok(())
+    }
+
+    /// Makes the evidence of the end of the last whole line in a file that holds a part of another; of the end of a compressed one.
+    fn evidence_of_part(&self, of: &Known, facts: &Facts) -> Result<Arc<Evidence>> {
+        let place = facts.place.to_string();
+        let key = &self.positions.key;
+        match facts.compression {
+            Compression::None => facts.with_file(|file| {
+                let end = end_of_lines(file, facts.length)?;
+                evidence_of(key, file, facts.compression, end, &place)
+            }),
+            Compression::Gzip | Compression::Zstd => facts.with_file(|file| {
+                let evidence = evidence_of(key, file, facts.compression, of.next, &place)?;
+                Ok(Arc::new(Evidence { archive: Some(archive_of(key, file)?), ..(*evidence).clone() }))
+            }),
+        }
     }
 
     fn take_new(&mut self, facts: &Facts) -> Result<Start> {

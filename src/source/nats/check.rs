@@ -7,9 +7,9 @@
 //! state gives the sequences behind it anew: at a witness another message stands. Where none can be seen (a work queue removes what is
 //! acknowledged), a message before the newest witness that is younger than all that was read proves the same.
 //!
-//! The new history begins at the first message that is younger than the first witness it lost. That is exact as long as the clock of the server was
-//! not set back by more than the time between that message and the restore; where a message contradicts that, reading begins behind the
-//! last witness that agrees.
+//! The new history begins at the first message that is younger than the first witness it lost. That is exact unless the clock of the server was set
+//! back by more than the time between that witness and the restore; where a message shows that, reading begins behind the last witness that
+//! agrees, and what was read between is there twice.
 
 use std::ops::Range;
 
@@ -274,4 +274,68 @@ async fn restored(
 fn removed(evidence: &Evidence, key: &Key) -> Evidence {
     let witnesses = evidence.witnesses.iter().map(|witness| nothing(key, witness.from, witness.time)).collect();
     Evidence { witnesses, ..evidence.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> Key {
+        Key::new([7; 32])
+    }
+
+    fn stored(sequence: u64, payload: &str) -> Stored {
+        Stored { sequence, time: Some(sequence as i64), subject: "events.eu".to_owned(), payload: payload.into() }
+    }
+
+    fn observed(last: u64, last_time: Option<i64>) -> Observed {
+        Observed { created: DateTime::UNIX_EPOCH, first: 1, last, last_time }
+    }
+
+    #[test]
+    fn a_message_agrees_with_its_witness_and_another_in_its_place_does_not() {
+        let witness = stored(9, "nine").witness(&key());
+        let agrees = |found: Option<Stored>| witness.agrees(&seen(&witness, found.as_ref(), &observed(20, None), &key()));
+        assert_eq!(agrees(Some(stored(9, "nine"))), Some(true));
+        assert_eq!(agrees(Some(stored(9, "other"))), Some(false));
+        assert_eq!(agrees(Some(Stored { time: Some(10), ..stored(9, "nine") })), Some(false));
+        assert_eq!(agrees(Some(Stored { subject: "events.us".to_owned(), ..stored(9, "nine") })), Some(false));
+        assert_eq!(agrees(None), None);
+    }
+
+    #[test]
+    fn the_last_message_is_known_by_its_time_although_it_is_gone() {
+        let witness = stored(9, "nine").witness(&key());
+        for (last, time, agrees) in [(9, Some(9), Some(true)), (9, Some(8), None), (9, None, None), (10, Some(9), None)] {
+            assert_eq!(witness.agrees(&seen(&witness, None, &observed(last, time), &key())), agrees, "{last} {time:?}");
+        }
+    }
+
+    #[test]
+    fn where_nothing_stood_a_message_contradicts_unless_it_is_the_one_that_was_removed() {
+        for (time, agrees) in [(Some(9), true), (Some(8), false), (None, false)] {
+            let witness = nothing(&key(), 9, time);
+            let seen = |found: Option<&Stored>| witness.agrees(&seen(&witness, found, &observed(9, Some(9)), &key()));
+            assert_eq!(seen(Some(&stored(9, "nine"))), Some(agrees), "{time:?}");
+            assert_eq!(seen(None), None, "{time:?}");
+        }
+    }
+
+    #[test]
+    fn a_stream_is_surely_what_was_read_up_to_the_last_witness_before_one_that_contradicts() {
+        let witnesses: Vec<_> = [1, 2, 3, 4].map(|n| stored(n, "read").witness(&key())).into();
+        let agreement = |found: [Option<&str>; 4]| {
+            let stored = (1..).zip(found).map(|(n, payload)| payload.map(|payload| stored(n, payload)));
+            let seen: Vec<_> =
+                witnesses.iter().zip(stored).map(|(witness, stored)| seen(witness, stored.as_ref(), &observed(9, None), &key())).collect();
+            let Agreement { common, differs } = Agreement::of(&witnesses, &seen);
+            (common, differs)
+        };
+        let (read, other) = (Some("read"), Some("other"));
+        assert_eq!(agreement([None; 4]), (0, None));
+        assert_eq!(agreement([read, read, None, None]), (2, None));
+        assert_eq!(agreement([read, None, read, other]), (3, Some(4)));
+        assert_eq!(agreement([None, other, read, read]), (0, Some(2)));
+        assert_eq!(agreement([read, other, None, other]), (1, Some(2)));
+    }
 }

@@ -191,7 +191,7 @@ impl fmt::Display for Gap {
                 let (Restored { why, common, next: on, exact, .. }, read) = (restored, next - 1);
                 match why {
                     Why::Shorter { end } => write!(f, "ends at sequence {}, and was read up to {read} already", end - 1)?,
-                    Why::Differs { at } => {
+                    Why::Differs { at } | Why::Disowned { at } => {
                         write!(f, "holds another message at sequence {at} than was read there, and was read up to {read}")?
                     }
                     Why::Younger => {

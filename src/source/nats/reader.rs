@@ -192,7 +192,9 @@ impl Reader {
                 (Position { evidence, ..position }, remark(NoteKind::Accepted, text))
             }
             Checked::CannotBeSeen(evidence) => {
-                let text = format!("nothing that was read last before {next} can be seen in the stream `{}` any more", self.config.stream);
+                let stream = &self.config.stream;
+                let text =
+                    format!("of what was read last before {next}, the stream `{stream}` has nothing any more, and nothing contradicts it");
                 (Position { evidence: Some(evidence.into()), ..position }, remark(NoteKind::CannotBeSeen, text))
             }
             Checked::Other(restored) => {

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use super::tail::{Stage, Tail};
-use super::{Facts, Follow, Known, QUIET};
+use super::{Compression, Facts, Follow, Known, QUIET};
 use crate::error::Result;
 use crate::evidence::{Verdict, Why};
 use crate::offsets::{NoteKind, PartitionId};
@@ -22,11 +22,11 @@ impl Follow {
             self.tails[at].copy_of = None;
             return Ok(true);
         };
+        if self.tails[at].length() <= Some(next) {
+            return Ok(true);
+        }
         if original.next <= next {
-            if self.tails[at].changed()?.is_some_and(|metadata| metadata.len() <= next) {
-                return Ok(true);
-            }
-            let has_more = |tail: &Tail| tail.known() == Some(&of) && tail.changed().is_ok_and(|changed| changed.is_some());
+            let has_more = |tail: &Tail| tail.known() == Some(&of) && tail.has_more();
             if self.tails.iter().any(has_more) && !self.wait_for_each_other(at) {
                 return Ok(false);
             }
@@ -118,6 +118,10 @@ impl Follow {
 
     /// Waits with a file that holds the beginning of another and nothing else: it may be a copy in the making. What stands still is a copy.
     pub(super) fn wait_with_part(&mut self, facts: Facts, of: PartitionId) -> Result<()> {
+        if facts.compression != Compression::None {
+            let start = self.files.take_part(&of, &facts)?;
+            return self.begin(facts, start);
+        }
         let now = Instant::now();
         let (length, since) = *self.parts.entry(facts.place.inode).or_insert((facts.length, now));
         if length != facts.length {
@@ -132,6 +136,17 @@ impl Follow {
 }
 
 impl Tail {
+    /// Returns its length; `None` if it cannot be told.
+    fn length(&self) -> Option<u64> {
+        self.file().metadata().ok().map(|metadata| metadata.len())
+    }
+
+    /// Returns whether it holds more than was read of it.
+    fn has_more(&self) -> bool {
+        let Stage::Open(reader) = &self.stage else { return false };
+        reader.is_ahead() || self.length() > reader.taken()
+    }
+
     /// Returns the next offset, once it is open.
     fn next(&self) -> Option<u64> {
         match &self.stage {

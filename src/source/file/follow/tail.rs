@@ -60,7 +60,7 @@ impl Tail {
         Self { path, place, name, stage, seen: 0, last_read: Instant::now(), copy_of: None, modified: None }
     }
 
-    fn file(&self) -> &File {
+    pub(super) fn file(&self) -> &File {
         match &self.stage {
             Stage::Empty(file) => file,
             Stage::Open(reader) => reader.file(),

@@ -95,7 +95,7 @@ impl<'a> Watch<'a> {
         let look = Look { place: None, end: Some(end), seen: &self.seen, newest_before: None };
         let stood = self.evidence.iter().flat_map(|evidence| &evidence.witnesses).map(|witness| witness.to).max();
         match judge(committed, self.evidence, &look) {
-            Verdict::Other(Why::Differs { at }) => Err(Contradiction::Differs { at }),
+            Verdict::Other(Why::Differs { at } | Why::Disowned { at }) => Err(Contradiction::Differs { at }),
             Verdict::Other(Why::Shorter { .. } | Why::Younger) => Err(Contradiction::Ends { end: committed.max(stood.unwrap_or(0)) }),
             Verdict::Same | Verdict::Moved | Verdict::CannotBeSeen => match self.evidence.and_then(place) {
                 Some((was, had)) if segment < was || (segment == was && bytes < had) => {
