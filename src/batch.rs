@@ -318,7 +318,7 @@ impl Batch {
         let mut ranges: Vec<OffsetRange> = Vec::new();
         for Chunk { range, .. } in &self.chunks {
             match ranges.last_mut() {
-                Some(last) if last.partition.id == range.partition.id && last.to == range.from => last.to = range.to,
+                Some(last) if last.partition.id == range.partition.id && last.to == range.from => last.join(range),
                 _ => ranges.push(range.clone()),
             }
         }

@@ -121,12 +121,36 @@ pub enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Give up what cannot be trusted, where no start is possible, and print what is lost. Changes nothing if all is sound.
+    Repair {
+        /// What to mend.
+        #[command(flatten)]
+        what: Repairs,
+        /// Options behind the command's name.
+        #[command(flatten)]
+        options: Options,
+    },
     /// Tell by the exit code whether a service runs on the dataset: for containers.
     Health {
         /// Options behind the command's name.
         #[command(flatten)]
         options: Options,
     },
+}
+
+/// What `repair` mends, one at a time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Args)]
+#[group(required = true, multiple = false)]
+pub struct Repairs {
+    /// The journal of events over HTTP: gives up what is damaged, and names it.
+    #[arg(long)]
+    pub journal: bool,
+    /// A lost key: a new one is made, and all positions are accepted as they are, once.
+    #[arg(long)]
+    pub key: bool,
+    /// A lost or torn snapshot: it is made again from the records.
+    #[arg(long)]
+    pub snapshot: bool,
 }
 
 /// Looks of a query's result.
@@ -196,6 +220,7 @@ impl Cli {
             | Command::Expire { options, .. }
             | Command::Query { options, .. }
             | Command::DeadLetters { options, .. }
+            | Command::Repair { options, .. }
             | Command::Health { options } => options,
         });
         std::iter::once(&self.options).chain(behind)
@@ -258,6 +283,11 @@ mod tests {
         assert_eq!(before("2026-01-31"), "2026-01-31T00:00:00+00:00");
         assert_eq!(before("2026-01-31T01:00:00+02:00"), "2026-01-30T23:00:00+00:00");
         assert!(read(&["expire", "--before", "yesterday"]).is_err() && read(&["run", "--accept", "--take-over"]).is_err());
+        assert!(matches!(
+            command(&["repair", "--journal"]),
+            Command::Repair { what: Repairs { journal: true, key: false, snapshot: false }, .. }
+        ));
+        assert!(read(&["repair"]).is_err() && read(&["repair", "--journal", "--key"]).is_err());
         assert!(matches!(command(&["verify"]), Command::Verify { out: None, since: None, fast: false, .. }));
         assert!(matches!(command(&["query", "SELECT 1", "--format", "csv"]), Command::Query { format: QueryFormat::Csv, .. }));
         assert!(matches!(command(&["dead-letters", "--samples", "0", "--replay"]), Command::DeadLetters { samples: 0, replay: true, .. }));
@@ -267,6 +297,7 @@ mod tests {
     fn a_wrong_invocation_is_a_wrong_configuration_and_help_is_none() {
         assert_eq!(exit_code(&read(&["--no-such-flag"]).unwrap_err()), 78);
         assert_eq!(exit_code(&read(&["infer", "f", "--records", "0"]).unwrap_err()), 78);
+        assert_eq!(exit_code(&read(&["repair"]).unwrap_err()), 78, "it must be said what is to be repaired");
         assert_eq!(exit_code(&read(&["--help"]).unwrap_err()), 0);
         assert_eq!(exit_code(&read(&["--version"]).unwrap_err()), 0);
     }

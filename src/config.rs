@@ -227,6 +227,21 @@ pub struct FileConfig {
     pub poll_interval: Duration,
     /// Files known at the same time.
     pub files_max: usize,
+    /// What to make of a file whose content was read under another name that still holds it.
+    pub copies: Copies,
+    /// How long a file that vanished after it was read is known again when it comes back.
+    pub remember: Duration,
+    /// Files that vanished and are remembered.
+    pub remember_max: usize,
+}
+
+/// `source.copies`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Copies {
+    /// Pass over what was read under the other name; read what the copy holds beyond.
+    Skip,
+    /// Read it as a file of its own.
+    Read,
 }
 
 /// `source.on_gap`

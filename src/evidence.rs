@@ -123,6 +123,16 @@ pub struct Witness {
     pub mark: Mark,
 }
 
+impl Witness {
+    /// Returns whether what is seen in its place is what stood there; `None` if nothing can be seen there. What one side does not know (a time, an
+    /// epoch) cannot contradict.
+    pub fn agrees(&self, seen: &Seen) -> Option<bool> {
+        let Seen::Present { mark, time, epoch } = *seen else { return None };
+        let differs = |was: Option<i64>, is: Option<i64>| was.zip(is).is_some_and(|(was, is)| was != is);
+        Some(self.mark == mark && !differs(self.time, time) && !differs(self.epoch.map(i64::from), epoch.map(i64::from)))
+    }
+}
+
 /// What is known of the source at an offset.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
@@ -132,7 +142,8 @@ pub struct Evidence {
     /// The end of the partition as it was seen last, if that lay behind the offset: what is between is not read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<u64>,
-    /// What stood at or before the offset, in the order of `to`. A file has its beginning and the bytes before the offset.
+    /// What stood at or before the offset, in the order of `to`. A file has its beginning and the bytes before the offset. The journal, which
+    /// answers for what is not read yet, has its end at that time too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub witnesses: Vec<Witness>,
     /// A compressed file, as it lies on the disk.
@@ -163,6 +174,8 @@ pub enum Seen {
     },
     /// Nothing can be seen there any more: retention, compaction, an acknowledgement.
     Gone,
+    /// Nothing can be seen there, and the source's own history says that what was read never stood there: its leader epoch ends before it.
+    Disowned,
 }
 
 /// A look at a source partition, to judge a position in it.
@@ -195,7 +208,7 @@ pub enum Verdict {
 /// Why something else stands before a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// The partition ends before the position.
+    /// The partition ends before the position, or before something that stood there.
     Shorter {
         /// Where it ends.
         end: u64,
@@ -205,29 +218,31 @@ pub enum Why {
         /// First offset of what differs.
         at: u64,
     },
+    /// Nothing stands there any more, and by the source's history what was read never did.
+    Disowned {
+        /// Offset of what was read.
+        at: u64,
+    },
     /// Something older than the position is younger than all that was read.
     Younger,
 }
 
 /// Judges a position: `next` is the offset of what would be read next. Without evidence (a record of version 1) only the end can contradict.
 pub fn judge(next: u64, evidence: Option<&Evidence>, look: &Look) -> Verdict {
-    if let Some(end) = look.end.filter(|end| *end < next) {
+    // A witness may stand behind the position, where the source keeps what is not read yet itself (the journal).
+    let witnessed = evidence.iter().flat_map(|evidence| &evidence.witnesses).map(|witness| witness.to).max();
+    let reached = witnessed.map_or(next, |witnessed| witnessed.max(next));
+    if let Some(end) = look.end.filter(|end| *end < reached) {
         return Verdict::Other(Why::Shorter { end });
     }
     let Some(evidence) = evidence else { return Verdict::CannotBeSeen };
     let mut agrees = false;
     for (witness, seen) in evidence.witnesses.iter().zip(look.seen) {
-        match *seen {
-            Seen::Gone => {}
-            Seen::Present { mark, time, epoch } => {
-                // What one side does not know cannot contradict.
-                let differs = |was: Option<i64>, is: Option<i64>| was.zip(is).is_some_and(|(was, is)| was != is);
-                let epochs = differs(witness.epoch.map(i64::from), epoch.map(i64::from));
-                if witness.mark != mark || differs(witness.time, time) || epochs {
-                    return Verdict::Other(Why::Differs { at: witness.from });
-                }
-                agrees = true;
-            }
+        match witness.agrees(seen) {
+            None if *seen == Seen::Disowned => return Verdict::Other(Why::Disowned { at: witness.from }),
+            None => {}
+            Some(true) => agrees = true,
+            Some(false) => return Verdict::Other(Why::Differs { at: witness.from }),
         }
     }
     let newest_read = evidence.witnesses.iter().filter_map(|witness| witness.time).max();
@@ -247,6 +262,7 @@ impl fmt::Display for Why {
         match self {
             Self::Shorter { end } => write!(f, "ends at {end}, before the position"),
             Self::Differs { at } => write!(f, "holds something else at {at} than was read there"),
+            Self::Disowned { at } => write!(f, "has a history in which nothing stood at {at}, where something was read"),
             Self::Younger => f.write_str("holds before the position what is younger than all that was read"),
         }
     }
@@ -309,12 +325,20 @@ mod tests {
             ([present(b"EIGHT", 800), present(b"nine", 900)], 10, Why::Differs { at: 8 }),
             ([Seen::Gone, present(b"nine", 901)], 10, Why::Differs { at: 9 }),
             ([Seen::Gone, epoch(Some(4))], 10, Why::Differs { at: 9 }),
+            ([Seen::Gone, Seen::Disowned], 10, Why::Disowned { at: 9 }),
             ([present(b"eight", 800), present(b"nine", 900)], 9, Why::Shorter { end: 9 }),
         ] {
             assert_eq!(judge(10, Some(&evidence()), &look("here", end, &seen)), Verdict::Other(why), "{seen:?}");
         }
         // A broker that tells no epoch contradicts nothing.
         assert_eq!(judge(10, Some(&evidence()), &look("here", 10, &[Seen::Gone, epoch(None)])), Verdict::Same);
+    }
+
+    #[test]
+    fn a_witness_behind_the_position_must_be_reached_by_the_end() {
+        let seen = [present(b"eight", 800), present(b"nine", 900)];
+        assert_eq!(judge(9, Some(&evidence()), &look("here", 10, &seen)), Verdict::Same);
+        assert_eq!(judge(9, Some(&evidence()), &look("here", 9, &[seen[0], Seen::Gone])), Verdict::Other(Why::Shorter { end: 9 }));
     }
 
     #[test]

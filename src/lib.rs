@@ -28,7 +28,8 @@
 //! # Guarantees
 //!
 //! * What a commit record names is visible exactly once, whole, and survives a power cut; what no record names is never visible.
-//! * Offsets and rows are committed by one rename: a restart reads on where the last record ends.
+//! * Offsets and rows are committed by one rename: a restart reads on where the records end.
+//! * A start takes the next number of the records. Whoever still writes finds it taken, and commits nothing more, whatever became of the lock.
 //! * A record that does not parse, fit or transform is kept with its reason (dead letters), in the same commit.
 //! * For every record: `records_in + expanded = rows_out + filtered + dead_letters`.
 //!

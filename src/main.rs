@@ -4,8 +4,8 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pintail::cli::{Cli, Command};
-use pintail::commands::{adopt, check, dead_letters, expire, health, infer, query, run, verify};
+use pintail::cli::{Cli, Command, Repairs};
+use pintail::commands::{adopt, check, dead_letters, expire, health, infer, query, repair, run, verify};
 use pintail::config::{self, Config};
 use pintail::error::{Error, Result};
 use pintail::pipeline::{Input, Start};
@@ -101,6 +101,9 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
         }
         Command::Query { sql, format, .. } => query::run(out, &sql, format, to),
         Command::DeadLetters { samples, .. } => dead_letters::run(out, samples, to),
+        Command::Repair { what: Repairs { key: true, .. }, .. } => repair::key(&config, to),
+        Command::Repair { what: Repairs { snapshot: true, .. }, .. } => repair::snapshot(&config, to),
+        Command::Repair { .. } => repair::journal(&config, to),
         Command::Health { .. } => health::run(config.paths()),
         Command::Run { .. } | Command::Infer { .. } => unreachable!("handled before"),
     }

@@ -83,6 +83,15 @@ impl OffsetRange {
         self
     }
 
+    /// Takes up the range that begins where this one ends: its evidence stands before the new end, and what was noted of either holds.
+    pub fn join(&mut self, next: &Self) {
+        if next.to > next.from || next.evidence.is_some() {
+            self.evidence.clone_from(&next.evidence);
+        }
+        self.to = next.to;
+        self.notes.extend_from_slice(&next.notes);
+    }
+
     /// Takes the part before `cut` off the front. The notes are about what lies before it, the evidence about what lies behind.
     pub fn split_off_front(&mut self, cut: u64) -> Self {
         let front =
@@ -313,6 +322,17 @@ mod tests {
         offsets.extend(&whole).unwrap();
         assert_eq!(offsets.evidence(&p), Some(&evidence(2)));
         assert_eq!(offsets.notes().len(), 1);
+    }
+
+    #[test]
+    fn ranges_that_are_joined_have_the_evidence_of_the_last_and_the_notes_of_all() {
+        let mut joined = range(0, 10).with_evidence(evidence(1)).with_note(note(NoteKind::Moved));
+        joined.join(&range(10, 10).with_note(note(NoteKind::Gap)));
+        assert_eq!((joined.evidence.clone(), joined.notes.len()), (Some(evidence(1)), 2));
+        joined.join(&range(10, 20).with_evidence(evidence(2)));
+        assert_eq!((joined.from, joined.to, joined.evidence.clone()), (0, 20, Some(evidence(2))));
+        joined.join(&range(20, 21));
+        assert_eq!(joined.evidence, None, "nothing is known of what stands before 21");
     }
 
     fn note(kind: NoteKind) -> Note {

@@ -7,9 +7,9 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 
 use crate::checkpoint::lock::Lock;
 use crate::checkpoint::mount;
+use crate::checkpoint::paths::Paths;
 use crate::checkpoint::process::Process;
 use crate::checkpoint::record::{Action, ActionKind};
 use crate::checkpoint::snapshot;
@@ -28,7 +29,7 @@ use crate::durable::posix::Posix;
 use crate::engine::Engine;
 use crate::engine::aggregate::Aggregator;
 use crate::engine::transform::Transform;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::evidence::Key;
 use crate::meters::{Linked, Meters};
 use crate::offsets::Offsets;
@@ -53,6 +54,8 @@ use crate::terminal::Screen;
 
 /// Time between two signs of life in the lock file; `pintail health` looks for one in the last 30 s.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(5);
+/// Time for instances that are started together to bring each other's chains to version 2. Taking a lock waits by itself.
+const UPGRADE_PATIENCE: Duration = Duration::from_secs(10);
 /// After a failure, stages that do not end are not waited for longer than this.
 const FAILURE_GRACE: Duration = Duration::from_secs(5);
 /// A terminal that stands still is not waited for longer than this.
@@ -140,7 +143,7 @@ impl Plan {
             process: Process::this(),
             action: None,
             allow: Allow::default(),
-            remember: Remember::default(),
+            remember: remember(config),
             records_max: snapshot::RECORDS_MAX,
             sharing: Sharing { instances: instance.count, owns: if instance.count == 1 { &|_, _, _| true } else { &KafkaSource::owns } },
         };
@@ -176,13 +179,33 @@ fn upgrade_others(config: &Config, fs: &Arc<dyn Fs>, expected: &Expected) -> Res
     for index in (0..instance.count).filter(|index| *index != instance.index) {
         let other = paths.of_instance(index);
         if store::is_version_1(&**fs, &other)? {
-            let _lock = Lock::take(other.clone(), Utc::now(), None)?;
+            let Some(_lock) = lock_unless_upgraded(fs, &other)? else { continue };
             let process = Process { nonce: Process::this().nonce, ..expected.process.clone() };
             Store::open(fs.clone(), other, &Expected { process, ..expected.clone() })?;
             info!(instance = index, "the chain of another instance is brought to version 2");
         }
     }
     Ok(())
+}
+
+/// Takes the lock of another instance's chain; `None` if that instance, or one started at the same time, has brought it to version 2 meanwhile.
+fn lock_unless_upgraded(fs: &Arc<dyn Fs>, other: &Paths) -> Result<Option<Lock>> {
+    let begun = Instant::now();
+    loop {
+        match Lock::take(other.clone(), Utc::now(), None) {
+            Err(error) if error.kind() == ErrorKind::TryAgain => {
+                if !store::is_version_1(&**fs, other)? {
+                    return Ok(None);
+                }
+                if begun.elapsed() >= UPGRADE_PATIENCE {
+                    return Err(Error::try_again(format!(
+                        "{error}; instances of version 1 and 2 do not run side by side: stop all, then start them"
+                    )));
+                }
+            }
+            taken => return if store::is_version_1(&**fs, other)? { taken.map(Some) } else { Ok(None) },
+        }
+    }
 }
 
 /// Shares the partitions of the source out among the configured number of instances. No other instance may run.
@@ -449,6 +472,17 @@ pub fn identity(config: &Config, created_at: DateTime<Utc>) -> SourceIdentity {
         SourceKind::Http(_) => HttpSource::identity(),
         SourceKind::Nats(nats) => NatsSource::identity(nats),
         SourceKind::Kafka(_) => KafkaSource::identity(),
+    }
+}
+
+/// Returns how long the configured source wants vanished partitions remembered.
+fn remember(config: &Config) -> Remember {
+    match &config.source.kind {
+        SourceKind::File(file) => {
+            let longest = TimeDelta::from_std(file.remember).unwrap_or(TimeDelta::MAX);
+            Remember { longest, most: file.remember_max }
+        }
+        _ => Remember::default(),
     }
 }
 

@@ -14,6 +14,7 @@ use super::index::{Bounds, Index, Indexed, IndexedFile, Time};
 use super::log;
 use super::paths::Paths;
 use super::record::{CommitRecord, FileEntry, FileKind};
+use super::store;
 use super::take_over;
 use crate::durable::fs::Fs;
 use crate::durable::posix::Posix;
@@ -130,6 +131,14 @@ impl Dataset {
     /// Reads all records of the instance of this moment, in order.
     pub fn records(&self) -> Result<impl Iterator<Item = Result<CommitRecord>>> {
         Ok((1..=self.last_sequence()?).map(|sequence| Ok(self.record(sequence)?.0)))
+    }
+
+    /// Checks what a start needs beside the records, of which `last` is the last: the key and the snapshot that it names.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::State`], naming what is missing or torn and the way out.
+    pub fn check_beside(&self, last: &CommitRecord) -> Result<()> {
+        store::check_beside(&self.fs, &self.paths, &self.format.dataset_id, last)
     }
 
     /// Returns the index of no record.

@@ -68,7 +68,7 @@ pub struct CommitRecord {
     #[serde(default)]
     pub files: Vec<FileEntry>,
     /// The columns that the SQL returned, with the partition columns; empty if they are those of the record before.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub schema: Vec<OutputColumn>,
     /// Counts changes of the columns from 1. 0 in version 1.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -77,10 +77,10 @@ pub struct CommitRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trigger: Option<Trigger>,
     /// The settings that a checkpoint was made with.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default)]
     pub config_sha256: String,
     /// The SQL that a checkpoint was made with.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default)]
     pub sql_sha256: String,
     /// The lookup tables that its batches saw.
     #[serde(default)]

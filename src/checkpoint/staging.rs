@@ -43,15 +43,27 @@ impl Staging {
     pub fn create(&mut self) -> Result<StagedFile> {
         if !self.made {
             let made = self.fs.create_dir(&self.dir);
-            made.map_err(|e| Error::io(format_args!("make the staging directory `{}`", self.dir.display()), e))?;
+            made.map_err(|e| failed(format_args!("make the staging directory `{}`", self.dir.display()), e))?;
             self.made = true;
         }
         let index = self.next;
         let path = self.dir.join(format!("{index}.inprogress"));
-        let file = self.fs.create_new(&path).map_err(|e| Error::io(format_args!("make `{}`", path.display()), e))?;
+        let file = self.fs.create_new(&path).map_err(|e| failed(format_args!("make `{}`", path.display()), e))?;
         self.next += 1;
         Ok(StagedFile { file, index, path, bytes: 0, hasher: Sha256::new() })
     }
+}
+
+/// Returns the error of an operation on staging before the commit point. What is not found was removed by somebody else, such as another process
+/// that started: this one must not go on, and a start reads the records again.
+pub(super) fn failed(doing: impl fmt::Display, error: io::Error) -> Error {
+    if error.kind() != io::ErrorKind::NotFound {
+        return Error::io(doing, error);
+    }
+    Error::try_again(format!(
+        "cannot {doing}: what this process staged was removed, as the start of another process does; nothing of the checkpoint was published, what \
+         was read is read again; run one process on a dataset"
+    ))
 }
 
 /// A staged file being written. Counts and hashes what passes.

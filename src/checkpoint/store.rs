@@ -20,7 +20,7 @@ use super::process::Process;
 use super::record::{self, Action, ColumnStatistics, CommitRecord, EventTimes, FileEntry, FileKind, SnapshotName, SourceRange};
 use super::recovery::Step;
 use super::snapshot::{self, Since};
-use super::staging::{Staged, Staging};
+use super::staging::{self, Staged, Staging};
 use super::state::State;
 use crate::batch::{Counts, LookupVersion, Trigger};
 use crate::durable::fs::{FileIdentity, Fs};
@@ -34,7 +34,7 @@ mod named;
 mod open;
 mod share_out;
 
-pub use head::rebuild_snapshot;
+pub use head::{check_beside, rebuild_snapshot};
 pub use open::{Allow, Expected, Remember, Sharing};
 pub use share_out::{instances, share_out};
 
@@ -96,10 +96,13 @@ pub struct Draft {
 /// # Errors
 /// [`crate::error::ErrorKind::Config`], naming a file and the ways out.
 pub fn check_ground(fs: &dyn Fs, paths: &Paths) -> Result<()> {
-    match log::format(fs, paths)?.is_none() && log::last_sequence(fs, paths)?.is_none() {
-        true => ground::check_empty(paths, &ground::visible(fs, paths)?),
-        false => Ok(()),
+    let has_ledger = || Ok(log::format(fs, paths)?.is_some() || log::last_sequence(fs, paths)?.is_some());
+    if has_ledger()? {
+        return Ok(());
     }
+    let visible = ground::visible(fs, paths)?;
+    // Another process may have made the dataset since, with files.
+    if has_ledger()? { Ok(()) } else { ground::check_empty(paths, &visible) }
 }
 
 /// Compares a dataset with what a configuration asks of it, without changing anything. A directory without a dataset fits every one.
@@ -116,9 +119,7 @@ pub fn check_dataset(fs: &dyn Fs, paths: &Paths, expected: &Expected) -> Result<
     let take_over = super::take_over::last(fs, paths, &sha256)?.map(|sealed| sealed.take_over);
     open::check_instances(paths, &format, take_over.as_ref(), expected.sharing.instances)?;
     let head = head::read(fs, paths, sequence, &sha256, &format.dataset_id)?;
-    if let Some(key) = log::key(fs, paths)? {
-        head::check_key(paths, &head, &key)?;
-    }
+    head::check_key(paths, head.last.as_ref(), log::key(fs, paths)?.as_ref())?;
     open::check_columns(&head, expected)
 }
 
@@ -251,7 +252,7 @@ impl Store {
         let content = self.content(draft);
         self.in_doubt = Some(self.next_sequence());
         let done = self.write_checkpoint(&staging, content, &identities);
-        done.map_err(|error| self.fenced().unwrap_or(error))?;
+        done.map_err(|error| self.fenced().or_else(|| self.ledger_gone()).unwrap_or(error))?;
         self.in_doubt = None;
         self.offsets = committed.with_remembered(self.state.remembered().clone());
         Ok(self.last.as_ref().expect("it was just written"))
@@ -316,6 +317,9 @@ impl Store {
     }
 
     fn write_checkpoint(&mut self, staging: &Staging, content: Content, identities: &[FileIdentity]) -> Result<()> {
+        if let Some(gone) = self.ledger_gone() {
+            return Err(gone);
+        }
         self.write_due_snapshot()?;
         let (record, bytes, sha256) = self.record(content)?;
         self.make_staging_durable(staging, &record, identities)?;
@@ -341,18 +345,35 @@ impl Store {
         self.last = Some(record);
     }
 
-    /// Returns the error that says who took the next sequence number, if somebody did.
+    /// Returns the error that says so if the record that the next one follows is gone. Directories that are gone would be made again, and the next
+    /// record would lie in a ledger without its past.
+    fn ledger_gone(&self) -> Option<Error> {
+        let path = self.paths.record(self.last.as_ref()?.sequence);
+        match entry(&*self.fs, &path) {
+            // Where it cannot be looked at, whatever comes next says why.
+            Ok(Some(_)) | Err(_) => None,
+            Ok(None) => Some(Error::state(format!(
+                "`{}`, which this process wrote, is gone: somebody removed the ledger while it ran; nothing more is committed; restore `{}` from a \
+                 copy, or run `pintail adopt` to name the files as they are (what they hold is read again)",
+                path.display(),
+                self.paths.private().display()
+            ))),
+        }
+    }
+
+    /// Returns the error that says who took the next sequence number, if another process did. A record of this one's epoch is its own, of a
+    /// commit that failed behind its commit point.
     fn fenced(&self) -> Option<Error> {
         let sequence = self.next_sequence();
-        let path = self.paths.record(sequence);
-        entry(&*self.fs, &path).ok().flatten()?;
-        let by = log::read(&*self.fs, &self.paths, sequence).ok().and_then(|(record, _)| Some((record.opened?, record.epoch)));
-        if by.as_ref().is_some_and(|(by, _)| *by == self.process) {
+        entry(&*self.fs, &self.paths.record(sequence)).ok().flatten()?;
+        let (record, _) = log::read(&*self.fs, &self.paths, sequence).ok()?;
+        if record.epoch == self.epoch {
             return None;
         }
-        let who = by.map_or_else(|| "another process".to_owned(), |(by, _)| by.to_string());
+        let who = record.opened.map_or_else(|| "another process".to_owned(), |by| by.to_string());
         Some(Error::try_again(format!(
-            "{who} writes to `{}` since record {sequence}, this process has to stop: nothing of its checkpoint was published, what it read is              read again; run one process on a dataset",
+            "{who} writes to `{}` since record {sequence}, this process has to stop: nothing of its checkpoint was published, what it read is \
+             read again; run one process on a dataset",
             self.paths.root().display()
         )))
     }
@@ -452,12 +473,16 @@ impl Store {
     /// Makes the names of the staged files durable; their bytes are.
     fn make_staging_durable(&self, staging: &Staging, record: &CommitRecord, identities: &[FileIdentity]) -> Result<()> {
         if staging.is_made() {
-            sync_dir(&*self.fs, staging.dir())?;
-            sync_dir(&*self.fs, &self.paths.staging())?;
+            for dir in [staging.dir(), &self.paths.staging()] {
+                self.fs.sync_dir(dir).map_err(|e| staging::failed(format_args!("fsync `{}`", dir.display()), e))?;
+            }
         }
         for (file, identity) in record.files.iter().zip(identities) {
             let staged = self.paths.staged(record.staged_by(), file.staged);
             check_written(&*self.fs, &staged, Some(identity))?;
+            if entry(&*self.fs, &staged)?.is_none() {
+                return Err(staging::failed(format_args!("publish `{}`", staged.display()), std::io::ErrorKind::NotFound.into()));
+            }
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! Owns: which of them are listed, and printing.
 //! Does not own: grouping (see `reasons`), replaying them (they are a source then). Runs beside the service, without the lock.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -11,7 +12,7 @@ use crate::checkpoint::dead_letters;
 use crate::checkpoint::reader::Dataset;
 use crate::checkpoint::record::FileKind;
 use crate::error::{Error, Result};
-use crate::offsets::Offsets;
+use crate::offsets::PartitionId;
 use crate::reasons::Reasons;
 use crate::source;
 
@@ -28,14 +29,12 @@ pub fn run(out: &Path, samples: usize, to: &mut dyn Write) -> Result<()> {
 
 /// Takes up the rejected records of an instance, and returns how many were replayed.
 fn collect(dataset: &Dataset, samples: usize, reasons: &mut Reasons) -> Result<u64> {
-    let mut replayed = 0;
-    let last = dataset.last_sequence()?;
-    let committed = if last > 0 { dataset.record(last)?.0.offsets() } else { Offsets::default() };
+    let (mut replayed, committed) = (0, replayed_up_to(dataset)?);
     for record in dataset.records()? {
         let record = record?;
         let files = record.files.iter().filter(|file| file.kind == FileKind::DeadLetters);
         for place in files.filter_map(|file| dataset.visible(file)) {
-            let done = committed.next_offset(&source::dead_letters::partition(record.sequence)).unwrap_or(0);
+            let done = committed.get(&source::dead_letters::partition(record.sequence)).copied().unwrap_or(0);
             replayed += done;
             for letter in dead_letters::read(&place)?.skip(done as usize) {
                 let letter = letter?;
@@ -45,6 +44,16 @@ fn collect(dataset: &Dataset, samples: usize, reasons: &mut Reasons) -> Result<u
                 reasons.add(&letter, || place, samples);
             }
         }
+    }
+    Ok(replayed)
+}
+
+/// Returns how far each file of rejected records was replayed. A record says so only of those that it replayed itself.
+fn replayed_up_to(dataset: &Dataset) -> Result<BTreeMap<PartitionId, u64>> {
+    let mut replayed = BTreeMap::new();
+    for record in dataset.records()? {
+        let spans = record?.source.partitions.into_iter().map(|span| (PartitionId::new(span.id), span.to));
+        replayed.extend(spans.filter(|(id, _)| source::dead_letters::owns(id)));
     }
     Ok(replayed)
 }
@@ -82,7 +91,6 @@ mod tests {
     use crate::batch::DeadLetter;
     use crate::checkpoint::dead_letters::DeadLetterFile;
     use crate::checkpoint::store::tests::{draft, open};
-    use crate::offsets::PartitionId;
 
     fn letter(reason: &str, offset: u64, record: &'static [u8]) -> DeadLetter {
         DeadLetter {

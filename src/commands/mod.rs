@@ -13,5 +13,7 @@ pub mod infer;
 #[cfg(feature = "engine")]
 pub mod query;
 #[cfg(feature = "engine")]
+pub mod repair;
+#[cfg(feature = "engine")]
 pub mod run;
 pub mod verify;

@@ -125,6 +125,12 @@ impl Check<'_> {
                 }
             };
         }
+        if last > 0
+            && let Ok((record, _)) = self.dataset.record(last)
+            && let Err(why) = self.dataset.check_beside(&record)
+        {
+            self.report.contradictions.push(why.to_string());
+        }
         if let Some(index) = index {
             self.index(&index);
         }

@@ -6,7 +6,8 @@ use super::*;
 
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
-const FILE: [&str; 5] = ["path = \"events", "follow =", "on_gap =", "poll_interval =", "files_max ="];
+const FILE: [&str; 8] =
+    ["path = \"events", "follow =", "on_gap =", "poll_interval =", "files_max =", "copies =", "remember =", "remember_max ="];
 
 /// Those that have a default.
 const HTTP: [&str; 11] = [

@@ -26,7 +26,7 @@ pub struct KafkaConfig {
     pub topics: Vec<String>,
     /// The consumer group that is told what is committed, for tools that show its lag.
     pub group: String,
-    /// What to do when messages that were not read are gone, or a topic was made again.
+    /// What to do when messages that were not read are gone, or what was read is not what the log holds there.
     pub on_gap: OnGap,
     /// `sasl.password`
     pub password: Option<Secret>,

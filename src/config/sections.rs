@@ -16,8 +16,8 @@ use super::raw::read_text;
 use super::reader::Section;
 use super::values;
 use super::{
-    AdminConfig, DeadLetterConfig, FileConfig, Listen, LogConfig, LogFormat, LookupConfig, MonitorConfig, OnGap, PipelineConfig, Secret,
-    SimulatorConfig, SinkConfig, SortColumn, SourceConfig, SourceKind, TransformConfig, kafka, nats,
+    AdminConfig, Copies, DeadLetterConfig, FileConfig, Listen, LogConfig, LogFormat, LookupConfig, MonitorConfig, OnGap, PipelineConfig,
+    Secret, SimulatorConfig, SinkConfig, SortColumn, SourceConfig, SourceKind, TransformConfig, kafka, nats,
 };
 use crate::limits::Limits;
 use crate::schema::{Column, EventSchema};
@@ -105,7 +105,7 @@ impl SourceType {
     fn own_keys(self) -> &'static [&'static str] {
         match self {
             Self::Simulator => &["seed", "limit", "rate", "start_time"],
-            Self::File => &["path", "follow", "on_gap", "poll_interval", "files_max"],
+            Self::File => &["path", "follow", "on_gap", "poll_interval", "files_max", "copies", "remember", "remember_max"],
             Self::Stdin => &[],
             Self::Http => http::KEYS,
             Self::Nats => &nats::OWN_KEYS,
@@ -163,8 +163,12 @@ fn file(section: &mut Section<'_>) -> FileConfig {
         on_gap: on_gap(section),
         // Four looks a second cost nothing measurable and are below what a reader of the dataset notices.
         poll_interval: section.duration("poll_interval", Duration::from_millis(250), MILLISECOND..=HOUR),
-        // Each known file costs about 200 bytes of every commit record.
+        // Each known file costs a few hundred bytes of every snapshot.
         files_max: section.count("files_max", 10_000, 1..=1_000_000),
+        copies: section.text("copies", "skip", |text| values::choice(text, &[("skip", Copies::Skip), ("read", Copies::Read)])),
+        remember: section.duration("remember", DAY * 90, Duration::ZERO..=DAY * 3660),
+        // About 48 bytes each.
+        remember_max: section.count("remember_max", 1_000_000, 0..=10_000_000),
     }
 }
 

@@ -71,10 +71,10 @@ impl OutputLayout {
         self.partition_fields().map(column).collect()
     }
 
-    /// Returns what a file's path looks like, with the values of partition columns in angle brackets.
+    /// Returns what the path of a file of the first checkpoint looks like, with the values of partition columns in angle brackets.
     pub fn example_path(&self, hour: DateTime<Utc>) -> String {
         let dirs: String = self.partition_fields().map(|field| format!("{0}=<{0}>/", field.name())).collect();
-        format!("{dirs}events-{}-1.parquet", hour.format("%Y-%m-%d-%H"))
+        format!("{dirs}events-{}-2.parquet", hour.format("%Y-%m-%d-%H"))
     }
 
     /// Returns the index of the event time in the file schema.

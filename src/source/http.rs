@@ -45,4 +45,4 @@ mod rows;
 mod source;
 
 #[cfg(feature = "engine")]
-pub use source::{HttpSource, Opening};
+pub use source::{HttpSource, Opening, journal_committed, journal_settings};

@@ -3,9 +3,10 @@
 //! Owns: the thread that reads, and telling the group what is committed, for tools that show its lag.
 //! Does not own: where reading begins (the commit records say, never the group), decoding.
 //!
-//! Reading order: `position` (what is promised), `topics` and `topic_ids` (what the broker shows), `reader` (sessions), `client` (settings of
-//! the library), `metadata` (`_key` and its like).
+//! Reading order: `position` (what is promised), `topics` and `topic_ids` (what the broker shows), `witness`, `looker` and `epochs` (whether what
+//! was read still stands there), `reader` (sessions), `client` (settings of the library), `metadata` (`_key` and its like).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -29,11 +30,14 @@ use crate::offsets::{Offsets, PartitionId};
 use crate::schema::{EventSchema, KAFKA_METADATA};
 
 mod client;
+mod epochs;
+mod looker;
 mod metadata;
 mod position;
 mod reader;
 mod topic_ids;
 mod topics;
+mod witness;
 
 const NAME: &str = "kafka";
 /// The lag while nobody knows it.
@@ -79,6 +83,7 @@ impl KafkaSource {
             consumer: consumer.clone(),
             record_bytes_max,
             metadata: EventSchema { columns: Vec::new(), metadata: KAFKA_METADATA.to_vec() }.arrow_metadata(),
+            key: resume.key.clone(),
             positions: Positions::new(offsets),
             shared: shared.clone(),
         };
@@ -125,8 +130,10 @@ impl Source for KafkaSource {
 
     async fn committed(&mut self, offsets: &Offsets) -> Result<()> {
         let mut next = TopicPartitionList::new();
-        for (id, span) in offsets.spans() {
-            let (Some((topic, partition)), Ok(offset)) = (position::place(id), i64::try_from(span.to)) else { continue };
+        // A partition whose log became another one is known by both; the later one counts.
+        let places: BTreeMap<_, _> = offsets.spans().filter_map(|(id, span)| Some((position::place(id)?, span.to))).collect();
+        for ((topic, partition), offset) in places {
+            let Ok(offset) = i64::try_from(offset) else { continue };
             if let Err(error) = next.add_partition_offset(&topic, partition, Offset::Offset(offset)) {
                 debug!(%error, topic, partition, "not told to the group");
             }
@@ -146,7 +153,8 @@ impl Source for KafkaSource {
         Ok(())
     }
 
-    /// Returns the messages of the partitions that are read, which are not read yet; markers of transactions count.
+    /// Returns the messages of the partitions that are read, which are not read yet; within a log its markers of
+    /// transactions count.
     fn remaining(&self) -> Option<u64> {
         Some(self.shared.lag.load(Ordering::Relaxed)).filter(|lag| *lag != UNKNOWN)
     }

@@ -27,6 +27,9 @@ const RETIRED_MAX: usize = 256;
 /// Bytes kept of a record that is too long.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
 
+/// Bytes kept of the end of a record that is too long.
+pub const TAIL_BYTES_MAX: usize = 1024;
+
 /// What to make of a last line without a line end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unterminated {
@@ -43,6 +46,8 @@ pub struct Piece {
     pub records: Records,
     /// The bytes of the stream that they stand for, line ends included.
     pub bytes: u64,
+    /// The last bytes of a record that is too long, its line end included, at most [`TAIL_BYTES_MAX`]; empty for whole lines.
+    pub tail: Vec<u8>,
 }
 
 impl Piece {
@@ -77,7 +82,16 @@ pub struct LineReader<R> {
 #[derive(Debug, Default)]
 struct TooLong {
     head: Vec<u8>,
+    tail: Vec<u8>,
     length: u64,
+}
+
+impl TooLong {
+    fn extend(&mut self, bytes: &[u8]) {
+        self.head.extend_from_slice(&bytes[..bytes.len().min(HEAD_BYTES_MAX - self.head.len())]);
+        keep_last(&mut self.tail, bytes);
+        self.length += bytes.len() as u64;
+    }
 }
 
 impl<R: Read> LineReader<R> {
@@ -130,7 +144,7 @@ impl<R: Read> LineReader<R> {
 
     /// Cuts whole lines off the bytes read; `None` if they hold no line end.
     fn cut(&mut self) -> Option<Piece> {
-        let Some(TooLong { head, length }) = &mut self.too_long else {
+        let Some(too_long) = &mut self.too_long else {
             let whole = whole_lines(&self.buffer, self.record_bytes_max);
             if whole > 0 {
                 return Some(lines_piece(self.take(whole)));
@@ -143,18 +157,20 @@ impl<R: Read> LineReader<R> {
         };
         let line_end = memchr(b'\n', &self.buffer);
         let line = &self.buffer[..line_end.unwrap_or(self.buffer.len())];
-        head.extend_from_slice(&line[..line.len().min(HEAD_BYTES_MAX - head.len())]);
-        *length += line.len() as u64;
+        too_long.extend(line);
         self.buffer.advance(line.len() + usize::from(line_end.is_some()));
         let mut piece = line_end.and_then(|_| self.take_open())?;
         piece.bytes += 1;
+        keep_last(&mut piece.tail, b"\n");
         Some(piece)
     }
 
     /// Takes the open line as it is.
     fn take_open(&mut self) -> Option<Piece> {
         match self.too_long.take() {
-            Some(TooLong { head, length }) => Some(Piece { records: Records::TooLong { head: Bytes::from(head), length }, bytes: length }),
+            Some(TooLong { head, tail, length }) => {
+                Some(Piece { records: Records::TooLong { head: Bytes::from(head), length }, bytes: length, tail })
+            }
             None if self.buffer.is_empty() => None,
             None => Some(lines_piece(self.take(self.buffer.len()))),
         }
@@ -205,5 +221,13 @@ pub(super) fn whole_lines(bytes: &[u8], line_max: usize) -> usize {
 }
 
 fn lines_piece(lines: Bytes) -> Piece {
-    Piece { bytes: lines.len() as u64, records: Records::Lines(lines) }
+    Piece { bytes: lines.len() as u64, records: Records::Lines(lines), tail: Vec::new() }
+}
+
+/// Appends `bytes` to `tail`, and keeps the last [`TAIL_BYTES_MAX`] bytes of both.
+pub(super) fn keep_last(tail: &mut Vec<u8>, bytes: &[u8]) {
+    let bytes = &bytes[bytes.len().saturating_sub(TAIL_BYTES_MAX)..];
+    let over = (tail.len() + bytes.len()).saturating_sub(TAIL_BYTES_MAX);
+    tail.drain(..over.min(tail.len()));
+    tail.extend_from_slice(bytes);
 }

@@ -1,6 +1,7 @@
 //! Messages → chunks: one message is one record, and its offset is its number in the broker's log.
 //!
-//! Owns: lines made of payloads, and what stands for numbers without a message (deleted, compacted, of subjects that are not read).
+//! Owns: lines made of payloads, what stands for numbers without a message (deleted, compacted, of subjects that are not read), and that each
+//! chunk carries the evidence of its end.
 //! Does not own: which messages are taken, and in which order (see the brokers' readers).
 //!
 //! A payload over several lines (indented JSON) is one record all the same; two JSON objects in one payload are none, and become a dead
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::batch::{Chunk, OffsetUnit, Records};
+use crate::evidence::Evidence;
 use crate::offsets::{OffsetRange, Partition};
 
 /// Bytes of lines after which a chunk is handed on, by a reader of one partition.
@@ -35,6 +37,14 @@ pub(super) trait Beside {
 
     /// Hands out the rows, and is empty again.
     fn finish(&mut self, lines: Bytes) -> Records;
+
+    /// Learns of a message, also of one that is too long to be a row.
+    fn witness(&mut self, _sequence: u64, _payload: &[u8], _of: &Self::Of<'_>) {}
+
+    /// Returns what stands right before `next`, where a chunk ends; `None` without evidence.
+    fn evidence(&mut self, _next: u64) -> Option<Arc<Evidence>> {
+        None
+    }
 }
 
 /// Nothing.
@@ -76,6 +86,11 @@ impl<B: Beside> Chunks<B> {
         self.next
     }
 
+    /// Returns what is collected beside the lines.
+    pub(super) fn beside(&mut self) -> &mut B {
+        &mut self.beside
+    }
+
     /// Returns whether there is enough to hand on.
     pub(super) fn is_full(&self) -> bool {
         self.bytes >= CHUNK_BYTES
@@ -93,10 +108,12 @@ impl<B: Beside> Chunks<B> {
             self.next -= 1;
             self.close();
             let head = Bytes::copy_from_slice(&payload[..payload.len().min(HEAD_BYTES)]);
+            self.beside.witness(sequence, payload, &beside);
             self.next += 1;
             self.close_with(Records::TooLong { head, length: payload.len() as u64 });
             return;
         }
+        self.beside.witness(sequence, payload, &beside);
         self.beside.push(beside);
         let begin = self.lines.len();
         self.lines.extend_from_slice(payload);
@@ -136,7 +153,8 @@ impl<B: Beside> Chunks<B> {
     }
 
     fn close_with(&mut self, records: Records) {
-        let range = OffsetRange::new(self.partition.clone(), self.from, self.next);
+        let evidence = self.beside.evidence(self.next);
+        let range = OffsetRange { evidence, ..OffsetRange::new(self.partition.clone(), self.from, self.next) };
         self.from = self.next;
         self.done.push(Chunk { records, range, unit: OffsetUnit::Records });
     }
@@ -197,6 +215,43 @@ mod tests {
         let found = chunks(1, &[(1, "{\"a\":1}"), (2, ""), (3, &long), (7, &long), (8, "{\"a\":2}")]);
         assert_eq!(shape(&found), [(1, 3, 2), (3, 4, 1), (4, 7, 0), (7, 8, 1), (8, 9, 1)]);
         assert_eq!(decode(found), (4, vec![3, 7]));
+    }
+
+    /// Remembers the last message, as evidence whose end is its sequence.
+    #[derive(Default)]
+    struct Last(Option<u64>);
+
+    impl Beside for Last {
+        type Of<'a> = ();
+
+        fn push(&mut self, (): ()) {}
+
+        fn push_blank(&mut self) {}
+
+        fn finish(&mut self, lines: Bytes) -> Records {
+            Records::Lines(lines)
+        }
+
+        fn witness(&mut self, sequence: u64, _payload: &[u8], (): &()) {
+            self.0 = Some(sequence);
+        }
+
+        fn evidence(&mut self, next: u64) -> Option<Arc<Evidence>> {
+            assert!(self.0.is_none_or(|last| last < next), "a message at or behind {next} cannot be evidence of what stands before it");
+            Some(Arc::new(Evidence { end: self.0, ..Evidence::default() }))
+        }
+    }
+
+    #[test]
+    fn every_chunk_carries_evidence_of_the_last_message_before_its_end() {
+        let partition = Arc::new(Partition { id: PartitionId::new("p"), label: "p".into() });
+        let mut chunks = Chunks::new(partition, 1, 20, Last::default());
+        [1, 3, 4].iter().for_each(|sequence| chunks.push(*sequence, b"{}", ()));
+        chunks.push(5, &[b' '; 21], ());
+        chunks.push(100, b"{}", ());
+        chunks.skip_to(200);
+        let ends = chunks.take().into_iter().map(|chunk| (chunk.range.to, chunk.range.evidence.unwrap().end));
+        assert_eq!(ends.collect::<Vec<_>>(), [(5, Some(4)), (6, Some(5)), (100, Some(5)), (101, Some(100)), (200, Some(100))]);
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //!
 //! The stream is the partition of the source, its offsets are stream sequences. A message counts as a record however many lines it has; an
 //! empty one is none. Sequences that have no message, because it was deleted or is of a subject that is not read, are in the ranges too.
+//!
+//! A position carries evidence: the messages that were read last. Each session begins with a look whether they still stand there (see `check`).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -22,10 +24,13 @@ use crate::error::{Error, Result};
 use crate::offsets::Offsets;
 
 mod acks;
+mod check;
 mod connect;
+mod history;
 mod intake;
 mod position;
 mod reader;
+mod search;
 mod session;
 mod subject;
 
@@ -88,7 +93,7 @@ impl NatsSource {
     ///
     /// # Errors
     /// `Config` if a file of the configuration cannot be read; `State` if the offsets are of something else. What the server shows
-    /// (a refused login, a stream that was purged or made again) comes from [`Source::read`].
+    /// (a refused login, a stream that was purged, restored or made again) comes from [`Source::read`].
     pub fn open(config: &NatsConfig, checkpoint_interval: Duration, record_bytes_max: usize, resume: &Resume<'_>) -> Result<Self> {
         let offsets = resume.offsets;
         check_files(config)?;
@@ -105,6 +110,7 @@ impl NatsSource {
             config: config.clone(),
             checkpoint_interval,
             record_bytes_max,
+            key: resume.key.clone(),
             positions: Positions::new(&config.stream, offsets)?,
             shared: shared.clone(),
             chunks: sender,

@@ -171,7 +171,7 @@ class Steps:
         container = self.pintail.start(volume, *FULL_LOAD, options=("--memory", "1g", "--env", "CHECKPOINT_SECONDS=0.5"))
         dataset, killed_after = oracle.Dataset(volume.path), [0]
         for _ in range(self.arguments.kills):
-            container.wait_until(lambda: dataset.last_number() > killed_after[-1], "a commit since the start")
+            container.wait_until(lambda: dataset.has_checkpoint_after(killed_after[-1]), "a commit since the start")
             time.sleep(moments.uniform(0, 1.5))
             container.kill()
             # Sound whatever the moment was; files may wait for the next start to publish them.
@@ -180,10 +180,10 @@ class Steps:
             # Beside the service that has just recovered.
             container.wait_log("line ready", count=len(killed_after))
             self.verify(volume)
-        container.wait_until(lambda: dataset.last_number() > killed_after[-1], "a commit after the last kill")
+        container.wait_until(lambda: dataset.has_checkpoint_after(killed_after[-1]), "a commit after the last kill")
         _, code = container.stop()
         expect("exit code", code, 0)
-        yield f"{self.arguments.kills} × `docker kill` after checkpoints {', '.join(map(str, killed_after[1:]))}, `pintail verify` clean after each start; then {self.whole(volume)}"
+        yield f"{self.arguments.kills} × `docker kill` after records {', '.join(map(str, killed_after[1:]))}, `pintail verify` clean after each start; then {self.whole(volume)}"
 
     def environment(self):
         volume = self.pintail.volume()
@@ -194,7 +194,7 @@ class Steps:
         _, code = container.stop()
         expect("exit code", code, 0)
         expect("the largest batch", max(batches), 777)
-        records = oracle.Dataset(volume.path / "lake").records()
+        records = oracle.Dataset(volume.path / "lake").checkpoints()
         expect("what else is in the volume", sorted(path.name for path in volume.path.iterdir()), ["lake"])
         times = [datetime.fromisoformat(record["time"]) for record in records]
         interval = median((after - before).total_seconds() for before, after in pairwise(times[:-1]))
@@ -211,7 +211,8 @@ class Steps:
         container.wait_log("disk full: waiting for room")
         said = container.inspect()["State"]["Health"]["Log"][-1]["Output"].strip()
         committed = oracle.Dataset(volume.path).last_number()
-        yield f"24 MiB: healthy after {healthy:.1f} s, unhealthy {unhealthy:.1f} s later with {committed} checkpoints: {said!r}"
+        checkpoints = len(oracle.Dataset(volume.path).checkpoints())
+        yield f"24 MiB: healthy after {healthy:.1f} s, unhealthy {unhealthy:.1f} s later with {checkpoints} checkpoints: {said!r}"
         subprocess.run(["mount", "-o", "remount,size=8g", volume.path], check=True)
         again = container.wait_health("healthy")
         container.wait_until(lambda: oracle.Dataset(volume.path).last_number() > committed, "a commit after room was made")
@@ -245,10 +246,11 @@ class Steps:
         done = self.pintail.command(volume, "verify", out)
         if done.returncode != 0:
             raise Failed(f"`pintail verify` ended with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
-        records = oracle.Dataset(volume.path / Path(out).relative_to(DATASET)).records()
+        dataset = oracle.Dataset(volume.path / Path(out).relative_to(DATASET))
+        records = dataset.records()
         rows = sum(record["counts"]["rows_out"] for record in records)
         taken = rows + sum(record["counts"]["filtered"] + sum(record["counts"]["dead_letters"].values()) for record in records)
-        expect("records accounted for", taken, oracle.next_offset(records[-1]))
+        expect("records accounted for", taken, dataset.next_offset())
         return rows
 
     def whole(self, volume):
@@ -256,11 +258,11 @@ class Steps:
         rows = self.verify(volume)
         dataset = oracle.Dataset(volume.path)
         dataset.check()
-        events = oracle.next_offset(dataset.last())
+        events = dataset.next_offset()
         found, expected = dataset.sums(), self.reference.sums(0, events)[:2]
         if found != expected:
             raise oracle.Broken(f"the volume has {found}, the events 0 to {events} are {expected}")
-        return f"events 1 to {events:,} are {rows:,} rows in {dataset.last_number()} checkpoints, each once; `pintail verify` clean"
+        return f"events 1 to {events:,} are {rows:,} rows in {len(dataset.checkpoints())} checkpoints, each once; `pintail verify` clean"
 
 
 def limits(found, cores, memory, memory_limit, buffer, row_group, batch):

@@ -3,6 +3,7 @@
 //! Owns: the directory, looking at its files and commit records, bounded waiting.
 //! Does not own: running the binary (see [`process`]), reading rows with other programs (see [`readers`]).
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub mod broker;
 pub mod http;
 pub mod kafka;
 pub mod lines;
@@ -110,26 +112,36 @@ impl Dataset {
         files
     }
 
-    /// Returns the commit records in their order.
+    /// Returns all commit records in their order: checkpoints, the one that each start wrote, actions of an operator.
+    pub fn records(&self) -> Vec<Commit> {
+        let mut records: Vec<_> = walk(&self.internal("commits")).iter().filter_map(|path| Commit::read(path)).collect();
+        records.sort_by_key(|record| record.seq);
+        let mut positions = BTreeMap::new();
+        for record in &mut records {
+            record.add_to(&mut positions);
+            record.positions.clone_from(&positions);
+        }
+        records
+    }
+
+    /// Returns the commit records of the checkpoints in their order.
     pub fn commits(&self) -> Vec<Commit> {
-        let mut commits: Vec<_> = walk(&self.internal("commits")).iter().filter_map(|path| Commit::read(path)).collect();
-        commits.sort_by_key(|commit| commit.seq);
-        commits
+        self.records().into_iter().filter(Commit::is_checkpoint).collect()
     }
 
-    /// Returns the number of commit records, without reading them.
+    /// Returns the number of checkpoints.
     pub fn commits_len(&self) -> usize {
-        walk(&self.internal("commits")).iter().filter(|path| Commit::seq_of(path).is_some()).count()
+        walk(&self.internal("commits")).iter().filter_map(|path| Commit::read(path)).filter(Commit::is_checkpoint).count()
     }
 
-    /// Returns the last commit record.
+    /// Returns the commit record of the last checkpoint.
     pub fn last_commit(&self) -> Commit {
-        self.commits().pop().expect("a commit record")
+        self.commits().pop().expect("a checkpoint")
     }
 
     /// Returns the counts of all commit records together, each found to balance.
     pub fn counts(&self) -> Counts {
-        self.commits().iter().map(Commit::counts).fold(Counts::default(), Counts::plus)
+        self.records().iter().map(Commit::counts).fold(Counts::default(), Counts::plus)
     }
 
     /// Returns the dead letters of all checkpoints, in the order of files and lines.
@@ -143,7 +155,7 @@ impl Dataset {
     /// Asserts that `pintail verify` finds nothing wrong, and that a glob sees the files of the records and no other.
     pub fn assert_clean(&self) {
         self.pintail().args(["verify"]).run().assert_code(0);
-        let mut recorded: Vec<_> = self.commits().iter().flat_map(Commit::data_files).collect();
+        let mut recorded: Vec<_> = self.records().iter().flat_map(Commit::data_files).collect();
         recorded.sort();
         assert_eq!(self.data_files(), recorded, "visible files (left) against the files of the commit records (right)");
         let staged = walk(&self.internal("staging"));
@@ -167,6 +179,8 @@ pub struct Commit {
     pub seq: u64,
     /// Its first line.
     pub value: Value,
+    /// Where each source partition goes on after it, by id.
+    pub positions: BTreeMap<String, u64>,
 }
 
 /// The counts of a commit record.
@@ -211,7 +225,28 @@ impl Commit {
         let seq = Self::seq_of(path)?;
         let text = fs::read_to_string(path).unwrap();
         let value = serde_json::from_str(text.lines().next().expect("a record has a first line")).expect("which is JSON");
-        Some(Self { path: path.to_owned(), seq, value })
+        Some(Self { path: path.to_owned(), seq, value, positions: BTreeMap::new() })
+    }
+
+    /// Takes what the record changed into the positions before it. A record of version 1 holds them all.
+    fn add_to(&self, positions: &mut BTreeMap<String, u64>) {
+        for span in self.value["source"]["partitions"].as_array().expect("a list of source partitions") {
+            let id = span["id"].as_str().expect("a partition has an id").to_owned();
+            match span["vanished"] == true {
+                true => positions.remove(&id),
+                false => positions.insert(id, span["to"].as_u64().expect("a partition has an end")),
+            };
+        }
+    }
+
+    /// Returns whether it is a checkpoint, and not the open record of a start or an action of an operator.
+    pub fn is_checkpoint(&self) -> bool {
+        self.value["trigger"].is_string()
+    }
+
+    /// Returns whether it is the open record of a start.
+    pub fn is_open_record(&self) -> bool {
+        self.value["opened"].is_object()
     }
 
     /// Returns `interval`, `end` or `shutdown`.
@@ -245,25 +280,17 @@ impl Commit {
         paths.filter(|path| path.extension().is_some_and(|ending| ending == "parquet")).collect()
     }
 
-    /// Returns `(from, to)` of its source partitions.
+    /// Returns `(from, to)` of the source partitions that it changed.
     pub fn spans(&self) -> Vec<(u64, u64)> {
-        let mut spans = Vec::new();
-        let mut record = self.value.clone();
-        // A file may have a range of its own: that of its event times.
-        record.as_object_mut().expect("a record is an object").remove("files");
-        each_object(&record, &mut |object| {
-            if let (Some(from), Some(to)) = (object["from"].as_u64(), object["to"].as_u64()) {
-                spans.push((from, to));
-            }
-        });
-        spans
+        let partitions = self.value["source"]["partitions"].as_array().expect("a list of source partitions").iter();
+        let offset = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("an offset is missing in record {}", self.seq));
+        partitions.map(|span| (offset(&span["from"]), offset(&span["to"]))).collect()
     }
 
     /// Returns where the only source partition goes on.
     pub fn next_offset(&self) -> u64 {
-        let spans = self.spans();
-        assert_eq!(spans.len(), 1, "source partitions of record {}", self.seq);
-        spans[0].1
+        assert_eq!(self.positions.len(), 1, "source partitions up to record {}: {:?}", self.seq, self.positions);
+        *self.positions.values().next().expect("there is one")
     }
 
     /// Returns the SHA-256 of a lookup table.

@@ -16,7 +16,7 @@ use crate::model::{Model, Moment, Renames, Step};
 use crate::mutants::fs::{Mutant, Mutation};
 use crate::script::Checked;
 use crate::sequences::{Event, Faulty};
-use crate::states::{State, States};
+use crate::states::{By, State, States};
 
 mod script;
 
@@ -43,7 +43,7 @@ impl Walk {
     }
 
     fn walk(&mut self, moments: &[Moment], depth: usize) -> Checked<()> {
-        let mut level = self.states.crashes(moments, "script");
+        let mut level = self.states.crashes(By::Key, moments, "script");
         for crashes in 1..=depth {
             let mut next = Vec::new();
             for state in level {
@@ -52,7 +52,7 @@ impl Walk {
                     moments.extend(went_on);
                 }
                 if crashes < depth {
-                    next.append(&mut self.states.crashes(&moments, &state.story));
+                    next.append(&mut self.states.crashes(By::Key, &moments, &state.story));
                 }
             }
             level = next;

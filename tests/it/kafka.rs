@@ -1,6 +1,5 @@
 //! Kafka, with the cluster that librdkafka brings along for tests, and `kcat` as a producer that no one here wrote.
 
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,13 +15,9 @@ use crate::common::http::get;
 use crate::common::kafka::{Cluster, TOPIC, produce};
 use crate::common::lines::{ids, line};
 use crate::common::process::{Pintail, Process, log_lines};
-use crate::common::{Commit, Dataset, checkout, wait_until, walk};
+use crate::common::{Dataset, checkout, wait_until, walk};
 
-/// Returns the next offset of each partition, by the partition's id.
-fn next_offsets(commit: &Commit) -> BTreeMap<String, u64> {
-    let partitions = commit.value["source"]["partitions"].as_array().expect("partitions");
-    partitions.iter().map(|span| (span["id"].as_str().unwrap().to_owned(), span["to"].as_u64().unwrap())).collect()
-}
+mod positions;
 
 fn ids_of(partition: i32, count: i64) -> impl Iterator<Item = i64> {
     (0..count).map(move |n| i64::from(partition) + 4 * n)
@@ -39,7 +34,7 @@ fn every_message_of_every_partition_arrives_once_and_a_restart_goes_on_behind_th
     cluster.produce(2, [line(4002)]);
     process.wait_for_rows(4001);
     process.stop(Signal::TERM).assert_code(0);
-    let offsets = next_offsets(&dataset.last_commit());
+    let offsets = dataset.last_commit().positions;
     assert_eq!(offsets.values().copied().collect::<Vec<_>>(), [1000, 1000, 1001, 1000], "{offsets:?}");
     assert!(offsets.keys().all(|id| id.starts_with("events/") && id.contains('@')), "{offsets:?}");
     assert_eq!(cluster.committed("pintail", 2), Some(1001), "the group is told for tools that show the lag");
@@ -99,7 +94,7 @@ fn frames_of_a_registry_tombstones_and_records_that_are_too_long_are_one_record_
     let run =
         dataset.kafka(&cluster.broker()).set("source.record_bytes_max", "1KiB").set("schema.columns", columns).set("transform.sql", sql);
     let mut process = run.spawn();
-    process.wait_until("6 offsets", |dataset| dataset.commits().last().is_some_and(|last| next_offsets(last).values().copied().eq([6])));
+    process.wait_until("6 offsets", |dataset| dataset.commits().last().is_some_and(|last| last.positions.values().copied().eq([6])));
     process.stop(Signal::TERM).assert_code(0);
     assert_eq!(dataset.ids(), [-1, 0, 1, 4], "the tombstone is a row without values");
     assert!(dataset.rows().iter().any(|row| row["id"] == -1 && row["_key"] == "gone"));
@@ -207,7 +202,7 @@ fn messages_that_were_removed_unread_are_refused_or_recorded_as_a_gap() {
     assert_eq!(dataset.ids(), ids(0..10), "nothing was touched");
 
     let mut process = run().set("source.on_gap", "record").spawn();
-    process.wait_until("the end", |dataset| next_offsets(&dataset.last_commit()).values().copied().eq([85]));
+    process.wait_until("the end", |dataset| dataset.last_commit().positions.values().copied().eq([85]));
     let outcome = process.stop(Signal::TERM);
     assert!(log_lines(&outcome.stderr, &["WARN"]).contains("removed before they were read"), "{}", outcome.stderr);
     let rest: Vec<_> = dataset.ids().into_iter().filter(|id| *id >= 10).collect();
@@ -352,7 +347,7 @@ fn three_instances_share_a_topic_one_is_killed_and_then_two_take_over() {
     let mut processes: Vec<_> = Vec::new();
     for index in 0..3 {
         let mut process = instance(&dataset, &cluster, index, 3).spawn();
-        process.wait_until("its first commit", |dataset| !walk(&dataset.internal(&own(index)).join("commits")).is_empty());
+        process.wait_until("its first record", |dataset| !walk(&dataset.internal(&own(index)).join("commits")).is_empty());
         processes.push(process);
     }
     instance(&dataset, &cluster, 1, 3).run().assert_refused(75, &["instances/1/LOCK", "is held by"]);

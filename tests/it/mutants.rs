@@ -5,7 +5,7 @@
 //! Does not own: what catches them (see `states`), mutants that the trait cannot express (see `tests/proof/mutants`).
 //!
 //! A mutant is *caught* if its run fails, or if a crash at some moment of it leaves a state that fails the oracle. It is *without effect*
-//! if each state that a crash can leave is one that the unchanged protocol leaves too. Anything else needs a reason below, and so does a
+//! if each state that a crash can leave is in essence one that the unchanged protocol leaves too. Anything else needs a reason below, and so does a
 //! kind of mutant (call and path) of which none is caught.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -125,7 +125,7 @@ fn every_call_left_out_or_swapped_with_the_next_is_caught_or_is_without_effect_f
     let begin = Instant::now();
     let (mut states, mut verdicts) = (States::new(Renames::Atomic), Verdicts::default());
     let script = states.script();
-    states.walk(&script, "script", 1).unwrap();
+    states.judge(&script, "script").unwrap();
     let empty = State { disk: Disk::new(), acknowledged: 0, story: String::new() };
     try_all(&mut states, &mut verdicts, "script", &empty, script.len());
 

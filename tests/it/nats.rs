@@ -4,6 +4,8 @@ mod access;
 mod gaps;
 mod kills;
 mod outages;
+mod removals;
+mod restores;
 mod retention;
 
 use async_nats::jetstream::stream::RetentionPolicy::Limits;

@@ -14,9 +14,11 @@ use crate::model::{Model, Renames};
 use crate::script;
 use crate::states::{ROOT, States};
 
+mod version_1;
+
 /// Crashes in a row: in the script, in the recovery from that, in the recovery from that one.
 const DEPTH: usize = 3;
-const STATES_MIN: usize = 100_000;
+const STATES_MIN: usize = 10_000;
 
 #[test]
 fn every_crash_at_every_operation_and_in_two_recoveries_after_it_loses_doubles_and_tears_nothing() {

@@ -100,13 +100,15 @@ fn a_lost_format_file_is_not_made_anew_over_existing_records() {
     assert!(!dataset.internal("FORMAT").exists());
 }
 
-/// Makes a dataset of one checkpoint with one data file, and puts the checkpoint back to where its publishing had just begun.
-fn unpublished(dataset: &Dataset) -> PathBuf {
+/// Makes a dataset of one checkpoint with one data file, and puts the checkpoint back to where its publishing had just begun. Returns the file
+/// and the staging directory.
+fn unpublished(dataset: &Dataset) -> (PathBuf, PathBuf) {
     one_partition(dataset, 1000).run_ok();
     let commit = dataset.last_commit();
     assert_eq!(commit.data_files().len(), 1);
-    fs::create_dir_all(dataset.internal(&format!("staging/{:010}", commit.seq))).unwrap();
-    dataset.out().join(&commit.data_files()[0])
+    let staging = dataset.internal(&format!("staging/{:010}-{}", commit.seq, commit.value["epoch"]));
+    fs::create_dir_all(&staging).unwrap();
+    (dataset.out().join(&commit.data_files()[0]), staging)
 }
 
 fn one_partition(dataset: &Dataset, limit: u64) -> Pintail<'_> {
@@ -117,8 +119,7 @@ fn one_partition(dataset: &Dataset, limit: u64) -> Pintail<'_> {
 #[test]
 fn a_file_that_was_staged_but_not_yet_renamed_is_published_at_the_next_start() {
     let dataset = Dataset::new();
-    let file = unpublished(&dataset);
-    let staging = dataset.internal(&format!("staging/{:010}", dataset.last_commit().seq));
+    let (file, staging) = unpublished(&dataset);
     fs::rename(&file, staging.join("0.inprogress")).unwrap();
     assert_eq!(dataset.rows_len(), 0);
     one_partition(&dataset, 2000).run_ok();
@@ -131,7 +132,7 @@ fn a_file_that_was_staged_but_not_yet_renamed_is_published_at_the_next_start() {
 #[test]
 fn a_torn_or_lost_file_of_an_unpublished_checkpoint_stops_the_start() {
     let dataset = Dataset::new();
-    let file = unpublished(&dataset);
+    let (file, _) = unpublished(&dataset);
     let name = file.strip_prefix(dataset.out()).unwrap().to_str().unwrap().to_owned();
     let whole = fs::read(&file).unwrap();
 
@@ -155,8 +156,10 @@ fn a_published_file_that_somebody_removed_is_worth_a_warning_and_no_more() {
     fs::remove_file(dataset.out().join(&file)).unwrap();
     let outcome = one_partition(&dataset, 2000).run_ok();
     let warned = log_lines(&outcome.stderr, &["WARN"]);
-    assert!(warned.contains(file.to_str().unwrap()) || warned.contains("missing"), "{}", outcome.stderr);
+    assert!(warned.contains(file.to_str().unwrap()), "{}", outcome.stderr);
     assert_eq!(dataset.rows_len(), 1000);
+    let verified = dataset.pintail().args(["verify"]).run();
+    verified.assert_refused(65, &[file.to_str().unwrap()]);
 }
 
 #[test]

@@ -208,7 +208,7 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Ch
 }
 
 /// Reads the records of checkpoints that lie at `root`, in their order: each is whole.
-fn records(fs: &dyn Fs, root: &Path) -> Checked<Vec<CommitRecord>> {
+pub fn records(fs: &dyn Fs, root: &Path) -> Checked<Vec<CommitRecord>> {
     let files = tree(fs, &root.join("_pintail/commits"));
     let files = files.iter().filter(|(path, _)| path.extension().unwrap() == "json");
     let read = |(path, bytes): (&PathBuf, &Vec<u8>)| {

@@ -25,14 +25,25 @@ pub struct State {
     pub story: String,
 }
 
+/// By what two disks are one (see `model::identity`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    Key,
+    Essence,
+}
+
 /// Disks, each with the number of acknowledged checkpoints, in the order they became known.
 #[derive(Debug, Default)]
 struct Known(HashSet<(u64, u64)>, Vec<(u64, u64)>);
 
 impl Known {
     /// Returns whether it is new.
-    fn insert(&mut self, disk: &Disk, acknowledged: u64) -> bool {
-        let key = (disk.key(), acknowledged);
+    fn insert(&mut self, by: By, disk: &Disk, acknowledged: u64) -> bool {
+        let key = match by {
+            By::Key => disk.key(),
+            By::Essence => disk.essence(Path::new(ROOT)),
+        };
+        let key = (key, acknowledged);
         let new = self.0.insert(key);
         if new {
             self.1.push(key);
@@ -59,13 +70,15 @@ pub struct States {
     tried: Known,
     /// Moments all of whose crashes were tried, or are about to be.
     crashed: Known,
-    /// Recovered disks from which the script went on to its end.
+    /// Recovered disks from which the script went on to its end, by essence.
     went_on: Known,
+    /// Disks whose recoveries were crashed, by essence.
+    deeper: Known,
     pub counts: Counts,
 }
 
 /// What was tried.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 pub struct Counts {
     /// Moments at which a process or the machine died.
     pub crash_points: usize,
@@ -77,11 +90,22 @@ pub struct Counts {
     pub states: usize,
     /// The most operations that were pending at once.
     pub pending_max: usize,
+    /// Of the states, those after one crash, two in a row, and so on; with each how many of them were crashed in their recovery again.
+    pub levels: Vec<(usize, usize)>,
+    /// Of the states, those after a crash in the run that goes on after a recovery.
+    pub went_on: usize,
 }
 
 impl States {
     pub fn new(renames: Renames) -> Self {
-        Self { renames, tried: Known::default(), crashed: Known::default(), went_on: Known::default(), counts: Counts::default() }
+        Self {
+            renames,
+            tried: Known::default(),
+            crashed: Known::default(),
+            went_on: Known::default(),
+            deeper: Known::default(),
+            counts: Counts::default(),
+        }
     }
 
     /// Runs the script on an empty disk to its end. Returns every moment of it.
@@ -91,32 +115,44 @@ impl States {
         model.take_moments()
     }
 
-    /// Tries all crashes within `moments`, all crashes within the recoveries from these, and so on, `depth` deep.
+    /// Tries all crashes within `moments`, all crashes within the recoveries from these, and so on, `depth` deep. Behind the first crash,
+    /// disks of one essence are one.
     pub fn walk(&mut self, moments: &[Moment], story: &str, depth: usize) -> Checked<()> {
-        let mut level = self.crashes(moments, story);
-        for crashes in 1..depth {
-            let mut next = Vec::new();
-            for state in level {
-                let (mut moments, went_on) = self.check(&state)?;
+        let mut level = self.crashes(By::Key, moments, story);
+        for crashes in 1..=depth {
+            let (mut next, mut beside, mut deeper) = (Vec::new(), Vec::new(), 0);
+            for state in &level {
+                let (moments, went_on) = self.check(state)?;
+                if crashes == depth || !self.deeper.insert(By::Essence, &state.disk, state.acknowledged) {
+                    continue;
+                }
+                deeper += 1;
+                next.append(&mut self.crashes(By::Essence, &moments, &state.story));
                 // The run that goes on after a recovery may build on what that one left pending. After the first crash only: later ones
                 // are about recovery.
                 if crashes == 1 {
-                    moments.extend(went_on);
+                    beside.push((moments.last().cloned(), went_on, &state.story));
                 }
-                next.append(&mut self.crashes(&moments, &state.story));
             }
+            for (before, went_on, story) in beside {
+                let moments: Vec<_> = before.into_iter().chain(went_on).collect();
+                let states = self.crashes(By::Essence, &moments, story);
+                self.counts.went_on += states.len();
+                states.iter().try_for_each(|state| self.check(state).map(|_| ()))?;
+            }
+            self.counts.levels.push((level.len(), deeper));
             level = next;
         }
-        level.iter().try_for_each(|state| self.check(state).map(|_| ()))
+        Ok(())
     }
 
     /// Returns what a kill or a power cut at each of `moments` leaves, as far as it was not returned before.
-    pub fn crashes(&mut self, moments: &[Moment], story: &str) -> Vec<State> {
+    pub fn crashes(&mut self, by: By, moments: &[Moment], story: &str) -> Vec<State> {
         let mut states = Vec::new();
         let mut before = None;
         for moment in moments {
             let new = moment.new_after(before.replace(moment));
-            if !self.crashed.insert(&moment.disk, moment.acknowledged) {
+            if !self.crashed.insert(by, &moment.disk, moment.acknowledged) {
                 continue;
             }
             let cuts = moment.disk.cuts(new);
@@ -127,7 +163,7 @@ impl States {
             for (disk, event) in
                 std::iter::once((moment.disk.clone(), "kill")).chain(cuts.disks.into_iter().map(|disk| (disk, "power cut")))
             {
-                if self.tried.insert(&disk, moment.acknowledged) {
+                if self.tried.insert(by, &disk, moment.acknowledged) {
                     let story = format!("{story}, {event} after {}", Done(moment));
                     states.push(State { disk, acknowledged: moment.acknowledged, story });
                 }
@@ -141,7 +177,7 @@ impl States {
     /// known from now on.
     pub fn judge(&mut self, moments: &[Moment], story: &str) -> Checked<usize> {
         let (tried, crashed, went_on) = (self.tried.mark(), self.crashed.mark(), self.went_on.mark());
-        let states = self.crashes(moments, story);
+        let states = self.crashes(By::Essence, moments, story);
         let judged = states.iter().try_for_each(|state| self.check(state).map(|_| ()));
         if judged.is_err() {
             self.tried.forget_since(tried);
@@ -170,7 +206,7 @@ impl States {
         }
         model.announce(recovered);
         let recovery = model.take_moments();
-        if !self.went_on.insert(&model.disk(), recovered) {
+        if !self.went_on.insert(By::Essence, &model.disk(), recovered) {
             return Ok((recovery, vec![]));
         }
         let went_on = script::go_on(store, &fs, root, &mut |checkpoints| model.announce(checkpoints));
@@ -220,6 +256,11 @@ impl fmt::Display for Counts {
             self.crash_points,
             self.pending_max,
             self.crash_points - self.sampled
-        )
+        )?;
+        let mut levels = self.levels.iter().enumerate();
+        levels.try_for_each(|(level, (states, deeper))| {
+            write!(f, "; {states} after crash {}, {deeper} recoveries of them crashed", level + 1)
+        })?;
+        write!(f, "; {} after a crash in a run that went on", self.went_on)
     }
 }

@@ -191,16 +191,20 @@ def step(doing, dataset):
     """Names the step that waits, from the operation and what lies on the disk."""
     private = dataset.private
     names = {path.name for path in private.iterdir()}
-    if "probe" in names or "probe.inprogress" in names:
+    if any(name.startswith("probe") for name in names):
         return f"probe: {doing}"
     if "FORMAT" not in names:
         return f"FORMAT: {doing}"
+    if "KEY" not in names:
+        return f"KEY: {doing}"
+    if dataset.last_number() == 0:
+        return f"open record: {doing}"
     if list(private.glob("commits/**/*.inprogress")):
         return f"record: {doing}"
     staged = dataset.staged()
     if not staged:
         return f"{'new staging or start' if doing == 'mkdir' else 'start'}: {doing}"
-    if staged[-1] <= dataset.last_number():
+    if dataset.unpublished_by(dataset.last()):
         return f"publish: {doing}"
     return f"{'directories of the commit' if doing == 'mkdir' else 'staging'}: {doing}"
 

@@ -108,7 +108,7 @@ def errors(trials, _):
     for stage, code, needle, plant in (
         ("producer", 74, "cannot read `", producer_error),
         ("transformer", 75, "transform.timeout", transformer_error),
-        ("writer", 74, "cannot fsync ", writer_error),
+        ("writer", 74, "Input/output error (os error 5)", writer_error),
     ):
         trial = trials.new(source__rate=200_000, source__limit=200_000, pipeline__checkpoint_interval="100ms", pipeline__batch_rows=5_000)
         with plant(trial) as process:

@@ -82,7 +82,7 @@ class Killer:
             if not drained:
                 process.signal(signal.SIGKILL)
             process.wait()
-            return Round(kind, how + (" slow" if slow else ""), dataset.last_number() > left.number, drained, up_ms)
+            return Round(kind, how + (" slow" if slow else ""), dataset.has_checkpoint_after(left.number), drained, up_ms)
 
     def is_slow(self, kind):
         """Every other one of those that it helps."""
@@ -195,7 +195,7 @@ def run(options, work):
     finally:
         readers.end()
     check_whole(options, work, dataset, reference, end)
-    print(f"{end} events ({events_killed} of them under kills), each once, in {len(dataset.visible_names())} files of {left.number} "
+    print(f"{end} events ({events_killed} of them under kills), each once, in {len(dataset.visible_names())} files of {witness.checkpoints} "
           f"checkpoints: `pintail verify`, the oracle and an undisturbed run agree; {time.monotonic() - begin:.0f} s")
     readers.print()
     tally.print(options.roll_forwards)

@@ -26,12 +26,12 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 PATCHES = pathlib.Path(__file__).resolve().parent / "mutants"
 
 # The modules of tests/it that need no engine.
-MODULES = ["crash_points", "model", "mutants", "recovery", "script", "sequences", "states"]
+MODULES = ["crash_points", "fence", "model", "mutants", "recovery", "script", "sequences", "states"]
 
 # What must catch a mutant. Not `mutants::every_call`: a changed order has other calls, and its list of reasons would be red for that alone.
 TESTS = {
     "--lib": ["checkpoint::", "durable::"],
-    "--test=it": ["crash_points::", "recovery::", "sequences::", "mutants::a_rename"],
+    "--test=it": ["crash_points::", "fence::", "recovery::", "sequences::", "mutants::a_rename"],
 }
 
 

@@ -161,8 +161,8 @@ class Loop:
             published = publisher.finish()
         self.last_run(published)
         self.compare(published)
-        last = self.dataset.last()
-        print(f"{self.retention}: {published} messages, each once, in {last['sequence']} checkpoints; {self.options.kills} kills of Pintail "
+        checkpoints = len(self.dataset.checkpoints())
+        print(f"{self.retention}: {published} messages, each once, in {checkpoints} checkpoints; {self.options.kills} kills of Pintail "
               f"({', '.join(f'{n} {kind}' for kind, n in self.kinds.most_common())}; {self.after_commit} after a commit), {self.servers} of the "
               f"server; the publisher lost it {publisher.outages} times; {time.monotonic() - begin:.0f} s\n", flush=True)
         if self.after_commit * 2 < self.options.kills:
@@ -181,12 +181,11 @@ class Loop:
             if not self.server.child:
                 self.server.start()
             up_ms = (time.monotonic() - process.started) * 1000
-        last = self.dataset.last()
-        after = last["sequence"] if last else 0
+        after = self.dataset.last_number()
         self.kinds[kind] += 1
-        self.after_commit += after > before
+        self.after_commit += self.dataset.has_checkpoint_after(before)
         print(f"{number:5} {kind:10} {how:58} up {up_ms:5.0f} ms, records {before:5} to {after:5}, next sequence "
-              f"{oracle.next_offset(last):8}{'; drained' if drained else ''}", flush=True)
+              f"{self.dataset.next_offset():8}{'; drained' if drained else ''}", flush=True)
 
     def running(self, process, before, _):
         process.wait_commits_after(self.dataset, before)
@@ -232,7 +231,7 @@ class Loop:
         """Lets it read all that is there, undisturbed, and stops it."""
         print(f"last run, undisturbed, to message {published}", flush=True)
         with self.pintail() as process:
-            process.wait_until(lambda: oracle.next_offset(self.dataset.last()) > published, f"message {published}", 120)
+            process.wait_until(lambda: self.dataset.next_offset() > published, f"message {published}", 120)
             if self.retention != "limits":
                 process.wait_until(self.all_acknowledged, "all to be acknowledged", 120)
             process.signal(signal.SIGTERM)

@@ -2,8 +2,9 @@
 
     python3 tests/proof/oracle.py OUT [OTHER]       checks a dataset at rest; with a second one: that both have the same rows
 
-Owns: the commit records and their chain, the files on disk against the records, the rows against those of another dataset.
-Does not own: running Pintail (see process.py), what was done to it.
+Owns: the commit records and their chain, the files on disk against the records, the rows against those of another dataset. Reads records of
+version 1 and 2.
+Does not own: what the records add up to (see state.py), running Pintail (see process.py), what was done to it.
 """
 import interpreter  # noqa: F401  first: it may start this command again under another Python
 
@@ -17,9 +18,11 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet
 
+from state import DoesNotFollow, State
+
 PRIVATE = "_pintail"
 RECORDS_PER_DIRECTORY = 10_000
-KEPT = {"FORMAT", "LOCK", "commits", "staging", "dead_letters", "instances", "journal"}
+KEPT = {"FORMAT", "KEY", "LOCK", "commits", "snapshots", "staging", "dead_letters", "instances", "journal", "index"}
 """What `_pintail/` may hold while nobody works on it."""
 EXACT_ROWS_MAX = 1_000_000
 """Up to here the rows of two datasets are compared one by one; above, by count and sums."""
@@ -42,7 +45,7 @@ class Dataset:
         return sealed and sealed[0]
 
     def records(self):
-        """Returns all commit records: each sealed and balanced, each going on where the one before ended."""
+        """Returns all commit records: each sealed and balanced, each following from those before it, as do the snapshots that they name."""
         sealed = self._format()
         numbers = self.record_numbers()
         if numbers and not sealed:
@@ -50,27 +53,43 @@ class Dataset:
         if numbers != list(range(1, len(numbers) + 1)):
             missing = sorted(set(range(1, numbers[-1] + 1)) - set(numbers))
             raise Broken(f"commit records are missing: {missing[:5]} of 1 to {numbers[-1]}")
-        previous, offsets, records, paths = sealed and sealed[1], {}, [], set()
+        previous, state, records, paths = sealed and sealed[1], State(), [], set()
+        snapshots = self._snapshots()
         for number in numbers:
             record, sha256 = self._sealed_record(number)
             check_inside(number, record)
-            check_follows(number, record, previous, offsets)
+            check_follows(number, record, previous, state)
+            if snapshot := snapshots.pop(number, None):
+                self._check_snapshot(number, snapshot, state, sealed[0])
             for file in record["files"]:
                 if file["path"] in paths:
                     raise Broken(f"record {number} names {file['path']}, as an earlier one does")
                 paths.add(file["path"])
-            previous, offsets = sha256, offsets_after(record)
+            previous = sha256
             records.append(record)
+        if snapshots:
+            raise Broken(f"there are snapshots without a record: {sorted(snapshots)}")
         return records
+
+    def checkpoints(self):
+        """Returns the records of checkpoints, checked as all are."""
+        return [record for record in self.records() if is_checkpoint(record)]
 
     def last(self):
         """Returns the last commit record, or None. It is checked in itself; its chain is not (see `records`)."""
         number = self.last_number()
-        if number == 0:
-            return None
-        record, _ = self._sealed_record(number)
-        check_inside(number, record)
-        return record
+        return self.record(number) if number else None
+
+    def last_checkpoint(self):
+        """Returns the record of the last checkpoint, or None. Those behind it were written by starts and operators."""
+        return next((record for record in self._records_back(self.last_number()) if is_checkpoint(record)), None)
+
+    def has_checkpoint_after(self, number):
+        """Returns whether there is a checkpoint after record `number`."""
+        while self.record_path(number := number + 1).exists():
+            if is_checkpoint(self.record(number)):
+                return True
+        return False
 
     def last_number(self):
         """Returns the number of the last commit record; 0 if there is none."""
@@ -80,9 +99,12 @@ class Dataset:
                 return numbers[-1]
         return 0
 
-    def next_offset(self):
-        """Returns where a source of one partition goes on; 0 before the first commit."""
-        return next_offset(self.last())
+    def next_offset(self, number=None):
+        """Returns where a source of one partition goes on after record `number`, the last one by default; 0 before the first checkpoint."""
+        for record in self._records_back(self.last_number() if number is None else number):
+            if spans := record["source"]["partitions"]:
+                return end_of(spans)
+        return 0
 
     def record_numbers(self):
         """Returns the numbers of all commit records there are, in order."""
@@ -119,14 +141,20 @@ class Dataset:
         return found
 
     def staged(self):
-        """Returns the numbers of the checkpoints that have a staging directory."""
+        """Returns the staging directories, each as the number of its checkpoint and the epoch of its process, which was 0 in version 1."""
         staging = self.private / "staging"
-        return sorted(int(name) for name in os.listdir(staging)) if staging.is_dir() else []
+        names = os.listdir(staging) if staging.is_dir() else []
+        return sorted((int(number), int(epoch or 0)) for number, _, epoch in (name.partition("-") for name in names))
+
+    def unpublished_by(self, record):
+        """Returns whether files of this record may still be staged: its staging directory is there."""
+        return record is not None and is_checkpoint(record) and staged_as(record) in self.staged()
 
     def in_progress(self):
         """Returns what was being written outside staging, and the probe of the start."""
         private = [file for file in self.private.glob("*") if file.name not in KEPT]
-        return sorted([*private, *self.private.glob("commits/**/*.inprogress"), *self.private.glob("dead_letters/*.inprogress")])
+        below = ("commits/**", "dead_letters", "snapshots")
+        return sorted([*private, *(file for directory in below for file in self.private.glob(f"{directory}/*.inprogress"))])
 
     def dead_letters(self):
         """Returns all committed dead letters in order, each with the number of its checkpoint as `checkpoint`."""
@@ -241,6 +269,21 @@ class Dataset:
     def _sealed_record(self, number):
         return unsealed(self.record_path(number))
 
+    def _records_back(self, number):
+        """Gives the records from `number` down to the first."""
+        return map(self.record, range(number, 0, -1))
+
+    def _snapshots(self):
+        """Returns the paths of the snapshots by the number of the record whose state they hold."""
+        return {int(path.stem): path for path in (self.private / "snapshots").glob("*.json")}
+
+    def _check_snapshot(self, number, path, state, format):
+        snapshot, _ = unsealed(path)
+        if (snapshot["sequence"], snapshot["dataset_id"]) != (number, format["dataset_id"]):
+            raise Broken(f"{path} says it is of record {snapshot['sequence']} of dataset {snapshot['dataset_id']}")
+        if differs := state.check_snapshot(snapshot):
+            raise Broken(f"{path} is not what the records say: {differs}")
+
 
 def check_found(connection):
     """Checks that the tables `expected` and `found` have the same rows, each as often as the other."""
@@ -268,11 +311,22 @@ def record_numbers_in(directory):
     return sorted(int(name.removesuffix(".json")) for name in os.listdir(directory) if name.endswith(".json"))
 
 
+def is_checkpoint(record):
+    """Returns whether a record is a checkpoint: neither the open record of a start nor an action of an operator."""
+    return "trigger" in record
+
+
+def staged_as(record):
+    """Returns the staging directory of a checkpoint as `Dataset.staged` does."""
+    return record["sequence"], record.get("epoch", 0)
+
+
 def check_inside(number, record):
     """Checks what must hold in a record by itself."""
     counts, spans = record["counts"], record["source"]["partitions"]
     if record["sequence"] != number:
         raise Broken(f"record {number} says it is record {record['sequence']}")
+    check_kind(number, record)
     if not counts_balance(counts):
         raise Broken(f"the counts of record {number} do not add up: {counts}")
     rows = {kind: sum(file["rows"] for file in record["files"] if file["kind"] == kind) for kind in ("parquet", "dead_letters")}
@@ -284,35 +338,42 @@ def check_inside(number, record):
         raise Broken(f"record {number} counts {counts['records_in']} records, its offsets are {spans}")
 
 
+def check_kind(number, record):
+    """Checks that a record is one of the things that its version has."""
+    opened, action, version, epoch = "opened" in record, "action" in record, record["version"], record.get("epoch", 0)
+    if version == 1 and is_checkpoint(record) and not (opened or action or epoch):
+        return
+    one = opened + is_checkpoint(record) == 1 or action and not is_checkpoint(record)
+    if version != 2 or not one or (epoch == number) != opened or epoch > number or not {"state_sha256", "key"} <= record.keys():
+        raise Broken(f"record {number} is neither a checkpoint, nor an open record, nor an action: {record}")
+    if opened and (record["files"] or any(span["to"] != span["from"] for span in record["source"]["partitions"])):
+        raise Broken(f"record {number} opens the dataset, and has files or offsets: {record}")
+
+
 def counts_balance(counts):
     taken = counts["rows_out"] + counts["filtered"] + sum(counts["dead_letters"].values())
     return counts["records_in"] + counts["expanded"] == taken
 
 
-def check_follows(number, record, previous, offsets):
-    """Checks that a record goes on where the one before ended: its checksum, and each partition of the source."""
+def check_follows(number, record, previous, state):
+    """Checks that a record follows from what is before it, and takes it into the state: its checksum, each partition of the source, the hash."""
     if record["previous"] != previous:
         raise Broken(f"record {number} follows {record['previous']}, but what is before it has the checksum {previous}")
-    spans = {span["id"]: span for span in record["source"]["partitions"]}
-    if forgotten := offsets.keys() - spans.keys():
-        raise Broken(f"record {number} has forgotten the source partitions {sorted(forgotten)}")
-    for name, span in spans.items():
-        if span["from"] != offsets.get(name, span["from"]) or (name in offsets) == span.get("new", False):
-            raise Broken(f"record {number} begins {span}, the one before ended at {offsets.get(name)}")
-        if name not in offsets and record["source"]["kind"] in ("simulator", "stdin") and span["from"] != 0:
-            raise Broken(f"record {number} begins {span}, the source begins at 0")
+    if record["source"]["kind"] in ("simulator", "stdin"):
+        for span in record["source"]["partitions"]:
+            if span["id"] not in state.positions and span["from"] != 0:
+                raise Broken(f"record {number} begins {span}, the source begins at 0")
+    try:
+        state.apply(record)
+    except DoesNotFollow as error:
+        raise Broken(f"record {number} does not follow: {error}") from None
 
 
-def offsets_after(record):
-    return {span["id"]: span["to"] for span in record["source"]["partitions"]}
-
-
-def next_offset(record):
-    """Returns where a source of one partition goes on after this record; 0 for None."""
-    spans = record["source"]["partitions"] if record else []
+def end_of(spans):
+    """Returns the end of the only one of some spans."""
     if len(spans) > 1:
         raise ValueError(f"{len(spans)} source partitions have no single offset")
-    return spans[0]["to"] if spans else 0
+    return spans[0]["to"]
 
 
 def check_file(root, number, file):
@@ -362,7 +423,7 @@ def main():
     except Broken as broken:
         sys.exit(f"broken: {broken}")
     for dataset in datasets:
-        print(f"{dataset.path}: {len(dataset.records())} records, {len(dataset.visible_files())} files, {dataset.sums()[0]} rows: sound")
+        print(f"{dataset.path}: {len(dataset.checkpoints())} checkpoints in {len(dataset.records())} records, {len(dataset.visible_files())} files, {dataset.sums()[0]} rows: sound")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
+UNHANDLED = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT}
+"""Signals that do what they are meant to without a handler."""
 POLL_SECONDS = 0.002
 SETTINGS = re.compile(r"(PINTAIL_.*|BATCH_ROWS|CHECKPOINT_SECONDS|OUT_PATH|RUST_LOG)$")
 running = set()
@@ -68,19 +70,17 @@ class Pintail:
     def is_running(self):
         return self.child.poll() is None
 
-    def records(self):
-        """Returns how many commit records there are."""
-        names = (name for _, _, names in os.walk(self.out / "_pintail/commits") for name in names)
-        return sum(name.endswith(".json") for name in names)
+    def checkpoints(self):
+        """Returns how many checkpoints there are. Only their records have a trigger."""
+        return sum(b'"trigger":"' in path.read_bytes() for path in (self.out / "_pintail/commits").glob("*/*.json"))
 
     def wait_commits(self, n, timeout=30):
-        """Waits until the dataset has `n` commit records, those of earlier runs included."""
-        self.wait_until(lambda: self.records() >= n, f"commit record {n}", timeout)
+        """Waits until the dataset has `n` checkpoints, those of earlier runs included."""
+        self.wait_until(lambda: self.checkpoints() >= n, f"checkpoint {n}", timeout)
 
     def wait_commits_after(self, dataset, number, timeout=30):
-        """Waits until the dataset has a record after `number`: cheaper than counting where there are many."""
-        path = dataset.record_path(number + 1)
-        self.wait_until(path.exists, f"commit record {number + 1}", timeout)
+        """Waits until the dataset has a checkpoint after record `number`: cheaper than counting where there are many."""
+        self.wait_until(lambda: dataset.has_checkpoint_after(number), f"checkpoint after record {number}", timeout)
 
     def wait_log(self, needle, timeout=30):
         """Waits until the log says something."""
@@ -99,7 +99,7 @@ class Pintail:
     def signal(self, number):
         """Sends a signal; one that can be handled not before it is: a process that is still being loaded would die of it."""
         pid, end = self.find(), time.monotonic() + 30
-        while number != signal.SIGKILL and not handles(pid, number) and time.monotonic() < end:
+        while number not in UNHANDLED and not handles(pid, number) and time.monotonic() < end:
             time.sleep(POLL_SECONDS)
         os.kill(pid, number)
 

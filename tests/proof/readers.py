@@ -77,7 +77,8 @@ def read_for_ever(reader, out):
         if not dataset.visible_names():
             time.sleep(0.01)
             continue
-        published = record["source"]["partitions"][0]["from"] if record else 0
+        spans = record["source"]["partitions"] if record else []
+        published = spans[0]["from"] if spans else dataset.next_offset(record["sequence"]) if record else 0
         number += 1
         whole, begin = number % WHOLE_EVERY == 0, time.monotonic()
         scan = SCANS[reader](out, record["sequence"] if record else 0, whole)

@@ -36,7 +36,7 @@ class Reference:
             Pintail(self.binary, self.settings | {"source.limit": limit}, self.work).run(timeout=600)
             record = self.dataset.last()
             files = [str(self.dataset.path / file["path"]) for file in record["files"]]
-            if len(files) != 1 or oracle.next_offset(record) != limit:
+            if len(files) != 1 or oracle.end_of(record["source"]["partitions"]) != limit:
                 raise oracle.Broken(f"the undisturbed run to event {limit} ended with {record}")
             row_hash = oracle.hash_of(name for name, _ in self.dataset.columns(self.connection))
             self.connection.execute(f"""INSERT INTO events SELECT {self.covered} + file_row_number, {row_hash}, user_id

@@ -136,18 +136,18 @@ def prove(arguments, work):
 
     dataset = Dataset(out)
     dataset.check()
-    records, rows = len(dataset.records()), dataset.sums()[0]
+    checkpoints, rows = len(dataset.checkpoints()), dataset.sums()[0]
     if not arguments.idle:
         reference = work / "reference" / "out"
         reference.parent.mkdir()
         full_speed = config | {"pipeline.out_path": "out", "source.rate": 0, "pipeline.checkpoint_interval": "30s"}
         Pintail(arguments.pintail, full_speed, reference.parent).run(600)
         dataset.equals(Dataset(reference))
-        if records < samples[-1][0] * 1000 / arguments.interval / 2:
-            raise Broken(f"{records} checkpoints in {samples[-1][0]:.0f} s: not what was asked for")
-    elif records != 1:
-        raise Broken(f"{records} checkpoints of a file that did not grow")
-    print(f"\n{records} checkpoints, {rows:,} rows, each once; staging empty")
+        if checkpoints < samples[-1][0] * 1000 / arguments.interval / 2:
+            raise Broken(f"{checkpoints} checkpoints in {samples[-1][0]:.0f} s: not what was asked for")
+    elif checkpoints != 1:
+        raise Broken(f"{checkpoints} checkpoints of a file that did not grow")
+    print(f"\n{checkpoints} checkpoints, {rows:,} rows, each once; staging empty")
     return rising
 
 

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from injection import CALLS, CHANGING, FAULTS, KILL, LASTING, Interposer, supported
 from job import WAIT_SECONDS, Job, Workers, check_visible_now, conclude, last_message
-from oracle import Broken, Dataset
+from oracle import Broken, Dataset, is_checkpoint, staged_as
 from process import Unexpected, default_binary
 
 UNTOUCHED = {"close", "fcntl", "dup", "ioctl", "fadvise64", "munmap", "execve", "chdir", "getcwd", "poll", "epoll_ctl"}
@@ -75,8 +75,8 @@ class Sweep:
                 pintail.wait(WAIT_SECONDS)
             dataset = Dataset(out)
             records = dataset.records()
-            for sequence in dataset.staged():
-                files = records[-1]["files"] if sequence == len(records) else None
+            for staged in dataset.staged():
+                files = records[-1]["files"] if is_checkpoint(records[-1]) and staged_as(records[-1]) == staged else None
                 if wanted(files and (sum((out / file["path"]).exists() for file in files), len(files))):
                     return out
             shutil.rmtree(out.parent)

@@ -177,3 +177,20 @@ fn a_record_keeps_the_spans_that_changed_and_reads_them_back_with_their_evidence
     assert_eq!(read.spans().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["a", "c"]);
     assert_eq!(read.spans().next().unwrap().1, &moved);
 }
+
+#[test]
+fn the_seeds_of_the_fuzz_target_are_read() {
+    for (seed, sequence) in [
+        (include_str!("../../../tests/fuzz/seeds/commit_record/version_1"), 42),
+        (include_str!("../../../tests/fuzz/seeds/commit_record/open_record"), 1),
+        (include_str!("../../../tests/fuzz/seeds/commit_record/checkpoint"), 42),
+        (include_str!("../../../tests/fuzz/seeds/commit_record/action"), 42),
+    ] {
+        let seed = seed.lines().next().unwrap();
+        let sealed = format!("{seed}\n{{\"sha256\":\"{}\"}}\n", crate::digest::sha256_hex(seed.as_bytes()));
+        CommitRecord::parse(sealed.as_bytes(), sequence).unwrap();
+    }
+    let seed = include_str!("../../../tests/fuzz/seeds/commit_record/snapshot");
+    let sealed = format!("{seed}\n{{\"sha256\":\"{}\"}}\n", crate::digest::sha256_hex(seed.as_bytes()));
+    crate::checkpoint::snapshot::parse(sealed.as_bytes(), "d", 42).unwrap();
+}

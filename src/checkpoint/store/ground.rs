@@ -10,7 +10,7 @@ use crate::checkpoint::paths::{self, Paths};
 use crate::durable::fs::Fs;
 use crate::error::{Error, Result};
 
-use super::named::{entry, remove_if_there};
+use super::named::{create, entry, remove_if_there, undisturbed};
 
 /// What the name of a probe begins with.
 const PROBE: &str = "probe";
@@ -25,12 +25,7 @@ pub fn probe(fs: &dyn Fs, paths: &Paths, nonce: &str) -> Result<()> {
     let named = own.join(format!("{PROBE}-{nonce}-\u{e9}"));
     let temporary = paths::in_progress(&named);
     let failed = |e| cannot(paths.root(), format!("write, rename and remove a file in `{}`", own.display()), e);
-    let made = fs.create_new(&temporary).and_then(|mut file| {
-        file.write_all(b"probe")?;
-        file.sync()?;
-        fs.rename_noreplace(&temporary, &named)
-    });
-    made.map_err(failed)?;
+    undisturbed(|| create(fs, &temporary, &named, b"probe")).map_err(failed)?;
     let folded = [
         ("letters of another case", own.join(format!("{}-{nonce}-\u{e9}", PROBE.to_uppercase()))),
         ("Unicode of another form", own.join(format!("{PROBE}-{nonce}-e\u{301}"))),

@@ -65,19 +65,30 @@ pub fn read(fs: &dyn Fs, paths: &Paths, sequence: Option<u64>, format_sha256: &s
     Ok(Head { last: Some(last), previous: before.1, state, snapshot, since })
 }
 
-/// Checks that the evidence of the state was made with `key`.
+/// Checks that the evidence of the state was made with `key`; `None` if there is none.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::State`] if it was another.
-pub fn check_key(paths: &Paths, head: &Head, key: &Key) -> Result<()> {
-    match head.last.as_ref().and_then(|last| last.key) {
-        Some(mark) if mark != key.fingerprint() => Err(Error::state(format!(
-            "`{}` is not the key that the records were made with, so no position can be checked: restore it from a copy; without one, run \
-             `pintail repair --key`, which accepts all positions as they are",
-            paths.key().display()
-        ))),
-        _ => Ok(()),
+pub fn check_key(paths: &Paths, last: Option<&CommitRecord>, key: Option<&Key>) -> Result<()> {
+    let made_with = last.and_then(|last| last.key);
+    if made_with.is_none() || made_with == key.map(Key::fingerprint) {
+        return Ok(());
     }
+    Err(Error::state(format!(
+        "`{}` is {}, so no position can be checked: restore it from a copy; without one, run `pintail repair --key`, which accepts all \
+         positions as they are",
+        paths.key().display(),
+        if key.is_some() { "not the key that the records were made with" } else { "missing, and the records were made with it" }
+    )))
+}
+
+/// Checks what a start needs beside the records, of which `last` is the last: the key and the snapshot that it names.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::State`], naming what is missing or torn and the way out.
+pub fn check_beside(fs: &dyn Fs, paths: &Paths, dataset_id: &str, last: &CommitRecord) -> Result<()> {
+    check_key(paths, Some(last), log::key(fs, paths)?.as_ref())?;
+    last.snapshot.iter().try_for_each(|name| from_snapshot(fs, paths, name, dataset_id).map(drop))
 }
 
 fn from_snapshot(fs: &dyn Fs, paths: &Paths, name: &SnapshotName, dataset_id: &str) -> Result<(State, Since, (u64, String))> {

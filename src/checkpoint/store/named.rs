@@ -17,6 +17,9 @@ use crate::checkpoint::recovery::Step;
 use crate::durable::fs::{EntryKind, FileIdentity, Fs};
 use crate::error::{Error, Result};
 
+/// How often another process may disturb one operation before that is an error.
+const DISTURBED_MAX: usize = 8;
+
 /// What became of a file that was to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
@@ -26,24 +29,34 @@ pub enum Written {
     Taken,
 }
 
-/// Writes a file that appears whole or not at all, and never in the place of another.
+/// Writes a file that appears whole or not at all, and never in the place of another. It is durable, also one that was there.
 pub fn write(fs: &dyn Fs, paths: &Paths, nonce: &str, path: &Path, bytes: &[u8]) -> Result<Written> {
     let temporary = paths::written_by(path, nonce);
-    let written = fs.create_new(&temporary).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync()
-    });
-    let renamed = written.and_then(|()| fs.rename_noreplace(&temporary, path));
-    match renamed {
-        Ok(()) => {}
+    let written = match undisturbed(|| create(fs, &temporary, path, bytes)) {
+        Ok(()) => Written::Now,
         Err(error) if error.kind() == ErrorKind::AlreadyExists && entry(fs, path)?.is_some() => {
             remove_if_there(fs, &temporary)?;
-            return Ok(Written::Taken);
+            Written::Taken
         }
         Err(error) => return Err(cannot(paths.root(), format!("write `{}`", path.display()), error)),
-    }
+    };
+    // A name that was taken may be the visible trace of a process that was killed before its fsync.
     sync_dir(fs, path.parent().expect("every file of a dataset lies below its root"))?;
-    Ok(Written::Now)
+    Ok(written)
+}
+
+/// Writes `bytes` under the name `temporary` and renames that to `path`.
+pub fn create(fs: &dyn Fs, temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = fs.create_new(temporary)?;
+    file.write_all(bytes)?;
+    file.sync()?;
+    fs.rename_noreplace(temporary, path)
+}
+
+/// Tries again what another process that starts at this moment has disturbed: it removes left-overs, and cannot tell whose they are.
+pub fn undisturbed(operation: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    let again = |error: &io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty);
+    (1..DISTURBED_MAX).map(|_| operation()).find(|done| !done.as_ref().is_err_and(again)).unwrap_or_else(operation)
 }
 
 /// Renames what is to be published, and makes durable what is in its place, also what was there before. May be repeated. `written` tells which
@@ -64,6 +77,12 @@ pub fn publish<'a>(
         check_written(fs, &from, written.get(index))?;
         match fs.rename_noreplace(&from, &to) {
             Err(error) if is_done_already(fs, &error, &from, &to, file)? => {}
+            Err(error) if error.kind() == ErrorKind::NotFound && entry(fs, &from)?.is_none() => {
+                return Err(Error::state(format!(
+                    "`{}` of checkpoint {} is committed, and its staged copy is gone: somebody removed it; run `pintail verify`",
+                    file.path, staged_by.sequence
+                )));
+            }
             renamed => renamed.map_err(|e| {
                 let sequence = staged_by.sequence;
                 Error::io(format_args!("publish `{}` of checkpoint {sequence}, which is committed: start again", file.path), e)
@@ -87,22 +106,29 @@ pub fn check_written(fs: &dyn Fs, staged: &Path, written: Option<&FileIdentity>)
     }
 }
 
-/// Returns whether a file could not be renamed because another process had done it.
+/// Returns whether a file could not be renamed because another process had done it, or is about to: where a rename is a link and an unlink,
+/// both names are there between the two.
 fn is_done_already(fs: &dyn Fs, error: &io::Error, from: &Path, to: &Path, file: &FileEntry) -> Result<bool> {
-    let may_be = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists);
-    Ok(may_be && entry(fs, from)?.is_none() && entry(fs, to)? == Some(EntryKind::File(file.bytes)))
+    if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists) || entry(fs, to)? != Some(EntryKind::File(file.bytes)) {
+        return Ok(false);
+    }
+    let identity = |path: &Path| fs.identity(path).map_err(|e| Error::io(format_args!("look at `{}`", path.display()), e));
+    let staged = identity(from)?;
+    Ok(staged.is_none() || staged == identity(to)?)
 }
 
 /// Removes staging directories. The durable absence of one says that its checkpoint is published: it is made durable also where a killed
 /// process had removed it before.
 pub fn remove_staging(fs: &dyn Fs, paths: &Paths, staged: impl IntoIterator<Item = StagedBy>) -> Result<()> {
     for dir in staged.into_iter().map(|staged| paths.staging_of(staged)) {
-        let cleared = match fs.list(&dir) {
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            listed => listed.and_then(|entries| entries.iter().try_for_each(|entry| gone(fs.remove_file(&entry.path)))),
+        let remove = || match fs.list(&dir) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            listed => {
+                listed?.iter().try_for_each(|entry| gone(fs.remove_file(&entry.path)))?;
+                gone(fs.remove_dir(&dir))
+            }
         };
-        let removed = cleared.and_then(|()| gone(fs.remove_dir(&dir)));
-        removed.map_err(|e| Error::io(format_args!("remove `{}`", dir.display()), e))?;
+        undisturbed(remove).map_err(|e| Error::io(format_args!("remove `{}`", dir.display()), e))?;
     }
     sync_dir(fs, &paths.staging())
 }

@@ -93,7 +93,7 @@ impl Remember {
     /// Returns before which time, in seconds since 1970, a fingerprint must have been taken to be forgotten now; `None` if all stay.
     pub(super) fn forget_before(&self, remembered: &Remembered, now: DateTime<Utc>) -> Option<u32> {
         let oldest = remembered.values().map(|fingerprint| fingerprint.at).min()?;
-        let longest_ago = u32::try_from((now - self.longest).timestamp()).unwrap_or(0);
+        let longest_ago = now.checked_sub_signed(self.longest).map_or(0, |time| u32::try_from(time.timestamp()).unwrap_or(0));
         let too_many = remembered.len().saturating_sub(self.most);
         let mut before = longest_ago;
         if too_many > 0 {
@@ -135,15 +135,22 @@ impl Store {
         if !expected.allow.strangers {
             super::check_ground(&*fs, &paths)?;
         }
-        let mut directories = Directories::open(fs.clone(), &paths)?;
+        let mut directories = Some(Directories::open(fs.clone(), &paths)?);
         ground::probe(&*fs, &paths, &expected.process.nonce)?;
         for _ in 0..OPENINGS_MAX {
-            let mut store = Self::look(&fs, &paths, directories, expected)?;
-            if store.write_open_record(expected)? == Written::Now {
-                store.clear_older()?;
-                return Ok(store);
+            let before = log::last_sequence(&*fs, &paths).ok();
+            let these = directories.take().map_or_else(|| Directories::open(fs.clone(), &paths), Ok)?;
+            let opened = Self::look(&fs, &paths, these, expected).and_then(|mut store| Ok((store.write_open_record(expected)?, store)));
+            match opened {
+                Ok((Written::Now, mut store)) => {
+                    store.clear_older()?;
+                    return Ok(store);
+                }
+                Ok((Written::Taken, _)) => {}
+                // What was looked at is not what is there now.
+                Err(_) if went_on(&*fs, &paths, before, &expected.process) => {}
+                Err(error) => return Err(error),
             }
-            directories = store.directories;
         }
         Err(Error::try_again(format!("other processes open `{}` all the time: run one process on a dataset", paths.root().display())))
     }
@@ -157,13 +164,10 @@ impl Store {
         if !expected.allow.strangers {
             ground::check_not_older(paths, &visible, sequence)?;
         }
-        let key = open_key(&**fs, paths, expected)?;
         let take_over = take_over::last(&**fs, paths, &format_sha256)?.map(|sealed| sealed.take_over);
         check_instances(paths, &format, take_over.as_ref(), expected.sharing.instances)?;
         let head = head::read(&**fs, paths, sequence, &format_sha256, &format.dataset_id)?;
-        if !expected.allow.another_key {
-            head::check_key(paths, &head, &key)?;
-        }
+        let key = open_key(&**fs, paths, &head, expected)?;
         check_columns(&head, expected)?;
         let generation = take_over.as_ref().map_or(0, |take_over| take_over.number);
         if let Some(last) = head.last.as_ref().filter(|last| last.generation > generation) {
@@ -258,6 +262,13 @@ impl Store {
     }
 }
 
+/// Returns whether another process than this wrote records since `before` was the last one.
+fn went_on(fs: &dyn Fs, paths: &Paths, before: Option<Option<u64>>, process: &Process) -> bool {
+    let Ok(now) = log::last_sequence(fs, paths) else { return false };
+    let by_this = |last| log::read(fs, paths, last).is_ok_and(|(record, _)| record.opened.as_ref() == Some(process));
+    before != Some(now) && !now.is_some_and(by_this)
+}
+
 /// Refuses columns that the dataset cannot take.
 pub(super) fn check_columns(head: &head::Head, expected: &Expected) -> Result<()> {
     let new_columns = if expected.allow_new_columns { NewColumns::Allow } else { NewColumns::Refuse };
@@ -311,7 +322,7 @@ fn open_format(fs: &dyn Fs, paths: &Paths, last: Option<u64>, expected: &Expecte
     match (log::format(fs, paths)?, last) {
         (Some((format, sha256)), _) => {
             format.check(&paths.root().display().to_string(), &(expected.source)(format.created_at), &partition_by)?;
-            // Who made it may have been killed before its name was durable: `Directories::open` has just fsynced `_pintail`.
+            // Who made it may have been killed before its name was durable: `open_key` fsyncs `_pintail`.
             Ok((format, sha256))
         }
         (None, Some(sequence)) => Err(Error::state(format!(
@@ -334,14 +345,24 @@ fn open_format(fs: &dyn Fs, paths: &Paths, last: Option<u64>, expected: &Expecte
 }
 
 /// Reads the key, or makes it: a dataset of version 1 has none.
-fn open_key(fs: &dyn Fs, paths: &Paths, expected: &Expected) -> Result<Key> {
+fn open_key(fs: &dyn Fs, paths: &Paths, head: &head::Head, expected: &Expected) -> Result<Key> {
     let path = paths.key();
     if log::bytes(fs, &path)?.is_none() {
+        if !expected.allow.another_key {
+            // A new one would lie in the way of whoever restores it.
+            head::check_key(paths, head.last.as_ref(), None)?;
+        }
         named::write(fs, paths, &expected.process.nonce, &path, format!("{}\n", hex(expected.new_key.bytes())).as_bytes())?;
     }
-    // Also one that is there may be visible and not durable: `Directories::open` has fsynced its name, not its bytes.
+    // Also one that is there may be visible and not durable, and FORMAT beside it: of a process that was killed, or that starts at this moment.
     fs.sync_file(&path).map_err(|e| Error::io(format_args!("fsync `{}`", path.display()), e))?;
-    log::key(fs, paths)?.ok_or_else(|| Error::try_again(format!("`{}` was removed at this moment: start again", path.display())))
+    sync_dir(fs, &paths.private())?;
+    let key = log::key(fs, paths)?;
+    let key = key.ok_or_else(|| Error::try_again(format!("`{}` was removed at this moment: start again", path.display())))?;
+    if !expected.allow.another_key {
+        head::check_key(paths, head.last.as_ref(), Some(&key))?;
+    }
+    Ok(key)
 }
 
 /// Completes the last commit. May be killed at any step and run again. Returns warnings.
@@ -383,7 +404,11 @@ fn look_at(fs: &dyn Fs, paths: &Paths, staged_by: StagedBy, staged: bool, file: 
     let place = paths.published(&file.path);
     // Files are hashed only if the commit was interrupted: an ordinary start reads none.
     let (at_final, at_staged) = match staged {
-        true => (compare(fs, &place, file)?, compare(fs, &paths.staged(staged_by, file.staged), file)?),
+        true => {
+            // The staged one first: another process may publish it at this moment.
+            let at_staged = compare(fs, &paths.staged(staged_by, file.staged), file)?;
+            (compare(fs, &place, file)?, at_staged)
+        }
         false => (compare_length(entry(fs, &place)?, file), Found::Absent),
     };
     Ok(FileFacts { path: file.path.clone(), staged_index: file.staged, at_final, at_staged })
@@ -402,6 +427,10 @@ fn compare(fs: &dyn Fs, path: &std::path::Path, file: &FileEntry) -> Result<Foun
         Found::Right => {}
         different => return Ok(different),
     }
-    let read = fs.open(path).and_then(sha256_of).map_err(|e| Error::io(format_args!("read `{}`", path.display()), e))?;
-    Ok(if read == file.sha256 { Found::Right } else { Found::Wrong })
+    match fs.open(path).and_then(sha256_of) {
+        // Renamed since by another process.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Found::Absent),
+        Err(error) => Err(Error::io(format_args!("read `{}`", path.display()), error)),
+        Ok(read) => Ok(if read == file.sha256 { Found::Right } else { Found::Wrong }),
+    }
 }

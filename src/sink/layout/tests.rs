@@ -399,5 +399,5 @@ fn the_layout_tells_readers_the_types_and_users_the_path() {
     assert_eq!(layout.partition_columns(), [("region".into(), "VARCHAR".into()), ("day".into(), "DATE".into())]);
     assert_eq!(layout.file_schema().fields().len(), 1);
     let hour = Utc.with_ymd_and_hms(2026, 1, 1, 7, 0, 0).unwrap();
-    assert_eq!(layout.example_path(hour), "region=<region>/day=<day>/events-2026-01-01-07-1.parquet");
+    assert_eq!(layout.example_path(hour), "region=<region>/day=<day>/events-2026-01-01-07-2.parquet");
 }

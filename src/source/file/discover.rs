@@ -6,7 +6,7 @@
 //! Globs are those of a shell: `*` does not match a leading dot, so an editor's or a copy tool's hidden file is not read half written.
 //! `**` crosses directories. The order is that of the paths' bytes.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::fs::{self, Metadata};
 use std::io;
@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use glob::{MatchOptions, glob_with};
 
 use super::identity::Inode;
+use super::names;
 use crate::error::{Error, Result};
 
 const SHELL: MatchOptions = MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
@@ -104,16 +105,22 @@ impl Patterns {
                 Path::new(&text[..text.find(['*', '?', '[']).unwrap_or(text.len())])
             }
         });
-        own.chain(paths).map(directory_of).collect()
+        let mut directories = BTreeSet::new();
+        for path in own.chain(paths) {
+            // A link's target is rotated beside the target.
+            directories.extend(target_of(path).as_deref().map(directory_of));
+            directories.insert(directory_of(path));
+        }
+        directories
     }
 }
 
 impl Pattern {
-    /// Returns whether a path, which need not exist, matches.
-    pub(super) fn matches(&self, path: &Path) -> bool {
+    /// Returns whether a file that is called so now matched, or may have before it was rotated.
+    pub(super) fn may_match(&self, label: &str) -> bool {
         match self {
-            Self::Name(name) => name == path,
-            Self::Glob(glob) => glob.matches_path_with(path, SHELL),
+            Self::Name(name) => names::are_related(&name.to_string_lossy(), label),
+            Self::Glob(glob) => glob.matches_path_with(Path::new(label), SHELL),
         }
     }
 }
@@ -127,29 +134,43 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// Searches directories (not those below) for inodes, and returns a path to each that is there.
-pub(super) fn find_inodes(directories: &BTreeSet<PathBuf>, wanted: &[Inode]) -> Result<HashMap<Inode, PathBuf>> {
-    let mut found = HashMap::new();
+/// Searches directories (not those below) for regular files that have one of the inode numbers or a name that is related to a wanted one, but for
+/// those that were seen. Returns each file once, in the order of their paths.
+pub(super) fn search(
+    directories: &BTreeSet<PathBuf>,
+    numbers: &HashSet<u64>,
+    keys: &HashSet<String>,
+    seen: &HashSet<Inode>,
+) -> Result<Vec<PathBuf>> {
+    let mut found = BTreeSet::new();
+    let mut inodes = seen.clone();
     for directory in directories {
         let failed = |e| Error::io(format_args!("search `{}`", directory.display()), e);
-        let entries = match fs::read_dir(directory) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-            Err(e) => return Err(failed(e)),
-        };
+        let Some(entries) = gone_is_none(fs::read_dir(directory)).map_err(failed)? else { continue };
         for entry in entries {
             let entry = entry.map_err(failed)?;
-            if !wanted.iter().any(|inode| inode.number == entry.ino()) {
+            let related = || names::keys(&entry.file_name().to_string_lossy()).iter().any(|key| keys.contains(key));
+            if !numbers.contains(&entry.ino()) && !related() {
                 continue;
             }
             let Some(metadata) = gone_is_none(entry.metadata()).map_err(failed)? else { continue };
-            let inode = Inode::of(&metadata);
-            if metadata.is_file() && wanted.contains(&inode) {
-                found.entry(inode).or_insert_with(|| entry.path());
+            if metadata.is_file() && inodes.insert(Inode::of(&metadata)) {
+                found.insert(entry.path());
             }
         }
     }
-    Ok(found)
+    Ok(found.into_iter().collect())
+}
+
+/// Returns which of `wanted` lie in the directories, under whatever name.
+pub(super) fn present(directories: &BTreeSet<PathBuf>, wanted: HashSet<Inode>) -> Result<HashSet<Inode>> {
+    let numbers = wanted.iter().map(|inode| inode.number).collect();
+    let mut present = HashSet::new();
+    for path in search(directories, &numbers, &HashSet::new(), &HashSet::new())? {
+        let metadata = gone_is_none(fs::metadata(&path)).map_err(|e| Error::io(format_args!("look at `{}`", path.display()), e))?;
+        present.extend(metadata.map(|metadata| Inode::of(&metadata)).filter(|inode| wanted.contains(inode)));
+    }
+    Ok(present)
 }
 
 /// Makes `None` of an error that says the file is not there (any more).
@@ -159,6 +180,12 @@ pub(super) fn gone_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+/// Returns where a symbolic link leads, also if nothing is there; `None` of anything else.
+fn target_of(path: &Path) -> Option<PathBuf> {
+    let target = fs::read_link(path).ok()?;
+    Some(fs::canonicalize(path).unwrap_or_else(|_| directory_of(path).join(target)))
 }
 
 fn directory_of(path: &Path) -> PathBuf {
@@ -254,18 +281,34 @@ mod tests {
     }
 
     #[test]
-    fn a_renamed_file_is_found_by_inode_beside_the_names_that_match() {
-        let dir = directory(&["logs/app.log", "logs/other"]);
+    fn a_file_that_lost_its_name_is_found_by_inode_or_by_a_related_name() {
+        let dir = directory(&["logs/app.log", "logs/app.log.2.gz", "logs/other"]);
         let dir = dir.path();
-        let inode = Inode::of(&fs::metadata(dir.join("logs/app.log")).unwrap());
-        fs::rename(dir.join("logs/app.log"), dir.join("logs/app.log.1")).unwrap();
+        let metadata = fs::metadata(dir.join("logs/app.log")).unwrap();
+        fs::rename(dir.join("logs/app.log"), dir.join("logs/renamed")).unwrap();
+        let keys: HashSet<String> = names::keys("logs/app.log").into_iter().collect();
         for pattern in ["logs/app.log", "logs/app.lo*"] {
             let directories = patterns(dir, &[pattern]).directories(std::iter::empty());
-            let found = find_inodes(&directories, &[inode]).unwrap();
-            assert_eq!(found[&inode], dir.join("logs/app.log.1"), "{pattern}");
+            let look = |numbers: &[u64], keys, seen: &[Inode]| {
+                search(&directories, &numbers.iter().copied().collect(), keys, &seen.iter().copied().collect()).unwrap()
+            };
+            let none = HashSet::new();
+            assert_eq!(look(&[metadata.ino()], &none, &[]), [dir.join("logs/renamed")], "{pattern}");
+            assert_eq!(look(&[metadata.ino()], &keys, &[]), [dir.join("logs/app.log.2.gz"), dir.join("logs/renamed")]);
+            assert!(look(&[metadata.ino()], &none, &[Inode::of(&metadata)]).is_empty());
         }
-        let absent = Inode { number: fs::metadata(dir).unwrap().ino(), ..inode };
-        assert!(find_inodes(&[dir.join("logs"), dir.join("no")].into(), &[absent]).unwrap().is_empty());
+        assert!(search(&[dir.join("no")].into(), &[1].into(), &keys, &HashSet::new()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_a_link_leads_to_is_searched_for_beside_its_target() {
+        let dir = directory(&["store/app.log"]);
+        let dir = dir.path();
+        std::os::unix::fs::symlink("store/app.log", dir.join("app.log")).unwrap();
+        let directories = |dir: &Path| patterns(dir, &["app.log"]).directories(std::iter::empty());
+        assert!(directories(dir).contains(&dir.canonicalize().unwrap().join("store")));
+        fs::remove_file(dir.join("store/app.log")).unwrap();
+        assert!(directories(dir).contains(&dir.join("store")));
     }
 
     #[test]

@@ -1,37 +1,41 @@
 //! Follow: what is appended, what appears, what is rotated away.
 //!
-//! Owns: the polling, the open descriptors, noticing truncation and replacement while they are open, letting go of rotated files.
-//! Does not own: what a gap means for the line (see `positions`).
+//! Owns: the polling, the open descriptors, letting go of rotated and deleted files.
+//! Does not own: a file's turn (see `tail`), what becomes of files that appear and of positions that lost their file (see `survey`).
 //!
 //! A file is followed by its descriptor, not by its name: after a rotation the old file is read on, before the new one, until its writer
 //! has left it. Compressed files do not grow: each is read whole once its length has stood still from one look to the next.
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Seek};
-use std::os::unix::fs::MetadataExt;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use super::identity::{Identity, Inode};
-use super::positions::Gap;
-use super::read_once::{Name, Turn};
-use super::reader::{Compression, FileReader, Opened};
-use super::{Files, Found, look, open_file};
+use super::identity::{Inode, Place};
+use super::input::Compression;
+use super::plan::{Holder, Name};
+use super::positions::{Known, new_partition};
+use super::read_once::Turn;
+use super::reader::{FileReader, Lines, Opened};
+use super::survey::{Facts, Start, note};
+use super::{Files, Found};
 use crate::error::{Error, Result};
+use crate::offsets::{NoteKind, PartitionId};
 use crate::source::lines::Unterminated;
 use crate::source::thread::{ChunkSender, Exit};
+
+mod copies;
+mod tail;
 
 #[cfg(test)]
 mod tests;
 
-/// Bytes read of a file before the others have their turn: a fast writer must not hold up the rest.
-const TURN_BYTES: u64 = 64 << 20;
+use tail::{Stage, Tail, TurnEnd};
 
 /// How long a rotated file must stand still before its descriptor is closed. Loggers reopen within seconds; what comes later is read at
-/// the next start, by the file's identity.
+/// the next start, by the file's content.
 const QUIET: Duration = Duration::from_secs(60);
 
 /// Follows files until nobody listens.
@@ -40,41 +44,17 @@ pub(super) struct Follow {
     files: Files,
     poll_interval: Duration,
     looked: Instant,
+    /// When known files that are not open were looked for.
+    searched: Instant,
     /// In the order in which they were first seen, which puts a rotated file before its successor.
     tails: Vec<Tail>,
     archives: HashMap<PathBuf, Archive>,
     /// Compressed files to be read next.
     ready: Vec<Turn>,
-}
-
-/// An open file.
-#[derive(Debug)]
-struct Tail {
-    path: PathBuf,
-    inode: Inode,
-    name: Name,
-    stage: Stage,
-    /// The length up to which its bytes are counted as unread.
-    seen: u64,
-    last_read: Instant,
-}
-
-#[derive(Debug)]
-enum Stage {
-    /// Without a byte there is no identity. Held open: it may be rotated away before the next look.
-    Empty(File),
-    Open(Identity, Box<FileReader>),
-}
-
-/// What happened to an open file since its last turn.
-#[derive(Debug)]
-enum Change {
-    None,
-    /// It was empty and has an identity now.
-    Begun,
-    /// It has so many bytes, some of them not read.
-    Grown(u64),
-    Gap(Gap),
+    /// Files that hold a part of another: how long they were, and since when.
+    parts: HashMap<Inode, (u64, Instant)>,
+    /// Positions whose file was cut, rewritten or is gone: what became of them is found out at the next look.
+    lost: BTreeSet<PartitionId>,
 }
 
 /// A compressed file.
@@ -93,22 +73,42 @@ enum ArchiveState {
     Taken,
 }
 
-/// How a file's turn ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TurnEnd {
-    AtEnd,
-    More,
-}
-
 impl Follow {
     /// Opens the files that are there.
-    pub(super) fn start(files: Files, poll_interval: Duration, renamed: Vec<PathBuf>, found: Found) -> Result<Self> {
-        let mut follow =
-            Self { files, poll_interval, looked: Instant::now(), tails: Vec::new(), archives: HashMap::new(), ready: Vec::new() };
-        for path in renamed {
-            follow.take_renamed(path)?;
+    pub(super) fn start(files: Files, poll_interval: Duration, found: Found) -> Result<Self> {
+        let mut follow = Self {
+            files,
+            poll_interval,
+            looked: Instant::now(),
+            searched: Instant::now(),
+            tails: Vec::new(),
+            archives: HashMap::new(),
+            ready: Vec::new(),
+            parts: HashMap::new(),
+            lost: BTreeSet::new(),
+        };
+        let mut facts = Vec::new();
+        for (path, metadata) in found.files {
+            let Some(mut found) = follow.files.examine(&path, Name::Matches)? else { continue };
+            if found.compression != Compression::None {
+                found = found.closed();
+                let archive = Archive { inode: Inode::of(&metadata), length: metadata.len(), state: ArchiveState::Settling };
+                follow.archives.insert(path, archive);
+            }
+            facts.push(found);
         }
-        follow.take_found(found)?;
+        follow.files.search_missing(&mut facts, |_| true)?;
+        let starts = follow.files.decide(&facts, |_| Holder::Wanted)?;
+        // What was rotated away is older than what has its name now.
+        let (renamed, named): (Vec<_>, Vec<_>) = facts.into_iter().zip(starts).partition(|(facts, _)| facts.name == Name::Renamed);
+        for (facts, start) in renamed.into_iter().chain(named) {
+            let settled = facts.compression == Compression::None || facts.name == Name::Renamed || matches!(start, Start::Finished(_));
+            // Another compressed file may still be written.
+            if settled {
+                follow.begin(facts, start)?;
+            }
+        }
+        follow.check_count()?;
         Ok(follow)
     }
 
@@ -119,224 +119,278 @@ impl Follow {
             if turns == TurnEnd::AtEnd {
                 sender.sleep(self.poll_interval)?;
             }
-            if self.looked.elapsed() >= self.poll_interval {
+            if self.looked.elapsed() >= self.poll_interval || !self.lost.is_empty() {
                 self.looked = Instant::now();
-                let found = self.files.patterns.find()?;
-                self.take_found(found)?;
+                self.look_again()?;
             }
         }
     }
 
     /// Gives each file its turn.
     fn read_round(&mut self, sender: &ChunkSender) -> Result<TurnEnd, Exit> {
+        self.files.tell(sender)?;
         let mut end = TurnEnd::AtEnd;
-        for tail in &mut self.tails {
-            if tail.read_turn(&mut self.files, sender)? == TurnEnd::More {
-                end = TurnEnd::More;
+        let mut at = 0;
+        while at < self.tails.len() {
+            match self.turn(at, sender)? {
+                TurnEnd::Lost => {
+                    let tail = self.tails.remove(at);
+                    self.lost.extend(tail.known().cloned());
+                    tail.forget_unread(&self.files);
+                    end = TurnEnd::More;
+                    continue;
+                }
+                TurnEnd::More => end = TurnEnd::More,
+                TurnEnd::AtEnd => {}
             }
+            at += 1;
         }
-        for turn in std::mem::take(&mut self.ready) {
-            self.files.read_whole(turn, sender)?;
-        }
-        self.let_go(Instant::now())?;
+        let ready = std::mem::take(&mut self.ready);
+        self.files.read_turns(ready.into(), sender)?;
+        self.let_go(Instant::now(), sender)?;
+        self.files.tell(sender)?;
         Ok(end)
     }
 
-    /// Takes up a known file that was rotated away before the start.
-    fn take_renamed(&mut self, path: PathBuf) -> Result<()> {
-        let Some(file) = open_file(&path)? else { return Ok(()) };
-        let observed = look(&file, &path)?;
-        let Some(position) = self.files.positions.place_renamed(&observed).cloned() else { return Ok(()) };
-        if Compression::of(&position.partition.label) != Compression::None {
-            self.ready.push(Turn::new(path, Name::Renamed));
-            return Ok(());
+    fn turn(&mut self, at: usize, sender: &ChunkSender) -> Result<TurnEnd, Exit> {
+        let Some(metadata) = self.tails[at].changed()? else { return Ok(TurnEnd::AtEnd) };
+        if self.tails[at].copy_of.is_some() && !self.may_read_copy(at)? {
+            return Ok(TurnEnd::AtEnd);
         }
-        // Years of rotated files may lie there: one that is read to its end and has stood still is left closed.
-        if observed.length == position.next && stands_still(&file, &path)? {
-            return Ok(());
+        self.files.tell(sender)?;
+        self.tails[at].read_turn(&metadata, &mut self.files, sender)
+    }
+
+    /// Looks at the names, and at what became of positions that lost their file.
+    fn look_again(&mut self) -> Result<()> {
+        let found = self.files.patterns.find()?;
+        if self.searched.elapsed() >= QUIET {
+            self.searched = Instant::now();
+            self.miss_closed(&found)?;
         }
-        info!(path = %path.display(), known_as = &*position.partition.label, "found a renamed file");
-        if let Opened::Ready(reader) = FileReader::open(file, &path, &position, self.files.record_bytes_max)? {
-            let stage = Stage::Open(position.identity, reader);
-            self.tails.push(Tail::new(path, observed.inode, Name::Renamed, position.next, stage));
-        }
-        Ok(())
+        self.take_found(found)
     }
 
     /// Takes up what a look at the names has found.
     fn take_found(&mut self, found: Found) -> Result<()> {
+        let mut facts = self.take_begun()?;
+        self.settle_copies_of_lost()?;
         self.tails.iter_mut().for_each(|tail| tail.name = Name::Renamed);
-        let mut tails: HashMap<Inode, usize> = self.tails.iter().enumerate().map(|(at, tail)| (tail.inode, at)).collect();
+        let mut tails: HashMap<Inode, usize> = self.tails.iter().enumerate().map(|(at, tail)| (tail.place.inode, at)).collect();
         let mut archives = HashMap::new();
+        let mut held = HashSet::new();
         for (path, metadata) in found.files {
             let inode = Inode::of(&metadata);
             if Compression::of(&path.to_string_lossy()) != Compression::None {
-                let archive = self.take_archive(&path, inode, metadata.len());
+                let (archive, settled) = self.settle(&path, &metadata);
+                if settled || (!self.lost.is_empty() && archive.state == ArchiveState::Settling) {
+                    facts.extend(self.files.examine(&path, Name::Matches)?.map(Facts::closed));
+                } else if archive.state == ArchiveState::Taken {
+                    held.extend(self.files.positions.at(&Place::of(&metadata)).map(|known| known.id().clone()));
+                }
                 archives.insert(path, archive);
             } else if let Some(&at) = tails.get(&inode) {
-                self.tails[at].name = Name::Matches;
-                self.tails[at].path = path;
-            } else if let Some(tail) = self.open_tail(path)? {
-                tails.insert(tail.inode, self.tails.len());
-                self.tails.push(tail);
+                self.tails[at].take_name(path, &mut self.files);
+            } else if !facts.iter().any(|facts| facts.place.inode == inode)
+                && let Some(found) = self.files.examine(&path, Name::Matches)?
+                // Between the look and the opening the name may have passed to a file that is followed already.
+                && !tails.contains_key(&found.place.inode)
+            {
+                tails.insert(found.place.inode, usize::MAX);
+                facts.push(found);
             }
         }
         self.archives = archives;
-        self.files.patterns.check_count(self.tails.len() + self.archives.len())
+        self.parts.retain(|inode, _| facts.iter().any(|facts| facts.place.inode == *inode));
+        self.take_facts(facts, held)?;
+        self.check_count()
+    }
+
+    /// Decides on files that nobody holds open, and begins to read them.
+    fn take_facts(&mut self, mut facts: Vec<Facts>, mut held: HashSet<PartitionId>) -> Result<()> {
+        if facts.is_empty() && self.lost.is_empty() {
+            return Ok(());
+        }
+        let lost = std::mem::take(&mut self.lost);
+        if !lost.is_empty() {
+            self.files.search_missing(&mut facts, |known| lost.contains(known.id()))?;
+        }
+        for tail in self.tails.iter().filter(|tail| tail.name == Name::Matches || !tail.is_deleted()) {
+            held.extend(tail.known().cloned());
+        }
+        let holder = |known: &Known| match (held.contains(known.id()), lost.contains(known.id())) {
+            (true, _) => Holder::Open,
+            (false, true) => Holder::Wanted,
+            (false, false) => Holder::Unsearched,
+        };
+        let starts = self.files.decide(&facts, holder)?;
+        facts.into_iter().zip(starts).try_for_each(|(facts, start)| self.begin(facts, start))
     }
 
     /// Takes a compressed file for reading if its length stands still.
-    fn take_archive(&mut self, path: &Path, inode: Inode, length: u64) -> Archive {
+    fn settle(&self, path: &Path, metadata: &Metadata) -> (Archive, bool) {
+        let (inode, length) = (Inode::of(metadata), metadata.len());
         let known = self.archives.get(path).filter(|known| known.inode == inode && known.length == length);
-        let state = match known.map(|known| known.state) {
-            None => ArchiveState::Settling,
-            Some(ArchiveState::Settling) => {
-                self.ready.push(Turn::new(path.to_owned(), Name::Matches));
-                ArchiveState::Taken
-            }
-            Some(ArchiveState::Taken) => ArchiveState::Taken,
-        };
-        Archive { inode, length, state }
+        let state = known.map_or(ArchiveState::Settling, |_| ArchiveState::Taken);
+        let settled = known.is_some_and(|known| known.state == ArchiveState::Settling);
+        (Archive { inode, length, state }, settled)
     }
 
-    fn open_tail(&mut self, path: PathBuf) -> Result<Option<Tail>> {
-        let Some(file) = open_file(&path)? else { return Ok(None) };
-        let inode = look(&file, &path)?.inode;
-        // Between the look and the opening the name may have passed to a file that is followed already.
-        if self.tails.iter().any(|tail| tail.inode == inode) {
-            return Ok(None);
+    /// Begins to read a file.
+    fn begin(&mut self, facts: Facts, start: Start) -> Result<()> {
+        if let Start::At { known, .. } | Start::Finished(known) = &start
+            && let Some(at) = self.tails.iter().position(|tail| tail.known() == Some(known))
+        {
+            // It was deleted, and its content is here.
+            self.tails.remove(at).forget_unread(&self.files);
         }
-        let mut tail = Tail::new(path, inode, Name::Matches, 0, Stage::Empty(file));
-        tail.begin(&mut self.files)?;
-        Ok(Some(tail))
+        match (start, facts.compression) {
+            (Start::PartOf(of), _) => self.wait_with_part(facts, of),
+            (Start::Later, _) => self.settle_again(&facts),
+            (start, Compression::Gzip | Compression::Zstd) => {
+                if let Some(archive) = self.archives.get_mut(&facts.path) {
+                    archive.state = ArchiveState::Taken;
+                }
+                self.ready.extend(Turn::of(&facts, start.without_copy()));
+                Ok(())
+            }
+            (Start::Nothing, Compression::None) if facts.name == Name::Matches => self.open_tail(facts, None, None),
+            (Start::New, Compression::None) => self.open_tail(facts, None, None),
+            (Start::At { known, copy_of }, Compression::None) => self.open_tail(facts, Some(known), copy_of),
+            (Start::Finished(_) | Start::Nothing, Compression::None) => Ok(()),
+        }
+    }
+
+    /// Looks again later at a compressed file that another one begins as.
+    fn settle_again(&mut self, facts: &Facts) -> Result<()> {
+        if let Some(archive) = self.archives.get_mut(&facts.path) {
+            archive.state = ArchiveState::Settling;
+        }
+        Ok(())
+    }
+
+    fn open_tail(&mut self, mut facts: Facts, known: Option<PartitionId>, copy_of: Option<PartitionId>) -> Result<()> {
+        let (name, length) = (facts.name, facts.length);
+        let Some(file) = facts.take_file()? else {
+            self.lost.extend(known);
+            return Ok(());
+        };
+        let mut tail = Tail::new(facts.path, facts.place, name, Stage::Empty(file));
+        if length == 0 && known.is_none() {
+            self.tails.push(tail);
+            return Ok(());
+        }
+        let known = known.and_then(|known| self.files.positions.get(&known)).cloned();
+        let label = tail.path.to_string_lossy();
+        let known = known.unwrap_or_else(|| Known { partition: new_partition(&label), next: 0, evidence: None, v1: None });
+        // Years of rotated files may lie there: one that is read to its end and has stood still is left closed.
+        if name == Name::Renamed && length == known.next && tail.stands_still()? {
+            return Ok(());
+        }
+        let key = &self.files.positions.key;
+        let file = tail.try_clone()?;
+        match FileReader::open(file, &tail.path, Compression::None, &known, key, self.files.record_bytes_max)? {
+            Opened::Ready(reader) => {
+                tail.seen = known.next;
+                self.files.unread.see(&mut tail.seen, reader.length());
+                tail.stage = Stage::Open(reader);
+                tail.copy_of = copy_of;
+                self.tails.push(tail);
+            }
+            Opened::Other(_) => self.lost.extend([known.id().clone()]),
+        }
+        Ok(())
+    }
+
+    /// Takes empty files that are no more: what is in them may be known.
+    fn take_begun(&mut self) -> Result<Vec<Facts>> {
+        let (begun, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.tails).into_iter().partition(Tail::has_begun);
+        self.tails = kept;
+        let mut facts = Vec::new();
+        for tail in begun {
+            let Stage::Empty(file) = tail.stage else { continue };
+            // It was found by its name, wherever it has been rotated to since.
+            facts.push(self.files.examine_open(file, &tail.path, Name::Matches)?);
+        }
+        Ok(facts)
     }
 
     /// Closes files that have no matching name any more and have stood still. The length of time is what tells that their writer left.
-    fn let_go(&mut self, now: Instant) -> Result<()> {
-        for tail in std::mem::take(&mut self.tails) {
-            let quiet = now.saturating_duration_since(tail.last_read) >= QUIET;
-            if !quiet || matches!(tail.name, Name::Matches) {
-                self.tails.push(tail);
-            } else {
-                tail.close(&mut self.files)?;
-            }
+    fn let_go(&mut self, now: Instant, sender: &ChunkSender) -> Result<(), Exit> {
+        let quiet = |tail: &Tail| tail.name == Name::Renamed && now.saturating_duration_since(tail.last_read) >= QUIET;
+        if !self.tails.iter().any(quiet) {
+            return Ok(());
+        }
+        let (closed, kept) = std::mem::take(&mut self.tails).into_iter().partition(quiet);
+        self.tails = kept;
+        for tail in closed {
+            self.close(tail, sender)?;
         }
         Ok(())
     }
-}
 
-fn stands_still(file: &File, path: &Path) -> Result<bool> {
-    let modified = file.metadata().and_then(|metadata| metadata.modified());
-    let modified = modified.map_err(|e| Error::io(format_args!("look at `{}`", path.display()), e))?;
-    // A time in the future says nothing: such a file is opened.
-    Ok(modified.elapsed().is_ok_and(|time| time >= QUIET))
-}
-
-impl Tail {
-    fn new(path: PathBuf, inode: Inode, name: Name, seen: u64, stage: Stage) -> Self {
-        Self { path, inode, name, stage, seen, last_read: Instant::now() }
-    }
-
-    fn file(&self) -> &File {
-        match &self.stage {
-            Stage::Empty(file) => file,
-            Stage::Open(_, reader) => reader.file(),
-        }
-    }
-
-    /// Finds where to read from, unless the file is empty.
-    fn begin(&mut self, files: &mut Files) -> Result<()> {
-        loop {
-            let observed = look(self.file(), &self.path)?;
-            let Some(position) = files.positions.place(&self.path, &observed)? else { return Ok(()) };
-            let file = self.file().try_clone().map_err(|e| self.failed("open", e))?;
-            match FileReader::open(file, &self.path, &position, files.record_bytes_max)? {
-                Opened::Ready(reader) => {
-                    self.seen = position.next;
-                    files.unread.see(&mut self.seen, observed.length);
-                    self.stage = Stage::Open(position.identity, reader);
-                    return Ok(());
-                }
-                Opened::Short(length) => files.positions.lose(&self.path, self.inode, Gap::Truncated { length })?,
+    /// Closes a file. A deleted one is forgotten; its last line will get no end, and is a record without it.
+    fn close(&mut self, mut tail: Tail, sender: &ChunkSender) -> Result<(), Exit> {
+        let deleted = tail.is_deleted();
+        if let Stage::Open(reader) = &mut tail.stage {
+            if deleted && let Lines::Chunk(chunk) = reader.next_lines(Unterminated::Record)? {
+                self.files.unread.see(&mut tail.seen, chunk.range.to);
+                self.files.positions.advance(reader.partition(), chunk.range.to, chunk.range.evidence.clone());
+                sender.send(chunk)?;
             }
-        }
-    }
-
-    /// Reads what was appended, up to [`TURN_BYTES`].
-    fn read_turn(&mut self, files: &mut Files, sender: &ChunkSender) -> Result<TurnEnd, Exit> {
-        match self.look()? {
-            Change::None => return Ok(TurnEnd::AtEnd),
-            Change::Gap(gap) => {
-                self.lose(files, gap)?;
-                self.begin(files)?;
-            }
-            Change::Begun => self.begin(files)?,
-            Change::Grown(length) => files.unread.see(&mut self.seen, length),
-        }
-        let Stage::Open(_, reader) = &mut self.stage else { return Ok(TurnEnd::AtEnd) };
-        let turn_end = reader.next() + TURN_BYTES;
-        while let Some(chunk) = reader.next_chunk(Unterminated::Wait)? {
-            files.unread.see(&mut self.seen, chunk.range.to);
-            files.positions.advance(self.inode, chunk.range.to);
-            self.last_read = Instant::now();
-            sender.send(chunk)?;
-            if reader.next() >= turn_end {
-                return Ok(TurnEnd::More);
-            }
-        }
-        Ok(TurnEnd::AtEnd)
-    }
-
-    /// Compares the file with what was read of it.
-    fn look(&self) -> Result<Change> {
-        let length = self.file().metadata().map_err(|e| self.failed("look at", e))?.len();
-        let Stage::Open(identity, reader) = &self.stage else {
-            return Ok(if length > 0 { Change::Begun } else { Change::None });
-        };
-        let mut file = reader.file();
-        let taken = file.stream_position().map_err(|e| self.failed("look at", e))?;
-        if length < taken {
-            return Ok(Change::Gap(Gap::Truncated { length }));
-        }
-        if length == taken && !reader.is_ahead() {
-            return Ok(Change::None);
-        }
-        // A file that was cut and has outgrown its old length since begins differently: lines carry times. Looked at only when there is
-        // something to read, so an idle file costs two system calls.
-        let recognized = identity.recognizes(&look(file, &self.path)?);
-        Ok(if recognized { Change::Grown(length) } else { Change::Gap(Gap::Replaced { length }) })
-    }
-
-    /// Takes up that the file was cut or rewritten: it begins anew.
-    fn lose(&mut self, files: &mut Files, gap: Gap) -> Result<()> {
-        files.positions.lose(&self.path, self.inode, gap)?;
-        if let Stage::Open(_, reader) = &self.stage {
-            files.unread.sub(self.seen.saturating_sub(reader.next()));
-            let file = reader.file().try_clone().map_err(|e| self.failed("open", e))?;
-            self.stage = Stage::Empty(file);
-        }
-        self.seen = 0;
-        Ok(())
-    }
-
-    /// Closes the file. A deleted one frees its inode: what is on it next is another file, and nothing is missed by that.
-    fn close(self, files: &mut Files) -> Result<()> {
-        let metadata = self.file().metadata().map_err(|e| self.failed("look at", e))?;
-        if metadata.nlink() == 0 {
-            files.positions.end(self.inode);
-        }
-        if let Stage::Open(_, reader) = &self.stage {
-            let unread = self.seen.saturating_sub(reader.next());
-            files.unread.sub(unread);
+            let unread = tail.seen.saturating_sub(reader.next());
             if unread > 0 {
-                warn!(path = %self.path.display(), bytes = unread, "a rotated file ends in an unfinished line: left unread");
+                warn!(path = %tail.path.display(), bytes = unread, "a rotated file ends in an unfinished line: left unread");
             }
         }
-        info!(path = %self.path.display(), "closed a rotated file");
+        let known = tail.known().and_then(|id| self.files.positions.get(id)).cloned();
+        if let Some(known) = known.filter(|_| deleted) {
+            let text = format!("`{}` was deleted after it was read to its end", known.partition.label);
+            self.files.forget(&known, vec![note(NoteKind::Vanished, text, None)]);
+        }
+        info!(path = %tail.path.display(), deleted, "closed a rotated file");
+        tail.forget_unread(&self.files);
         Ok(())
     }
 
-    fn failed(&self, doing: &str, error: io::Error) -> Error {
-        Error::io(format_args!("{doing} `{}`", self.path.display()), error)
+    /// Finds out which known files that are not open are gone.
+    fn miss_closed(&mut self, found: &Found) -> Result<()> {
+        let open: HashSet<&PartitionId> = self.tails.iter().filter_map(Tail::known).collect();
+        let there: HashSet<Inode> = found.files.iter().map(|(_, metadata)| Inode::of(metadata)).collect();
+        let closed = self.files.positions.iter().filter(|known| !open.contains(known.id()));
+        let missing = closed.filter(|known| !known.place().is_some_and(|place| there.contains(&place.inode)));
+        let missing: Vec<(PartitionId, Option<Inode>)> =
+            missing.map(|known| (known.id().clone(), known.place().map(|place| place.inode))).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let labels: Vec<PathBuf> =
+            missing.iter().filter_map(|(id, _)| self.files.positions.get(id)).map(|known| (&*known.partition.label).into()).collect();
+        let directories = self.files.patterns.directories(labels.iter().map(PathBuf::as_path));
+        let present = super::discover::present(&directories, missing.iter().filter_map(|(_, inode)| *inode).collect())?;
+        self.lost.extend(missing.into_iter().filter(|(_, inode)| inode.is_none_or(|inode| !present.contains(&inode))).map(|(id, _)| id));
+        Ok(())
+    }
+
+    fn check_count(&self) -> Result<()> {
+        let count = self.tails.len() + self.archives.len();
+        if self.files.patterns.check_count(count).is_ok() {
+            return Ok(());
+        }
+        // Deleted files are held open for a while, and do not count.
+        let deleted = self.tails.iter().filter(|tail| tail.name == Name::Renamed && tail.is_deleted()).count();
+        self.files.patterns.check_count(count - deleted)
+    }
+}
+
+impl Facts {
+    /// Takes the open file, or opens it if it is still the one that was looked at.
+    fn take_file(&mut self) -> Result<Option<File>> {
+        if let Some(file) = self.file.take() {
+            return Ok(Some(file));
+        }
+        let Some(file) = super::open_file(&self.path)? else { return Ok(None) };
+        let metadata = file.metadata().map_err(|e| Error::io(format_args!("look at `{}`", self.path.display()), e))?;
+        Ok((Place::of(&metadata) == self.place).then_some(file))
     }
 }

@@ -1,26 +1,29 @@
-//! Identity: which file this is, whatever it is called now.
+//! Identity: where a file lies, and what partition ids look like.
 //!
-//! Owns: the identity's text, which is the id of the file's partition in the commit records, and recognizing a file by it.
-//! Does not own: what follows for the offsets (see `positions`).
+//! Owns: the place of a file (device, inode, time of birth), the ids of partitions, the identity that version 1 made of a file.
+//! Does not own: recognizing a file by its content (see `content`), and what follows for its offsets (see `plan`).
 //!
-//! The text is `<device>-<inode>-<generation>-<prefix bytes>-<hash>`, device and inode in hexadecimal. The hash is the first half of the
-//! SHA-256 of the file's first bytes, at most 1 KiB, as many as there were when it was first seen: an appended file keeps its identity, a
-//! rewritten one does not. The generation counts the files that have followed one another on one inode, so that a file which was
-//! truncated and began with the same bytes again is another partition.
+//! A new partition has a random id, `file-` and 32 hexadecimal digits: it says nothing of the file, and is never used again. Ids of version
+//! 1 are read: `<device>-<inode>-<generation>-<prefix bytes>-<hash>`, device and inode in hexadecimal. The hash is the first half of the
+//! SHA-256 of the file's first bytes on disk, at most 1 KiB, as many as there were when it was first seen.
 
-use std::fs::{File, Metadata};
-use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::fmt;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::time::UNIX_EPOCH;
 
 use sha2::{Digest, Sha256};
 
 use crate::offsets::PartitionId;
 
-/// Bytes that identify a file's content. More would tell more files apart and cost a longer read for each; log lines differ by time.
+/// Bytes that version 1 identified a file's content by.
 const PREFIX_BYTES_MAX: usize = 1024;
 
-/// A place on a disk: the same for every name of a file, taken again after the file is deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// What the ids of new partitions begin with. No id of version 1 does: `file` is no hexadecimal number.
+const PREFIX: &str = "file-";
+
+/// A file on a disk: the same for every name of it, taken again after the file is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Inode {
     pub(super) device: u64,
     pub(super) number: u64,
@@ -32,67 +35,64 @@ impl Inode {
     }
 }
 
-/// What a look at a file shows.
-#[derive(Debug, Clone)]
-pub(super) struct Observed {
+/// Where a file lies: its inode, and when the inode was made. A file that was deleted and made again often gets the inode, never the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Place {
     pub(super) inode: Inode,
-    /// The length on disk, in bytes.
-    pub(super) length: u64,
-    /// The first bytes.
-    pub(super) prefix: Vec<u8>,
+    /// Nanoseconds since 1970; `None` where the file system keeps no such time, or version 1 did not.
+    pub(super) born: Option<u64>,
 }
 
-impl Observed {
-    /// Looks at a file, without moving its read position.
-    pub(super) fn look(file: &File) -> io::Result<Self> {
-        let metadata = file.metadata()?;
-        let mut prefix = vec![0; PREFIX_BYTES_MAX];
-        let mut read = 0;
-        while read < prefix.len() {
-            match file.read_at(&mut prefix[read..], read as u64) {
-                Ok(0) => break,
-                Ok(bytes) => read += bytes,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        prefix.truncate(read);
-        // The length was asked first: a file that grew in between shows a prefix that is longer, never one that is missing.
-        Ok(Self { inode: Inode::of(&metadata), length: metadata.len().max(read as u64), prefix })
+impl Place {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        let born = metadata.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
+        Self { inode: Inode::of(metadata), born: born.and_then(|born| u64::try_from(born.as_nanos()).ok()) }
+    }
+
+    /// Reads the text that [`fmt::Display`] writes.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('-').map(|part| u64::from_str_radix(part, 16).ok());
+        let inode = Inode { device: parts.next()??, number: parts.next()?? };
+        let born = parts.next();
+        (parts.next().is_none() && born != Some(None)).then_some(Self { inode, born: born.flatten() })
+    }
+
+    /// Returns whether both may be the same file: what one of them does not know does not tell them apart.
+    pub(super) fn may_be(&self, other: &Self) -> bool {
+        self.inode == other.inode && self.born.zip(other.born).is_none_or(|(own, other)| own == other)
     }
 }
 
-/// What a file is recognized by.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}-{:x}", self.inode.device, self.inode.number)?;
+        self.born.map_or(Ok(()), |born| write!(f, "-{born:x}"))
+    }
+}
+
+/// Makes the id of a new partition.
+pub(super) fn new_partition_id() -> PartitionId {
+    PartitionId::new(format!("{PREFIX}{:032x}", rand::random::<u128>()))
+}
+
+/// Returns whether an id is one that [`new_partition_id`] makes.
+pub(super) fn is_partition_id(id: &PartitionId) -> bool {
+    let digits = id.as_str().strip_prefix(PREFIX);
+    digits.is_some_and(|digits| digits.len() == 32 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
+}
+
+/// What version 1 recognized a file by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(super) struct IdentityV1 {
     pub(super) inode: Inode,
     /// How many files were on this inode before.
     pub(super) generation: u32,
     /// How many bytes the hash covers; never 0.
-    pub(super) prefix_bytes: usize,
+    prefix_bytes: usize,
     hash: [u8; 16],
 }
 
-impl Identity {
-    /// Identifies a file on first sight; `None` while it is empty.
-    pub(super) fn first_sight(observed: &Observed, generation: u32) -> Option<Self> {
-        let prefix_bytes = observed.prefix.len();
-        (prefix_bytes > 0).then(|| Self { inode: observed.inode, generation, prefix_bytes, hash: hash(&observed.prefix) })
-    }
-
-    /// Returns whether the file still begins as it did on first sight.
-    pub(super) fn recognizes(&self, observed: &Observed) -> bool {
-        let prefix = observed.prefix.get(..self.prefix_bytes);
-        self.inode == observed.inode && prefix.is_some_and(|prefix| hash(prefix) == self.hash)
-    }
-
-    /// Writes the id of the partition.
-    pub(super) fn partition_id(&self) -> PartitionId {
-        let Inode { device, number } = self.inode;
-        let hash = u128::from_be_bytes(self.hash);
-        PartitionId::new(format!("{device:x}-{number:x}-{}-{}-{hash:032x}", self.generation, self.prefix_bytes))
-    }
-
+impl IdentityV1 {
     /// Reads the id of a partition.
     pub(super) fn parse(id: &PartitionId) -> Option<Self> {
         let mut parts = id.as_str().split('-');
@@ -105,6 +105,23 @@ impl Identity {
         let identity = Self { inode: Inode { device, number }, generation, prefix_bytes, hash };
         (identity.partition_id() == *id && (1..=PREFIX_BYTES_MAX).contains(&prefix_bytes)).then_some(identity)
     }
+
+    /// Returns whether a file that begins on disk with `prefix` begins as the identified one did when it was first seen.
+    pub(super) fn recognizes(&self, prefix: &[u8]) -> bool {
+        prefix.get(..self.prefix_bytes).is_some_and(|prefix| hash(prefix) == self.hash)
+    }
+
+    fn partition_id(&self) -> PartitionId {
+        let Inode { device, number } = self.inode;
+        let hash = u128::from_be_bytes(self.hash);
+        PartitionId::new(format!("{device:x}-{number:x}-{}-{}-{hash:032x}", self.generation, self.prefix_bytes))
+    }
+
+    /// Makes the id that version 1 gave to a file.
+    #[cfg(test)]
+    pub(super) fn id_of(inode: Inode, generation: u32, prefix: &[u8]) -> PartitionId {
+        Self { inode, generation, prefix_bytes: prefix.len(), hash: hash(prefix) }.partition_id()
+    }
 }
 
 fn hash(prefix: &[u8]) -> [u8; 16] {
@@ -116,33 +133,15 @@ fn hash(prefix: &[u8]) -> [u8; 16] {
 mod tests {
     use super::*;
 
-    fn observed(prefix: &[u8]) -> Observed {
-        Observed { inode: Inode { device: 0xfe01, number: 77 }, length: prefix.len() as u64, prefix: prefix.to_vec() }
-    }
+    const INODE: Inode = Inode { device: 0xfe01, number: 77 };
 
     #[test]
-    fn a_file_that_grew_is_recognized_and_one_that_was_rewritten_or_cut_is_not() {
-        let identity = Identity::first_sight(&observed(b"{\"a\":1}\n"), 0).unwrap();
-        assert!(identity.recognizes(&observed(b"{\"a\":1}\n{\"a\":2}\n")));
-        assert!(!identity.recognizes(&observed(b"{\"a\":7}\n{\"a\":2}\n")));
-        assert!(!identity.recognizes(&observed(b"{\"a\":1}")));
-        let mut elsewhere = observed(b"{\"a\":1}\n");
-        elsewhere.inode.number = 78;
-        assert!(!identity.recognizes(&elsewhere));
-    }
-
-    #[test]
-    fn an_empty_file_has_no_identity() {
-        assert_eq!(Identity::first_sight(&observed(b""), 0), None);
-    }
-
-    #[test]
-    fn the_text_of_an_identity_is_read_back_and_other_text_is_refused() {
-        let identity = Identity::first_sight(&observed(b"x"), 3).unwrap();
-        let id = identity.partition_id();
+    fn an_id_of_version_1_is_read_back_and_other_text_is_refused() {
+        let id = IdentityV1::id_of(INODE, 3, b"x");
         // The hash is the beginning of `printf x | sha256sum`.
         assert_eq!(id.as_str(), "fe01-4d-3-1-2d711642b726b04401627ca9fbac32f5");
-        assert_eq!(Identity::parse(&id), Some(identity));
+        let identity = IdentityV1::parse(&id).unwrap();
+        assert!(identity.recognizes(b"xyz") && !identity.recognizes(b"yx") && !identity.recognizes(b""));
         for text in [
             "",
             "simulator",
@@ -151,7 +150,31 @@ mod tests {
             "fe01-4d-3-1-2d",
             "fe01-4d-3-1-2d711642b726b04401627ca9fbac32f5-",
         ] {
-            assert_eq!(Identity::parse(&PartitionId::new(text)), None, "{text}");
+            assert_eq!(IdentityV1::parse(&PartitionId::new(text)), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn new_ids_differ_from_each_other_and_from_those_of_version_1() {
+        let (one, other) = (new_partition_id(), new_partition_id());
+        assert_ne!(one, other);
+        assert!(is_partition_id(&one) && IdentityV1::parse(&one).is_none());
+        for text in ["file-", "file-x", "fe01-4d-3-1-2d711642b726b04401627ca9fbac32f5"] {
+            assert!(!is_partition_id(&PartitionId::new(text)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_place_is_read_back_and_a_time_of_birth_that_is_unknown_tells_nothing_apart() {
+        let place = Place { inode: INODE, born: Some(0xabc) };
+        let bare = Place { inode: INODE, born: None };
+        assert_eq!((place.to_string(), bare.to_string()), ("fe01-4d-abc".to_owned(), "fe01-4d".to_owned()));
+        for place in [place, bare] {
+            assert_eq!(Place::parse(&place.to_string()), Some(place));
+        }
+        assert!(place.may_be(&bare) && bare.may_be(&place) && !place.may_be(&Place { born: Some(1), ..place }));
+        for text in ["", "1", "1-", "1-2-", "1-2-3-4", "x-1"] {
+            assert_eq!(Place::parse(text), None, "{text}");
         }
     }
 }

@@ -1,318 +1,360 @@
-//! Positions: where reading of each known file goes on.
+//! Positions: what is known of each file, found again by its place, its name and its content.
 //!
-//! Owns: the decision, from a look at a file and what is committed, whether the file is new, goes on, or has lost data that cannot be
-//! counted; and what `source.on_gap` makes of that.
-//! Does not own: looking (see `identity`), finding (see `discover`), reading (see `reader`).
+//! Owns: the known positions while the source runs, their indexes, and the fingerprints of files that vanished.
+//! Does not own: what a position is worth (see `sight`), what becomes of it (see `plan`), where it is kept (the commit records do).
 
-use std::collections::HashMap;
-use std::fmt;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
 use std::sync::Arc;
 
-use tracing::warn;
-
-use super::identity::{Identity, Inode, Observed};
-use super::reader::Compression;
-use crate::config::OnGap;
+use super::identity::{IdentityV1, Inode, Place, is_partition_id, new_partition_id};
+use super::names;
+use super::sight::Sight;
+use super::trail::EDGE_BYTES;
 use crate::error::{Error, Result};
-use crate::offsets::{Offsets, Partition};
+use crate::evidence::{Evidence, Key, Mark, Witness};
+use crate::offsets::{Fingerprint, Offsets, Partition, PartitionId};
+use crate::source::Resume;
 use crate::source::dead_letters;
 
-/// All files ever seen, by inode; of those that followed one another on an inode, the latest.
-#[derive(Debug)]
-pub(super) struct Positions {
-    by_inode: HashMap<Inode, Position>,
-    on_gap: OnGap,
-}
-
-/// Where reading of a file goes on.
+/// What is known of a file.
 #[derive(Debug, Clone)]
-pub(super) struct Position {
-    pub(super) identity: Identity,
+pub(super) struct Known {
     pub(super) partition: Arc<Partition>,
     /// Next offset, in decompressed bytes.
     pub(super) next: u64,
-    /// Whether the inode may hold another file now, and nothing is missed by that.
-    over: bool,
+    /// What stands before it; `None` in a position of version 1.
+    pub(super) evidence: Option<Arc<Evidence>>,
+    /// What version 1 recognized the file by.
+    pub(super) v1: Option<IdentityV1>,
 }
 
-/// Data that was or may have been lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Gap {
-    /// The file is shorter than what was read of it.
-    Truncated {
-        /// Its length now, decompressed if it is compressed.
-        length: u64,
-    },
-    /// The file has its old name and inode, but begins with other bytes.
-    Replaced {
-        /// Its length now.
-        length: u64,
-    },
+impl Known {
+    pub(super) fn id(&self) -> &PartitionId {
+        &self.partition.id
+    }
+
+    /// Returns where the file lay.
+    pub(super) fn place(&self) -> Option<Place> {
+        let v1 = || self.v1.map(|identity| Place { inode: identity.inode, born: None });
+        let place = self.evidence.as_ref().and_then(|evidence| evidence.place.as_deref());
+        place.map_or_else(v1, Place::parse)
+    }
+
+    /// Returns the position of a file that was `length` bytes long when it was seen last.
+    pub(super) fn ending(&self, length: u64) -> Self {
+        let mut known = self.clone();
+        if let Some(evidence) = &mut known.evidence
+            && length > self.next
+        {
+            Arc::make_mut(evidence).end = Some(length);
+        }
+        known
+    }
+
+    fn head(&self) -> Option<&Witness> {
+        self.evidence.as_ref()?.witnesses.first()
+    }
+
+    /// Returns whether the indexes need not change with other evidence.
+    fn is_indexed_as(&self, other: Option<&Evidence>) -> bool {
+        let head = |evidence: Option<&Evidence>| evidence.and_then(|evidence| evidence.witnesses.first().map(|head| head.mark));
+        let own = self.evidence.as_deref();
+        let place = |evidence: Option<&Evidence>| evidence.and_then(|evidence| evidence.place.clone());
+        let archived = own.is_some_and(|own| own.archive.is_some()) || other.is_some_and(|other| other.archive.is_some());
+        !archived && head(own) == head(other) && place(own) == place(other)
+    }
+
+    fn archive_head(&self) -> Option<&Witness> {
+        self.evidence.as_ref()?.archive.as_ref()?.witnesses.first()
+    }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    /// Reading goes on where it was.
-    GoesOn,
-    /// Another file than any known, of this generation.
-    New(u32),
-    Gap(Gap),
+/// All known files.
+#[derive(Debug)]
+pub(super) struct Positions {
+    pub(super) key: Key,
+    known: HashMap<PartitionId, Known>,
+    by_inode: Index<Inode>,
+    by_label: Index<Arc<str>>,
+    /// By the names that a rotated file may have had.
+    by_key: Index<String>,
+    /// By the first bytes of the content.
+    by_head: Heads,
+    /// By the first bytes of a compressed file as it lies on the disk.
+    by_archive: Heads,
+    /// Files that vanished after they were read, by the mark of their first bytes.
+    remembered: BTreeMap<Mark, Fingerprint>,
+    remembered_heads: BTreeSet<u64>,
+    remember_max: usize,
+}
+
+/// Partitions by something that several may share.
+#[derive(Debug)]
+struct Index<K>(HashMap<K, HashSet<PartitionId>>);
+
+impl<K: Hash + Eq> Index<K> {
+    fn new() -> Self {
+        Self(HashMap::new())
+    }
+
+    fn insert(&mut self, key: K, id: &PartitionId) {
+        self.0.entry(key).or_default().insert(id.clone());
+    }
+
+    fn remove(&mut self, key: &K, id: &PartitionId) {
+        if let Some(ids) = self.0.get_mut(key) {
+            ids.remove(id);
+            if ids.is_empty() {
+                self.0.remove(key);
+            }
+        }
+    }
+
+    fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> impl Iterator<Item = &PartitionId>
+    where
+        K: std::borrow::Borrow<Q>,
+    {
+        self.0.get(key).into_iter().flatten()
+    }
+}
+
+/// Partitions by their first bytes: how many, and their mark.
+#[derive(Debug, Default)]
+struct Heads(BTreeMap<usize, Index<Mark>>);
+
+impl Heads {
+    fn insert(&mut self, head: Option<&Witness>, id: &PartitionId) {
+        if let Some((length, mark)) = head.and_then(|head| Some((usize::try_from(head.to).ok()?, head.mark))) {
+            self.0.entry(length).or_insert_with(Index::new).insert(mark, id);
+        }
+    }
+
+    fn remove(&mut self, head: Option<&Witness>, id: &PartitionId) {
+        let Some((length, mark)) = head.and_then(|head| Some((usize::try_from(head.to).ok()?, head.mark))) else { return };
+        if let Some(index) = self.0.get_mut(&length) {
+            index.remove(&mark, id);
+            if index.0.is_empty() {
+                self.0.remove(&length);
+            }
+        }
+    }
+
+    /// Returns the partitions that begin as `head` does.
+    fn of<'a>(&'a self, key: &'a Key, head: &'a [u8]) -> impl Iterator<Item = &'a PartitionId> {
+        self.0.range(..=head.len()).flat_map(|(length, index)| index.get(&key.mark(&[&head[..*length]])).collect::<Vec<_>>())
+    }
 }
 
 impl Positions {
     /// Takes up what is committed.
-    pub(super) fn new(offsets: &Offsets, on_gap: OnGap) -> Result<Self> {
-        let mut by_inode: HashMap<Inode, Position> = HashMap::new();
-        for (id, span) in offsets.spans().filter(|(id, _)| !dead_letters::owns(id)) {
-            let identity = Identity::parse(id)
-                .ok_or_else(|| Error::state(format!("the commit record's partition `{id}` is no file's identity: run `pintail verify`")))?;
-            let partition = Arc::new(Partition { id: id.clone(), label: span.label.clone() });
-            let position = Position { identity, partition, next: span.to, over: false };
-            let known = by_inode.entry(identity.inode).or_insert_with(|| position.clone());
-            if known.identity.generation < identity.generation {
-                *known = position;
-            }
-        }
-        Ok(Self { by_inode, on_gap })
-    }
-
-    /// Returns every known file.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Position> {
-        self.by_inode.values()
-    }
-
-    /// Returns the position of the file on an inode, whatever it is.
-    pub(super) fn get(&self, inode: Inode) -> Option<&Position> {
-        self.by_inode.get(&inode)
-    }
-
-    /// Finds or makes the position of the file that `path` names; `None` while it is empty.
     ///
     /// # Errors
-    /// `State` if data was lost and `source.on_gap` is `refuse`.
-    pub(super) fn place(&mut self, path: &Path, observed: &Observed) -> Result<Option<Position>> {
-        let label = path.to_string_lossy();
-        self.follow_device(&label, observed);
-        let mut verdict = self.judge(&label, observed);
-        if let Verdict::Gap(gap) = verdict {
-            self.lose(path, observed.inode, gap)?;
-            verdict = self.judge(&label, observed);
+    /// `State` if a partition is no file's.
+    pub(super) fn new(resume: &Resume<'_>, remember_max: usize) -> Result<Self> {
+        let mut positions = Self {
+            key: resume.key.clone(),
+            known: HashMap::new(),
+            by_inode: Index::new(),
+            by_label: Index::new(),
+            by_key: Index::new(),
+            by_head: Heads::default(),
+            by_archive: Heads::default(),
+            remembered: BTreeMap::new(),
+            remembered_heads: BTreeSet::new(),
+            remember_max,
+        };
+        for (mark, fingerprint) in resume.offsets.remembered().iter() {
+            positions.remember(*mark, *fingerprint);
         }
-        let known = self.by_inode.get_mut(&observed.inode);
-        match (verdict, known) {
-            (Verdict::GoesOn, Some(known)) => {
-                known.partition = Arc::new(Partition { id: known.partition.id.clone(), label: label.into() });
-                Ok(Some(known.clone()))
-            }
-            (Verdict::New(generation), _) => Ok(Identity::first_sight(observed, generation).map(|identity| {
-                let partition = Arc::new(Partition { id: identity.partition_id(), label: label.into() });
-                let position = Position { identity, partition, next: 0, over: false };
-                self.by_inode.insert(observed.inode, position.clone());
-                position
-            })),
-            (verdict, _) => unreachable!("a file goes on only where it is known, and a gap is taken up once: {verdict:?}"),
+        for known in read_positions(resume.offsets)? {
+            positions.put(known);
         }
+        Ok(positions)
     }
 
-    /// Finds a file again whose device has another number since the last boot or mount: same name, inode number and content.
-    fn follow_device(&mut self, label: &str, observed: &Observed) {
-        if self.by_inode.contains_key(&observed.inode) {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Known> {
+        self.known.values()
+    }
+
+    pub(super) fn get(&self, id: &PartitionId) -> Option<&Known> {
+        self.known.get(id)
+    }
+
+    /// Returns whether files are remembered that vanished.
+    pub(super) fn remembers_any(&self) -> bool {
+        !self.remembered.is_empty()
+    }
+
+    /// Returns the known files that may lie in a place.
+    pub(super) fn at(&self, place: &Place) -> impl Iterator<Item = &Known> {
+        let known = self.by_inode.get(&place.inode).filter_map(|id| self.known.get(id));
+        known.filter(move |known| known.place().is_some_and(|known| known.may_be(place)))
+    }
+
+    /// Takes up a position in place of what was known of its partition.
+    pub(super) fn put(&mut self, known: Known) {
+        self.take(&known.partition.id);
+        let id = known.id().clone();
+        if let Some(place) = known.place() {
+            self.by_inode.insert(place.inode, &id);
+        }
+        self.by_label.insert(known.partition.label.clone(), &id);
+        names::keys(&known.partition.label).into_iter().for_each(|key| self.by_key.insert(key, &id));
+        self.by_head.insert(known.head(), &id);
+        self.by_archive.insert(known.archive_head(), &id);
+        self.known.insert(id, known);
+    }
+
+    /// Forgets a partition.
+    pub(super) fn take(&mut self, id: &PartitionId) -> Option<Known> {
+        let known = self.known.remove(id)?;
+        if let Some(place) = known.place() {
+            self.by_inode.remove(&place.inode, id);
+        }
+        self.by_label.remove(&known.partition.label, id);
+        names::keys(&known.partition.label).iter().for_each(|key| self.by_key.remove(key, id));
+        self.by_head.remove(known.head(), id);
+        self.by_archive.remove(known.archive_head(), id);
+        Some(known)
+    }
+
+    /// Moves a position on.
+    pub(super) fn advance(&mut self, partition: &Arc<Partition>, next: u64, evidence: Option<Arc<Evidence>>) {
+        // Most chunks change neither name nor beginning.
+        if let Some(known) = self.known.get_mut(&partition.id)
+            && known.partition == *partition
+            && known.is_indexed_as(evidence.as_deref())
+        {
+            (known.next, known.evidence) = (next, evidence);
             return;
         }
-        let same = |known: &&Position| {
-            let moved = Observed { inode: known.identity.inode, ..observed.clone() };
-            let whole = Compression::of(label) != Compression::None || observed.length >= known.next;
-            let number = known.identity.inode.number == observed.inode.number;
-            number && !known.over && &*known.partition.label == label && known.identity.recognizes(&moved) && whole
-        };
-        let old = self.iter().find(same).map(|known| known.identity.inode);
-        if let Some(mut known) = old.and_then(|old| self.by_inode.remove(&old)) {
-            // The partition keeps its id: offsets are filed under it.
-            known.identity.inode = observed.inode;
-            self.by_inode.insert(observed.inode, known);
-        }
+        let v1 = self.known.get(&partition.id).and_then(|known| known.v1);
+        self.put(Known { partition: partition.clone(), next, evidence, v1 });
     }
 
-    /// Takes up that data was lost: what is on the inode from now on is another file.
-    ///
-    /// # Errors
-    /// `State` if `source.on_gap` is `refuse`.
-    pub(super) fn lose(&mut self, path: &Path, inode: Inode, gap: Gap) -> Result<()> {
-        let next = self.get(inode).map_or(0, |known| known.next);
-        if self.on_gap == OnGap::Refuse {
-            return Err(Error::state(format!(
-                "`{}` {gap}, and {next} bytes of it are read already: what lay between may be lost; set `source.on_gap = \"record\"` to read it \
-                 as a new file",
-                path.display()
-            )));
+    /// Returns the known files that one which was seen may be: by place, name and beginning.
+    pub(super) fn candidates(&self, sight: &Sight) -> Vec<&Known> {
+        let mut ids: BTreeSet<&PartitionId> = self.by_inode.get(&sight.place.inode).collect();
+        ids.extend(self.by_label.get(&*sight.label()));
+        if sight.length < EDGE_BYTES {
+            names::keys(&sight.label()).iter().for_each(|key| ids.extend(self.by_key.get(key)));
         }
-        warn!(path = %path.display(), next, "the file {gap}: what lay between may be lost, it is read as a new file");
-        self.end(inode);
-        Ok(())
+        ids.extend(self.by_head.of(&self.key, &sight.head));
+        ids.extend(self.by_archive.of(&self.key, &sight.disk_head));
+        ids.into_iter().filter_map(|id| self.known.get(id)).collect()
     }
 
-    /// Finds the position of a file under a name that no pattern matches, if it is surely the one: its content goes on.
-    pub(super) fn place_renamed(&self, observed: &Observed) -> Option<&Position> {
-        let known = self.get(observed.inode).filter(|known| !known.over && known.identity.recognizes(observed))?;
-        let compressed = Compression::of(&known.partition.label) != Compression::None;
-        (compressed || observed.length >= known.next).then_some(known)
+    /// Returns the fingerprints that the beginning of a file has.
+    pub(super) fn remembered(&self, head: &[u8]) -> Vec<(Mark, Fingerprint)> {
+        let lengths = self.remembered_heads.iter().filter(|length| **length <= head.len() as u64);
+        let marks = lengths.map(|length| (*length, self.key.mark(&[&head[..usize::try_from(*length).unwrap_or(0)]])));
+        let known = marks.filter_map(|(length, mark)| {
+            let fingerprint = self.remembered.get(&mark).filter(|fingerprint| u64::from(fingerprint.head_bytes) == length)?;
+            Some((mark, *fingerprint))
+        });
+        known.collect()
     }
 
-    /// Moves a file's position.
-    pub(super) fn advance(&mut self, inode: Inode, next: u64) {
-        if let Some(known) = self.by_inode.get_mut(&inode) {
-            known.next = next;
-        }
+    /// Forgets a fingerprint: its file is back.
+    pub(super) fn recall(&mut self, mark: &Mark) {
+        self.remembered.remove(mark);
     }
 
-    /// Takes up that the file on an inode is no more: another file may take the inode.
-    pub(super) fn end(&mut self, inode: Inode) {
-        if let Some(known) = self.by_inode.get_mut(&inode) {
-            known.over = true;
-        }
+    /// Remembers a file that is forgotten, to know it if it comes back.
+    pub(super) fn remember_known(&mut self, known: &Known, at: u32) {
+        let Some([head, tail]) = known.evidence.as_ref().map(|evidence| &evidence.witnesses[..]) else { return };
+        let head_bytes = u16::try_from(head.to).unwrap_or(u16::MAX);
+        self.remember(head.mark, Fingerprint { head_bytes, tail: tail.mark, to: known.next, at });
     }
 
-    fn judge(&self, label: &str, observed: &Observed) -> Verdict {
-        let Some(known) = self.by_inode.get(&observed.inode) else { return Verdict::New(0) };
-        let new = Verdict::New(known.identity.generation + 1);
-        if known.over {
-            return new;
+    fn remember(&mut self, mark: Mark, fingerprint: Fingerprint) {
+        if self.remember_max == 0 {
+            return;
         }
-        let length = observed.length;
-        let recognized = known.identity.recognizes(observed);
-        // The length of a compressed file says nothing of its content.
-        let shorter = Compression::of(label) == Compression::None && length < known.next;
-        let cut = (observed.prefix.len() < known.identity.prefix_bytes) || shorter;
-        match (recognized, self.only_name_of(known) == Some(label)) {
-            (true, _) if shorter => Verdict::Gap(Gap::Truncated { length }),
-            (true, _) => Verdict::GoesOn,
-            (false, false) => new,
-            (false, true) if cut => Verdict::Gap(Gap::Truncated { length }),
-            (false, true) => Verdict::Gap(Gap::Replaced { length }),
+        if self.remembered.len() >= self.remember_max
+            && let Some(oldest) = self.remembered.iter().min_by_key(|(_, fingerprint)| fingerprint.at).map(|(mark, _)| *mark)
+        {
+            self.remembered.remove(&oldest);
         }
-    }
-
-    /// Returns the name of a file that no other known file had.
-    ///
-    /// An inode is taken again soon after its file is deleted, so other content on it is a gap only under the same name; and not if files
-    /// pass the name on (rotation): the new `app.log` often gets the inode of the oldest, just deleted one.
-    fn only_name_of<'a>(&self, known: &'a Position) -> Option<&'a str> {
-        let label = &known.partition.label;
-        let holders = self.iter().filter(|other| other.partition.label == *label).take(2).count();
-        (holders == 1).then_some(label)
+        self.remembered_heads.insert(u64::from(fingerprint.head_bytes));
+        self.remembered.insert(mark, fingerprint);
     }
 }
 
-impl fmt::Display for Gap {
-    /// Completes a sentence that begins with the file.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Truncated { length } => write!(f, "was truncated to {length} bytes"),
-            Self::Replaced { length } => write!(f, "was replaced by other content of {length} bytes"),
+/// Makes the evidence of a position from its fingerprint.
+pub(super) fn evidence_of_fingerprint(mark: Mark, fingerprint: &Fingerprint, place: &Place) -> Arc<Evidence> {
+    let witness = |from, to, mark| Witness { from, to, time: None, epoch: None, mark };
+    let to = fingerprint.to;
+    let witnesses = vec![witness(0, u64::from(fingerprint.head_bytes), mark), witness(to.saturating_sub(EDGE_BYTES), to, fingerprint.tail)];
+    Arc::new(Evidence { place: Some(place.to_string().into()), witnesses, ..Evidence::default() })
+}
+
+/// Makes the partition of a file that nothing is known of.
+pub(super) fn new_partition(label: &str) -> Arc<Partition> {
+    Arc::new(Partition { id: new_partition_id(), label: label.into() })
+}
+
+/// Reads the positions of commit records; of version 1, the latest on each inode: the others' files were over before.
+fn read_positions(offsets: &Offsets) -> Result<Vec<Known>> {
+    let mut positions = Vec::new();
+    let mut latest: HashMap<Inode, u32> = HashMap::new();
+    for (id, span) in offsets.spans().filter(|(id, _)| !dead_letters::owns(id)) {
+        let v1 = IdentityV1::parse(id);
+        if v1.is_none() && !is_partition_id(id) {
+            return Err(Error::state(format!("the commit record's partition `{id}` is no file's identity: run `pintail verify`")));
         }
+        if let Some(identity) = v1 {
+            let latest = latest.entry(identity.inode).or_default();
+            *latest = identity.generation.max(*latest);
+        }
+        let partition = Arc::new(Partition { id: id.clone(), label: span.label.clone() });
+        positions.push(Known { partition, next: span.to, evidence: span.evidence.clone(), v1 });
     }
+    let superseded = |known: &Known| {
+        let identity = known.v1.filter(|_| known.evidence.is_none());
+        identity.is_some_and(|identity| latest.get(&identity.inode).is_some_and(|latest| *latest > identity.generation))
+    };
+    positions.retain(|known| !superseded(known));
+    Ok(positions)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
-    use crate::offsets::{OffsetRange, PartitionId};
+    use crate::offsets::OffsetRange;
 
     const INODE: Inode = Inode { device: 1, number: 2 };
 
-    fn look(content: &str) -> Observed {
-        Observed { inode: INODE, length: content.len() as u64, prefix: content.as_bytes().to_vec() }
-    }
-
-    /// Positions after `content` was read as `a` and committed.
-    fn committed(content: &str, on_gap: OnGap) -> Positions {
-        let identity = Identity::first_sight(&look(content), 0).unwrap();
-        let partition = Arc::new(Partition { id: identity.partition_id(), label: "a".into() });
+    fn positions(ids: &[(PartitionId, u64)]) -> Result<Positions> {
         let mut offsets = Offsets::default();
-        offsets.extend(&OffsetRange::new(partition, 0, content.len() as u64)).unwrap();
-        Positions::new(&offsets.committed(), on_gap).unwrap()
-    }
-
-    fn judge(name: &str, content: &str) -> Verdict {
-        committed("1\n2\n", OnGap::Refuse).judge(name, &look(content))
-    }
-
-    #[test]
-    fn what_is_found_on_a_known_inode_is_judged_by_content_length_and_name() {
-        assert_eq!(judge("a", "1\n2\n3\n"), Verdict::GoesOn);
-        assert_eq!(judge("renamed", "1\n2\n3\n"), Verdict::GoesOn);
-        assert_eq!(judge("a", "1\n"), Verdict::Gap(Gap::Truncated { length: 2 }));
-        assert_eq!(judge("a", ""), Verdict::Gap(Gap::Truncated { length: 0 }));
-        assert_eq!(judge("a", "7\n8\n9\n"), Verdict::Gap(Gap::Replaced { length: 6 }));
-        assert_eq!(judge("another", "7\n8\n9\n"), Verdict::New(1));
-        assert_eq!(judge("another", ""), Verdict::New(1));
-    }
-
-    #[test]
-    fn a_file_whose_device_was_numbered_anew_goes_on_under_its_old_partition() {
-        let elsewhere = |content: &str| Observed { inode: Inode { device: 9, ..INODE }, ..look(content) };
-        let mut positions = committed("1\n2\n", OnGap::Refuse);
-        let first = Identity::first_sight(&look("1\n2\n"), 0).unwrap().partition_id();
-        let known = positions.place(Path::new("a"), &elsewhere("1\n2\n3\n")).unwrap().unwrap();
-        assert_eq!((known.next, &known.partition.id), (4, &first));
-        for (name, content) in [("a", "7\n8\n9\n"), ("a", "1\n"), ("b", "1\n2\n3\n")] {
-            let other = committed("1\n2\n", OnGap::Refuse).place(Path::new(name), &elsewhere(content)).unwrap().unwrap();
-            assert_eq!(other.next, 0, "{name} {content:?}");
-            assert_ne!(other.partition.id, first);
+        for (id, to) in ids {
+            offsets.extend(&OffsetRange::new(Arc::new(Partition { id: id.clone(), label: "a".into() }), 0, *to)).unwrap();
         }
+        Positions::new(&Resume { offsets: &offsets, key: &Key::new([7; 32]) }, 10)
     }
 
     #[test]
-    fn an_inode_taken_again_under_a_name_that_files_pass_on_is_a_new_file() {
-        let mut positions = committed("1\n2\n", OnGap::Refuse);
-        let rotated_in = Observed { inode: Inode { device: 1, number: 3 }, ..look("3\n") };
-        positions.place(Path::new("a"), &rotated_in).unwrap();
-        assert_eq!(positions.judge("a", &look("4\n")), Verdict::New(1));
-    }
-
-    #[test]
-    fn a_refused_gap_names_the_file_both_sizes_and_the_way_out() {
-        let error = committed("1\n2\n", OnGap::Refuse).place(Path::new("a"), &look("1\n")).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::State);
-        let text = error.to_string();
-        for part in ["`a`", "truncated to 2 bytes", "4 bytes", "source.on_gap = \"record\""] {
-            assert!(text.contains(part), "{part} is missing: {text}");
-        }
-    }
-
-    #[test]
-    fn a_recorded_gap_makes_a_partition_of_its_own_even_for_the_same_first_bytes() {
-        let mut positions = committed("1\n2\n", OnGap::Record);
-        assert!(positions.place(Path::new("a"), &look("")).unwrap().is_none());
-        let second = positions.place(Path::new("a"), &look("1\n2\n")).unwrap().unwrap();
-        assert_eq!((second.next, second.identity.generation), (0, 1));
-        let first = Identity::first_sight(&look("1\n2\n"), 0).unwrap();
-        assert_ne!(second.partition.id, first.partition_id());
-    }
-
-    #[test]
-    fn a_restart_goes_on_with_the_latest_file_of_an_inode() {
-        let mut offsets = Offsets::default();
-        for (generation, to) in [(0, 100), (10, 4), (9, 50)] {
-            let id = Identity::first_sight(&look("1\n2\n"), generation).unwrap().partition_id();
-            offsets.extend(&OffsetRange::new(Arc::new(Partition { id, label: "a".into() }), 0, to)).unwrap();
-        }
-        let mut positions = Positions::new(&offsets, OnGap::Refuse).unwrap();
-        let position = positions.place(Path::new("a"), &look("1\n2\n3\n")).unwrap().unwrap();
-        assert_eq!((position.next, position.identity.generation), (4, 10));
+    fn of_the_positions_of_version_1_on_one_inode_the_latest_is_live() {
+        let ids = [(0, 100), (10, 4), (9, 50)].map(|(generation, to)| (IdentityV1::id_of(INODE, generation, b"1\n2\n"), to));
+        let positions = positions(&ids).unwrap();
+        assert_eq!(positions.iter().map(|known| known.next).collect::<Vec<_>>(), [4]);
     }
 
     #[test]
     fn offsets_of_replayed_dead_letters_are_left_alone_and_of_anything_else_refused() {
-        let offsets = |id: &str| {
-            let mut offsets = Offsets::default();
-            let partition = Arc::new(Partition { id: PartitionId::new(id), label: "x".into() });
-            offsets.extend(&OffsetRange::new(partition, 0, 1)).unwrap();
-            offsets
-        };
-        assert_eq!(Positions::new(&offsets("dead_letters/0000000042"), OnGap::Refuse).unwrap().iter().count(), 0);
-        assert_eq!(Positions::new(&offsets("topic-1"), OnGap::Refuse).unwrap_err().kind(), ErrorKind::State);
+        assert_eq!(positions(&[(PartitionId::new("dead_letters/0000000042"), 1)]).unwrap().iter().count(), 0);
+        assert_eq!(positions(&[(PartitionId::new("topic-1"), 1)]).unwrap_err().kind(), ErrorKind::State);
+    }
+
+    #[test]
+    fn what_is_remembered_has_a_limit_and_the_oldest_goes_first() {
+        let mut positions = positions(&[]).unwrap();
+        for at in 0..20_u8 {
+            positions.remember(Mark([at; 16]), Fingerprint { head_bytes: 1, tail: Mark([0; 16]), to: 1, at: u32::from(at) });
+        }
+        let oldest = positions.remembered.keys().next();
+        assert_eq!((positions.remembered.len(), oldest), (10, Some(&Mark([10; 16]))));
     }
 }

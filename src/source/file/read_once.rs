@@ -4,17 +4,24 @@
 //! Does not own: files that appear later; the list is made at the start.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tracing::warn;
 
-use super::positions::{Gap, Position};
-use super::reader::{Compression, FileReader, Opened};
-use super::{Files, Found, look, open_file};
-use crate::error::Result;
+use super::input::Compression;
+use super::plan::{Holder, Name};
+use super::positions::{Known, new_partition};
+use super::reader::{FileReader, Lines, Opened, empty_chunk};
+use super::survey::{Facts, Start, gap};
+use super::{Files, Found, open_file};
+use crate::error::{Error, Result};
+use crate::offsets::PartitionId;
 use crate::source::lines::Unterminated;
 use crate::source::thread::{ChunkSender, Exit};
+
+/// How often a file may turn out to be another than was planned before it is given up: each time something was rewritten in between.
+const TRIES_MAX: u32 = 8;
 
 /// Files to be read.
 #[derive(Debug)]
@@ -28,90 +35,186 @@ pub(super) struct ReadOnce {
 pub(super) struct Turn {
     path: PathBuf,
     name: Name,
+    compression: Compression,
+    from: From,
     /// The length up to which its bytes are counted as unread.
     seen: u64,
+    tries: u32,
 }
 
-/// How a path was come by.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Name {
-    /// It matches the configuration: whatever is there is read.
-    Matches,
-    /// It does not: only the known file is read.
-    Renamed,
+/// Where reading begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum From {
+    Known(PartitionId),
+    Beginning,
+    /// To be found out in its turn, when the files before it are read.
+    Undecided(Option<PartitionId>),
 }
 
 impl ReadOnce {
     /// Looks at each file before any is read: what was lost is said at the start, not after an hour. Renamed files come first, they are
-    /// older.
-    pub(super) fn start(mut files: Files, renamed: Vec<PathBuf>, found: Found) -> Result<Self> {
-        let renamed = renamed.into_iter().map(|path| Turn::new(path, Name::Renamed));
-        let named = found.files.into_iter().map(|(path, _)| Turn::new(path, Name::Matches));
-        let mut turns: VecDeque<Turn> = renamed.chain(named).collect();
+    /// older; those that may be copies come last.
+    pub(super) fn start(mut files: Files, found: Found) -> Result<Self> {
+        let mut facts = Vec::new();
+        for (path, _) in found.files {
+            facts.extend(files.examine(&path, Name::Matches)?.map(Facts::closed));
+        }
+        files.search_missing(&mut facts, |_| true)?;
+        let starts = files.decide(&facts, |_| Holder::Wanted)?;
+        let mut turns: Vec<Turn> = facts.iter().zip(starts).filter_map(|(facts, start)| Turn::of(facts, start)).collect();
+        turns.sort_by_key(|turn| (matches!(turn.from, From::Undecided(_)), turn.name == Name::Matches));
         files.patterns.check_count(turns.len())?;
         for turn in &mut turns {
-            files.open_turn(turn)?;
+            let facts = facts.iter().find(|facts| facts.path == turn.path);
+            turn.count(&files, facts.map_or(0, |facts| facts.length));
         }
-        Ok(Self { files, turns })
+        Ok(Self { files, turns: turns.into() })
     }
 
     /// Reads them all.
     pub(super) fn run(mut self, sender: &ChunkSender) -> Result<(), Exit> {
-        for turn in self.turns {
-            self.files.read_whole(turn, sender)?;
-        }
-        Ok(())
+        self.files.tell(sender)?;
+        self.files.read_turns(self.turns, sender)
     }
 }
 
 impl Turn {
-    pub(super) fn new(path: PathBuf, name: Name) -> Self {
-        Self { path, name, seen: 0 }
+    /// Makes the turn of a file; `None` if nothing is to be read of it.
+    pub(super) fn of(facts: &Facts, start: Start) -> Option<Self> {
+        let from = match start {
+            Start::At { known, copy_of: None } => From::Known(known),
+            Start::At { known, copy_of: Some(_) } => From::Undecided(Some(known)),
+            Start::New => From::Beginning,
+            Start::PartOf(_) | Start::Later => From::Undecided(None),
+            Start::Finished(_) | Start::Nothing => return None,
+        };
+        Some(Self { path: facts.path.clone(), name: facts.name, compression: facts.compression, from, seen: 0, tries: 0 })
+    }
+
+    /// Counts what is unread.
+    fn count(&mut self, files: &Files, length: u64) {
+        if self.compression == Compression::None {
+            let next = self.known(files).map_or(0, |known| known.next);
+            self.seen = self.seen.max(next);
+            files.unread.see(&mut self.seen, length);
+        }
+    }
+
+    fn known<'a>(&self, files: &'a Files) -> Option<&'a Known> {
+        match &self.from {
+            From::Known(id) | From::Undecided(Some(id)) => files.positions.get(id),
+            From::Beginning | From::Undecided(None) => None,
+        }
     }
 }
 
 impl Files {
-    /// Reads what is left of a file to its end, where an unterminated last line is a record.
-    pub(super) fn read_whole(&mut self, mut turn: Turn, sender: &ChunkSender) -> Result<(), Exit> {
-        while let Some((file, position)) = self.open_turn(&mut turn)? {
-            match FileReader::open(file, &turn.path, &position, self.record_bytes_max)? {
-                Opened::Ready(reader) => return self.read_to_end(turn, &position, *reader, sender),
-                // Known only now if the file is compressed. Recorded, it is opened again as a new one.
-                Opened::Short(length) => self.positions.lose(&turn.path, position.identity.inode, Gap::Truncated { length })?,
+    /// Reads files to their ends, where an unterminated last line is a record.
+    pub(super) fn read_turns(&mut self, mut turns: VecDeque<Turn>, sender: &ChunkSender) -> Result<(), Exit> {
+        while let Some(turn) = turns.pop_front() {
+            for more in self.read_whole(turn, sender)?.into_iter().rev() {
+                turns.push_front(more);
             }
         }
         Ok(())
     }
 
-    /// Opens a file and finds where to go on; `None` if there is nothing in it, or it is gone.
-    fn open_turn(&mut self, turn: &mut Turn) -> Result<Option<(File, Position)>> {
+    /// Reads what is left of a file. Returns what turned out to be read instead.
+    fn read_whole(&mut self, mut turn: Turn, sender: &ChunkSender) -> Result<Vec<Turn>, Exit> {
+        if matches!(turn.from, From::Undecided(_)) {
+            return Ok(self.plan_again(turn, sender)?);
+        }
         let Some(file) = open_file(&turn.path)? else {
             warn!(path = %turn.path.display(), "the file vanished before it was read");
-            return Ok(None);
+            return Ok(self.plan_again(turn, sender)?);
         };
-        let observed = look(&file, &turn.path)?;
-        let position = match turn.name {
-            Name::Matches => self.positions.place(&turn.path, &observed)?,
-            Name::Renamed => self.positions.place_renamed(&observed).cloned(),
-        };
-        let Some(position) = position else { return Ok(None) };
-        if Compression::of(&position.partition.label) == Compression::None {
-            turn.seen = turn.seen.max(position.next);
-            self.unread.see(&mut turn.seen, observed.length);
+        let label = turn.path.to_string_lossy();
+        let known = turn.known(self).cloned();
+        let known = known.unwrap_or_else(|| Known { partition: new_partition(&label), next: 0, evidence: None, v1: None });
+        let key = self.positions.key.clone();
+        match FileReader::open(file, &turn.path, turn.compression, &known, &key, self.record_bytes_max)? {
+            Opened::Ready(reader) => {
+                let length = reader.length();
+                turn.count(self, length);
+                if self.read_to_end(&mut turn, *reader, sender)? {
+                    return Ok(Vec::new());
+                }
+            }
+            // A position of version 1 in a compressed file: only now it is known how much that holds.
+            Opened::Other(why) if known.evidence.is_none() => {
+                self.lose(&known, &gap(why, turn.seen))?;
+                turn.from = From::Undecided(None);
+            }
+            Opened::Other(_) => {}
         }
-        Ok(Some((file, position)))
+        self.plan_again(turn, sender)
     }
 
-    fn read_to_end(&mut self, mut turn: Turn, position: &Position, mut reader: FileReader, sender: &ChunkSender) -> Result<(), Exit> {
-        let compression = Compression::of(&position.partition.label);
-        while let Some(chunk) = reader.next_chunk(Unterminated::Record)? {
-            if compression == Compression::None {
-                self.unread.see(&mut turn.seen, chunk.range.to);
+    /// Finds out anew what is to be read: files before it were read, or it is not what it was.
+    fn plan_again(&mut self, mut turn: Turn, sender: &ChunkSender) -> Result<Vec<Turn>, Exit> {
+        turn.tries += 1;
+        if turn.tries > TRIES_MAX {
+            let error = std::io::Error::other("it is rewritten while it is read");
+            return Err(Error::io(format_args!("read `{}`", turn.path.display()), error).into());
+        }
+        let own = turn.known(self).cloned();
+        self.unread.sub(turn.seen.saturating_sub(own.as_ref().map_or(0, |known| known.next)));
+        let mut facts: Vec<Facts> = self.examine(&turn.path, turn.name)?.into_iter().collect();
+        if facts.is_empty()
+            && let Some(own) = &own
+        {
+            self.positions.put(own.ending(turn.seen));
+        }
+        let own = own.map(|known| known.id().clone());
+        let wanted = |known: &Known| own.as_ref() == Some(known.id());
+        self.search_missing(&mut facts, wanted)?;
+        let starts = self.decide(&facts, |known| if wanted(known) { Holder::Wanted } else { Holder::Open })?;
+        let mut turns = Vec::new();
+        for (facts, start) in facts.iter().zip(starts) {
+            let start = match start {
+                Start::PartOf(of) => self.take_part(&of, facts)?,
+                Start::At { known, copy_of: Some(of) } if facts.is_part_of(&of) => {
+                    self.pass_over_part(&known, &of, facts)?;
+                    Start::At { known, copy_of: None }
+                }
+                start => start,
+            };
+            // What is before it is read: a copy need not wait any more.
+            if let Some(mut more) = Turn::of(facts, start.without_copy()) {
+                more.tries = turn.tries;
+                more.count(self, facts.length);
+                turns.push(more);
             }
-            sender.send(chunk)?;
+        }
+        self.tell(sender)?;
+        Ok(turns)
+    }
+
+    /// Returns whether the end was reached, and not something else.
+    fn read_to_end(&mut self, turn: &mut Turn, mut reader: FileReader, sender: &ChunkSender) -> Result<bool, Exit> {
+        let plain = turn.compression == Compression::None;
+        let partition = reader.partition().clone();
+        loop {
+            match reader.next_lines(Unterminated::Record)? {
+                Lines::Chunk(chunk) => {
+                    if plain {
+                        self.unread.see(&mut turn.seen, chunk.range.to);
+                    }
+                    self.positions.advance(&partition, chunk.range.to, chunk.range.evidence.clone());
+                    turn.from = From::Known(partition.id.clone());
+                    sender.send(chunk)?;
+                }
+                Lines::End => break,
+                Lines::Rewritten => return Ok(false),
+            }
         }
         self.unread.sub(turn.seen.saturating_sub(reader.next()));
-        self.positions.advance(position.identity.inode, reader.next());
-        Ok(())
+        if !plain && reader.next() > 0 {
+            let evidence = reader.finished()?;
+            self.positions.advance(&partition, reader.next(), Some(Arc::clone(&evidence)));
+            let known = Known { partition, next: reader.next(), evidence: Some(evidence), v1: None };
+            sender.send(empty_chunk(&known, known.next, Vec::new()))?;
+        }
+        Ok(true)
     }
 }

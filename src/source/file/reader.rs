@@ -1,50 +1,39 @@
-//! File reader: the lines of one file, from an offset on.
+//! File reader: the lines of one file, from a known position on.
 //!
-//! Owns: decompression, resuming at a decompressed offset, what a read error says.
-//! Does not own: which file, from where (see `positions`), and whether its last line is whole (the caller says).
+//! Owns: judging the position before it reads, the evidence that each chunk carries, what a read error says.
+//! Does not own: which file, from where (see `plan`), and whether its last line is whole (the caller says).
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use flate2::bufread::MultiGzDecoder;
+use bytes::Bytes;
 
-use super::positions::Position;
-use crate::batch::{Chunk, OffsetUnit};
+use super::identity::Place;
+use super::input::{Compression, Input, Rewritten, Walk, read_range};
+use super::positions::Known;
+use super::sight::present;
+use super::trail::{Trail, archive_of};
+use crate::batch::{Chunk, OffsetUnit, Records};
 use crate::error::{Error, Result};
-use crate::offsets::{OffsetRange, Partition};
+use crate::evidence::{Evidence, Key, Look, Seen, Verdict, Why, judge};
+use crate::offsets::{Note, OffsetRange, Partition};
 use crate::source::lines::{LineReader, Unterminated};
-
-/// Bytes of a compressed file read at a time.
-const COMPRESSED_BUFFER_BYTES: usize = 128 << 10;
-
-/// How a file is compressed: its name's ending says so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Compression {
-    None,
-    Gzip,
-    Zstd,
-}
-
-impl Compression {
-    /// Tells by the ending: `.gz`, `.zst`.
-    pub(super) fn of(name: &str) -> Self {
-        match name.rsplit_once('.') {
-            Some((_, "gz")) => Self::Gzip,
-            Some((_, "zst")) => Self::Zstd,
-            _ => Self::None,
-        }
-    }
-}
 
 /// Reads one file, from an offset to its end.
 pub(super) struct FileReader {
     path: PathBuf,
     partition: Arc<Partition>,
+    compression: Compression,
+    place: String,
+    key: Key,
     lines: LineReader<Input>,
+    trail: Trail,
     next: u64,
+    /// The length on the disk as it was seen last.
+    length: u64,
 }
 
 impl fmt::Debug for FileReader {
@@ -53,35 +42,86 @@ impl fmt::Debug for FileReader {
     }
 }
 
-/// What opening a file at an offset gives.
+/// What opening a file at a position gives.
 #[derive(Debug)]
 pub(super) enum Opened {
     Ready(Box<FileReader>),
-    /// The content ends before the offset, at this one.
-    Short(u64),
+    /// Something else stands before the position.
+    Other(Why),
+}
+
+/// What reading gives.
+#[derive(Debug)]
+pub(super) enum Lines {
+    Chunk(Chunk),
+    /// The end; a growing file may be asked again.
+    End,
+    /// What was read of the file is not there any more.
+    Rewritten,
 }
 
 impl FileReader {
-    /// Opens a file where reading goes on. How it is compressed is told by the partition's label: the name may have changed since.
-    pub(super) fn open(file: File, path: &Path, position: &Position, record_bytes_max: usize) -> Result<Opened> {
-        let partition = position.partition.clone();
-        let opened = Input::open(file, Compression::of(&partition.label));
-        let mut input = opened.map_err(|e| Error::io(format_args!("open `{}`", path.display()), e))?;
-        let skipped = input.skip(position.next).map_err(|(at, e)| read_error(path, at, e))?;
-        if skipped < position.next {
-            return Ok(Opened::Short(skipped));
+    /// Opens a file at a position, if what was read stands before it.
+    pub(super) fn open(
+        file: File,
+        path: &Path,
+        compression: Compression,
+        known: &Known,
+        key: &Key,
+        record_bytes_max: usize,
+    ) -> Result<Opened> {
+        let failed = |e| Error::io(format_args!("open `{}`", path.display()), e);
+        let metadata = file.metadata().map_err(failed)?;
+        let mut walk = Walk::begin(file, compression).map_err(failed)?;
+        if let Err(e) = walk.to(known.next) {
+            return Err(read_error(path, walk.at, e));
         }
-        let lines = LineReader::new(input, record_bytes_max);
-        Ok(Opened::Ready(Box::new(Self { path: path.to_owned(), partition, lines, next: position.next })))
+        let seen: Vec<Seen> = known
+            .evidence
+            .iter()
+            .flat_map(|evidence| &evidence.witnesses)
+            .map(|witness| walk.holds(witness.from, witness.to).map_or(Seen::Gone, |bytes| present(key, bytes)))
+            .collect();
+        let look = Look { place: None, end: Some(walk.at), seen: &seen, newest_before: None };
+        if let Verdict::Other(why) = judge(known.next, known.evidence.as_deref(), &look) {
+            return Ok(Opened::Other(why));
+        }
+        Ok(Opened::Ready(Box::new(Self {
+            path: path.to_owned(),
+            partition: known.partition.clone(),
+            compression,
+            place: Place::of(&metadata).to_string(),
+            key: key.clone(),
+            trail: Trail::new(key, walk.head, walk.tail, known.next),
+            lines: LineReader::new(walk.input, record_bytes_max),
+            next: known.next,
+            length: metadata.len(),
+        })))
     }
 
     /// Returns the file.
     pub(super) fn file(&self) -> &File {
-        match self.lines.input() {
-            Input::Plain(file) => file,
-            Input::Gzip(decoder) => decoder.get_ref().get_ref(),
-            Input::Zstd(decoder) => decoder.get_ref().get_ref(),
-        }
+        self.lines.input().file()
+    }
+
+    pub(super) fn partition(&self) -> &Arc<Partition> {
+        &self.partition
+    }
+
+    /// Takes up another name of the file.
+    pub(super) fn rename(&mut self, path: &Path, partition: Arc<Partition>) {
+        self.path = path.to_owned();
+        self.partition = partition;
+    }
+
+    /// Returns how long the file was when it was seen last.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Takes up how long the file is now.
+    pub(super) fn see(&mut self, length: u64) {
+        self.length = length;
     }
 
     /// Returns the offset behind the last chunk.
@@ -89,69 +129,59 @@ impl FileReader {
         self.next
     }
 
+    /// Returns how much of the file is read, an unfinished line included; `None` if it is compressed.
+    pub(super) fn taken(&self) -> Option<u64> {
+        self.lines.input().at()
+    }
+
     /// Returns whether bytes are read and not yet given as chunks, beside an unfinished line.
     pub(super) fn is_ahead(&self) -> bool {
         self.lines.is_ahead()
     }
 
-    /// Reads the next lines; `None` at the end, where a growing file may be asked again.
-    pub(super) fn next_chunk(&mut self, unterminated: Unterminated) -> Result<Option<Chunk>> {
-        let piece = self.lines.next(unterminated).map_err(|e| read_error(&self.path, self.next, e))?;
-        Ok(piece.map(|piece| {
-            let range = OffsetRange::new(self.partition.clone(), self.next, self.next + piece.bytes);
-            self.next = range.to;
-            Chunk { records: piece.records, range, unit: OffsetUnit::Bytes }
-        }))
+    /// Returns whether the file still begins with what was read of it. What stands before the offset is checked by each read.
+    pub(super) fn begins_as_read(&self) -> Result<bool> {
+        let head = self.trail.head();
+        let bytes = read_range(self.file(), head.from, head.to.min(self.next)).map_err(|e| read_error(&self.path, 0, e))?;
+        Ok(self.key.mark(&[&bytes]) == head.mark)
     }
+
+    /// Reads the next lines.
+    pub(super) fn next_lines(&mut self, unterminated: Unterminated) -> Result<Lines> {
+        let piece = match self.lines.next(unterminated) {
+            Ok(Some(piece)) => piece,
+            Ok(None) => return Ok(Lines::End),
+            Err(e) if Rewritten::is(&e) => return Ok(Lines::Rewritten),
+            Err(e) => return Err(read_error(&self.path, self.next, e)),
+        };
+        self.trail.push(&piece);
+        let from = self.next;
+        self.next += piece.bytes;
+        let range = OffsetRange::new(self.partition.clone(), from, self.next).with_evidence(Arc::new(self.evidence()));
+        Ok(Lines::Chunk(Chunk { records: piece.records, range, unit: OffsetUnit::Bytes }))
+    }
+
+    /// Returns the evidence of the offset behind the last chunk.
+    pub(super) fn evidence(&self) -> Evidence {
+        let length = (self.compression == Compression::None).then_some(self.length.max(self.taken().unwrap_or(0)));
+        self.trail.evidence(&self.place, length)
+    }
+
+    /// Returns the evidence of a compressed file that was read to its end.
+    pub(super) fn finished(&self) -> Result<Arc<Evidence>> {
+        let archive = archive_of(&self.key, self.file()).map_err(|e| read_error(&self.path, self.next, e))?;
+        Ok(Arc::new(Evidence { archive: Some(archive), ..self.evidence() }))
+    }
+}
+
+/// Makes a chunk in which nothing was read: it carries evidence and notes into the commit record.
+pub(super) fn empty_chunk(known: &Known, from: u64, notes: Vec<Note>) -> Chunk {
+    let mut range = OffsetRange::new(known.partition.clone(), from, known.next);
+    range.evidence.clone_from(&known.evidence);
+    range.notes = notes;
+    Chunk { records: Records::Lines(Bytes::new()), range, unit: OffsetUnit::Bytes }
 }
 
 fn read_error(path: &Path, at: u64, error: io::Error) -> Error {
     Error::io(format_args!("read `{}` after byte {at} of its content", path.display()), error)
-}
-
-enum Input {
-    Plain(File),
-    Gzip(Box<MultiGzDecoder<BufReader<File>>>),
-    Zstd(zstd::Decoder<'static, BufReader<File>>),
-}
-
-impl Input {
-    fn open(file: File, compression: Compression) -> io::Result<Self> {
-        let buffered = |file| BufReader::with_capacity(COMPRESSED_BUFFER_BYTES, file);
-        Ok(match compression {
-            Compression::None => Self::Plain(file),
-            Compression::Gzip => Self::Gzip(Box::new(MultiGzDecoder::new(buffered(file)))),
-            Compression::Zstd => Self::Zstd(zstd::Decoder::with_buffer(buffered(file))?),
-        })
-    }
-
-    /// Moves to an offset of the content, and returns where it is then: less at a content's end. An error comes with where it struck.
-    fn skip(&mut self, offset: u64) -> Result<u64, (u64, io::Error)> {
-        if let Self::Plain(file) = self {
-            let length = file.metadata().map_err(|e| (0, e))?.len();
-            return file.seek(SeekFrom::Start(offset.min(length))).map_err(|e| (offset, e));
-        }
-        let mut scratch = vec![0; COMPRESSED_BUFFER_BYTES];
-        let mut at = 0;
-        while at < offset {
-            let wanted = usize::try_from(offset - at).unwrap_or(usize::MAX).min(scratch.len());
-            match self.read(&mut scratch[..wanted]) {
-                Ok(0) => break,
-                Ok(bytes) => at += bytes as u64,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err((at, e)),
-            }
-        }
-        Ok(at)
-    }
-}
-
-impl Read for Input {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(file) => file.read(buffer),
-            Self::Gzip(decoder) => decoder.read(buffer),
-            Self::Zstd(decoder) => decoder.read(buffer),
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! Chunks: the journal read for the line.
 //!
-//! Owns: the cut of a request that was read in part before a restart, records that are too long, joining small requests.
+//! Owns: the cut of a request that was read in part before a restart, records that are too long, joining small requests, and what a chunk
+//! says of the journal (its evidence, and what was given up).
 //! Does not own: waiting for what is durable (see `journal::reader`), decoding.
 
 use std::sync::Arc;
@@ -8,13 +9,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use memchr::{memchr, memchr_iter};
+use tracing::warn;
 
 use super::journal::Form;
 use super::journal::reader::{Reader, Recorded};
+use super::journal::segment::Lost;
 use super::rows::{self, Run};
 use crate::batch::{Chunk, OffsetUnit, Records};
 use crate::error::{Error, Result};
-use crate::offsets::{OffsetRange, Partition};
+use crate::evidence::{Evidence, Key};
+use crate::offsets::{Note, NoteKind, OffsetRange, Partition};
 use crate::schema::EventSchema;
 use crate::source::lines::{HEAD_BYTES_MAX, whole_lines};
 use crate::source::thread::{ChunkSender, Exit};
@@ -35,6 +39,9 @@ pub struct Chunks {
     partition: Arc<Partition>,
     record_bytes_max: usize,
     schema: EventSchema,
+    key: Key,
+    /// What stands behind what was read.
+    evidence: Option<Arc<Evidence>>,
     /// Small requests that are handed on together, and the offset of the first record.
     small: Vec<u8>,
     small_from: u64,
@@ -42,8 +49,17 @@ pub struct Chunks {
 
 impl Chunks {
     /// Takes a reader that stands where the last commit record ends.
-    pub fn new(reader: Reader, partition: Arc<Partition>, record_bytes_max: usize, schema: EventSchema) -> Self {
-        Self { reader, partition, record_bytes_max, schema, small: Vec::new(), small_from: 0 }
+    pub fn new(reader: Reader, partition: Arc<Partition>, record_bytes_max: usize, schema: EventSchema, key: Key) -> Self {
+        Self { reader, partition, record_bytes_max, schema, key, evidence: None, small: Vec::new(), small_from: 0 }
+    }
+
+    /// Returns a chunk that says what stands before `next`, for a commit record that does not say it yet.
+    pub fn accepted(&self, next: u64) -> Chunk {
+        let text = format!("the journal is taken over at offset {next}, from a commit record of version 1");
+        let note = Note { kind: NoteKind::Accepted, text, lost: None };
+        let evidence = Arc::new(self.reader.evidence_at_start(&self.key));
+        let range = OffsetRange::new(self.partition.clone(), next, next).with_evidence(evidence).with_note(note);
+        Chunk { records: Records::Lines(Bytes::new()), range, unit: OffsetUnit::Records }
     }
 
     /// Reads until nobody wants more.
@@ -62,6 +78,12 @@ impl Chunks {
 
     fn take(&mut self, recorded: Recorded, send: &mut impl FnMut(Chunk) -> Result<(), Exit>) -> Result<(), Exit> {
         let from = recorded.offset + recorded.skip;
+        // Each part of a request that is cut says what stands behind the whole of it: all of it is durable.
+        self.evidence = Some(Arc::new(self.reader.evidence(&recorded, &self.key)));
+        if let Some(lost) = recorded.lost {
+            self.hand_on_small(send)?;
+            return self.send_lost(lost, from, send);
+        }
         match recorded.form {
             Form::Lines => {
                 let lines = without(recorded.body, recorded.skip);
@@ -136,8 +158,22 @@ impl Chunks {
         Ok(())
     }
 
+    /// Sends a chunk without records over offsets that a repair of the journal gave up.
+    fn send_lost(&self, lost: Lost, from: u64, send: &mut impl FnMut(Chunk) -> Result<(), Exit>) -> Result<(), Exit> {
+        let to = lost.to;
+        let text = format!("the journal lost the accepted records of offsets {from} to {to}, as its repair says");
+        warn!(from, to, counted = lost.counted, "accepted records are lost: the journal was repaired");
+        let note = Note { kind: NoteKind::Gap, text, lost: lost.counted.then_some(to - from) };
+        let range = self.range(from, to).with_note(note);
+        send(Chunk { records: Records::Lines(Bytes::new()), range, unit: OffsetUnit::Records })
+    }
+
+    fn range(&self, from: u64, to: u64) -> OffsetRange {
+        OffsetRange { evidence: self.evidence.clone(), ..OffsetRange::new(self.partition.clone(), from, to) }
+    }
+
     fn send(&self, records: Records, from: u64, to: u64, send: &mut impl FnMut(Chunk) -> Result<(), Exit>) -> Result<(), Exit> {
-        let range = OffsetRange::new(self.partition.clone(), from, to);
+        let range = self.range(from, to);
         send(Chunk { records, range, unit: OffsetUnit::Records })
     }
 }

@@ -6,14 +6,20 @@
 //! A journal is a row of segments, each a header and frames. A frame is one request: its records, the hash of its body, and the
 //! fingerprint of its idempotency key. Requests that wait at the same time are written as one *group* and share one fsync.
 //!
-//! Reading order: [`frame`] and [`segment`] (bytes), [`log`] (what is written when, and what is deleted when), `open` (after a crash),
-//! [`keys`], `writer` (the thread), [`reader`] (back out of it, for the line).
+//! Reading order: [`frame`], [`opening`] and [`segment`] (bytes), [`log`] (what is written when, and what is deleted when), `open` (after
+//! a crash), [`tail`] (torn or damaged), [`position`] (held against the commit records), [`keys`] and [`time`], `writer` (the thread),
+//! [`reader`] (back out of it, for the line), [`repair`].
 //!
 //! # What holds
 //!
 //! * A request is answered after the fsync of its frame; it is read by the line after that too, so no commit record names an offset that a
 //!   power cut takes away.
-//! * The newest segment may end in a group that was never answered: it is cut off. Any other bad frame refuses the start.
+//! * The newest segment may end in a group that was never answered: it is cut off. Any other bad frame refuses the start. A crash leaves
+//!   such a group short, or with sectors of zeros that were not written (see [`tail`]); one of full length may have been answered.
+//! * What is known to be durable is not taken for torn: what a segment held when it got its name, what its successor's header names, and
+//!   what the last commit record names (see [`position`]). An orderly end begins a segment, so that all before it is known.
+//! * A segment that is followed says so behind its end: one that is missing is missed.
+//! * Keys age by a time that never jumps (see [`time`]).
 //! * What is not synced at the end of the newest segment is never trusted, whatever the page cache shows after a failed fsync: each start
 //!   copies the newest segment's frames into a new file.
 //! * A segment in which a write failed is not written again. The next one's header says where it ends, so what stands behind has no trace.
@@ -27,15 +33,23 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::durable::fs::Fs;
 use crate::error::{Error, Result};
+use crate::evidence::{Evidence, Key};
 
 pub mod frame;
 pub mod keys;
 pub mod log;
 mod new_segment;
 mod open;
+pub mod opening;
+pub mod position;
 pub mod reader;
+pub mod repair;
+pub mod running;
+mod scan;
 pub mod segment;
 mod shared;
+pub mod tail;
+pub mod time;
 mod writer;
 
 #[cfg(test)]
@@ -64,6 +78,25 @@ pub struct Settings {
     pub keys_max: usize,
     /// Requests that wait for the writer.
     pub queue: usize,
+    /// The key of the dataset, which evidence is made with.
+    pub key: Key,
+    /// What keys age by.
+    pub clocks: Arc<dyn time::Clocks>,
+}
+
+/// What the last commit record says of the journal.
+#[derive(Debug, Clone, Default)]
+pub struct Committed {
+    /// The next offset, if there is a record.
+    pub offset: Option<u64>,
+    /// What stood in the journal then. A record of version 1 says nothing.
+    pub evidence: Option<Arc<Evidence>>,
+}
+
+impl From<Option<u64>> for Committed {
+    fn from(offset: Option<u64>) -> Self {
+        Self { offset, evidence: None }
+    }
 }
 
 /// A request to be journaled.
@@ -74,21 +107,20 @@ pub struct Request {
     body: bytes::Bytes,
     digest: Fingerprint,
     key: Option<Fingerprint>,
-    at_ms: u64,
 }
 
 impl Request {
-    /// Takes a body of `records` records, received at `at_ms` (milliseconds since 1970), with its idempotency key. Hashes both.
+    /// Takes a body of `records` records, with its idempotency key. Hashes both.
     ///
     /// # Panics
     /// If the lines of `body` are not `records`, each with its end: what is read back could not be counted.
-    pub fn new(form: Form, records: u64, body: bytes::Bytes, key: Option<&[u8]>, at_ms: u64) -> Self {
+    pub fn new(form: Form, records: u64, body: bytes::Bytes, key: Option<&[u8]>) -> Self {
         if form == Form::Lines {
             assert_eq!(memchr::memchr_iter(b'\n', &body).count() as u64, records, "lines of the body");
             assert!(body.last().is_none_or(|&byte| byte == b'\n'), "the last line has an end");
         }
         let digest = Fingerprint::of(&body);
-        Self { form, records, body, digest, key: key.map(Fingerprint::of), at_ms }
+        Self { form, records, body, digest, key: key.map(Fingerprint::of) }
     }
 }
 
@@ -122,12 +154,12 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal and starts its thread. `committed` is the next offset that the last commit record holds, if there is one. The
-    /// caller holds the dataset's lock. `fs` should not wait for room: a full disk is the client's to know.
+    /// Opens the journal and starts its thread. `committed` is what the last commit record says of it. The caller holds the dataset's
+    /// lock. `fs` should not wait for room: a full disk is the client's to know.
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::State`] if the journal contradicts itself or the commit records, naming segment and offset.
-    pub fn open(fs: Arc<dyn Fs>, settings: Settings, committed: Option<u64>) -> Result<Self> {
+    pub fn open(fs: Arc<dyn Fs>, settings: Settings, committed: impl Into<Committed>) -> Result<Self> {
         let queue = settings.queue;
         let log = Log::open(fs, settings, committed)?;
         let shared = log.shared();
@@ -153,6 +185,15 @@ impl Journal {
     pub async fn release(&self, committed: u64) -> Result<()> {
         let sent = self.messages.send(Message::Release(committed)).await;
         sent.map_err(|_| self.shared.stopped().unwrap_or_else(|| Error::internal("the journal has closed")))
+    }
+
+    /// Ends the newest segment in an orderly way: what was accepted is then known to be durable at the next start. More may be appended.
+    /// Waits until it is done, or cannot be.
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.messages.send(Message::Close(done)).await.is_ok() {
+            let _ = closed.await;
+        }
     }
 
     /// Begins to read at `from`, which is not before the last release.

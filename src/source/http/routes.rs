@@ -5,7 +5,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -136,14 +135,13 @@ async fn events(State(intake): State<Arc<Intake>>, request: Request) -> Response
 
 /// Cuts a body into records and appends them.
 async fn take(intake: Arc<Intake>, body: bytes::Bytes, announced: Announced, mut held: Held) -> Result<Receipt, Refusal> {
-    let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
     let (request, _held) = {
         let _turn = intake.cutters.acquire().await.expect("never closed");
         let intake = intake.clone();
         let cutting = tokio::task::spawn_blocking(move || {
             let cut = records::cut(body, announced.media_type, announced.encoding, &intake.rules, &mut held)?;
             let key = announced.key.as_deref();
-            let request = (cut.records > 0 || key.is_some()).then(|| journal::Request::new(cut.form, cut.records, cut.body, key, at_ms));
+            let request = (cut.records > 0 || key.is_some()).then(|| journal::Request::new(cut.form, cut.records, cut.body, key));
             Ok((request, held))
         });
         cutting.await.map_err(|failure| internal(&failure))??

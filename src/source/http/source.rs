@@ -16,7 +16,8 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
 use super::chunks::Chunks;
-use super::journal::{Journal, Settings};
+use super::journal::time::Machine;
+use super::journal::{Committed, Journal, Settings};
 use super::meter::PushMeter;
 use super::routes::{self, Intake};
 use crate::batch::Chunk;
@@ -26,6 +27,7 @@ use crate::clock::Clock;
 use crate::config::{Config, HttpConfig};
 use crate::durable::posix::Posix;
 use crate::error::{Error, Result};
+use crate::evidence::Key;
 use crate::offsets::{Offsets, Partition, PartitionId};
 use crate::server::{self, Further, Limits, tls};
 use crate::source::thread::ReadThread;
@@ -93,13 +95,19 @@ impl HttpSource {
         let acceptor = acceptor(http)?;
         let listener = listen(http)?;
         let partition = Arc::new(Partition { id: PartitionId::new(NAME), label: NAME.into() });
-        let committed = offsets.next_offset(&partition.id);
-        let next = committed.unwrap_or(0);
-        let settings = settings(config, http, dataset_id);
+        let committed = journal_committed(offsets);
+        let next = committed.offset.unwrap_or(0);
+        let unsaid = committed.offset.is_some() && committed.evidence.is_none();
+        let settings = journal_settings(config, http, dataset_id, resume.key);
         // It does not wait for room on a full disk: the clients are told, and keep what they have.
         let journal = Journal::open(Arc::new(Posix::unwaiting()), settings, committed)?;
-        let chunks = Chunks::new(journal.reader(next), partition.clone(), config.source.record_bytes_max, config.schema.clone());
-        let thread = ReadThread::spawn(NAME, move |sender| chunks.run(sender))?;
+        let (record_bytes_max, schema) = (config.source.record_bytes_max, config.schema.clone());
+        let chunks = Chunks::new(journal.reader(next), partition.clone(), record_bytes_max, schema, resume.key.clone());
+        let accepted = unsaid.then(|| chunks.accepted(next));
+        let thread = ReadThread::spawn(NAME, move |sender| {
+            accepted.into_iter().try_for_each(|chunk| sender.send(chunk))?;
+            chunks.run(sender)
+        })?;
         let meter = Arc::new(PushMeter::new(journal.clone(), http.journal_bytes_max));
         let address = listener.local_addr().map_err(|e| Error::io("listen for the HTTP source", e))?;
         let intake = Intake::new(config, http, address, journal.clone(), meter.clone());
@@ -179,6 +187,7 @@ impl Source for HttpSource {
     async fn stop(&mut self) -> Result<Vec<Chunk>> {
         if let Some(server) = self.server.take() {
             server.stop().await;
+            self.journal.close().await;
         }
         self.last_reads().await
     }
@@ -203,7 +212,14 @@ impl Source for HttpSource {
     }
 }
 
-fn settings(config: &Config, http: &HttpConfig, dataset_id: &str) -> Settings {
+/// Returns what the commit records say of the journal.
+pub fn journal_committed(offsets: &Offsets) -> Committed {
+    let partition = PartitionId::new(NAME);
+    Committed { offset: offsets.next_offset(&partition), evidence: offsets.evidence(&partition).cloned() }
+}
+
+/// Returns the settings of the journal of a dataset.
+pub fn journal_settings(config: &Config, http: &HttpConfig, dataset_id: &str, key: &Key) -> Settings {
     // The least of the journal's own limits, with room for some segments.
     let keys = 2 * (http.keys_max * super::journal::frame::HEADER) as u64;
     let segment_bytes = (http.journal_bytes_max.saturating_sub(keys) / 8).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES);
@@ -215,6 +231,8 @@ fn settings(config: &Config, http: &HttpConfig, dataset_id: &str) -> Settings {
         key_ttl: http.key_ttl,
         keys_max: http.keys_max,
         queue: QUEUE,
+        key: key.clone(),
+        clocks: Arc::new(Machine::default()),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Metadata: what Kafka says of a message beside its payload, as columns.
 //!
 //! Owns: the values, and how bytes become text in them.
-//! Does not own: the names and types (see [`crate::schema::KAFKA_METADATA`]), which rows are kept (see `decode`), the payload (see `messages`).
+//! Does not own: the names and types (see [`crate::schema::KAFKA_METADATA`]), which rows are kept (see `decode`), the payload (see `messages`),
+//! what a message is as evidence (see `witness`).
 //!
 //! | column | type | |
 //! |---|---|---|
@@ -22,7 +23,9 @@ use arrow::array::{
 use arrow::datatypes::{Int32Type, SchemaRef};
 use bytes::Bytes;
 
+use super::witness::Latest;
 use crate::batch::Records;
+use crate::evidence::Evidence;
 use crate::source::messages::Beside;
 
 /// What is said of one message.
@@ -30,9 +33,13 @@ use crate::source::messages::Beside;
 pub(super) struct Said<'a> {
     pub(super) offset: i64,
     pub(super) timestamp_ms: Option<i64>,
+    /// The epoch of the leader that wrote it.
+    pub(super) epoch: Option<i32>,
     pub(super) key: Option<&'a [u8]>,
     /// Names and values in their order; a value may be null.
     pub(super) headers: Vec<(&'a str, Option<&'a [u8]>)>,
+    /// As the broker sent it; `None` in a tombstone.
+    pub(super) payload: Option<&'a [u8]>,
 }
 
 /// Collects the metadata of one partition.
@@ -41,6 +48,7 @@ pub(super) struct MetadataRows {
     schema: SchemaRef,
     topic: ArrayRef,
     partition: i32,
+    latest: Latest,
     offsets: Int64Builder,
     timestamps: TimestampMillisecondBuilder,
     keys: StringBuilder,
@@ -48,17 +56,23 @@ pub(super) struct MetadataRows {
 }
 
 impl MetadataRows {
-    /// Begins for a partition. `schema` is that of [`crate::schema::KAFKA_METADATA`].
-    pub(super) fn new(schema: SchemaRef, topic: &str, partition: i32) -> Self {
+    /// Begins for a partition, behind `latest`. `schema` is that of [`crate::schema::KAFKA_METADATA`].
+    pub(super) fn new(schema: SchemaRef, topic: &str, partition: i32, latest: Latest) -> Self {
         Self {
             schema,
             topic: Arc::new(StringArray::from(vec![topic])),
             partition,
+            latest,
             offsets: Int64Builder::new(),
             timestamps: TimestampMillisecondBuilder::new(),
             keys: StringBuilder::new(),
             headers: StringBuilder::new(),
         }
+    }
+
+    /// Returns what is known of the last message.
+    pub(super) fn latest(&mut self) -> &mut Latest {
+        &mut self.latest
     }
 }
 
@@ -95,6 +109,14 @@ impl Beside for MetadataRows {
         ];
         let metadata = RecordBatch::try_new(self.schema.clone(), columns).expect("the columns are built by the same table as their schema");
         Records::Messages { lines, metadata }
+    }
+
+    fn witness(&mut self, _sequence: u64, _payload: &[u8], said: &Said<'_>) {
+        self.latest.see(said);
+    }
+
+    fn evidence(&mut self, _next: u64) -> Option<Arc<Evidence>> {
+        Some(self.latest.evidence())
     }
 }
 
@@ -135,16 +157,18 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::Key;
     use crate::schema::{EventSchema, KAFKA_METADATA};
 
     #[test]
     fn every_message_has_a_row_and_a_hole_has_one_of_nulls() {
         let schema = EventSchema { columns: Vec::new(), metadata: KAFKA_METADATA.to_vec() }.arrow_metadata();
-        let mut rows = MetadataRows::new(schema, "events", 3);
+        let latest = Latest::new(Key::new([7; 32]), Arc::default());
+        let mut rows = MetadataRows::new(schema, "events", 3, latest);
         let headers = vec![("a\"", Some(&b"1"[..])), ("b", None), ("a\"", Some(&b"\xff\\"[..]))];
-        rows.push(Said { offset: 7, timestamp_ms: Some(5), key: Some(b"k"), headers });
+        rows.push(Said { offset: 7, timestamp_ms: Some(5), key: Some(b"k"), headers, ..Said::default() });
         rows.push_blank();
-        rows.push(Said { offset: 9, timestamp_ms: None, key: Some(b"\xf0k"), headers: Vec::new() });
+        rows.push(Said { offset: 9, timestamp_ms: None, key: Some(b"\xf0k"), ..Said::default() });
         let Records::Messages { metadata, .. } = rows.finish(Bytes::new()) else { panic!("no messages") };
         let shown = arrow::util::pretty::pretty_format_batches(&[metadata]).unwrap().to_string();
         let cells: Vec<Vec<&str>> =

@@ -1,15 +1,22 @@
 //! Positions: where each partition of a topic goes on, judged by what the last commit record says and what the broker shows.
 //!
-//! Owns: the ids under which partitions are committed, and what counts as a gap. Pure.
-//! Does not own: asking the broker (see `topics`), what is done about a gap (see `reader`).
+//! Owns: the ids under which partitions are committed, what is to be looked at, and what counts as a gap. Pure.
+//! Does not own: asking the broker (see `topics` and `looker`), what is done about a gap (see `reader`).
 //!
 //! The id of a partition holds the id that the broker gave its topic, so a topic that was deleted and made again is another one, whatever
-//! its offsets. A broker older than 2.8 gives none: there it is noticed only where the offsets end before ours.
+//! its offsets. A broker older than 2.8 gives none: there the last message that was read tells, as it tells of a log that was truncated or
+//! restored. Where that message is gone (retention, compaction), its leader epoch tells, if the broker keeps epochs.
+//!
+//! A position lies behind what is no message: markers of transactions, and messages that were aborted.
 
 use std::fmt;
 use std::sync::Arc;
 
-use crate::offsets::{Offsets, Partition, PartitionId};
+use crate::evidence::{self, Evidence, Look, Mark, Seen, Verdict, Why, Witness};
+use crate::offsets::{OffsetRange, Offsets, Partition, PartitionId};
+
+/// The mark of a witness that was found gone: nothing has it, so whatever stands there later is something else.
+const GONE: Mark = Mark([0; 16]);
 
 /// A partition as the broker shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +27,29 @@ pub(super) struct Observed {
     pub(super) topic_id: Option<String>,
     /// The oldest offset that is there.
     pub(super) low: u64,
-    /// The next offset to be written.
+    /// The end of what can be read: the next offset to be written, or that of the oldest transaction that is open.
     pub(super) high: u64,
+}
+
+/// What is to be read to check a position: from one offset, to a message at or behind the last one before `until`, two messages at most.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Ask {
+    pub(super) from: u64,
+    pub(super) until: u64,
+}
+
+/// A message that was looked at.
+pub(super) type Sight = Witness;
+
+/// What was found where it was looked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Looked {
+    /// What was read for each [`Ask`]; nothing where nothing could be asked.
+    pub(super) sights: Vec<Vec<Sight>>,
+    /// Whether the leader epoch of the last witness ends before it; `false` also if that was not asked.
+    pub(super) disowned: bool,
+    /// The first offset behind the end of that epoch, if it was disowned.
+    pub(super) fork: Option<u64>,
 }
 
 /// Where reading goes on.
@@ -32,6 +60,21 @@ pub(super) struct Position {
     pub(super) next: u64,
     /// The offset to read from.
     pub(super) begin: u64,
+    /// What stands before `next`; `None` in a partition that no record knows.
+    pub(super) evidence: Option<Arc<Evidence>>,
+}
+
+/// What was found out about a position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// What cannot be read any more, or is not what it was.
+    Gap(Gap),
+    /// The log was cut behind the last message that was read, where only markers and aborted messages stood: nothing is lost.
+    CutBehind { next: u64, last: u64 },
+    /// The last message that was read is gone, and nothing contradicts the position.
+    Unseen { last: u64 },
+    /// The position is of a record without evidence.
+    Accepted { next: u64 },
 }
 
 /// What cannot be read any more, or is not what it was.
@@ -39,10 +82,10 @@ pub(super) struct Position {
 pub(super) enum Gap {
     /// Messages were removed before they were read.
     Removed { next: u64, low: u64 },
-    /// The log ends before the position.
-    Truncated { next: u64, high: u64 },
     /// The topic was made again.
     Recreated { next: u64 },
+    /// Another history stands before the position.
+    Other { next: u64, why: Why, begin: u64, forked: bool },
 }
 
 impl fmt::Display for Gap {
@@ -51,11 +94,66 @@ impl fmt::Display for Gap {
             Self::Removed { next, low } => {
                 write!(f, "offsets {next} to {} were removed before they were read (retention)", low - 1)
             }
-            Self::Truncated { next, high } => {
-                write!(f, "its log ends at offset {high}, but {next} was to be read next: it was truncated, or the topic was made again")
-            }
             Self::Recreated { next } => {
                 write!(f, "the topic was deleted and made again since offset {next} was to be read next")
+            }
+            Self::Other { next, why: Why::Shorter { end }, .. } => {
+                write!(
+                    f,
+                    "its log ends at offset {end}, but {next} was to be read next: it was truncated or restored, or the topic was made again"
+                )
+            }
+            Self::Other { next, why: Why::Disowned { at }, .. } => write!(
+                f,
+                "the message that was read at offset {at} is gone, and its leader epoch ends before it, but {next} was to be read next: the log \
+                 was truncated"
+            ),
+            Self::Other { next, why: Why::Differs { at }, .. } => write!(
+                f,
+                "offset {at} holds another message than was read there, and {next} was to be read next: the log was truncated or restored, or \
+                 the topic was made again"
+            ),
+            Self::Other { next, why: Why::Younger, .. } => write!(f, "it {}; {next} was to be read next", Why::Younger),
+        }
+    }
+}
+
+impl Gap {
+    /// Says where reading goes on if the gap is let pass, and at what price.
+    pub(super) fn remedy(&self) -> String {
+        match self {
+            Self::Removed { low, .. } => format!("reading goes on at offset {low}"),
+            Self::Recreated { .. } => "the new topic is read from its beginning".to_owned(),
+            Self::Other { begin, forked: true, .. } => {
+                format!(
+                    "by its leader epochs the log is what was read up to offset {begin}: reading goes on there, and nothing is read twice"
+                )
+            }
+            Self::Other { begin, forked: false, .. } => {
+                format!("reading goes on at its oldest offset, {begin}: what it still has of what was read is read twice")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gap(gap) => write!(f, "{gap}; {}", gap.remedy()),
+            Self::CutBehind { next, last } => write!(
+                f,
+                "the log was truncated behind the last message that was read, at offset {last}: nothing is lost, offsets up to {} were markers \
+                 and aborted messages",
+                next - 1
+            ),
+            Self::Unseen { last } => {
+                write!(
+                    f,
+                    "the last message that was read, at offset {last}, is gone (retention or compaction); nothing contradicts the position"
+                )
+            }
+            Self::Accepted { next } => {
+                write!(f, "offset {next} is taken from a record of an earlier version, which holds no evidence of it")
             }
         }
     }
@@ -72,72 +170,171 @@ impl Positions {
         Self { offsets: offsets.clone() }
     }
 
-    /// Takes up that a partition was read up to `next`.
-    pub(super) fn advance(&mut self, partition: &Arc<Partition>, next: u64) {
+    /// Takes up that a partition was read up to `next`, before which stands `evidence`.
+    pub(super) fn advance(&mut self, partition: &Arc<Partition>, next: u64, evidence: Arc<Evidence>) {
         let from = self.offsets.next_offset(&partition.id).unwrap_or(next);
-        let range = crate::offsets::OffsetRange::new(partition.clone(), from, next);
+        let range = OffsetRange::new(partition.clone(), from, next).with_evidence(evidence);
         self.offsets.extend(&range).expect("a reader goes forward only");
     }
 
+    /// Returns what is known of a partition; `None` if there is nothing to be looked at, because it is new or its topic was made again.
+    pub(super) fn known(&self, observed: &Observed) -> Option<Known> {
+        self.latest(observed).filter(|known| known.is_of(observed))
+    }
+
     /// Judges a partition.
-    pub(super) fn judge(&self, observed: &Observed) -> (Position, Option<Gap>) {
-        let known = self.latest(observed);
-        let Some(Known { id, incarnation, next }) = known else {
-            return (self.position(observed, self.id(observed, 1), observed.low, observed.low), None);
+    pub(super) fn judge(&self, observed: &Observed, looked: &Looked) -> (Position, Option<Finding>) {
+        let Some(known) = self.latest(observed) else {
+            return (position(observed, id(observed, 1), observed.low, None), None);
         };
-        let same_topic = match (&id.topic_id, &observed.topic_id) {
-            (Some(known), Some(shown)) => known == shown,
-            // One that is not known cannot be told from the other.
-            (None, _) | (_, None) => true,
-        };
-        if !same_topic {
-            let position = self.position(observed, self.id(observed, 1), observed.low, observed.low);
-            return (position, Some(Gap::Recreated { next }));
+        if !known.is_of(observed) {
+            let position = position(observed, id(observed, 1), observed.low, Some(Arc::default()));
+            return (position, Some(Finding::Gap(Gap::Recreated { next: known.next })));
         }
-        if next > observed.high {
-            let again = self.id(&Observed { topic_id: id.topic_id.clone(), ..observed.clone() }, incarnation + 1);
-            return (self.position(observed, again, observed.high, observed.high), Some(Gap::Truncated { next, high: observed.high }));
-        }
-        let position = self.position(observed, id.text.clone(), next, next.max(observed.low));
-        let gap = (next < observed.low).then_some(Gap::Removed { next, low: observed.low });
-        (position, gap)
-    }
-
-    fn position(&self, observed: &Observed, id: String, next: u64, begin: u64) -> Position {
-        let label = format!("{}[{}]", observed.topic, observed.partition);
-        let partition = Arc::new(Partition { id: PartitionId::new(id), label: label.into() });
-        Position { partition, next, begin }
-    }
-
-    fn id(&self, observed: &Observed, incarnation: u64) -> String {
-        let mut id = format!("{}/{}", observed.topic, observed.partition);
-        if let Some(topic_id) = &observed.topic_id {
-            id = format!("{id}@{topic_id}");
-        }
-        if incarnation > 1 {
-            id = format!("{id}~{incarnation}");
-        }
-        id
+        known.judge(observed, looked)
     }
 
     /// Returns what is committed of the partition: of the topic that is shown if there is such, else of the one before it.
     fn latest(&self, observed: &Observed) -> Option<Known> {
         let of_partition = self.offsets.spans().filter_map(|(id, span)| {
-            let parsed = Id::parse(id.as_str())?;
-            let known = Known { incarnation: parsed.incarnation, next: span.to, id: parsed };
-            (known.id.topic == observed.topic && known.id.partition == observed.partition).then_some(known)
+            let id = Id::parse(id.as_str())?;
+            let is_it = id.topic == observed.topic && id.partition == observed.partition;
+            is_it.then(|| Known { next: span.to, evidence: span.evidence.clone(), id })
         });
-        of_partition.max_by_key(|known| (known.id.topic_id == observed.topic_id, known.incarnation))
+        of_partition.max_by_key(|known| (known.id.topic_id == observed.topic_id, known.id.incarnation))
     }
 }
 
-struct Known {
+/// What is committed of one partition.
+#[derive(Debug)]
+pub(super) struct Known {
     id: Id,
-    incarnation: u64,
     next: u64,
+    evidence: Option<Arc<Evidence>>,
+}
+
+impl Known {
+    fn is_of(&self, observed: &Observed) -> bool {
+        match (&self.id.topic_id, &observed.topic_id) {
+            (Some(known), Some(shown)) => known == shown,
+            // One that is not known cannot be told from the other.
+            (None, _) | (_, None) => true,
+        }
+    }
+
+    fn witnesses(&self) -> &[Witness] {
+        self.evidence.as_ref().map_or(&[], |evidence| &evidence.witnesses)
+    }
+
+    /// Returns what is to be read to check the position, one for each witness; `None` for one that lies outside the log. Without evidence the
+    /// message before the position is asked for, to be evidence from now on.
+    pub(super) fn asks(&self, observed: &Observed) -> Vec<Option<Ask>> {
+        let inside = |from: u64, until| (observed.low..observed.high).contains(&from).then_some(Ask { from, until });
+        if self.evidence.is_none() {
+            return vec![self.next.checked_sub(1).and_then(|from| inside(from, self.next))];
+        }
+        let witnesses = self.witnesses();
+        let until = |index, witness: &Witness| if index + 1 == witnesses.len() { self.next } else { witness.to };
+        witnesses.iter().enumerate().map(|(index, witness)| inside(witness.from, until(index, witness))).collect()
+    }
+
+    /// Returns what the leader epochs are to be asked for, as an offset and the epoch of a message before it: if the last witness cannot be
+    /// seen, or to find out where another history begins.
+    pub(super) fn epoch_to_ask(&self, observed: &Observed, looked: &Looked) -> Option<(u64, i32)> {
+        let last = self.witnesses().last()?;
+        let is_there = matches!(self.seen(looked).last(), Some(Seen::Present { .. }));
+        let is_open = !is_there || self.verdict(observed, looked) != Verdict::Same;
+        // What lies before the log's beginning would be refused whatever its epoch.
+        last.epoch.filter(|_| is_open).map(|epoch| (last.to.max(observed.low), epoch))
+    }
+
+    /// Returns what stands in the place of each witness.
+    fn seen(&self, looked: &Looked) -> Vec<Seen> {
+        let sights = |index: usize| looked.sights.get(index).map_or(&[][..], Vec::as_slice);
+        let seen = self.witnesses().iter().enumerate().map(|(index, witness)| match sights(index).first() {
+            Some(Witness { from, time, epoch, mark, .. }) if *from == witness.from => {
+                Seen::Present { mark: *mark, time: *time, epoch: *epoch }
+            }
+            _ if looked.disowned => Seen::Disowned,
+            _ => Seen::Gone,
+        });
+        seen.collect()
+    }
+
+    /// Returns the first message between the last witness and the position, where there was none.
+    fn between(&self, looked: &Looked) -> Option<u64> {
+        let last = self.witnesses().last()?;
+        let sights = looked.sights.last()?;
+        sights.iter().map(|sight| sight.from).find(|from| (last.to..self.next).contains(from))
+    }
+
+    /// Judges the end of the last message that was read: what lies between it and the position was never read.
+    fn verdict(&self, observed: &Observed, looked: &Looked) -> Verdict {
+        let seen = self.seen(looked);
+        let look = Look { place: None, end: Some(observed.high), seen: &seen, newest_before: None };
+        let read_to = self.witnesses().last().map_or(self.next, |last| last.to);
+        match evidence::judge(read_to, self.evidence.as_deref(), &look) {
+            Verdict::CannotBeSeen if observed.high < self.next => Verdict::Other(Why::Shorter { end: observed.high }),
+            Verdict::CannotBeSeen => self.between(looked).map_or(Verdict::CannotBeSeen, |at| Verdict::Other(Why::Differs { at })),
+            verdict => verdict,
+        }
+    }
+
+    fn judge(&self, observed: &Observed, looked: &Looked) -> (Position, Option<Finding>) {
+        let next = self.next;
+        let again = || id(&Observed { topic_id: self.id.topic_id.clone(), ..observed.clone() }, self.id.incarnation + 1);
+        let stay = |evidence| Position { begin: next.max(observed.low), ..position(observed, self.id.text.clone(), next, Some(evidence)) };
+        let removed = (next < observed.low).then_some(Finding::Gap(Gap::Removed { next, low: observed.low }));
+        match (self.verdict(observed, looked), self.witnesses().last()) {
+            (Verdict::Other(why), _) => {
+                // An epoch that the broker does not know at all forks nowhere.
+                let fork = looked.fork.filter(|fork| *fork > observed.low);
+                let begin = fork.unwrap_or(observed.low);
+                let gap = Gap::Other { next, why, begin, forked: fork.is_some() };
+                (position(observed, again(), begin, Some(Arc::default())), Some(Finding::Gap(gap)))
+            }
+            (Verdict::Same | Verdict::Moved, Some(last)) if observed.high < next || self.between(looked).is_some() => {
+                let evidence = Evidence { witnesses: vec![*last], ..Evidence::default() };
+                let position = position(observed, again(), last.to, Some(Arc::new(evidence)));
+                (position, Some(Finding::CutBehind { next, last: last.from }))
+            }
+            (Verdict::Same | Verdict::Moved, _) => (stay(self.evidence.clone().unwrap_or_default()), None),
+            (Verdict::CannotBeSeen, Some(last)) => {
+                let said = last.mark == GONE;
+                let evidence = Evidence { witnesses: vec![Witness { time: None, mark: GONE, ..*last }], ..Evidence::default() };
+                let unseen = (!said).then_some(Finding::Unseen { last: last.from });
+                (stay(Arc::new(evidence)), removed.or(unseen))
+            }
+            (Verdict::CannotBeSeen, None) => {
+                let known = self.evidence.clone();
+                let accepted = known.is_none().then_some(Finding::Accepted { next });
+                let before = looked.sights.first().and_then(|sights| sights.iter().find(|sight| sight.to == next));
+                let found = || Arc::new(Evidence { witnesses: before.copied().into_iter().collect(), ..Evidence::default() });
+                (stay(known.unwrap_or_else(found)), removed.or(accepted))
+            }
+        }
+    }
+}
+
+fn position(observed: &Observed, id: String, next: u64, evidence: Option<Arc<Evidence>>) -> Position {
+    let label = format!("{}[{}]", observed.topic, observed.partition);
+    let partition = Arc::new(Partition { id: PartitionId::new(id), label: label.into() });
+    Position { partition, next, begin: next, evidence }
+}
+
+fn id(observed: &Observed, incarnation: u64) -> String {
+    let mut id = format!("{}/{}", observed.topic, observed.partition);
+    if let Some(topic_id) = &observed.topic_id {
+        id = format!("{id}@{topic_id}");
+    }
+    if incarnation > 1 {
+        id = format!("{id}~{incarnation}");
+    }
+    id
 }
 
 /// `topic/partition`, `@` and the topic's id if it has one, `~` and a number from the second log on.
+#[derive(Debug)]
 struct Id {
     text: String,
     topic: String,
@@ -167,79 +364,4 @@ pub(super) fn place(id: &PartitionId) -> Option<(String, i32)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn observed(topic_id: Option<&str>, low: u64, high: u64) -> Observed {
-        Observed { topic: "a.b-c".into(), partition: 3, topic_id: topic_id.map(Into::into), low, high }
-    }
-
-    /// Commits `next` for what was observed, and returns what is then known.
-    fn committed(at: &[(Observed, u64)]) -> Positions {
-        let mut positions = Positions::new(&Offsets::default());
-        for (observed, next) in at {
-            let (position, _) = positions.judge(observed);
-            positions.advance(&position.partition, position.next);
-            positions.advance(&position.partition, *next);
-        }
-        positions
-    }
-
-    fn judge(positions: &Positions, observed: &Observed) -> (String, u64, u64, Option<Gap>) {
-        let (position, gap) = positions.judge(observed);
-        (position.partition.id.as_str().to_owned(), position.next, position.begin, gap)
-    }
-
-    #[test]
-    fn an_unknown_partition_begins_with_the_oldest_message_and_a_known_one_where_it_was() {
-        let shown = observed(Some("X"), 5, 9);
-        assert_eq!(judge(&committed(&[]), &shown), ("a.b-c/3@X".into(), 5, 5, None));
-        let positions = committed(&[(shown.clone(), 8)]);
-        assert_eq!(judge(&positions, &shown), ("a.b-c/3@X".into(), 8, 8, None));
-        let other = Observed { partition: 4, ..shown };
-        assert_eq!(judge(&positions, &other), ("a.b-c/4@X".into(), 5, 5, None));
-    }
-
-    #[test]
-    fn messages_that_were_removed_unread_are_a_gap_within_the_same_partition() {
-        let positions = committed(&[(observed(Some("X"), 0, 9), 4)]);
-        assert_eq!(judge(&positions, &observed(Some("X"), 4, 9)).3, None);
-        let removed = Gap::Removed { next: 4, low: 6 };
-        assert_eq!(removed.to_string(), "offsets 4 to 5 were removed before they were read (retention)");
-        assert_eq!(judge(&positions, &observed(Some("X"), 6, 9)), ("a.b-c/3@X".into(), 4, 6, Some(removed)));
-    }
-
-    #[test]
-    fn a_log_that_ends_before_the_position_is_another_one_from_its_end_on() {
-        let positions = committed(&[(observed(Some("X"), 0, 9), 9)]);
-        assert_eq!(judge(&positions, &observed(Some("X"), 0, 9)).3, None);
-        let shorter = observed(Some("X"), 0, 7);
-        assert_eq!(judge(&positions, &shorter), ("a.b-c/3@X~2".into(), 7, 7, Some(Gap::Truncated { next: 9, high: 7 })));
-        let positions = committed(&[(observed(Some("X"), 0, 9), 9), (shorter.clone(), 7)]);
-        assert_eq!(judge(&positions, &observed(Some("X"), 0, 12)), ("a.b-c/3@X~2".into(), 7, 7, None));
-    }
-
-    #[test]
-    fn a_topic_that_was_made_again_is_another_one_whatever_its_offsets() {
-        let positions = committed(&[(observed(Some("X"), 0, 9), 4)]);
-        let again = observed(Some("Y"), 0, 100);
-        assert_eq!(judge(&positions, &again), ("a.b-c/3@Y".into(), 0, 0, Some(Gap::Recreated { next: 4 })));
-        let positions = committed(&[(observed(Some("X"), 0, 9), 4), (again.clone(), 50)]);
-        assert_eq!(judge(&positions, &again), ("a.b-c/3@Y".into(), 50, 50, None));
-    }
-
-    #[test]
-    fn a_broker_that_begins_to_give_ids_changes_nothing() {
-        let positions = committed(&[(observed(None, 0, 9), 4)]);
-        assert_eq!(judge(&positions, &observed(Some("X"), 0, 9)), ("a.b-c/3".into(), 4, 4, None));
-        let positions = committed(&[(observed(Some("X"), 0, 9), 4)]);
-        assert_eq!(judge(&positions, &observed(None, 0, 9)), ("a.b-c/3@X".into(), 4, 4, None));
-    }
-
-    #[test]
-    fn an_id_leads_back_to_its_topic_and_partition() {
-        for (id, place_of) in [("a.b-c/3@X~2", Some(("a.b-c".to_owned(), 3))), ("t/0", Some(("t".to_owned(), 0))), ("stdin", None)] {
-            assert_eq!(place(&PartitionId::new(id)), place_of, "{id}");
-        }
-    }
-}
+mod tests;

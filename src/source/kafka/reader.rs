@@ -2,16 +2,22 @@
 //!
 //! Owns: beginning again (with a growing pause, and a warning when the reason changes), what is done about a gap, the lag, the partitions
 //! that are added while it runs.
-//! Does not own: the client's settings (see `client`), what a position may be (see `position`), chunks (see `messages`).
+//! Does not own: the client's settings (see `client`), looking at what was read (see `looker`), what a position may be (see `position`), chunks
+//! (see `messages`).
 //!
 //! A partition is assigned at an offset and read from there on; `auto.offset.reset = error` makes the library say where it cannot, instead
-//! of going on elsewhere. Offsets without a message (compacted, markers of transactions, aborted) are holes, not gaps.
+//! of going on elsewhere. Offsets without a message (compacted, markers of transactions, aborted) are holes, not gaps; the position passes over
+//! them when the library has.
+//!
+//! A log may become another one while it is read. Where the broker keeps leader epochs, the library notices at each new leader. Where it does
+//! not, a session ends when a leader has changed or a connection was lost, and the next one looks at what was read some seconds before, too.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
@@ -19,13 +25,18 @@ use rdkafka::{Offset, TopicPartitionList};
 use tracing::{debug, info, warn};
 
 use super::Shared;
-use super::client::Consumer;
+use super::client::{Consumer, Ties};
+use super::epochs::{leader_epoch, set_leader_epoch};
+use super::looker::Looker;
 use super::metadata::{MetadataRows, Said};
-use super::position::{Gap, Position, Positions};
+use super::position::{Finding, Known, Looked, Observed, Position, Positions};
 use super::topics::{Shape, observe, reason, shape};
+use super::witness::Latest;
+use crate::batch::{Chunk, OffsetUnit, Records};
 use crate::config::{KafkaConfig, OnGap};
 use crate::error::{Error, Result};
-use crate::offsets::Partition;
+use crate::evidence::{Evidence, Key, Witness};
+use crate::offsets::{Note, NoteKind, OffsetRange, Partition};
 use crate::source::messages::Chunks;
 use crate::source::thread::{ChunkSender, Exit};
 
@@ -45,6 +56,7 @@ pub(super) struct Reader {
     pub(super) consumer: Arc<Consumer>,
     pub(super) record_bytes_max: usize,
     pub(super) metadata: SchemaRef,
+    pub(super) key: Key,
     pub(super) positions: Positions,
     pub(super) shared: Arc<Shared>,
 }
@@ -56,6 +68,10 @@ struct Session {
     last: usize,
     /// What the topics were when it began.
     shape: Shape,
+    /// The number of what the library told last of the ties.
+    told: u64,
+    /// What the messages come through, as soon as every leader could be reached.
+    ties: Option<Ties>,
 }
 
 /// One partition while it is read.
@@ -64,13 +80,18 @@ struct Log {
     number: i32,
     partition: Arc<Partition>,
     chunks: Chunks<MetadataRows>,
+    /// What was found out before anything was read.
+    found: Option<Chunk>,
+    /// The last message at each of the last two looks at the ties: if they have changed since, it came before.
+    before: [Option<Witness>; 2],
 }
 
 /// Why a session ends.
-enum End {
+#[derive(Debug)]
+pub(super) enum End {
     /// It begins again, for this reason.
     Again(String),
-    /// There are more partitions than it knows, or a topic was made again.
+    /// There are more partitions than it knows, or a topic was made again; or the log may have become another.
     Changed,
 }
 
@@ -142,22 +163,33 @@ impl Reader {
             Ok(observed) => observed,
             Err(reason) => return Ok(Err(reason)),
         };
+        let looked = match self.look(&observed, sender)? {
+            Ok(looked) => looked,
+            Err(reason) => return Ok(Err(reason)),
+        };
         let mut assignment = TopicPartitionList::new();
         let mut logs = Vec::with_capacity(observed.len());
-        for shown in &observed {
-            let (Position { partition, next, begin }, gap) = self.positions.judge(shown);
-            if let Some(gap) = gap {
-                self.meet(&partition, &gap)?;
-            }
+        for (shown, looked) in observed.iter().zip(&looked) {
+            let (Position { partition, next, begin, evidence }, finding) = self.positions.judge(shown, looked);
+            let evidence = evidence.unwrap_or_default();
+            let found = finding.map(|finding| self.meet(&partition, &finding)).transpose()?.map(|note| {
+                let range = OffsetRange::new(partition.clone(), next, next).with_evidence(evidence.clone()).with_note(note);
+                Chunk { records: Records::Lines(Bytes::new()), range, unit: OffsetUnit::Records }
+            });
             let offset =
                 i64::try_from(begin).map_err(|_| Error::internal(format!("offset {begin} of {} is no offset", partition.label)))?;
             assignment
                 .add_partition_offset(&shown.topic, shown.partition, Offset::Offset(offset))
                 .map_err(|e| Error::internal(format!("cannot name {} to the library: {e}", partition.label)))?;
-            let beside = MetadataRows::new(self.metadata.clone(), &shown.topic, shown.partition);
+            let last = evidence.witnesses.last().copied();
+            // The library compares it when another leader is elected, also if nothing was read before.
+            if let Some(epoch) = last.filter(|last| last.to == begin).and_then(|last| last.epoch) {
+                set_leader_epoch(&mut assignment, &shown.topic, shown.partition, epoch);
+            }
+            let beside = MetadataRows::new(self.metadata.clone(), &shown.topic, shown.partition, Latest::new(self.key.clone(), evidence));
             let mut chunks = Chunks::new(partition.clone(), next, self.record_bytes_max, beside);
             chunks.skip_to(begin);
-            logs.push(Log { topic: shown.topic.clone(), number: shown.partition, partition, chunks });
+            logs.push(Log { topic: shown.topic.clone(), number: shown.partition, partition, chunks, found, before: [last; 2] });
         }
         if let Err(error) = self.consumer.assign(&assignment) {
             return Ok(Err(format!("the partitions cannot be assigned: {error}")));
@@ -165,21 +197,47 @@ impl Reader {
         debug!(partitions = logs.len(), "session begun");
         self.consumer.context().answered();
         self.well();
-        Ok(Ok(Session { logs, last: 0, shape }))
+        let (told, _) = self.consumer.context().ties();
+        Ok(Ok(Session { logs, last: 0, shape, told, ties: None }))
     }
 
-    /// Refuses or records a gap.
-    fn meet(&self, partition: &Partition, gap: &Gap) -> Result<()> {
-        let label = &partition.label;
-        match self.config.on_gap {
-            OnGap::Refuse => Err(Error::state(format!(
-                "`{label}`: {gap}: refusing to go on; set `source.on_gap = \"record\"` to go on with what is there"
-            ))),
-            OnGap::Record => {
-                warn!("`{label}`: {gap}: going on with what is there");
-                Ok(())
-            }
+    /// Looks at what stands before the positions; nothing where nothing is known.
+    fn look(&self, observed: &[Observed], sender: &ChunkSender) -> Result<Result<Vec<Looked>, String>, Exit> {
+        let known: Vec<Option<Known>> = observed.iter().map(|shown| self.positions.known(shown)).collect();
+        let wanted: Vec<(&Observed, &Known)> =
+            observed.iter().zip(&known).filter_map(|(shown, known)| Some((shown, known.as_ref()?))).collect();
+        if wanted.is_empty() {
+            return Ok(Ok(vec![Looked::default(); observed.len()]));
         }
+        let looked = match Looker::new(&self.config, &self.key, sender)?.look(&wanted)? {
+            Ok(looked) => looked,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let mut looked = looked.into_iter();
+        Ok(Ok(known.iter().map(|known| known.as_ref().and_then(|_| looked.next()).unwrap_or_default()).collect()))
+    }
+
+    /// Refuses a gap, or returns the note of what was found.
+    fn meet(&self, partition: &Partition, finding: &Finding) -> Result<Note> {
+        let label = &partition.label;
+        let kind = match finding {
+            Finding::Gap(gap) if self.config.on_gap == OnGap::Refuse => {
+                return Err(Error::state(format!(
+                    "`{label}`: {gap}: refusing to go on; with `source.on_gap = \"record\"`, or `--accept` for one start, {}",
+                    gap.remedy()
+                )));
+            }
+            Finding::Gap(_) => NoteKind::Gap,
+            Finding::CutBehind { .. } => NoteKind::Moved,
+            Finding::Unseen { .. } => NoteKind::CannotBeSeen,
+            Finding::Accepted { .. } => NoteKind::Accepted,
+        };
+        let text = finding.to_string();
+        match kind {
+            NoteKind::Accepted => info!(partition = &**label, "{text}"),
+            _ => warn!(partition = &**label, "{text}"),
+        }
+        Ok(Note { kind, text, lost: None })
     }
 
     /// Reads until the session must begin again.
@@ -214,7 +272,14 @@ impl Reader {
             }
             if now - lag_at >= LAG_INTERVAL {
                 lag_at = now;
+                self.pass_over(session);
+                hand_on(session, sender)?;
+                held = 0;
                 self.look_at_lag(session);
+                if self.has_lost_touch(session) {
+                    info!("a leader has changed or was away: looking at what was read");
+                    return Ok(End::Changed);
+                }
                 match self.consumer.context().unreachable() {
                     Some(reason) => self.trouble(&reason)?,
                     None => self.well(),
@@ -245,15 +310,8 @@ impl Reader {
         if offset < log.chunks.next() {
             return Ok(0);
         }
-        let headers = message.headers().map(|headers| headers.iter().map(|header| (header.key, header.value)).collect());
-        let said = Said {
-            offset: message.offset(),
-            timestamp_ms: message.timestamp().to_millis(),
-            key: message.key(),
-            headers: headers.unwrap_or_default(),
-        };
         let payload = payload(message.payload());
-        log.chunks.push(offset, payload, said);
+        log.chunks.push(offset, payload, said(message));
         Ok(payload.len() + message.key_len() + 1)
     }
 
@@ -261,13 +319,52 @@ impl Reader {
     fn keep(&mut self, session: Session, sender: &ChunkSender) -> Result<(), Exit> {
         let mut session = session;
         hand_on(&mut session, sender)?;
-        for log in &session.logs {
-            self.positions.advance(&log.partition, log.chunks.next());
+        for log in &mut session.logs {
+            let next = log.chunks.next();
+            let evidence = log.chunks.beside().latest().evidence();
+            let before = log.before[0].filter(|before| evidence.witnesses.iter().all(|witness| witness.from > before.from));
+            let witnesses = before.into_iter().chain(evidence.witnesses.iter().copied()).collect();
+            self.positions.advance(&log.partition, next, Arc::new(Evidence { witnesses, ..Evidence::default() }));
         }
         if let Err(error) = self.consumer.unassign() {
             debug!(%error, "unassign");
         }
         Ok(())
+    }
+
+    /// Passes over what is no message: the library is behind it, and has handed out all that lies before.
+    fn pass_over(&self, session: &mut Session) {
+        let passed = match self.consumer.position() {
+            Ok(passed) => passed,
+            Err(error) => return debug!(%error, "position"),
+        };
+        for element in passed.elements() {
+            if let (Offset::Offset(offset), Some(log)) = (element.offset(), session.log(element.topic(), element.partition()))
+                && let Some(offset) = u64::try_from(offset).ok().filter(|offset| *offset > log.chunks.next())
+            {
+                log.chunks.skip_to(offset);
+            }
+        }
+    }
+
+    /// Returns whether a log may have become another one since the session began: its leader changed, or was away.
+    fn has_lost_touch(&self, session: &mut Session) -> bool {
+        let (told, ties) = self.consumer.context().ties();
+        if told == session.told {
+            return false;
+        }
+        session.told = told;
+        let is_whole = ties.are_whole(session.logs.iter().map(|log| (log.topic.as_str(), log.number)));
+        match &session.ties {
+            Some(known) if *known != ties => return is_whole,
+            None if !is_whole => return false,
+            known => session.ties = known.clone().or(Some(ties)),
+        }
+        for log in &mut session.logs {
+            let last = log.chunks.beside().latest().evidence().witnesses.last().copied();
+            log.before = [log.before[1], last];
+        }
+        false
     }
 
     fn look_at_lag(&self, session: &Session) {
@@ -293,11 +390,24 @@ impl Session {
 /// Hands all that was read to the line.
 fn hand_on(session: &mut Session, sender: &ChunkSender) -> Result<(), Exit> {
     for log in &mut session.logs {
-        for chunk in log.chunks.take() {
+        for chunk in log.found.take().into_iter().chain(log.chunks.take()) {
             sender.send(chunk)?;
         }
     }
     Ok(())
+}
+
+/// Returns what is said of a message.
+pub(super) fn said<'a>(message: &'a BorrowedMessage<'_>) -> Said<'a> {
+    let headers = message.headers().map(|headers| headers.iter().map(|header| (header.key, header.value)).collect());
+    Said {
+        offset: message.offset(),
+        timestamp_ms: message.timestamp().to_millis(),
+        epoch: leader_epoch(message),
+        key: message.key(),
+        headers: headers.unwrap_or_default(),
+        payload: message.payload(),
+    }
 }
 
 /// Returns the record in a payload. A registry's frame is passed over: a zero, which no JSON begins with, and the number of the schema.
@@ -312,7 +422,7 @@ fn payload(payload: Option<&[u8]>) -> &[u8] {
 }
 
 /// Returns whether an error ends the session; `None` if the library goes on by itself.
-fn judge(error: &KafkaError) -> Result<Option<End>> {
+pub(super) fn judge(error: &KafkaError) -> Result<Option<End>> {
     use RDKafkaErrorCode as Code;
     if let KafkaError::MessageConsumptionFatal(_) = error {
         return Err(Error::internal(format!("the Kafka client cannot go on: {error}")));

@@ -59,6 +59,7 @@ pub(super) fn observe(consumer: &Consumer, config: &KafkaConfig, shape: &Shape) 
     let mut observed = Vec::new();
     for (topic, count) in config.topics.iter().zip(&shape.counts) {
         for partition in (0..*count).filter(|partition| is_ours(instance, topic, *partition)) {
+            // The high one is the end of what can be read: the library asks as it reads, for what is committed.
             let (low, high) = consumer
                 .fetch_watermarks(topic, partition, ANSWER)
                 .map_err(|error| format!("the offsets of `{topic}[{partition}]` are not to be had: {}", reason(&error)))?;

@@ -41,10 +41,15 @@ fn oracle(input: &[u8], max: usize, unterminated: Unterminated) -> Vec<Record> {
 
 /// Reads to the end; checks that the pieces' byte counts and line counts are those of the stream.
 fn read_all(input: Portions, max: usize, unterminated: Unterminated) -> (Vec<Record>, u64) {
+    let whole: Vec<u8> = input.0.iter().flatten().copied().collect();
     let mut reader = LineReader::new(input, max);
     let (mut records, mut bytes) = (Vec::new(), 0);
     while let Some(piece) = reader.next(unterminated).unwrap() {
         bytes += piece.bytes;
+        let read = &whole[..usize::try_from(bytes).unwrap()];
+        let last = usize::try_from(piece.bytes).unwrap().min(TAIL_BYTES_MAX);
+        let tail = if matches!(piece.records, Records::TooLong { .. }) { &read[read.len() - last..] } else { &[] };
+        assert_eq!(piece.tail, tail);
         let lines = piece.lines();
         let before = records.len();
         match piece.records {

@@ -18,9 +18,14 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::acks::ACK;
-use super::position::{Gap, Position};
+use super::check::Messages as Stored;
+use super::connect::Failure;
+use super::history::{Delivered, History, nothing};
+use super::position::{Gap, Observed, Position};
 use super::reader::{Exit, Reader};
 use super::session::{Link, Session, observed};
+use crate::evidence::Witness;
+use crate::offsets::Note;
 use crate::source::messages::Chunks;
 
 /// Time between two looks at the stream: the lag, and whether anything was removed.
@@ -30,7 +35,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 pub(super) struct Intake<'a> {
     reader: &'a mut Reader,
     link: Link,
-    chunks: Chunks,
+    chunks: Chunks<History>,
+    /// What was found out of the stream, for the next chunk.
+    notes: Vec<Note>,
     /// Deliveries received.
     received: u64,
     /// Messages behind the last one received, as the server saw it.
@@ -43,15 +50,13 @@ pub(super) struct Intake<'a> {
 
 impl<'a> Intake<'a> {
     /// Takes up what a session brings, until it ends or must not go on.
-    pub(super) async fn run(reader: &'a mut Reader, session: Session, position: &Position, gap: Option<Gap>) -> Exit {
+    pub(super) async fn run(reader: &'a mut Reader, session: Session, position: Position) -> Exit {
         let Session { link, messages } = session;
-        let mut chunks = Chunks::new(position.partition.clone(), position.next, reader.record_bytes_max, ());
-        if let Some(Gap::Removed { to, .. }) = gap {
-            chunks.skip_to(to);
-        }
+        let history = History::new(reader.key.clone(), position.evidence);
+        let chunks = Chunks::new(position.partition, position.next, reader.record_bytes_max, history);
         let pending = link.consumer.cached_info().num_pending;
         let removal_matters = reader.config.subject.is_none() || link.stream.cached_info().config.retention == RetentionPolicy::Limits;
-        Intake { reader, link, chunks, received: 0, pending, hole: None, removal_matters }.read(messages).await
+        Intake { reader, link, chunks, notes: Vec::new(), received: 0, pending, hole: None, removal_matters }.read(messages).await
     }
 
     async fn read(&mut self, mut messages: Messages) -> Exit {
@@ -131,16 +136,16 @@ impl<'a> Intake<'a> {
         if sequence > self.chunks.next() && self.removal_matters {
             self.hole = Some((self.chunks.next(), sequence));
         }
-        self.chunks.push(sequence, &message.payload, ());
+        self.chunks.push(sequence, &message.payload, Delivered::new(message, &info));
         Ok(reply)
     }
 
     /// Looks whether the stream begins behind where a hole does: then something in it was removed as a whole, by a purge or a limit. Otherwise
     /// it is of other subjects, or was deleted one by one. Of several holes the last one tells.
-    async fn judge(&self, (from, to): (u64, u64)) -> Result<(), Exit> {
+    async fn judge(&mut self, (from, to): (u64, u64)) -> Result<(), Exit> {
         let begin = observed(&self.stream().await?).begin();
         if begin > from {
-            self.reader.meet(&Gap::Removed { from, to: to.min(begin) })?;
+            self.notes.push(self.reader.meet(&Gap::Removed { from, to: to.min(begin) })?);
         }
         Ok(())
     }
@@ -156,6 +161,9 @@ impl<'a> Intake<'a> {
         if after.created != self.link.stream.cached_info().created {
             return Err(Exit::Lost("the stream was made again".to_owned()));
         }
+        if before.end() < self.chunks.next() {
+            return Err(Exit::Lost("the stream ends before what was read".to_owned()));
+        }
         self.reader.succeed();
         let on_the_way = consumer.delivered.consumer_sequence.saturating_sub(self.received);
         self.pending = consumer.num_pending + on_the_way;
@@ -166,11 +174,14 @@ impl<'a> Intake<'a> {
         }
         let begin = observed(&after).begin();
         if self.removal_matters && begin > self.chunks.next() {
-            self.reader.meet(&Gap::Removed { from: self.chunks.next(), to: begin })?;
+            self.notes.push(self.reader.meet(&Gap::Removed { from: self.chunks.next(), to: begin })?);
+            self.chunks.beside().pass(nothing(&self.reader.key, begin - 1, None));
             self.chunks.skip_to(begin);
         }
-        if consumer.num_pending == 0 && before.last + 1 > self.chunks.next() {
-            self.chunks.skip_to(before.last + 1);
+        if consumer.num_pending == 0 && before.end() > self.chunks.next() {
+            let witness = self.last(&before).await?;
+            self.chunks.beside().pass(witness);
+            self.chunks.skip_to(before.end());
         }
         self.hand_on().await
     }
@@ -179,12 +190,25 @@ impl<'a> Intake<'a> {
         self.link.stream.get_info().await.map_err(|e| self.lost("the stream cannot be looked at", &e))
     }
 
+    /// Returns the witness of the last message, which is not for us: behind a restore there may be one for us in its place.
+    async fn last(&self, observed: &Observed) -> Result<Witness, Exit> {
+        let messages = Stored { connection: &self.link.connection, stream: &self.reader.config.stream };
+        let key = &self.reader.key;
+        match messages.at(observed.last).await {
+            Ok(Some(message)) => Ok(message.witness(key)),
+            Ok(None) => Ok(nothing(key, observed.last, observed.last_time)),
+            Err(Failure::Refused(error)) => Err(Exit::Failed(error)),
+            Err(Failure::Login(reason) | Failure::Passing(reason)) => Err(Exit::Lost(reason)),
+        }
+    }
+
     /// Hands on what is complete. A full channel is the backpressure.
     async fn hand_on(&mut self) -> Result<(), Exit> {
-        for chunk in self.chunks.take() {
-            let position = Position { partition: chunk.range.partition.clone(), next: chunk.range.to };
+        for mut chunk in self.chunks.take() {
+            chunk.range.notes.append(&mut self.notes);
+            let range = chunk.range.clone();
             self.reader.chunks.send(Ok(chunk)).await.map_err(|_| Exit::Unwanted)?;
-            self.reader.positions.keep(&position);
+            self.reader.positions.keep(&range);
             self.reader.succeed();
         }
         Ok(())

@@ -22,6 +22,7 @@ use async_nats::jetstream::stream::{ConsumerErrorKind, Info, RetentionPolicy, St
 use chrono::DateTime;
 
 use super::connect::{Connection, Failure};
+use super::history::nanoseconds;
 use super::position::{Observed, Position};
 use crate::config::NatsConfig;
 
@@ -100,8 +101,13 @@ impl Link {
 
 /// Returns what an answer of the server shows of the stream.
 pub(super) fn observed(info: &Info) -> Observed {
-    let nanoseconds = i64::try_from(info.created.unix_timestamp_nanos()).unwrap_or_default();
-    Observed { created: DateTime::from_timestamp_nanos(nanoseconds), first: info.state.first_sequence, last: info.state.last_sequence }
+    let created = i64::try_from(info.created.unix_timestamp_nanos()).unwrap_or_default();
+    Observed {
+        created: DateTime::from_timestamp_nanos(created),
+        first: info.state.first_sequence,
+        last: info.state.last_sequence,
+        last_time: nanoseconds(info.state.last_timestamp.unix_timestamp_nanos()),
+    }
 }
 
 /// Reads on from a sequence, and is forgotten without its session.

@@ -1,11 +1,14 @@
 //! Bytes of a commit record → the record, or words that say what is wrong with them.
 //!
 //! The input is the first line; the line with its checksum is added, or else no input would ever come further than the checksum. Then:
-//! what was read is written and read back as it was, and with one byte changed anywhere, or cut off anywhere, it is refused.
+//! what was read is written and read back as it was, and with one byte changed anywhere, or cut off anywhere, it is refused. What follows from the
+//! empty state is kept as a snapshot and read back as it was. The same bytes are read as a snapshot, too.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use pintail::checkpoint::record::CommitRecord;
+use pintail::checkpoint::snapshot;
+use pintail::checkpoint::state::State;
 use pintail::digest::sha256_hex;
 
 fn run(data: &[u8]) {
@@ -20,6 +23,10 @@ fn run(data: &[u8]) {
         Ok((record, _)) => round_trip(&record, data),
         Err(why) => assert!(!why.is_empty()),
     }
+    let dataset_id = dataset_of(json);
+    if let Ok((state, _)) = snapshot::parse(&sealed, &dataset_id, sequence_of(json)) {
+        snapshot_round_trip(&state);
+    }
 }
 
 fn round_trip(record: &CommitRecord, entropy: &[u8]) {
@@ -28,8 +35,14 @@ fn round_trip(record: &CommitRecord, entropy: &[u8]) {
     assert_eq!(back.as_ref(), Ok(&(record.clone(), sha256)), "it reads back as it was");
     assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 2, "two lines");
     let offsets = record.offsets();
-    let spans = pintail::checkpoint::record::spans(&offsets);
-    assert_eq!(spans.len(), record.source.partitions.len(), "no span is lost");
+    assert_eq!(offsets.spans().count(), record.source.partitions.len(), "no span is lost");
+    // No input would ever come to the right hash.
+    let mut state = State::default();
+    if state.apply(&CommitRecord { state_sha256: None, ..record.clone() }).is_ok() {
+        let named = CommitRecord { state_sha256: record.state_sha256.as_ref().map(|_| state.sha256()), ..record.clone() };
+        assert_eq!(State::default().apply(&named), Ok(()), "the hash is that of the state");
+        snapshot_round_trip(&state);
+    }
 
     // A byte of it changed, at places and to values that follow from the input.
     let sum = entropy.iter().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
@@ -45,6 +58,20 @@ fn round_trip(record: &CommitRecord, entropy: &[u8]) {
         assert!(CommitRecord::parse(&bytes[..at], record.sequence).is_err(), "cut at {at}");
     }
     assert!(CommitRecord::parse(&bytes, record.sequence.wrapping_add(1)).is_err(), "in the place of another");
+}
+
+fn snapshot_round_trip(state: &State) {
+    let (bytes, sha256) = snapshot::encode("d", 42, state);
+    let back = snapshot::parse(&bytes, "d", 42);
+    assert_eq!(back.as_ref(), Ok(&(state.clone(), sha256)), "it reads back as it was");
+    assert_eq!(back.map(|(back, _)| back.sha256()), Ok(state.sha256()), "and has the same hash");
+    assert!(snapshot::parse(&bytes, "d", 43).is_err() && snapshot::parse(&bytes, "e", 42).is_err(), "in the place of another");
+}
+
+/// Returns the dataset that a snapshot says it is of.
+fn dataset_of(json: &[u8]) -> String {
+    let value: Option<serde_json::Value> = serde_json::from_slice(json).ok();
+    value.and_then(|value| Some(value.get("dataset_id")?.as_str()?.to_owned())).unwrap_or_default()
 }
 
 /// Returns the number that the record says it has: another one would be refused at once.

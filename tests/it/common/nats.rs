@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::future::Future;
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -16,12 +16,13 @@ use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{Config, Info, RetentionPolicy};
 use async_nats::jetstream::{self, Context};
 use async_nats::{ConnectOptions, HeaderMap};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::lines::line;
 use super::process::Pintail;
-use super::{Dataset, PATIENCE, checkout, wait_until};
+use super::{Commit, Dataset, PATIENCE, checkout, each_object, wait_until};
 
 /// The stream of the tests, unless they make another.
 pub const STREAM: &str = "EVENTS";
@@ -42,6 +43,14 @@ impl Broker {
     /// Starts a server.
     pub fn start() -> Self {
         let broker = Self::down();
+        broker.up();
+        broker
+    }
+
+    /// Starts a server over what JetStream had stored in a directory.
+    pub fn over(js: &Path) -> Self {
+        let broker = Self::down();
+        fs::rename(js, broker.dir.path().join("js")).unwrap();
         broker.up();
         broker
     }
@@ -137,6 +146,24 @@ impl Broker {
             server.kill().unwrap();
             server.wait().unwrap();
         }
+    }
+
+    /// Copies the disk of JetStream, as a backup does while the server stands still. The server is asked to end for it, and started again. (One of
+    /// 2.9 that is killed right after it became empty may forget how many messages it had.)
+    pub fn back_up(&self) {
+        if let Some(mut server) = self.server.lock().unwrap().take() {
+            kill_process(Pid::from_child(&server), Signal::TERM).unwrap();
+            server.wait().unwrap();
+        }
+        copy(&self.dir.path().join("js"), &self.dir.path().join("backup"));
+        self.up();
+    }
+
+    /// Puts the copy in the place of the disk. The server has to be stopped before, and started after.
+    pub fn restore(&self) {
+        let js = self.dir.path().join("js");
+        fs::remove_dir_all(&js).unwrap();
+        copy(&self.dir.path().join("backup"), &js);
     }
 
     /// Returns the port that it listens at, or will.
@@ -263,6 +290,17 @@ impl Drop for Broker {
     }
 }
 
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(fs::copy(entry.path(), to).unwrap()),
+        }
+    }
+}
+
 /// Finds the program. Debian's package puts it where users that are not root do not look.
 fn program() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -271,7 +309,25 @@ fn program() -> PathBuf {
     found.expect("nats-server is not installed, which these tests need: `apt-get install nats-server`")
 }
 
+impl Commit {
+    /// Returns kind and text of what the source noted.
+    pub fn notes(&self) -> Vec<(String, String)> {
+        let mut notes = Vec::new();
+        each_object(&self.value, &mut |object| {
+            if let (Some(kind), Some(text)) = (object["kind"].as_str(), object["text"].as_str()) {
+                notes.push((kind.to_owned(), text.to_owned()));
+            }
+        });
+        notes
+    }
+}
+
 impl Dataset {
+    /// Returns the kinds of all that the source noted, in order.
+    pub fn noted(&self) -> Vec<String> {
+        self.commits().iter().flat_map(Commit::notes).map(|(kind, _)| kind).collect()
+    }
+
     /// Prepares a run that reads small events from the stream and commits several times a second.
     pub fn nats(&self, broker: &Broker) -> Pintail<'_> {
         let pintail = self.small_events().set("source.type", "nats").set("source.url", broker.url()).set("source.stream", STREAM);

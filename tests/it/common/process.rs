@@ -23,6 +23,7 @@ use super::{Dataset, PATIENCE, wait_until};
 #[derive(Clone)]
 pub struct Pintail<'a> {
     dataset: &'a Dataset,
+    binary: OsString,
     settings: BTreeMap<String, Value>,
     tables: String,
     args: Vec<OsString>,
@@ -43,7 +44,23 @@ impl<'a> Pintail<'a> {
         let out = dataset.out().to_str().unwrap().to_owned();
         // No admin server but where a test asks for one: the default address is one for all.
         let settings = BTreeMap::from([("pipeline.out_path".to_owned(), Value::from(out)), ("admin.listen".to_owned(), Value::from(""))]);
-        Self { dataset, settings, tables: String::new(), args: Vec::new(), example: None, environment: Vec::new(), stdin: Stdin::Null }
+        let binary = env!("CARGO_BIN_EXE_pintail").into();
+        Self {
+            dataset,
+            binary,
+            settings,
+            tables: String::new(),
+            args: Vec::new(),
+            example: None,
+            environment: Vec::new(),
+            stdin: Stdin::Null,
+        }
+    }
+
+    /// Runs another binary: that of an earlier version.
+    pub fn binary(mut self, path: impl AsRef<OsStr>) -> Self {
+        self.binary = path.as_ref().to_owned();
+        self
     }
 
     /// Sets a key of the configuration file; the last value counts.
@@ -103,7 +120,7 @@ impl<'a> Pintail<'a> {
 
         // No variable of the machine may configure it, but a few it needs to run at all.
         let kept = ["PATH", "HOME", "TMPDIR", "LLVM_PROFILE_FILE"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pintail"));
+        let mut command = Command::new(&self.binary);
         command.env_clear().envs(kept).envs(self.environment).current_dir(self.dataset.root());
         match self.example {
             Some(example) => {

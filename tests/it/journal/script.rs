@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use pintail::durable::fs::Fs;
 use pintail::error::Result;
+use pintail::evidence::Key;
 use pintail::source::http::journal::log::Log;
+use pintail::source::http::journal::time::{Clocks, Reading};
 use pintail::source::http::journal::{AppendError, Form, Receipt, Request, Settings};
 
 use crate::model::disk::Disk;
@@ -31,11 +33,23 @@ fn settings() -> Settings {
     Settings {
         dir: PathBuf::from(PARENT).join("journal"),
         dataset_id: "the dataset".into(),
-        segment_bytes: 500,
+        segment_bytes: 900,
         bytes_max: 1 << 20,
         key_ttl: Duration::from_secs(3600),
         keys_max: 1_000,
         queue: 1,
+        key: Key::new([7; 32]),
+        clocks: Arc::new(Still),
+    }
+}
+
+/// Clocks that stand still: the same run leaves the same bytes.
+#[derive(Debug)]
+struct Still;
+
+impl Clocks for Still {
+    fn read(&self) -> Reading {
+        Reading { boot: 1, up_ms: 1, wall_ms: 1 }
     }
 }
 
@@ -45,11 +59,13 @@ enum Doing {
     Append(&'static [(&'static str, u64, bool)]),
     /// The line has committed everything before.
     Release(u64),
-    /// Another process takes over.
+    /// Another process takes over, after an orderly end.
     Reopen,
+    /// Another process takes over.
+    ReopenUnclosed,
 }
 
-use Doing::{Append, Release, Reopen};
+use Doing::{Append, Release, Reopen, ReopenUnclosed};
 
 /// The script. A name that comes again is the same request again: it must be answered as the first time.
 const SCRIPT: &[Doing] = &[
@@ -64,6 +80,7 @@ const SCRIPT: &[Doing] = &[
     Append(&[("c", 1, true), ("i", 1, true)]),
     Release(11),
     Append(&[("j", 1, false)]),
+    ReopenUnclosed,
     Release(13),
 ];
 
@@ -71,7 +88,7 @@ const SCRIPT: &[Doing] = &[
 pub const STEPS: u64 = SCRIPT.len() as u64;
 
 fn request(name: &str, records: u64, keyed: bool) -> Request {
-    Request::new(Form::Lines, records, lines(name, records).concat().into(), keyed.then_some(name.as_bytes()), 1)
+    Request::new(Form::Lines, records, lines(name, records).concat().into(), keyed.then_some(name.as_bytes()))
 }
 
 fn lines(name: &str, records: u64) -> Vec<String> {
@@ -122,7 +139,10 @@ pub fn go_on(mut log: Log, fs: &Arc<dyn Fs>, steps: u64, announce: &mut dyn FnMu
         match &SCRIPT[usize::try_from(step).unwrap()] {
             Append(requests) => append(&mut log, requests, step)?,
             Release(offset) => log.release(*offset),
-            Reopen => {
+            Reopen | ReopenUnclosed => {
+                if matches!(SCRIPT[usize::try_from(step).unwrap()], Reopen) {
+                    log.close();
+                }
                 drop(log);
                 log = open(fs, step).map_err(|error| error.to_string())?;
             }
@@ -182,7 +202,7 @@ fn check_keys(log: &mut Log, steps: u64) -> Checked<()> {
     for (name, records, keyed, offset) in accepted(steps) {
         if keyed {
             same(name, log.append(&[request(name, records, true)]), vec![Ok(Receipt { offset, records })])?;
-            let other = Request::new(Form::Lines, 1, "other\n".into(), Some(name.as_bytes()), 1);
+            let other = Request::new(Form::Lines, 1, "other\n".into(), Some(name.as_bytes()));
             same(name, log.append(&[other]), vec![Err(AppendError::Conflict)])?;
         }
     }

@@ -82,7 +82,7 @@ fn a_stream_that_was_made_again_is_refused_or_recorded() {
     process.wait_for_rows(260);
     process.stop(Signal::TERM).assert_code(0);
     assert_eq!(dataset.ids(), ids(0..260));
-    assert_eq!(dataset.last_commit().spans().len(), 2, "each is a partition of its own");
+    assert_eq!(dataset.last_commit().positions.len(), 2, "each is a partition of its own");
     dataset.assert_clean();
 }
 

@@ -1,65 +1,109 @@
 use std::fs;
 
 use super::*;
-use crate::config::OnGap;
+use crate::config::{Copies, OnGap};
+use crate::evidence::Key;
 use crate::offsets::Offsets;
+use crate::source::Resume;
+use crate::source::file::Unread;
 use crate::source::file::discover::Patterns;
 use crate::source::file::positions::Positions;
-use crate::source::file::{Unread, gone_is_none};
 
 fn follow(directory: &Path, pattern: &str) -> Follow {
     let patterns = Patterns::parse(&[directory.join(pattern).display().to_string()], 10).unwrap();
     let found = patterns.find().unwrap();
-    let positions = Positions::new(&Offsets::default(), OnGap::Refuse).unwrap();
-    let files = Files { patterns, positions, unread: Unread::default(), record_bytes_max: 100 };
-    Follow::start(files, Duration::ZERO, Vec::new(), found).unwrap()
+    let resume = Resume { offsets: &Offsets::default(), key: &Key::new([7; 32]) };
+    let files = Files {
+        patterns,
+        positions: Positions::new(&resume, 10).unwrap(),
+        unread: Unread::default(),
+        record_bytes_max: 100,
+        on_gap: OnGap::Refuse,
+        copies: Copies::Skip,
+        pending: Vec::new(),
+    };
+    Follow::start(files, Duration::ZERO, found).unwrap()
 }
 
-fn look_again(follow: &mut Follow) {
-    let found = follow.files.patterns.find().unwrap();
-    follow.take_found(found).unwrap();
+/// Runs `body` where chunks are taken by nobody, but in order.
+fn with_sender(body: impl FnOnce(&ChunkSender) + Send + 'static) {
+    let (done, ended) = std::sync::mpsc::channel();
+    let mut thread = crate::source::thread::ReadThread::spawn("test", move |sender| {
+        body(sender);
+        done.send(()).unwrap();
+        Ok(())
+    })
+    .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    while runtime.block_on(thread.recv()).unwrap().is_some() {}
+    ended.recv().expect("the body panicked");
 }
 
 #[test]
 fn a_rotated_file_is_held_open_until_it_has_stood_still_and_one_with_a_name_for_ever() {
     let dir = tempfile::tempdir().unwrap();
-    let (name, rotated) = (dir.path().join("app.log"), dir.path().join("app.log.1"));
-    fs::write(&name, "1\n").unwrap();
-    let mut follow = follow(dir.path(), "app.log");
-    look_again(&mut follow);
-    follow.let_go(Instant::now() + 10 * QUIET).unwrap();
-    assert_eq!(follow.tails.len(), 1);
-    fs::rename(&name, &rotated).unwrap();
-    look_again(&mut follow);
-    follow.let_go(Instant::now()).unwrap();
-    assert_eq!(follow.tails.len(), 1);
-    follow.let_go(Instant::now() + QUIET).unwrap();
-    assert_eq!(follow.tails.len(), 0);
-    assert_eq!(follow.files.unread.get(), 0);
-    // It is still known: back under its name it goes on, and is not begun again.
-    let inode = Inode::of(&fs::metadata(&rotated).unwrap());
-    follow.files.positions.advance(inode, 2);
-    fs::rename(&rotated, &name).unwrap();
-    look_again(&mut follow);
-    assert!(matches!(&follow.tails[0].stage, Stage::Open(_, reader) if reader.next() == 2));
+    with_sender(move |sender| {
+        let (name, rotated) = (dir.path().join("app.log"), dir.path().join("app.log.1"));
+        fs::write(&name, "1\n").unwrap();
+        let mut follow = follow(dir.path(), "app.log");
+        follow.read_round(sender).unwrap();
+        follow.look_again().unwrap();
+        follow.let_go(Instant::now() + 10 * QUIET, sender).unwrap();
+        assert_eq!(follow.tails.len(), 1);
+        fs::rename(&name, &rotated).unwrap();
+        follow.look_again().unwrap();
+        follow.let_go(Instant::now(), sender).unwrap();
+        assert_eq!(follow.tails.len(), 1);
+        follow.let_go(Instant::now() + QUIET, sender).unwrap();
+        assert_eq!(follow.tails.len(), 0);
+        assert_eq!(follow.files.unread.get(), 2, "what was handed on is taken off by who takes it");
+        // It is still known: back under its name it goes on, and is not begun again.
+        fs::rename(&rotated, &name).unwrap();
+        follow.look_again().unwrap();
+        assert!(matches!(&follow.tails[0].stage, Stage::Open(reader) if reader.next() == 2));
+    });
 }
 
 #[test]
-fn the_inode_of_a_deleted_file_may_be_taken_by_another_of_the_same_name() {
+fn a_deleted_file_is_forgotten_with_its_last_line_and_does_not_count_meanwhile() {
     let dir = tempfile::tempdir().unwrap();
-    let name = dir.path().join("app.log");
-    fs::write(&name, "1\n2\n").unwrap();
-    let mut follow = follow(dir.path(), "app.log");
-    let inode = follow.tails[0].inode;
-    fs::remove_file(&name).unwrap();
-    look_again(&mut follow);
-    follow.let_go(Instant::now() + QUIET).unwrap();
-    assert!(gone_is_none(fs::metadata(&name)).unwrap().is_none());
-    fs::write(&name, "3\n").unwrap();
-    let mut observed = look(&File::open(&name).unwrap(), &name).unwrap();
-    observed.inode = inode;
-    let position = follow.files.positions.place(&name, &observed).unwrap().unwrap();
-    assert_eq!((position.next, position.identity.generation), (0, 1));
+    with_sender(move |sender| {
+        let name = |n: usize| dir.path().join(format!("{n}.log"));
+        (0..10).for_each(|n| fs::write(name(n), format!("{n}\nunfinished {n}")).unwrap());
+        let mut follow = follow(dir.path(), "*.log");
+        follow.read_round(sender).unwrap();
+        for n in 0..10 {
+            fs::remove_file(name(n)).unwrap();
+            fs::write(name(n + 10), format!("{}\n", n + 10)).unwrap();
+        }
+        follow.look_again().unwrap();
+        follow.read_round(sender).unwrap();
+        assert_eq!(follow.tails.len(), 20);
+        follow.let_go(Instant::now() + QUIET, sender).unwrap();
+        assert_eq!((follow.tails.len(), follow.files.positions.iter().count(), follow.files.unread.get()), (10, 10, 170));
+        assert_eq!(follow.files.pending.len(), 10, "each is noted");
+    });
+}
+
+#[test]
+fn a_closed_file_that_is_deleted_later_is_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    with_sender(move |sender| {
+        let (name, rotated) = (dir.path().join("app.log"), dir.path().join("app.log.1"));
+        fs::write(&name, "1\n").unwrap();
+        let mut follow = follow(dir.path(), "app.log");
+        follow.read_round(sender).unwrap();
+        fs::rename(&name, &rotated).unwrap();
+        follow.look_again().unwrap();
+        follow.let_go(Instant::now() + QUIET, sender).unwrap();
+        let found = follow.files.patterns.find().unwrap();
+        follow.miss_closed(&found).unwrap();
+        assert!(follow.lost.is_empty());
+        fs::remove_file(&rotated).unwrap();
+        follow.miss_closed(&found).unwrap();
+        follow.look_again().unwrap();
+        assert_eq!((follow.files.positions.iter().count(), follow.files.pending.len()), (0, 1));
+    });
 }
 
 #[test]
@@ -69,14 +113,14 @@ fn a_compressed_file_is_read_once_and_only_when_its_length_stands_still() {
     fs::write(&name, "half").unwrap();
     let mut follow = follow(dir.path(), "*.gz");
     fs::write(&name, "half and half").unwrap();
-    look_again(&mut follow);
+    follow.look_again().unwrap();
     assert_eq!(follow.ready.len(), 0);
     for _ in 0..3 {
-        look_again(&mut follow);
+        follow.look_again().unwrap();
         assert_eq!(follow.ready.len(), 1);
     }
     fs::write(&name, "another one, longer").unwrap();
-    look_again(&mut follow);
-    look_again(&mut follow);
+    follow.look_again().unwrap();
+    follow.look_again().unwrap();
     assert_eq!(follow.ready.len(), 2);
 }

@@ -9,6 +9,7 @@ use super::*;
 use crate::durable::posix::Posix;
 use crate::offsets::PartitionId;
 use crate::schema::{Column, ColumnType};
+use crate::source::http::journal::time::Machine;
 use crate::source::http::journal::{Journal, Request, Settings};
 
 const RECORD_BYTES_MAX: usize = 100_000;
@@ -26,13 +27,15 @@ fn journal(root: &Path) -> Journal {
         key_ttl: Duration::from_secs(60),
         keys_max: 10,
         queue: 10,
+        key: Key::new([7; 32]),
+        clocks: Arc::new(Machine::default()),
     };
     Journal::open(Arc::new(Posix::unwaiting()), settings, None).unwrap()
 }
 
 fn chunks(journal: &Journal, from: u64) -> Chunks {
     let partition = Arc::new(Partition { id: PartitionId::new("http"), label: "http".into() });
-    Chunks::new(journal.reader(from), partition, RECORD_BYTES_MAX, schema())
+    Chunks::new(journal.reader(from), partition, RECORD_BYTES_MAX, schema(), Key::new([7; 32]))
 }
 
 /// Reads everything from an offset on, and asserts that no offset is left out or comes twice.
@@ -74,7 +77,7 @@ fn records(chunks: &[Chunk]) -> BTreeMap<u64, String> {
 }
 
 async fn append(journal: &Journal, form: Form, count: u64, body: impl Into<Bytes>) {
-    journal.append(Request::new(form, count, body.into(), None, 0)).await.unwrap();
+    journal.append(Request::new(form, count, body.into(), None)).await.unwrap();
 }
 
 fn arrow(ids: &[Option<i64>]) -> Vec<u8> {

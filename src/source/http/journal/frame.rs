@@ -1,7 +1,7 @@
 //! A frame: one request as it lies in a segment.
 //!
 //! Owns: the 96 bytes before a body, and what makes them trustworthy.
-//! Does not own: where frames lie (see `segment`), when they are written (see `log`).
+//! Does not own: where frames lie (see `segment`), when they are written (see `log`), what stands before a group (see [`super::opening`]).
 //!
 //! ```text
 //!  0 mark      8 bytes, of the segment: what a client sends cannot imitate a frame
@@ -12,7 +12,7 @@
 //! 29 keyed     1 if there is a key; then two zeros
 //! 32 offset    u64, of its first record
 //! 40 records   u64
-//! 48 at_ms     u64, when the request came
+//! 48 at_ms     u64, when the request came, in the journal's time
 //! 56 key       fingerprint, or zeros
 //! 72 digest    fingerprint of the body (of a carried key: of the body it came with)
 //! 88 length    u64, of the body that follows; 0 for a carried key
@@ -72,7 +72,7 @@ pub struct Head {
     pub offset: u64,
     /// Number of records.
     pub records: u64,
-    /// When the request came, in milliseconds since 1970.
+    /// When the request came, in the journal's time.
     pub at_ms: u64,
     /// Its idempotency key.
     pub key: Option<Fingerprint>,
@@ -120,8 +120,7 @@ impl Head {
         bytes[56..72].copy_from_slice(&self.key.map_or([0; 16], |key| key.0));
         bytes[72..88].copy_from_slice(&self.digest.0);
         bytes[88..96].copy_from_slice(&self.length.to_le_bytes());
-        let check = check(&bytes);
-        bytes[8..16].copy_from_slice(&check);
+        seal(&mut bytes);
         bytes
     }
 
@@ -130,12 +129,7 @@ impl Head {
     /// # Errors
     /// Says in words what is wrong.
     pub fn decode(bytes: &[u8; HEADER], mark: Mark) -> Result<Self, String> {
-        if bytes[0..8] != mark {
-            return Err("no frame begins here".into());
-        }
-        if bytes[8..16] != check(bytes) {
-            return Err("the checksum of the frame's header does not fit".into());
-        }
+        check_seal(bytes, mark)?;
         let kind = match bytes[28] {
             0 => Kind::Records(Form::Lines),
             1 => Kind::Records(Form::Arrow),
@@ -177,13 +171,13 @@ impl From<io::Error> for Unreadable {
 impl Frame {
     /// Reads the next frame, which must lie within `available` bytes.
     pub fn read(input: &mut impl Read, mark: Mark, available: u64) -> Result<Self, Unreadable> {
-        let cut = || Unreadable::Bad("the frame is cut off".into());
-        if available < HEADER as u64 {
-            return Err(cut());
-        }
-        let mut head = [0; HEADER];
-        input.read_exact(&mut head)?;
-        let head = Head::decode(&head, mark).map_err(Unreadable::Bad)?;
+        let head = read_header(input, available)?;
+        Self::read_behind(&head, input, mark, available)
+    }
+
+    /// Reads the frame whose header was read; it must lie within `available` bytes.
+    pub fn read_behind(head: &[u8; HEADER], input: &mut impl Read, mark: Mark, available: u64) -> Result<Self, Unreadable> {
+        let head = Head::decode(head, mark).map_err(Unreadable::Bad)?;
         if head.length > available - HEADER as u64 {
             return Err(cut());
         }
@@ -194,6 +188,40 @@ impl Frame {
         }
         Ok(Self { head, body: body.into() })
     }
+}
+
+/// Reads a header, which must lie within `available` bytes.
+pub fn read_header(input: &mut impl Read, available: u64) -> Result<[u8; HEADER], Unreadable> {
+    if available < HEADER as u64 {
+        return Err(cut());
+    }
+    let mut head = [0; HEADER];
+    input.read_exact(&mut head)?;
+    Ok(head)
+}
+
+fn cut() -> Unreadable {
+    Unreadable::Bad("the frame is cut off".into())
+}
+
+/// Gives a header its checksum.
+pub fn seal(header: &mut [u8; HEADER]) {
+    let check = check(header);
+    header[8..16].copy_from_slice(&check);
+}
+
+/// Checks the mark and the checksum of a header.
+///
+/// # Errors
+/// Says in words what is wrong.
+pub fn check_seal(header: &[u8; HEADER], mark: Mark) -> Result<(), String> {
+    if header[0..8] != mark {
+        return Err("no frame begins here".into());
+    }
+    if header[8..16] != check(header) {
+        return Err("the checksum of the frame's header does not fit".into());
+    }
+    Ok(())
 }
 
 fn check(header: &[u8; HEADER]) -> [u8; 8] {

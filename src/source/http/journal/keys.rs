@@ -1,7 +1,7 @@
 //! Idempotency keys that are still remembered.
 //!
 //! Owns: lookup, expiry, the bound on their number, and in which segment each lies.
-//! Does not own: writing them (see `log`).
+//! Does not own: writing them (see `log`), how time passes (see [`super::time`]).
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub struct Known {
     pub digest: Fingerprint,
     /// What it was answered with.
     pub receipt: Receipt,
-    /// When it came, in milliseconds since 1970.
+    /// When it came, in the journal's time.
     pub at_ms: u64,
     /// The newest segment that holds it.
     pub segment: u64,
@@ -42,11 +42,6 @@ impl Keys {
     /// Returns what is known of a key.
     pub fn get(&self, key: Fingerprint) -> Option<&Known> {
         self.by_key.get(&key)
-    }
-
-    /// Returns the time to give a request that came at `at_ms`: a clock that was set back must not disturb the order.
-    pub fn in_order(&self, at_ms: u64) -> u64 {
-        self.by_time.back().map_or(at_ms, |(last, _)| at_ms.max(*last))
     }
 
     /// Forgets what is too old at `now_ms`.
@@ -158,17 +153,5 @@ mod tests {
         keys.expire(199);
         assert_eq!(keys.get(Fingerprint([1; 16])).unwrap().segment, 2);
         assert!(keys.of_segment(1).is_empty());
-    }
-
-    #[test]
-    fn a_clock_that_is_set_back_does_not_disturb_the_order() {
-        let mut keys = Keys::new(Duration::from_millis(100), 10);
-        keys.insert(&head(1, 1000), 1);
-        let at_ms = keys.in_order(5);
-        keys.insert(&head(2, at_ms), 1);
-        keys.expire(1099);
-        assert_eq!(live(&keys), [1, 2]);
-        keys.expire(1100);
-        assert!(live(&keys).is_empty());
     }
 }

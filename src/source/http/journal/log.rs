@@ -15,10 +15,14 @@ use tracing::{debug, warn};
 use super::frame::{Fingerprint, HEADER, Head, Kind, Mark};
 use super::keys::{Keys, Known};
 use super::new_segment::NewSegment;
+use super::opening::Opening;
 use super::reader::Reader;
+use super::running::Running;
 use super::segment::{self, Header, Previous};
 use super::shared::{Extent, Shared};
-use super::{AppendError, Receipt, Request, Settings};
+use super::tail::Zeros;
+use super::time::Stamp;
+use super::{AppendError, Committed, Receipt, Request, Settings};
 use crate::durable::disk_state::is_full;
 use crate::durable::fs::{Fs, FsFile};
 use crate::error::{Error, Result};
@@ -39,6 +43,10 @@ pub struct Log {
     pub(super) mark: Mark,
     /// A write to the newest segment failed: it must not be written again.
     pub(super) broken: bool,
+    /// Length of the newest segment when it got its name.
+    pub(super) named_with: u64,
+    /// The moment that was kept last.
+    pub(super) stamp: Stamp,
     pub(super) keys: Keys,
     /// Everything before it is committed and published.
     pub(super) released: u64,
@@ -56,8 +64,8 @@ impl Log {
     ///
     /// # Errors
     /// `State` if it contradicts itself or what is committed, `Config` if its limits do.
-    pub fn open(fs: Arc<dyn Fs>, settings: Settings, committed: Option<u64>) -> Result<Self> {
-        super::open::open(fs, settings, committed)
+    pub fn open(fs: Arc<dyn Fs>, settings: Settings, committed: impl Into<Committed>) -> Result<Self> {
+        super::open::open(fs, settings, &committed.into())
     }
 
     /// Begins to read at `from`, which is not before the last release.
@@ -100,11 +108,10 @@ impl Log {
     fn plan(&mut self, requests: &[Request]) -> (Vec<Planned>, Vec<(Head, Bytes)>) {
         let (mut plan, mut frames, mut in_group) = (Vec::new(), Vec::<(Head, Bytes)>::new(), HashMap::new());
         let (mut offset, mut bytes) = (self.shared.end(), 0);
-        let mut last_ms = 0;
+        self.stamp = self.stamp.then(self.settings.clocks.read());
+        let at_ms = self.stamp.at_ms;
+        self.keys.expire(at_ms);
         for request in requests {
-            let at_ms = self.keys.in_order(request.at_ms).max(last_ms);
-            last_ms = at_ms;
-            self.keys.expire(at_ms);
             if let Some(known) = request.key.and_then(|key| self.keys.get(key)) {
                 let same = known.digest == request.digest;
                 plan.push(Planned::Answered(if same { Ok(known.receipt) } else { Err(AppendError::Conflict) }));
@@ -115,7 +122,7 @@ impl Log {
                 continue;
             }
             let length = request.body.len() as u64;
-            if let Err(refused) = self.check_limit(bytes + HEADER as u64 + length) {
+            if let Err(refused) = self.check_limit(bytes + 2 * HEADER as u64 + length) {
                 plan.push(Planned::Answered(Err(refused)));
                 continue;
             }
@@ -133,7 +140,7 @@ impl Log {
     /// Returns whether so many bytes may be added.
     fn check_limit(&mut self, bytes: u64) -> Result<(), AppendError> {
         let fits = |log: &Self| {
-            let header = if log.is_segment_due() { segment::HEADER_BYTES } else { 0 };
+            let header = if log.is_segment_due() { segment::HEADER_BYTES + HEADER as u64 } else { 0 };
             log.shared.bytes() + header + bytes <= log.settings.bytes_max
         };
         if fits(self) {
@@ -155,7 +162,8 @@ impl Log {
         let newest = self.shared.newest().segment;
         frames.iter().for_each(|(head, _)| self.keys.insert(head, newest));
         let (last, _) = frames.last().expect("a group has a frame");
-        self.shared.grow(bytes, last.offset + last.records);
+        let running = frames.iter().fold(self.shared.durable().running, |running, (head, _)| running.behind(head));
+        self.shared.grow(bytes, (last.offset + last.records, running));
         Ok(())
     }
 
@@ -164,34 +172,64 @@ impl Log {
         self.broken || self.shared.newest().end >= self.settings.segment_bytes
     }
 
+    /// Ends the newest segment: what it holds is then known to be durable by the header of the next one, whatever becomes of it at rest.
+    /// For an orderly end; more may be appended.
+    pub fn close(&mut self) {
+        let wanted = self.shared.stopped().is_none() && (self.broken || self.shared.newest().end > self.named_with);
+        // Where there is no room, the end is as after a kill.
+        if wanted && self.roll().is_ok() {
+            debug!("journal closed");
+        }
+    }
+
     fn roll(&mut self) -> Result<(), AppendError> {
-        let newest = self.shared.newest();
+        let (newest, durable) = (self.shared.newest(), self.shared.durable());
+        self.stamp = self.stamp.then(self.settings.clocks.read());
         let previous = Previous { segment: newest.segment, bytes: newest.end };
-        let header = Header::new(&self.settings.dataset_id, newest.segment + 1, self.shared.end(), Some(previous));
+        let header =
+            Header::new(&self.settings.dataset_id, newest.segment + 1, durable.offset, Some(previous), durable.running, self.stamp);
         let begun = NewSegment::begin(&*self.fs, &self.settings.dir, &header).and_then(NewSegment::sync);
         let segment = begun.map_err(|error| self.refuse("begin a segment of the journal", error))?;
         // The name is in doubt after an error here: nothing can be built on it.
         let (file, end) = segment.name().map_err(|error| self.stop("name a segment of the journal", error))?;
-        self.shared.push(Extent { segment: header.segment, first_offset: header.first_offset, end, bytes: end });
-        (self.file, self.mark, self.broken) = (file, header.mark(), false);
-        debug!(segment = header.segment, first_offset = header.first_offset, "journal segment begun");
-        Ok(())
+        let ended = self.end_newest(&durable.running);
+        let (segment, begin) = (header.segment, header.begin());
+        self.shared.push(Extent { segment, begin, first_offset: header.first_offset, end, bytes: end });
+        (self.file, self.mark, self.broken, self.named_with) = (file, header.mark(), false, end);
+        debug!(segment, first_offset = header.first_offset, "journal segment begun");
+        ended
     }
 
-    /// Writes frames behind the newest segment's durable end and makes them durable. Returns their length.
+    /// Writes into the newest segment, behind what counts, that it is followed: without the next one, no start is possible. In a segment that
+    /// must not be written, or cannot, it is left out.
+    fn end_newest(&mut self, running: &Running) -> Result<(), AppendError> {
+        if self.broken {
+            return Ok(());
+        }
+        let group = self.shared.newest().end;
+        let end = Opening { group, frames: 0, length: 0, zeros: 0, running: *running, stamp: self.stamp };
+        self.shared.waste(HEADER as u64);
+        match self.file.write_all(&end.encode(self.mark)) {
+            Ok(()) => self.file.sync().map_err(|error| self.stop("fsync the journal", error)),
+            Err(error) if is_full(&error) => Ok(()),
+            Err(error) => Err(self.stop("write to the journal", error)),
+        }
+    }
+
+    /// Writes a group behind the newest segment's durable end and makes it durable. Returns its length.
     ///
     /// A group that is not whole is none: if the write ends halfway, nothing of it is left, at no start.
     fn write_group(&mut self, frames: &[(Head, Bytes)]) -> Result<u64, AppendError> {
         assert!(!self.broken, "a segment is not written after a failed write");
-        let group = self.shared.newest().end;
-        let bytes = frames.iter().map(|(head, _)| head.frame_bytes()).sum();
+        let opening = self.opening(frames);
+        let bytes = HEADER as u64 + opening.length;
         let mut buffer = Vec::with_capacity(usize::try_from(bytes).unwrap_or(WRITE_BYTES).min(2 * WRITE_BYTES));
+        buffer.extend_from_slice(&opening.encode(self.mark));
         let mut written = Ok(());
-        for (at, (head, body)) in frames.iter().enumerate() {
-            let left = u32::try_from(frames.len() - 1 - at).expect("the writer bounds a group");
-            buffer.extend_from_slice(&Head { group, left, ..*head }.encode(self.mark));
+        for (head, body) in placed(frames, opening.group) {
+            buffer.extend_from_slice(&head.encode(self.mark));
             buffer.extend_from_slice(body);
-            if buffer.len() >= WRITE_BYTES || left == 0 {
+            if buffer.len() >= WRITE_BYTES || head.left == 0 {
                 written = written.and_then(|()| self.file.write_all(&buffer));
                 buffer.clear();
             }
@@ -206,12 +244,25 @@ impl Log {
         Ok(bytes)
     }
 
+    /// Makes the opening of a group at the newest segment's end.
+    fn opening(&self, frames: &[(Head, Bytes)]) -> Opening {
+        let durable = self.shared.durable();
+        let mut zeros = Zeros::behind(durable.bytes + HEADER as u64);
+        for (head, body) in placed(frames, durable.bytes) {
+            zeros.take(&head.encode(self.mark));
+            zeros.take(body);
+        }
+        let length = frames.iter().map(|(head, _)| head.frame_bytes()).sum();
+        let frames = u32::try_from(frames.len()).expect("the writer bounds a group");
+        Opening { group: durable.bytes, frames, length, zeros: zeros.count(), running: durable.running, stamp: self.stamp }
+    }
+
     /// Removes what is released, as long as nothing is in the way.
     fn remove_released(&mut self) {
         // What is carried now does not go now, or keys that fill a segment would be carried in circles.
         for _ in 1..self.shared.segments() {
             let Some((oldest, next)) = self.shared.oldest_two() else { return };
-            if next.first_offset > self.released || self.remove_oldest(&oldest).is_err() {
+            if next.begin > self.released || self.remove_oldest(&oldest).is_err() {
                 return;
             }
         }
@@ -237,7 +288,8 @@ impl Log {
         let frames: Vec<_> = keys.iter().map(|(key, known)| (carried(*key, known), Bytes::new())).collect();
         let bytes = self.write_group(&frames)?;
         self.keys.moved(keys, self.shared.newest().segment);
-        self.shared.grow(bytes, self.shared.end());
+        let durable = self.shared.durable();
+        self.shared.grow(bytes, (durable.offset, durable.running));
         Ok(())
     }
 
@@ -256,6 +308,12 @@ impl Log {
         self.shared.stop(&error);
         AppendError::Stopped
     }
+}
+
+/// Returns the frames of a group with their places in it.
+fn placed(frames: &[(Head, Bytes)], group: u64) -> impl Iterator<Item = (Head, &Bytes)> {
+    let last = u32::try_from(frames.len()).expect("the writer bounds a group") - 1;
+    (0..=last).rev().zip(frames).map(move |(left, (head, body))| (Head { group, left, ..*head }, body))
 }
 
 fn receipt(head: &Head) -> Receipt {

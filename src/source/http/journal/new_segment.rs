@@ -6,7 +6,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::frame::Head;
+use super::frame::{HEADER, Head};
+use super::opening::Opening;
 use super::segment::{self, Header};
 use crate::checkpoint::paths;
 use crate::durable::fs::{Fs, FsFile};
@@ -20,6 +21,8 @@ pub struct NewSegment<'a> {
     file: Box<dyn FsFile>,
     mark: super::frame::Mark,
     end: u64,
+    /// Position of the group, and frames of it that are to come.
+    group: (u64, u32),
 }
 
 impl<'a> NewSegment<'a> {
@@ -33,12 +36,22 @@ impl<'a> NewSegment<'a> {
         let mut file = fs.create_new(&temporary)?;
         let bytes = header.encode();
         file.write_all(&bytes)?;
-        Ok(Self { fs, dir, path, file, mark: header.mark(), end: bytes.len() as u64 })
+        Ok(Self { fs, dir, path, file, mark: header.mark(), end: bytes.len() as u64, group: (0, 0) })
     }
 
-    /// Adds a frame. Each is a group of its own: all are durable before the segment has its name.
+    /// Opens the group of all frames that are added. What it says of its place is filled in.
+    pub fn open(&mut self, opening: Opening) -> io::Result<()> {
+        self.group = (self.end, opening.frames);
+        self.file.write_all(&Opening { group: self.end, ..opening }.encode(self.mark))?;
+        self.end += HEADER as u64;
+        Ok(())
+    }
+
+    /// Adds a frame.
     pub fn add(&mut self, head: &Head, body: &[u8]) -> io::Result<()> {
-        let head = Head { group: self.end, left: 0, ..*head };
+        let (group, left) = self.group;
+        let head = Head { group, left: left - 1, ..*head };
+        self.group.1 = left - 1;
         self.file.write_all(&head.encode(self.mark))?;
         self.file.write_all(body)?;
         self.end += head.frame_bytes();

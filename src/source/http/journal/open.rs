@@ -7,62 +7,57 @@
 //! failed fsync no further fsync of that file would tell.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, Read};
 use std::sync::Arc;
 
-use memchr::memmem;
 use tracing::warn;
 
-use super::Settings;
-use super::frame::{HEADER, Head, first};
+use super::frame::HEADER;
 use super::keys::Keys;
 use super::log::Log;
 use super::new_segment::NewSegment;
-use super::segment::{self, BadFrame, Frames, Header};
+use super::opening::Opening;
+use super::position::{Contradiction, Watch};
+use super::running::Running;
+use super::scan::{Ending, Link, Scanned, scan};
+use super::segment::{self, BadFrame, Frames, Header, WAY_OUT};
 use super::shared::{Extent, Shared};
+use super::time::Stamp;
+use super::{Committed, Settings};
 use crate::durable::fs::{EntryKind, Fs, FsFile};
 use crate::error::{Error, Result};
 
-/// A segment that counts, as its header and the one after it describe it.
-struct Link {
-    header: Header,
-    end: u64,
-    bytes: u64,
-}
-
-/// What a scan of a segment found.
-struct Scanned {
-    /// Where its whole groups end, in bytes.
-    end: u64,
-    /// The offset behind its last record.
-    offset: u64,
-    /// The frames that have a key.
-    keyed: Vec<Head>,
-}
-
-pub fn open(fs: Arc<dyn Fs>, settings: Settings, committed: Option<u64>) -> Result<Log> {
+pub fn open(fs: Arc<dyn Fs>, settings: Settings, committed: &Committed) -> Result<Log> {
     check_limits(&settings)?;
     make_dir(&*fs, &settings)?;
     let files = segments(&*fs, &settings)?;
-    let committed = committed.unwrap_or(0);
+    remove_in_progress(&*fs, &settings)?;
     let mut keys = Keys::new(settings.key_ttl, settings.keys_max);
-    let (mut extents, newest, offset) = match files.last_key_value() {
-        None => (VecDeque::new(), first_segment(&settings, committed)?, 0),
-        Some((newest, _)) => recover(&*fs, &settings, &files, *newest, committed, &mut keys)?,
+    let (mut extents, newest) = match check(&*fs, &settings, &files, committed)? {
+        None => (VecDeque::new(), first_segment(&settings)),
+        Some(scanned) => take_over(&settings, scanned, &mut keys),
     };
     keys.settle();
-    let header = newest.header.clone();
+    let Replacement { header, offset, running, stamp, .. } = newest.clone();
     let (file, end) = write(&*fs, &settings, newest)?;
-    extents.push_back(Extent { segment: header.segment, first_offset: header.first_offset, end, bytes: end });
+    let (segment, begin) = (header.segment, header.begin());
+    extents.push_back(Extent { segment, begin, first_offset: header.first_offset, end, bytes: end });
     remove_replaced(&*fs, &settings, &files, &extents)?;
-    let shared = Arc::new(Shared::new(fs.clone(), settings.dir.clone(), settings.dataset_id.clone(), extents, offset));
-    Ok(Log { fs, settings, shared, file, mark: header.mark(), broken: false, keys, released: committed })
+    let (dir, dataset_id) = (settings.dir.clone(), settings.dataset_id.clone());
+    let shared = Arc::new(Shared::new(fs.clone(), dir, dataset_id, extents, (offset, running)));
+    let (mark, released) = (header.mark(), committed.offset.unwrap_or(0));
+    Ok(Log { fs, settings, shared, file, mark, broken: false, named_with: end, stamp, keys, released })
 }
 
 /// The segment to be written, and the one whose whole groups it takes over.
+#[derive(Debug, Clone)]
 struct Replacement {
     header: Header,
-    of: Option<(u64, u64)>,
+    /// Number, end in bytes, frames.
+    of: Option<(u64, u64, u32)>,
+    /// The offset behind the last record, and the hash of all before it.
+    offset: u64,
+    running: Running,
+    stamp: Stamp,
 }
 
 fn check_limits(settings: &Settings) -> Result<()> {
@@ -84,89 +79,160 @@ fn make_dir(fs: &dyn Fs, settings: &Settings) -> Result<()> {
     made.map_err(|e| Error::io(format_args!("make the directory `{}`", dir.display()), e))
 }
 
-/// Lists the segments with their lengths. Removes what did not get its name.
-fn segments(fs: &dyn Fs, settings: &Settings) -> Result<BTreeMap<u64, u64>> {
+/// Lists the segments with their lengths.
+pub fn segments(fs: &dyn Fs, settings: &Settings) -> Result<BTreeMap<u64, u64>> {
     let failed = |e| Error::io(format_args!("list `{}`", settings.dir.display()), e);
     let mut files = BTreeMap::new();
     for entry in fs.list(&settings.dir).map_err(failed)? {
-        match (entry.kind, segment::number(&entry.path)) {
-            (EntryKind::File(bytes), Some(number)) => drop(files.insert(number, bytes)),
-            (EntryKind::File(_), None) if segment::is_in_progress(&entry.path) => fs.remove_file(&entry.path).map_err(failed)?,
-            _ => {}
+        if let (EntryKind::File(bytes), Some(number)) = (entry.kind, segment::number(&entry.path)) {
+            files.insert(number, bytes);
         }
     }
     Ok(files)
 }
 
-fn first_segment(settings: &Settings, committed: u64) -> Result<Replacement> {
-    if committed > 0 {
-        return Err(Error::state(format!(
-            "the journal `{}` has no segment, and its records are committed up to offset {committed}: what was accepted after that is \
-             lost; restore the directory from a copy",
-            settings.dir.display()
-        )));
+/// Removes what did not get its name.
+fn remove_in_progress(fs: &dyn Fs, settings: &Settings) -> Result<()> {
+    let failed = |e| Error::io(format_args!("clean `{}`", settings.dir.display()), e);
+    for entry in fs.list(&settings.dir).map_err(failed)? {
+        if matches!(entry.kind, EntryKind::File(_)) && segment::is_in_progress(&entry.path) {
+            fs.remove_file(&entry.path).map_err(failed)?;
+        }
     }
-    Ok(Replacement { header: Header::new(&settings.dataset_id, 1, 0, None), of: None })
+    Ok(())
 }
 
-type Recovered = (VecDeque<Extent>, Replacement, u64);
+fn first_segment(settings: &Settings) -> Replacement {
+    let stamp = Stamp::first(settings.clocks.read());
+    let running = Running::from(&settings.dataset_id, 0);
+    let header = Header::new(&settings.dataset_id, 1, 0, None, running, stamp);
+    Replacement { header, of: None, offset: 0, running, stamp }
+}
 
-fn recover(
-    fs: &dyn Fs,
-    settings: &Settings,
-    files: &BTreeMap<u64, u64>,
-    newest: u64,
-    committed: u64,
-    keys: &mut Keys,
-) -> Result<Recovered> {
-    let chain = chain(fs, settings, files, newest)?;
-    let mut offset = chain[0].header.first_offset;
-    if offset > committed {
-        return Err(contradiction(settings, &format!("begins at offset {offset}"), committed));
-    }
-    let mut extents = VecDeque::new();
-    for link in &chain {
-        let number = link.header.segment;
-        if link.header.first_offset != offset {
-            let path = segment::path(&settings.dir, number);
-            let begins = link.header.first_offset;
+/// A segment that was scanned, oldest first, and what it takes on the disk.
+type Whole = Vec<(Link, Scanned)>;
+
+/// Holds the journal against itself and against what is committed. Changes nothing. Returns its segments, `None` if there is none yet.
+///
+/// # Errors
+/// `State` if it cannot be trusted.
+pub fn check(fs: &dyn Fs, settings: &Settings, files: &BTreeMap<u64, u64>, committed: &Committed) -> Result<Option<Whole>> {
+    let next = committed.offset.unwrap_or(0);
+    let dir = settings.dir.display();
+    let Some(newest) = files.last_key_value().map(|(newest, _)| *newest) else {
+        let known = committed.evidence.iter().flat_map(|evidence| &evidence.witnesses).map(|witness| witness.to).max();
+        if next > 0 || known.is_some() {
             return Err(Error::state(format!(
-                "journal segment `{}` begins at offset {begins}, the one before it ends at {offset}: restore the directory from a copy",
-                path.display()
+                "the journal `{dir}` has no segment, and its records are committed up to offset {next}: what was accepted after that is \
+                 lost; {WAY_OUT}"
             )));
         }
-        let scanned = scan(fs, settings, link, number == newest)?;
-        offset = scanned.offset;
-        if number == newest {
-            if offset < committed {
-                return Err(contradiction(settings, &format!("ends at offset {offset}"), committed));
-            }
-            let header = Header::new(&settings.dataset_id, newest + 1, link.header.first_offset, link.header.previous);
-            scanned.keyed.iter().for_each(|head| keys.recover(head, header.segment));
-            return Ok((extents, Replacement { header, of: Some((newest, scanned.end)) }, offset));
-        }
-        scanned.keyed.iter().for_each(|head| keys.recover(head, number));
-        extents.push_back(Extent { segment: number, first_offset: link.header.first_offset, end: link.end, bytes: link.bytes });
+        return Ok(None);
+    };
+    let chain = chain(fs, settings, files, newest)?;
+    let begin = chain[0].header.begin();
+    if begin > next {
+        return Err(contradiction(settings, &format!("begins at offset {begin}"), next));
     }
-    unreachable!("the newest segment is the last link")
+    let mut watch = Watch::new(&settings.key, committed.evidence.as_deref());
+    let mut whole = Whole::new();
+    for link in chain {
+        if let Some((_, before)) = whole.last() {
+            check_join(settings, before, &link.header)?;
+        }
+        let scanned = scan(fs, &settings.dir, &link, &mut watch)?;
+        match &scanned.ending {
+            Ending::Whole | Ending::Torn(_) => {}
+            Ending::Damaged(bad, offset) => return Err(segment::refuse(&settings.dir, link.header.segment, bad, *offset)),
+            Ending::Followed => {
+                let why = "it says that another segment follows, and none does".into();
+                return Err(segment::refuse(&settings.dir, newest, &BadFrame { at: scanned.end, why }, scanned.offset));
+            }
+        }
+        whole.push((link, scanned));
+    }
+    let (link, last) = whole.last().expect("there is a segment");
+    let end = last.offset;
+    watch.judge(next, end, (newest, last.end)).map_err(|contradicts| match contradicts {
+        Contradiction::Ends { end: expected } if expected > next => Error::state(format!(
+            "the journal `{dir}` ends at offset {end}, records up to offset {expected} were accepted and are lost: {WAY_OUT}"
+        )),
+        Contradiction::Ends { .. } => contradiction(settings, &format!("ends at offset {end}"), next),
+        Contradiction::Differs { at } => Error::state(format!(
+            "the journal `{dir}` holds something else at offset {at} than the commit records say was accepted there (was it restored, or is \
+             it another one?): {WAY_OUT}"
+        )),
+        Contradiction::Keys { segment, bytes } => Error::state(format!(
+            "the journal `{dir}` ends in segment {}, at byte {}; segment {segment} had {bytes} bytes, with idempotency keys that are lost: \
+             {WAY_OUT}",
+            link.header.segment, last.end
+        )),
+    })?;
+    Ok(Some(whole))
+}
+
+/// Checks that a segment begins where the one before it ends, with the same behind it.
+fn check_join(settings: &Settings, before: &Scanned, header: &Header) -> Result<()> {
+    let path = segment::path(&settings.dir, header.segment);
+    if header.lost.is_some() {
+        return Ok(());
+    }
+    let (begins, ends) = (header.first_offset, before.offset);
+    if begins != ends {
+        return Err(Error::state(format!(
+            "journal segment `{}` begins at offset {begins}, the one before it ends at {ends}: {WAY_OUT}",
+            path.display()
+        )));
+    }
+    match header.running.zip(before.running) {
+        Some((running, was)) if running != was => Err(Error::state(format!(
+            "journal segment `{}` follows other records than stand before it, at offset {begins}: {WAY_OUT}",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Plans the copy of the newest segment, and takes up what the others hold.
+fn take_over(settings: &Settings, mut whole: Whole, keys: &mut Keys) -> (VecDeque<Extent>, Replacement) {
+    let now = settings.clocks.read();
+    let stamp = whole.iter().filter_map(|(_, scanned)| scanned.stamp).max();
+    let newest_key = whole.iter().flat_map(|(_, scanned)| &scanned.keyed).map(|head| head.at_ms).max();
+    let stamp = stamp.map_or_else(|| Stamp::of_version_1(newest_key.unwrap_or(now.wall_ms), now), |stamp| stamp.then(now));
+    let (_, newest) = whole.pop().expect("there is a segment");
+    let mut extents = VecDeque::new();
+    for (link, scanned) in whole {
+        let (segment, begin) = (link.header.segment, link.header.begin());
+        scanned.keyed.iter().for_each(|head| keys.recover(head, segment));
+        extents.push_back(Extent { segment, begin, first_offset: link.header.first_offset, end: link.end, bytes: link.bytes });
+    }
+    let was = newest.header;
+    if let Ending::Torn(bytes) = newest.ending {
+        let path = segment::path(&settings.dir, was.segment);
+        warn!(segment = %path.display(), at = newest.end, bytes, "cut off the end of the journal, which was never answered");
+    }
+    let before = was.running.unwrap_or_else(|| Running::from(&settings.dataset_id, was.first_offset));
+    let header = Header::new(&settings.dataset_id, was.segment + 1, was.first_offset, was.previous, before, stamp);
+    let copied = if newest.frames == 0 { 0 } else { HEADER as u64 + newest.length };
+    let header = Header { copied, lost: was.lost, ..header };
+    newest.keyed.iter().for_each(|head| keys.recover(head, header.segment));
+    let running = newest.running.expect("the newest segment is hashed");
+    (extents, Replacement { header, of: Some((was.segment, newest.end, newest.frames)), offset: newest.offset, running, stamp })
 }
 
 fn contradiction(settings: &Settings, what: &str, committed: u64) -> Error {
-    Error::state(format!(
-        "the journal `{}` {what}, its records are committed up to {committed}: restore the directory from a copy",
-        settings.dir.display()
-    ))
+    Error::state(format!("the journal `{}` {what}, its records are committed up to {committed}: {WAY_OUT}", settings.dir.display()))
 }
 
 /// Follows the segments from the newest on, each naming the one before it. Returns them oldest first.
-fn chain(fs: &dyn Fs, settings: &Settings, files: &BTreeMap<u64, u64>, newest: u64) -> Result<VecDeque<Link>> {
+pub fn chain(fs: &dyn Fs, settings: &Settings, files: &BTreeMap<u64, u64>, newest: u64) -> Result<VecDeque<Link>> {
     let mut links = VecDeque::new();
     let (mut number, mut end) = (newest, files[&newest]);
     loop {
         let bytes = files[&number];
         let header = Frames::open(fs, &settings.dir, &settings.dataset_id, number, end)?.header;
         let previous = header.previous;
-        links.push_front(Link { header, end, bytes });
+        links.push_front(Link { header, end, bytes, newest: number == newest });
         let Some(previous) = previous else { break };
         if previous.segment >= number {
             return Err(refuse(settings, number, &format!("it follows segment {}, which is not before it", previous.segment)));
@@ -189,64 +255,7 @@ fn chain(fs: &dyn Fs, settings: &Settings, files: &BTreeMap<u64, u64>, newest: u
 
 fn refuse(settings: &Settings, number: u64, why: &str) -> Error {
     let path = segment::path(&settings.dir, number);
-    Error::state(format!("journal segment `{}` cannot be trusted, at byte 0: {why}; restore the directory from a copy", path.display()))
-}
-
-/// Reads all frames of a segment. Only the newest may end in a group that is not whole.
-fn scan(fs: &dyn Fs, settings: &Settings, link: &Link, newest: bool) -> Result<Scanned> {
-    let mut frames = Frames::open(fs, &settings.dir, &settings.dataset_id, link.header.segment, link.end)?;
-    let mut whole = Scanned { end: frames.at(), offset: link.header.first_offset, keyed: vec![] };
-    let mut group = Vec::<Head>::new();
-    let mut offset = whole.offset;
-    loop {
-        let at = frames.at();
-        match frames.read()? {
-            Ok(None) if group.is_empty() => return Ok(whole),
-            Ok(None) if newest => break,
-            Ok(None) => return Err(frames.refuse(&BadFrame { at, why: "a group of frames is not whole".into() }, offset)),
-            Ok(Some(frame)) => {
-                check_place(&frame.head, at, group.last(), offset).map_err(|why| frames.refuse(&BadFrame { at, why }, offset))?;
-                if frame.head.holds_records() {
-                    offset += frame.head.records;
-                }
-                group.push(frame.head);
-                if frame.head.left == 0 {
-                    whole.keyed.extend(group.drain(..).filter(|head| head.key.is_some()));
-                    (whole.end, whole.offset) = (frames.at(), offset);
-                }
-            }
-            Err(bad) if !newest || is_followed(fs, &frames, &bad)? => return Err(frames.refuse(&bad, offset)),
-            Err(_) => break,
-        }
-    }
-    let torn = link.end - whole.end;
-    warn!(segment = %frames.path().display(), at = whole.end, bytes = torn, "cut off the end of the journal, which was never answered");
-    Ok(whole)
-}
-
-/// Checks that a frame continues what stands before it.
-fn check_place(head: &Head, at: u64, before: Option<&Head>, offset: u64) -> Result<(), String> {
-    let (group, left) = before.map_or((at, None), |before| (before.group, Some(before.left - 1)));
-    if head.group != group || left.is_some_and(|left| left != head.left) {
-        return Err("the frame belongs to another group".into());
-    }
-    if head.holds_records() && head.offset != offset {
-        return Err(format!("the frame begins at offset {}", head.offset));
-    }
-    Ok(())
-}
-
-/// Returns whether a group was begun behind a bad frame's: then that one had been synced, and was whole.
-fn is_followed(fs: &dyn Fs, frames: &Frames, bad: &BadFrame) -> Result<bool> {
-    let failed = |e| Error::io(format_args!("read `{}`", frames.path().display()), e);
-    let mut input = fs.open(frames.path()).map_err(failed)?;
-    io::copy(&mut input.by_ref().take(bad.at), &mut io::sink()).map_err(failed)?;
-    let mut rest = Vec::new();
-    input.read_to_end(&mut rest).map_err(failed)?;
-    let mark = frames.header.mark();
-    let found = memmem::find_iter(&rest, &mark).filter_map(|at| rest.get(at..at + HEADER));
-    let mut heads = found.filter_map(|bytes| Head::decode(&first(bytes), mark).ok());
-    Ok(heads.any(|head| head.group > bad.at))
+    Error::state(format!("journal segment `{}` cannot be trusted, at byte 0: {why}; {WAY_OUT}", path.display()))
 }
 
 /// Writes a segment, with the frames that it takes over from the one that it replaces.
@@ -254,7 +263,9 @@ fn write(fs: &dyn Fs, settings: &Settings, new: Replacement) -> Result<(Box<dyn 
     let path = segment::path(&settings.dir, new.header.segment);
     let failed = |e| Error::io(format_args!("write `{}`", path.display()), e);
     let mut segment = NewSegment::begin(fs, &settings.dir, &new.header).map_err(failed)?;
-    if let Some((number, end)) = new.of {
+    if let Some((number, end, count)) = new.of.filter(|(_, _, count)| *count > 0) {
+        let (length, running) = (new.header.copied - HEADER as u64, new.header.running.expect("a new segment has it"));
+        segment.open(Opening { group: 0, frames: count, length, zeros: 0, running, stamp: new.stamp }).map_err(failed)?;
         let mut frames = Frames::open(fs, &settings.dir, &settings.dataset_id, number, end)?;
         while let Some(frame) = frames.read()?.map_err(|bad| frames.refuse(&bad, 0))? {
             segment.add(&frame.head, &frame.body).map_err(failed)?;

@@ -10,9 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::frame::{Form, Frame, Kind};
-use super::segment::Frames;
+use super::position;
+use super::running::Running;
+use super::segment::{Frames, Lost};
 use super::shared::Shared;
 use crate::error::Result;
+use crate::evidence::{Evidence, Key};
 
 /// The records of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +30,17 @@ pub struct Recorded {
     pub form: Form,
     /// The records.
     pub body: Bytes,
+    /// The hash behind them, of everything accepted by then; `None` in a segment of version 1.
+    pub running: Option<Running>,
+    /// Set if these records are lost and were given up: there is no body.
+    pub lost: Option<Lost>,
+}
+
+impl Recorded {
+    /// Returns the offset behind the body.
+    pub fn end(&self) -> u64 {
+        self.offset + self.records
+    }
 }
 
 /// A reader of the journal.
@@ -34,6 +48,8 @@ pub struct Reader {
     shared: Arc<Shared>,
     offset: u64,
     frames: Option<Frames>,
+    /// The hash behind the last frame that was read.
+    running: Option<Running>,
 }
 
 impl fmt::Debug for Reader {
@@ -44,7 +60,7 @@ impl fmt::Debug for Reader {
 
 impl Reader {
     pub(super) fn new(shared: Arc<Shared>, offset: u64) -> Self {
-        Self { shared, offset, frames: None }
+        Self { shared, offset, frames: None, running: None }
     }
 
     /// Waits at most so long for the next records; `None` if there are none yet. Blocks: for a plain thread.
@@ -55,7 +71,15 @@ impl Reader {
         while self.shared.wait_beyond(self.offset, wait)? {
             let mut frames = match self.frames.take() {
                 Some(frames) => frames,
-                None => self.shared.open_at(self.offset)?,
+                None => {
+                    let frames = self.shared.open_at(self.offset)?;
+                    self.running = frames.header.running;
+                    if let Some(lost) = frames.header.lost.filter(|lost| lost.to > self.offset) {
+                        self.frames = Some(frames);
+                        return Ok(Some(self.lost(lost)));
+                    }
+                    frames
+                }
             };
             // Released since: everything in it was read.
             let Some(end) = self.shared.readable(frames.header.segment) else { continue };
@@ -78,7 +102,25 @@ impl Reader {
         self.shared.wait_beyond(self.offset, wait)
     }
 
+    /// Returns what a commit record is to say of the journal when it ends within or behind a request that was read.
+    pub fn evidence(&self, recorded: &Recorded, key: &Key) -> Evidence {
+        position::evidence(key, Some(recorded), &self.shared.durable())
+    }
+
+    /// Returns what a commit record is to say of the journal where nothing was read.
+    pub fn evidence_at_start(&self, key: &Key) -> Evidence {
+        position::evidence(key, None, &self.shared.durable())
+    }
+
+    fn lost(&mut self, lost: Lost) -> Recorded {
+        let (offset, records) = (lost.from, lost.to - lost.from);
+        let skip = self.offset - offset;
+        self.offset = lost.to;
+        Recorded { offset, records, skip, form: Form::Lines, body: Bytes::new(), running: self.running, lost: Some(lost) }
+    }
+
     fn recorded(&mut self, Frame { head, body }: Frame) -> Option<Recorded> {
+        self.running = self.running.map(|running| running.behind(&head));
         let Kind::Records(form) = head.kind else { return None };
         let to = head.offset + head.records;
         if to <= self.offset {
@@ -86,6 +128,6 @@ impl Reader {
         }
         let skip = self.offset - head.offset;
         self.offset = to;
-        Some(Recorded { offset: head.offset, records: head.records, skip, form, body })
+        Some(Recorded { offset: head.offset, records: head.records, skip, form, body, running: self.running, lost: None })
     }
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::running::Running;
 use super::segment::Frames;
 use crate::durable::fs::Fs;
 use crate::error::{Error, ErrorKind, Result};
@@ -18,6 +19,8 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct Extent {
     /// Its number.
     pub segment: u64,
+    /// The first offset that it answers for.
+    pub begin: u64,
     /// Offset of its first record.
     pub first_offset: u64,
     /// Its durable bytes.
@@ -26,11 +29,25 @@ pub struct Extent {
     pub bytes: u64,
 }
 
+/// How far the journal is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Durable {
+    /// The offset behind the last record.
+    pub offset: u64,
+    /// The hash of all records before it.
+    pub running: Running,
+    /// The newest segment.
+    pub segment: u64,
+    /// The length of that, in bytes.
+    pub bytes: u64,
+}
+
 /// The segments, oldest first; never none.
 #[derive(Debug)]
 struct State {
     extents: VecDeque<Extent>,
     end: u64,
+    running: Running,
     stopped: Option<(ErrorKind, String)>,
 }
 
@@ -50,16 +67,24 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
-    /// Takes the segments as they lie on the disk, oldest first, at least one, and the offset behind the last record.
-    pub fn new(fs: Arc<dyn Fs>, dir: PathBuf, dataset_id: String, extents: VecDeque<Extent>, end: u64) -> Self {
+    /// Takes the segments as they lie on the disk, oldest first, at least one, and the offset behind the last record with the hash of all
+    /// before it.
+    pub fn new(fs: Arc<dyn Fs>, dir: PathBuf, dataset_id: String, extents: VecDeque<Extent>, (end, running): (u64, Running)) -> Self {
         assert!(!extents.is_empty(), "a journal has a segment");
-        let state = Mutex::new(State { extents, end, stopped: None });
+        let state = Mutex::new(State { extents, end, running, stopped: None });
         Self { fs, dir, dataset_id, state, moved: Condvar::new() }
     }
 
     /// Returns the offset behind the last durable record.
     pub fn end(&self) -> u64 {
         self.state().end
+    }
+
+    /// Returns how far the journal is durable.
+    pub fn durable(&self) -> Durable {
+        let state = self.state();
+        let newest = state.extents.back().expect("a journal has a segment");
+        Durable { offset: state.end, running: state.running, segment: newest.segment, bytes: newest.end }
     }
 
     /// Returns the segment that is written.
@@ -84,12 +109,12 @@ impl Shared {
     }
 
     /// Notes that so many bytes of the newest segment, and all records before `end`, have become durable.
-    pub fn grow(&self, bytes: u64, end: u64) {
+    pub fn grow(&self, bytes: u64, (end, running): (u64, Running)) {
         let mut state = self.state();
         let newest = state.extents.back_mut().expect("a journal has a segment");
         newest.end += bytes;
         newest.bytes += bytes;
-        state.end = end;
+        (state.end, state.running) = (end, running);
         drop(state);
         self.moved.notify_all();
     }
@@ -143,7 +168,7 @@ impl Shared {
 
     /// Opens the segment in which the record at `offset` lies, or will.
     pub fn open_at(&self, offset: u64) -> Result<Frames> {
-        let extent = self.state().extents.iter().rev().find(|extent| extent.first_offset <= offset).copied();
+        let extent = self.state().extents.iter().rev().find(|extent| extent.begin <= offset).copied();
         let extent = extent.ok_or_else(|| Error::internal(format!("offset {offset} is before the journal's oldest segment")))?;
         Frames::open(&*self.fs, &self.dir, &self.dataset_id, extent.segment, extent.end)
     }

@@ -22,6 +22,8 @@ pub enum Message {
     Append(Request, Waiting),
     /// To let go of what is committed.
     Release(u64),
+    /// To end the newest segment, and who waits for it.
+    Close(oneshot::Sender<()>),
 }
 
 type Waiting = oneshot::Sender<Result<Receipt, AppendError>>;
@@ -40,6 +42,7 @@ struct Turn {
     waiting: Vec<Waiting>,
     bytes: usize,
     released: Option<u64>,
+    closing: Vec<oneshot::Sender<()>>,
 }
 
 impl Writer {
@@ -69,7 +72,14 @@ impl Writer {
             if let Some(committed) = turn.released {
                 self.log.release(committed);
             }
+            if !turn.closing.is_empty() {
+                self.log.close();
+                for done in turn.closing {
+                    let _ = done.send(());
+                }
+            }
         }
+        self.log.close();
     }
 }
 
@@ -82,6 +92,7 @@ impl Turn {
                 self.waiting.push(waiting);
             }
             Message::Release(committed) => self.released = self.released.max(Some(committed)),
+            Message::Close(done) => self.closing.push(done),
         }
     }
 }

@@ -1,0 +1,114 @@
+//! `pintail repair`: makes a dataset usable again that no start accepts, by giving up what cannot be trusted.
+//!
+//! Owns: the lock meanwhile, the record that says who asked for it, and the report of what is given up.
+//! Does not own: how much that is (see [`crate::source::http::journal::repair`], [`crate::checkpoint::state`]).
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use chrono::Utc;
+
+use crate::checkpoint::lock::Lock;
+use crate::checkpoint::process::Process;
+use crate::checkpoint::reader::Dataset;
+use crate::checkpoint::record::{Action, ActionKind};
+use crate::checkpoint::store::{Adopted, Allow, rebuild_snapshot};
+use crate::config::{Config, SourceKind};
+use crate::durable::posix::Posix;
+use crate::error::{Error, Result};
+use crate::pipeline::Plan;
+use crate::source::http::journal::repair::{self, Outcome, Repair};
+use crate::source::http::{journal_committed, journal_settings};
+
+/// Repairs the journal of HTTP push. Prints what is given up, or that nothing is.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::TryAgain`] while a service holds the dataset, `Config` if it has no journal, `State` if the commit records
+/// cannot be trusted, or the journal is another dataset's.
+pub fn journal(config: &Config, to: &mut dyn Write) -> Result<()> {
+    let SourceKind::Http(http) = &config.source.kind else {
+        return Err(Error::config("`source.type` is not \"http\": only events over HTTP have a journal"));
+    };
+    // One that is not there must not be made.
+    Dataset::open(config.paths())?;
+    let (_lock, mut store) = Plan::new(config)?.open_for(config, None, Allow::default(), Arc::new(Posix::default()))?;
+    let settings = journal_settings(config, http, &store.format().dataset_id, store.key());
+    let outcome = repair::repair(&Posix::default(), &settings, &journal_committed(store.offsets()))?;
+    let report = match &outcome {
+        Outcome::Sound => writeln!(to, "The journal `{}` is sound: nothing was changed.", settings.dir.display()),
+        Outcome::Repaired(repair) => {
+            let text = format!("the journal was repaired: {}; it goes on at offset {}", repair.why, repair.lost.to);
+            store.act(action(text), Adopted::default(), Utc::now())?;
+            print(repair, to)
+        }
+    };
+    report.map_err(failed)
+}
+
+/// Makes a new key, if the one that the evidence was made with is lost. The next start accepts all positions as they are, once.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::TryAgain`] while a service holds the dataset.
+pub fn key(config: &Config, to: &mut dyn Write) -> Result<()> {
+    Dataset::open(config.paths())?;
+    let allow = Allow { another_key: true, ..Allow::default() };
+    let action = action("the evidence of all positions is given up: the key that it was made with is lost".into());
+    let (_lock, store) = Plan::new(config)?.open_for(config, Some(action), allow, Arc::new(Posix::default()))?;
+    writeln!(to, "record {}: the next start accepts all positions as they are", store.epoch()).map_err(failed)
+}
+
+/// Makes the last snapshot again.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::State`] if the records do not lead to it.
+pub fn snapshot(config: &Config, to: &mut dyn Write) -> Result<()> {
+    Dataset::open(config.paths())?;
+    let lock = Lock::take(config.paths(), Utc::now(), None)?;
+    let made = rebuild_snapshot(&Posix::default(), &config.paths(), &Process::this().nonce)?;
+    drop(lock);
+    let told = match made {
+        None => writeln!(to, "no record names a snapshot: nothing was changed"),
+        Some(name) => {
+            let action = action(format!("the snapshot of record {} was made again from the records", name.sequence));
+            let (_lock, store) = Plan::new(config)?.open_for(config, Some(action), Allow::default(), Arc::new(Posix::default()))?;
+            writeln!(to, "record {}: the snapshot of record {} was made again from the records", store.epoch(), name.sequence)
+        }
+    };
+    told.map_err(failed)
+}
+
+fn action(text: String) -> Action {
+    Action { kind: ActionKind::Repair, by: Process::this(), text, before: None }
+}
+
+fn failed(error: io::Error) -> Error {
+    Error::io("write the report", error)
+}
+
+fn print(repair: &Repair, to: &mut dyn Write) -> io::Result<()> {
+    let Repair { why, committed, kept_to, lost, requests, dropped } = repair;
+    writeln!(to, "The journal was repaired. Before, {why}.")?;
+    writeln!(to, "  committed up to offset {committed}, kept up to offset {kept_to}; it goes on at offset {}", lost.to)?;
+    for (path, at) in dropped {
+        match at {
+            0 => writeln!(to, "  given up: `{}`", path.display())?,
+            at => writeln!(to, "  given up: `{}` from byte {at} on", path.display())?,
+        }
+    }
+    if lost.from < *committed {
+        writeln!(to, "  offsets {} to {} were given up and are committed: they are in the output", lost.from, lost.to.min(*committed))?;
+    }
+    match repair.gap() {
+        None => writeln!(to, "  No accepted record is lost. Idempotency keys of what was given up are forgotten."),
+        Some(gap) => {
+            let count = if gap.counted { "" } else { "at least " };
+            let records = gap.to - gap.from;
+            writeln!(
+                to,
+                "  LOST: offsets {} to {}, {count}{records} accepted records ({requests} requests can be recognized). The next checkpoint notes \
+                 them as a gap; clients that have them can send them again.",
+                gap.from, gap.to
+            )
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Copies of followed files, while both grow.
+//!
+//! Owns: when a copy is read on, and what is passed over in it.
+//! Does not own: finding out that a file is a copy (see `plan`).
+
+use std::time::Instant;
+
+use super::tail::{Stage, Tail};
+use super::{Compression, Facts, Follow, Known, QUIET};
+use crate::error::Result;
+use crate::evidence::{Verdict, Why};
+use crate::offsets::{NoteKind, PartitionId};
+use crate::source::file::plan::Name;
+use crate::source::file::reader::{FileReader, Opened};
+use crate::source::file::survey::note;
+
+impl Follow {
+    /// Finds out whether a copy that has changed is to be read now. What its original holds is read there first; what both hold is passed over.
+    pub(super) fn may_read_copy(&mut self, at: usize) -> Result<bool> {
+        let Some(of) = self.tails[at].copy_of.clone() else { return Ok(true) };
+        let (Some(original), Some(next)) = (self.files.positions.get(&of).cloned(), self.tails[at].next()) else {
+            self.tails[at].copy_of = None;
+            return Ok(true);
+        };
+        if self.tails[at].length() <= Some(next) {
+            return Ok(true);
+        }
+        if original.next <= next {
+            let has_more = |tail: &Tail| tail.known() == Some(&of) && tail.has_more();
+            if self.tails.iter().any(has_more) && !self.wait_for_each_other(at) {
+                return Ok(false);
+            }
+            self.tails[at].copy_of = None;
+            return Ok(true);
+        }
+        let tail = &self.tails[at];
+        let facts = self.files.examine_open(tail.try_clone()?, &tail.path, tail.name)?;
+        match facts.judged(&of).map(|judged| judged.verdict) {
+            Some(Verdict::Same | Verdict::Moved) => self.pass_over(at, &original, &facts).map(|()| false),
+            Some(Verdict::Other(Why::Shorter { .. })) if facts.is_part_of(&of) => Ok(false),
+            _ => {
+                self.tails[at].copy_of = None;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Returns whether a copy waits for one that waits for it, and is the one of them that goes first.
+    fn wait_for_each_other(&self, at: usize) -> bool {
+        let own = self.tails[at].known();
+        let mut met = vec![own];
+        let mut of = self.tails[at].copy_of.as_ref();
+        while let Some(tail) = of.and_then(|of| self.tails.iter().find(|tail| tail.known() == Some(of))) {
+            if met.contains(&tail.known()) {
+                return tail.known() == own && met.iter().all(|other| own <= *other);
+            }
+            met.push(tail.known());
+            of = tail.copy_of.as_ref();
+        }
+        false
+    }
+
+    /// Passes over what a copy holds of its original, and goes on behind it.
+    fn pass_over(&mut self, at: usize, original: &Known, facts: &Facts) -> Result<()> {
+        let tail = &mut self.tails[at];
+        let known = tail.known().and_then(|id| self.files.positions.get(id)).cloned();
+        let (Some(mut known), Some(judged)) = (known, facts.judged(original.id())) else { return Ok(()) };
+        let evidence = self.files.placed(original.evidence.as_ref(), facts, judged)?;
+        tail.forget_unread(&self.files);
+        self.files.pass_over(&mut known, original, evidence);
+        self.files.positions.put(known.clone());
+        let (file, key) = (tail.try_clone()?, &self.files.positions.key);
+        match FileReader::open(file, &tail.path, facts.compression, &known, key, self.files.record_bytes_max)? {
+            Opened::Ready(reader) => {
+                tail.seen = known.next;
+                self.files.unread.see(&mut tail.seen, reader.length());
+                tail.stage = Stage::Open(reader);
+            }
+            Opened::Other(_) => {
+                self.lost.insert(known.id().clone());
+                self.tails.remove(at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of lost positions whose content is in a copy that is open.
+    pub(super) fn settle_copies_of_lost(&mut self) -> Result<()> {
+        for lost in self.lost.clone() {
+            let Some(known) = self.files.positions.get(&lost).cloned() else { continue };
+            let mut at = 0;
+            while at < self.tails.len() {
+                if self.tails[at].copy_of.as_ref() != Some(&lost) {
+                    at += 1;
+                    continue;
+                }
+                self.tails[at].copy_of = None;
+                let tail = &self.tails[at];
+                let facts = self.files.examine_open(tail.try_clone()?, &tail.path, tail.name)?;
+                let holds = facts.judged(&lost).is_some_and(|judged| !matches!(judged.verdict, Verdict::Other(_)));
+                if holds && self.lost.contains(&lost) {
+                    if tail.next().is_some_and(|next| next < known.next) {
+                        self.pass_over(at, &known, &facts)?;
+                    }
+                    let text = format!(
+                        "`{}` holds no more what was read of it; its content is in `{}`",
+                        known.partition.label,
+                        facts.path.display()
+                    );
+                    self.files.forget(&known, vec![note(NoteKind::Vanished, text, None)]);
+                    self.lost.remove(&lost);
+                }
+                at += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits with a file that holds the beginning of another and nothing else: it may be a copy in the making. What stands still is a copy.
+    pub(super) fn wait_with_part(&mut self, facts: Facts, of: PartitionId) -> Result<()> {
+        if facts.compression != Compression::None {
+            let start = self.files.take_part(&of, &facts)?;
+            return self.begin(facts, start);
+        }
+        let now = Instant::now();
+        let (length, since) = *self.parts.entry(facts.place.inode).or_insert((facts.length, now));
+        if length != facts.length {
+            self.parts.insert(facts.place.inode, (facts.length, now));
+        } else if now.duration_since(since) >= QUIET && facts.name == Name::Matches {
+            self.parts.remove(&facts.place.inode);
+            let start = self.files.take_part(&of, &facts)?;
+            return self.begin(facts, start);
+        }
+        Ok(())
+    }
+}
+
+impl Tail {
+    /// Returns its length; `None` if it cannot be told.
+    fn length(&self) -> Option<u64> {
+        self.file().metadata().ok().map(|metadata| metadata.len())
+    }
+
+    /// Returns whether it holds more than was read of it.
+    fn has_more(&self) -> bool {
+        let Stage::Open(reader) = &self.stage else { return false };
+        reader.is_ahead() || self.length() > reader.taken()
+    }
+
+    /// Returns the next offset, once it is open.
+    fn next(&self) -> Option<u64> {
+        match &self.stage {
+            Stage::Empty(_) => None,
+            Stage::Open(reader) => Some(reader.next()),
+        }
+    }
+}

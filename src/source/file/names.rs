@@ -1,0 +1,87 @@
+//! Names: what rotation makes of a file's name.
+//!
+//! Owns: which names may be those of one file. It decides only for content below 1 KiB, which several files may hold by chance, and for where to
+//! look for a file that lost its name.
+
+use std::path::Path;
+
+/// Endings that say how a file is compressed.
+const COMPRESSED: [&str; 2] = [".gz", ".zst"];
+
+/// Endings that people and tools give to the older of two files.
+const OLDER: [&str; 5] = ["old", "bak", "orig", "save", "prev"];
+
+/// Returns whether two paths may be names of one file before and after a rotation, compression or copy: `app.log`, `app.log.1`,
+/// `app.log-20260101.gz`, `app-20260101.log`, `backup/app.log`.
+pub(super) fn are_related(a: &str, b: &str) -> bool {
+    let (a, b) = (stem(a), stem(b));
+    a == b || undated(a).is_some_and(|a| a == b) || undated(b).is_some_and(|b| a == b)
+}
+
+/// Returns the names under which all related ones can be looked up.
+pub(super) fn keys(path: &str) -> Vec<String> {
+    let stem = stem(path);
+    std::iter::once(stem.to_owned()).chain(undated(stem)).collect()
+}
+
+/// Returns the name without its directory and without what rotation and compression append.
+fn stem(path: &str) -> &str {
+    let mut name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or(path);
+    for ending in COMPRESSED {
+        name = name.strip_suffix(ending).unwrap_or(name);
+    }
+    loop {
+        let whole = name;
+        name = name.trim_end_matches('~');
+        if let Some((front, last)) = name.rsplit_once(['.', '-', '_'])
+            && !front.is_empty()
+            && (OLDER.contains(&last) || last.bytes().all(|byte| byte.is_ascii_digit()))
+        {
+            name = front;
+        }
+        if name == whole {
+            return name;
+        }
+    }
+}
+
+/// Returns `app.log` for `app-20260101.log`; `None` for a name without a number before its extension.
+fn undated(name: &str) -> Option<String> {
+    let (front, extension) = name.rsplit_once('.')?;
+    let bare = stem(front);
+    (bare.len() < front.len() && !bare.is_empty()).then(|| format!("{bare}.{extension}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_rotation_compression_and_copying_make_are_related() {
+        for name in [
+            "app.log",
+            "app.log.1",
+            "app.log.12.gz",
+            "app.log-20260101",
+            "app.log-20260101-1767225600.zst",
+            "app.log.2026-01-05",
+            "app-20260101.log",
+            "app-20260101.log.gz",
+            "app.log.old",
+            "app.log~",
+            "old/app.log",
+        ] {
+            assert!(are_related("in/app.log", name) && are_related(name, "in/app.log"), "{name}");
+        }
+        assert!(are_related("app.log.1", "app.log.2.gz"));
+    }
+
+    #[test]
+    fn names_of_a_batch_and_of_other_files_are_not_related() {
+        for (a, b) in
+            [("batch-1.json", "batch-2.json"), ("a.ndjson", "b.ndjson"), ("app.log", "app.err"), ("app.log", "webapp.log"), ("1", "2")]
+        {
+            assert!(!are_related(a, b), "{a} {b}");
+        }
+    }
+}

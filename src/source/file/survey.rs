@@ -1,0 +1,480 @@
+//! Survey: what was found is compared with what is known, and the plan is carried out.
+//!
+//! Owns: gathering the facts of the plan, the search for files that lost their name, and what the plan leads to: positions that go on elsewhere,
+//! copies, files that vanished, and what `source.on_gap` makes of a gap. What is found out rides in empty chunks into the commit record.
+//! Does not own: the decision (see `plan`), reading (see `follow`, `read_once`).
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use super::discover::search;
+use super::identity::{Inode, Place};
+use super::input::{Compression, Walk, read_range};
+use super::names;
+use super::plan::{Fate, Holder, KnownFile, Loss, Name, Pair, SeenFile, plan};
+use super::positions::{Known, evidence_of_fingerprint, new_partition};
+use super::reader::empty_chunk;
+use super::sight::{Judged, Sight};
+use super::trail::{EDGE_BYTES, archive_of, evidence_of};
+use super::{Files, open_file};
+use crate::config::{Copies, OnGap};
+use crate::error::{Error, Result};
+use crate::evidence::{Evidence, Verdict, Why};
+use crate::offsets::{Note, NoteKind, Partition, PartitionId};
+
+/// What was found out about a file.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub(super) path: PathBuf,
+    pub(super) name: Name,
+    pub(super) place: Place,
+    pub(super) length: u64,
+    pub(super) compression: Compression,
+    head: Vec<u8>,
+    compared: Vec<Compared>,
+    /// Open, if it is to be held.
+    pub(super) file: Option<File>,
+}
+
+#[derive(Debug)]
+struct Compared {
+    known: PartitionId,
+    judged: Judged,
+    begins: bool,
+    prefix: bool,
+}
+
+/// How reading of a file begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Start {
+    /// At the position that is known of it. It may be a copy of another, as far as that is read.
+    At { known: PartitionId, copy_of: Option<PartitionId> },
+    /// It is compressed, and read to its end.
+    Finished(PartitionId),
+    /// At its beginning.
+    New,
+    /// Not yet: it holds the beginning of another file, and nothing else so far.
+    PartOf(PartitionId),
+    /// Not yet: another file that begins alike is read first.
+    Later,
+    /// Not at all.
+    Nothing,
+}
+
+impl Files {
+    /// Looks at a file and compares it with what is known; `None` if it is gone.
+    pub(super) fn examine(&self, path: &Path, name: Name) -> Result<Option<Facts>> {
+        open_file(path)?.map(|file| self.examine_open(file, path, name)).transpose()
+    }
+
+    /// Looks at an open file and compares it with what is known.
+    pub(super) fn examine_open(&self, file: File, path: &Path, name: Name) -> Result<Facts> {
+        let metadata = file.metadata().map_err(|e| Error::io(format_args!("look at `{}`", path.display()), e))?;
+        let compression = self.compression_of(path, name, &Place::of(&metadata));
+        let sight = Sight::look(file, path, name, compression)?;
+        let label = sight.label();
+        let mut compared = Vec::new();
+        for known in self.positions.candidates(&sight) {
+            let own = known.place().is_some_and(|place| place.may_be(&sight.place)) || *known.partition.label == *label;
+            let judged = match sight.judge(&self.positions.key, known) {
+                Ok(judged) => judged,
+                // A damaged archive that may be any other file says nothing of this one.
+                Err(_) if !own => continue,
+                Err(e) => return Err(Error::io(format_args!("compare `{}` with what was read of it", path.display()), e)),
+            };
+            let head = known.evidence.as_ref().and_then(|evidence| evidence.witnesses.first());
+            let begins = head.is_some_and(|head| {
+                head.to == EDGE_BYTES && sight.head.len() as u64 == EDGE_BYTES && self.positions.key.mark(&[&sight.head]) == head.mark
+            });
+            let shorter = matches!(judged.verdict, Verdict::Other(Why::Shorter { .. }));
+            let alike = begins || (sight.length < EDGE_BYTES && names::are_related(&label, &known.partition.label));
+            let prefix = alike && shorter && self.is_prefix(&sight, known);
+            compared.push(Compared { known: known.id().clone(), judged, begins, prefix });
+        }
+        let Sight { path, name, file, place, length, compression, head, .. } = sight;
+        Ok(Facts { path, name, place, length, compression, head, compared, file: Some(file) })
+    }
+
+    /// Tells how a file is compressed. One that lost its name is as it was.
+    fn compression_of(&self, path: &Path, name: Name, place: &Place) -> Compression {
+        let by_name = Compression::of(&path.to_string_lossy());
+        if name == Name::Matches || by_name != Compression::None {
+            return by_name;
+        }
+        self.positions.at(place).next().map_or(by_name, |known| Compression::of(&known.partition.label))
+    }
+
+    /// Returns whether all that a file holds stands at the beginning of a known one, as far as its first and last KiB tell.
+    fn is_prefix(&self, sight: &Sight, known: &Known) -> bool {
+        let label = &*known.partition.label;
+        let walk = |file: File, compression, offset| {
+            let mut walk = Walk::begin(file, compression)?;
+            walk.to(offset).map(|()| walk)
+        };
+        let compare = || -> io::Result<bool> {
+            let other = File::open(label)?;
+            let place = Place::of(&other.metadata()?);
+            if !known.place().is_some_and(|known| known.may_be(&place)) || place.inode == sight.place.inode {
+                return Ok(false);
+            }
+            let own = walk(sight.file.try_clone()?, sight.compression, known.next)?;
+            let other = walk(other, Compression::of(label), own.at)?;
+            Ok(own.at > 0 && own.at < known.next && own.at == other.at && own.head == other.head && own.tail == other.tail)
+        };
+        compare().unwrap_or(false)
+    }
+
+    /// Looks for the files of known positions that nothing of `facts` holds, under other names in the directories that files come from.
+    pub(super) fn search_missing(&self, facts: &mut Vec<Facts>, wanted: impl Fn(&Known) -> bool) -> Result<()> {
+        let held: HashSet<&PartitionId> =
+            facts.iter().flat_map(|facts| &facts.compared).filter(|c| c.may_hold()).map(|c| &c.known).collect();
+        let missing: Vec<&Known> = self.positions.iter().filter(|known| !held.contains(known.id()) && wanted(known)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let inodes: HashSet<u64> = missing.iter().filter_map(|known| known.place()).map(|place| place.inode.number).collect();
+        let keys: HashSet<String> = missing.iter().flat_map(|known| names::keys(&known.partition.label)).collect();
+        let seen: HashSet<Inode> = facts.iter().map(|facts| facts.place.inode).collect();
+        let labels = missing.iter().map(|known| Path::new(&*known.partition.label));
+        let directories = self.patterns.directories(facts.iter().map(|facts| facts.path.as_path()).chain(labels));
+        for path in search(&directories, &inodes, &keys, &seen)? {
+            facts.extend(self.examine(&path, Name::Renamed)?.map(Facts::closed));
+        }
+        Ok(())
+    }
+
+    /// Decides what becomes of the files and of the known positions, and takes it up.
+    ///
+    /// # Errors
+    /// `State` if something was lost and `source.on_gap` is `refuse`.
+    pub(super) fn decide(&mut self, facts: &[Facts], holder: impl Fn(&Known) -> Holder) -> Result<Vec<Start>> {
+        let mut known: Vec<&Known> = self.positions.iter().collect();
+        known.sort_unstable_by(|a, b| a.id().cmp(b.id()));
+        let index = |id: &PartitionId| known.binary_search_by(|known| known.id().cmp(id)).expect("compared with what is known");
+        let seen: Vec<SeenFile> = facts.iter().map(|facts| facts.seen(index)).collect();
+        let files: Vec<KnownFile> = known
+            .iter()
+            .map(|known| KnownFile {
+                label: known.partition.label.to_string(),
+                place: known.place(),
+                next: known.next,
+                end: known.evidence.as_ref().and_then(|evidence| evidence.end),
+                holder: holder(known),
+            })
+            .collect();
+        let plan = plan(&files, &seen, self.copies);
+        let known: Vec<Known> = known.into_iter().cloned().collect();
+        self.take_losses(&known, facts, &plan.losses)?;
+        facts.iter().zip(&plan.fates).map(|(facts, fate)| self.take_fate(&known, facts, *fate)).collect()
+    }
+
+    fn take_losses(&mut self, known: &[Known], facts: &[Facts], losses: &[(usize, Loss)]) -> Result<()> {
+        let mut vanished = Vec::new();
+        for (at, loss) in losses {
+            let known = &known[*at];
+            match loss {
+                Loss::Rewritten { file, why } => self.lose(known, &gap(*why, facts[*file].length))?,
+                Loss::Unread { end } => self.lose(known, &format!("is gone, and was {end} bytes long when it was seen last"))?,
+                Loss::Vanished => vanished.push((known, "has vanished; it was read to its end as it was seen last".to_owned())),
+                Loss::Elsewhere { file } => {
+                    vanished.push((known, format!("has vanished; its content is in `{}`", facts[*file].path.display())));
+                }
+            }
+        }
+        vanished.sort_by(|(a, _), (b, _)| a.partition.label.cmp(&b.partition.label));
+        if let Some((first, _)) = vanished.first() {
+            let first = &*first.partition.label;
+            warn!(files = vanished.len(), first, "known files have vanished; they were read to their ends as they were seen last");
+        }
+        for (known, text) in vanished {
+            self.forget(known, vec![note(NoteKind::Vanished, format!("`{}` {text}", known.partition.label), None)]);
+        }
+        Ok(())
+    }
+
+    /// Takes up that data was or may have been lost: the position is over.
+    ///
+    /// # Errors
+    /// `State` if `source.on_gap` is `refuse`.
+    pub(super) fn lose(&mut self, known: &Known, what: &str) -> Result<()> {
+        let (label, next) = (&known.partition.label, known.next);
+        if self.on_gap == OnGap::Refuse {
+            return Err(Error::state(format!(
+                "`{label}` {what}, and {next} bytes of it are read already: what lay between may be lost; set `source.on_gap = \"record\"`, or \
+                 start once with `--accept`, to read what is there as a new file"
+            )));
+        }
+        warn!(path = %label, next, "the file {what}: what lay between may be lost, what is there is read as a new file");
+        let lost = known.evidence.as_ref().and_then(|evidence| evidence.end).map(|end| end - next);
+        let text = format!("`{label}` {what}, and {next} bytes of it were read");
+        let over = note(NoteKind::Vanished, format!("`{label}` holds no more what was read of it"), None);
+        self.forget(known, vec![note(NoteKind::Gap, text, lost), over]);
+        Ok(())
+    }
+
+    /// Forgets a position, but for its fingerprint.
+    pub(super) fn forget(&mut self, known: &Known, notes: Vec<Note>) {
+        self.pending.push(empty_chunk(known, known.next, notes));
+        self.positions.take(known.id());
+        self.positions.remember_known(known, now());
+    }
+
+    fn take_fate(&mut self, known: &[Known], facts: &Facts, fate: Fate) -> Result<Start> {
+        match fate {
+            Fate::GoesOn { known: at, beyond } => self.go_on(&known[at], beyond.map(|at| &known[at]), facts),
+            Fate::Copy { of } => self.take_copy(&known[of], facts),
+            Fate::PartOf { of } => Ok(Start::PartOf(known[of].id().clone())),
+            Fate::After { .. } => Ok(Start::Later),
+            Fate::New => self.take_new(facts),
+            Fate::Nothing => Ok(Start::Nothing),
+        }
+    }
+
+    fn go_on(&mut self, known: &Known, beyond: Option<&Known>, facts: &Facts) -> Result<Start> {
+        let judged = facts.judged(known.id()).unwrap_or(Verdict::Same.into());
+        let label = facts.path.to_string_lossy();
+        let keeps_name = facts.name == Name::Renamed && (judged.verdict == Verdict::Same || Compression::of(&label) != facts.compression);
+        let label: Arc<str> = if keeps_name { known.partition.label.clone() } else { label.into() };
+        let partition = Arc::new(Partition { id: known.id().clone(), label });
+        let mut goes_on = Known { partition, ..known.clone() };
+        let place = facts.place.to_string();
+        let old = &*known.partition.label;
+        match judged.verdict {
+            Verdict::Same if judged.finished => goes_on.evidence = self.placed(known.evidence.as_ref(), facts, judged)?,
+            Verdict::Same => {}
+            Verdict::CannotBeSeen => {
+                let evidence = facts.with_file(|file| evidence_of(&self.positions.key, file, facts.compression, known.next, &place))?;
+                // Shorter than what was read of it, decompressed: reading says so.
+                if evidence.witnesses.last().is_some_and(|tail| tail.to == known.next) {
+                    goes_on.evidence = Some(evidence);
+                    let text = format!("`{}` is accepted at byte {} as an earlier version left it", goes_on.partition.label, known.next);
+                    self.pending.push(empty_chunk(&goes_on, known.next, vec![note(NoteKind::Accepted, text, None)]));
+                }
+            }
+            Verdict::Moved | Verdict::Other(_) => {
+                goes_on.evidence = self.placed(known.evidence.as_ref(), facts, judged)?;
+                let text = format!("what was read as `{old}` is in `{}`, and goes on there at byte {}", facts.path.display(), known.next);
+                info!(path = %facts.path.display(), known_as = old, next = known.next, "found a known file in another place");
+                self.pending.push(empty_chunk(&goes_on, known.next, vec![note(NoteKind::Moved, text, None)]));
+            }
+        }
+        if let Some(beyond) = beyond {
+            let judged = facts.judged(beyond.id()).unwrap_or(judged);
+            let evidence = self.placed(beyond.evidence.as_ref(), facts, judged)?;
+            self.pass_over(&mut goes_on, beyond, evidence);
+        }
+        let finished = beyond.map_or(Some(judged), |beyond| facts.judged(beyond.id())).is_some_and(|judged| judged.finished);
+        let id = known.id().clone();
+        let others = facts.compared.iter().filter(|other| other.known != id && (other.may_hold() || other.prefix));
+        let farthest = others.max_by_key(|other| self.positions.get(&other.known).map(|known| known.next));
+        let copy_of = farthest.map(|other| other.known.clone()).filter(|_| self.copies == Copies::Skip);
+        self.positions.put(goes_on);
+        Ok(if finished { Start::Finished(id) } else { Start::At { known: id, copy_of } })
+    }
+
+    /// Moves a position in a copy on to where its original is read.
+    pub(super) fn pass_over(&mut self, copy: &mut Known, original: &Known, evidence: Option<Arc<Evidence>>) {
+        let (from, of) = (copy.next, &original.partition.label);
+        copy.next = original.next;
+        copy.evidence = evidence;
+        let text = format!("`{}` holds up to byte {} what was read as `{of}`: passed over", copy.partition.label, copy.next);
+        info!(path = %copy.partition.label, copy_of = %of, bytes = copy.next - from, "what was read under another name is passed over");
+        self.unread.pass(&copy.partition.label, copy.next - from);
+        self.pending.push(empty_chunk(copy, from, vec![note(NoteKind::Copy, text, None)]));
+    }
+
+    fn take_copy(&mut self, of: &Known, facts: &Facts) -> Result<Start> {
+        let judged = facts.judged(of.id()).unwrap_or(Verdict::Moved.into());
+        let evidence = self.placed(of.evidence.as_ref(), facts, judged)?;
+        let known = Known { partition: new_partition(&facts.path.to_string_lossy()), next: of.next, evidence, v1: None };
+        let id = self.begin_behind(known, NoteKind::Copy, &format!("what was read as `{}`", of.partition.label));
+        Ok(if judged.finished { Start::Finished(id) } else { Start::At { known: id, copy_of: Some(of.id().clone()) } })
+    }
+
+    /// Takes a file that holds a part of another for a copy as far as its last whole line.
+    pub(super) fn take_part(&mut self, of: &PartitionId, facts: &Facts) -> Result<Start> {
+        let Some(of) = self.positions.get(of).cloned() else { return Ok(Start::New) };
+        let evidence = self.evidence_of_part(&of, facts)?;
+        let partition = new_partition(&facts.path.to_string_lossy());
+        let next = evidence.witnesses.last().map_or(0, |tail| tail.to);
+        let known = Known { partition, next, evidence: Some(evidence), v1: None };
+        let known = self.begin_behind(known, NoteKind::Copy, &format!("a part of what was read as `{}`", of.partition.label));
+        Ok(match facts.compression {
+            Compression::None => Start::At { known, copy_of: Some(of.id().clone()) },
+            Compression::Gzip | Compression::Zstd => Start::Finished(known),
+        })
+    }
+
+    /// Passes over what a file holds beyond its own position if all of it was read as another.
+    pub(super) fn pass_over_part(&mut self, known: &PartitionId, of: &PartitionId, facts: &Facts) -> Result<()> {
+        let (Some(mut known), Some(of)) = (self.positions.get(known).cloned(), self.positions.get(of).cloned()) else { return Ok(()) };
+        let evidence = self.evidence_of_part(&of, facts)?;
+        let next = evidence.witnesses.last().map_or(0, |tail| tail.to);
+        if next > known.next {
+            self.pass_over(&mut known, &Known { next, ..of }, Some(evidence));
+            self.positions.put(known);
+        }
+        Ok(())
+    }
+
+    /// Makes the evidence of the end of the last whole line in a file that holds a part of another; of the end of a compressed one.
+    fn evidence_of_part(&self, of: &Known, facts: &Facts) -> Result<Arc<Evidence>> {
+        let place = facts.place.to_string();
+        let key = &self.positions.key;
+        match facts.compression {
+            Compression::None => facts.with_file(|file| {
+                let end = end_of_lines(file, facts.length)?;
+                evidence_of(key, file, facts.compression, end, &place)
+            }),
+            Compression::Gzip | Compression::Zstd => facts.with_file(|file| {
+                let evidence = evidence_of(key, file, facts.compression, of.next, &place)?;
+                Ok(Arc::new(Evidence { archive: Some(archive_of(key, file)?), ..(*evidence).clone() }))
+            }),
+        }
+    }
+
+    fn take_new(&mut self, facts: &Facts) -> Result<Start> {
+        for (mark, fingerprint) in self.positions.remembered(&facts.head) {
+            // Any file may begin with the same line or two, and what the vanished one was called is not remembered.
+            if fingerprint.to < EDGE_BYTES {
+                info!(path = %facts.path.display(), bytes = fingerprint.to, "the file begins as one that vanished; too short to tell, it is read as new");
+                continue;
+            }
+            let mut walked = (false, false);
+            let holds = facts.with_file(|file| {
+                let mut walk = Walk::begin(file.try_clone()?, facts.compression)?;
+                walk.to(fingerprint.to)?;
+                let same = walk.at == fingerprint.to && self.positions.key.mark(&[&walk.tail]) == fingerprint.tail;
+                walk.to(fingerprint.to.saturating_add(1))?;
+                walked = (same, facts.compression != Compression::None && walk.at == fingerprint.to);
+                Ok(())
+            });
+            // What is wrong with a damaged file is said when it is read.
+            let (true, finished) = (holds.is_ok() && walked.0, walked.1) else { continue };
+            self.positions.recall(&mark);
+            let evidence = Some(evidence_of_fingerprint(mark, &fingerprint, &facts.place));
+            let evidence = self.placed(evidence.as_ref(), facts, Judged { verdict: Verdict::Moved, finished })?;
+            let known = Known { partition: new_partition(&facts.path.to_string_lossy()), next: fingerprint.to, evidence, v1: None };
+            let known = self.begin_behind(known, NoteKind::Returned, "what was read before it vanished");
+            return Ok(if finished { Start::Finished(known) } else { Start::At { known, copy_of: None } });
+        }
+        Ok(Start::New)
+    }
+
+    /// Begins a partition behind what is read already.
+    fn begin_behind(&mut self, known: Known, kind: NoteKind, what: &str) -> PartitionId {
+        let (label, next) = (&known.partition.label, known.next);
+        warn!(path = %label, bytes = next, "the file holds {what}: passed over");
+        let text = format!("`{label}` holds up to byte {next} {what}: passed over");
+        self.pending.push(empty_chunk(&known, next, vec![note(kind, text, None)]));
+        let id = known.id().clone();
+        self.positions.put(known);
+        id
+    }
+
+    /// Makes evidence that holds where the file lies now.
+    pub(super) fn placed(&self, evidence: Option<&Arc<Evidence>>, facts: &Facts, judged: Judged) -> Result<Option<Arc<Evidence>>> {
+        let Some(evidence) = evidence else { return Ok(None) };
+        let finished = judged.finished && facts.compression != Compression::None;
+        let archive = finished.then(|| facts.with_file(|file| archive_of(&self.positions.key, file))).transpose()?;
+        let witnesses = evidence.witnesses.clone();
+        let end = evidence.end.filter(|_| judged.verdict == Verdict::Same);
+        Ok(Some(Arc::new(Evidence { place: Some(facts.place.to_string().into()), end, witnesses, archive })))
+    }
+}
+
+impl Start {
+    /// Returns the start without waiting for an original.
+    pub(super) fn without_copy(self) -> Self {
+        match self {
+            Self::At { known, .. } => Self::At { known, copy_of: None },
+            start => start,
+        }
+    }
+}
+
+impl Compared {
+    fn may_hold(&self) -> bool {
+        !matches!(self.judged.verdict, Verdict::Other(_))
+    }
+}
+
+impl Facts {
+    /// Returns the facts alone: the file is opened again in its turn.
+    pub(super) fn closed(self) -> Self {
+        Self { file: None, ..self }
+    }
+
+    fn seen(&self, index: impl Fn(&PartitionId) -> usize) -> SeenFile {
+        let pair = |compared: &Compared| Pair {
+            known: index(&compared.known),
+            verdict: compared.judged.verdict,
+            begins: compared.begins,
+            prefix: compared.prefix,
+        };
+        SeenFile {
+            label: self.path.to_string_lossy().into_owned(),
+            name: self.name,
+            place: self.place,
+            head: self.head.clone(),
+            empty: self.length == 0,
+            pairs: self.compared.iter().map(pair).collect(),
+        }
+    }
+
+    pub(super) fn judged(&self, id: &PartitionId) -> Option<Judged> {
+        self.compared.iter().find(|compared| compared.known == *id).map(|compared| compared.judged)
+    }
+
+    /// Returns whether all of the file stands at the beginning of a known one.
+    pub(super) fn is_part_of(&self, id: &PartitionId) -> bool {
+        self.compared.iter().any(|compared| compared.known == *id && compared.prefix)
+    }
+
+    /// Does something with the file, opened again if it is not held.
+    pub(super) fn with_file<T>(&self, act: impl FnOnce(&File) -> io::Result<T>) -> Result<T> {
+        let acted = match &self.file {
+            Some(file) => act(file),
+            None => File::open(&self.path).and_then(|file| act(&file)),
+        };
+        acted.map_err(|e| Error::io(format_args!("look at `{}`", self.path.display()), e))
+    }
+}
+
+/// Completes a sentence that begins with a known file: what is in its place now, `length` bytes long on the disk.
+pub(super) fn gap(why: Why, length: u64) -> String {
+    match why {
+        Why::Shorter { end } => format!("was truncated to {end} bytes"),
+        Why::Differs { at } => format!("was replaced by other content of {length} bytes, which differs at byte {at} or behind it"),
+        why => why.to_string(),
+    }
+}
+
+/// Returns where the last whole line before `length` ends; 0 if there is none.
+fn end_of_lines(file: &File, length: u64) -> io::Result<u64> {
+    const STEP: u64 = 64 << 10;
+    let mut to = length;
+    while to > 0 {
+        let from = to.saturating_sub(STEP);
+        if let Some(at) = memchr::memrchr(b'\n', &read_range(file, from, to)?) {
+            return Ok(from + at as u64 + 1);
+        }
+        to = from;
+    }
+    Ok(0)
+}
+
+pub(super) fn note(kind: NoteKind, text: String, lost: Option<u64>) -> Note {
+    Note { kind, text, lost }
+}
+
+/// Returns the time in seconds since 1970.
+fn now() -> u32 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
+}

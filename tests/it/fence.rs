@@ -1,0 +1,343 @@
+//! Two processes on one dataset, and no lock that works: the fence alone keeps them apart.
+//!
+//! Owns: what the processes do, the schedules that are tried (exhaustive for one change of turns each way, drawn beyond), the oracle.
+//! Does not own: carrying out a schedule (see `fence::turns`), the disk (see `model`).
+//!
+//! The oracle: every visible file is exactly what the records say, written by the process whose record names it; the ranges of the checkpoints
+//! join, so that each record of the source is there once; what was acknowledged is there; whoever was not fenced by a younger open record ends
+//! well; whoever was ends with [`ErrorKind::TryAgain`] or an error of the disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use chrono::DateTime;
+use pintail::batch::{Counts, DeadLetterCounts, Trigger};
+use pintail::checkpoint::process::Process;
+use pintail::checkpoint::record::{CommitRecord, FileKind};
+use pintail::checkpoint::store::{Allow, Draft, Expected, NewFile, Remember, Sharing, Store};
+use pintail::durable::fs::Fs;
+use pintail::error::{Error, ErrorKind, Result};
+use pintail::evidence::Key;
+use pintail::offsets::{OffsetRange, Partition, PartitionId};
+use pintail::source::SourceIdentity;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::model::disk::Disk;
+use crate::model::{Model, Renames};
+use crate::script::{Checked, tree};
+use crate::sequences::{Event, Faulty};
+use crate::states::ROOT;
+
+mod turns;
+
+use turns::{Scheduled, Turn, Turns};
+
+/// Records of each checkpoint.
+const RECORDS: u64 = 10;
+
+/// Opens the dataset as the process of a nonce.
+fn open(fs: Arc<dyn Fs>, nonce: &str, records_max: u64) -> Result<Store> {
+    let source = |_| SourceIdentity { kind: "stdin".into(), properties: BTreeMap::new() };
+    let expected = Expected {
+        source: &source,
+        partition_by: vec![("region".into(), "Utf8".into())],
+        schema: schema(),
+        allow_new_columns: false,
+        now: DateTime::UNIX_EPOCH,
+        new_key: Key::new([7; 32]),
+        process: Process { host: "host".into(), boot_id: None, pid: 1, started: None, user: "user".into(), nonce: nonce.into() },
+        action: None,
+        allow: Allow::default(),
+        remember: Remember::default(),
+        records_max,
+        sharing: Sharing::alone(),
+    };
+    Store::open(fs, Path::new(ROOT), &expected)
+}
+
+fn schema() -> Arc<Schema> {
+    Arc::new(Schema::new(vec![Field::new("amount", DataType::Int64, true)]))
+}
+
+/// What the file at `path` holds if the process of `nonce` writes the records from `from` to it: of the same length whoever writes it.
+fn content(nonce: &str, from: u64, path: &str) -> Vec<u8> {
+    format!("{nonce} {from:06} {path}\n").repeat(3).into_bytes()
+}
+
+fn committed(store: &Store) -> u64 {
+    store.offsets().next_offset(&PartitionId::new("events")).unwrap_or(0)
+}
+
+/// Commits a checkpoint of two files, of which one is in a new directory.
+fn commit(store: &mut Store, nonce: &str) -> Result<()> {
+    let (from, sequence, mut staging) = (committed(store), store.next_sequence(), store.staging());
+    let mut files = Vec::new();
+    for region in ["us".to_owned(), format!("r{sequence}")] {
+        let path = format!("region={region}/events-2026-01-01-00-{sequence}.parquet");
+        let mut staged = staging.create()?;
+        staged.write_all(&content(nonce, from, &path)).map_err(|error| Error::io("write", error))?;
+        files.push(NewFile { staged: staged.finish()?, path, kind: FileKind::Parquet, rows: 1, event_time: None, columns: vec![] });
+    }
+    let mut offsets = store.offsets().clone();
+    let partition = Arc::new(Partition { id: PartitionId::new("events"), label: "events".into() });
+    offsets.extend(&OffsetRange::new(partition, from, from + RECORDS))?;
+    let draft = Draft {
+        offsets,
+        counts: Counts { records_in: RECORDS, rows_out: 2, filtered: RECORDS - 2, expanded: 0, dead_letters: DeadLetterCounts::default() },
+        files,
+        schema: schema(),
+        trigger: Trigger::Interval,
+        lookups: vec![],
+        config_sha256: "c".repeat(64),
+        sql_sha256: "d".repeat(64),
+        time: DateTime::UNIX_EPOCH,
+    };
+    store.commit(staging, draft).map(|_| ())
+}
+
+/// How a process ended.
+#[derive(Debug)]
+struct End {
+    result: Result<()>,
+    killed: bool,
+    /// Records of the source that it acknowledged.
+    acknowledged: u64,
+    operations: usize,
+}
+
+/// What two processes do at the same time: the first is open already, or opens too; each commits so many checkpoints.
+#[derive(Debug, Clone, Copy)]
+struct Scene {
+    first_is_open: bool,
+    commits: [usize; 2],
+    records_max: u64,
+}
+
+const NONCES: [&str; 2] = ["aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb"];
+
+impl Scene {
+    /// Runs it on an empty disk. Returns the disk and how each ended.
+    fn run(self, plan: &[Turn]) -> (Model, [End; 2]) {
+        let model = Model::over(Disk::new(), 0, Renames::Atomic);
+        let opened = self.first_is_open.then(|| {
+            let mut store = open(model.handle(), "0000000000000000", self.records_max).unwrap();
+            commit(&mut store, "0000000000000000").unwrap();
+            drop(store);
+        });
+        let turns = Turns::new(plan);
+        let ends = std::thread::scope(|scope| {
+            let start = |who: usize| {
+                let scheduled = Scheduled::over(&model, &turns, who);
+                // What the first does before the plan begins is nobody's turn.
+                let held = (who == 0 && opened.is_some()).then(|| turns.free(who));
+                let store = held.map(|()| open(Arc::new(scheduled.clone()), NONCES[who], self.records_max).unwrap());
+                turns.bind(who);
+                scope.spawn(move || {
+                    let mut acknowledged = 0;
+                    let result = self.process(who, store, &scheduled, &mut acknowledged);
+                    let (killed, operations) = scheduled.end();
+                    End { result, killed, acknowledged, operations }
+                })
+            };
+            let threads = [start(0), start(1)];
+            turns.begin();
+            threads.map(|thread| thread.join().unwrap())
+        });
+        (model, ends)
+    }
+
+    fn process(self, who: usize, store: Option<Store>, fs: &Scheduled, acknowledged: &mut u64) -> Result<()> {
+        let mut store = match store {
+            Some(store) => store,
+            None => open(Arc::new(fs.clone()), NONCES[who], self.records_max)?,
+        };
+        *acknowledged = committed(&store);
+        for _ in 0..self.commits[who] {
+            commit(&mut store, NONCES[who])?;
+            *acknowledged = committed(&store);
+        }
+        Ok(())
+    }
+
+    /// Runs it and holds the end against the oracle. Returns how many operations each did.
+    fn check(self, plan: &[Turn]) -> Checked<[usize; 2]> {
+        let (model, ends) = self.run(plan);
+        let chain = chain(&model)?;
+        let youngest = chain.iter().rev().find_map(|record| record.opened.as_ref()).map(|process| process.nonce.clone());
+        for (nonce, end) in NONCES.iter().zip(&ends) {
+            match &end.result {
+                _ if end.killed => {}
+                Ok(()) => {}
+                Err(error) if youngest.as_deref() == Some(nonce) => return Err(format!("{nonce} was not fenced and ended: {error}")),
+                Err(error) if !chain.iter().any(|record| record.opened.as_ref().is_some_and(|by| by.nonce == *nonce)) => {
+                    return Err(format!("{nonce} could not open the dataset: {error}"));
+                }
+                Err(error) if matches!(error.kind(), ErrorKind::TryAgain | ErrorKind::Io) => {}
+                Err(error) => return Err(format!("{nonce} was fenced and says {:?}: {error}", error.kind())),
+            }
+        }
+        let acknowledged = ends.iter().map(|end| end.acknowledged).max().unwrap_or(0);
+        let all_ended = ends.iter().all(|end| end.result.is_ok());
+        check_disk(&model, acknowledged, all_ended)?;
+        // Whatever was left behind, the next start goes on, and so it does after a power cut.
+        let cut = Model::over(model.disk().drawn_cut(acknowledged), 0, Renames::Atomic);
+        for disk in [model, cut] {
+            let mut store =
+                open(disk.handle(), "cccccccccccccccc", self.records_max).map_err(|error| format!("no start is possible: {error}"))?;
+            if committed(&store) < acknowledged {
+                return Err(format!("{acknowledged} records were acknowledged, {} are there", committed(&store)));
+            }
+            check_disk(&disk, acknowledged, true)?;
+            commit(&mut store, "cccccccccccccccc").map_err(|error| format!("the next start does not go on: {error}"))?;
+            check_disk(&disk, committed(&store), true)?;
+        }
+        Ok(ends.map(|end| end.operations))
+    }
+}
+
+/// Reads the records, oldest first.
+fn chain(model: &Model) -> Checked<Vec<CommitRecord>> {
+    let files = tree(model, &Path::new(ROOT).join("_pintail/commits"));
+    let read = |(path, bytes): (PathBuf, Vec<u8>)| {
+        let sequence = path.file_stem()?.to_str()?.parse().ok()?;
+        Some(CommitRecord::parse(&bytes, sequence).map(|(record, _)| record).map_err(|why| format!("{}: {why}", path.display())))
+    };
+    files.into_iter().filter(|(path, _)| path.extension().is_some_and(|ending| ending == "json")).filter_map(read).collect()
+}
+
+/// Holds the visible files against the records. `complete` says that no commit is under way: then each file that a record names is there.
+fn check_disk(model: &Model, acknowledged: u64, complete: bool) -> Checked<()> {
+    let chain = chain(model)?;
+    let writer = |epoch: u64| chain.iter().find(|record| record.sequence == epoch).and_then(|record| record.opened.as_ref());
+    let (mut named, mut next) = (BTreeMap::new(), 0);
+    for (at, record) in chain.iter().enumerate() {
+        if record.sequence != at as u64 + 1 {
+            return Err(format!("record {} is in the place of {}", record.sequence, at + 1));
+        }
+        for span in &record.source.partitions {
+            if span.from != next {
+                return Err(format!("record {} begins at {}, the one before it ended at {next}", record.sequence, span.from));
+            }
+            next = span.to;
+        }
+        let nonce = writer(record.epoch).map(|by| by.nonce.clone()).ok_or(format!("record {} is of no process", record.sequence))?;
+        for file in &record.files {
+            let from = record.source.partitions.first().map_or(0, |span| span.from);
+            named.insert(Path::new(ROOT).join(&file.path), content(&nonce, from, &file.path));
+        }
+    }
+    if next < acknowledged {
+        return Err(format!("{acknowledged} records were acknowledged, the chain has {next}"));
+    }
+    let mut files = tree(model, Path::new(ROOT));
+    files.retain(|path, _| path.extension().is_some_and(|ending| ending == "parquet"));
+    for (path, bytes) in &files {
+        match named.get(path) {
+            Some(right) if right == bytes => {}
+            Some(_) => return Err(format!("{} is not the file of the process whose record names it", path.display())),
+            None => return Err(format!("{} is visible, and no record names it", path.display())),
+        }
+    }
+    let missing = named.keys().find(|path| !files.contains_key(*path));
+    missing.filter(|_| complete).map_or(Ok(()), |path| Err(format!("{} is named by a record and is not there", path.display())))
+}
+
+/// A process that was at work when another one opened the dataset, with a snapshot due at each moment that there is.
+fn scenes() -> Vec<Scene> {
+    let one = Scene { first_is_open: true, commits: [2, 1], records_max: 64 };
+    vec![one, Scene { records_max: 3, ..one }, Scene { first_is_open: false, commits: [1, 1], records_max: 2 }]
+}
+
+/// Tries all of `plans`. Panics with the first findings, each named once.
+fn try_all(scene: Scene, plans: impl Iterator<Item = Vec<Turn>>) -> usize {
+    let (mut tried, mut found) = (0, BTreeMap::new());
+    for plan in plans {
+        tried += 1;
+        if let Err(why) = scene.check(&plan) {
+            found.entry(why).or_insert_with(Vec::new).push(plan);
+        }
+    }
+    let shown: BTreeSet<String> =
+        found.iter().map(|(why, plans)| format!("{why} ({} times, for instance {:?})", plans.len(), plans[0])).collect();
+    assert!(found.is_empty(), "{scene:?}: {shown:#?}");
+    tried
+}
+
+/// Every n-th of many: with `PINTAIL_TEST_FENCE_ALL` all.
+fn thinned(many: usize, at_most: usize) -> usize {
+    if std::env::var_os("PINTAIL_TEST_FENCE_ALL").is_some() { 1 } else { many.div_ceil(at_most) }
+}
+
+/// Pairs of numbers of operations of two processes that are tried of each scene. A stride that divides neither reaches all of either.
+const PAIRS: usize = 1500;
+
+fn pairs(operations: [usize; 2]) -> impl Iterator<Item = (usize, usize)> {
+    let (first, second) = (operations[0] + 1, operations[1] + 1);
+    let mut stride = thinned(first * second, PAIRS);
+    while stride > 1 && (first % stride == 0 || second % stride == 0) {
+        stride += 1;
+    }
+    (0..first * second).step_by(stride).map(move |at| (at / second, at % second))
+}
+
+#[test]
+fn an_old_process_stopped_anywhere_while_a_new_one_goes_any_distance_publishes_nothing_under_a_record_of_the_other() {
+    let begin = Instant::now();
+    let mut tried = 0;
+    for scene in scenes() {
+        // How far each gets alone, the other standing still.
+        let first = scene.check(&[Turn::Run(0, usize::MAX)]).unwrap()[0];
+        let second = scene.check(&[Turn::Run(1, usize::MAX)]).unwrap()[1];
+        let plans = pairs([first, second]).map(|(first, second)| vec![Turn::Run(0, first), Turn::Run(1, second), Turn::Run(0, usize::MAX)]);
+        tried += try_all(scene, plans);
+    }
+    writeln!(std::io::stderr(), "fence: {tried} schedules of two processes; {:.1?}", begin.elapsed()).unwrap();
+}
+
+#[test]
+fn either_process_killed_anywhere_beside_the_other_leaves_what_the_records_say() {
+    let begin = Instant::now();
+    let mut tried = 0;
+    for scene in scenes() {
+        let first = scene.check(&[Turn::Run(0, usize::MAX)]).unwrap()[0];
+        let second = scene.check(&[Turn::Run(1, usize::MAX)]).unwrap()[1];
+        let plan = |(first, second): (usize, usize)| {
+            let killed = (first + second) % 2;
+            vec![Turn::Run(0, first), Turn::Run(1, second), Turn::Kill(killed)]
+        };
+        tried += try_all(scene, pairs([first, second]).map(plan));
+    }
+    writeln!(std::io::stderr(), "fence: {tried} schedules with a kill; {:.1?}", begin.elapsed()).unwrap();
+}
+
+#[test]
+fn a_process_alone_whose_disk_fails_anywhere_is_never_told_that_another_one_writes() {
+    for at in 1.. {
+        let model = Model::new();
+        let fs: Arc<dyn Fs> = Arc::new(Faulty::over(&model, at, Event::Broken));
+        match open(fs, NONCES[0], 2).and_then(|mut store| (0..2).try_for_each(|_| commit(&mut store, NONCES[0]))) {
+            Ok(()) => return assert!(at > 80, "{at} calls"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Io, "call {at}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn two_processes_that_take_turns_at_random_never_mix_their_files() {
+    let begin = Instant::now();
+    let mut tried = 0;
+    for scene in scenes() {
+        let drawn = |seed: u64| {
+            let mut random = StdRng::seed_from_u64(seed);
+            let longest = 1 << random.random_range(0..6);
+            (0..200).map(|_| Turn::Run(random.random_range(0..2), random.random_range(1..=longest))).collect()
+        };
+        tried += try_all(scene, (0..1000).step_by(thinned(1000, 400)).map(drawn));
+    }
+    writeln!(std::io::stderr(), "fence: {tried} drawn schedules; {:.1?}", begin.elapsed()).unwrap();
+}
