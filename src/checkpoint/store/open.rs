@@ -247,6 +247,12 @@ impl Store {
     fn clear_older(&mut self) -> Result<()> {
         let staging = staging(&*self.fs, &self.paths)?;
         remove_staging(&*self.fs, &self.paths, recovery::garbage(&staging, self.epoch))?;
+        // A process writes its open record before it stages: without one, an older copy of the dataset was put back under it.
+        for staged in staging.into_iter().filter(|staged| staged.epoch > self.epoch) {
+            if entry(&*self.fs, &self.paths.record(staged.epoch))?.is_none() {
+                remove_staging(&*self.fs, &self.paths, [staged])?;
+            }
+        }
         let nonce = &self.process.nonce;
         let mut dirs = vec![self.paths.own(), self.paths.snapshots(), self.paths.commit_dir(self.epoch)];
         dirs.extend((self.epoch > 1).then(|| self.paths.commit_dir(self.epoch - 1)));

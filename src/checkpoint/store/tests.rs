@@ -234,6 +234,17 @@ fn a_younger_process_keeps_its_staging_whatever_an_older_one_does() {
 }
 
 #[test]
+fn staging_of_a_process_that_an_older_copy_of_the_dataset_does_not_know_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()).unwrap());
+    let lost = Paths::new(dir.path()).staging_of(StagedBy { sequence: 11, epoch: 7 });
+    std::fs::create_dir(&lost).unwrap();
+    std::fs::write(lost.join("0.inprogress"), "of a process whose records are gone").unwrap();
+    open(dir.path()).unwrap();
+    assert!(!lost.exists());
+}
+
+#[test]
 fn a_staged_file_that_somebody_replaced_stops_before_the_commit_point() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path()).unwrap();
