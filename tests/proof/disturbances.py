@@ -127,7 +127,8 @@ def producer_error(trial):
     event = {"timestamp": 1_767_225_600_000, "region": "us", "amount": 1.0, "sku": "SKU-00001"}
     source.write_text("".join(json.dumps(event | {"user_id": n}) + "\n" for n in range(200_000)))
     trial.settings = {"pipeline.out_path": "out", "source.type": "file", "source.path": str(source), "pipeline.batch_rows": 5_000}
-    fail = ("strace", "-f", "-qq", "-o", "/dev/null", "-P", str(source), "-e", "trace=read,pread64", "-e", "inject=read,pread64:error=EIO:when=4+")
+    fail = ("strace", "-f", "-qq", "-o", "/dev/null", "-P", str(source), "-e", "trace=read,pread64,preadv",
+            "-e", "inject=read,pread64,preadv:error=EIO:when=4+")
     return trial.pintail(prefix=fail)
 
 
