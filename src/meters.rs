@@ -153,6 +153,12 @@ impl Meters {
         self.linked.get()
     }
 
+    /// Returns the sequence number of the last record that was written; 0 while recovering.
+    pub fn last_sequence(&self) -> u64 {
+        let at_start = self.linked().map_or(0, |linked| linked.last_sequence);
+        self.ledger().checkpoints.front().map_or(at_start, |newest| newest.sequence.max(at_start))
+    }
+
     /// Returns why the source gives nothing at this moment; `None` while it does, or before it is open.
     pub fn trouble(&self) -> Option<String> {
         self.linked()?.trouble.as_ref()?.borrow().clone()

@@ -117,7 +117,7 @@ fn query(out: &std::path::Path, config: &AdminConfig, sql: &str, running: &Runni
         return Err(Error::config("nothing is committed yet"));
     }
     let limits = Limits { rows_max: config.query_rows_max, timeout: left()?, memory_limit: config.query_memory_limit };
-    let answer = query_within(&limits, (out, &committed.partition_by, &committed.files), sql, |canceller| running.began(canceller));
+    let answer = query_within(&limits, (out, &committed), sql, &|canceller| running.began(canceller));
     // Said of the whole time, not of what was left of it when the query began.
     let answer = answer.map_err(|error| if error.kind() == ErrorKind::TryAgain { too_long() } else { error })?;
     render(&answer, begun)

@@ -73,7 +73,8 @@ pub fn format(fs: &dyn Fs, paths: &Paths) -> Result<Option<(Format, String)>> {
 /// [`crate::error::ErrorKind::State`] if it is none.
 pub fn key(fs: &dyn Fs, paths: &Paths) -> Result<Option<Key>> {
     let path = paths.key();
-    let refuse = || Error::state(format!("`{}` is no key of a dataset: restore it from a copy", path.display()));
+    let refuse =
+        || Error::state(format!("`{}` is no key of a dataset: restore it from a copy, or run `pintail repair --key`", path.display()));
     bytes(fs, &path)?.map(|bytes| Key::parse(&bytes).ok_or_else(refuse)).transpose()
 }
 

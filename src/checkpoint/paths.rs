@@ -176,6 +176,11 @@ impl Paths {
         self.snapshots().join(format!("{sequence:010}.json"))
     }
 
+    /// Returns the directory of the derived index, which may be deleted.
+    pub fn index(&self) -> PathBuf {
+        self.own().join("index")
+    }
+
     /// Returns the checkpoint of this instance that a visible file is named after, `events-<hour>-[i<instance>-]<checkpoint>[-<further>].parquet`;
     /// `None` if the name is of another form or another instance.
     pub fn checkpoint_of(&self, file: &Path) -> Option<u64> {

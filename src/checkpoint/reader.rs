@@ -3,14 +3,20 @@
 //! Owns: the view of what is committed and visible, for `query`, `verify` and `dead-letters`.
 //! Does not own: writing or mending anything.
 
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use super::columns::OutputColumn;
 use super::format::Format;
+use super::index::{Bounds, Index, Indexed, IndexedFile, Time};
 use super::log;
 use super::paths::Paths;
 use super::record::{CommitRecord, FileEntry, FileKind};
 use super::store;
 use super::take_over;
+use crate::durable::fs::Fs;
 use crate::durable::posix::Posix;
 use crate::error::{Error, Result};
 
@@ -24,12 +30,38 @@ pub struct Dataset {
 }
 
 /// The data of a dataset: what a query reads.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Committed {
     /// The partition columns and their types, outermost first. Readers that guess them from the paths guess wrong.
     pub partition_by: Vec<(String, String)>,
-    /// The Parquet files that are committed and in their places, relative to the dataset, in the order of their commits.
-    pub files: Vec<PathBuf>,
+    /// The directories of the files, relative to the dataset.
+    pub dirs: Vec<String>,
+    /// The Parquet files that are committed and in their places, in the order of their commits.
+    pub files: Vec<DataFile>,
+    /// The sets of columns that files have.
+    pub classes: Vec<Vec<OutputColumn>>,
+}
+
+/// A committed Parquet file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataFile {
+    /// The place of its directory.
+    pub dir: usize,
+    /// Its name there.
+    pub name: String,
+    /// Its rows.
+    pub rows: u64,
+    /// The place of the set of columns that it has; `None` if that is not known.
+    pub class: Option<usize>,
+    /// The bounds of its columns of times, as far as they are known.
+    pub bounds: Vec<Bounds>,
+}
+
+impl Committed {
+    /// Returns the path of a file, relative to the dataset.
+    pub fn path(&self, file: &DataFile) -> PathBuf {
+        Path::new(&self.dirs[file.dir]).join(&file.name)
+    }
 }
 
 impl Dataset {
@@ -109,6 +141,31 @@ impl Dataset {
         store::check_beside(&self.fs, &self.paths, &self.format.dataset_id, last)
     }
 
+    /// Returns the index of no record.
+    pub fn empty_index(&self) -> Index {
+        Index::new(&self.format_sha256)
+    }
+
+    /// Returns the index as it is stored, as far as it can be trusted.
+    pub fn stored_index(&self) -> Index {
+        Index::load(&self.fs, &self.paths, &self.format.dataset_id, &self.format_sha256)
+    }
+
+    /// Returns what all records say of files and counts: from the index as far as it reaches, and from the records after it.
+    ///
+    /// # Errors
+    /// Those of `go_on`, which is asked before each record; [`crate::error::ErrorKind::State`] if a record cannot be trusted.
+    pub fn index(&self, go_on: &dyn Fn() -> Result<()>) -> Result<Index> {
+        let last = self.last_sequence()?;
+        let mut index = self.stored_index();
+        for sequence in index.end() + 1..=last {
+            go_on()?;
+            let (record, sha256) = self.record(sequence)?;
+            index.push(&record, sha256)?;
+        }
+        Ok(index)
+    }
+
     /// Returns the place of `file` if it is there: it is not in the moment between commit and publication, nor after somebody's retention.
     pub fn visible(&self, file: &FileEntry) -> Option<PathBuf> {
         Some(self.paths.published(&file.path)).filter(|place| place.is_file())
@@ -116,6 +173,9 @@ impl Dataset {
 }
 
 /// Returns the committed data of the dataset at `out`.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::State`] if a committed file is gone that was not declared expired.
 pub fn committed(out: &Path) -> Result<Committed> {
     committed_while(out, || Ok(()))
 }
@@ -123,15 +183,113 @@ pub fn committed(out: &Path) -> Result<Committed> {
 /// As [`committed`]; asks before each record whether to go on.
 pub fn committed_while(out: &Path, go_on: impl Fn() -> Result<()>) -> Result<Committed> {
     let dataset = Dataset::open(out)?;
-    let mut files = Vec::new();
-    for instance in dataset.instances()? {
-        for record in instance.records()? {
-            go_on()?;
-            let record = record?;
-            let parquet = record.files.iter().filter(|file| file.kind == FileKind::Parquet);
-            files.extend(parquet.filter(|file| instance.visible(file).is_some()).map(|file| PathBuf::from(&file.path)));
-        }
+    let instances = dataset.instances()?;
+    let indexes = instances.iter().map(|instance| instance.index(&go_on)).collect::<Result<Vec<_>>>()?;
+    let expired_before = indexes.iter().flat_map(|index| &index.records).filter_map(|record| record.expired_before).max();
+    let mut gathered = Gathered { expired_before, ..Gathered::default() };
+    for (instance, index) in instances.iter().zip(indexes) {
+        go_on()?;
+        gathered.add(instance, &index)?;
     }
-    let partition_by = dataset.format.partition_by.into_iter().map(|column| (column.name, column.data_type)).collect();
-    Ok(Committed { partition_by, files })
+    gathered.committed.partition_by = dataset.format.partition_by.into_iter().map(|column| (column.name, column.data_type)).collect();
+    match gathered.missing {
+        None => Ok(gathered.committed),
+        Some((first, files)) => Err(Error::state(format!(
+            "{files} committed files of `{}` are missing, the first is `{first}`: an answer would leave their rows out; restore them (`pintail \
+             verify` names them), or declare old files expired with `pintail expire`",
+            out.display()
+        ))),
+    }
+}
+
+/// The data of the instances so far.
+#[derive(Default)]
+struct Gathered {
+    committed: Committed,
+    places: HashMap<String, usize>,
+    /// The names of the files in each directory that was listed.
+    listed: HashMap<usize, HashSet<OsString>>,
+    expired_before: Option<Time>,
+    /// The first file that is gone, and how many are.
+    missing: Option<(String, u64)>,
+}
+
+impl Gathered {
+    fn add(&mut self, instance: &Dataset, index: &Index) -> Result<()> {
+        let dirs: Vec<usize> = index.dirs.iter().map(|dir| self.dir(dir)).collect();
+        let classes: Vec<usize> = index.classes.iter().map(|columns| self.class(columns)).collect();
+        for (sequence, record) in (1..).zip(&index.records) {
+            for file in record.files.iter().filter(|file| file.kind() == FileKind::Parquet) {
+                let dir = dirs[file.dir() as usize];
+                if !self.is_there(instance, dir, file.name())? {
+                    self.judge(instance, sequence, record, file, index.path(file))?;
+                    continue;
+                }
+                let class = record.class.map(|class| classes[class as usize]);
+                let (name, rows, bounds) = (file.name().to_owned(), file.rows(), file.bounds().to_vec());
+                self.committed.files.push(DataFile { dir, name, rows, class, bounds });
+            }
+        }
+        Ok(())
+    }
+
+    fn dir(&mut self, dir: &str) -> usize {
+        let dirs = &mut self.committed.dirs;
+        *self.places.entry(dir.to_owned()).or_insert_with(|| {
+            dirs.push(dir.to_owned());
+            dirs.len() - 1
+        })
+    }
+
+    /// Returns the place of a set of columns. Their order counts: it is that of the columns of `SELECT *`.
+    fn class(&mut self, columns: &[OutputColumn]) -> usize {
+        let classes = &mut self.committed.classes;
+        let same = |known: &&Vec<OutputColumn>| {
+            known.len() == columns.len() && known.iter().zip(columns).all(|(a, b)| (&a.name, &a.data_type) == (&b.name, &b.data_type))
+        };
+        classes.iter().position(|known| same(&known)).unwrap_or_else(|| {
+            classes.push(columns.to_vec());
+            classes.len() - 1
+        })
+    }
+
+    /// Looks for a file among the names in its directory: a listing costs less than a look at each.
+    fn is_there(&mut self, instance: &Dataset, dir: usize, name: &str) -> Result<bool> {
+        if let Some(names) = self.listed.get(&dir) {
+            return Ok(names.contains(OsStr::new(name)));
+        }
+        let path = instance.paths.published(&self.committed.dirs[dir]);
+        let names = match instance.fs.names(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            listed => listed.map_err(|e| Error::io(format_args!("list `{}`", path.display()), e))?,
+        };
+        let files = names.into_iter().filter(|(_, is_dir)| !is_dir);
+        let names: HashSet<OsString> = files.filter_map(|(path, _)| path.file_name().map(OsStr::to_owned)).collect();
+        let is_there = names.contains(OsStr::new(name));
+        self.listed.insert(dir, names);
+        Ok(is_there)
+    }
+
+    /// Tells why a file is not there: it expired as was declared, it is not published yet, or it is missing.
+    fn judge(&mut self, instance: &Dataset, sequence: u64, record: &Indexed, file: &IndexedFile, path: String) -> Result<()> {
+        let newest = file.newest().unwrap_or(record.time);
+        if self.expired_before.is_some_and(|before| newest < before) {
+            return Ok(());
+        }
+        let place = instance.paths.published(&path);
+        // Only the last commit may still be under way. Looked at again last: it may have been published meanwhile.
+        if sequence >= instance.last_sequence()? {
+            let (record, _) = instance.record(sequence)?;
+            let entry = record.files.iter().find(|entry| entry.path == path);
+            if entry.is_some_and(|entry| instance.paths.staged(record.staged_by(), entry.staged).exists()) {
+                return Ok(());
+            }
+        }
+        if place.is_file() {
+            // Published since the directory was listed: this answer is from before.
+            return Ok(());
+        }
+        self.missing.get_or_insert((path, 0)).1 += 1;
+        Ok(())
+    }
 }

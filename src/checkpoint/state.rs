@@ -146,7 +146,13 @@ impl State {
     fn change_key(&mut self, key: Option<Mark>) {
         if self.rest.key.is_some() {
             let remembered = Remembered::new();
-            let stripped = self.positions.iter().map(|(id, position)| (id.clone(), Position { evidence: None, ..position.clone() }));
+            // Where a file was found is marked by no key, and is all that is left to find it by.
+            let found = |evidence: &Evidence| {
+                let left = Evidence { place: evidence.place.clone(), end: evidence.end, ..Evidence::default() };
+                evidence.place.is_some().then(|| Arc::new(left))
+            };
+            let strip = |position: &Position| Position { evidence: position.evidence.as_deref().and_then(found), ..position.clone() };
+            let stripped = self.positions.iter().map(|(id, position)| (id.clone(), strip(position)));
             *self = Self::new(stripped.collect(), remembered, std::mem::take(&mut self.rest));
         }
         self.rest.key = key;

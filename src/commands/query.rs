@@ -13,13 +13,13 @@ use arrow::{csv, json};
 
 use crate::checkpoint::reader;
 use crate::cli::QueryFormat;
-use crate::engine::query::query;
+use crate::engine::query::{Answer, query};
 use crate::error::{Error, Result};
 
 /// Runs the SQL and writes its result.
 pub fn run(out: &Path, sql: &str, format: QueryFormat, to: &mut dyn Write) -> Result<()> {
     let committed = reader::committed(out)?;
-    let (schema, mut batches) = query(out, &committed.partition_by, &committed.files, sql)?;
+    let Answer { schema, mut batches, .. } = query(out, &committed, sql)?;
     if batches.is_empty() {
         // A header without rows is an answer too.
         batches.push(RecordBatch::new_empty(schema));

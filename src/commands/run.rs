@@ -11,6 +11,7 @@ use rustix::fs::Access;
 use tracing::info;
 
 use crate::admin::Admin;
+use crate::checkpoint::index;
 use crate::commands::verify::background;
 use crate::config::Config;
 use crate::durable::disk_state::DiskState;
@@ -33,6 +34,7 @@ pub async fn run(config: Config, input: Input, start: Start, screen: Option<Arc<
     let admin = Admin::start(&config, input, meters.clone(), signals.stop.clone())?;
     let address = admin.as_ref().map(Admin::address);
     let (out, verified) = (config.pipeline.out_path.clone(), meters.clone());
+    let (paths, indexed) = (config.paths(), Arc::downgrade(&meters));
     let opening = blocking("start", move || {
         check_writable(&config.pipeline.out_path)?;
         let fs = Arc::new(Posix::new(disk));
@@ -45,6 +47,7 @@ pub async fn run(config: Config, input: Input, start: Start, screen: Option<Arc<
     if admin.is_some() {
         background::start(out, verified);
     }
+    index::start(paths, move || indexed.upgrade().map(|meters| meters.last_sequence()));
     let ran = line.run(deadline).await;
     if let Some(admin) = admin {
         admin.stop().await;

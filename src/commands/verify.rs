@@ -14,6 +14,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use crate::batch::Counts;
 use crate::checkpoint::dead_letters;
+use crate::checkpoint::index::Index;
 use crate::checkpoint::reader::Dataset;
 use crate::checkpoint::record::{CommitRecord, FileEntry, FileKind};
 use crate::checkpoint::state::State;
@@ -109,11 +110,13 @@ impl Check<'_> {
         };
         // After a record that cannot be read, nothing is known of what the next one follows.
         let mut before = Some((self.dataset.format_sha256().to_owned(), State::default()));
+        let mut index = Some(self.dataset.empty_index());
         for sequence in 1..=last {
             before = match self.dataset.record(sequence) {
                 Ok((record, sha256)) => {
                     let state = before.and_then(|(previous, state)| self.chain(&record, &previous, state));
                     self.files(&record);
+                    index = index.and_then(|mut index| index.push(&record, sha256.clone()).is_ok().then_some(index));
                     state.map(|state| (sha256, state))
                 }
                 Err(error) => {
@@ -128,8 +131,22 @@ impl Check<'_> {
         {
             self.report.contradictions.push(why.to_string());
         }
+        if let Some(index) = index {
+            self.index(&index);
+        }
         if let Some((_, state)) = before {
             self.report.expired_before = self.report.expired_before.max(state.rest().expired_before);
+        }
+    }
+
+    /// Holds the stored index against the one that the records make.
+    fn index(&mut self, expected: &Index) {
+        if let Some(sequence) = self.dataset.stored_index().first_difference(expected) {
+            let place = self.dataset.paths().index();
+            self.report.contradictions.push(format!(
+                "the index in `{}` says of record {sequence} what that does not say: delete the directory, it is made again from the records",
+                place.display()
+            ));
         }
     }
 

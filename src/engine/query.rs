@@ -1,24 +1,35 @@
 //! Reading SQL over committed files, for `pintail query` and the admin server.
 //!
-//! Owns: a database that sees the files as `events` and nothing else, and one `SELECT` over it.
-//! Does not own: which files are committed (the caller knows from the records), the looks of the result (see `commands::query`).
+//! Owns: a database that sees the files as `events` and nothing else, one `SELECT` over it, and opening no more files than that needs.
+//! Does not own: which files are committed (the caller knows from the records), the output format (see `commands::query`).
+//!
+//! A query is run over an overview first, which has the values of the partition columns and the number of rows from the index (see `overview`). If
+//! it needs any other column, it is run over files: those that its `WHERE` does not rule out (see `condition`).
 
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeSet, HashSet};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use duckdb::Connection;
+use tracing::debug;
 
 use super::deadline::Deadline;
 use super::raw::RawDatabase;
 use super::session::{literal, quoted};
 use super::sql_error::message;
 use super::statement::Select;
+use crate::checkpoint::reader::{Committed, DataFile};
 use crate::error::{Error, Result};
+
+mod condition;
+mod overview;
+
+use overview::Overview;
 
 pub use super::deadline::Canceller;
 
@@ -42,43 +53,154 @@ pub struct Answer {
     pub batches: Vec<RecordBatch>,
     /// Whether there were more rows than the limit.
     pub truncated: bool,
+    /// How many files DuckDB was given: no others were opened.
+    pub files: usize,
 }
 
-/// Runs one `SELECT` over `files` (relative to `out`) as `events`. `partition_by` holds the partition columns with their DuckDB types:
-/// guessed from the paths, `007` would be 7.
+/// Runs one `SELECT` over the committed files of the dataset at `out` as `events`.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Config`] if the text is not one `SELECT` or fails; [`crate::error::ErrorKind::TryAgain`] if there are no files.
-pub fn query(out: &Path, partition_by: &[(String, String)], files: &[PathBuf], sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-    let files = paths(out, files)?;
-    let database = open(&[])?;
-    let connection = database.sql_connection()?;
-    let Answer { schema, batches, .. } = answer(out, (&database, &connection), partition_by, &files, sql, usize::MAX)?;
-    Ok((schema, batches))
+pub fn query(out: &Path, committed: &Committed, sql: &str) -> Result<Answer> {
+    Query { out, committed, sql, options: &[], rows_max: usize::MAX, watch: None }.run()
 }
 
-/// As [`query`], beside a running line: within limits, on one core. `started` gets what ends the query early.
+/// As [`query`], beside a running line: within limits, on one core. `started` gets what ends the query early, for each of its steps.
 ///
 /// # Errors
 /// Also [`crate::error::ErrorKind::TryAgain`] if it took too long or was cancelled.
-pub fn query_within(
-    limits: &Limits,
-    (out, partition_by, files): (&Path, &[(String, String)], &[PathBuf]),
-    sql: &str,
-    started: impl FnOnce(Canceller),
-) -> Result<Answer> {
-    let files = paths(out, files)?;
-    let database = open(&[("threads", "1"), ("memory_limit", &format!("{}B", limits.memory_limit))])?;
-    let connection = database.sql_connection()?;
-    // Dropped before the connection: its thread holds a handle of it.
-    let deadline = Deadline::new(connection.interrupt_handle())?;
-    let armed = deadline.arm(limits.timeout);
-    started(deadline.canceller());
-    let answer = answer(out, (&database, &connection), partition_by, &files, sql, limits.rows_max);
-    if answer.is_err() && armed.passed() {
-        return Err(Error::try_again(format!("the query took longer than {}", humantime::format_duration(limits.timeout))));
+pub fn query_within(limits: &Limits, (out, committed): (&Path, &Committed), sql: &str, started: &dyn Fn(Canceller)) -> Result<Answer> {
+    let memory_limit = format!("{}B", limits.memory_limit);
+    let options = [("threads", "1"), ("memory_limit", memory_limit.as_str())];
+    let watch = Some(Watch { begun: Instant::now(), timeout: limits.timeout, started });
+    Query { out, committed, sql, options: &options, rows_max: limits.rows_max, watch }.run()
+}
+
+/// A query on its way.
+struct Query<'a> {
+    out: &'a Path,
+    committed: &'a Committed,
+    sql: &'a str,
+    options: &'a [(&'a str, &'a str)],
+    rows_max: usize,
+    watch: Option<Watch<'a>>,
+}
+
+/// Who ends a query early.
+struct Watch<'a> {
+    begun: Instant,
+    timeout: Duration,
+    started: &'a dyn Fn(Canceller),
+}
+
+impl Query<'_> {
+    /// Asks the overview first, which says what the index says. Only what that cannot answer opens files, as few as it can prove to be enough.
+    fn run(&self) -> Result<Answer> {
+        let files = &self.committed.files;
+        if files.is_empty() {
+            return Err(Error::try_again(format!("`{}`: nothing is committed yet", self.out.display())));
+        }
+        let shape: Vec<usize> = shape(files);
+        let overview = Overview::new(open(self.options)?, self.committed)?;
+        let found = self.watched(overview.connection(), || {
+            let described = overview.describe(&self.view(&shape)?).map_err(|e| unreadable(self.out, &e))?;
+            lock(overview.connection(), &self.paths(&shape)?).map_err(|e| unreadable(self.out, &e))?;
+            let select = self.parse(overview.database(), overview.connection())?;
+            match fetch(overview.connection(), select.sql(), self.rows_max) {
+                Ok(answer) => Ok(Found::Answer(answer)),
+                Err(_) if overview.is_not_enough() => Ok(Found::Files(overview.files(&select, &described))),
+                Err(error) => Err(fails(&error)),
+            }
+        })?;
+        drop(overview);
+        let needed = match found {
+            Found::Answer(answer) => return named(Answer { files: shape.len(), ..answer }),
+            Found::Files(Some(files)) => files,
+            Found::Files(None) => (0..files.len()).collect(),
+        };
+        let needed = with_shape(needed, &shape);
+        let database = open(self.options)?;
+        let connection = database.sql_connection()?;
+        let answer = self.watched(&connection, || {
+            let view = format!("CREATE VIEW events AS {}", self.view(&needed)?);
+            connection.execute_batch(&view).map_err(|e| unreadable(self.out, &e))?;
+            lock(&connection, &self.paths(&needed)?).map_err(|e| unreadable(self.out, &e))?;
+            let select = self.parse(&database, &connection)?;
+            fetch(&connection, select.sql(), self.rows_max).map_err(|error| fails(&error))
+        })?;
+        debug!(files = needed.len(), of = files.len(), "query opened files");
+        named(Answer { files: needed.len(), ..answer })
     }
-    answer
+
+    fn parse(&self, database: &RawDatabase, connection: &Connection) -> Result<Select> {
+        Select::parse(connection, &database.connect()?, self.sql).map_err(|reason| Error::config(format!("the query {reason}")))
+    }
+
+    /// Does work on a connection, which is interrupted when the time is up.
+    fn watched<T>(&self, connection: &Connection, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let Some(watch) = &self.watch else { return work() };
+        let too_long = || Error::try_again(format!("the query took longer than {}", humantime::format_duration(watch.timeout)));
+        let left = watch.timeout.checked_sub(watch.begun.elapsed()).ok_or_else(too_long)?;
+        // Dropped before the connection: its thread holds a handle of it.
+        let deadline = Deadline::new(connection.interrupt_handle())?;
+        let armed = deadline.arm(left);
+        (watch.started)(deadline.canceller());
+        let done = work();
+        if done.is_err() && armed.passed() { Err(too_long()) } else { done }
+    }
+
+    fn paths(&self, files: &[usize]) -> Result<Vec<String>> {
+        files.iter().map(|file| path_text(&self.out.join(self.committed.path(&self.committed.files[*file])))).collect()
+    }
+
+    /// Returns the query that reads files. Only where they have not all the same columns do all footers have to be read first.
+    fn view(&self, files: &[usize]) -> Result<String> {
+        let class = |file: &usize| self.committed.files[*file].class;
+        let first = files.first().and_then(class);
+        let is_uniform = first.is_some() && files.iter().all(|file| class(file) == first);
+        let paths: Vec<String> = self.paths(files)?.iter().map(|path| literal(path)).collect();
+        let types: Vec<String> = self.committed.partition_by.iter().map(|(name, of)| format!("{}: {of}", quoted(name))).collect();
+        let partitions = match types.as_slice() {
+            [] => "hive_partitioning = false".to_owned(),
+            types => format!("hive_partitioning = true, hive_types = {{{}}}", types.join(", ")),
+        };
+        Ok(format!("SELECT * FROM read_parquet([{}], union_by_name = {}, {partitions})", paths.join(", "), !is_uniform))
+    }
+}
+
+/// What the overview found.
+enum Found {
+    /// The answer.
+    Answer(Answer),
+    /// The files that it may lie in; `None` for all.
+    Files(Option<Vec<usize>>),
+}
+
+/// Returns files that have all the columns: the first with each set of them, and each whose columns are not known.
+fn shape(files: &[DataFile]) -> Vec<usize> {
+    let mut seen = HashSet::new();
+    let is_first = |file: &DataFile| file.class.is_none_or(|class| seen.insert(class));
+    let firsts: Vec<bool> = files.iter().map(is_first).collect();
+    (0..files.len()).filter(|file| firsts[*file]).collect()
+}
+
+/// Adds the files without which columns would be missing.
+fn with_shape(files: Vec<usize>, shape: &[usize]) -> Vec<usize> {
+    if shape.len() == 1 && !files.is_empty() {
+        return files;
+    }
+    let all: BTreeSet<usize> = files.into_iter().chain(shape.iter().copied()).collect();
+    all.into_iter().collect()
+}
+
+fn fails(error: &duckdb::Error) -> Error {
+    Error::config(format!("the query fails: {}", message(error)))
+}
+
+fn named(mut answer: Answer) -> Result<Answer> {
+    let named = with_offsets(&answer.schema, &answer.batches);
+    (answer.schema, answer.batches) = named.map_err(|e| Error::internal("cannot name the time zones of the result").with_source(e))?;
+    Ok(answer)
 }
 
 fn open(options: &[(&str, &str)]) -> Result<RawDatabase> {
@@ -91,37 +213,11 @@ fn open(options: &[(&str, &str)]) -> Result<RawDatabase> {
     RawDatabase::open_in_memory(&[&closed, options].concat())
 }
 
-fn paths(out: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
-    if files.is_empty() {
-        return Err(Error::try_again(format!("`{}`: nothing is committed yet", out.display())));
-    }
-    files.iter().map(|file| path_text(&out.join(file))).collect()
-}
-
-fn answer(
-    out: &Path,
-    (database, connection): (&RawDatabase, &Connection),
-    partition_by: &[(String, String)],
-    files: &[String],
-    sql: &str,
-    rows_max: usize,
-) -> Result<Answer> {
-    let view = view(partition_by, files);
-    connection.execute_batch(&view).map_err(|e| unreadable(out, &e))?;
-    lock(connection, files).map_err(|e| unreadable(out, &e))?;
-    let wrong = |reason: String| Error::config(format!("the query {reason}"));
-    let select = Select::parse(connection, &database.connect()?, sql).map_err(wrong)?;
-    let mut answer = fetch(connection, select.sql(), rows_max).map_err(|e| wrong(format!("fails: {}", message(&e))))?;
-    let named = with_offsets(&answer.schema, &answer.batches);
-    (answer.schema, answer.batches) = named.map_err(|e| Error::internal("cannot name the time zones of the result").with_source(e))?;
-    Ok(answer)
-}
-
 /// Fetches rows until there are enough; the rest is never made, where the query allows that.
 fn fetch(connection: &Connection, sql: &str, rows_max: usize) -> duckdb::Result<Answer> {
     let mut statement = connection.prepare(sql)?;
     let stream = statement.stream_arrow([])?;
-    let mut answer = Answer { schema: stream.get_schema(), batches: Vec::new(), truncated: false };
+    let mut answer = Answer { schema: stream.get_schema(), batches: Vec::new(), truncated: false, files: 0 };
     let mut room = rows_max;
     for batch in stream {
         let batch = batch?;
@@ -166,16 +262,6 @@ fn path_text(path: &Path) -> Result<String> {
 fn unreadable(out: &Path, error: &duckdb::Error) -> Error {
     let message = message(error);
     Error::state(format!("cannot read the committed files of `{}`: {message}: run `pintail verify`", out.display()))
-}
-
-fn view(partition_by: &[(String, String)], files: &[String]) -> String {
-    let files: Vec<String> = files.iter().map(|file| literal(file)).collect();
-    let types: Vec<String> = partition_by.iter().map(|(name, of)| format!("{}: {of}", quoted(name))).collect();
-    let partitions = match types.as_slice() {
-        [] => "hive_partitioning = false".to_owned(),
-        types => format!("hive_partitioning = true, hive_types = {{{}}}", types.join(", ")),
-    };
-    format!("CREATE VIEW events AS SELECT * FROM read_parquet([{}], union_by_name = true, {partitions})", files.join(", "))
 }
 
 /// Closes the database to everything but the files. They stay writable to it, which a `SELECT` cannot use.

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_void};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -43,6 +44,17 @@ pub struct Input {
     pub batches: Vec<RecordBatch>,
     /// Converts them.
     pub converter: Arc<Converter>,
+    /// The columns that the batches lack.
+    pub withheld: Option<Withheld>,
+}
+
+/// Columns that are in the schema and not in the batches: a query that needs one of them fails.
+#[derive(Debug, Clone)]
+pub struct Withheld {
+    /// The first of them; the others follow it.
+    pub from: usize,
+    /// Set when a query needs one.
+    pub needed: Arc<AtomicBool>,
 }
 
 /// The slots of a database. Clones share them.
@@ -152,6 +164,10 @@ struct Position {
 
 impl Scan {
     fn new(input: &Input, columns: &[usize]) -> Result<Self, String> {
+        if let Some(withheld) = input.withheld.as_ref().filter(|withheld| columns.iter().any(|column| *column >= withheld.from)) {
+            withheld.needed.store(true, Ordering::Relaxed);
+            return Err("a column is withheld".to_owned());
+        }
         let schema = input.schema.project(columns).map_err(|e| e.to_string())?;
         let projected = input.batches.iter().map(|batch| project(batch, columns, &schema));
         let (schema, batches) = flatten_dictionaries(&schema, projected.collect::<Result<_, _>>()?)?;

@@ -166,7 +166,7 @@ impl Session {
     }
 
     fn with_input<T>(&self, schema: &SchemaRef, batches: Vec<RecordBatch>, body: impl FnOnce(&Connection) -> T) -> T {
-        let input = Input { schema: schema.clone(), batches, converter: self.converter.clone() };
+        let input = Input { schema: schema.clone(), batches, converter: self.converter.clone(), withheld: None };
         let _loaded = self.slot.load(input);
         body(&self.connection)
     }

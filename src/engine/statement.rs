@@ -62,6 +62,11 @@ impl Select {
         &self.sql
     }
 
+    /// Returns DuckDB's syntax tree, as JSON.
+    pub fn tree(&self) -> &str {
+        &self.tree
+    }
+
     /// Returns how often a table is named in a `FROM`.
     pub fn references(&self, table: &str) -> usize {
         let name = serde_json::to_string(&table).expect("a text can always be written as JSON");

@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::common::Dataset;
+use crate::common::lines::{ids, lines};
 use crate::common::process::Pintail;
 
 /// Copies a directory with everything below it.
@@ -104,16 +105,24 @@ fn a_removed_file_is_told_by_verify_and_the_service_until_its_rows_are_declared_
 }
 
 #[test]
-fn a_lost_key_is_refused_until_the_operator_gives_the_evidence_up() {
-    let dataset = Dataset::new();
-    config(&dataset, 1000).run_ok();
-    fs::remove_file(dataset.internal("KEY")).unwrap();
-    config(&dataset, 2000).run().assert_refused(65, &["KEY", "pintail repair --key"]);
-    config(&dataset, 2000).args(["repair", "--key"]).run_ok();
-    assert_eq!(actions(&dataset)[0].0, "repair");
-    config(&dataset, 2000).run_ok();
-    dataset.assert_simulated(2000);
-    dataset.pintail().args(["verify"]).run_ok();
+fn a_lost_or_damaged_key_is_refused_until_the_operator_gives_the_evidence_up_and_nothing_is_read_twice() {
+    for damage in [None, Some("")] {
+        let dataset = Dataset::new();
+        dataset.write("logs/a.ndjson", lines(0..200));
+        let run = || dataset.file("logs/*.ndjson");
+        run().run_ok();
+        match damage {
+            None => fs::remove_file(dataset.internal("KEY")).unwrap(),
+            Some(content) => fs::write(dataset.internal("KEY"), content).unwrap(),
+        }
+        run().run().assert_refused(65, &["KEY", "pintail repair --key"]);
+        run().args(["repair", "--key"]).run_ok();
+        assert_eq!(actions(&dataset)[0].0, "repair");
+        dataset.append("logs/a.ndjson", lines(200..250));
+        run().run_ok();
+        assert_eq!(dataset.ids(), ids(0..250), "damage {damage:?}");
+        dataset.pintail().args(["verify"]).run_ok();
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ the original), save as an editor does, rotate, rotate and compress, copytruncate
 lose something: truncate, rewrite in place (with the same beginning or another), delete, delete with half a line unread, away for a run.
 
 After each run: every whole line that lies in a file is in the output; none is there twice, but what a reported gap made Pintail read anew; a run before
-which nothing was lost reports no gap; one before which committed content was rewritten reports one. Every line has a number of its own.
+which nothing was lost reports no gap. Every line has a number of its own.
 
 Owns: the edits, what they may lead to, the table.
 Does not own: the binary's life (see process.py), logrotate (see rotations.py).
@@ -51,7 +51,6 @@ class World:
         self.next_line = self.next_name = 0
         self.torn = {}          # the rest of a half line, by file
         self.excused = set()    # lines that may be there twice: a reported gap made Pintail read them anew
-        self.needs_gap = []     # edits since the last run that a gap must be reported for
         self.may_gap = False    # whether something was lost since the last run
         self.done = []          # the edits, for the report
 
@@ -198,11 +197,8 @@ class World:
         self.rewritten(path, b"".join(lines[:len(lines) // 2]) + self.some() + self.some())
 
     def rewritten(self, path, content):
-        before, inode = path.read_bytes(), path.stat().st_ino
         path.write_bytes(content)
         self.lossy(path)
-        if before and not content.startswith(before):
-            self.needs_gap.append((inode, before))
 
     def delete(self, path):
         path.unlink()
@@ -275,7 +271,7 @@ class World:
             raise Broken(f"lines that nobody wrote: {sorted(strangers)[:5]}")
         if gaps and not self.may_gap:
             raise Broken(f"{gaps} gaps are reported, and nothing was lost")
-        self.may_gap, self.needs_gap = False, []
+        self.may_gap = False
 
 
 def append(path, data):

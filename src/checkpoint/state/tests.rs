@@ -64,7 +64,7 @@ fn a_record_of_version_1_must_not_forget_a_partition_and_one_of_version_2_says_o
 #[test]
 fn a_record_that_says_another_state_than_comes_out_does_not_follow() {
     let first = moves(1, vec![span("a", 0, 10, true)]);
-    let said = after(&[first.clone()]).unwrap().sha256();
+    let said = after(std::slice::from_ref(&first)).unwrap().sha256();
     after(&[CommitRecord { state_sha256: Some(said.clone()), ..first.clone() }]).unwrap();
     let other = CommitRecord { state_sha256: Some(said), source: moves(1, vec![span("a", 0, 11, true)]).source, ..first };
     assert!(after(&[other]).unwrap_err().contains("the state after it is"));

@@ -347,6 +347,10 @@ fn open_format(fs: &dyn Fs, paths: &Paths, last: Option<u64>, expected: &Expecte
 /// Reads the key, or makes it: a dataset of version 1 has none.
 fn open_key(fs: &dyn Fs, paths: &Paths, head: &head::Head, expected: &Expected) -> Result<Key> {
     let path = paths.key();
+    if expected.allow.another_key && log::key(fs, paths).is_err() {
+        // What is there is none, and the operator said that there is no copy.
+        named::remove_if_there(fs, &path)?;
+    }
     if log::bytes(fs, &path)?.is_none() {
         if !expected.allow.another_key {
             // A new one would lie in the way of whoever restores it.

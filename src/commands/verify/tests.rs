@@ -123,9 +123,8 @@ fn a_missing_file_is_a_contradiction_unless_its_rows_are_older_than_what_was_dec
     let dir = dataset();
     fs::remove_file(dir.path().join("region=us/events-3.parquet")).unwrap();
     contradiction(dir.path(), "events-3.parquet` is missing");
-    let committed = reader::committed(dir.path()).unwrap();
-    assert_eq!(committed.partition_by, [("region".to_owned(), "Utf8".to_owned())]);
-    assert_eq!(committed.files, [2, 4].map(|n| PathBuf::from(format!("region=us/events-{n}.parquet"))));
+    let refused = reader::committed(dir.path()).unwrap_err();
+    assert!(refused.kind() == ErrorKind::State && refused.to_string().contains("1 committed files"), "{refused}");
     let declare = |at: i64| {
         let before = Some(DateTime::from_timestamp(at, 0).unwrap());
         let action = Action { kind: ActionKind::Expire, by: Process::this(), text: "declared".into(), before };
@@ -138,6 +137,10 @@ fn a_missing_file_is_a_contradiction_unless_its_rows_are_older_than_what_was_dec
     declare(1_767_225_601);
     let (text, error) = verify(dir.path(), None);
     assert!(error.is_none() && text.contains("1 expired files are gone") && text.contains("before 2026-01-01T00:00:01Z"), "{text}");
+    let committed = reader::committed(dir.path()).unwrap();
+    assert_eq!(committed.partition_by, [("region".to_owned(), "Utf8".to_owned())]);
+    let paths: Vec<_> = committed.files.iter().map(|file| committed.path(file)).collect();
+    assert_eq!(paths, [2, 4].map(|n| PathBuf::from(format!("region=us/events-{n}.parquet"))));
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn numbers_and_the_bytes_of_text_stand_where_arrow_put_them_when_the_scan_hands_
     let columns: [(&str, ArrayRef); 3] =
         [("n", Arc::new(numbers.clone())), ("f", Arc::new(fractions.clone())), ("t", Arc::new(texts.clone()))];
     let batch = RecordBatch::try_from_iter(columns).unwrap();
-    let input = Input { schema: batch.schema(), batches: vec![batch.clone()], converter: converter.clone() };
+    let input = Input { schema: batch.schema(), batches: vec![batch.clone()], converter: converter.clone(), withheld: None };
 
     // In another order than the batch has, as a projection asks for it.
     let scan = Scan::new(&input, &[2, 0, 1]).unwrap();
@@ -143,7 +143,7 @@ fn a_slot_is_empty_again_when_the_query_is_over() {
     let slots = Slots::default();
     let (slot, other) = (slots.reserve(), slots.reserve());
     let (converter, _database) = converter();
-    let loaded = slot.load(Input { schema: Arc::new(Schema::empty()), batches: Vec::new(), converter });
+    let loaded = slot.load(Input { schema: Arc::new(Schema::empty()), batches: Vec::new(), converter, withheld: None });
     assert!(slots.get(slot.number).is_some() && slots.get(other.number).is_none());
     drop(loaded);
     assert!(slots.get(slot.number).is_none());

@@ -48,7 +48,12 @@ impl HivePartition {
 
     /// Returns the columns with their values as text, `None` for NULL.
     pub fn values(&self) -> impl Iterator<Item = (&str, Option<Cow<'_, str>>)> {
-        self.dir.split('/').filter_map(|component| {
+        Self::values_of(&self.dir)
+    }
+
+    /// As [`Self::values`], of a directory.
+    pub fn values_of(dir: &str) -> impl Iterator<Item = (&str, Option<Cow<'_, str>>)> {
+        dir.split('/').filter_map(|component| {
             let (column, value) = component.split_once('=')?;
             let value = (value != NULL_VALUE).then(|| percent_decode_str(value).decode_utf8_lossy());
             Some((column, value))

@@ -37,6 +37,8 @@ pub(super) struct Turn {
     name: Name,
     compression: Compression,
     from: From,
+    /// What it was a copy of when it was planned.
+    copy_of: Option<PartitionId>,
     /// The length up to which its bytes are counted as unread.
     seen: u64,
     tries: u32,
@@ -81,6 +83,10 @@ impl ReadOnce {
 impl Turn {
     /// Makes the turn of a file; `None` if nothing is to be read of it.
     pub(super) fn of(facts: &Facts, start: Start) -> Option<Self> {
+        let copy_of = match &start {
+            Start::At { copy_of, .. } => copy_of.clone(),
+            _ => None,
+        };
         let from = match start {
             Start::At { known, copy_of: None } => From::Known(known),
             Start::At { known, copy_of: Some(_) } => From::Undecided(Some(known)),
@@ -88,7 +94,7 @@ impl Turn {
             Start::PartOf(_) | Start::Later => From::Undecided(None),
             Start::Finished(_) | Start::Nothing => return None,
         };
-        Some(Self { path: facts.path.clone(), name: facts.name, compression: facts.compression, from, seen: 0, tries: 0 })
+        Some(Self { path: facts.path.clone(), name: facts.name, compression: facts.compression, from, copy_of, seen: 0, tries: 0 })
     }
 
     /// Counts what is unread.
@@ -122,11 +128,11 @@ impl Files {
     /// Reads what is left of a file. Returns what turned out to be read instead.
     fn read_whole(&mut self, mut turn: Turn, sender: &ChunkSender) -> Result<Vec<Turn>, Exit> {
         if matches!(turn.from, From::Undecided(_)) {
-            return Ok(self.plan_again(turn, sender)?);
+            return self.plan_again(turn, sender);
         }
         let Some(file) = open_file(&turn.path)? else {
             warn!(path = %turn.path.display(), "the file vanished before it was read");
-            return Ok(self.plan_again(turn, sender)?);
+            return self.plan_again(turn, sender);
         };
         let label = turn.path.to_string_lossy();
         let known = turn.known(self).cloned();
@@ -176,6 +182,12 @@ impl Files {
                 Start::At { known, copy_of: Some(of) } if facts.is_part_of(&of) => {
                     self.pass_over_part(&known, &of, facts)?;
                     Start::At { known, copy_of: None }
+                }
+                Start::At { known, copy_of } => {
+                    if let Some(of) = turn.copy_of.as_ref().filter(|of| **of != known) {
+                        self.pass_over_common(&known, of, facts)?;
+                    }
+                    Start::At { known, copy_of }
                 }
                 start => start,
             };

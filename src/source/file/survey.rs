@@ -322,6 +322,33 @@ impl Files {
         Ok(())
     }
 
+    /// Passes over the whole lines that a copy shares with its original behind its own position, if the two have parted since. Returns whether
+    /// there were any. Compared are all bytes from the beginning: what only may be a copy is read.
+    pub(super) fn pass_over_common(&mut self, known: &PartitionId, of: &PartitionId, facts: &Facts) -> Result<bool> {
+        let (Some(mut known), Some(of)) = (self.positions.get(known).cloned(), self.positions.get(of).cloned()) else { return Ok(false) };
+        let plain = facts.compression == Compression::None && Compression::of(&of.partition.label) == Compression::None;
+        if !plain || of.next <= known.next {
+            return Ok(false);
+        }
+        let Some(original) = open_file(Path::new(&*of.partition.label))? else { return Ok(false) };
+        let sight = Sight::look(original, Path::new(&*of.partition.label), Name::Matches, Compression::None)?;
+        let failed = |e| Error::io(format_args!("compare `{}` with `{}`", facts.path.display(), of.partition.label), e);
+        // What was read as the original must be what is compared.
+        if sight.place.inode == facts.place.inode || sight.judge(&self.positions.key, &of).map_err(failed)?.verdict != Verdict::Same {
+            return Ok(false);
+        }
+        let next = facts.with_file(|file| end_of_lines(file, common_end(file, &sight.file, of.next)?))?;
+        let sure = next >= EDGE_BYTES || names::are_related(&known.partition.label, &of.partition.label);
+        if next <= known.next || !sure {
+            return Ok(false);
+        }
+        let place = facts.place.to_string();
+        let evidence = facts.with_file(|file| evidence_of(&self.positions.key, file, facts.compression, next, &place))?;
+        self.pass_over(&mut known, &Known { next, ..of }, Some(evidence));
+        self.positions.put(known);
+        Ok(true)
+    }
+
     /// Makes the evidence of the end of the last whole line in a file that holds a part of another; of the end of a compressed one.
     fn evidence_of_part(&self, of: &Known, facts: &Facts) -> Result<Arc<Evidence>> {
         let place = facts.place.to_string();
@@ -467,6 +494,22 @@ fn end_of_lines(file: &File, length: u64) -> io::Result<u64> {
         to = from;
     }
     Ok(0)
+}
+
+/// Returns how far two files hold the same bytes, at most `to`.
+fn common_end(a: &File, b: &File, to: u64) -> io::Result<u64> {
+    const STEP: u64 = 64 << 10;
+    let mut at = 0;
+    while at < to {
+        let step = to.min(at + STEP);
+        let (a, b) = (read_range(a, at, step)?, read_range(b, at, step)?);
+        let same = a.iter().zip(&b).take_while(|(a, b)| a == b).count() as u64;
+        at += same;
+        if at < step {
+            break;
+        }
+    }
+    Ok(at)
 }
 
 pub(super) fn note(kind: NoteKind, text: String, lost: Option<u64>) -> Note {

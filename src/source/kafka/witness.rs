@@ -92,7 +92,8 @@ mod tests {
     #[test]
     fn messages_that_differ_anywhere_have_marks_that_differ() {
         let key = Key::new([7; 32]);
-        let headers: [Vec<(&str, Option<&[u8]>)>; 7] = [
+        type Headers = Vec<(&'static str, Option<&'static [u8]>)>;
+        let headers: [Headers; 7] = [
             vec![],
             vec![("", None)],
             vec![("", Some(b""))],

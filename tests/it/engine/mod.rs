@@ -1,6 +1,7 @@
 //! The engine through its public face.
 
 mod lookups;
+mod pruning;
 mod query;
 mod scan;
 mod sql;

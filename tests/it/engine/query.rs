@@ -5,13 +5,9 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use parquet::arrow::ArrowWriter;
-use pintail::engine::query::query;
+use pintail::checkpoint::reader::{Committed, DataFile};
+use pintail::engine::query::{Answer, query};
 use pintail::error::{ErrorKind, Result};
-
-struct Committed {
-    partition_by: Vec<(String, String)>,
-    files: Vec<PathBuf>,
-}
 
 /// A dataset of two partitions with one row each, beside a file that no record names.
 fn dataset(out: &Path) -> Committed {
@@ -23,7 +19,19 @@ fn dataset(out: &Path) -> Committed {
     write(&out.join("region=us/orphan.parquet"), 99);
     fs::create_dir_all(out.join("_pintail")).unwrap();
     fs::write(out.join("_pintail/FORMAT"), "{}").unwrap();
-    Committed { partition_by: vec![("region".into(), "VARCHAR".into())], files }
+    committed(files)
+}
+
+/// The files as the ledger would list them; what columns they have is not known.
+fn committed(files: Vec<PathBuf>) -> Committed {
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let dirs: Vec<String> = files.iter().map(|file| text(file.parent().unwrap())).collect();
+    let file = |(dir, path): (usize, &PathBuf)| {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        DataFile { dir, name, rows: 1, class: Some(0), bounds: Vec::new() }
+    };
+    let files = files.iter().enumerate().map(file).collect();
+    Committed { partition_by: vec![("region".into(), "VARCHAR".into())], dirs, files, classes: vec![Vec::new()] }
 }
 
 fn write(path: &Path, value: i64) {
@@ -37,7 +45,7 @@ fn write(path: &Path, value: i64) {
 
 /// Runs a query; its result as CSV.
 fn answer(out: &Path, committed: &Committed, sql: &str) -> Result<String> {
-    let (_, batches) = query(out, &committed.partition_by, &committed.files, sql)?;
+    let Answer { batches, .. } = query(out, committed, sql)?;
     let mut text = Vec::new();
     let mut writer = arrow::csv::Writer::new(&mut text);
     batches.iter().for_each(|batch| writer.write(batch).unwrap());
@@ -72,8 +80,7 @@ fn the_committed_files_are_read_with_the_types_given_and_no_other_file_is() {
 fn an_answer_without_rows_still_has_its_columns() {
     let dir = tempfile::tempdir().unwrap();
     let committed = dataset(dir.path());
-    let (schema, batches) =
-        query(dir.path(), &committed.partition_by, &committed.files, "SELECT region, value FROM events WHERE value > 5").unwrap();
+    let Answer { schema, batches, .. } = query(dir.path(), &committed, "SELECT region, value FROM events WHERE value > 5").unwrap();
     assert!(batches.is_empty());
     assert_eq!(schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>(), ["region", "value"]);
 }
@@ -108,7 +115,7 @@ fn a_time_with_a_zone_can_be_shown() {
 #[test]
 fn nothing_committed_is_said_as_such() {
     let dir = tempfile::tempdir().unwrap();
-    let error = answer(dir.path(), &Committed { partition_by: Vec::new(), files: Vec::new() }, "SELECT 1").unwrap_err();
+    let error = answer(dir.path(), &Committed::default(), "SELECT 1").unwrap_err();
     assert!(error.to_string().ends_with("nothing is committed yet"), "{error}");
 }
 

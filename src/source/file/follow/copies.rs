@@ -40,7 +40,13 @@ impl Follow {
             Some(Verdict::Other(Why::Shorter { .. })) if facts.is_part_of(&of) => Ok(false),
             _ => {
                 self.tails[at].copy_of = None;
-                Ok(true)
+                let Some(own) = self.tails[at].known().cloned() else { return Ok(true) };
+                // Both may have grown alike, and parted then.
+                if !self.files.pass_over_common(&own, &of, &facts)? {
+                    return Ok(true);
+                }
+                self.tails[at].forget_unread(&self.files);
+                self.reopen(at, &own, &facts).map(|()| false)
             }
         }
     }
@@ -69,6 +75,14 @@ impl Follow {
         tail.forget_unread(&self.files);
         self.files.pass_over(&mut known, original, evidence);
         self.files.positions.put(known.clone());
+        let own = known.id().clone();
+        self.reopen(at, &own, facts)
+    }
+
+    /// Opens a copy at the position that it has now.
+    fn reopen(&mut self, at: usize, own: &PartitionId, facts: &Facts) -> Result<()> {
+        let Some(known) = self.files.positions.get(own).cloned() else { return Ok(()) };
+        let tail = &mut self.tails[at];
         let (file, key) = (tail.try_clone()?, &self.files.positions.key);
         match FileReader::open(file, &tail.path, facts.compression, &known, key, self.files.record_bytes_max)? {
             Opened::Ready(reader) => {

@@ -388,6 +388,7 @@ async fn a_copy_is_passed_over_also_at_the_first_start_unless_it_is_to_be_read()
         world.write("a.log", numbered(0..300));
         world.write("a.log.gz", gzip(&numbered(0..300)));
         let mut running = world.start();
+        running.read(expected).await;
         running.settle().await;
         assert_eq!(running.lines.len(), expected, "{follow} {copies:?}");
     }
@@ -549,5 +550,28 @@ async fn of_two_copies_of_a_rewritten_file_the_longer_one_is_read_on() {
         running.settle().await;
         running.lines.sort_by_key(|line| line != "new");
         assert_eq!(running.lines, [vec!["new".to_owned()], lines(50..80)].concat(), "{follow}");
+    }
+}
+
+#[tokio::test]
+async fn what_two_copies_got_alike_before_they_parted_is_read_once() {
+    for follow in [true, false] {
+        let mut world = World::new(&["app.log*"]);
+        world.config.follow = follow;
+        world.write("app.log", numbered(0..100));
+        world.write("app.log.2", numbered(0..100));
+        let mut running = world.start();
+        running.settle().await;
+        assert_eq!(running.lines, lines(0..100));
+        world.commit(&running);
+        drop(running);
+        world.append("app.log", &numbered(100..120));
+        world.append("app.log.2", &numbered(100..120));
+        world.append("app.log", &numbered(120..130));
+        world.append("app.log.2", &numbered(130..140));
+        let mut running = world.start();
+        running.settle().await;
+        running.lines.sort_by_key(|line| line.split([':', ',']).nth(1).unwrap().parse::<usize>().unwrap());
+        assert_eq!(running.lines, lines(100..140), "{follow}");
     }
 }

@@ -139,8 +139,8 @@ impl<'a> Plan<'a> {
         let made = NewSegment::begin(fs, &settings.dir, &header).and_then(NewSegment::sync).and_then(NewSegment::name);
         made.map_err(|e| Error::io(format_args!("write `{}`", path.display()), e))?;
         let kept = |number: u64| self.kept.iter().any(|kept| kept.header.segment == number);
-        let dropped = self.files.keys().filter(|number| !kept(**number));
-        let removed = dropped.map(|number| fs.remove_file(&segment::path(&settings.dir, *number))).collect::<std::io::Result<()>>();
+        let mut dropped = self.files.keys().filter(|number| !kept(**number));
+        let removed = dropped.try_for_each(|number| fs.remove_file(&segment::path(&settings.dir, *number)));
         removed.and_then(|()| fs.sync_dir(&settings.dir)).map_err(|e| Error::io(format_args!("clean `{}`", settings.dir.display()), e))
     }
 }

@@ -122,10 +122,10 @@ fn each_segment_that_is_missing_there_twice_or_in_anothers_place_is_refused_or_n
         refused(gone.path(), &record);
         // Also without a commit record: one that is followed says so.
         refusal(gone.path(), 0);
-        for other in 0..paths.len() {
+        for (other, place) in paths.iter().enumerate() {
             let swapped = copy(dir.path());
             if other != at {
-                fs::copy(path, in_copy(swapped.path(), &paths[other])).unwrap();
+                fs::copy(path, in_copy(swapped.path(), place)).unwrap();
                 refusal(swapped.path(), 0);
             }
         }

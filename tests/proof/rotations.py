@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""Lets the real logrotate rotate a file that Pintail reads under a glob that matches all names.
+
+    python3 tests/proof/rotations.py                          each way of rotating, 6 rotations: half a minute
+    python3 tests/proof/rotations.py --rotations 100
+
+Renamed and made anew, copied and truncated (while the writer pauses), compressed at once and a rotation later, named by date, moved to another
+directory; while Pintail follows, and between its runs. Each line is in the output exactly once, and no gap is reported.
+
+Owns: logrotate's configurations, the writer, what may not be so afterwards.
+Does not own: other edits, and counting rows (see edits.py).
+"""
+import interpreter  # noqa: F401  first: it may start this command again under another Python
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from edits import World, append
+from job import conclude
+from oracle import Broken
+from process import Pintail, Unexpected, default_binary
+
+WAYS = {
+    "create": "create",
+    "copytruncate": "copytruncate",
+    "compress": "create\ncompress",
+    "delaycompress": "create\ncompress\ndelaycompress",
+    "copytruncate, compress": "copytruncate\ncompress",
+    "dateext": "create\ndateext\ndateformat -%Y%m%d-%s",
+    "olddir": "create\nolddir old",
+}
+
+
+class Rotations(World):
+    """A log and what is rotated of it."""
+
+    def __init__(self, binary, directory, chance, way):
+        super().__init__(binary, directory, chance)
+        self.log = self.input / "app.log"
+        self.patterns = [f"{self.input}/*"] + [f"{self.input}/old/*"] * (way == "olddir")
+        self.by_second = way == "dateext"
+        (self.input / "old").mkdir()
+        self.log.write_bytes(self.some())
+        self.rules = directory / "logrotate.conf"
+        self.rules.write_text(f"{self.log} {{\nrotate 1000\nmissingok\nnotifempty\n{WAYS[way]}\n}}\n")
+        # logrotate refuses rules that others may write, and directories as well.
+        self.rules.chmod(0o644)
+        for path in (self.input, self.input / "old"):
+            path.chmod(0o755)
+
+    def files(self, plain=True):
+        paths = sorted(path for path in self.input.rglob("*") if path.is_file())
+        return [path for path in paths if not plain or path.suffix != ".gz"]
+
+    def pintail(self, follow):
+        config = {
+            "pipeline.out_path": "out", "pipeline.checkpoint_interval": "100ms", "source.type": "file",
+            "source.path": self.patterns, "source.follow": follow, "source.poll_interval": "20ms",
+            "transform.threads": 1, "sink.threads": 1, "sink.partition_by": [], "log.format": "json",
+        }
+        return Pintail(self.binary, config, self.directory)
+
+    def rotate(self):
+        if self.by_second:
+            time.sleep(1 - time.time() % 1)
+        command = ["logrotate", "--force", "--state", self.directory / "state", self.rules]
+        ended = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PATH": os.environ["PATH"] + ":/usr/sbin"})
+        if ended.returncode:
+            raise Broken(f"logrotate ended with {ended.returncode}: {ended.stderr}")
+        append(self.log, self.some())
+
+    def follow(self, rotations):
+        with self.pintail(True) as pintail:
+            self.settle(pintail)
+            for _ in range(rotations):
+                append(self.log, self.some())
+                # What is truncated must have been read, or nothing could tell that it is not lost.
+                self.settle(pintail)
+                self.rotate()
+                time.sleep(self.chance.choice([0, 0.05]))
+            self.settle(pintail)
+            time.sleep(0.2)
+            pintail.signal(signal.SIGTERM)
+            if code := pintail.wait():
+                raise Broken(f"it ended with {code}:\n{pintail.stderr()[-3000:]}")
+
+    def rotate_at_rest(self, follow):
+        append(self.log, self.some())
+        self.rotate()
+        if follow:
+            return self.follow(0)
+        with self.pintail(False) as pintail:
+            if code := pintail.wait():
+                raise Broken(f"it ended with {code}:\n{pintail.stderr()[-3000:]}")
+
+
+def prove(options, work):
+    chance = random.Random(options.seed)
+    failed = []
+    for way in WAYS:
+        world = Rotations(options.pintail, work / way.replace(", ", "-"), chance, way)
+        begin = time.monotonic()
+        done = 0
+        try:
+            while done < options.rotations:
+                while_followed = chance.randrange(1, 4)
+                world.follow(while_followed)
+                world.rotate_at_rest(chance.random() < 0.5)
+                done += while_followed + 1
+                world.check(world.gaps()["gap"])
+                if set(world.rows()) != set(range(world.next_line)):
+                    raise Broken("not every line that was written is in the output")
+        except (Broken, Unexpected) as error:
+            failed.append(f"{way}, after {done} rotations: {error}")
+        print(f"{way:24} {done:4} rotations, {world.next_line} lines, {time.monotonic() - begin:.0f} s", flush=True)
+        shutil.rmtree(world.directory)
+    return failed
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\nOwns")[0], formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--pintail", type=Path, metavar="PATH", default=default_binary(), help="the binary (%(default)s)")
+    add("--rotations", type=int, metavar="N", default=6, help="how many at least, each way (%(default)s)")
+    add("--seed", type=int, metavar="S", help="repeats the choices of a run (random)")
+    add("--work", type=Path, metavar="DIR", help="where a temporary directory is made (the system's)")
+    options = parser.parse_args()
+    if not os.access(options.pintail, os.X_OK):
+        parser.error(f"{options.pintail} must be a program")
+    options.seed = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
+    return options
+
+
+if __name__ == "__main__":
+    options = arguments()
+    print(f"rotations: --rotations {options.rotations} --seed {options.seed}\n", flush=True)
+    conclude(prove, options, "rotations")
