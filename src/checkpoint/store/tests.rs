@@ -251,8 +251,9 @@ fn a_staged_file_that_somebody_replaced_stops_before_the_commit_point() {
     let mut staging = store.staging();
     let file = stage(&mut staging, "region=us/a.parquet", "ours");
     let place = staging.dir().join("0.inprogress");
-    std::fs::remove_file(&place).unwrap();
-    std::fs::write(&place, "from elsewhere").unwrap();
+    // Of the same length, and another file: made while the first is there, it has a number of its own.
+    std::fs::write(dir.path().join("theirs"), "them").unwrap();
+    std::fs::rename(dir.path().join("theirs"), &place).unwrap();
     let drafted = draft(&store, vec![file]);
     let error = store.commit(staging, drafted).unwrap_err();
     assert!(error.to_string().contains("is not the file that was written there"), "{error}");
@@ -384,8 +385,11 @@ fn a_snapshot_stands_for_the_records_before_it_and_old_ones_go() {
     // It is not believed either.
     let path = paths.snapshot(192);
     let sound = std::fs::read_to_string(&path).unwrap();
-    for (torn, needle) in [(sound.replacen("\"to\":573", "\"to\":574", 1), "checksum"), (String::new(), "cut off")] {
-        std::fs::write(&path, torn).unwrap();
+    // Whole in itself, and not the one that the record names.
+    let other = String::from_utf8(snapshot::encode(&store.format().dataset_id, 192, &State::default()).0).unwrap();
+    let torn = sound.replacen("\"to\":573", "\"to\":574", 1);
+    for (wrong, needle) in [(torn, "its content has"), (String::new(), "cut off"), (other, "the record that names it says")] {
+        std::fs::write(&path, wrong).unwrap();
         let error = open(dir.path()).unwrap_err();
         assert!(error.kind() == ErrorKind::State && error.to_string().contains(needle), "{error}");
         assert!(error.to_string().contains("pintail repair --snapshot"), "{error}");
