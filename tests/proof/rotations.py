@@ -44,7 +44,7 @@ class Rotations(World):
         super().__init__(binary, directory, chance)
         self.log = self.input / "app.log"
         self.patterns = [f"{self.input}/*"] + [f"{self.input}/old/*"] * (way == "olddir")
-        self.by_second = way == "dateext"
+        self.by_second, self.rotated_at = way == "dateext", 0
         (self.input / "old").mkdir()
         self.log.write_bytes(self.some())
         self.rules = directory / "logrotate.conf"
@@ -67,12 +67,14 @@ class Rotations(World):
         return Pintail(self.binary, config, self.directory)
 
     def rotate(self):
-        if self.by_second:
-            time.sleep(1 - time.time() % 1)
+        # A name by the second is taken once; the clock that logrotate reads lags a few milliseconds behind.
+        while self.by_second and int(time.time() - 0.05) <= self.rotated_at:
+            time.sleep(0.02)
         command = ["logrotate", "--force", "--state", self.directory / "state", self.rules]
         ended = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PATH": os.environ["PATH"] + ":/usr/sbin"})
         if ended.returncode:
             raise Broken(f"logrotate ended with {ended.returncode}: {ended.stderr}")
+        self.rotated_at = int(time.time())
         append(self.log, self.some())
 
     def follow(self, rotations):

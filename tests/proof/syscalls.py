@@ -33,6 +33,8 @@ from process import Unexpected, default_binary
 
 UNTOUCHED = {"close", "fcntl", "dup", "ioctl", "fadvise64", "munmap", "execve", "chdir", "getcwd", "poll", "epoll_ctl"}
 """Calls on paths of the dataset that change nothing there and whose failure nobody can act upon."""
+BY_THE_CLOCK = {"utimensat"}
+"""Calls of the sign of life: a run that is over in no time may make none."""
 TRIES = 3
 """The number of checkpoints, and so of calls, varies a little from run to run."""
 
@@ -262,7 +264,8 @@ def prove(arguments, work):
     hits = sum(outcome.hit is not None for outcome in outcomes)
     print(f"\n{hits} faults injected into {len({o.case.call for o in outcomes if o.hit})} kinds of calls, {len(broken)} broken, "
           f"{time.monotonic() - begin:.0f} s")
-    return broken + [f"nothing was injected into {call} ({fault})" for call, fault in never] + ["nothing was injected"] * (hits == 0)
+    missed = [f"nothing was injected into {call} ({fault})" for call, fault in never if call not in BY_THE_CLOCK]
+    return broken + missed + ["nothing was injected"] * (hits == 0)
 
 
 def main():
