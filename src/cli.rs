@@ -11,25 +11,36 @@ use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::error::ErrorKind;
+use crate::{config, invocation};
 
 /// The examples at the end of `--help`.
 const EXAMPLES: &str = "\
 Examples:
-  pintail                                              simulated events into checkpoints/
-  pintail --set source.type=file --set 'source.path=events/*.ndjson' --set source.follow=true
-  pintail infer events.ndjson > pintail.toml           a schema to begin with
-  pintail check --config pintail.toml                  every fault at once, before it runs
+  pintail                                  simulated events into checkpoints/
+  pintail --set source.type=file --set 'source.path=events/*.ndjson'
+  pintail infer events.ndjson > p.toml     a schema to begin with
+  pintail check --config p.toml            every fault at once, before it runs
   pintail query 'SELECT region, count(*) FROM events GROUP BY region'
-  OUT_PATH=/data/lake pintail verify                   does every file hold what its record says?
+  OUT_PATH=/lake pintail verify            is every file as its record says?
 
-Settings: defaults < --config FILE < environment (PINTAIL_SOURCE__LIMIT=1000000) < --set source.limit=1000000.
-config.example.toml lists every key.
+Settings, the last one wins:
+  defaults, --config FILE, environment (PINTAIL_SOURCE__LIMIT=1000000),
+  --set source.limit=1000000. config.example.toml lists every key.
 
-Exit codes: 0 done · 65 stored state contradicts itself, or too many dead letters · 70 internal · 74 I/O · 75 try again · 78 configuration";
+Exit codes:
+  0   done
+  65  stored state contradicts itself, or too many dead letters
+  70  internal error
+  74  input or output failed
+  75  try again later
+  78  wrong configuration";
+
+/// Columns of the narrowest terminal that help is written for.
+const HELP_COLUMNS: usize = 80;
 
 /// Takes events, transforms them with DuckDB SQL and publishes Hive-partitioned Parquet, in checkpoints that survive a kill.
 #[derive(Debug, Parser)]
-#[command(name = "pintail", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "pintail", version, after_help = EXAMPLES, max_term_width = HELP_COLUMNS)]
 pub struct Cli {
     #[command(flatten)]
     options: Options,
@@ -76,7 +87,7 @@ pub enum Command {
         /// Leave out the files of checkpoints before this one.
         #[arg(long, value_name = "N")]
         since: Option<u64>,
-        /// Whether files are there with their lengths, without reading them.
+        /// Only look whether files are there with their lengths; read none.
         #[arg(long)]
         fast: bool,
         /// Options behind the command's name.
@@ -208,6 +219,15 @@ impl Cli {
         verbose.into_iter().chain(format).chain(sets).collect()
     }
 
+    /// Returns the options of a command for the same dataset.
+    pub fn options_of_this_process(&self) -> invocation::Options {
+        let mut sets: Vec<String> = self.options().flat_map(|options| options.sets.iter().cloned()).collect();
+        if let Some(Command::Verify { out: Some(out), .. }) = &self.command {
+            sets.push(format!("pipeline.out_path={}", out.display()));
+        }
+        invocation::Options::new(self.config(), config::environment(), &sets)
+    }
+
     /// Returns the options before the command and those behind it. (An argument that clap calls global would lose the former when
     /// both are given.)
     fn options(&self) -> impl DoubleEndedIterator<Item = &Options> {
@@ -252,6 +272,22 @@ mod tests {
     #[test]
     fn the_definition_holds_together() {
         <Cli as CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn no_line_of_any_help_is_wider_than_a_terminal() {
+        let mut cli = <Cli as CommandFactory>::command();
+        cli.build();
+        let mut commands: Vec<clap::Command> = cli.get_subcommands().cloned().collect();
+        assert!(commands.len() > 10, "the commands and `help`");
+        commands.push(cli);
+        for mut command in commands {
+            for help in [command.render_help(), command.render_long_help()] {
+                let help = help.to_string();
+                let wide = help.lines().find(|line| line.chars().count() > HELP_COLUMNS);
+                assert_eq!(wide, None, "`pintail {} --help`", command.get_name());
+            }
+        }
     }
 
     #[test]

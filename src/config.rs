@@ -27,7 +27,9 @@ use chrono::{DateTime, Utc};
 
 pub use self::kafka::{Instance, KafkaConfig};
 pub use self::nats::{NatsConfig, NatsLogin, NatsSecret, NatsTls};
+pub(crate) use self::raw::without_login;
 use self::raw::{RawConfig, Table};
+pub(crate) use self::reader::is_secret;
 use self::reader::{Report, Section};
 use crate::checkpoint::paths::Paths;
 use crate::digest::sha256_hex;

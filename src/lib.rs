@@ -62,6 +62,7 @@ pub mod engine;
 pub mod error;
 pub mod evidence;
 mod grouping;
+pub mod invocation;
 pub mod limits;
 pub mod logging;
 #[cfg(feature = "engine")]

@@ -22,7 +22,10 @@ const SCREEN_PATIENCE: Duration = Duration::from_millis(500);
 
 fn main() {
     let code = match Cli::read(std::env::args_os()) {
-        Ok(cli) => run_command(&cli),
+        Ok(cli) => {
+            cli.options_of_this_process().set();
+            run_command(&cli)
+        }
         Err(help) => {
             let _ = help.print();
             cli::exit_code(&help)

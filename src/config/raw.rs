@@ -91,7 +91,7 @@ impl fmt::Display for Node {
 }
 
 /// Leaves user and password out of a URL: `nats://…@host`.
-pub(super) fn without_login(text: &str) -> Cow<'_, str> {
+pub(crate) fn without_login(text: &str) -> Cow<'_, str> {
     let Some((scheme, rest)) = text.split_once("://") else { return text.into() };
     match rest.rsplit_once('@') {
         Some((_, host)) => format!("{scheme}://…@{host}").into(),

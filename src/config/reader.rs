@@ -16,6 +16,16 @@ use crate::digest::sha256_hex;
 
 /// Keys whose values are never shown.
 const SECRETS: [&str; 2] = ["password", "token"];
+/// A table whose keys are librdkafka's: any may be a secret.
+const FOREIGN: &str = "properties";
+
+/// Returns whether a setting `key=value` may hold a secret.
+pub fn is_secret(key: &str, value: &str) -> bool {
+    let names = |name: &str| SECRETS.contains(&name) || name == FOREIGN;
+    let in_key = key.split(['.', '"', ' ']).any(names);
+    let in_table = value.trim_start().starts_with('{') && value.split(|c: char| !c.is_alphanumeric() && c != '_').any(names);
+    in_key || in_table
+}
 
 /// What reading found out.
 #[derive(Debug, Default)]
