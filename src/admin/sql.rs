@@ -23,6 +23,7 @@ use crate::checkpoint::reader;
 use crate::config::{self, AdminConfig};
 use crate::engine::query::{Answer, Canceller, Limits, query_within};
 use crate::error::{Error, ErrorKind, Result};
+use crate::invocation::command;
 use crate::server::asked;
 
 /// Bytes of a request. A statement is typed by a person.
@@ -130,7 +131,8 @@ fn render(answer: &Answer, begun: Instant) -> Result<Value> {
     let memory: usize = answer.batches.iter().map(|batch| batch.get_array_memory_size()).sum();
     // Looked at before it is made: as JSON it takes several times as much.
     if memory > ANSWER_BYTES_MAX {
-        return Err(Error::config(format!("the answer has more than {ANSWER_BYTES_MAX} bytes: select less, or use `pintail query`")));
+        let query = command("query 'SELECT …'");
+        return Err(Error::config(format!("the answer has more than {ANSWER_BYTES_MAX} bytes: select less, or use {query}")));
     }
     for batch in &answer.batches {
         rows.extend(values::rows(batch).map_err(|e| Error::internal("cannot write the answer as JSON").with_source(e))?);

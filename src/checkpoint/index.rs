@@ -220,7 +220,7 @@ impl Index {
     pub fn push(&mut self, record: &CommitRecord, sha256: String) -> Result<()> {
         if record.sequence != self.end() + 1 || record.previous != self.seal {
             let sequence = record.sequence;
-            return Err(Error::state(format!("commit record {sequence} does not follow the one before it: run `pintail verify`")));
+            return Err(Error::state(format!("commit record {sequence} does not follow the one before it: {}", log::way_out())));
         }
         let mut before = self.columns().to_vec();
         if record.version > 1 && before.iter().any(|column| column.id == 0) {

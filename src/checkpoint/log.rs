@@ -12,6 +12,16 @@ use super::record::CommitRecord;
 use crate::durable::fs::{Entry, EntryKind, Fs};
 use crate::error::{Error, Result};
 use crate::evidence::Key;
+use crate::invocation::command;
+
+/// Says what a person can do about a ledger that cannot be trusted.
+pub fn way_out() -> String {
+    format!(
+        "restore it from any copy of the dataset that has it: a record never changes; without one, move `_pintail` out of the dataset and run {}, \
+         which begins a ledger of the files that are there (what the source still has is read again)",
+        command("adopt")
+    )
+}
 
 /// Returns the sequence number of the last record; `None` if there is none. Lists only the last directory, whatever the length of the log.
 ///
@@ -34,8 +44,10 @@ pub fn last_sequence(fs: &dyn Fs, paths: &Paths) -> Result<Option<u64>> {
         if !complete || !joins {
             let missing = (first..).find(|sequence| !found.contains(sequence)).unwrap_or(first);
             return Err(Error::state(format!(
-                "commit record {missing} is missing in `{}` although later ones were written: refusing to start; run `pintail verify`",
-                paths.commit_dir(missing).display()
+                "commit record {missing} is missing although later ones were written: which files it names and where reading stood is lost with \
+                 `{}`; {}",
+                paths.record(missing).display(),
+                way_out()
             )));
         }
         return Ok(Some(last));
@@ -50,7 +62,7 @@ pub fn last_sequence(fs: &dyn Fs, paths: &Paths) -> Result<Option<u64>> {
 pub fn read(fs: &dyn Fs, paths: &Paths, sequence: u64) -> Result<(CommitRecord, String)> {
     let path = paths.record(sequence);
     let bytes = bytes(fs, &path)?;
-    let refuse = |why| Error::state(format!("commit record `{}` cannot be trusted: {why}: run `pintail verify`", path.display()));
+    let refuse = |why| Error::state(format!("commit record `{}` cannot be trusted: {why}; {}", path.display(), way_out()));
     let Some(bytes) = bytes else {
         return Err(refuse("it is missing".to_owned()));
     };
@@ -74,7 +86,7 @@ pub fn format(fs: &dyn Fs, paths: &Paths) -> Result<Option<(Format, String)>> {
 pub fn key(fs: &dyn Fs, paths: &Paths) -> Result<Option<Key>> {
     let path = paths.key();
     let refuse =
-        || Error::state(format!("`{}` is no key of a dataset: restore it from a copy, or run `pintail repair --key`", path.display()));
+        || Error::state(format!("`{}` is no key of a dataset: restore it from a copy, or run {}", path.display(), command("repair --key")));
     bytes(fs, &path)?.map(|bytes| Key::parse(&bytes).ok_or_else(refuse)).transpose()
 }
 

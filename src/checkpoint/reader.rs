@@ -19,6 +19,7 @@ use super::take_over;
 use crate::durable::fs::Fs;
 use crate::durable::posix::Posix;
 use crate::error::{Error, Result};
+use crate::invocation::command;
 
 /// A dataset open for reading. The service may write to it meanwhile.
 #[derive(Debug)]
@@ -195,9 +196,10 @@ pub fn committed_while(out: &Path, go_on: impl Fn() -> Result<()>) -> Result<Com
     match gathered.missing {
         None => Ok(gathered.committed),
         Some((first, files)) => Err(Error::state(format!(
-            "{files} committed files of `{}` are missing, the first is `{first}`: an answer would leave their rows out; restore them (`pintail \
-             verify` names them), or declare old files expired with `pintail expire`",
-            out.display()
+            "{files} committed files of `{}` are missing, the first is `{first}`: an answer would leave their rows out; restore them, or declare \
+             them expired: {} names each, and how",
+            out.display(),
+            command("verify")
         ))),
     }
 }

@@ -25,6 +25,7 @@ use super::sql_error::message;
 use super::statement::Select;
 use crate::checkpoint::reader::{Committed, DataFile};
 use crate::error::{Error, Result};
+use crate::invocation::command;
 
 mod condition;
 mod overview;
@@ -261,7 +262,7 @@ fn path_text(path: &Path) -> Result<String> {
 
 fn unreadable(out: &Path, error: &duckdb::Error) -> Error {
     let message = message(error);
-    Error::state(format!("cannot read the committed files of `{}`: {message}: run `pintail verify`", out.display()))
+    Error::state(format!("cannot read the committed files of `{}`: {message}: run {}", out.display(), command("verify")))
 }
 
 /// Closes the database to everything but the files. They stay writable to it, which a `SELECT` cannot use.

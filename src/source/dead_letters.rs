@@ -26,6 +26,7 @@ use super::thread::{ChunkSender, Exit, ReadThread};
 use crate::batch::{Chunk, OffsetUnit, Records};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::invocation::command;
 use crate::offsets::{OffsetRange, Offsets, Partition, PartitionId};
 
 #[cfg(test)]
@@ -140,7 +141,8 @@ impl Letters {
         }
         if open.next < self.from {
             let (path, lines, from) = (self.path.display(), open.next, self.from);
-            return Err(Error::state(format!("`{path}` has {lines} lines and {from} were replayed: run `pintail verify`")).into());
+            let verify = command("verify");
+            return Err(Error::state(format!("`{path}` has {lines} lines and {from} were replayed: run {verify}")).into());
         }
         self.hand_on(&mut open, sender)
     }
@@ -149,7 +151,7 @@ impl Letters {
     fn take(&self, line: &[u8], open: &mut Open, sender: &ChunkSender) -> Result<(), Exit> {
         let original = Original::parse(line).map_err(|why| {
             let at = open.next + 1;
-            Error::state(format!("`{}` line {at} is no dead letter: {why}; run `pintail verify`", self.path.display()))
+            Error::state(format!("`{}` line {at} is no dead letter: {why}; run {}", self.path.display(), command("verify")))
         })?;
         match original {
             // A blank line is no record, and keeps the count of lines.

@@ -9,6 +9,7 @@ use crate::checkpoint::directories::cannot;
 use crate::checkpoint::paths::{self, Paths};
 use crate::durable::fs::Fs;
 use crate::error::{Error, Result};
+use crate::invocation::command;
 
 use super::named::{create, entry, remove_if_there, undisturbed};
 
@@ -97,9 +98,10 @@ pub fn check_empty(paths: &Paths, visible: &Visible) -> Result<()> {
     let Some(file) = &visible.any else { return Ok(()) };
     Err(Error::config(format!(
         "`{}` has Parquet files and no ledger (`_pintail/FORMAT`), for instance `{}`: restore `_pintail` from a copy, set another \
-         `pipeline.out_path`, or run `pintail adopt` to begin a ledger that names the files that are there",
+         `pipeline.out_path`, or run {} to begin a ledger that names the files that are there",
         paths.root().display(),
-        file.display()
+        file.display(),
+        command("adopt")
     )))
 }
 
@@ -111,10 +113,11 @@ pub fn check_not_older(paths: &Paths, visible: &Visible, last: Option<u64>) -> R
     match &visible.newest {
         Some((sequence, file)) if *sequence > last.unwrap_or(0) => Err(Error::state(format!(
             "`{}` is of checkpoint {sequence}, and the last commit record is {}: the ledger is older than the files; restore `{}` as it was with \
-             them, or move newer files away, or run `pintail adopt` to name them as they are (what they hold is read again)",
+             them, or move newer files away, or run {} to name them as they are (what they hold is read again)",
             file.display(),
             last.map_or_else(|| "missing".to_owned(), |last| last.to_string()),
-            paths.private().display()
+            paths.private().display(),
+            command("adopt")
         ))),
         _ => Ok(()),
     }

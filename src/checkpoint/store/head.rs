@@ -11,6 +11,7 @@ use crate::checkpoint::state::{Position, Rest, State};
 use crate::durable::fs::Fs;
 use crate::error::{Error, Result};
 use crate::evidence::Key;
+use crate::invocation::command;
 use crate::offsets::Remembered;
 
 use super::named;
@@ -57,7 +58,7 @@ pub fn read(fs: &dyn Fs, paths: &Paths, sequence: Option<u64>, format_sha256: &s
         let (record, sha256) = log::read(fs, paths, number)?;
         check_follows(&record, &before.1)?;
         let refuse =
-            |why| Error::state(format!("commit record {number} does not follow from the state before it: {why}; run `pintail verify`"));
+            |why| Error::state(format!("commit record {number} does not follow from the state before it: {why}; {}", log::way_out()));
         state.apply(&record).map_err(refuse)?;
         since.add(record_bytes(fs, paths, number)?);
         before = (number, sha256);
@@ -75,10 +76,11 @@ pub fn check_key(paths: &Paths, last: Option<&CommitRecord>, key: Option<&Key>) 
         return Ok(());
     }
     Err(Error::state(format!(
-        "`{}` is {}, so no position can be checked: restore it from a copy; without one, run `pintail repair --key`, which accepts all \
-         positions as they are",
+        "`{}` is {}, so no position can be checked: restore it from a copy; without one, run {}, which accepts all positions \
+         as they are",
         paths.key().display(),
-        if key.is_some() { "not the key that the records were made with" } else { "missing, and the records were made with it" }
+        if key.is_some() { "not the key that the records were made with" } else { "missing, and the records were made with it" },
+        command("repair --key")
     )))
 }
 
@@ -95,8 +97,9 @@ fn from_snapshot(fs: &dyn Fs, paths: &Paths, name: &SnapshotName, dataset_id: &s
     let path = paths.snapshot(name.sequence);
     let refuse = |why: String| {
         Error::state(format!(
-            "the snapshot `{}` cannot be trusted: {why}: run `pintail repair --snapshot`, which makes it again from the records",
-            path.display()
+            "the snapshot `{}` cannot be trusted: {why}: run {}, which makes it again from the records",
+            path.display(),
+            command("repair --snapshot")
         ))
     };
     let bytes = log::bytes(fs, &path)?.ok_or_else(|| refuse("it is missing".into()))?;
@@ -145,8 +148,10 @@ fn check_follows(record: &CommitRecord, before: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::state(format!(
-        "commit record {} follows one with checksum {}, but the one before it has {before}: refusing to start; run `pintail verify`",
-        record.sequence, record.previous
+        "commit record {} follows one with checksum {}, but the one before it has {before}: one of the two is not what was written; {}",
+        record.sequence,
+        record.previous,
+        log::way_out()
     )))
 }
 

@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 use super::{Depth, Report, look};
 use crate::checkpoint::reader::Dataset;
 use crate::error::Result;
+use crate::invocation::command;
 use crate::meters::{Meters, Verified};
 
 /// Starts looking at the dataset at `out`, which is open. Nobody waits for it.
@@ -36,7 +37,8 @@ fn tell(found: Result<Report>) -> Verified {
             }
             Some(first) => {
                 let contradictions = report.contradictions.len() as u64;
-                error!(contradictions, first, "the dataset contradicts its commit records: run `pintail verify`");
+                let run = command("verify");
+                error!(contradictions, first, "the dataset contradicts its commit records: run {run}");
                 Verified::Contradicted { at, contradictions, first: first.clone() }
             }
         },

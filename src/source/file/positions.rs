@@ -11,6 +11,7 @@ use super::identity::{IdentityV1, Inode, Place, is_partition_id, new_partition_i
 use super::names;
 use super::sight::Sight;
 use super::trail::EDGE_BYTES;
+use crate::checkpoint::log;
 use crate::error::{Error, Result};
 use crate::evidence::{Evidence, Key, Mark, Witness};
 use crate::offsets::{Fingerprint, Offsets, Partition, PartitionId};
@@ -302,7 +303,7 @@ fn read_positions(offsets: &Offsets) -> Result<Vec<Known>> {
     for (id, span) in offsets.spans().filter(|(id, _)| !dead_letters::owns(id)) {
         let v1 = IdentityV1::parse(id);
         if v1.is_none() && !is_partition_id(id) {
-            return Err(Error::state(format!("the commit record's partition `{id}` is no file's identity: run `pintail verify`")));
+            return Err(Error::state(format!("the commit record's partition `{id}` is no file's identity: {}", log::way_out())));
         }
         if let Some(identity) = v1 {
             let latest = latest.entry(identity.inode).or_default();

@@ -25,6 +25,7 @@ use super::{Files, open_file};
 use crate::config::{Copies, OnGap};
 use crate::error::{Error, Result};
 use crate::evidence::{Evidence, Verdict, Why};
+use crate::invocation::command;
 use crate::offsets::{Note, NoteKind, Partition, PartitionId};
 
 /// What was found out about a file.
@@ -206,7 +207,8 @@ impl Files {
         if self.on_gap == OnGap::Refuse {
             return Err(Error::state(format!(
                 "`{label}` {what}, and {next} bytes of it are read already: what lay between may be lost; set `source.on_gap = \"record\"`, or \
-                 start once with `--accept`, to read what is there as a new file"
+                 start once with {}, to read what is there as a new file",
+                command("run --accept")
             )));
         }
         warn!(path = %label, next, "the file {what}: what lay between may be lost, what is there is read as a new file");

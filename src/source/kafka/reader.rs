@@ -36,6 +36,7 @@ use crate::batch::{Chunk, OffsetUnit, Records};
 use crate::config::{KafkaConfig, OnGap};
 use crate::error::{Error, Result};
 use crate::evidence::{Evidence, Key, Witness};
+use crate::invocation::command;
 use crate::offsets::{Note, NoteKind, OffsetRange, Partition};
 use crate::source::messages::Chunks;
 use crate::source::thread::{ChunkSender, Exit};
@@ -223,7 +224,8 @@ impl Reader {
         let kind = match finding {
             Finding::Gap(gap) if self.config.on_gap == OnGap::Refuse => {
                 return Err(Error::state(format!(
-                    "`{label}`: {gap}: refusing to go on; with `source.on_gap = \"record\"`, or `--accept` for one start, {}",
+                    "`{label}`: {gap}: refusing to go on; with `source.on_gap = \"record\"`, or once with {}, {}",
+                    command("run --accept"),
                     gap.remedy()
                 )));
             }

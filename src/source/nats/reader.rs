@@ -26,6 +26,7 @@ use crate::batch::{Chunk, OffsetUnit, Records};
 use crate::config::{NatsConfig, OnGap};
 use crate::error::{Error, Result};
 use crate::evidence::{Evidence, Key};
+use crate::invocation::command;
 use crate::offsets::{Note, NoteKind, OffsetRange};
 use crate::source::messages::Beside;
 
@@ -220,8 +221,9 @@ impl Reader {
         let stream = &self.config.stream;
         match self.config.on_gap {
             OnGap::Refuse => Err(Error::state(format!(
-                "the stream `{stream}` {gap}: refusing to go on; set `source.on_gap = \"record\"`, or start once with `--accept`, to go on with \
-                 what is there"
+                "the stream `{stream}` {gap}: refusing to go on; set `source.on_gap = \"record\"`, or start once with {}, to go on with what \
+                 is there",
+                command("run --accept")
             ))),
             OnGap::Record => {
                 let text = format!("the stream `{stream}` {gap}: going on with what is there");

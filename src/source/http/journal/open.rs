@@ -19,7 +19,7 @@ use super::opening::Opening;
 use super::position::{Contradiction, Watch};
 use super::running::Running;
 use super::scan::{Ending, Link, Scanned, scan};
-use super::segment::{self, BadFrame, Frames, Header, WAY_OUT};
+use super::segment::{self, BadFrame, Frames, Header, untrusted};
 use super::shared::{Extent, Shared};
 use super::time::Stamp;
 use super::{Committed, Settings};
@@ -122,9 +122,9 @@ pub fn check(fs: &dyn Fs, settings: &Settings, files: &BTreeMap<u64, u64>, commi
     let Some(newest) = files.last_key_value().map(|(newest, _)| *newest) else {
         let known = committed.evidence.iter().flat_map(|evidence| &evidence.witnesses).map(|witness| witness.to).max();
         if next > 0 || known.is_some() {
-            return Err(Error::state(format!(
+            return Err(untrusted(format_args!(
                 "the journal `{dir}` has no segment, and its records are committed up to offset {next}: what was accepted after that is \
-                 lost; {WAY_OUT}"
+                 lost"
             )));
         }
         return Ok(None);
@@ -154,17 +154,16 @@ pub fn check(fs: &dyn Fs, settings: &Settings, files: &BTreeMap<u64, u64>, commi
     let (link, last) = whole.last().expect("there is a segment");
     let end = last.offset;
     watch.judge(next, end, (newest, last.end)).map_err(|contradicts| match contradicts {
-        Contradiction::Ends { end: expected } if expected > next => Error::state(format!(
-            "the journal `{dir}` ends at offset {end}, records up to offset {expected} were accepted and are lost: {WAY_OUT}"
+        Contradiction::Ends { end: expected } if expected > next => untrusted(format_args!(
+            "the journal `{dir}` ends at offset {end}, records up to offset {expected} were accepted and are lost"
         )),
         Contradiction::Ends { .. } => contradiction(settings, &format!("ends at offset {end}"), next),
-        Contradiction::Differs { at } => Error::state(format!(
+        Contradiction::Differs { at } => untrusted(format_args!(
             "the journal `{dir}` holds something else at offset {at} than the commit records say was accepted there (was it restored, or is \
-             it another one?): {WAY_OUT}"
+             it another one?)"
         )),
-        Contradiction::Keys { segment, bytes } => Error::state(format!(
-            "the journal `{dir}` ends in segment {}, at byte {}; segment {segment} had {bytes} bytes, with idempotency keys that are lost: \
-             {WAY_OUT}",
+        Contradiction::Keys { segment, bytes } => untrusted(format_args!(
+            "the journal `{dir}` ends in segment {}, at byte {}; segment {segment} had {bytes} bytes, with idempotency keys that are lost",
             link.header.segment, last.end
         )),
     })?;
@@ -179,14 +178,14 @@ fn check_join(settings: &Settings, before: &Scanned, header: &Header) -> Result<
     }
     let (begins, ends) = (header.first_offset, before.offset);
     if begins != ends {
-        return Err(Error::state(format!(
-            "journal segment `{}` begins at offset {begins}, the one before it ends at {ends}: {WAY_OUT}",
+        return Err(untrusted(format_args!(
+            "journal segment `{}` begins at offset {begins}, the one before it ends at {ends}",
             path.display()
         )));
     }
     match header.running.zip(before.running) {
-        Some((running, was)) if running != was => Err(Error::state(format!(
-            "journal segment `{}` follows other records than stand before it, at offset {begins}: {WAY_OUT}",
+        Some((running, was)) if running != was => Err(untrusted(format_args!(
+            "journal segment `{}` follows other records than stand before it, at offset {begins}",
             path.display()
         ))),
         _ => Ok(()),
@@ -221,7 +220,7 @@ fn take_over(settings: &Settings, mut whole: Whole, keys: &mut Keys) -> (VecDequ
 }
 
 fn contradiction(settings: &Settings, what: &str, committed: u64) -> Error {
-    Error::state(format!("the journal `{}` {what}, its records are committed up to {committed}: {WAY_OUT}", settings.dir.display()))
+    untrusted(format_args!("the journal `{}` {what}, its records are committed up to {committed}", settings.dir.display()))
 }
 
 /// Follows the segments from the newest on, each naming the one before it. Returns them oldest first.
@@ -255,7 +254,7 @@ pub fn chain(fs: &dyn Fs, settings: &Settings, files: &BTreeMap<u64, u64>, newes
 
 fn refuse(settings: &Settings, number: u64, why: &str) -> Error {
     let path = segment::path(&settings.dir, number);
-    Error::state(format!("journal segment `{}` cannot be trusted, at byte 0: {why}; {WAY_OUT}", path.display()))
+    untrusted(format_args!("journal segment `{}` cannot be trusted, at byte 0: {why}", path.display()))
 }
 
 /// Writes a segment, with the frames that it takes over from the one that it replaces.

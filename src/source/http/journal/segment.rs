@@ -8,6 +8,7 @@
 //!
 //! Version 1 knew neither hashes nor openings of groups. Its segments are read, and never written.
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Take};
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,7 @@ use super::time::Stamp;
 use crate::checkpoint::{paths, sealed};
 use crate::durable::fs::Fs;
 use crate::error::{Error, Result};
+use crate::invocation::command;
 
 /// The versions of segments: this Pintail reads both and writes the newer one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,8 +65,11 @@ const READ_BYTES: usize = 256 << 10;
 /// A line of a header is no longer; the two together neither.
 pub const HEADER_BYTES: u64 = 1024;
 
-/// What a person can do about a journal that cannot be trusted.
-pub const WAY_OUT: &str = "restore it from a copy, or give up what is lost with `pintail repair --journal`";
+/// Makes the error of a journal that cannot be trusted, with what a person can do about it.
+pub fn untrusted(what: impl fmt::Display) -> Error {
+    let repair = command("repair --journal");
+    Error::state(format!("{what}: restore it from a copy, or give up what is lost with {repair}"))
+}
 
 /// What a segment says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -287,8 +292,8 @@ impl Frames {
 
 /// Makes the refusal of something in a segment. `offset` is that of the first record there.
 pub fn refuse(dir: &Path, segment: u64, bad: &BadFrame, offset: u64) -> Error {
-    Error::state(format!(
-        "journal segment `{}` cannot be trusted, at byte {} (offset {offset}): {}; records there were accepted and are lost: {WAY_OUT}",
+    untrusted(format_args!(
+        "journal segment `{}` cannot be trusted, at byte {} (offset {offset}): {}; records there were accepted and are lost",
         path(dir, segment).display(),
         bad.at,
         bad.why
