@@ -166,8 +166,8 @@ fn open_store(config: &Config, start: Start, fs: &Arc<dyn Fs>, expected: &Expect
     }
     upgrade_others(config, fs, expected)?;
     let store = Store::open(fs.clone(), config.paths(), expected)?;
-    for warning in store.warnings() {
-        warn!("{warning}");
+    if let Some(missing) = store.missing() {
+        error!("{missing}");
     }
     Ok((lock, store))
 }

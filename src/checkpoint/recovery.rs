@@ -1,10 +1,9 @@
 //! Recovery: from what lies on the disk to what must be done, as a function without a disk.
 //!
 //! Owns: the decision for each file of the last commit record, and which staging is garbage.
-//! Does not own: looking and acting (see `store::open`).
+//! Does not own: looking and acting (see `store::open`), what is said of files that are gone (see `store::missing`).
 
 use super::paths::StagedBy;
-use crate::error::{Error, Result};
 
 /// What lies at a place where a file of the last record may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +27,8 @@ pub struct FileFacts {
     pub at_final: Found,
     /// What lies in its staged place.
     pub at_staged: Found,
+    /// Whether an operator has declared that it may be gone.
+    pub may_be_gone: bool,
 }
 
 /// The last record and its files.
@@ -55,48 +56,38 @@ pub enum Step {
     Keep,
     /// Rename the staged file to its final place.
     Publish,
-    /// It was published and somebody else has removed it since: warn.
+    /// It is gone: somebody removed it after it was published, or its staging before.
     Missing,
+    /// It was never published and cannot be: somebody removed or changed its staged copy.
+    Lost,
+    /// Something else is in its place.
+    Occupied,
 }
 
-/// Decides for each file of the last record, in its order. What is kept or published is made durable, also if it was there. Carrying out any part of the plan and deciding again leads to the same end.
-///
-/// # Errors
-/// [`crate::error::ErrorKind::State`] if what lies there follows from no crash: somebody else wrote, removed or changed it.
-pub fn plan(facts: &Facts) -> Result<Vec<Step>> {
-    let Some(last) = &facts.last else { return Ok(Vec::new()) };
+/// Decides for each file of the last record, in its order. What is kept or published is made durable, also if it was there. Carrying out any part
+/// of the plan and deciding again leads to the same end. A plan with a [`Step::Lost`] or [`Step::Occupied`] follows from no crash, and must not be
+/// carried out.
+pub fn plan(facts: &Facts) -> Vec<Step> {
+    let Some(last) = &facts.last else { return Vec::new() };
     // Staging is removed after everything is published and durable: its absence says that it was.
     let published = !facts.staging.contains(&last.staged_by);
-    last.files.iter().map(|file| step(last.staged_by.sequence, published, file)).collect()
+    last.files.iter().map(|file| step(published, file)).collect()
 }
 
-/// Returns the staging directories that no record needs any more, once everything is published and the open record of `epoch` is durable: those
-/// of older processes. A younger one may be at work.
+/// Returns the staging directories that no record needs any more, once everything is published and the open record of `epoch` is durable, and
+/// before its process stages anything: those of older processes, and of one that took the same number in a newer copy of the dataset. A younger
+/// process may be at work.
 pub fn garbage(staging: &[StagedBy], epoch: u64) -> Vec<StagedBy> {
-    staging.iter().copied().filter(|staged| staged.epoch < epoch).collect()
+    staging.iter().copied().filter(|staged| staged.epoch <= epoch).collect()
 }
 
-fn step(sequence: u64, published: bool, file: &FileFacts) -> Result<Step> {
-    match (published, file.at_final, file.at_staged) {
-        (true, Found::Right, Found::Absent) => Ok(Step::Keep),
-        (true, Found::Absent, Found::Absent) => Ok(Step::Missing),
-        (false, Found::Right, Found::Absent | Found::Right) => Ok(Step::Keep),
-        (false, Found::Absent, Found::Right) => Ok(Step::Publish),
-        (_, at_final, at_staged) => Err(Error::state(format!(
-            "commit record {sequence} names `{}`: its place is {}, its staged copy is {}, and no crash leaves that: \
-             refusing to start; run `pintail verify`",
-            file.path,
-            says(at_final),
-            says(at_staged)
-        ))),
-    }
-}
-
-fn says(found: Found) -> &'static str {
-    match found {
-        Found::Absent => "empty",
-        Found::Right => "right",
-        Found::Wrong => "not what the record says",
+fn step(published: bool, file: &FileFacts) -> Step {
+    match (file.at_final, file.at_staged) {
+        (Found::Right, _) => Step::Keep,
+        (Found::Wrong, _) => Step::Occupied,
+        (Found::Absent, Found::Right) => Step::Publish,
+        (Found::Absent, _) if published || file.may_be_gone => Step::Missing,
+        (Found::Absent, _) => Step::Lost,
     }
 }
 

@@ -26,10 +26,12 @@ use crate::batch::{Counts, LookupVersion, Trigger};
 use crate::durable::fs::{FileIdentity, Fs};
 use crate::error::{Error, Result};
 use crate::evidence::Key;
+use crate::invocation::command;
 use crate::offsets::Offsets;
 
 mod ground;
 mod head;
+mod missing;
 mod named;
 mod open;
 mod share_out;
@@ -63,7 +65,8 @@ pub struct Store {
     since: Since,
     /// Snapshots that no record but old ones names.
     stale: Vec<u64>,
-    warnings: Vec<String>,
+    /// What must be said of committed files that are gone.
+    missing: Option<String>,
     /// A commit that began and did not end. Only the recovery of a new start can tell what became of it.
     in_doubt: Option<u64>,
 }
@@ -228,9 +231,9 @@ impl Store {
         Staging::new(self.fs.clone(), self.paths.staging_of(self.next_staged()))
     }
 
-    /// Returns what was odd at start and lost nothing: published files that somebody else has removed.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
+    /// Returns the names of the last checkpoint's files that were gone at start, with the ways out; `None` if all were there, or declared to be gone.
+    pub fn missing(&self) -> Option<&str> {
+        self.missing.as_deref()
     }
 
     fn next_staged(&self) -> StagedBy {
@@ -354,9 +357,10 @@ impl Store {
             Ok(Some(_)) | Err(_) => None,
             Ok(None) => Some(Error::state(format!(
                 "`{}`, which this process wrote, is gone: somebody removed the ledger while it ran; nothing more is committed; restore `{}` from a \
-                 copy, or run `pintail adopt` to name the files as they are (what they hold is read again)",
+                 copy, or run {} to name the files as they are (what they hold is read again)",
                 path.display(),
-                self.paths.private().display()
+                self.paths.private().display(),
+                command("adopt")
             ))),
         }
     }

@@ -21,7 +21,8 @@ use crate::pipeline::Plan;
 /// # Errors
 /// [`crate::error::ErrorKind::TryAgain`] while a service holds the dataset.
 pub fn run(config: &Config, before: DateTime<Utc>, to: &mut dyn Write) -> Result<()> {
-    let (_lock, mut store) = Plan::new(config)?.open_for(config, None, Allow::default(), Arc::new(Posix::default()))?;
+    let allow = Allow { gone_before: Some(before), ..Allow::default() };
+    let (_lock, mut store) = Plan::new(config)?.open_for(config, None, allow, Arc::new(Posix::default()))?;
     let at = before.to_rfc3339_opts(SecondsFormat::Secs, true);
     let text = format!("files whose rows are all older than {at} may be gone");
     let action = Action { kind: ActionKind::Expire, by: Process::this(), text: text.clone(), before: Some(before) };

@@ -20,6 +20,7 @@ use crate::checkpoint::record::{CommitRecord, FileEntry, FileKind};
 use crate::checkpoint::state::State;
 use crate::digest::sha256_of;
 use crate::error::{Error, Result};
+use crate::invocation::expire_up_to;
 use crate::offsets::PartitionId;
 use crate::source;
 
@@ -33,7 +34,7 @@ const PRINTED_MAX: usize = 20;
 pub fn run(out: &Path, since: Option<u64>, depth: Depth, to: &mut dyn Write) -> Result<()> {
     let dataset = Dataset::open(out)?;
     let report = look(&dataset, since, depth)?;
-    report.print(&dataset, to).map_err(|e| Error::io("write the report", e))?;
+    report.print(&dataset, depth, to).map_err(|e| Error::io("write the report", e))?;
     match report.contradictions.as_slice() {
         [] => Ok(()),
         [first, ..] => Err(Error::state(format!(
@@ -239,8 +240,22 @@ impl Check<'_> {
                     self.report.contradictions.push(what);
                 }
             }
-            // Between its commit and its publication it is staged. Looked at again last: it may have been published meanwhile.
-            None if self.dataset.paths().staged(record.staged_by(), file.staged).exists() || self.dataset.visible(file).is_some() => {}
+            None => self.unpublished(record, file),
+        }
+    }
+
+    /// Looks for a file that is not in its place: between its commit and its publication it is staged.
+    fn unpublished(&mut self, record: &CommitRecord, file: &FileEntry) {
+        let staged = self.dataset.paths().staged(record.staged_by(), file.staged);
+        let found = staged.exists().then(|| compare(&staged, file, self.depth));
+        // Looked at again last: it may have been published meanwhile.
+        match found {
+            Some(Ok(())) => {}
+            _ if self.dataset.visible(file).is_some() => {}
+            Some(Err(why)) => {
+                let what = format!("`{}`, staged for commit record {}, is not what that says: {why}", staged.display(), record.sequence);
+                self.report.contradictions.push(what);
+            }
             None => {
                 let newest = file.event_time.map_or(record.time, |times| times.max);
                 self.report.missing.push((newest, self.dataset.paths().published(&file.path)));
@@ -256,16 +271,21 @@ impl Report {
             if self.expired_before.is_some_and(|before| newest < before) {
                 self.expired += 1;
             } else {
-                self.contradictions
-                    .push(format!("`{}` is missing: restore it, or declare old files expired with `pintail expire`", file.display()));
+                let expire = expire_up_to(newest);
+                let what = format!("`{}` is missing: restore it, or declare files up to its age expired with {expire}", file.display());
+                self.contradictions.push(what);
             }
         }
     }
 
-    fn print(&self, dataset: &Dataset, to: &mut dyn Write) -> io::Result<()> {
+    fn print(&self, dataset: &Dataset, depth: Depth, to: &mut dyn Write) -> io::Result<()> {
         let (format, counts) = (dataset.format(), &self.counts);
         writeln!(to, "dataset {} of source {}, made {}", format.dataset_id, format.source.kind, format.created_at.to_rfc3339())?;
-        writeln!(to, "{} checkpoints, {} files with {} bytes read", self.checkpoints, self.files, self.bytes)?;
+        let read = match depth {
+            Depth::Length => "there, none read",
+            Depth::Content => "read",
+        };
+        writeln!(to, "{} checkpoints, {} files with {} bytes {read}", self.checkpoints, self.files, self.bytes)?;
         writeln!(
             to,
             "{} records in + {} expanded = {} rows out + {} filtered + {} dead letters",

@@ -114,7 +114,8 @@ fn a_fast_verify_reads_no_file() {
     let mut bytes = fs::read(&path).unwrap();
     bytes[100] ^= 1;
     fs::write(&path, &bytes).unwrap();
-    dataset.pintail().args(["verify", "--fast"]).run_ok();
+    let told = dataset.pintail().args(["verify", "--fast"]).run_ok().stdout;
+    assert!(told.contains("none read"), "{told}");
     dataset.pintail().args(["verify"]).run().assert_code(65);
     bytes.pop();
     fs::write(&path, bytes).unwrap();

@@ -32,3 +32,4 @@ mod sequences;
 mod shutdown;
 mod states;
 mod upgrade;
+mod ways_out;

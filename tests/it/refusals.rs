@@ -82,8 +82,9 @@ fn a_damaged_commit_record_stops_the_start_and_verify_explains_it() {
     assert_ne!(changed, good, "the record counts 1000 events somewhere");
     for bad in [changed.as_str(), &good[..good.len() / 2], ""] {
         fs::write(&commit.path, bad).unwrap();
-        dataset.simulator(2000).run().assert_refused(65, &[&format!("{}", commit.seq), "pintail verify"]);
-        dataset.pintail().args(["verify"]).run().assert_code(65);
+        let name = commit.path.file_name().unwrap().to_str().unwrap();
+        dataset.simulator(2000).run().assert_refused(65, &[name, "restore it"]);
+        dataset.pintail().args(["verify"]).run().assert_refused(65, &[name]);
     }
     fs::write(&commit.path, good).unwrap();
     dataset.simulator(2000).run_ok();
@@ -149,14 +150,14 @@ fn a_torn_or_lost_file_of_an_unpublished_checkpoint_stops_the_start() {
 }
 
 #[test]
-fn a_published_file_that_somebody_removed_is_worth_a_warning_and_no_more() {
+fn a_published_file_that_somebody_removed_is_told_and_the_line_goes_on() {
     let dataset = Dataset::new();
     one_partition(&dataset, 1000).run_ok();
     let file = dataset.data_files().pop().unwrap();
     fs::remove_file(dataset.out().join(&file)).unwrap();
     let outcome = one_partition(&dataset, 2000).run_ok();
-    let warned = log_lines(&outcome.stderr, &["WARN"]);
-    assert!(warned.contains(file.to_str().unwrap()), "{}", outcome.stderr);
+    let told = log_lines(&outcome.stderr, &["ERROR"]);
+    assert!(told.contains(file.to_str().unwrap()), "{}", outcome.stderr);
     assert_eq!(dataset.rows_len(), 1000);
     let verified = dataset.pintail().args(["verify"]).run();
     verified.assert_refused(65, &[file.to_str().unwrap()]);

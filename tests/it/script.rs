@@ -254,7 +254,7 @@ pub fn check_recovered(fs: &Arc<dyn Fs>, root: &Path) -> Checked<u64> {
 /// Holds a dataset that was just opened against the script: exactly the committed checkpoints, each file once and whole, offsets without
 /// a gap, nothing left over. Returns the number of checkpoints.
 pub fn check_open(store: &Store, fs: &Arc<dyn Fs>, root: &Path) -> Checked<u64> {
-    same("warnings", store.warnings(), &[])?;
+    same("missing", store.missing(), None)?;
     let checkpoints = checkpoints(store);
     same("checkpoints with a record", records(&**fs, root)?.len() as u64, checkpoints)?;
     let mut files = tree(&**fs, root);

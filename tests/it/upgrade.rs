@@ -237,6 +237,38 @@ fn two_instances_of_0_1_are_upgraded_together_and_another_one_takes_over() {
     fixture.assert_holds(0..given + 40, fixture.number("dead_letters") as usize);
 }
 
+#[test]
+fn an_instance_of_0_1_and_one_of_this_version_do_not_run_side_by_side() {
+    let fixture = Fixture::unpack("instances");
+    let cluster = with_messages_of(&fixture);
+    let instance = |index: u32| {
+        let instance = serde_json::json!({ "index": index, "count": 2 });
+        fixture.pintail().set("source.brokers", cluster.broker()).set("source.instance", instance)
+    };
+    // While one of 0.1 runs, it holds the lock of its chain, which is to be brought to version 2.
+    let lock = fixture.dataset.internal("instances/1/LOCK");
+    let held = fs::File::options().read(true).write(true).open(lock).unwrap();
+    held.lock().unwrap();
+    let before = content(&fixture.dataset.out());
+    instance(0).run().assert_refused(75, &["instances/1/LOCK", "do not run side by side", "stop all"]);
+    assert_eq!(content(&fixture.dataset.out()), before, "one that was refused changes nothing");
+    drop(held);
+
+    // While one of this version runs, the other chain is of version 2 already, which 0.1 does not read.
+    let running = instance(0).spawn();
+    wait_until("it to be ready", || running.log().contains("line ready"));
+    let chain = fixture.dataset.internal("instances/1");
+    let last = walk(&chain.join("commits")).into_iter().max().unwrap();
+    let record: Value = serde_json::from_str(fs::read_to_string(last).unwrap().lines().next().unwrap()).unwrap();
+    assert_eq!(record["version"], 2);
+    if let Some(binary) = std::env::var_os("PINTAIL_V01") {
+        let before = content(&chain);
+        instance(1).binary(&binary).run().assert_refused(65, &["commit record", "cannot be trusted"]);
+        assert_eq!(content(&chain), before);
+    }
+    running.stop(Signal::TERM).assert_code(0);
+}
+
 /// Asserts that 0.1 refuses what is there now, and leaves it as it is. `PINTAIL_V01` names its binary; without it nothing is asserted.
 fn assert_refused_by_0_1(dataset: &Dataset, run: Pintail<'_>) {
     let Some(binary) = std::env::var_os("PINTAIL_V01") else { return };

@@ -16,6 +16,7 @@ use crate::checkpoint::record::FileEntry;
 use crate::checkpoint::recovery::Step;
 use crate::durable::fs::{EntryKind, FileIdentity, Fs};
 use crate::error::{Error, Result};
+use crate::invocation::command;
 
 /// How often another process may disturb one operation before that is an error.
 const DISTURBED_MAX: usize = 8;
@@ -79,8 +80,10 @@ pub fn publish<'a>(
             Err(error) if is_done_already(fs, &error, &from, &to, file)? => {}
             Err(error) if error.kind() == ErrorKind::NotFound && entry(fs, &from)?.is_none() => {
                 return Err(Error::state(format!(
-                    "`{}` of checkpoint {} is committed, and its staged copy is gone: somebody removed it; run `pintail verify`",
-                    file.path, staged_by.sequence
+                    "`{}` of checkpoint {} is committed, and its staged copy is gone: somebody removed it; run {}, which names all that is lost",
+                    file.path,
+                    staged_by.sequence,
+                    command("verify")
                 )));
             }
             renamed => renamed.map_err(|e| {
@@ -130,7 +133,13 @@ pub fn remove_staging(fs: &dyn Fs, paths: &Paths, staged: impl IntoIterator<Item
         };
         undisturbed(remove).map_err(|e| Error::io(format_args!("remove `{}`", dir.display()), e))?;
     }
-    sync_dir(fs, &paths.staging())
+    let staging = paths.staging();
+    match fs.sync_dir(&staging) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(Error::try_again(format!("`{}` is gone: somebody removed it; start again, which makes it anew", staging.display())))
+        }
+        synced => synced.map_err(|e| Error::io(format_args!("fsync the directory `{}`", staging.display()), e)),
+    }
 }
 
 /// Removes a file, if it is there.

@@ -14,7 +14,7 @@ use arrow::datatypes::SchemaRef;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::named::{self, Written, entry, publish, remove_leftovers, remove_staging};
-use super::{Content, SchemaChange, Store, ground, head};
+use super::{Content, SchemaChange, Store, ground, head, missing};
 use crate::batch::Counts;
 use crate::checkpoint::columns::{self, NewColumns};
 use crate::checkpoint::directories::{Directories, sync_dir};
@@ -23,13 +23,14 @@ use crate::checkpoint::log;
 use crate::checkpoint::paths::{self, Paths, StagedBy};
 use crate::checkpoint::process::Process;
 use crate::checkpoint::record::{Action, CommitRecord, FileEntry, PartitionSpan, SourceRange};
-use crate::checkpoint::recovery::{self, Facts, FileFacts, Found, LastRecord, Step};
+use crate::checkpoint::recovery::{self, Facts, FileFacts, Found, LastRecord};
 use crate::checkpoint::snapshot;
 use crate::checkpoint::take_over::{self, TakeOver};
 use crate::digest::{hex, sha256_of};
 use crate::durable::fs::{EntryKind, Fs};
 use crate::error::{Error, Result};
 use crate::evidence::Key;
+use crate::invocation::command;
 use crate::offsets::{PartitionId, Remembered};
 use crate::source::SourceIdentity;
 
@@ -72,6 +73,8 @@ pub struct Allow {
     pub strangers: bool,
     /// Another key than the evidence was made with: `pintail repair --key` gives the evidence up.
     pub another_key: bool,
+    /// That files are gone whose rows are all older than this time: `pintail expire` declares it.
+    pub gone_before: Option<DateTime<Utc>>,
 }
 
 /// How long vanished partitions are remembered.
@@ -172,13 +175,15 @@ impl Store {
         let generation = take_over.as_ref().map_or(0, |take_over| take_over.number);
         if let Some(last) = head.last.as_ref().filter(|last| last.generation > generation) {
             return Err(Error::state(format!(
-                "commit record {} was made after take-over {}, of which there is none in `{}`: refusing to start; run `pintail verify`",
+                "commit record {} was made after take-over {}, of which there is none in `{}`: {}",
                 last.sequence,
                 last.generation,
-                paths.instances().display()
+                paths.instances().display(),
+                log::way_out()
             )));
         }
-        let warnings = recover(&**fs, paths, &mut directories, head.last.as_ref())?;
+        let expired_before = head.state.rest().expired_before.max(expected.allow.gone_before);
+        let missing = recover(&**fs, paths, &mut directories, head.last.as_ref(), expired_before)?;
         Ok(Self {
             fs: fs.clone(),
             paths: paths.clone(),
@@ -196,7 +201,7 @@ impl Store {
             snapshot: head.snapshot,
             since: head.since,
             stale: Vec::new(),
-            warnings,
+            missing,
             in_doubt: None,
         })
     }
@@ -298,8 +303,9 @@ pub(super) fn check_instances(paths: &Paths, format: &Format, take_over: Option<
     }
     Err(Error::config(format!(
         "`{}` is shared by {instances} instances, `source.instance.count` asks for {asked}: go back to {instances}, or stop all instances and \
-         start one of the {asked} with `--take-over`",
-        paths.root().display()
+         start one of the {asked} with {}",
+        paths.root().display(),
+        command("run --take-over")
     )))
 }
 
@@ -375,18 +381,20 @@ fn open_key(fs: &dyn Fs, paths: &Paths, head: &head::Head, expected: &Expected) 
     Ok(key)
 }
 
-/// Completes the last commit. May be killed at any step and run again. Returns warnings.
-fn recover(fs: &dyn Fs, paths: &Paths, directories: &mut Directories, last: Option<&CommitRecord>) -> Result<Vec<String>> {
-    let Some(last) = last else { return Ok(Vec::new()) };
-    let facts = look(fs, paths, last)?;
-    let steps = recovery::plan(&facts)?;
+/// Completes the last commit. May be killed at any step and run again. Returns what must be said of files that are gone.
+fn recover(
+    fs: &dyn Fs,
+    paths: &Paths,
+    directories: &mut Directories,
+    last: Option<&CommitRecord>,
+    expired_before: Option<DateTime<Utc>>,
+) -> Result<Option<String>> {
+    let Some(last) = last else { return Ok(None) };
+    let steps = recovery::plan(&look(fs, paths, last, expired_before)?);
+    let missing = missing::judge(last, &steps, expired_before)?;
     make_durable(fs, directories, paths, last.sequence)?;
     publish(fs, paths, directories, last.staged_by(), last.files.iter().zip(steps.iter().copied()), &[])?;
-    let missing = last.files.iter().zip(&steps).filter(|(_, step)| **step == Step::Missing);
-    let warning = |(file, _): (&FileEntry, _)| {
-        format!("`{}` of checkpoint {} was published and is gone: somebody else removed it", file.path, last.sequence)
-    };
-    Ok(missing.map(warning).collect())
+    Ok(missing)
 }
 
 /// Makes the last record durable before it is acted upon: a killed process leaves names that a power cut still takes away.
@@ -403,25 +411,28 @@ fn staging(fs: &dyn Fs, paths: &Paths) -> Result<Vec<StagedBy>> {
     Ok(dirs.filter_map(|entry| StagedBy::parse(&entry.path)).collect())
 }
 
-fn look(fs: &dyn Fs, paths: &Paths, last: &CommitRecord) -> Result<Facts> {
+fn look(fs: &dyn Fs, paths: &Paths, last: &CommitRecord, expired_before: Option<DateTime<Utc>>) -> Result<Facts> {
     let staging = staging(fs, paths)?;
     let staged = staging.contains(&last.staged_by());
-    let files = last.files.iter().map(|file| look_at(fs, paths, last.staged_by(), staged, file)).collect::<Result<_>>()?;
+    let look = |file| {
+        let (at_final, at_staged) = look_at(fs, paths, last.staged_by(), staged, file)?;
+        let may_be_gone = missing::may_be_gone(last, file, expired_before);
+        Ok(FileFacts { path: file.path.clone(), staged_index: file.staged, at_final, at_staged, may_be_gone })
+    };
+    let files = last.files.iter().map(look).collect::<Result<_>>()?;
     Ok(Facts { last: Some(LastRecord { staged_by: last.staged_by(), files }), staging })
 }
 
-fn look_at(fs: &dyn Fs, paths: &Paths, staged_by: StagedBy, staged: bool, file: &FileEntry) -> Result<FileFacts> {
+/// Returns what lies in the place of a file, and staged.
+fn look_at(fs: &dyn Fs, paths: &Paths, staged_by: StagedBy, staged: bool, file: &FileEntry) -> Result<(Found, Found)> {
     let place = paths.published(&file.path);
     // Files are hashed only if the commit was interrupted: an ordinary start reads none.
-    let (at_final, at_staged) = match staged {
-        true => {
-            // The staged one first: another process may publish it at this moment.
-            let at_staged = compare(fs, &paths.staged(staged_by, file.staged), file)?;
-            (compare(fs, &place, file)?, at_staged)
-        }
-        false => (compare_length(entry(fs, &place)?, file), Found::Absent),
-    };
-    Ok(FileFacts { path: file.path.clone(), staged_index: file.staged, at_final, at_staged })
+    if !staged {
+        return Ok((compare_length(entry(fs, &place)?, file), Found::Absent));
+    }
+    // The staged one first: another process may publish it at this moment.
+    let at_staged = compare(fs, &paths.staged(staged_by, file.staged), file)?;
+    Ok((compare(fs, &place, file)?, at_staged))
 }
 
 fn compare_length(found: Option<EntryKind>, file: &FileEntry) -> Found {

@@ -103,7 +103,7 @@ fn a_commit_is_visible_complete_and_where_the_next_start_goes_on() {
     assert_eq!((again.epoch(), again.next_sequence(), again.offsets()), (4, 5, store.offsets()));
     assert_eq!(again.last().unwrap().opened.as_ref().unwrap().pid, std::process::id());
     assert_eq!(std::fs::read_dir(dir.path().join("_pintail/staging")).unwrap().count(), 0);
-    assert!(again.warnings().is_empty());
+    assert_eq!(again.missing(), None);
 }
 
 #[test]
@@ -237,11 +237,15 @@ fn a_younger_process_keeps_its_staging_whatever_an_older_one_does() {
 fn staging_of_a_process_that_an_older_copy_of_the_dataset_does_not_know_goes() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()).unwrap());
-    let lost = Paths::new(dir.path()).staging_of(StagedBy { sequence: 11, epoch: 7 });
-    std::fs::create_dir(&lost).unwrap();
-    std::fs::write(lost.join("0.inprogress"), "of a process whose records are gone").unwrap();
-    open(dir.path()).unwrap();
-    assert!(!lost.exists());
+    // The next start is number 2, as the other process was in the newer copy.
+    let lost = [StagedBy { sequence: 11, epoch: 7 }, StagedBy { sequence: 3, epoch: 2 }].map(|by| Paths::new(dir.path()).staging_of(by));
+    for lost in &lost {
+        std::fs::create_dir(lost).unwrap();
+        std::fs::write(lost.join("0.inprogress"), "of a process whose records are gone").unwrap();
+    }
+    let mut store = open(dir.path()).unwrap();
+    assert!(!lost.iter().any(|lost| lost.exists()), "{lost:?}");
+    commit(&mut store, "us");
 }
 
 #[test]
@@ -274,7 +278,7 @@ fn a_stray_file_in_the_place_of_a_new_one_stops_before_the_commit_point() {
 }
 
 #[test]
-fn a_published_file_that_somebody_removed_is_a_warning_and_a_changed_one_a_refusal() {
+fn a_published_file_that_somebody_removed_is_named_and_a_changed_one_refused() {
     let dir = tempfile::tempdir().unwrap();
     commit(&mut open(dir.path()).unwrap(), "us");
     let file = dir.path().join("region=us/events-2.parquet");
@@ -284,7 +288,7 @@ fn a_published_file_that_somebody_removed_is_a_warning_and_a_changed_one_a_refus
     assert!(error.to_string().contains("not what the record says"), "{error}");
     std::fs::remove_dir_all(dir.path().join("region=us")).unwrap();
     let mut store = open(dir.path()).unwrap();
-    assert!(store.warnings()[0].contains("`region=us/events-2.parquet` of checkpoint 2"), "{:?}", store.warnings());
+    assert!(store.missing().is_some_and(|missing| missing.contains("`region=us/events-2.parquet`")), "{:?}", store.missing());
     commit(&mut store, "us");
 }
 
@@ -304,7 +308,7 @@ fn a_flipped_bit_in_the_last_record_and_a_broken_chain_refuse_to_start() {
     std::fs::write(&path, unchained).unwrap();
     let error = open(dir.path()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::State);
-    assert!(error.to_string().contains("pintail verify"), "{error}");
+    assert!(error.to_string().contains("restore it"), "{error}");
     let mut other_state = second;
     other_state.source.partitions[0].to += 1;
     std::fs::write(&path, other_state.encode().unwrap().0).unwrap();
