@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Lays other hands on a dataset while it is written and while it rests: is the answer 75, 65 or 78, or else a right dataset?
 
-    python3 tests/proof/hands.py                    each hand a few times: below a minute
+    python3 tests/proof/hands.py                    each hand a few times: half a minute
     nice python3 tests/proof/hands.py --rounds 100 --rate 0
                                                     the long form: 100 rounds of two processes without a lock that works, 20 of each other hand,
                                                     at full rate
@@ -20,13 +20,14 @@ import contextlib
 import hashlib
 import os
 import random
+import re
 import shutil
 import signal
 import time
 from collections import Counter
 from pathlib import Path
 
-from job import conclude, last_message
+from job import Workers, conclude, last_message
 from oracle import Broken, staged_as, unsealed
 from process import Unexpected, default_binary
 from trial import Trials
@@ -38,8 +39,8 @@ END_SECONDS = 20
 class Hand:
     """One round: a dataset, and what is done to it."""
 
-    def __init__(self, trials, rate):
-        self.moments = trials.moments
+    def __init__(self, trials, rate, moments):
+        self.moments = moments
         interval = f"{self.moments.randint(20, 100)}ms"
         self.trial = trials.new(pipeline__checkpoint_interval=interval, pipeline__batch_rows=5_000, source__rate=rate, log__format="json")
         self.dataset, self.out, self.private = self.trial.dataset, self.trial.dataset.path, self.trial.dataset.private
@@ -128,6 +129,22 @@ class Hand:
         self.check_files()
         self.verify(0)
         self.trial.finish()
+
+    def lost_is_said(self, lost):
+        """What a record names and nobody has any more: `verify` says so, the start names it, and the command that it names is a way out."""
+        self.verify(STATE)
+        with self.trial.pintail({"source.limit": self.dataset.next_offset()}) as process:
+            self.ends(process, 0, STATE)
+            log = process.stderr()
+        if unnamed := [path for path in lost if path not in log]:
+            raise Broken(f"the start does not name {unnamed}:\n{log[-2000:]}")
+        before = re.search(r"pintail expire --before (\S+)", log)[1]
+        with self.trial.pintail(command=["expire", "--before", before]) as process:
+            if (code := process.wait(END_SECONDS)) != 0:
+                raise Broken(f"`pintail expire --before {before}` ended with {code}:\n{process.stderr()[-2000:]}")
+        self.verify(0)
+        self.commit_some(1)
+        self.verify(0)
 
     def lost(self):
         """Returns the files of the last record of which the content is neither in its place nor staged."""
@@ -315,7 +332,7 @@ def snapshot_torn(hand):
 
 def staging_removed(hand):
     """What is staged goes while it is written: nothing of it is committed, and it is read again. If it goes between the record and the publication,
-    what the record names is lost: then that is said."""
+    what the record names is lost: then that is said, with a way to do without it."""
     with hand.running() as process:
         end = time.monotonic() + 2
         while process.is_running() and time.monotonic() < end:
@@ -324,15 +341,15 @@ def staging_removed(hand):
         if process.is_running():
             process.signal(signal.SIGTERM)
         hand.ends(process, 0, AGAIN, STATE)
-    if hand.lost():
-        hand.verify(STATE)
+    if lost := hand.lost():
+        hand.lost_is_said(lost)
         return "lost"
     return None
 
 
 def staged_file_replaced(hand):
     """Another file is put in the place of a staged one. It is never published. If that happens between the record and the publication, what the
-    record names is lost: then the start and `verify` say so, and there is nothing to go on from."""
+    record names is lost: then that is said, with a way to do without it."""
     with hand.running() as process:
         end = time.monotonic() + 2
         while process.is_running() and time.monotonic() < end:
@@ -347,8 +364,9 @@ def staged_file_replaced(hand):
             process.signal(signal.SIGTERM)
         hand.ends(process, 0, AGAIN, STATE)
     hand.check_files()
-    if hand.lost():
-        hand.refused(STATE, "its place is empty, its staged copy is not what the record says")
+    if lost := hand.lost():
+        hand.refused(STATE, "cannot publish")
+        hand.lost_is_said(lost)
         return "lost"
     return None
 
@@ -402,31 +420,37 @@ HANDS = {
 }
 
 
+def one_round(trials, options, name, number):
+    """Returns the answers, and what broke; `None` if nothing did."""
+    # Of its own, so that a round is repeated by the seed whatever runs beside it.
+    hand = Hand(trials, options.rate, random.Random(f"{options.seed} {name} {number}"))
+    try:
+        if HANDS[name][1](hand) != "lost":
+            hand.finish()
+        return hand.answers, None
+    except (Broken, Unexpected, OSError) as error:
+        if options.keep:
+            print(f"kept: {options.keep / f'{name}-{number}'}", flush=True)
+            shutil.copytree(hand.trial.directory, options.keep / f"{name}-{number}", dirs_exist_ok=True)
+        return hand.answers, f"{HANDS[name][0]}, round {number}: {error}"
+    finally:
+        shutil.rmtree(hand.trial.directory, ignore_errors=True)
+
+
 def prove(options, work):
-    trials, failed = Trials(options.pintail, work, options.seed), []
-    print(f"seed {options.seed}\n\n{'hand':52} {'rounds':>6}  {'answers':34} took", flush=True)
-    for name in options.only:
-        what, lay = HANDS[name]
-        rounds = options.rounds if name == "processes" else max(1, options.rounds // 5)
-        answers, begin, broken = Counter(), time.monotonic(), ""
-        for number in range(1, rounds + 1):
-            hand = Hand(trials, options.rate)
-            try:
-                if lay(hand) == "lost":
-                    shutil.rmtree(hand.trial.directory)
-                else:
-                    hand.finish()
-            except (Broken, Unexpected, OSError) as error:
-                broken = f"{what}, round {number}: {error}"
-                failed.append(broken)
-                if options.keep:
-                    print(f"kept: {hand.trial.directory}", flush=True)
-                    options.keep.mkdir(parents=True, exist_ok=True)
-                    shutil.copytree(hand.trial.directory, options.keep / f"{name}-{number}", dirs_exist_ok=True)
-                shutil.rmtree(hand.trial.directory, ignore_errors=True)
-            answers.update(hand.answers)
-        told = ", ".join(f"{code}: {count}" for code, count in sorted(answers.items()))
-        print(f"{what:52} {rounds:6}  {told:34} {time.monotonic() - begin:3.0f} s{'  FAILED' if broken else ''}", flush=True)
+    trials, failed, began = Trials(options.pintail, work, options.seed), [], time.monotonic()
+    print(f"seed {options.seed}\n\n{'hand':52} {'rounds':>6}  answers", flush=True)
+    with Workers(max_workers=options.beside) as workers:
+        rounds = {name: range(1, 1 + (options.rounds if name == "processes" else max(1, options.rounds // 5))) for name in options.only}
+        begun = {name: [workers.submit(one_round, trials, options, name, number) for number in numbers] for name, numbers in rounds.items()}
+        for name, done in begun.items():
+            answers, broken = Counter(), [why for round_ in done if (why := round_.result()[1])]
+            for round_ in done:
+                answers.update(round_.result()[0])
+            told = ", ".join(f"{code}: {count}" for code, count in sorted(answers.items()))
+            print(f"{HANDS[name][0]:52} {len(done):6}  {told}{'  FAILED' if broken else ''}", flush=True)
+            failed += broken
+    print(f"\n{time.monotonic() - began:.0f} s")
     return failed
 
 
@@ -436,6 +460,7 @@ def arguments():
     add("--pintail", type=Path, metavar="PATH", default=default_binary(), help="the binary (%(default)s)")
     add("--rounds", type=int, metavar="N", default=5, help="rounds of two processes; a fifth of it of each other hand (%(default)s)")
     add("--rate", type=int, metavar="N", default=200_000, help="events a second; 0 = as fast as it can (%(default)s)")
+    add("--beside", type=int, metavar="N", default=3, help="rounds at the same time (%(default)s)")
     add("--seed", type=int, metavar="S", default=random.SystemRandom().randrange(2**31), help="repeats the pauses of a run, and its events (random)")
     add("--only", nargs="+", metavar="HAND", choices=HANDS, default=list(HANDS), help=f"hands to lay on: {', '.join(HANDS)}")
     add("--keep", type=Path, metavar="DIR", help="keeps datasets that broke there")

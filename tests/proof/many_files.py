@@ -4,7 +4,7 @@ Lays records and small Parquet files as a run would have left them, and measures
 without the index. The records have the form of version 1, which holds every position and no hash of the state, with the column ids and statistics
 of version 2: an upgraded dataset and a new one take the same ways here.
 
-    python many_files.py --files 20000 --files 100000
+    python3 tests/proof/many_files.py --files 20000 --files 100000
 """
 import argparse
 import datetime
@@ -193,7 +193,7 @@ def measure(binary, work, files, per_record):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--binary", type=Path, default=default_binary())
+    parser.add_argument("--pintail", type=Path, default=default_binary())
     parser.add_argument("--files", type=int, action="append")
     parser.add_argument("--per-record", type=int, default=10)
     parser.add_argument("--work", type=Path, help="a directory on the disk to be measured")
@@ -201,7 +201,7 @@ def main():
     bad = []
     for files in given.files or [2_000]:
         with tempfile.TemporaryDirectory(dir=given.work) as work:
-            bad += measure(given.binary.resolve(), Path(work), files, given.per_record)
+            bad += measure(given.pintail.resolve(), Path(work), files, given.per_record)
     if bad:
         sys.exit(f"more than {SECONDS_MAX} s: {', '.join(bad)}")
 

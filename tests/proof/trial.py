@@ -5,6 +5,7 @@ Does not own: what is done to it in between.
 """
 import random
 import shutil
+import threading
 
 import oracle
 from process import Pintail
@@ -15,16 +16,18 @@ MULTIPLE = 100_000
 
 
 class Trials:
-    """Makes datasets of the same simulated events."""
+    """Makes datasets of the same simulated events, also for several threads."""
 
     def __init__(self, binary, work, seed):
         self.binary, self.work, self.moments, self.made = binary, work, random.Random(seed), 0
         self.events = {"source.type": "simulator", "source.start_time": "2026-01-01T00:00:00Z", "source.seed": seed}
-        self.reference = Reference(binary, work, self.events)
+        self.reference, self.lock = Reference(binary, work, self.events), threading.Lock()
 
     def new(self, directory=None, **settings):
-        self.made += 1
-        return Trial(self, directory or self.work / f"trial-{self.made}", {key.replace("__", "."): value for key, value in settings.items()})
+        with self.lock:
+            self.made += 1
+            directory = directory or self.work / f"trial-{self.made}"
+        return Trial(self, directory, {key.replace("__", "."): value for key, value in settings.items()})
 
 
 class Trial:
@@ -43,7 +46,9 @@ class Trial:
         end = (self.dataset.next_offset() // MULTIPLE + 1) * MULTIPLE
         self.pintail({"source.rate": 0, "source.limit": end}).run(timeout=600)
         self.dataset.check()
-        found, expected = self.dataset.sums(), self.trials.reference.sums(0, end)[:2]
+        with self.trials.lock:
+            expected = self.trials.reference.sums(0, end)[:2]
+        found = self.dataset.sums()
         if found != expected:
             raise oracle.Broken(f"the dataset has {found}, the events 0 to {end} are {expected}")
         self.remove()
