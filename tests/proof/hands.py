@@ -33,7 +33,7 @@ from process import Unexpected, default_binary
 from trial import Trials
 
 AGAIN, STATE, CONFIG = 75, 65, 78
-END_SECONDS = 20
+END_SECONDS = 60
 
 
 class Hand:
@@ -429,8 +429,8 @@ def one_round(trials, options, name, number):
             hand.finish()
         return hand.answers, None
     except (Broken, Unexpected, OSError) as error:
+        print(f"{name}, round {number}: {str(error).partition(chr(10))[0]}", flush=True)
         if options.keep:
-            print(f"kept: {options.keep / f'{name}-{number}'}", flush=True)
             shutil.copytree(hand.trial.directory, options.keep / f"{name}-{number}", dirs_exist_ok=True)
         return hand.answers, f"{HANDS[name][0]}, round {number}: {error}"
     finally:

@@ -112,5 +112,6 @@ def conclude(prove, arguments, name):
             failed = [str(error)]
     for text in failed:
         print(f"FAILED: {text}")
-    print(f"failed; repeat with --seed {arguments.seed}" if failed else "passed")
+    again = "" if arguments.seed is None else f"; repeat with --seed {arguments.seed}"
+    print(f"failed{again}" if failed else "passed")
     sys.exit(bool(failed))
