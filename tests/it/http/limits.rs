@@ -111,7 +111,7 @@ fn many_large_bodies_at_once_are_taken_or_told_to_come_back_and_memory_stays_bou
     let mut held: Vec<_> = (0..40)
         .map(|_| {
             let mut stream = TcpStream::connect(address).unwrap();
-            stream.set_write_timeout(Some(Duration::from_millis(10))).unwrap();
+            stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
             let _ = stream.write_all(&[HEAD, format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes()].concat());
             let _ = stream.write_all(&body.as_bytes()[..body.len() - 1]);
             stream
