@@ -3,6 +3,7 @@
 //! Owns: the form of a line, writing it staged, reading it back.
 //! Does not own: why a record is rejected (decode, engine, sink), when too many are (the writer).
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
@@ -23,16 +24,16 @@ use crate::offsets::PartitionId;
 #[derive(Serialize, Deserialize)]
 struct Line<'a> {
     phase: Phase,
-    reason: std::borrow::Cow<'a, str>,
-    partition: std::borrow::Cow<'a, str>,
+    reason: Cow<'a, str>,
+    partition: Cow<'a, str>,
     offset: u64,
     length: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    record: Option<std::borrow::Cow<'a, str>>,
+    record: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     record_base64: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    output_row: Option<std::borrow::Cow<'a, str>>,
+    output_row: Option<Cow<'a, str>>,
 }
 
 /// The rejected records of a checkpoint, being written.

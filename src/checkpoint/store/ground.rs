@@ -6,6 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::directories::cannot;
+use crate::checkpoint::format::Format;
+use crate::checkpoint::log;
 use crate::checkpoint::paths::{self, Paths};
 use crate::durable::fs::Fs;
 use crate::error::{Error, Result};
@@ -52,17 +54,61 @@ pub fn is_probe(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(PROBE.as_bytes()))
 }
 
+/// What lies in a directory before anything is made in it.
+#[derive(Debug)]
+pub struct Ground {
+    visible: Visible,
+    /// The sequence number of the last record; `None` if there is none.
+    pub last: Option<u64>,
+    /// FORMAT with its checksum; `None` if it is missing.
+    pub format: Option<(Format, String)>,
+}
+
+impl Ground {
+    /// Looks at a directory.
+    pub fn look(fs: &dyn Fs, paths: &Paths) -> Result<Self> {
+        // Before the records: what is visible now has its record already.
+        let visible = visible(fs, paths)?;
+        let last = log::last_sequence(fs, paths)?;
+        Ok(Self { visible, last, format: log::format(fs, paths)? })
+    }
+
+    /// Refuses Parquet files that no record of a dataset can name: they lie there without a ledger, or are younger than it.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Config`] or [`crate::error::ErrorKind::State`], naming a file and the ways out.
+    pub fn check(&self, paths: &Paths) -> Result<()> {
+        match (self.last, &self.format) {
+            (None, None) => check_empty(paths, &self.visible),
+            _ => check_not_older(paths, &self.visible, self.last),
+        }
+    }
+}
+
+/// Refuses a directory in which Parquet files lie without a ledger, before anything is made in it.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::Config`], naming a file and the ways out.
+pub fn check_ground(fs: &dyn Fs, paths: &Paths) -> Result<()> {
+    // A large dataset is listed once, when it is opened.
+    if log::format(fs, paths)?.is_some() {
+        return Ok(());
+    }
+    let ground = Ground::look(fs, paths)?;
+    if ground.last.is_some() { Ok(()) } else { ground.check(paths) }
+}
+
 /// The Parquet files that are visible in a directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Visible {
+struct Visible {
     /// One of them.
-    pub any: Option<PathBuf>,
+    any: Option<PathBuf>,
     /// The newest checkpoint of this instance that one is named after, with the file.
-    pub newest: Option<(u64, PathBuf)>,
+    newest: Option<(u64, PathBuf)>,
 }
 
 /// Lists what a reader's glob would find below `paths`, by names alone.
-pub fn visible(fs: &dyn Fs, paths: &Paths) -> Result<Visible> {
+fn visible(fs: &dyn Fs, paths: &Paths) -> Result<Visible> {
     let mut visible = Visible::default();
     let mut dirs = vec![paths.root().to_path_buf()];
     while let Some(dir) = dirs.pop() {
@@ -94,7 +140,7 @@ pub fn visible(fs: &dyn Fs, paths: &Paths) -> Result<Visible> {
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Config`], naming a file and the ways out.
-pub fn check_empty(paths: &Paths, visible: &Visible) -> Result<()> {
+fn check_empty(paths: &Paths, visible: &Visible) -> Result<()> {
     let Some(file) = &visible.any else { return Ok(()) };
     Err(Error::config(format!(
         "`{}` has Parquet files and no ledger (`_pintail/FORMAT`), for instance `{}`: restore `_pintail` from a copy, set another \
@@ -105,11 +151,11 @@ pub fn check_empty(paths: &Paths, visible: &Visible) -> Result<()> {
     )))
 }
 
-/// Refuses a ledger that is older than the files beside it. `visible` was looked at before the ledger.
+/// Refuses a ledger that is older than the files beside it.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::State`], naming the newest file and the ways out.
-pub fn check_not_older(paths: &Paths, visible: &Visible, last: Option<u64>) -> Result<()> {
+fn check_not_older(paths: &Paths, visible: &Visible, last: Option<u64>) -> Result<()> {
     match &visible.newest {
         Some((sequence, file)) if *sequence > last.unwrap_or(0) => Err(Error::state(format!(
             "`{}` is of checkpoint {sequence}, and the last commit record is {}: the ledger is older than the files; restore `{}` as it was with \

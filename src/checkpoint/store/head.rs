@@ -3,16 +3,17 @@
 //! Owns: reading them at a start: the last record, the snapshot that it names, the records between.
 //! Does not own: what a record does to a state (see `state`), recovery.
 
+use crate::checkpoint::columns;
 use crate::checkpoint::log;
 use crate::checkpoint::paths::Paths;
 use crate::checkpoint::record::{CommitRecord, SnapshotName};
 use crate::checkpoint::snapshot::{self, RECORDS_MAX, Since};
 use crate::checkpoint::state::{Position, Rest, State};
-use crate::durable::fs::Fs;
+use crate::durable::fs::{EntryKind, Fs};
 use crate::error::{Error, Result};
 use crate::evidence::Key;
 use crate::invocation::command;
-use crate::offsets::Remembered;
+use crate::offsets::{PartitionId, Remembered, Span};
 
 use super::named;
 
@@ -50,20 +51,61 @@ pub fn read(fs: &dyn Fs, paths: &Paths, sequence: Option<u64>, format_sha256: &s
         return Ok(Head { last: Some(last), previous: sha256, state, snapshot: None, since });
     }
     let snapshot = last.snapshot.clone();
-    let (mut state, mut since, mut before) = match &snapshot {
-        Some(name) => from_snapshot(fs, paths, name, dataset_id)?,
-        None => (State::default(), Since::default(), (0, format_sha256.to_owned())),
+    let mut chain = match &snapshot {
+        Some(name) => Chain::from_snapshot(fs, paths, name, dataset_id)?,
+        None => Chain::new(format_sha256),
     };
-    for number in before.0 + 1..=sequence {
+    for number in chain.sequence + 1..sequence {
         let (record, sha256) = log::read(fs, paths, number)?;
-        check_follows(&record, &before.1)?;
-        let refuse =
-            |why| Error::state(format!("commit record {number} does not follow from the state before it: {why}; {}", log::way_out()));
-        state.apply(&record).map_err(refuse)?;
-        since.add(record_bytes(fs, paths, number)?);
-        before = (number, sha256);
+        chain.follow(&record, sha256)?;
+        chain.since.add(record_bytes(fs, paths, number)?);
     }
-    Ok(Head { last: Some(last), previous: before.1, state, snapshot, since })
+    chain.follow(&last, sha256)?;
+    chain.since.add(record_bytes(fs, paths, sequence)?);
+    let Chain { previous, state, since, .. } = chain;
+    Ok(Head { last: Some(last), previous, state, snapshot, since })
+}
+
+/// Records one after another, and what they add up to.
+struct Chain {
+    /// The last record taken in; 0 before the first.
+    sequence: u64,
+    /// Its checksum; of FORMAT before the first.
+    previous: String,
+    state: State,
+    since: Since,
+}
+
+impl Chain {
+    fn new(format_sha256: &str) -> Self {
+        Self { sequence: 0, previous: format_sha256.to_owned(), state: State::default(), since: Since::default() }
+    }
+
+    /// Begins after the record that a snapshot was made of.
+    fn from_snapshot(fs: &dyn Fs, paths: &Paths, name: &SnapshotName, dataset_id: &str) -> Result<Self> {
+        let (state, snapshot_bytes) = read_snapshot(fs, paths, name, dataset_id)?;
+        let (_, previous) = log::read(fs, paths, name.sequence)?;
+        Ok(Self { sequence: name.sequence, previous, state, since: Since { snapshot_bytes, ..Since::default() } })
+    }
+
+    /// Takes in the next record.
+    fn follow(&mut self, record: &CommitRecord, sha256: String) -> Result<()> {
+        check_follows(record, &self.previous)?;
+        self.state.apply(record).map_err(|why| {
+            let sequence = record.sequence;
+            Error::state(format!("commit record {sequence} does not follow from the state before it: {why}; {}", log::way_out()))
+        })?;
+        (self.sequence, self.previous) = (record.sequence, sha256);
+        Ok(())
+    }
+}
+
+/// Returns whether the chain of an instance ends in a record of version 1.
+pub fn is_version_1(fs: &dyn Fs, paths: &Paths) -> Result<bool> {
+    match log::last_sequence(fs, paths)? {
+        Some(last) => Ok(log::read(fs, paths, last)?.0.version == 1),
+        None => Ok(false),
+    }
 }
 
 /// Checks that the evidence of the state was made with `key`; `None` if there is none.
@@ -90,10 +132,11 @@ pub fn check_key(paths: &Paths, last: Option<&CommitRecord>, key: Option<&Key>) 
 /// [`crate::error::ErrorKind::State`], naming what is missing or torn and the way out.
 pub fn check_beside(fs: &dyn Fs, paths: &Paths, dataset_id: &str, last: &CommitRecord) -> Result<()> {
     check_key(paths, Some(last), log::key(fs, paths)?.as_ref())?;
-    last.snapshot.iter().try_for_each(|name| from_snapshot(fs, paths, name, dataset_id).map(drop))
+    last.snapshot.iter().try_for_each(|name| read_snapshot(fs, paths, name, dataset_id).map(drop))
 }
 
-fn from_snapshot(fs: &dyn Fs, paths: &Paths, name: &SnapshotName, dataset_id: &str) -> Result<(State, Since, (u64, String))> {
+/// Reads a snapshot. Returns the state with the length of the file.
+fn read_snapshot(fs: &dyn Fs, paths: &Paths, name: &SnapshotName, dataset_id: &str) -> Result<(State, u64)> {
     let path = paths.snapshot(name.sequence);
     let refuse = |why: String| {
         Error::state(format!(
@@ -107,12 +150,10 @@ fn from_snapshot(fs: &dyn Fs, paths: &Paths, name: &SnapshotName, dataset_id: &s
     if sha256 != name.sha256 {
         return Err(refuse(format!("its checksum is {sha256}, the record that names it says {}", name.sha256)));
     }
-    let since = Since { snapshot_bytes: bytes.len() as u64, ..Since::default() };
-    let (_, record_sha256) = log::read(fs, paths, name.sequence)?;
-    Ok((state, since, (name.sequence, record_sha256)))
+    Ok((state, bytes.len() as u64))
 }
 
-/// Makes the snapshot again that the last record names, from all records before it. Returns what it was, or `None` if no record names one. The
+/// Makes the snapshot again that the last record names, from all records before it. Returns its name, or `None` if no record names one. The
 /// caller holds the lock.
 ///
 /// # Errors
@@ -121,19 +162,15 @@ pub fn rebuild_snapshot(fs: &dyn Fs, paths: &Paths, nonce: &str) -> Result<Optio
     let Some((format, format_sha256)) = log::format(fs, paths)? else { return Ok(None) };
     let Some(last) = log::last_sequence(fs, paths)? else { return Ok(None) };
     let Some(name) = log::read(fs, paths, last)?.0.snapshot else { return Ok(None) };
-    let (mut state, mut before) = (State::default(), format_sha256);
+    let mut chain = Chain::new(&format_sha256);
     for number in 1..=name.sequence {
         let (record, sha256) = log::read(fs, paths, number)?;
-        check_follows(&record, &before)?;
-        let refuse =
-            |why| Error::state(format!("commit record {number} does not follow from the records before it: {why}; restore it from a copy"));
-        state.apply(&record).map_err(refuse)?;
+        chain.follow(&record, sha256)?;
         if number == name.sequence && record.version == 1 {
-            state = state_of_version_1(&record);
+            chain.state = state_of_version_1(&record);
         }
-        before = sha256;
     }
-    let (bytes, sha256) = snapshot::encode(&format.dataset_id, name.sequence, &state);
+    let (bytes, sha256) = snapshot::encode(&format.dataset_id, name.sequence, &chain.state);
     if sha256 != name.sha256 {
         return Err(Error::state(format!("the records lead to a snapshot with checksum {sha256}, the last one names {}", name.sha256)));
     }
@@ -158,12 +195,10 @@ fn check_follows(record: &CommitRecord, before: &str) -> Result<()> {
 /// Returns the state of a chain that ends in a record of version 1, which holds all of it.
 fn state_of_version_1(last: &CommitRecord) -> State {
     let offsets = last.offsets();
-    let position = |(id, span): (&crate::offsets::PartitionId, &crate::offsets::Span)| {
-        (id.clone(), Position { label: span.label.clone(), to: span.to, evidence: None })
-    };
+    let position = |(id, span): (&PartitionId, &Span)| (id.clone(), Position { label: span.label.clone(), to: span.to, evidence: None });
     let rest = Rest {
         generation: last.generation,
-        columns: crate::checkpoint::columns::number(&[], &last.schema),
+        columns: columns::number(&[], &last.schema),
         schema_version: 1,
         key: None,
         expired_before: None,
@@ -173,7 +208,7 @@ fn state_of_version_1(last: &CommitRecord) -> State {
 
 fn record_bytes(fs: &dyn Fs, paths: &Paths, sequence: u64) -> Result<usize> {
     match named::entry(fs, &paths.record(sequence))? {
-        Some(crate::durable::fs::EntryKind::File(bytes)) => Ok(usize::try_from(bytes).unwrap_or(usize::MAX)),
+        Some(EntryKind::File(bytes)) => Ok(usize::try_from(bytes).unwrap_or(usize::MAX)),
         _ => Ok(0),
     }
 }

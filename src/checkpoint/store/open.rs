@@ -13,22 +13,23 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::{Store, missing};
+use super::ground::{self, Ground};
+use super::head::{self, Head};
 use super::named::{self, Written, entry, publish, remove_leftovers, remove_staging};
-use super::{Content, SchemaChange, Store, ground, head, missing};
-use crate::batch::Counts;
 use crate::checkpoint::columns::{self, NewColumns};
 use crate::checkpoint::directories::{Directories, sync_dir};
 use crate::checkpoint::format::{Format, PartitionColumn};
 use crate::checkpoint::log;
 use crate::checkpoint::paths::{self, Paths, StagedBy};
 use crate::checkpoint::process::Process;
-use crate::checkpoint::record::{Action, CommitRecord, FileEntry, PartitionSpan, SourceRange};
+use crate::checkpoint::record::{Action, CommitRecord, FileEntry, PartitionSpan};
 use crate::checkpoint::recovery::{self, Facts, FileFacts, Found, LastRecord};
 use crate::checkpoint::snapshot;
 use crate::checkpoint::take_over::{self, TakeOver};
 use crate::digest::{hex, sha256_of};
 use crate::durable::fs::{EntryKind, Fs};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::evidence::Key;
 use crate::invocation::command;
 use crate::offsets::{PartitionId, Remembered};
@@ -135,56 +136,43 @@ impl Store {
         let paths = paths.into();
         let absolute = paths.absolute();
         let paths = absolute.map_err(|e| Error::io(format_args!("use `{}` as `pipeline.out_path`", paths.root().display()), e))?;
-        if !expected.allow.strangers {
-            super::check_ground(&*fs, &paths)?;
-        }
-        let mut directories = Some(Directories::open(fs.clone(), &paths)?);
-        ground::probe(&*fs, &paths, &expected.process.nonce)?;
         for _ in 0..OPENINGS_MAX {
-            let before = log::last_sequence(&*fs, &paths).ok();
-            let these = directories.take().map_or_else(|| Directories::open(fs.clone(), &paths), Ok)?;
-            let opened = Self::look(&fs, &paths, these, expected).and_then(|mut store| Ok((store.write_open_record(expected)?, store)));
+            let ground = Ground::look(&*fs, &paths);
+            let last = ground.as_ref().ok().map(|ground| ground.last);
+            let opened = ground.and_then(|ground| Self::open_once(&fs, &paths, ground, expected));
             match opened {
-                Ok((Written::Now, mut store)) => {
+                Ok(Some(mut store)) => {
                     store.clear_older()?;
                     return Ok(store);
                 }
-                Ok((Written::Taken, _)) => {}
+                // The number of the open record was taken.
+                Ok(None) => {}
                 // What was looked at is not what is there now.
-                Err(_) if went_on(&*fs, &paths, before, &expected.process) => {}
+                Err(_) if went_on(&*fs, &paths, last, &expected.process) => {}
                 Err(error) => return Err(error),
             }
         }
         Err(Error::try_again(format!("other processes open `{}` all the time: run one process on a dataset", paths.root().display())))
     }
 
-    /// Looks at the dataset, and completes what a crash interrupted.
-    fn look(fs: &Arc<dyn Fs>, paths: &Paths, mut directories: Directories, expected: &Expected) -> Result<Self> {
-        // Before the records: what is visible now has its record already.
-        let visible = ground::visible(&**fs, paths)?;
-        let sequence = log::last_sequence(&**fs, paths)?;
-        let (format, format_sha256) = open_format(&**fs, paths, sequence, expected)?;
+    /// Opens the dataset as it lies on `ground`; `None` if another process takes the next sequence number first.
+    fn open_once(fs: &Arc<dyn Fs>, paths: &Paths, ground: Ground, expected: &Expected) -> Result<Option<Self>> {
         if !expected.allow.strangers {
-            ground::check_not_older(paths, &visible, sequence)?;
+            ground.check(paths)?;
         }
+        let mut directories = Directories::open(fs.clone(), paths)?;
+        ground::probe(&**fs, paths, &expected.process.nonce)?;
+        let sequence = ground.last;
+        let (format, format_sha256) = open_format(&**fs, paths, ground, expected)?;
         let take_over = take_over::last(&**fs, paths, &format_sha256)?.map(|sealed| sealed.take_over);
         check_instances(paths, &format, take_over.as_ref(), expected.sharing.instances)?;
         let head = head::read(&**fs, paths, sequence, &format_sha256, &format.dataset_id)?;
         let key = open_key(&**fs, paths, &head, expected)?;
         check_columns(&head, expected)?;
-        let generation = take_over.as_ref().map_or(0, |take_over| take_over.number);
-        if let Some(last) = head.last.as_ref().filter(|last| last.generation > generation) {
-            return Err(Error::state(format!(
-                "commit record {} was made after take-over {}, of which there is none in `{}`: {}",
-                last.sequence,
-                last.generation,
-                paths.instances().display(),
-                log::way_out()
-            )));
-        }
+        check_generation(paths, head.last.as_ref(), take_over.as_ref())?;
         let expired_before = head.state.rest().expired_before.max(expected.allow.gone_before);
         let missing = recover(&**fs, paths, &mut directories, head.last.as_ref(), expired_before)?;
-        Ok(Self {
+        let mut store = Self {
             fs: fs.clone(),
             paths: paths.clone(),
             directories,
@@ -203,43 +191,24 @@ impl Store {
             stale: Vec::new(),
             missing,
             in_doubt: None,
-        })
+        };
+        let written = store.write_open_record(take_over.as_ref(), expected)?;
+        Ok((written == Written::Now).then_some(store))
     }
 
     /// Takes the next sequence number for this process. After a take-over the record says where each partition that is now its own stands.
-    fn write_open_record(&mut self, expected: &Expected) -> Result<Written> {
+    fn write_open_record(&mut self, take_over: Option<&TakeOver>, expected: &Expected) -> Result<Written> {
         self.write_due_snapshot()?;
-        let epoch = self.next_sequence();
-        let (_, format_sha256) = self.format.encode();
-        let take_over = take_over::last(&*self.fs, &self.paths, &format_sha256)?.map(|sealed| sealed.take_over);
-        let before = self.state.rest().generation;
-        let (generation, partitions) = match &take_over {
-            Some(take_over) if take_over.number > before => (take_over.number, taken_over(&self.paths, take_over, expected.sharing)),
-            _ => (before, Vec::new()),
-        };
-        let kind = self.format.source.kind.clone();
-        let (record, bytes, sha256) = self.record(Content {
-            epoch,
-            generation,
-            opened: Some(expected.process.clone()),
-            action: expected.action.clone(),
-            source: SourceRange { kind, partitions, notes: Vec::new(), forget_before: None },
-            counts: Counts::default(),
-            files: Vec::new(),
-            schema: SchemaChange::None,
-            trigger: None,
-            lookups: Vec::new(),
-            config_sha256: String::new(),
-            sql_sha256: String::new(),
-            time: expected.now,
-        })?;
-        self.directories.ensure([self.paths.commit_dir(epoch)])?;
-        let written = named::write(&*self.fs, &self.paths, &self.process.nonce, &self.paths.record(epoch), &bytes)?;
-        if written == Written::Now {
-            self.epoch = epoch;
-            self.take(record, bytes.len(), sha256);
-            self.offsets = self.state.offsets();
+        self.epoch = self.next_sequence();
+        let mut record = self.next_record(expected.now);
+        record.opened = Some(expected.process.clone());
+        record.action.clone_from(&expected.action);
+        if let Some(take_over) = take_over.filter(|take_over| take_over.number > record.generation) {
+            record.generation = take_over.number;
+            record.source.partitions = taken_over(&self.paths, take_over, expected.sharing);
         }
+        let written = self.write_record(record)?;
+        self.offsets = self.state.offsets();
         Ok(written)
     }
 
@@ -273,6 +242,22 @@ impl Store {
     }
 }
 
+/// Compares a dataset with what a configuration asks of it, without changing anything. A directory without a dataset fits every one.
+///
+/// # Errors
+/// As [`Store::open`].
+pub fn check_dataset(fs: &dyn Fs, paths: &Paths, expected: &Expected) -> Result<()> {
+    let ground = Ground::look(fs, paths)?;
+    ground.check(paths)?;
+    let Some((format, sha256)) = &ground.format else { return Ok(()) };
+    check_format(paths, format, expected)?;
+    let take_over = take_over::last(fs, paths, sha256)?.map(|sealed| sealed.take_over);
+    check_instances(paths, format, take_over.as_ref(), expected.sharing.instances)?;
+    let head = head::read(fs, paths, ground.last, sha256, &format.dataset_id)?;
+    head::check_key(paths, head.last.as_ref(), log::key(fs, paths)?.as_ref())?;
+    check_columns(&head, expected)
+}
+
 /// Returns whether another process than this wrote records since `before` was the last one.
 fn went_on(fs: &dyn Fs, paths: &Paths, before: Option<Option<u64>>, process: &Process) -> bool {
     let Ok(now) = log::last_sequence(fs, paths) else { return false };
@@ -280,8 +265,13 @@ fn went_on(fs: &dyn Fs, paths: &Paths, before: Option<Option<u64>>, process: &Pr
     before != Some(now) && !now.is_some_and(by_this)
 }
 
+/// Refuses a dataset of another source, or with other partition columns.
+fn check_format(paths: &Paths, format: &Format, expected: &Expected) -> Result<()> {
+    format.check(&paths.root().display().to_string(), &(expected.source)(format.created_at), &partition_columns(expected))
+}
+
 /// Refuses columns that the dataset cannot take.
-pub(super) fn check_columns(head: &head::Head, expected: &Expected) -> Result<()> {
+fn check_columns(head: &Head, expected: &Expected) -> Result<()> {
     let new_columns = if expected.allow_new_columns { NewColumns::Allow } else { NewColumns::Refuse };
     match head.state.rest().columns.as_slice() {
         [] => Ok(()),
@@ -290,13 +280,25 @@ pub(super) fn check_columns(head: &head::Head, expected: &Expected) -> Result<()
 }
 
 /// Returns the partition columns that a configuration asks for, as FORMAT has them.
-pub(super) fn partition_columns(expected: &Expected) -> Vec<PartitionColumn> {
+fn partition_columns(expected: &Expected) -> Vec<PartitionColumn> {
     let column = |(name, data_type): &(String, String)| PartitionColumn { name: name.clone(), data_type: data_type.clone() };
     expected.partition_by.iter().map(column).collect()
 }
 
+/// Refuses a record from after a take-over that is not there.
+fn check_generation(paths: &Paths, last: Option<&CommitRecord>, take_over: Option<&TakeOver>) -> Result<()> {
+    let generation = take_over.map_or(0, |take_over| take_over.number);
+    let Some(last) = last.filter(|last| last.generation > generation) else { return Ok(()) };
+    Err(Error::state(format!(
+        "commit record {} was made after take-over {}, of which there is none in `{}`: refusing to start; run `pintail verify`",
+        last.sequence,
+        last.generation,
+        paths.instances().display()
+    )))
+}
+
 /// Refuses a number of instances that is not the dataset's: two of them would read the same partitions.
-pub(super) fn check_instances(paths: &Paths, format: &Format, take_over: Option<&TakeOver>, asked: u32) -> Result<()> {
+fn check_instances(paths: &Paths, format: &Format, take_over: Option<&TakeOver>, asked: u32) -> Result<()> {
     let instances = take_over.map_or(format.instances, |take_over| take_over.to_instances);
     if instances == asked {
         return Ok(());
@@ -328,12 +330,12 @@ fn taken_over(paths: &Paths, take_over: &TakeOver, sharing: Sharing) -> Vec<Part
     owned.map(span).collect()
 }
 
-fn open_format(fs: &dyn Fs, paths: &Paths, last: Option<u64>, expected: &Expected) -> Result<(Format, String)> {
+/// Returns FORMAT as it was found, or makes it.
+fn open_format(fs: &dyn Fs, paths: &Paths, ground: Ground, expected: &Expected) -> Result<(Format, String)> {
     let path = paths.format();
-    let partition_by = partition_columns(expected);
-    match (log::format(fs, paths)?, last) {
+    match (ground.format, ground.last) {
         (Some((format, sha256)), _) => {
-            format.check(&paths.root().display().to_string(), &(expected.source)(format.created_at), &partition_by)?;
+            check_format(paths, &format, expected)?;
             // Who made it may have been killed before its name was durable: `open_key` fsyncs `_pintail`.
             Ok((format, sha256))
         }
@@ -345,40 +347,53 @@ fn open_format(fs: &dyn Fs, paths: &Paths, last: Option<u64>, expected: &Expecte
             Err(Error::try_again(format!("`{}` is not there yet: instance 0 makes it, start that first", path.display())))
         }
         (None, None) => {
+            let partition_by = partition_columns(expected);
             let format = Format::new(expected.now, expected.source, partition_by).for_instances(expected.sharing.instances);
             let (bytes, sha256) = format.encode();
             match named::write(fs, paths, &expected.process.nonce, &path, &bytes)? {
                 Written::Now => Ok((format, sha256)),
                 // Another process makes the dataset at this moment.
-                Written::Taken => open_format(fs, paths, last, expected),
+                Written::Taken => open_format(fs, paths, Ground::look(fs, paths)?, expected),
             }
         }
     }
 }
 
 /// Reads the key, or makes it: a dataset of version 1 has none.
-fn open_key(fs: &dyn Fs, paths: &Paths, head: &head::Head, expected: &Expected) -> Result<Key> {
-    let path = paths.key();
-    if expected.allow.another_key && log::key(fs, paths).is_err() {
-        // What is there is none, and the operator said that there is no copy.
-        named::remove_if_there(fs, &path)?;
-    }
-    if log::bytes(fs, &path)?.is_none() {
-        if !expected.allow.another_key {
-            // A new one would lie in the way of whoever restores it.
-            head::check_key(paths, head.last.as_ref(), None)?;
+fn open_key(fs: &dyn Fs, paths: &Paths, head: &Head, expected: &Expected) -> Result<Key> {
+    let (path, any) = (paths.key(), expected.allow.another_key);
+    let found = match log::key(fs, paths) {
+        // The operator said that there is no copy of the right one.
+        Err(error) if any && error.kind() == ErrorKind::State => {
+            named::remove_if_there(fs, &path)?;
+            None
         }
-        named::write(fs, paths, &expected.process.nonce, &path, format!("{}\n", hex(expected.new_key.bytes())).as_bytes())?;
+        found => found?,
+    };
+    if !any {
+        // Before one is made: it would lie in the way of whoever restores the right one.
+        head::check_key(paths, head.last.as_ref(), found.as_ref())?;
     }
+    let key = match found {
+        Some(key) => key,
+        None => make_key(fs, paths, expected)?,
+    };
     // Also one that is there may be visible and not durable, and FORMAT beside it: of a process that was killed, or that starts at this moment.
     fs.sync_file(&path).map_err(|e| Error::io(format_args!("fsync `{}`", path.display()), e))?;
     sync_dir(fs, &paths.private())?;
-    let key = log::key(fs, paths)?;
-    let key = key.ok_or_else(|| Error::try_again(format!("`{}` was removed at this moment: start again", path.display())))?;
-    if !expected.allow.another_key {
-        head::check_key(paths, head.last.as_ref(), Some(&key))?;
-    }
     Ok(key)
+}
+
+/// Makes the key. Returns that of another process if one was faster.
+fn make_key(fs: &dyn Fs, paths: &Paths, expected: &Expected) -> Result<Key> {
+    let (path, key) = (paths.key(), &expected.new_key);
+    match named::write(fs, paths, &expected.process.nonce, &path, format!("{}\n", hex(key.bytes())).as_bytes())? {
+        Written::Now => Ok(key.clone()),
+        Written::Taken => {
+            let made = log::key(fs, paths)?;
+            made.ok_or_else(|| Error::try_again(format!("`{}` was removed at this moment: start again", path.display())))
+        }
+    }
 }
 
 /// Completes the last commit. May be killed at any step and run again. Returns what must be said of files that are gone.

@@ -3,12 +3,13 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::*;
-use crate::batch::DeadLetterCounts;
+use crate::batch::{Counts, DeadLetterCounts, Trigger};
 use crate::checkpoint::format::PartitionColumn;
-use crate::checkpoint::paths;
+use crate::checkpoint::record::FileKind;
+use crate::checkpoint::{columns, paths, record};
 use crate::durable::posix::Posix;
 use crate::error::ErrorKind;
 use crate::evidence::Key;
