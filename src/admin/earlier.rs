@@ -1,25 +1,26 @@
 //! Earlier: what the processes before this one committed.
 //!
-//! Owns: reading their records once, newest first, on a thread of its own that rests as long as it works: a dataset of years has a
-//! million records, and nobody waits for them but the page.
-//! Does not own: the sums (see `meters::ledger`).
+//! Owns: reading that once, newest first, on a thread of its own that rests as long as it works: a dataset of years has a million records, and
+//! only the page waits for them. Records that the index has are not read.
+//! Does not own: the sums (see [`crate::meters::ledger`]), the index (see [`crate::checkpoint::index`]).
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::{debug, warn};
 
 use super::Shared;
 use crate::checkpoint::dead_letters;
+use crate::checkpoint::index::Indexed;
 use crate::checkpoint::reader::Dataset;
-use crate::checkpoint::record::{CommitRecord, FileKind};
+use crate::checkpoint::record::FileKind;
 use crate::error::Result;
 use crate::meters::ledger::{Before, Sums};
 use crate::reasons::Reasons;
 
-/// Records between two rests.
-const RECORDS_AT_ONCE: u64 = 100;
+/// Work between two rests.
+const WORK: Duration = Duration::from_millis(5);
 /// Rejected records that are read for their reasons, the newest ones.
 const LETTERS_MAX: u64 = 10_000;
 /// Of each reason, so many are shown.
@@ -55,11 +56,11 @@ fn read(shared: &Shared) -> Result<Option<Sums>> {
     let dataset = Dataset::open(shared.facts.paths.clone())?;
     let mut letters = Letters { left: LETTERS_MAX, reasons: Reasons::default() };
     let mut working = Instant::now();
-    for sequence in (1..=last).rev() {
-        let (record, _) = dataset.record(sequence)?;
-        letters.read(&dataset, &record)?;
-        shared.meters.ledger().found(&record, &mut sums);
-        if sequence % RECORDS_AT_ONCE == 0 {
+    for part in dataset.backwards(last) {
+        let part = part?;
+        part.newest_first().try_for_each(|(sequence, record)| letters.read(&dataset, sequence, record))?;
+        shared.meters.ledger().found(&part, &mut sums);
+        if working.elapsed() >= WORK {
             thread::sleep(working.elapsed());
             working = Instant::now();
         }
@@ -82,12 +83,14 @@ struct Letters {
 }
 
 impl Letters {
-    fn read(&mut self, dataset: &Dataset, record: &CommitRecord) -> Result<()> {
+    fn read(&mut self, dataset: &Dataset, sequence: u64, indexed: &Indexed) -> Result<()> {
+        if self.left == 0 || !indexed.files.iter().any(|file| file.kind() == FileKind::DeadLetters) {
+            return Ok(());
+        }
+        // The record knows what messages call the partitions.
+        let (record, _) = dataset.record(sequence)?;
         let files = record.files.iter().filter(|file| file.kind == FileKind::DeadLetters);
         for place in files.filter_map(|file| dataset.visible(file)) {
-            if self.left == 0 {
-                return Ok(());
-            }
             for letter in dead_letters::read(&place)?.take(usize::try_from(self.left).unwrap_or(usize::MAX)) {
                 let letter = letter?;
                 self.left -= 1;

@@ -25,8 +25,12 @@ use crate::batch::{Counts, Trigger};
 use crate::durable::fs::Fs;
 use crate::error::{Error, Result};
 
+mod backwards;
+mod comparison;
 mod keeper;
 
+pub use backwards::{Backwards, Part};
+pub use comparison::Comparison;
 pub use keeper::{start, update};
 
 const VERSION: u32 = 1;
@@ -181,20 +185,21 @@ impl Index {
 
     /// Reads the index of an instance as far as it can be trusted. Never fails: what cannot be read is passed over.
     pub fn load(fs: &dyn Fs, paths: &Paths, dataset_id: &str, format_sha256: &str) -> Self {
-        Self::load_and(fs, paths, dataset_id, format_sha256, |_| ())
+        Self::load_each(fs, paths, dataset_id, format_sha256, |_| ())
     }
 
     /// As [`Self::load`], without the records: where the index ends.
     fn load_end(fs: &dyn Fs, paths: &Paths, dataset_id: &str, format_sha256: &str) -> Self {
-        Self::load_and(fs, paths, dataset_id, format_sha256, Self::forget)
+        Self::load_each(fs, paths, dataset_id, format_sha256, Self::forget)
     }
 
-    fn load_and(fs: &dyn Fs, paths: &Paths, dataset_id: &str, format_sha256: &str, and: impl Fn(&mut Self)) -> Self {
+    /// As [`Self::load`]; tells `loaded` of each segment that was taken in.
+    fn load_each(fs: &dyn Fs, paths: &Paths, dataset_id: &str, format_sha256: &str, loaded: impl Fn(&mut Self)) -> Self {
         let found = segments(fs, paths);
         let mut index = Self::new(format_sha256);
         while let Some(segment) = index.next_segment(fs, &found, dataset_id) {
             index.append(segment);
-            and(&mut index);
+            loaded(&mut index);
         }
         let end = index.end();
         let holds = end == 0 || log::read(fs, paths, end).is_ok_and(|(_, sha256)| sha256 == index.seal);
@@ -246,8 +251,8 @@ impl Index {
         Ok(())
     }
 
-    /// Returns the first record of which this index says something else than `other`, which reaches at least as far.
-    pub fn first_difference(&self, other: &Self) -> Option<u64> {
+    /// Returns the first record of which this index says something else than `other`, which holds the same records.
+    fn first_difference(&self, other: &Self) -> Option<u64> {
         let same = |(ours, theirs): (&Indexed, &Indexed)| {
             let paths = |index: &Self, record: &Indexed| record.files.iter().map(|file| index.path(file)).collect::<Vec<_>>();
             let without_dirs = |record: &Indexed| {
@@ -258,7 +263,7 @@ impl Index {
             without_dirs(ours) == without_dirs(theirs) && paths(self, ours) == paths(other, theirs)
         };
         let differs = self.records.iter().zip(&other.records).position(|pair| !same(pair));
-        differs.map(|place| place as u64 + 1)
+        differs.map(|place| self.written + place as u64 + 1)
     }
 
     /// Returns the path of a file below the dataset.

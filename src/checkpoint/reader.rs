@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::columns::OutputColumn;
 use super::format::Format;
-use super::index::{Bounds, Index, Indexed, IndexedFile, Time};
+use super::index::{Backwards, Bounds, Comparison, Index, Indexed, IndexedFile, Time};
 use super::log;
 use super::paths::Paths;
 use super::record::{CommitRecord, FileEntry, FileKind};
@@ -142,14 +142,9 @@ impl Dataset {
         store::check_beside(&self.fs, &self.paths, &self.format.dataset_id, last)
     }
 
-    /// Returns the index of no record.
-    pub fn empty_index(&self) -> Index {
-        Index::new(&self.format_sha256)
-    }
-
-    /// Returns the index as it is stored, as far as it can be trusted.
-    pub fn stored_index(&self) -> Index {
-        Index::load(&self.fs, &self.paths, &self.format.dataset_id, &self.format_sha256)
+    /// Begins to hold the stored index against the records.
+    pub fn index_comparison(&self) -> Comparison<'_> {
+        Comparison::new(&self.fs, &self.paths, &self.format.dataset_id, &self.format_sha256)
     }
 
     /// Returns what all records say of files and counts: from the index as far as it reaches, and from the records after it.
@@ -158,13 +153,18 @@ impl Dataset {
     /// Those of `go_on`, which is asked before each record; [`crate::error::ErrorKind::State`] if a record cannot be trusted.
     pub fn index(&self, go_on: &dyn Fn() -> Result<()>) -> Result<Index> {
         let last = self.last_sequence()?;
-        let mut index = self.stored_index();
+        let mut index = Index::load(&self.fs, &self.paths, &self.format.dataset_id, &self.format_sha256);
         for sequence in index.end() + 1..=last {
             go_on()?;
             let (record, sha256) = self.record(sequence)?;
             index.push(&record, sha256)?;
         }
         Ok(index)
+    }
+
+    /// Returns what the records up to `last` say of files and counts, the newest first: from the index where it reaches.
+    pub fn backwards(&self, last: u64) -> Backwards<'_> {
+        Backwards::new(&self.fs, &self.paths, &self.format.dataset_id, &self.format_sha256, last)
     }
 
     /// Returns the place of `file` if it is there: it is not in the moment between commit and publication, nor after somebody's retention.

@@ -14,7 +14,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use crate::batch::Counts;
 use crate::checkpoint::dead_letters;
-use crate::checkpoint::index::Index;
+use crate::checkpoint::index::Comparison;
 use crate::checkpoint::reader::Dataset;
 use crate::checkpoint::record::{CommitRecord, FileEntry, FileKind};
 use crate::checkpoint::state::State;
@@ -50,16 +50,14 @@ fn look(dataset: &Dataset, since: Option<u64>, depth: Depth) -> Result<Report> {
     let out = dataset.paths().root();
     let instances = dataset.instances()?;
     // Before the records: what is visible now has its record already, however fast the service commits.
-    let visible = visible_parquet(out)?;
-    let mut report = Report::default();
+    let mut report = Report { unnamed: visible_parquet(out)?, ..Report::default() };
     for instance in &instances {
         let mut check = Check { dataset: instance, instances: &instances, since: since.unwrap_or(1), depth, report };
         check.records();
         report = check.report;
     }
     report.judge_missing();
-    let strays: Vec<_> = visible.difference(&report.named).collect();
-    for stray in strays {
+    for stray in std::mem::take(&mut report.unnamed) {
         report.contradictions.push(format!("`{}` is visible, but no commit record names it", stray.display()));
     }
     Ok(report)
@@ -87,7 +85,8 @@ struct Report {
     expired: u64,
     expired_before: Option<DateTime<Utc>>,
     counts: Counts,
-    named: BTreeSet<PathBuf>,
+    /// Visible files that no record has named so far.
+    unnamed: BTreeSet<PathBuf>,
     /// Source partitions that were handed over, with the number of the take-over: each goes to one instance.
     handed_over: BTreeSet<(u64, String)>,
     /// The states that partitions were handed over from, by instance and record.
@@ -111,13 +110,13 @@ impl Check<'_> {
         };
         // After a record that cannot be read, nothing is known of what the next one follows.
         let mut before = Some((self.dataset.format_sha256().to_owned(), State::default()));
-        let mut index = Some(self.dataset.empty_index());
+        let mut index = Some(self.dataset.index_comparison());
         for sequence in 1..=last {
             before = match self.dataset.record(sequence) {
                 Ok((record, sha256)) => {
                     let state = before.and_then(|(previous, state)| self.chain(&record, &previous, state));
                     self.files(&record);
-                    index = index.and_then(|mut index| index.push(&record, sha256.clone()).is_ok().then_some(index));
+                    index = index.and_then(|index| self.index(index, &record, sha256.clone()));
                     state.map(|state| (sha256, state))
                 }
                 Err(error) => {
@@ -132,23 +131,25 @@ impl Check<'_> {
         {
             self.report.contradictions.push(why.to_string());
         }
-        if let Some(index) = index {
-            self.index(&index);
-        }
         if let Some((_, state)) = before {
             self.report.expired_before = self.report.expired_before.max(state.rest().expired_before);
         }
     }
 
-    /// Holds the stored index against the one that the records make.
-    fn index(&mut self, expected: &Index) {
-        if let Some(sequence) = self.dataset.stored_index().first_difference(expected) {
-            let place = self.dataset.paths().index();
-            self.report.contradictions.push(format!(
-                "the index in `{}` says of record {sequence} what that does not say: delete the directory, it is made again from the records",
-                place.display()
-            ));
-        }
+    /// Holds the stored index against the next record. Returns what goes on with the one after it; `None` if that is of no use any more.
+    fn index<'i>(&mut self, mut index: Comparison<'i>, record: &CommitRecord, sha256: String) -> Option<Comparison<'i>> {
+        let sequence = match index.push(record, sha256) {
+            Ok(None) => return Some(index),
+            Ok(Some(sequence)) => sequence,
+            // It does not follow, which was said already.
+            Err(_) => return None,
+        };
+        let place = self.dataset.paths().index();
+        self.report.contradictions.push(format!(
+            "the index in `{}` says of record {sequence} what that does not say: delete the directory, it is made again from the records",
+            place.display()
+        ));
+        None
     }
 
     /// Holds a record against what is before it. Returns the state after it; `None` if it does not follow.
@@ -223,7 +224,7 @@ impl Check<'_> {
         self.report.checkpoints += u64::from(record.trigger.is_some());
         self.report.counts.add(&record.counts);
         for file in &record.files {
-            self.report.named.insert(self.dataset.paths().published(&file.path));
+            self.report.unnamed.remove(&self.dataset.paths().published(&file.path));
             if record.sequence >= self.since {
                 self.file(record, file);
             }

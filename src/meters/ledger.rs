@@ -13,6 +13,7 @@ use chrono::{DateTime, Utc};
 
 use super::Opened;
 use crate::batch::{Counts, Trigger};
+use crate::checkpoint::index::Part;
 use crate::checkpoint::record::{CommitRecord, FileKind};
 use crate::reasons::Reasons;
 
@@ -127,23 +128,28 @@ impl Ledger {
     pub fn committed(&mut self, record: &CommitRecord, epoch: u64, took: Duration, reasons: Reasons) {
         self.closed(epoch);
         self.last_at = Some(Instant::now());
-        let (counts, files, bytes) = self.file(record);
-        self.process.add(record.trigger, &counts, files, bytes);
+        let data = record.files.iter().filter(|file| file.kind == FileKind::Parquet);
+        let data = data.map(|file| (file.path.rsplit_once('/').map_or("", |(dir, _)| dir), file.rows, file.bytes));
+        let (files, bytes) = self.sort_in(data);
+        self.process.add(record.trigger, &record.counts, files, bytes);
         if let Some(trigger) = record.trigger {
-            let (sequence, at) = (record.sequence, record.time);
+            let (sequence, at, counts) = (record.sequence, record.time, record.counts);
             self.checkpoints.push_front(Checkpoint { sequence, trigger, at, counts, files, bytes, took: Some(took) });
             self.checkpoints.truncate(CHECKPOINTS_KEPT);
         }
         self.reasons.merge(reasons);
     }
 
-    /// Takes in a record from before this process, the newest ones first; adds it to `sums`.
-    pub fn found(&mut self, record: &CommitRecord, sums: &mut Sums) {
-        let (counts, files, bytes) = self.file(record);
-        sums.add(record.trigger, &counts, files, bytes);
-        if let Some(trigger) = record.trigger.filter(|_| self.checkpoints.len() < CHECKPOINTS_KEPT) {
-            let (sequence, at) = (record.sequence, record.time);
-            self.checkpoints.push_back(Checkpoint { sequence, trigger, at, counts, files, bytes, took: None });
+    /// Takes in records from before this process, the newest ones first; adds them to `sums`.
+    pub fn found(&mut self, part: &Part, sums: &mut Sums) {
+        for (sequence, record) in part.newest_first() {
+            let data = record.files.iter().filter(|file| file.kind() == FileKind::Parquet);
+            let (files, bytes) = self.sort_in(data.map(|file| (part.dir(file), file.rows(), file.bytes())));
+            sums.add(record.trigger, &record.counts, files, bytes);
+            if let Some(trigger) = record.trigger.filter(|_| self.checkpoints.len() < CHECKPOINTS_KEPT) {
+                let (at, counts) = (record.time.into(), record.counts);
+                self.checkpoints.push_back(Checkpoint { sequence, trigger, at, counts, files, bytes, took: None });
+            }
         }
     }
 
@@ -155,13 +161,12 @@ impl Ledger {
         }
     }
 
-    /// Sorts the files of a record into their partitions. Returns what became of its records, its data files and their bytes.
-    fn file(&mut self, record: &CommitRecord) -> (Counts, u64, u64) {
-        let (mut files, mut bytes) = (0, 0);
-        for file in record.files.iter().filter(|file| file.kind == FileKind::Parquet) {
+    /// Sorts data files, each with directory, rows and bytes, into their partitions. Returns how many they are, and their bytes.
+    fn sort_in<'a>(&mut self, data: impl Iterator<Item = (&'a str, u64, u64)>) -> (u64, u64) {
+        let (mut files, mut all_bytes) = (0, 0);
+        for (name, rows, bytes) in data {
             files += 1;
-            bytes += file.bytes;
-            let name = file.path.rsplit_once('/').map_or("", |(directory, _)| directory);
+            all_bytes += bytes;
             let room = self.partitions.len() < PARTITIONS_KEPT;
             let partition = match self.partitions.get_mut(name) {
                 Some(known) => known,
@@ -171,11 +176,11 @@ impl Ledger {
                     continue;
                 }
             };
-            partition.rows += file.rows;
-            partition.bytes += file.bytes;
+            partition.rows += rows;
+            partition.bytes += bytes;
             partition.files += 1;
         }
-        (record.counts, files, bytes)
+        (files, all_bytes)
     }
 }
 
@@ -232,8 +237,11 @@ mod tests {
         ledger.committed(&new, 1, Duration::from_secs(1), Reasons::default());
         assert_eq!(ledger.sums(), None);
         let mut sums = Sums::default();
-        ledger.found(&record(2, Trigger::Shutdown, &[("region=us/b.parquet", 7)]), &mut sums);
-        ledger.found(&record(1, Trigger::Interval, &[("region=eu/a.parquet", 11), ("region=us/a.parquet", 1)]), &mut sums);
+        let older = [
+            record(1, Trigger::Interval, &[("region=eu/a.parquet", 11), ("region=us/a.parquet", 1)]),
+            record(2, Trigger::Shutdown, &[("region=us/b.parquet", 7)]),
+        ];
+        ledger.found(&Part::of(&older), &mut sums);
         ledger.before = Before::Read(sums);
         let sums = ledger.sums().unwrap();
         assert_eq!((sums.counts.rows_out, sums.files, sums.bytes, sums.checkpoints), (24, 4, 240, [2, 0, 1]));

@@ -107,6 +107,67 @@ fn an_index_says_what_the_records_say_and_covers_all_but_the_last_few() {
     assert_eq!(indexed.records[6].class, Some(0));
 }
 
+/// What the records say, the newest first, with the parts that they came in.
+fn backwards(laid: &Laid) -> (Vec<(u64, u64, String)>, Vec<u64>) {
+    let dataset = Dataset::open(laid.paths()).unwrap();
+    let parts: Vec<Part> = dataset.backwards(laid.next - 1).collect::<Result<_>>().unwrap();
+    let told = |part: &Part| -> Vec<_> {
+        let path = |file: &IndexedFile| format!("{}/{}", part.dir(file), file.name());
+        part.newest_first().map(|(sequence, record)| (sequence, record.counts.rows_out, path(&record.files[0]))).collect()
+    };
+    (parts.iter().flat_map(told).collect(), parts.iter().map(|part| part.from).collect())
+}
+
+#[test]
+fn from_its_end_an_index_says_the_same_and_no_record_is_read_that_a_segment_holds() {
+    let mut laid = Laid::new();
+    laid.add_many(LARGE + SMALL + 2);
+    let (plain, parts) = backwards(&laid);
+    assert_eq!((plain.len() as u64, parts.len() as u64), (LARGE + SMALL + 2, LARGE + SMALL + 2));
+    assert_eq!(
+        plain[0],
+        (LARGE + SMALL + 2, 3, format!("region=r{}/events-2026-01-05-00-{}.parquet", (LARGE + SMALL + 2) % 3, LARGE + SMALL + 2))
+    );
+    update(&laid.paths()).unwrap();
+    (1..=LARGE + SMALL).for_each(|sequence| fs::remove_file(laid.paths().record(sequence)).unwrap());
+    let (indexed, parts) = backwards(&laid);
+    assert_eq!(parts, [LARGE + SMALL + 2, LARGE + SMALL + 1, LARGE + 1, 1]);
+    assert_eq!(indexed, plain);
+}
+
+#[test]
+fn from_its_end_a_segment_that_is_damaged_or_of_other_records_is_passed_over() {
+    let mut laid = Laid::new();
+    laid.add_many(3 * SMALL);
+    let (plain, _) = backwards(&laid);
+    update(&laid.paths()).unwrap();
+    let of_others = |path: &PathBuf| {
+        let (mut segment, _) = sealed::unseal::<Segment>(&fs::read(path).unwrap()).unwrap();
+        segment.seal = "d".repeat(64);
+        fs::write(path, sealed::seal(&segment).0).unwrap();
+    };
+    for (place, damage) in [(1, &(|path: &PathBuf| fs::write(path, "").unwrap()) as &dyn Fn(&PathBuf)), (2, &of_others)] {
+        damage(&laid.segments()[place]);
+        let (indexed, parts) = backwards(&laid);
+        assert_eq!(indexed, plain);
+        assert_eq!(parts.len() as u64, 3 - place as u64 + place as u64 * SMALL);
+    }
+}
+
+#[test]
+fn from_its_end_an_index_whose_records_do_not_begin_at_format_is_an_error() {
+    let mut laid = Laid::new();
+    laid.add_many(SMALL + 1);
+    update(&laid.paths()).unwrap();
+    let path = &laid.segments()[0];
+    let (mut segment, _) = sealed::unseal::<Segment>(&fs::read(path).unwrap()).unwrap();
+    segment.previous = "d".repeat(64);
+    fs::write(path, sealed::seal(&segment).0).unwrap();
+    let dataset = Dataset::open(laid.paths()).unwrap();
+    let parts: Vec<_> = dataset.backwards(SMALL + 1).collect();
+    assert!(parts.len() == 2 && parts[1].is_err(), "{parts:?}");
+}
+
 #[test]
 fn many_small_segments_become_a_large_one() {
     let mut laid = Laid::new();
@@ -147,18 +208,36 @@ fn a_sound_segment_that_says_something_else_than_its_records_is_found() {
     let mut laid = Laid::new();
     laid.add_many(2 * SMALL);
     update(&laid.paths()).unwrap();
-    let dataset = Dataset::open(laid.paths()).unwrap();
-    let mut expected = dataset.empty_index();
-    for sequence in 1..laid.next {
-        let (record, sha256) = dataset.record(sequence).unwrap();
-        expected.push(&record, sha256).unwrap();
-    }
-    assert_eq!(dataset.stored_index().first_difference(&expected), None);
+    assert!(differences(&laid).is_empty());
     let path = &laid.segments()[1];
     let (mut segment, _) = sealed::unseal::<Segment>(&fs::read(path).unwrap()).unwrap();
     segment.records[5].files[0].3 += 1;
     fs::write(path, sealed::seal(&segment).0).unwrap();
-    assert_eq!(dataset.stored_index().first_difference(&expected), Some(SMALL + 6));
+    assert_eq!(differences(&laid), [SMALL + 6]);
+}
+
+#[test]
+fn a_large_segment_holds_what_its_records_say() {
+    let mut laid = Laid::new();
+    laid.add_many(LARGE + SMALL + 1);
+    update(&laid.paths()).unwrap();
+    assert_eq!((laid.segments().len(), differences(&laid)), (2, vec![]));
+    let path = &laid.segments()[0];
+    let (mut segment, _) = sealed::unseal::<Segment>(&fs::read(path).unwrap()).unwrap();
+    segment.dirs[1] = "region=elsewhere".into();
+    fs::write(path, sealed::seal(&segment).0).unwrap();
+    assert_eq!(differences(&laid), [2]);
+}
+
+/// The records of which the stored index says something else, the first of each segment.
+fn differences(laid: &Laid) -> Vec<u64> {
+    let dataset = Dataset::open(laid.paths()).unwrap();
+    let mut comparison = dataset.index_comparison();
+    let mut compare = |sequence| {
+        let (record, sha256) = dataset.record(sequence).unwrap();
+        comparison.push(&record, sha256).unwrap()
+    };
+    (1..laid.next).filter_map(&mut compare).collect()
 }
 
 #[test]
