@@ -290,10 +290,11 @@ fn check_generation(paths: &Paths, last: Option<&CommitRecord>, take_over: Optio
     let generation = take_over.map_or(0, |take_over| take_over.number);
     let Some(last) = last.filter(|last| last.generation > generation) else { return Ok(()) };
     Err(Error::state(format!(
-        "commit record {} was made after take-over {}, of which there is none in `{}`: refusing to start; run `pintail verify`",
+        "commit record {} was made after take-over {}, of which there is none in `{}`: {}",
         last.sequence,
         last.generation,
-        paths.instances().display()
+        paths.instances().display(),
+        log::way_out()
     )))
 }
 

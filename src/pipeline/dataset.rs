@@ -1,0 +1,182 @@
+//! The dataset of a line: what a start asks of it, and the locks that are held meanwhile.
+//!
+//! Owns: the plan of a start, the order of locks, checks and opening, also of the chains of other instances.
+//! Does not own: what opening does (see [`crate::checkpoint::store`]), the source, the stages (see [`super`]).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use tracing::{error, info};
+
+use super::source::{identity, remember};
+use crate::checkpoint::lock::Lock;
+use crate::checkpoint::mount;
+use crate::checkpoint::paths::Paths;
+use crate::checkpoint::process::Process;
+use crate::checkpoint::record::{Action, ActionKind};
+use crate::checkpoint::snapshot;
+use crate::checkpoint::store::{self, Allow, Expected, Sharing, Store, instances, share_out};
+use crate::config::Config;
+use crate::durable::fs::Fs;
+use crate::durable::posix::Posix;
+use crate::engine::Engine;
+use crate::engine::aggregate::Aggregator;
+use crate::error::{Error, ErrorKind, Result};
+use crate::evidence::Key;
+use crate::sink::layout::OutputLayout;
+use crate::source::kafka::KafkaSource;
+
+/// Time for instances that are started together to bring each other's chains to version 2. Taking a lock waits by itself.
+const UPGRADE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How a dataset is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// As it is.
+    Usual,
+    /// With the partitions of its source shared out anew, if the number of instances is another.
+    TakeOver,
+    /// With positions that something contradicts taken as gaps that are recorded, whatever `source.on_gap` says.
+    Accept,
+}
+
+impl Start {
+    /// Returns what the record of such a start says that the operator asked for.
+    fn action(self) -> Option<Action> {
+        let text = "gaps in the source are accepted at this start";
+        (self == Self::Accept).then(|| Action { kind: ActionKind::Accept, by: Process::this(), text: text.into(), before: None })
+    }
+}
+
+/// The pure part of a start: the SQL and where its output goes, checked against each other.
+pub struct Plan {
+    /// The database with its lookup tables.
+    pub engine: Engine,
+    /// Where output rows go.
+    pub layout: Arc<OutputLayout>,
+    /// What the monitor counts.
+    pub aggregator: Arc<Aggregator>,
+}
+
+impl Plan {
+    /// Opens the database, runs the SQL on an empty batch and fits its output to the sink. Touches no output.
+    pub fn new(config: &Config) -> Result<Self> {
+        let engine = Engine::open(&config.transform, config.schema.arrow())?;
+        let layout = OutputLayout::new(engine.output(), &config.sink).map_err(|faults| Error::config(faults.join("\n")))?;
+        let aggregator = Aggregator::new(engine.output(), &config.monitor);
+        for warning in aggregator.warnings() {
+            info!("{warning}");
+        }
+        Ok(Self { engine, layout: Arc::new(layout), aggregator: Arc::new(aggregator) })
+    }
+
+    /// Opens the dataset that this plan writes to: lock, FORMAT, recovery, fence.
+    pub fn open_store(&self, config: &Config, start: Start, fs: Arc<dyn Fs>, admin: Option<SocketAddr>) -> Result<(Lock, Store)> {
+        self.with_expected(config, |expected| {
+            let expected = Expected { action: start.action(), ..expected.clone() };
+            open_store(config, start, &fs, &expected, admin)
+        })
+    }
+
+    /// Opens the dataset for an action of an operator.
+    pub fn open_for(&self, config: &Config, action: Option<Action>, allow: Allow, fs: Arc<dyn Fs>) -> Result<(Lock, Store)> {
+        self.with_expected(config, |expected| open_store(config, Start::Usual, &fs, &Expected { action, allow, ..expected.clone() }, None))
+    }
+
+    /// Compares the dataset at `pipeline.out_path`, if there is one, with what this plan would write.
+    pub fn check_dataset(&self, config: &Config) -> Result<()> {
+        self.with_expected(config, |expected| store::check_dataset(&Posix::default(), &config.paths(), expected))
+    }
+
+    /// Says what this plan asks of a dataset.
+    fn with_expected<T>(&self, config: &Config, asked: impl FnOnce(&Expected<'_>) -> Result<T>) -> Result<T> {
+        let instance = config.instance();
+        let identify = |created_at| identity(config, created_at);
+        let expected = Expected {
+            source: &identify,
+            partition_by: self.layout.partition_columns(),
+            schema: self.engine.output().clone(),
+            allow_new_columns: config.sink.allow_new_columns,
+            now: Utc::now(),
+            new_key: Key::random(),
+            process: Process::this(),
+            action: None,
+            allow: Allow::default(),
+            remember: remember(config),
+            records_max: snapshot::RECORDS_MAX,
+            sharing: Sharing { instances: instance.count, owns: if instance.count == 1 { &|_, _, _| true } else { &KafkaSource::owns } },
+        };
+        asked(&expected)
+    }
+}
+
+fn open_store(config: &Config, start: Start, fs: &Arc<dyn Fs>, expected: &Expected, admin: Option<SocketAddr>) -> Result<(Lock, Store)> {
+    let instance = config.instance();
+    if instance.count > 1 && !instance.network_file_system {
+        mount::check_local(&config.pipeline.out_path)?;
+    }
+    if !expected.allow.strangers {
+        // Before the lock, which would make a directory in what is none of ours.
+        store::check_ground(&**fs, &config.paths())?;
+    }
+    let lock = Lock::take(config.paths(), Utc::now(), admin)?;
+    if start == Start::TakeOver {
+        take_over(config, fs, expected)?;
+    }
+    upgrade_others(config, fs, expected)?;
+    let store = Store::open(fs.clone(), config.paths(), expected)?;
+    if let Some(missing) = store.missing() {
+        error!("{missing}");
+    }
+    Ok((lock, store))
+}
+
+/// Brings the chains of the other instances to version 2, before the own one: an instance of version 1 refuses what it finds then, whichever is
+/// started first. None of them may run.
+fn upgrade_others(config: &Config, fs: &Arc<dyn Fs>, expected: &Expected) -> Result<()> {
+    let (paths, instance) = (config.paths(), config.instance());
+    for index in (0..instance.count).filter(|index| *index != instance.index) {
+        let other = paths.of_instance(index);
+        if store::is_version_1(&**fs, &other)? {
+            let Some(_lock) = lock_unless_upgraded(fs, &other)? else { continue };
+            let process = Process { nonce: Process::this().nonce, ..expected.process.clone() };
+            Store::open(fs.clone(), other, &Expected { process, ..expected.clone() })?;
+            info!(instance = index, "the chain of another instance is brought to version 2");
+        }
+    }
+    Ok(())
+}
+
+/// Takes the lock of another instance's chain; `None` if that instance, or one started at the same time, has brought it to version 2 meanwhile.
+fn lock_unless_upgraded(fs: &Arc<dyn Fs>, other: &Paths) -> Result<Option<Lock>> {
+    let begun = Instant::now();
+    loop {
+        match Lock::take(other.clone(), Utc::now(), None) {
+            Err(error) if error.kind() == ErrorKind::TryAgain => {
+                if !store::is_version_1(&**fs, other)? {
+                    return Ok(None);
+                }
+                if begun.elapsed() >= UPGRADE_PATIENCE {
+                    return Err(Error::try_again(format!(
+                        "{error}; instances of version 1 and 2 do not run side by side: stop all, then start them"
+                    )));
+                }
+            }
+            taken => return if store::is_version_1(&**fs, other)? { taken.map(Some) } else { Ok(None) },
+        }
+    }
+}
+
+/// Shares the partitions of the source out among the configured number of instances. No other instance may run.
+fn take_over(config: &Config, fs: &Arc<dyn Fs>, expected: &Expected) -> Result<()> {
+    let (paths, instance) = (config.paths(), config.instance());
+    let before = instances(&**fs, &paths)?.unwrap_or(instance.count);
+    // Its own lock is held already.
+    let others = (0..before.max(instance.count)).filter(|index| *index != instance.index);
+    let _locks: Vec<_> = others.map(|index| Lock::take(paths.of_instance(index), Utc::now(), None)).collect::<Result<_>>()?;
+    share_out(fs, paths.root(), expected)?;
+    info!(before, after = instance.count, "the partitions of the source are shared out");
+    Ok(())
+}

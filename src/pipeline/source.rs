@@ -1,0 +1,93 @@
+//! The source of a line: the one place that tells the configured kinds of sources apart.
+//!
+//! Owns: opening it where the dataset stands, checking that it could be opened, what identifies it.
+//! Does not own: reading (see [`crate::source`]).
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::Input;
+use crate::checkpoint::store::{Remember, Store};
+use crate::config::{Config, OnGap, SourceKind};
+use crate::error::Result;
+use crate::evidence::Key;
+use crate::offsets::Offsets;
+use crate::source::dead_letters::DeadLetterSource;
+use crate::source::file::FileSource;
+use crate::source::http::{HttpSource, Opening};
+use crate::source::kafka::KafkaSource;
+use crate::source::nats::NatsSource;
+use crate::source::simulator::Simulator;
+use crate::source::stdin::Stdin;
+use crate::source::{Resume, Source, SourceIdentity};
+
+/// Returns what makes the configured source's offsets comparable.
+pub(super) fn identity(config: &Config, created_at: DateTime<Utc>) -> SourceIdentity {
+    match &config.source.kind {
+        SourceKind::Simulator(simulator) => Simulator::identity(simulator, created_at),
+        SourceKind::File(_) => FileSource::identity(),
+        SourceKind::Stdin => Stdin::identity(),
+        SourceKind::Http(_) => HttpSource::identity(),
+        SourceKind::Nats(nats) => NatsSource::identity(nats),
+        SourceKind::Kafka(_) => KafkaSource::identity(),
+    }
+}
+
+/// Returns how long the configured source wants vanished partitions remembered.
+pub(super) fn remember(config: &Config) -> Remember {
+    match &config.source.kind {
+        SourceKind::File(file) => {
+            let longest = TimeDelta::from_std(file.remember).unwrap_or(TimeDelta::MAX);
+            Remember { longest, most: file.remember_max }
+        }
+        _ => Remember::default(),
+    }
+}
+
+/// Returns the configuration with which gaps are recorded.
+pub(super) fn accepting_gaps(config: &Config) -> Config {
+    let mut config = config.clone();
+    match &mut config.source.kind {
+        SourceKind::File(file) => file.on_gap = OnGap::Record,
+        SourceKind::Nats(nats) => nats.on_gap = OnGap::Record,
+        SourceKind::Kafka(kafka) => kafka.on_gap = OnGap::Record,
+        SourceKind::Simulator(_) | SourceKind::Stdin | SourceKind::Http(_) => {}
+    }
+    config
+}
+
+/// Opens the source of `input`, to be read from where the dataset stands.
+pub(super) fn open_source(config: &Config, input: Input, store: &Store) -> Result<Box<dyn Source>> {
+    let resume = Resume { offsets: store.offsets(), key: store.key() };
+    let record_bytes_max = config.source.record_bytes_max;
+    if input == Input::DeadLetters {
+        return Ok(Box::new(DeadLetterSource::open(&config.paths().dead_letters(), resume.offsets)?));
+    }
+    Ok(match &config.source.kind {
+        SourceKind::Simulator(simulator) => {
+            let start_time = simulator.start_time.unwrap_or(store.format().created_at);
+            Box::new(Simulator::open(simulator, start_time, config.pipeline.batch_rows, resume.offsets)?)
+        }
+        SourceKind::File(file) => Box::new(FileSource::open(file, record_bytes_max, &resume)?),
+        SourceKind::Stdin => Box::new(Stdin::open(record_bytes_max, resume.offsets)?),
+        SourceKind::Http(http) => {
+            let dataset_id = &store.format().dataset_id;
+            Box::new(HttpSource::open(&Opening { config, http, dataset_id }, &resume)?)
+        }
+        SourceKind::Nats(nats) => Box::new(NatsSource::open(nats, config.pipeline.checkpoint_interval, record_bytes_max, &resume)?),
+        SourceKind::Kafka(kafka) => Box::new(KafkaSource::open(kafka, record_bytes_max, &resume)?),
+    })
+}
+
+/// Checks that the configured source could be opened now, and returns what was found where that is worth a line. Reads no records.
+pub fn check_source(config: &Config) -> Result<Option<String>> {
+    match &config.source.kind {
+        SourceKind::Simulator(_) | SourceKind::Stdin => Ok(None),
+        SourceKind::File(file) => {
+            let resume = Resume { offsets: &Offsets::default(), key: &Key::random() };
+            FileSource::open(file, config.source.record_bytes_max, &resume).map(|_| None)
+        }
+        SourceKind::Http(http) => HttpSource::check(config, http).map(|()| None),
+        SourceKind::Nats(nats) => NatsSource::probe(nats).map(Some),
+        SourceKind::Kafka(kafka) => KafkaSource::probe(kafka).map(Some),
+    }
+}
