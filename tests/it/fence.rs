@@ -13,23 +13,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::datatypes::{DataType, Field, Schema};
-use chrono::DateTime;
-use pintail::batch::{Counts, DeadLetterCounts, Trigger};
-use pintail::checkpoint::process::Process;
-use pintail::checkpoint::record::{CommitRecord, FileKind};
-use pintail::checkpoint::store::{Allow, Draft, Expected, NewFile, Remember, Sharing, Store};
+use pintail::batch::DeadLetterCounts;
+use pintail::checkpoint::record::CommitRecord;
+use pintail::checkpoint::store::Store;
 use pintail::durable::fs::Fs;
-use pintail::error::{Error, ErrorKind, Result};
-use pintail::evidence::Key;
-use pintail::offsets::{OffsetRange, Partition, PartitionId};
-use pintail::source::SourceIdentity;
+use pintail::error::{ErrorKind, Result};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::model::disk::Disk;
 use crate::model::{Model, Renames};
-use crate::script::{Checked, tree};
+use crate::script::{Checked, commit_files, committed, named, open_as, stage, tree};
 use crate::sequences::{Event, Faulty};
 use crate::states::ROOT;
 
@@ -37,40 +31,14 @@ mod turns;
 
 use turns::{Scheduled, Turn, Turns};
 
-/// Records of each checkpoint.
-const RECORDS: u64 = 10;
-
 /// Opens the dataset as the process of a nonce.
 fn open(fs: Arc<dyn Fs>, nonce: &str, records_max: u64) -> Result<Store> {
-    let source = |_| SourceIdentity { kind: "stdin".into(), properties: BTreeMap::new() };
-    let expected = Expected {
-        source: &source,
-        partition_by: vec![("region".into(), "Utf8".into())],
-        schema: schema(),
-        allow_new_columns: false,
-        now: DateTime::UNIX_EPOCH,
-        new_key: Key::new([7; 32]),
-        process: Process { host: "host".into(), boot_id: None, pid: 1, started: None, user: "user".into(), nonce: nonce.into() },
-        action: None,
-        allow: Allow::default(),
-        remember: Remember::default(),
-        records_max,
-        sharing: Sharing::alone(),
-    };
-    Store::open(fs, Path::new(ROOT), &expected)
-}
-
-fn schema() -> Arc<Schema> {
-    Arc::new(Schema::new(vec![Field::new("amount", DataType::Int64, true)]))
+    open_as(named(nonce), fs, Path::new(ROOT), records_max)
 }
 
 /// What the file at `path` holds if the process of `nonce` writes the records from `from` to it: of the same length whoever writes it.
 fn content(nonce: &str, from: u64, path: &str) -> Vec<u8> {
     format!("{nonce} {from:06} {path}\n").repeat(3).into_bytes()
-}
-
-fn committed(store: &Store) -> u64 {
-    store.offsets().next_offset(&PartitionId::new("events")).unwrap_or(0)
 }
 
 /// Commits a checkpoint of two files, of which one is in a new directory.
@@ -79,25 +47,10 @@ fn commit(store: &mut Store, nonce: &str) -> Result<()> {
     let mut files = Vec::new();
     for region in ["us".to_owned(), format!("r{sequence}")] {
         let path = format!("region={region}/events-2026-01-01-00-{sequence}.parquet");
-        let mut staged = staging.create()?;
-        staged.write_all(&content(nonce, from, &path)).map_err(|error| Error::io("write", error))?;
-        files.push(NewFile { staged: staged.finish()?, path, kind: FileKind::Parquet, rows: 1, event_time: None, columns: vec![] });
+        let content = content(nonce, from, &path);
+        files.push(stage(&mut staging, path, &content)?);
     }
-    let mut offsets = store.offsets().clone();
-    let partition = Arc::new(Partition { id: PartitionId::new("events"), label: "events".into() });
-    offsets.extend(&OffsetRange::new(partition, from, from + RECORDS))?;
-    let draft = Draft {
-        offsets,
-        counts: Counts { records_in: RECORDS, rows_out: 2, filtered: RECORDS - 2, expanded: 0, dead_letters: DeadLetterCounts::default() },
-        files,
-        schema: schema(),
-        trigger: Trigger::Interval,
-        lookups: vec![],
-        config_sha256: "c".repeat(64),
-        sql_sha256: "d".repeat(64),
-        time: DateTime::UNIX_EPOCH,
-    };
-    store.commit(staging, draft).map(|_| ())
+    commit_files(store, staging, files, DeadLetterCounts::default())
 }
 
 /// How a process ended.

@@ -16,9 +16,10 @@ use pintail::checkpoint::dead_letters::DeadLetterFile;
 use pintail::checkpoint::paths::Paths;
 use pintail::checkpoint::process::Process;
 use pintail::checkpoint::record::{CommitRecord, FileKind};
+use pintail::checkpoint::staging::Staging;
 use pintail::checkpoint::store::{Allow, Draft, Expected, NewFile, Remember, Sharing, Store};
 use pintail::durable::fs::{EntryKind, Fs};
-use pintail::error::Result;
+use pintail::error::{Error, Result};
 use pintail::evidence::Key;
 use pintail::offsets::{OffsetRange, Partition, PartitionId};
 use pintail::source::SourceIdentity;
@@ -65,16 +66,31 @@ fn process(fs: &dyn Fs, root: &Path) -> Process {
     let names: Vec<String> = tree(fs, root).into_keys().map(|path| path.to_string_lossy().into_owned()).collect();
     let unused = |nonce: &String| names.iter().all(|name| !name.contains(nonce.as_str()));
     let nonce = (1_u64..).map(|number| format!("{number:016x}")).find(unused).expect("there are more numbers than files");
-    Process { host: "host".into(), boot_id: None, pid: 1, started: None, user: "user".into(), nonce }
+    named(&nonce)
 }
 
-/// Returns how many checkpoints a dataset has that is open: each stands for as many records.
+/// Returns the process of a nonce.
+pub fn named(nonce: &str) -> Process {
+    Process { host: "host".into(), boot_id: None, pid: 1, started: None, user: "user".into(), nonce: nonce.into() }
+}
+
+/// Returns how many records of the source are committed in a dataset that is open.
+pub fn committed(store: &Store) -> u64 {
+    store.offsets().next_offset(&PartitionId::new("events")).unwrap_or(0)
+}
+
 fn checkpoints(store: &Store) -> u64 {
-    store.offsets().next_offset(&PartitionId::new("events")).unwrap_or(0) / RECORDS
+    committed(store) / RECORDS
 }
 
 /// Opens the dataset: this is where recovery happens.
 pub fn open(fs: Arc<dyn Fs>, root: &Path) -> Result<Store> {
+    let process = process(&*fs, root);
+    open_as(process, fs, root, RECORDS_MAX)
+}
+
+/// Opens the dataset as a process, with so many records between two snapshots.
+pub fn open_as(process: Process, fs: Arc<dyn Fs>, root: &Path, records_max: u64) -> Result<Store> {
     let source = |_| SourceIdentity { kind: "stdin".into(), properties: BTreeMap::new() };
     let expected = Expected {
         source: &source,
@@ -83,11 +99,11 @@ pub fn open(fs: Arc<dyn Fs>, root: &Path) -> Result<Store> {
         allow_new_columns: false,
         now: DateTime::UNIX_EPOCH,
         new_key: Key::new([7; 32]),
-        process: process(&*fs, root),
+        process,
         action: None,
         allow: Allow::default(),
         remember: Remember::default(),
-        records_max: RECORDS_MAX,
+        records_max,
         sharing: Sharing::alone(),
     };
     Store::open(fs, root, &expected)
@@ -122,11 +138,9 @@ fn commit(store: &mut Store) -> Result<()> {
     let (checkpoint, mut staging) = (checkpoints(store) + 1, store.staging());
     let mut files = Vec::new();
     for path in files_of(checkpoint) {
-        let mut staged = staging.create()?;
-        staged.write_all(content(&path).as_bytes()).map_err(|e| pintail::error::Error::io("write", e))?;
-        files.push(NewFile { staged: staged.finish()?, path, kind: FileKind::Parquet, rows: 1, event_time: None, columns: vec![] });
+        let content = content(&path);
+        files.push(stage(&mut staging, path, content.as_bytes())?);
     }
-    let rows_out = files.len() as u64;
     let mut dead_letters = DeadLetterCounts::default();
     if has_dead_letter(checkpoint) {
         let mut file = DeadLetterFile::create(&mut staging, Paths::new("").dead_letters_of(checkpoint))?;
@@ -134,9 +148,22 @@ fn commit(store: &mut Store) -> Result<()> {
         files.push(file.finish()?);
         dead_letters.decode = 1;
     }
+    commit_files(store, staging, files, dead_letters)
+}
+
+/// Stages a file of one row.
+pub fn stage(staging: &mut Staging, path: String, content: &[u8]) -> Result<NewFile> {
+    let mut staged = staging.create()?;
+    staged.write_all(content).map_err(|error| Error::io("write", error))?;
+    Ok(NewFile { staged: staged.finish()?, path, kind: FileKind::Parquet, rows: 1, event_time: None, columns: vec![] })
+}
+
+/// Commits the next records of the source with what became of them.
+pub fn commit_files(store: &mut Store, staging: Staging, files: Vec<NewFile>, dead_letters: DeadLetterCounts) -> Result<()> {
+    let (from, rows_out) = (committed(store), files.iter().filter(|file| file.kind == FileKind::Parquet).count() as u64);
     let mut offsets = store.offsets().clone();
     let partition = Arc::new(Partition { id: PartitionId::new("events"), label: "events".into() });
-    offsets.extend(&OffsetRange::new(partition, (checkpoint - 1) * RECORDS, checkpoint * RECORDS))?;
+    offsets.extend(&OffsetRange::new(partition, from, from + RECORDS))?;
     let filtered = RECORDS - rows_out - dead_letters.total();
     let draft = Draft {
         offsets,
