@@ -1,10 +1,13 @@
 """The job of the small proofs: a few files of events, some of them broken, to be read once.
 
-Owns: the input, its settings, the reference that was never disturbed, what a run's last line must say; the frame of such a proof: its directory, its
-threads, its verdict.
+Owns: the input, its settings, the reference that was never disturbed, what a run's last line must say; the frame of such a proof: its options, its
+directory, its threads, its verdict.
 Does not own: what is done to the run.
 """
+import argparse
 import json
+import os
+import random
 import signal
 import sys
 import tempfile
@@ -12,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from oracle import Broken, Dataset, check_file
-from process import Pintail, Unexpected
+from process import Pintail, Unexpected, default_binary
 
 WAIT_SECONDS = 60
 DOCUMENTED = {0, 65, 70, 74, 75, 78}
@@ -100,16 +103,36 @@ class Workers(ThreadPoolExecutor):
         self.shutdown(cancel_futures=self.ended)
 
 
+def parser(doc):
+    """Returns a parser of the options that all have; `doc` is what the proof says of itself."""
+    made = argparse.ArgumentParser(description=doc.partition("\n\nOwns")[0], formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--pintail", type=Path, metavar="PATH", default=default_binary(), help="the binary (%(default)s)")
+    made.add_argument("--seed", type=int, metavar="S", help="repeats what is drawn in a run: moments, pauses, events (random)")
+    made.add_argument("--work", type=Path, metavar="DIR", help="where a temporary directory is made (the system's)")
+    return made
+
+
+def parse(parser):
+    """Reads the options. The binary must be one; a seed is drawn if none is given."""
+    options = parser.parse_args()
+    if not os.access(options.pintail, os.X_OK):
+        parser.error(f"{options.pintail} must be a program")
+    options.pintail = options.pintail.resolve()
+    options.seed = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
+    return options
+
+
 def conclude(prove, arguments, name):
-    """Runs a proof, which returns what failed, in a directory of its own; prints the verdict and leaves with it."""
+    """Runs a proof, which gives what failed, in a directory of its own; prints the verdict and leaves with it."""
     # As an exception, so that what was started is ended and what was made is removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     arguments.pintail = arguments.pintail.resolve()
+    failed = []
     with tempfile.TemporaryDirectory(prefix=f"pintail-{name}-", dir=arguments.work, ignore_cleanup_errors=True) as work:
         try:
-            failed = prove(arguments, Path(work).resolve())
+            failed.extend(prove(arguments, Path(work).resolve()))
         except (Broken, Unexpected) as error:
-            failed = [str(error)]
+            failed.append(str(error))
     for text in failed:
         print(f"FAILED: {text}")
     again = "" if arguments.seed is None else f"; repeat with --seed {arguments.seed}"

@@ -17,21 +17,16 @@ Does not own: what a sound dataset is (oracle.py), what a kill has left (witness
 """
 import interpreter  # noqa: F401  first: it may start this command again under another Python
 
-import argparse
-import contextlib
-import os
 import random
 import shutil
 import signal
-import sys
-import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
+import job
 import oracle
-from process import Pintail, Unexpected, default_binary
+from process import Pintail, Unexpected
 from readers import Readers
 from reference import Reference
 from trial import MULTIPLE
@@ -228,43 +223,25 @@ def faults(options, tally, readers, left):
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\nOwns")[0], formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = job.parser(__doc__)
     add = parser.add_argument
-    add("--pintail", type=Path, metavar="PATH", default=default_binary(), help="the binary (%(default)s)")
     add("--kills", type=int, metavar="N", default=50, help="rounds (%(default)s)")
     add("--events", type=int, metavar="N", default=1_000_000, help="events that are committed at least (%(default)s)")
-    add("--seed", type=int, metavar="S", help="repeats the kinds and pauses of a run, and its events (random)")
     add("--roll-forwards", type=int, metavar="N", help="restarts that must find a record with files to publish; fewer prove too little "
         "(a tenth of the rounds, but 1 to 10)")
-    add("--work", type=Path, metavar="DIR", help="where a temporary directory is made (the system's)")
-    options = parser.parse_args()
-    if options.kills < 1 or not os.access(options.pintail, os.X_OK):
-        parser.error(f"it takes at least one kill, and {options.pintail} must be a program")
+    options = job.parse(parser)
+    if options.kills < 1:
+        parser.error("it takes at least one kill")
     if not shutil.which("strace"):
         parser.error("it takes strace, for slow renames: apt-get install strace")
-    options.pintail = options.pintail.resolve()
-    options.seed = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
     options.roll_forwards = min(10, max(1, options.kills // 10)) if options.roll_forwards is None else options.roll_forwards
     return options
 
 
 def main():
     options = arguments()
-    # As an exception, so that what was started is ended and what was made is removed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     print(f"kill loop: {options.kills} rounds, {options.events} events, --seed {options.seed}", flush=True)
-    work = Path(tempfile.mkdtemp(prefix="pintail-kills-", dir=options.work))
-    try:
-        failed = list(run(options, work))
-    except (oracle.Broken, Unexpected) as error:
-        failed = [str(error)]
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(work)
-    for failure in failed:
-        print(f"FAILED: {failure}")
-    print("passed" if not failed else f"failed; repeat with --seed {options.seed}")
-    sys.exit(bool(failed))
+    job.conclude(run, options, "kills")
 
 
 if __name__ == "__main__":

@@ -17,25 +17,21 @@ Does not own: what a cut leaves of a disk (forgetful.py), what must hold then (w
 """
 import interpreter  # noqa: F401  first: it may start this command again under another Python
 
-import argparse
 import contextlib
 import json
 import os
 import random
-import shutil
 import signal
-import sys
-import tempfile
 import time
 from collections import Counter
-from pathlib import Path
 
+import job
 import mounts
 import oracle
 import push
 from forgetful import Power
 from kill_loop import check_whole
-from process import Pintail, Unexpected, default_binary
+from process import Pintail, Unexpected
 from reference import Reference
 from trial import MULTIPLE
 from witness import LABELS, ROLL_FORWARD, Witness
@@ -198,53 +194,38 @@ def lies(options, work, chosen):
             yield f"a disk that ignores fsync of {what} is not found out by {LIE_CUTS} cuts"
 
 
+def prove(options, work):
+    run = {"simulator": simulated, "push": pushed}
+    for source in options.sources:
+        print(f"{source}:", flush=True)
+        yield from run[source](options, work / source, options.cuts)
+    yield from lies(options, work, options.lying)
+
+
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\nOwns")[0], formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = job.parser(__doc__)
     add = parser.add_argument
-    add("--pintail", type=Path, metavar="PATH", default=default_binary(), help="the binary (%(default)s)")
     add("--cuts", type=int, metavar="N", default=10, help="with each source (%(default)s)")
     add("--sources", metavar="SOURCE,...", default="simulator,push", help="of these (%(default)s); none: only the lies")
     add("--lying", metavar="WHAT,...", help=f"disks that lie, of {', '.join(map(repr, LIES))} (the first two; all from 100 cuts on); none: no such disk")
-    add("--seed", type=int, metavar="S", help="repeats the moments, what cuts leave, and the events of a run (random)")
-    add("--work", type=Path, metavar="DIR", help="where a temporary directory is made (the system's)")
-    options = parser.parse_args()
+    options = job.parse(parser)
     options.sources = [source for source in options.sources.split(",") if source != "none"]
     whole = list(LIES) if options.cuts >= 100 else list(LIES)[:2]
     options.lying = whole if options.lying is None else [what for what in options.lying.split(",") if what != "none"]
-    if options.cuts < 1 or not os.access(options.pintail, os.X_OK):
-        parser.error(f"it takes at least one cut, and {options.pintail} must be a program")
+    if options.cuts < 1:
+        parser.error("it takes at least one cut")
     if {*options.sources} - {"simulator", "push"} or {*options.lying} - LIES.keys():
         parser.error("there is no such source, or no such lie")
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         parser.error("it takes /dev/fuse")
-    options.pintail = options.pintail.resolve()
-    options.seed = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
     return options
 
 
 def main():
     options = arguments()
     mounts.enter_namespace()
-    # As an exception, so that what was started is ended and what was made is removed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     print(f"power: {options.cuts} cuts, --seed {options.seed}", flush=True)
-    begin, work, failed = time.monotonic(), Path(tempfile.mkdtemp(prefix="pintail-power-", dir=options.work)), []
-    run = {"simulator": simulated, "push": pushed}
-    try:
-        for source in options.sources:
-            print(f"{source}:", flush=True)
-            failed += run[source](options, work / source, options.cuts)
-        failed += lies(options, work, options.lying)
-    except (oracle.Broken, Unexpected) as error:
-        failed.append(str(error))
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    for failure in failed:
-        print(f"FAILED: {failure}")
-    print(f"passed, {time.monotonic() - begin:.0f} s" if not failed else f"failed; repeat with --seed {options.seed}")
-    # Clients that still wait for an answer are not waited for.
-    sys.stdout.flush()
-    os._exit(bool(failed))
+    job.conclude(prove, options, "power")
 
 
 if __name__ == "__main__":

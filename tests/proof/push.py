@@ -13,27 +13,22 @@ Does not own: what a sound dataset is (oracle.py), small disks (mounts.py).
 """
 import interpreter  # noqa: F401  first: it may start this command again under another Python
 
-import argparse
 import gzip
 import http.client
 import json
-import os
 import random
 import re
-import shutil
 import signal
-import sys
-import tempfile
 import threading
 import time
 from collections import Counter
-from pathlib import Path
 
 import duckdb
 
+import job
 import mounts
 import oracle
-from process import Pintail, Unexpected, default_binary
+from process import Pintail, Unexpected
 
 CLIENTS = 4
 EVENTS = 100
@@ -218,40 +213,25 @@ def full_disk(options, work):
     return []
 
 
+def prove(options, work):
+    yield from kills(options, work / "kills")
+    yield from full_disk(options, work / "full")
+
+
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\nOwns")[0], formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--pintail", type=Path, metavar="PATH", default=default_binary(), help="the binary (%(default)s)")
-    add("--kills", type=int, metavar="N", default=10, help="rounds (%(default)s)")
-    add("--seed", type=int, metavar="S", help="repeats the pauses of a run (random)")
-    add("--work", type=Path, metavar="DIR", help="where a temporary directory is made (the system's)")
-    options = parser.parse_args()
-    if options.kills < 1 or not os.access(options.pintail, os.X_OK):
-        parser.error(f"it takes at least one kill, and {options.pintail} must be a program")
-    options.pintail = options.pintail.resolve()
-    options.seed = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
+    parser = job.parser(__doc__)
+    parser.add_argument("--kills", type=int, metavar="N", default=10, help="rounds (%(default)s)")
+    options = job.parse(parser)
+    if options.kills < 1:
+        parser.error("it takes at least one kill")
     return options
 
 
 def main():
     options = arguments()
     mounts.enter_namespace()
-    # As an exception, so that what was started is ended and what was made is removed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     print(f"push: {options.kills} kills, --seed {options.seed}", flush=True)
-    begin, work = time.monotonic(), Path(tempfile.mkdtemp(prefix="pintail-push-", dir=options.work))
-    try:
-        failed = [*kills(options, work / "kills"), *full_disk(options, work / "full")]
-    except (oracle.Broken, Unexpected) as error:
-        failed = [str(error)]
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    for failure in failed:
-        print(f"FAILED: {failure}")
-    print(f"passed, {time.monotonic() - begin:.0f} s" if not failed else f"failed; repeat with --seed {options.seed}")
-    # Clients that still wait for an answer are not waited for.
-    sys.stdout.flush()
-    os._exit(bool(failed))
+    job.conclude(prove, options, "push")
 
 
 if __name__ == "__main__":
