@@ -13,10 +13,10 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Store, missing};
 use super::ground::{self, Ground};
 use super::head::{self, Head};
 use super::named::{self, Written, entry, publish, remove_leftovers, remove_staging};
+use super::{Store, missing};
 use crate::checkpoint::columns::{self, NewColumns};
 use crate::checkpoint::directories::{Directories, sync_dir};
 use crate::checkpoint::format::{Format, PartitionColumn};
