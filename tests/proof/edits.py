@@ -16,7 +16,6 @@ Does not own: the binary's life (see process.py), logrotate (see rotations.py).
 """
 import interpreter  # noqa: F401  first: it may start this command again under another Python
 
-import argparse
 import collections
 import gzip
 import json
@@ -30,9 +29,9 @@ from pathlib import Path
 
 import duckdb
 
-from job import conclude
+import job
 from oracle import Broken
-from process import Pintail, Unexpected, default_binary
+from process import Pintail, Unexpected
 
 EDITS_A_WORLD = 60
 SETTLE_SECONDS = 60
@@ -333,21 +332,17 @@ def live(world, edits):
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\nOwns")[0], formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = job.parser(__doc__)
     add = parser.add_argument
-    add("--pintail", type=Path, metavar="PATH", default=default_binary(), help="the binary (%(default)s)")
     add("--edits", type=int, metavar="N", default=120, help="how many (%(default)s)")
-    add("--seed", type=int, metavar="S", help="repeats the edits of a run; their moments are those of the machine (random)")
     add("--keep", type=Path, metavar="DIR", help="where a world that failed is kept")
-    add("--work", type=Path, metavar="DIR", help="where a temporary directory is made (the system's)")
-    options = parser.parse_args()
-    if options.edits < 1 or not os.access(options.pintail, os.X_OK):
-        parser.error(f"it takes at least one edit, and {options.pintail} must be a program")
-    options.seed = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
+    options = job.parse(parser)
+    if options.edits < 1:
+        parser.error("it takes at least one edit")
     return options
 
 
 if __name__ == "__main__":
     options = arguments()
     print(f"edits: --edits {options.edits} --seed {options.seed}\n", flush=True)
-    conclude(prove, options, "edits")
+    job.conclude(prove, options, "edits")

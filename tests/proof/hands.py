@@ -15,7 +15,6 @@ Does not own: what a sound dataset is (oracle.py), its end and the comparison (t
 """
 import interpreter  # noqa: F401  first: it may start this command again under another Python
 
-import argparse
 import contextlib
 import hashlib
 import os
@@ -27,9 +26,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import job
 from job import Workers, conclude, last_message
 from oracle import Broken, staged_as, unsealed
-from process import Unexpected, default_binary
+from process import Unexpected
 from trial import Trials
 
 AGAIN, STATE, CONFIG = 75, 65, 78
@@ -455,19 +455,16 @@ def prove(options, work):
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\nOwns")[0], formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = job.parser(__doc__)
     add = parser.add_argument
-    add("--pintail", type=Path, metavar="PATH", default=default_binary(), help="the binary (%(default)s)")
     add("--rounds", type=int, metavar="N", default=5, help="rounds of two processes; a fifth of it of each other hand (%(default)s)")
     add("--rate", type=int, metavar="N", default=200_000, help="events a second; 0 = as fast as it can (%(default)s)")
     add("--beside", type=int, metavar="N", default=3, help="rounds at the same time (%(default)s)")
-    add("--seed", type=int, metavar="S", default=random.SystemRandom().randrange(2**31), help="repeats the pauses of a run, and its events (random)")
     add("--only", nargs="+", metavar="HAND", choices=HANDS, default=list(HANDS), help=f"hands to lay on: {', '.join(HANDS)}")
     add("--keep", type=Path, metavar="DIR", help="keeps datasets that broke there")
-    add("--work", type=Path, metavar="DIR", help="where a temporary directory is made (the system's)")
-    options = parser.parse_args()
-    if options.rounds < 1 or not os.access(options.pintail, os.X_OK):
-        parser.error(f"it takes at least one round, and {options.pintail} must be a program")
+    options = job.parse(parser)
+    if options.rounds < 1:
+        parser.error("it takes at least one round")
     return options
 
 

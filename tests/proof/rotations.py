@@ -12,19 +12,17 @@ Does not own: other edits, and counting rows (see edits.py).
 """
 import interpreter  # noqa: F401  first: it may start this command again under another Python
 
-import argparse
 import os
 import random
 import shutil
 import signal
 import subprocess
 import time
-from pathlib import Path
 
+import job
 from edits import World, append
-from job import conclude
 from oracle import Broken
-from process import Pintail, Unexpected, default_binary
+from process import Pintail, Unexpected
 
 WAYS = {
     "create": "create",
@@ -126,20 +124,12 @@ def prove(options, work):
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\nOwns")[0], formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--pintail", type=Path, metavar="PATH", default=default_binary(), help="the binary (%(default)s)")
-    add("--rotations", type=int, metavar="N", default=6, help="how many at least, each way (%(default)s)")
-    add("--seed", type=int, metavar="S", help="repeats the choices of a run (random)")
-    add("--work", type=Path, metavar="DIR", help="where a temporary directory is made (the system's)")
-    options = parser.parse_args()
-    if not os.access(options.pintail, os.X_OK):
-        parser.error(f"{options.pintail} must be a program")
-    options.seed = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
-    return options
+    parser = job.parser(__doc__)
+    parser.add_argument("--rotations", type=int, metavar="N", default=6, help="how many at least, each way (%(default)s)")
+    return job.parse(parser)
 
 
 if __name__ == "__main__":
     options = arguments()
     print(f"rotations: --rotations {options.rotations} --seed {options.seed}\n", flush=True)
-    conclude(prove, options, "rotations")
+    job.conclude(prove, options, "rotations")

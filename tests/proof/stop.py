@@ -20,9 +20,6 @@ Does not own: how it is done (see drains.py, disturbances.py), the datasets (see
 """
 import interpreter  # noqa: F401  first: it may start this command again under another Python
 
-import argparse
-import os
-import random
 import shutil
 import signal
 import sys
@@ -33,8 +30,9 @@ from statistics import median
 
 import disturbances
 import drains
+import job
 import oracle
-from process import Unexpected, default_binary
+from process import Unexpected
 from trial import Trials
 
 # What, of --rounds, the unit of the figures, the limit, how.
@@ -75,21 +73,16 @@ def run(options, work):
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\nOwns")[0], formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = job.parser(__doc__)
     add = parser.add_argument
-    add("--pintail", type=Path, metavar="PATH", default=default_binary(), help="the binary (%(default)s)")
     add("--rounds", type=int, metavar="N", default=6, help="drains, and refusals; a tenth of it of what takes long (%(default)s)")
-    add("--seed", type=int, metavar="S", help="repeats the pauses and the events of a run (random)")
     add("--only", nargs="+", metavar="CASE", choices=CASES, default=list(CASES), help=f"cases to run: {', '.join(CASES)}")
     add("--allow-skips", action="store_true", help="what this machine cannot do is no failure")
-    add("--work", type=Path, metavar="DIR", help="where a temporary directory is made (the system's)")
-    options = parser.parse_args()
-    if options.rounds < 1 or not os.access(options.pintail, os.X_OK):
-        parser.error(f"it takes at least one round, and {options.pintail} must be a program")
+    options = job.parse(parser)
+    if options.rounds < 1:
+        parser.error("it takes at least one round")
     if not shutil.which("strace"):
         parser.error("it takes strace: apt-get install strace")
-    options.pintail = options.pintail.resolve()
-    options.seed = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
     return options
 
 
