@@ -93,6 +93,18 @@ fn files_that_are_read_once_and_were_restored_from_a_copy_are_read_on_where_0_1_
 }
 
 #[test]
+fn files_that_were_rotated_before_they_were_restored_from_a_copy_are_read_on_where_0_1_left_them() {
+    let fixture = Fixture::unpack("once");
+    let given = fixture.given();
+    let path = |name: &str| fixture.dataset.root().join("input").join(name);
+    fs::rename(path("a.ndjson"), path("a.ndjson.1")).unwrap();
+    fs::rename(path("b.ndjson.gz"), path("b.ndjson.2.gz")).unwrap();
+    fixture.dataset.write("input/a.ndjson", lines(given..given + 10));
+    fixture.pintail().run_ok();
+    fixture.assert_holds(0..given + 10, 0);
+}
+
+#[test]
 fn dead_letters_that_0_1_replayed_are_not_replayed_again_and_the_others_once() {
     let fixture = Fixture::unpack("dead_letters");
     fixture.put_in_place();

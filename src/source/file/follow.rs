@@ -51,7 +51,7 @@ pub(super) struct Follow {
     archives: HashMap<PathBuf, Archive>,
     /// Compressed files to be read next.
     ready: Vec<Turn>,
-    /// Files that hold a part of another: how long they were, and since when.
+    /// Files that hold a part of another, or may: how long they were, and since when.
     parts: HashMap<Inode, (u64, Instant)>,
     /// Positions whose file was cut, rewritten or is gone: what became of them is found out at the next look.
     lost: BTreeSet<PartitionId>,
@@ -211,20 +211,48 @@ impl Follow {
         if facts.is_empty() && self.lost.is_empty() {
             return Ok(());
         }
-        let lost = std::mem::take(&mut self.lost);
+        let mut lost = std::mem::take(&mut self.lost);
+        lost.extend(self.written_again(&facts).into_iter().filter(|known| !held.contains(known)));
         if !lost.is_empty() {
             self.files.search_missing(&mut facts, |known| lost.contains(known.id()))?;
         }
         for tail in self.tails.iter().filter(|tail| tail.name == Name::Matches || !tail.is_deleted()) {
             held.extend(tail.known().cloned());
         }
-        let holder = |known: &Known| match (held.contains(known.id()), lost.contains(known.id())) {
-            (true, _) => Holder::Open,
-            (false, true) => Holder::Wanted,
-            (false, false) => Holder::Unsearched,
+        let nameless = self.replaced(&facts);
+        if !nameless.is_empty() {
+            self.files.search_missing(&mut facts, |known| nameless.contains(known.id()))?;
+        }
+        let holder = |known: &Known| match known.id() {
+            id if held.contains(id) => Holder::Open,
+            id if lost.contains(id) => Holder::Wanted,
+            id if nameless.contains(id) => Holder::Nameless,
+            _ => Holder::Unsearched,
         };
         let starts = self.files.decide(&facts, holder)?;
+        self.drop_edited(&nameless);
         facts.into_iter().zip(starts).try_for_each(|(facts, start)| self.begin(facts, start))
+    }
+
+    /// Returns what was read of compressed files that have other bytes now: nobody holds those open.
+    fn written_again(&self, files: &[Facts]) -> Vec<PartitionId> {
+        let compressed = files.iter().filter(|facts| facts.compression != Compression::None);
+        let known = compressed.flat_map(|facts| self.files.positions.named(&facts.path.to_string_lossy()));
+        known.map(|known| known.id().clone()).collect()
+    }
+
+    /// Returns the open files that have no name any more, since these took them.
+    fn replaced(&self, by: &[Facts]) -> HashSet<PartitionId> {
+        let nameless = self.tails.iter().filter(|tail| by.iter().any(|facts| facts.path == tail.path) && tail.is_deleted());
+        nameless.filter_map(|tail| tail.known().cloned()).collect()
+    }
+
+    /// Closes those of some open files whose positions are over: an edited file took their place.
+    fn drop_edited(&mut self, some: &HashSet<PartitionId>) {
+        let over = |tail: &Tail| tail.known().is_some_and(|known| some.contains(known) && self.files.positions.get(known).is_none());
+        let (over, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.tails).into_iter().partition(over);
+        self.tails = kept;
+        over.iter().for_each(|tail| tail.forget_unread(&self.files));
     }
 
     /// Takes a compressed file for reading if its length stands still.
@@ -245,8 +273,11 @@ impl Follow {
             self.tails.remove(at).forget_unread(&self.files);
         }
         match (start, facts.compression) {
+            // It was only looked at in search of another.
+            (Start::Nothing, _) if facts.name == Name::Renamed => Ok(()),
             (Start::PartOf(of), _) => self.wait_with_part(facts, of),
             (Start::Later, _) => self.settle_again(&facts),
+            (Start::Returning, Compression::None) => self.wait_for_return(facts),
             (start, Compression::Gzip | Compression::Zstd) => {
                 if let Some(archive) = self.archives.get_mut(&facts.path) {
                     archive.state = ArchiveState::Taken;
@@ -254,10 +285,9 @@ impl Follow {
                 self.ready.extend(Turn::of(&facts, start.without_copy()));
                 Ok(())
             }
-            (Start::Nothing, Compression::None) if facts.name == Name::Matches => self.open_tail(facts, None, None),
-            (Start::New, Compression::None) => self.open_tail(facts, None, None),
+            (Start::Nothing | Start::New, Compression::None) => self.open_tail(facts, None, None),
             (Start::At { known, copy_of }, Compression::None) => self.open_tail(facts, Some(known), copy_of),
-            (Start::Finished(_) | Start::Nothing, Compression::None) => Ok(()),
+            (Start::Finished(_), Compression::None) => Ok(()),
         }
     }
 

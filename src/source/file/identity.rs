@@ -111,6 +111,11 @@ impl IdentityV1 {
         prefix.get(..self.prefix_bytes).is_some_and(|prefix| hash(prefix) == self.hash)
     }
 
+    /// Returns how many bytes it was recognized by, and their hash.
+    pub(super) fn prefix(&self) -> (usize, [u8; 16]) {
+        (self.prefix_bytes, self.hash)
+    }
+
     fn partition_id(&self) -> PartitionId {
         let Inode { device, number } = self.inode;
         let hash = u128::from_be_bytes(self.hash);
@@ -124,7 +129,8 @@ impl IdentityV1 {
     }
 }
 
-fn hash(prefix: &[u8]) -> [u8; 16] {
+/// Returns what version 1 made of the first bytes of a file.
+pub(super) fn hash(prefix: &[u8]) -> [u8; 16] {
     let digest = Sha256::digest(prefix);
     std::array::from_fn(|at| digest[at])
 }

@@ -40,11 +40,13 @@ pub(super) enum Holder {
     Open,
     /// Nobody that is known: what was found decides. If nothing of it was found, it has vanished.
     Wanted,
+    /// An open file that was checked and has no name any more. Its writer may still add to it.
+    Nameless,
     /// Nobody that is known, but it was not searched for everywhere.
     Unsearched,
 }
 
-/// A file that was found and that no known position holds open.
+/// A file that was found.
 #[derive(Debug, Clone)]
 pub(super) struct SeenFile {
     pub(super) label: String,
@@ -64,8 +66,8 @@ pub(super) struct Pair {
     /// Its index.
     pub(super) known: usize,
     pub(super) verdict: Verdict,
-    /// Whether the file begins with a KiB that the known one began with.
-    pub(super) begins: bool,
+    /// Whether the file holds a KiB of what was read: the first one at its beginning, or the last one near where it was read.
+    pub(super) shares: bool,
     /// Whether all of the file stands at the beginning of the known one, which is longer.
     pub(super) prefix: bool,
 }
@@ -96,6 +98,8 @@ pub(super) enum Loss {
     Unread { end: u64 },
     /// Its file is gone. It was read to its end.
     Vanished,
+    /// The same, and its name was taken by this file, which holds nothing of what was read.
+    Replaced { file: usize },
     /// Its content stands in a file that another position goes on in.
     Elsewhere { file: usize },
 }
@@ -122,21 +126,28 @@ pub(super) fn plan(known: &[KnownFile], files: &[SeenFile], copies: Copies) -> P
     for (at, file) in files.iter().enumerate() {
         let fate = match owners[at] {
             Some(owner) => Fate::GoesOn { known: owner, beyond: beyond(known, file, owner, copies) },
-            None if file.name == Name::Renamed || file.empty => Fate::Nothing,
+            None if file.name == Name::Renamed || file.empty || is_open(known, file) => Fate::Nothing,
             None if copies == Copies::Read => Fate::New,
             None => unowned(known, files, &fates, at),
         };
         fates.push(fate);
     }
-    let over = known.iter().enumerate().filter(|(at, known)| known.holder == Holder::Wanted && owned[*at].is_none());
-    let losses = over.map(|(at, _)| (at, loss(known, files, at))).collect();
-    Plan { fates, losses }
+    let over = known.iter().enumerate().filter(|(at, _)| owned[*at].is_none());
+    let losses = over.filter_map(|(at, known_file)| {
+        let loss = match known_file.holder {
+            Holder::Wanted => loss(known, files, &owners, at),
+            Holder::Nameless => rewritten(known, files, at)?,
+            Holder::Open | Holder::Unsearched => return None,
+        };
+        Some((at, loss))
+    });
+    Plan { losses: losses.collect(), fates }
 }
 
 /// Gives each file at most one known position, and each position at most one file: the surest pairs first.
 fn assign(known: &[KnownFile], files: &[SeenFile]) -> Vec<Option<usize>> {
     let mut pairs = Vec::new();
-    for (at, file) in files.iter().enumerate() {
+    for (at, file) in files.iter().enumerate().filter(|(_, file)| !is_open(known, file)) {
         for pair in file.pairs.iter().filter(|pair| known[pair.known].holder != Holder::Open && holds(known, file, pair)) {
             let position = &known[pair.known];
             let same_place = position.place.is_some_and(|place| place.may_be(&file.place));
@@ -156,6 +167,11 @@ fn assign(known: &[KnownFile], files: &[SeenFile]) -> Vec<Option<usize>> {
     owners
 }
 
+/// Returns whether a file is one that is held open: the search for another one has found it under its name.
+fn is_open(known: &[KnownFile], file: &SeenFile) -> bool {
+    file.pairs.iter().any(|pair| pair.verdict == Verdict::Same && known[pair.known].holder == Holder::Open)
+}
+
 /// Returns whether a file holds what was read at a known position.
 fn holds(known: &[KnownFile], file: &SeenFile, pair: &Pair) -> bool {
     let position = &known[pair.known];
@@ -163,8 +179,11 @@ fn holds(known: &[KnownFile], file: &SeenFile, pair: &Pair) -> bool {
         Verdict::Same => true,
         // Several files may hold the same few lines by chance: the name tells them apart.
         Verdict::Moved => position.next >= EDGE_BYTES || are_related(&position.label, &file.label),
-        // Version 1 kept the beginning alone.
-        Verdict::CannotBeSeen => position.place.is_some_and(|place| place.may_be(&file.place)) || position.label == file.label,
+        // Version 1 kept the beginning alone: a KiB of it, or less and the name.
+        Verdict::CannotBeSeen => {
+            let same_place = position.place.is_some_and(|place| place.may_be(&file.place));
+            same_place || pair.shares || are_related(&position.label, &file.label)
+        }
         Verdict::Other(_) => false,
     }
 }
@@ -199,30 +218,45 @@ fn begin_alike(a: &SeenFile, b: &SeenFile) -> bool {
     shared > 0 && a.head[..shared] == b.head[..shared] && (whole || are_related(&a.label, &b.label))
 }
 
+/// Returns the files that were compared with a known position.
+fn compared(files: &[SeenFile], at: usize) -> impl Iterator<Item = (usize, &SeenFile, &Pair)> {
+    let pairs = files.iter().enumerate().flat_map(|(file, seen)| seen.pairs.iter().map(move |pair| (file, seen, pair)));
+    pairs.filter(move |(_, _, pair)| pair.known == at)
+}
+
 /// Decides on a position that no file holds.
-fn loss(known: &[KnownFile], files: &[SeenFile], at: usize) -> Loss {
+fn loss(known: &[KnownFile], files: &[SeenFile], owners: &[Option<usize>], at: usize) -> Loss {
     let position = &known[at];
-    let pairs = || files.iter().enumerate().flat_map(|(file, seen)| seen.pairs.iter().map(move |pair| (file, seen, pair)));
-    let pairs = || pairs().filter(|(_, _, pair)| pair.known == at);
-    if let Some((file, ..)) = pairs().find(|(_, seen, pair)| holds(known, seen, pair)) {
+    if let Some((file, ..)) = compared(files, at).find(|(_, seen, pair)| holds(known, seen, pair)) {
         return Loss::Elsewhere { file };
     }
-    let rewritten = pairs().find_map(|(file, seen, pair)| {
+    if let Some(rewritten) = rewritten(known, files, at) {
+        return rewritten;
+    }
+    if let Some(end) = position.end {
+        return Loss::Unread { end };
+    }
+    let taken = compared(files, at).find(|(file, seen, _)| seen.label == position.label && owners[*file].is_none());
+    taken.map_or(Loss::Vanished, |(file, ..)| Loss::Replaced { file })
+}
+
+/// Returns the loss of a position whose file was cut, rewritten or edited.
+fn rewritten(known: &[KnownFile], files: &[SeenFile], at: usize) -> Option<Loss> {
+    compared(files, at).find_map(|(file, seen, pair)| {
         let Verdict::Other(why) = pair.verdict else { return None };
         is_rewritten(known, seen, pair).then_some(Loss::Rewritten { file, why })
-    });
-    rewritten.or(position.end.map(|end| Loss::Unread { end })).unwrap_or(Loss::Vanished)
+    })
 }
 
 /// Returns whether a file with other content is the known one, changed; and not one that took its name or its inode.
 ///
-/// A name is taken after a rotation, an inode soon after its file is deleted; neither is a change of what was read.
+/// A name is taken after a rotation, an inode soon after its file is deleted; neither is a change of what was read. What was edited and put in its
+/// place still holds what was not edited.
 fn is_rewritten(known: &[KnownFile], file: &SeenFile, pair: &Pair) -> bool {
     let position = &known[pair.known];
     let same_name = position.label == file.label;
     let Some(place) = position.place.filter(|place| place.may_be(&file.place)) else {
-        // Put in its place under its name, and begun as it was: an edited one.
-        return same_name && pair.begins;
+        return same_name && pair.shares;
     };
     // Made at the same moment, it is the same file, whatever it is called.
     if place.born.is_some() && file.place.born.is_some() {

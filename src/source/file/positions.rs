@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
-use super::identity::{IdentityV1, Inode, Place, is_partition_id, new_partition_id};
+use super::identity::{IdentityV1, Inode, Place, hash as hash_v1, is_partition_id, new_partition_id};
 use super::names;
 use super::sight::Sight;
 use super::trail::EDGE_BYTES;
@@ -53,12 +53,21 @@ impl Known {
         known
     }
 
-    fn head(&self) -> Option<&Witness> {
-        self.evidence.as_ref()?.witnesses.first()
+    fn head(&self) -> Option<(usize, Mark)> {
+        length_and_mark(self.evidence.as_ref()?.witnesses.first()?)
+    }
+
+    /// Returns what version 1 recognized its beginning by, as long as there is nothing better.
+    fn v1_head(&self) -> Option<(usize, Mark)> {
+        let (bytes, hash) = self.v1.filter(|_| self.evidence.is_none())?.prefix();
+        Some((bytes, Mark(hash)))
     }
 
     /// Returns whether the indexes need not change with other evidence.
     fn is_indexed_as(&self, other: Option<&Evidence>) -> bool {
+        if self.v1_head().is_some() {
+            return false;
+        }
         let head = |evidence: Option<&Evidence>| evidence.and_then(|evidence| evidence.witnesses.first().map(|head| head.mark));
         let own = self.evidence.as_deref();
         let place = |evidence: Option<&Evidence>| evidence.and_then(|evidence| evidence.place.clone());
@@ -66,9 +75,13 @@ impl Known {
         !archived && head(own) == head(other) && place(own) == place(other)
     }
 
-    fn archive_head(&self) -> Option<&Witness> {
-        self.evidence.as_ref()?.archive.as_ref()?.witnesses.first()
+    fn archive_head(&self) -> Option<(usize, Mark)> {
+        length_and_mark(self.evidence.as_ref()?.archive.as_ref()?.witnesses.first()?)
     }
+}
+
+fn length_and_mark(head: &Witness) -> Option<(usize, Mark)> {
+    Some((usize::try_from(head.to).ok()?, head.mark))
 }
 
 /// All known files.
@@ -84,9 +97,13 @@ pub(super) struct Positions {
     by_head: Heads,
     /// By the first bytes of a compressed file as it lies on the disk.
     by_archive: Heads,
+    /// By the first bytes as version 1 hashed them.
+    by_v1: Heads,
     /// Files that vanished after they were read, by the mark of their first bytes.
     remembered: BTreeMap<Mark, Fingerprint>,
     remembered_heads: BTreeSet<u64>,
+    /// Those of them that were cut or rewritten since the start: what begins alike is not one on its way back.
+    rewritten: BTreeSet<Mark>,
     remember_max: usize,
 }
 
@@ -125,14 +142,14 @@ impl<K: Hash + Eq> Index<K> {
 struct Heads(BTreeMap<usize, Index<Mark>>);
 
 impl Heads {
-    fn insert(&mut self, head: Option<&Witness>, id: &PartitionId) {
-        if let Some((length, mark)) = head.and_then(|head| Some((usize::try_from(head.to).ok()?, head.mark))) {
+    fn insert(&mut self, head: Option<(usize, Mark)>, id: &PartitionId) {
+        if let Some((length, mark)) = head {
             self.0.entry(length).or_insert_with(Index::new).insert(mark, id);
         }
     }
 
-    fn remove(&mut self, head: Option<&Witness>, id: &PartitionId) {
-        let Some((length, mark)) = head.and_then(|head| Some((usize::try_from(head.to).ok()?, head.mark))) else { return };
+    fn remove(&mut self, head: Option<(usize, Mark)>, id: &PartitionId) {
+        let Some((length, mark)) = head else { return };
         if let Some(index) = self.0.get_mut(&length) {
             index.remove(&mark, id);
             if index.0.is_empty() {
@@ -142,8 +159,8 @@ impl Heads {
     }
 
     /// Returns the partitions that begin as `head` does.
-    fn of<'a>(&'a self, key: &'a Key, head: &'a [u8]) -> impl Iterator<Item = &'a PartitionId> {
-        self.0.range(..=head.len()).flat_map(|(length, index)| index.get(&key.mark(&[&head[..*length]])).collect::<Vec<_>>())
+    fn of<'a>(&'a self, head: &'a [u8], mark: impl Fn(&[u8]) -> Mark + 'a) -> impl Iterator<Item = &'a PartitionId> {
+        self.0.range(..=head.len()).flat_map(move |(length, index)| index.get(&mark(&head[..*length])).collect::<Vec<_>>())
     }
 }
 
@@ -161,8 +178,10 @@ impl Positions {
             by_key: Index::new(),
             by_head: Heads::default(),
             by_archive: Heads::default(),
+            by_v1: Heads::default(),
             remembered: BTreeMap::new(),
             remembered_heads: BTreeSet::new(),
+            rewritten: BTreeSet::new(),
             remember_max,
         };
         for (mark, fingerprint) in resume.offsets.remembered().iter() {
@@ -193,6 +212,11 @@ impl Positions {
         known.filter(move |known| known.place().is_some_and(|known| known.may_be(place)))
     }
 
+    /// Returns the known files that had a name when they were seen last.
+    pub(super) fn named(&self, label: &str) -> Vec<&Known> {
+        self.by_label.get(label).filter_map(|id| self.known.get(id)).collect()
+    }
+
     /// Takes up a position in place of what was known of its partition.
     pub(super) fn put(&mut self, known: Known) {
         self.take(&known.partition.id);
@@ -204,6 +228,7 @@ impl Positions {
         names::keys(&known.partition.label).into_iter().for_each(|key| self.by_key.insert(key, &id));
         self.by_head.insert(known.head(), &id);
         self.by_archive.insert(known.archive_head(), &id);
+        self.by_v1.insert(known.v1_head(), &id);
         self.known.insert(id, known);
     }
 
@@ -217,6 +242,7 @@ impl Positions {
         names::keys(&known.partition.label).iter().for_each(|key| self.by_key.remove(key, id));
         self.by_head.remove(known.head(), id);
         self.by_archive.remove(known.archive_head(), id);
+        self.by_v1.remove(known.v1_head(), id);
         Some(known)
     }
 
@@ -241,8 +267,11 @@ impl Positions {
         if sight.length < EDGE_BYTES {
             names::keys(&sight.label()).iter().for_each(|key| ids.extend(self.by_key.get(key)));
         }
-        ids.extend(self.by_head.of(&self.key, &sight.head));
-        ids.extend(self.by_archive.of(&self.key, &sight.disk_head));
+        ids.extend(self.by_head.of(&sight.head, |head| self.key.mark(&[head])));
+        ids.extend(self.by_archive.of(&sight.disk_head, |head| self.key.mark(&[head])));
+        for head in [&sight.disk_head, &sight.head] {
+            ids.extend(self.by_v1.of(head, |head| Mark(hash_v1(head))));
+        }
         ids.into_iter().filter_map(|id| self.known.get(id)).collect()
     }
 
@@ -260,6 +289,18 @@ impl Positions {
     /// Forgets a fingerprint: its file is back.
     pub(super) fn recall(&mut self, mark: &Mark) {
         self.remembered.remove(mark);
+        self.rewritten.remove(mark);
+    }
+
+    /// Takes up that a file that is remembered was cut or rewritten.
+    pub(super) fn remember_rewritten(&mut self, known: &Known) {
+        let head = known.head().map(|(_, mark)| mark);
+        self.rewritten.extend(head.filter(|mark| self.remembered.contains_key(mark)));
+    }
+
+    /// Returns whether a file that is remembered was cut or rewritten.
+    pub(super) fn was_rewritten(&self, mark: &Mark) -> bool {
+        self.rewritten.contains(mark)
     }
 
     /// Remembers a file that is forgotten, to know it if it comes back.
@@ -276,7 +317,7 @@ impl Positions {
         if self.remembered.len() >= self.remember_max
             && let Some(oldest) = self.remembered.iter().min_by_key(|(_, fingerprint)| fingerprint.at).map(|(mark, _)| *mark)
         {
-            self.remembered.remove(&oldest);
+            self.recall(&oldest);
         }
         self.remembered_heads.insert(u64::from(fingerprint.head_bytes));
         self.remembered.insert(mark, fingerprint);

@@ -1,11 +1,13 @@
 //! Read once: each file to its end, one after another.
 //!
-//! Owns: the turns, and reading a file whole. A file is open only in its turn, so ten thousand files need one descriptor.
+//! Owns: the turns, reading a file whole, and what becomes of a last line without an end. A file is open only in its turn, so ten thousand files need
+//! one descriptor.
 //! Does not own: files that appear later; the list is made at the start.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use tracing::warn;
 
@@ -22,6 +24,13 @@ use crate::source::thread::{ChunkSender, Exit};
 
 /// How often a file may turn out to be another than was planned before it is given up: each time something was rewritten in between.
 const TRIES_MAX: u32 = 8;
+
+/// How long a file must have stood still for its last line to be a record without an end. Who writes a line in two parts pauses for less, also over a
+/// network that loses packets; who waits for this at the end of a fresh file loses little.
+const STILL: Duration = Duration::from_secs(5);
+
+/// Time between two looks at a file that may still be written.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Files to be read.
 #[derive(Debug)]
@@ -91,6 +100,10 @@ impl Turn {
             Start::At { known, copy_of: None } => From::Known(known),
             Start::At { known, copy_of: Some(_) } => From::Undecided(Some(known)),
             Start::New => From::Beginning,
+            Start::Returning => {
+                facts.warn_of_part();
+                From::Beginning
+            }
             Start::PartOf(_) | Start::Later => From::Undecided(None),
             Start::Finished(_) | Start::Nothing => return None,
         };
@@ -115,7 +128,7 @@ impl Turn {
 }
 
 impl Files {
-    /// Reads files to their ends, where an unterminated last line is a record.
+    /// Reads files to their ends.
     pub(super) fn read_turns(&mut self, mut turns: VecDeque<Turn>, sender: &ChunkSender) -> Result<(), Exit> {
         while let Some(turn) = turns.pop_front() {
             for more in self.read_whole(turn, sender)?.into_iter().rev() {
@@ -206,8 +219,10 @@ impl Files {
     fn read_to_end(&mut self, turn: &mut Turn, mut reader: FileReader, sender: &ChunkSender) -> Result<bool, Exit> {
         let plain = turn.compression == Compression::None;
         let partition = reader.partition().clone();
+        let mut unterminated = if plain { Unterminated::Wait } else { Unterminated::Record };
+        let mut grows = false;
         loop {
-            match reader.next_lines(Unterminated::Record)? {
+            match reader.next_lines(unterminated)? {
                 Lines::Chunk(chunk) => {
                     if plain {
                         self.unread.see(&mut turn.seen, chunk.range.to);
@@ -216,7 +231,15 @@ impl Files {
                     turn.from = From::Known(partition.id.clone());
                     sender.send(chunk)?;
                 }
-                Lines::End => break,
+                Lines::End if unterminated == Unterminated::Record || !reader.holds_open_line() => break,
+                Lines::End if grows => {
+                    self.leave_open_line(&mut reader, sender)?;
+                    break;
+                }
+                Lines::End => match stands_still(&reader, sender)? {
+                    true => unterminated = Unterminated::Record,
+                    false => grows = true,
+                },
                 Lines::Rewritten => return Ok(false),
             }
         }
@@ -229,4 +252,31 @@ impl Files {
         }
         Ok(true)
     }
+
+    /// Leaves the unfinished line of a file that is still written to the next run.
+    fn leave_open_line(&mut self, reader: &mut FileReader, sender: &ChunkSender) -> Result<(), Exit> {
+        warn!(path = %reader.path().display(), at = reader.next(), "the file is still written, and its last line has no end yet: left for the next run");
+        let Some(chunk) = reader.open_line() else { return Ok(()) };
+        self.positions.advance(reader.partition(), chunk.range.to, chunk.range.evidence.clone());
+        sender.send(chunk)
+    }
+}
+
+/// Waits until a file has stood still for [`STILL`]. Returns whether it did, and not change.
+fn stands_still(reader: &FileReader, sender: &ChunkSender) -> Result<bool, Exit> {
+    let look = || -> Result<(u64, Option<SystemTime>), Error> {
+        let metadata = reader.file().metadata().map_err(|e| Error::io(format_args!("look at `{}`", reader.path().display()), e))?;
+        Ok((metadata.len(), metadata.modified().ok()))
+    };
+    let seen = look()?;
+    // A time in the future, or none, says nothing.
+    let stood = seen.1.and_then(|modified| modified.elapsed().ok()).unwrap_or_default();
+    let end = Instant::now() + STILL.saturating_sub(stood);
+    while Instant::now() < end {
+        sender.sleep(LOOK_INTERVAL)?;
+        if look()? != seen {
+            return Ok(false);
+        }
+    }
+    Ok(reader.taken() == Some(seen.0))
 }

@@ -34,6 +34,8 @@ pub(super) struct FileReader {
     next: u64,
     /// The length on the disk as it was seen last.
     length: u64,
+    /// Whether the evidence that was handed on last says that the file was longer.
+    told_end: bool,
 }
 
 impl fmt::Debug for FileReader {
@@ -96,6 +98,7 @@ impl FileReader {
             lines: LineReader::new(walk.input, record_bytes_max),
             next: known.next,
             length: metadata.len(),
+            told_end: known.evidence.as_ref().is_some_and(|evidence| evidence.end.is_some()),
         })))
     }
 
@@ -106,6 +109,11 @@ impl FileReader {
 
     pub(super) fn partition(&self) -> &Arc<Partition> {
         &self.partition
+    }
+
+    /// Returns what messages call the file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Takes up another name of the file.
@@ -157,8 +165,26 @@ impl FileReader {
         self.trail.push(&piece);
         let from = self.next;
         self.next += piece.bytes;
-        let range = OffsetRange::new(self.partition.clone(), from, self.next).with_evidence(Arc::new(self.evidence()));
+        let evidence = self.evidence();
+        self.told_end = evidence.end.is_some();
+        let range = OffsetRange::new(self.partition.clone(), from, self.next).with_evidence(Arc::new(evidence));
         Ok(Lines::Chunk(Chunk { records: piece.records, range, unit: OffsetUnit::Bytes }))
+    }
+
+    /// Returns whether an unfinished line was read.
+    pub(super) fn holds_open_line(&self) -> bool {
+        self.taken().is_some_and(|taken| taken > self.next)
+    }
+
+    /// Makes an empty chunk of the evidence that the file is longer than what was handed on, unless that was said: if it is gone before its line is
+    /// finished, that is a gap. `None` where no line was read yet.
+    pub(super) fn open_line(&mut self) -> Option<Chunk> {
+        if self.told_end || self.next == 0 || !self.holds_open_line() {
+            return None;
+        }
+        self.told_end = true;
+        let range = OffsetRange::new(self.partition.clone(), self.next, self.next).with_evidence(Arc::new(self.evidence()));
+        Some(Chunk { records: Records::Lines(Bytes::new()), range, unit: OffsetUnit::Bytes })
     }
 
     /// Returns the evidence of the offset behind the last chunk.

@@ -7,13 +7,17 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::identity::Place;
+use super::identity::{IdentityV1, Place};
 use super::input::{Compression, Walk, read_range};
 use super::plan::Name;
 use super::positions::Known;
 use super::trail::EDGE_BYTES;
 use crate::error::{Error, Result};
 use crate::evidence::{Evidence, Key, Look, Seen, Verdict, Why, Witness, judge};
+use crate::source::lines::TAIL_BYTES_MAX;
+
+/// How far around its place the end of what was read is searched for. An edit by hand moves it by less, and more would take long.
+const MOVED_BYTES_MAX: u64 = 4 << 20;
 
 /// An open file, as it was seen.
 #[derive(Debug)]
@@ -68,23 +72,63 @@ impl Sight {
 
     /// Judges a known position by what the file holds.
     pub(super) fn judge(&self, key: &Key, known: &Known) -> io::Result<Judged> {
-        let Some(evidence) = known.evidence.as_deref() else { return Ok(self.judge_v1(known).into()) };
+        let Some(evidence) = known.evidence.as_deref() else { return self.judge_v1(known).map(Judged::from) };
         match self.compression {
             Compression::None => self.judge_plain(key, known, evidence).map(Judged::from),
             Compression::Gzip | Compression::Zstd => self.judge_compressed(key, known, evidence),
         }
     }
 
-    /// By the first bytes and the length alone: version 1 kept no more.
-    fn judge_v1(&self, known: &Known) -> Verdict {
-        if !known.v1.is_some_and(|identity| identity.recognizes(&self.disk_head)) {
-            return match self.compression == Compression::None && self.length < known.next {
+    /// Returns whether a file begins with a KiB that a known one began with.
+    pub(super) fn begins_as(&self, key: &Key, known: &Known) -> bool {
+        let Some(evidence) = &known.evidence else {
+            return self.recognized_v1(known).is_some_and(|identity| identity.prefix().0 as u64 == EDGE_BYTES);
+        };
+        let head = evidence.witnesses.first().filter(|head| head.to == EDGE_BYTES && self.head.len() as u64 == EDGE_BYTES);
+        head.is_some_and(|head| key.mark(&[&self.head]) == head.mark)
+    }
+
+    /// Returns whether a plain file holds, at the end of a line near a known position, the KiB that was read last there: lines before it were added,
+    /// taken or changed.
+    pub(super) fn holds_end_of(&self, key: &Key, known: &Known) -> io::Result<bool> {
+        let last = known.evidence.as_ref().and_then(|evidence| evidence.witnesses.last());
+        let Some(last) = last.filter(|last| last.to - last.from == EDGE_BYTES && self.compression == Compression::None) else {
+            return Ok(false);
+        };
+        let bytes = read_range(&self.file, last.from.saturating_sub(MOVED_BYTES_MAX), last.to.saturating_add(MOVED_BYTES_MAX))?;
+        let ends = memchr::memchr_iter(b'\n', &bytes).map(|at| at + 1);
+        let mut ends = ends.filter_map(|end| Some(end.checked_sub(TAIL_BYTES_MAX)?..end));
+        Ok(ends.any(|range| key.mark(&[&bytes[range]]) == last.mark))
+    }
+
+    /// Returns the identity that version 1 kept of a known file, if this one begins so.
+    fn recognized_v1(&self, known: &Known) -> Option<IdentityV1> {
+        // It is of the bytes on the disk: those of a file that was compressed since are its content.
+        let compressed_since = self.compression != Compression::None && Compression::of(&known.partition.label) == Compression::None;
+        let head = if compressed_since { &self.head } else { &self.disk_head };
+        known.v1.filter(|identity| identity.recognizes(head))
+    }
+
+    /// By the first bytes and the length: version 1 kept no more. In another place and under another name, the position must be the end of a line, too.
+    fn judge_v1(&self, known: &Known) -> io::Result<Verdict> {
+        if self.recognized_v1(known).is_none() {
+            return Ok(match self.compression == Compression::None && self.length < known.next {
                 true => Verdict::Other(Why::Shorter { end: self.length }),
                 false => Verdict::Other(Why::Differs { at: 0 }),
-            };
+            });
+        }
+        let own = known.place().is_some_and(|place| place.may_be(&self.place)) || *known.partition.label == *self.label();
+        if !own && !self.has_line_end_before(known.next)? {
+            return Ok(Verdict::Other(Why::Differs { at: known.next }));
         }
         let end = (self.compression == Compression::None).then_some(self.length);
-        judge(known.next, None, &Look { place: None, end, seen: &[], newest_before: None })
+        Ok(judge(known.next, None, &Look { place: None, end, seen: &[], newest_before: None }))
+    }
+
+    fn has_line_end_before(&self, offset: u64) -> io::Result<bool> {
+        let mut walk = Walk::begin(self.file.try_clone()?, self.compression)?;
+        walk.to(offset)?;
+        Ok(walk.at == offset && walk.tail.last() == Some(&b'\n'))
     }
 
     fn judge_plain(&self, key: &Key, known: &Known, evidence: &Evidence) -> io::Result<Verdict> {
@@ -120,10 +164,14 @@ impl Sight {
             }
         }
         // Without the same beginning nothing need be decompressed.
-        if let Some(head) = evidence.witnesses.first()
-            && self.head_holds(head).is_none_or(|bytes| key.mark(&[bytes]) != head.mark)
-        {
-            return Ok(Verdict::Other(Why::Differs { at: head.from }).into());
+        if let Some(head) = evidence.witnesses.first() {
+            let end = self.head.len() as u64;
+            match self.head_holds(head) {
+                Some(bytes) if key.mark(&[bytes]) == head.mark => {}
+                // It may be a part of what was read.
+                None if end > 0 => return Ok(Verdict::Other(Why::Shorter { end }).into()),
+                _ => return Ok(Verdict::Other(Why::Differs { at: head.from }).into()),
+            }
         }
         let mut walk = Walk::begin(self.file.try_clone()?, self.compression)?;
         walk.to(known.next)?;

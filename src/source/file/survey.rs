@@ -1,8 +1,8 @@
 //! Survey: what was found is compared with what is known, and the plan is carried out.
 //!
 //! Owns: gathering the facts of the plan, the search for files that lost their name, and what the plan leads to: positions that go on elsewhere,
-//! copies, files that vanished, and what `source.on_gap` makes of a gap. What is found out rides in empty chunks into the commit record.
-//! Does not own: the decision (see `plan`), reading (see `follow`, `read_once`).
+//! files that vanished or are back, and what `source.on_gap` makes of a gap. What is found out rides in empty chunks into the commit record.
+//! Does not own: the decision (see `plan`), what is passed over in copies (see `copies`), reading (see `follow`, `read_once`).
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::discover::search;
 use super::identity::{Inode, Place};
-use super::input::{Compression, Walk, read_range};
+use super::input::{Compression, Walk};
 use super::names;
 use super::plan::{Fate, Holder, KnownFile, Loss, Name, Pair, SeenFile, plan};
 use super::positions::{Known, evidence_of_fingerprint, new_partition};
@@ -24,9 +24,11 @@ use super::trail::{EDGE_BYTES, archive_of, evidence_of};
 use super::{Files, open_file};
 use crate::config::{Copies, OnGap};
 use crate::error::{Error, Result};
-use crate::evidence::{Evidence, Verdict, Why};
+use crate::evidence::{Evidence, Mark, Verdict, Why};
 use crate::invocation::command;
-use crate::offsets::{Note, NoteKind, Partition, PartitionId};
+use crate::offsets::{Fingerprint, Note, NoteKind, Partition, PartitionId};
+
+mod copies;
 
 /// What was found out about a file.
 #[derive(Debug)]
@@ -46,7 +48,7 @@ pub(super) struct Facts {
 struct Compared {
     known: PartitionId,
     judged: Judged,
-    begins: bool,
+    shares: bool,
     prefix: bool,
 }
 
@@ -63,8 +65,21 @@ pub(super) enum Start {
     PartOf(PartitionId),
     /// Not yet: another file that begins alike is read first.
     Later,
+    /// At its beginning, if it does not become one that vanished: it begins as that one did, and is shorter.
+    Returning,
     /// Not at all.
     Nothing,
+}
+
+/// What a file is that begins as one that vanished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Vanished {
+    /// That one, with all that was read of it; a compressed one may hold nothing else.
+    Back { finished: bool },
+    /// It ends before the other did: a first part of it, or something else.
+    Longer,
+    /// Another one.
+    Other,
 }
 
 impl Files {
@@ -81,21 +96,22 @@ impl Files {
         let label = sight.label();
         let mut compared = Vec::new();
         for known in self.positions.candidates(&sight) {
-            let own = known.place().is_some_and(|place| place.may_be(&sight.place)) || *known.partition.label == *label;
+            let same_place = known.place().is_some_and(|place| place.may_be(&sight.place));
+            let own = same_place || *known.partition.label == *label;
+            let failed = |e| Error::io(format_args!("compare `{}` with what was read of it", path.display()), e);
             let judged = match sight.judge(&self.positions.key, known) {
                 Ok(judged) => judged,
                 // A damaged archive that may be any other file says nothing of this one.
                 Err(_) if !own => continue,
-                Err(e) => return Err(Error::io(format_args!("compare `{}` with what was read of it", path.display()), e)),
+                Err(e) => return Err(failed(e)),
             };
-            let head = known.evidence.as_ref().and_then(|evidence| evidence.witnesses.first());
-            let begins = head.is_some_and(|head| {
-                head.to == EDGE_BYTES && sight.head.len() as u64 == EDGE_BYTES && self.positions.key.mark(&[&sight.head]) == head.mark
-            });
+            let begins = sight.begins_as(&self.positions.key, known);
+            let may_be_edited = own && !same_place && matches!(judged.verdict, Verdict::Other(_));
+            let shares = begins || (may_be_edited && sight.holds_end_of(&self.positions.key, known).map_err(failed)?);
             let shorter = matches!(judged.verdict, Verdict::Other(Why::Shorter { .. }));
             let alike = begins || (sight.length < EDGE_BYTES && names::are_related(&label, &known.partition.label));
             let prefix = alike && shorter && self.is_prefix(&sight, known);
-            compared.push(Compared { known: known.id().clone(), judged, begins, prefix });
+            compared.push(Compared { known: known.id().clone(), judged, shares, prefix });
         }
         let Sight { path, name, file, place, length, compression, head, .. } = sight;
         Ok(Facts { path, name, place, length, compression, head, compared, file: Some(file) })
@@ -181,6 +197,7 @@ impl Files {
             match loss {
                 Loss::Rewritten { file, why } => self.lose(known, &gap(*why, facts[*file].length))?,
                 Loss::Unread { end } => self.lose(known, &format!("is gone, and was {end} bytes long when it was seen last"))?,
+                Loss::Replaced { file } => self.replaced(known, &facts[*file]),
                 Loss::Vanished => vanished.push((known, "has vanished; it was read to its end as it was seen last".to_owned())),
                 Loss::Elsewhere { file } => {
                     vanished.push((known, format!("has vanished; its content is in `{}`", facts[*file].path.display())));
@@ -196,6 +213,16 @@ impl Files {
             self.forget(known, vec![note(NoteKind::Vanished, format!("`{}` {text}", known.partition.label), None)]);
         }
         Ok(())
+    }
+
+    /// Takes up that a file is gone that was read to its end, and that another one has its name: a rotation that kept nothing, as far as can be told.
+    fn replaced(&mut self, known: &Known, by: &Facts) {
+        let (label, read, bytes) = (&known.partition.label, known.next, by.length);
+        warn!(path = %label, read, bytes, "the file is gone; it was read to its end as it was seen last. Another one has its name, and is read as new");
+        let text = format!(
+            "`{label}` has vanished; it was read to its end as it was seen last. A file of {bytes} bytes has its name that shares no KiB with it"
+        );
+        self.forget(known, vec![note(NoteKind::Vanished, text, None)]);
     }
 
     /// Takes up that data was or may have been lost: the position is over.
@@ -216,6 +243,7 @@ impl Files {
         let text = format!("`{label}` {what}, and {next} bytes of it were read");
         let over = note(NoteKind::Vanished, format!("`{label}` holds no more what was read of it"), None);
         self.forget(known, vec![note(NoteKind::Gap, text, lost), over]);
+        self.positions.remember_rewritten(known);
         Ok(())
     }
 
@@ -279,120 +307,52 @@ impl Files {
         Ok(if finished { Start::Finished(id) } else { Start::At { known: id, copy_of } })
     }
 
-    /// Moves a position in a copy on to where its original is read.
-    pub(super) fn pass_over(&mut self, copy: &mut Known, original: &Known, evidence: Option<Arc<Evidence>>) {
-        let (from, of) = (copy.next, &original.partition.label);
-        copy.next = original.next;
-        copy.evidence = evidence;
-        let text = format!("`{}` holds up to byte {} what was read as `{of}`: passed over", copy.partition.label, copy.next);
-        info!(path = %copy.partition.label, copy_of = %of, bytes = copy.next - from, "what was read under another name is passed over");
-        self.unread.pass(&copy.partition.label, copy.next - from);
-        self.pending.push(empty_chunk(copy, from, vec![note(NoteKind::Copy, text, None)]));
-    }
-
-    fn take_copy(&mut self, of: &Known, facts: &Facts) -> Result<Start> {
-        let judged = facts.judged(of.id()).unwrap_or(Verdict::Moved.into());
-        let evidence = self.placed(of.evidence.as_ref(), facts, judged)?;
-        let known = Known { partition: new_partition(&facts.path.to_string_lossy()), next: of.next, evidence, v1: None };
-        let id = self.begin_behind(known, NoteKind::Copy, &format!("what was read as `{}`", of.partition.label));
-        Ok(if judged.finished { Start::Finished(id) } else { Start::At { known: id, copy_of: Some(of.id().clone()) } })
-    }
-
-    /// Takes a file that holds a part of another for a copy as far as its last whole line.
-    pub(super) fn take_part(&mut self, of: &PartitionId, facts: &Facts) -> Result<Start> {
-        let Some(of) = self.positions.get(of).cloned() else { return Ok(Start::New) };
-        let evidence = self.evidence_of_part(&of, facts)?;
-        let partition = new_partition(&facts.path.to_string_lossy());
-        let next = evidence.witnesses.last().map_or(0, |tail| tail.to);
-        let known = Known { partition, next, evidence: Some(evidence), v1: None };
-        let known = self.begin_behind(known, NoteKind::Copy, &format!("a part of what was read as `{}`", of.partition.label));
-        Ok(match facts.compression {
-            Compression::None => Start::At { known, copy_of: Some(of.id().clone()) },
-            Compression::Gzip | Compression::Zstd => Start::Finished(known),
-        })
-    }
-
-    /// Passes over what a file holds beyond its own position if all of it was read as another.
-    pub(super) fn pass_over_part(&mut self, known: &PartitionId, of: &PartitionId, facts: &Facts) -> Result<()> {
-        let (Some(mut known), Some(of)) = (self.positions.get(known).cloned(), self.positions.get(of).cloned()) else { return Ok(()) };
-        let evidence = self.evidence_of_part(&of, facts)?;
-        let next = evidence.witnesses.last().map_or(0, |tail| tail.to);
-        if next > known.next {
-            self.pass_over(&mut known, &Known { next, ..of }, Some(evidence));
-            self.positions.put(known);
-        }
-        Ok(())
-    }
-
-    /// Passes over the whole lines that a copy shares with its original behind its own position, if the two have parted since. Returns whether
-    /// there were any. Compared are all bytes from the beginning: what only may be a copy is read.
-    pub(super) fn pass_over_common(&mut self, known: &PartitionId, of: &PartitionId, facts: &Facts) -> Result<bool> {
-        let (Some(mut known), Some(of)) = (self.positions.get(known).cloned(), self.positions.get(of).cloned()) else { return Ok(false) };
-        let plain = facts.compression == Compression::None && Compression::of(&of.partition.label) == Compression::None;
-        if !plain || of.next <= known.next {
-            return Ok(false);
-        }
-        let Some(original) = open_file(Path::new(&*of.partition.label))? else { return Ok(false) };
-        let sight = Sight::look(original, Path::new(&*of.partition.label), Name::Matches, Compression::None)?;
-        let failed = |e| Error::io(format_args!("compare `{}` with `{}`", facts.path.display(), of.partition.label), e);
-        // What was read as the original must be what is compared.
-        if sight.place.inode == facts.place.inode || sight.judge(&self.positions.key, &of).map_err(failed)?.verdict != Verdict::Same {
-            return Ok(false);
-        }
-        let next = facts.with_file(|file| end_of_lines(file, common_end(file, &sight.file, of.next)?))?;
-        let sure = next >= EDGE_BYTES || names::are_related(&known.partition.label, &of.partition.label);
-        if next <= known.next || !sure {
-            return Ok(false);
-        }
-        let place = facts.place.to_string();
-        let evidence = facts.with_file(|file| evidence_of(&self.positions.key, file, facts.compression, next, &place))?;
-        self.pass_over(&mut known, &Known { next, ..of }, Some(evidence));
-        self.positions.put(known);
-        Ok(true)
-    }
-
-    /// Makes the evidence of the end of the last whole line in a file that holds a part of another; of the end of a compressed one.
-    fn evidence_of_part(&self, of: &Known, facts: &Facts) -> Result<Arc<Evidence>> {
-        let place = facts.place.to_string();
-        let key = &self.positions.key;
-        match facts.compression {
-            Compression::None => facts.with_file(|file| {
-                let end = end_of_lines(file, facts.length)?;
-                evidence_of(key, file, facts.compression, end, &place)
-            }),
-            Compression::Gzip | Compression::Zstd => facts.with_file(|file| {
-                let evidence = evidence_of(key, file, facts.compression, of.next, &place)?;
-                Ok(Arc::new(Evidence { archive: Some(archive_of(key, file)?), ..(*evidence).clone() }))
-            }),
-        }
-    }
-
+    /// Begins a file that nothing known is in. It may be one that vanished.
     fn take_new(&mut self, facts: &Facts) -> Result<Start> {
+        let mut is_shorter = false;
         for (mark, fingerprint) in self.positions.remembered(&facts.head) {
             // Any file may begin with the same line or two, and what the vanished one was called is not remembered.
             if fingerprint.to < EDGE_BYTES {
                 info!(path = %facts.path.display(), bytes = fingerprint.to, "the file begins as one that vanished; too short to tell, it is read as new");
                 continue;
             }
-            let mut walked = (false, false);
-            let holds = facts.with_file(|file| {
-                let mut walk = Walk::begin(file.try_clone()?, facts.compression)?;
-                walk.to(fingerprint.to)?;
-                let same = walk.at == fingerprint.to && self.positions.key.mark(&[&walk.tail]) == fingerprint.tail;
-                walk.to(fingerprint.to.saturating_add(1))?;
-                walked = (same, facts.compression != Compression::None && walk.at == fingerprint.to);
-                Ok(())
-            });
-            // What is wrong with a damaged file is said when it is read.
-            let (true, finished) = (holds.is_ok() && walked.0, walked.1) else { continue };
-            self.positions.recall(&mark);
-            let evidence = Some(evidence_of_fingerprint(mark, &fingerprint, &facts.place));
-            let evidence = self.placed(evidence.as_ref(), facts, Judged { verdict: Verdict::Moved, finished })?;
-            let known = Known { partition: new_partition(&facts.path.to_string_lossy()), next: fingerprint.to, evidence, v1: None };
-            let known = self.begin_behind(known, NoteKind::Returned, "what was read before it vanished");
-            return Ok(if finished { Start::Finished(known) } else { Start::At { known, copy_of: None } });
+            match self.compare_vanished(&fingerprint, facts) {
+                Vanished::Back { finished } => return self.take_back(mark, &fingerprint, facts, finished),
+                Vanished::Longer => is_shorter |= !self.positions.was_rewritten(&mark),
+                Vanished::Other => {}
+            }
         }
-        Ok(Start::New)
+        // More than one file may begin so.
+        let is_alone = !facts.compared.iter().any(|other| other.shares);
+        Ok(if is_shorter && is_alone { Start::Returning } else { Start::New })
+    }
+
+    /// Compares a file with one that vanished and began alike.
+    fn compare_vanished(&self, fingerprint: &Fingerprint, facts: &Facts) -> Vanished {
+        let walked = facts.with_file(|file| {
+            let mut walk = Walk::begin(file.try_clone()?, facts.compression)?;
+            walk.to(fingerprint.to)?;
+            if walk.at < fingerprint.to {
+                return Ok(Vanished::Longer);
+            }
+            if self.positions.key.mark(&[&walk.tail]) != fingerprint.tail {
+                return Ok(Vanished::Other);
+            }
+            walk.to(fingerprint.to.saturating_add(1))?;
+            Ok(Vanished::Back { finished: facts.compression != Compression::None && walk.at == fingerprint.to })
+        });
+        // What is wrong with a damaged file is said when it is read.
+        walked.unwrap_or(Vanished::Other)
+    }
+
+    /// Takes up that a file is back.
+    fn take_back(&mut self, mark: Mark, fingerprint: &Fingerprint, facts: &Facts, finished: bool) -> Result<Start> {
+        self.positions.recall(&mark);
+        let evidence = Some(evidence_of_fingerprint(mark, fingerprint, &facts.place));
+        let evidence = self.placed(evidence.as_ref(), facts, Judged { verdict: Verdict::Moved, finished })?;
+        let known = Known { partition: new_partition(&facts.path.to_string_lossy()), next: fingerprint.to, evidence, v1: None };
+        let known = self.begin_behind(known, NoteKind::Returned, "what was read before it vanished");
+        Ok(if finished { Start::Finished(known) } else { Start::At { known, copy_of: None } })
     }
 
     /// Begins a partition behind what is read already.
@@ -443,7 +403,7 @@ impl Facts {
         let pair = |compared: &Compared| Pair {
             known: index(&compared.known),
             verdict: compared.judged.verdict,
-            begins: compared.begins,
+            shares: compared.shares,
             prefix: compared.prefix,
         };
         SeenFile {
@@ -458,6 +418,14 @@ impl Facts {
 
     pub(super) fn judged(&self, id: &PartitionId) -> Option<Judged> {
         self.compared.iter().find(|compared| compared.known == *id).map(|compared| compared.judged)
+    }
+
+    /// Says that it is read although it may be a part of a file that vanished: of that one, nothing is known between its first and its last KiB.
+    pub(super) fn warn_of_part(&self) {
+        warn!(
+            path = %self.path.display(), bytes = self.length,
+            "the file begins as one that vanished and is shorter: whether it is a part of that cannot be known. It is read as new"
+        );
     }
 
     /// Returns whether all of the file stands at the beginning of a known one.
@@ -482,36 +450,6 @@ pub(super) fn gap(why: Why, length: u64) -> String {
         Why::Differs { at } => format!("was replaced by other content of {length} bytes, which differs at byte {at} or behind it"),
         why => why.to_string(),
     }
-}
-
-/// Returns where the last whole line before `length` ends; 0 if there is none.
-fn end_of_lines(file: &File, length: u64) -> io::Result<u64> {
-    const STEP: u64 = 64 << 10;
-    let mut to = length;
-    while to > 0 {
-        let from = to.saturating_sub(STEP);
-        if let Some(at) = memchr::memrchr(b'\n', &read_range(file, from, to)?) {
-            return Ok(from + at as u64 + 1);
-        }
-        to = from;
-    }
-    Ok(0)
-}
-
-/// Returns how far two files hold the same bytes, at most `to`.
-fn common_end(a: &File, b: &File, to: u64) -> io::Result<u64> {
-    const STEP: u64 = 64 << 10;
-    let mut at = 0;
-    while at < to {
-        let step = to.min(at + STEP);
-        let (a, b) = (read_range(a, at, step)?, read_range(b, at, step)?);
-        let same = a.iter().zip(&b).take_while(|(a, b)| a == b).count() as u64;
-        at += same;
-        if at < step {
-            break;
-        }
-    }
-    Ok(at)
 }
 
 pub(super) fn note(kind: NoteKind, text: String, lost: Option<u64>) -> Note {

@@ -149,6 +149,20 @@ impl Follow {
     }
 }
 
+impl Follow {
+    /// Waits with a file that begins as one that vanished, and is shorter: it may be on its way back.
+    pub(super) fn wait_for_return(&mut self, facts: Facts) -> Result<()> {
+        let now = Instant::now();
+        let (_, since) = *self.parts.entry(facts.place.inode).or_insert((facts.length, now));
+        if now.duration_since(since) < QUIET {
+            return Ok(());
+        }
+        self.parts.remove(&facts.place.inode);
+        facts.warn_of_part();
+        self.open_tail(facts, None, None)
+    }
+}
+
 impl Tail {
     /// Returns its length; `None` if it cannot be told.
     fn length(&self) -> Option<u64> {

@@ -144,7 +144,13 @@ impl Tail {
                     self.last_read = Instant::now();
                     sender.send(chunk)?;
                 }
-                Lines::End => return Ok(TurnEnd::AtEnd),
+                Lines::End => {
+                    if let Some(chunk) = reader.open_line() {
+                        files.positions.advance(reader.partition(), chunk.range.to, chunk.range.evidence.clone());
+                        sender.send(chunk)?;
+                    }
+                    return Ok(TurnEnd::AtEnd);
+                }
                 Lines::Rewritten => return Ok(TurnEnd::Lost),
             }
             if reader.next() >= turn_end {

@@ -124,3 +124,24 @@ fn a_compressed_file_is_read_once_and_only_when_its_length_stands_still() {
     follow.look_again().unwrap();
     assert_eq!(follow.ready.len(), 2);
 }
+
+#[test]
+fn what_begins_as_a_file_that_vanished_and_stays_shorter_is_read_after_a_while() {
+    let dir = tempfile::tempdir().unwrap();
+    with_sender(move |sender| {
+        let (name, part) = (dir.path().join("a.log"), dir.path().join("b.log"));
+        let content = "0123456789abcde\n".repeat(200);
+        fs::write(&name, &content).unwrap();
+        let mut follow = follow(dir.path(), "*.log");
+        follow.read_round(sender).unwrap();
+        fs::remove_file(&name).unwrap();
+        follow.look_again().unwrap();
+        follow.let_go(Instant::now() + QUIET, sender).unwrap();
+        fs::write(&part, &content[..1600]).unwrap();
+        follow.look_again().unwrap();
+        assert_eq!((follow.tails.len(), follow.parts.len()), (0, 1), "it may become the file that vanished");
+        follow.parts.values_mut().for_each(|(_, since)| *since -= QUIET);
+        follow.look_again().unwrap();
+        assert_eq!((follow.tails.len(), follow.parts.len()), (1, 0));
+    });
+}

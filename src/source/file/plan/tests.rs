@@ -17,7 +17,7 @@ fn file(label: &str, number: u64, pairs: &[Pair]) -> SeenFile {
 }
 
 fn pair(known: usize, verdict: Verdict) -> Pair {
-    Pair { known, verdict, begins: false, prefix: false }
+    Pair { known, verdict, shares: false, prefix: false }
 }
 
 const DIFFERS: Verdict = Verdict::Other(Why::Differs { at: 0 });
@@ -66,23 +66,23 @@ fn a_position_that_no_file_holds_is_a_gap_only_if_something_may_be_lost() {
     let app = known("app.log", 1, 5000);
     let unread = KnownFile { end: Some(6000), ..app.clone() };
     let bare = KnownFile { place: Some(place(1, None)), ..app.clone() };
-    let begun = Pair { begins: true, ..pair(0, DIFFERS) };
+    let edited = Pair { shares: true, ..pair(0, DIFFERS) };
     let rewritten = |why| Loss::Rewritten { file: 0, why };
     for (what, known, files, loss) in [
         ("deleted after it was read", app.clone(), vec![], Loss::Vanished),
         ("deleted with unread bytes", unread.clone(), vec![], Loss::Unread { end: 6000 }),
-        ("deleted, its name taken by another", app.clone(), vec![file("app.log", 2, &[pair(0, DIFFERS)])], Loss::Vanished),
+        ("deleted, its name taken by another", app.clone(), vec![file("app.log", 2, &[pair(0, DIFFERS)])], Loss::Replaced { file: 0 }),
         ("deleted with unread bytes, its name taken", unread, vec![file("app.log", 2, &[pair(0, DIFFERS)])], Loss::Unread { end: 6000 }),
         ("truncated", app.clone(), vec![file("app.log", 1, &[pair(0, SHORTER)])], rewritten(Why::Shorter { end: 5 })),
         ("rewritten", app.clone(), vec![file("app.log", 1, &[pair(0, DIFFERS)])], rewritten(Why::Differs { at: 0 })),
         ("renamed and rewritten", app.clone(), vec![file("b.log", 1, &[pair(0, DIFFERS)])], rewritten(Why::Differs { at: 0 })),
-        ("edited and put in its place", app.clone(), vec![file("app.log", 2, &[begun])], rewritten(Why::Differs { at: 0 })),
-        ("another with the same banner", app.clone(), vec![file("b.log", 2, &[begun])], Loss::Vanished),
+        ("edited and put in its place", app.clone(), vec![file("app.log", 2, &[edited])], rewritten(Why::Differs { at: 0 })),
+        ("another with the same banner", app.clone(), vec![file("b.log", 2, &[edited])], Loss::Vanished),
         (
             "its inode taken again",
             app,
             vec![SeenFile { place: place(1, Some(77)), ..file("app.log", 1, &[pair(0, DIFFERS)]) }],
-            Loss::Vanished,
+            Loss::Replaced { file: 0 },
         ),
         ("its inode taken under another name, ages unknown", bare.clone(), vec![file("b.log", 1, &[pair(0, DIFFERS)])], Loss::Vanished),
         ("its inode under its name, ages unknown", bare, vec![file("app.log", 1, &[pair(0, DIFFERS)])], rewritten(Why::Differs { at: 0 })),
@@ -94,6 +94,38 @@ fn a_position_that_no_file_holds_is_a_gap_only_if_something_may_be_lost() {
 }
 
 #[test]
+fn an_open_file_without_a_name_is_over_only_if_an_edited_one_has_its_name() {
+    let app = KnownFile { holder: Holder::Nameless, end: Some(6000), ..known("app.log", 1, 5000) };
+    let edited = Pair { shares: true, ..pair(0, DIFFERS) };
+    for (what, files, losses) in [
+        ("deleted", vec![], vec![]),
+        ("rotated away and deleted", vec![file("app.log", 2, &[pair(0, DIFFERS)])], vec![]),
+        ("edited", vec![file("app.log", 2, &[edited])], vec![(0, Loss::Rewritten { file: 0, why: Why::Differs { at: 0 } })]),
+        ("another with the same banner", vec![file("b.log", 2, &[edited])], vec![]),
+    ] {
+        assert_eq!(decide(std::slice::from_ref(&app), &files).losses, losses, "{what}");
+    }
+    assert_eq!(decide(&[app], &[file("app.log", 2, &[pair(0, Verdict::Moved)])]).fates, [GOES_ON], "saved with more in it");
+}
+
+#[test]
+fn a_position_whose_content_is_in_a_file_that_is_open_already_is_over_and_that_is_read_by_nobody_else() {
+    let open = KnownFile { holder: Holder::Open, ..known("app.log.zst", 2, 9000) };
+    for (holder, losses) in [(Holder::Wanted, vec![(0, Loss::Elsewhere { file: 0 })]), (Holder::Nameless, vec![])] {
+        let lost = KnownFile { holder, ..known("app.log", 1, 5000) };
+        let plan = decide(&[lost, open.clone()], &[file("app.log.zst", 2, &[pair(0, Verdict::Moved), pair(1, Verdict::Same)])]);
+        assert_eq!(plan, Plan { fates: vec![Fate::Nothing], losses });
+    }
+}
+
+#[test]
+fn a_name_that_another_known_file_has_is_not_taken_by_a_new_one() {
+    let known = [known("app.log", 1, 5000), known("app.log", 2, 7000)];
+    let plan = decide(&known, &[file("app.log", 2, &[pair(0, DIFFERS), pair(1, Verdict::Same)])]);
+    assert_eq!(plan.losses, [(0, Loss::Vanished)]);
+}
+
+#[test]
 fn a_few_lines_are_told_apart_by_their_name_as_well() {
     let short = known("app.log", 1, 20);
     for (label, fate) in [("app.log.1", GOES_ON), ("app.log.gz", GOES_ON), ("other.log", Fate::New)] {
@@ -102,10 +134,17 @@ fn a_few_lines_are_told_apart_by_their_name_as_well() {
 }
 
 #[test]
-fn a_position_of_version_1_is_accepted_in_its_place_or_under_its_name() {
+fn a_position_of_version_1_is_accepted_in_its_place_or_under_its_name_and_elsewhere_by_a_kilobyte() {
     let v1 = KnownFile { place: Some(place(1, None)), ..known("app.log", 1, 5000) };
-    for (label, number, fate) in [("app.log", 2, GOES_ON), ("b.log", 1, GOES_ON), ("b.log", 2, Fate::New)] {
-        let plan = decide(std::slice::from_ref(&v1), &[file(label, number, &[pair(0, Verdict::CannotBeSeen)])]);
+    for (label, number, shares, fate) in [
+        ("app.log", 2, false, GOES_ON),
+        ("app.log.1", 2, false, GOES_ON),
+        ("b.log", 1, false, GOES_ON),
+        ("b.log", 2, true, GOES_ON),
+        ("b.log", 2, false, Fate::New),
+    ] {
+        let seen = Pair { shares, ..pair(0, Verdict::CannotBeSeen) };
+        let plan = decide(std::slice::from_ref(&v1), &[file(label, number, &[seen])]);
         assert_eq!(plan.fates, [fate], "{label} {number}");
     }
 }
@@ -157,19 +196,19 @@ proptest! {
     /// Whatever is known and seen: a position goes on in one file or is over, and a file is read once.
     #[test]
     fn each_position_goes_on_once_or_is_over_and_each_file_has_one_fate(
-        knowns in proptest::collection::vec((0_u64..4, 0_u64..3, 1_u64..3000, proptest::option::of(3000_u64..4000), 0_u8..3), 0..5),
+        knowns in proptest::collection::vec((0_u64..4, 0_u64..3, 1_u64..3000, proptest::option::of(3000_u64..4000), 0_u8..4), 0..5),
         files in proptest::collection::vec(
             (0_u64..4, 0_u64..3, proptest::bool::ANY, proptest::collection::vec((0_usize..5, verdicts(), proptest::bool::ANY), 0..5)), 0..5),
         skip in proptest::bool::ANY,
     ) {
-        let holders = [Holder::Wanted, Holder::Open, Holder::Unsearched];
+        let holders = [Holder::Wanted, Holder::Open, Holder::Unsearched, Holder::Nameless];
         let known: Vec<KnownFile> = knowns.iter().map(|(number, label, next, end, holder)| KnownFile {
             end: *end, holder: holders[usize::from(*holder)], ..known(&format!("{label}.log"), *number, *next)
         }).collect();
         let files: Vec<SeenFile> = files.into_iter().map(|(number, label, matches, pairs)| {
             let mut seen = std::collections::BTreeSet::new();
             let pairs: Vec<Pair> = pairs.into_iter().filter(|(at, ..)| *at < known.len() && seen.insert(*at))
-                .map(|(at, verdict, begins)| Pair { begins, ..pair(at, verdict) }).collect();
+                .map(|(at, verdict, shares)| Pair { shares, ..pair(at, verdict) }).collect();
             let name = if matches { Name::Matches } else { Name::Renamed };
             SeenFile { name, ..file(&format!("{label}.log"), number, &pairs) }
         }).collect();
@@ -183,6 +222,7 @@ proptest! {
                 Holder::Wanted => prop_assert_eq!(goes_on + over, 1),
                 Holder::Open => prop_assert_eq!(goes_on + over, 0),
                 Holder::Unsearched => prop_assert!(goes_on <= 1 && over == 0),
+                Holder::Nameless => prop_assert!(goes_on + over <= 1),
             }
         }
         for (file, fate) in files.iter().zip(&plan.fates) {

@@ -1,11 +1,6 @@
 //! What others do to the files: each record is read once, or a gap is said.
 
 use super::*;
-use crate::evidence::Mark;
-use crate::offsets::{OffsetRange, Partition};
-
-/// Contents below and above what a file is recognized by.
-const SIZES: [usize; 2] = [3, 300];
 
 /// Reads in both modes what is there at the first start, lets `edit` have its way, and returns what the second start reads and notes.
 async fn after(pattern: &str, size: usize, edit: impl Fn(&World)) -> Vec<(Vec<String>, Vec<NoteKind>)> {
@@ -34,18 +29,6 @@ async fn after(pattern: &str, size: usize, edit: impl Fn(&World)) -> Vec<(Vec<St
         assert_eq!((&running.lines[..], &running.notes()[..]), (&[][..], &[][..]), "at the third start");
     }
     both
-}
-
-fn lines(range: std::ops::Range<usize>) -> Vec<String> {
-    numbered(range).lines().map(str::to_owned).collect()
-}
-
-fn copy(world: &World, from: &str, to: &str) {
-    fs::copy(world.path(from), world.path(to)).unwrap();
-}
-
-fn remove(world: &World, name: &str) {
-    fs::remove_file(world.path(name)).unwrap();
 }
 
 #[tokio::test]
@@ -196,10 +179,23 @@ async fn a_link_whose_target_was_rotated_beside_the_target_goes_on_there() {
     }
 }
 
+/// Returns what `app.log` holds, with another line or none in the place of one.
+fn edited(world: &World, at: usize, line: Option<&str>) -> String {
+    let content = fs::read_to_string(world.path("app.log")).unwrap();
+    let lines = content.split_inclusive('\n').enumerate();
+    lines.map(|(n, old)| if n == at { line.unwrap_or_default() } else { old }).collect()
+}
+
+/// Puts another file in the place of `app.log`, as editors and exports do.
+fn put(world: &World, content: &str) {
+    world.write("tmp", content);
+    world.rename("tmp", "app.log");
+}
+
 #[tokio::test]
 async fn content_that_was_changed_is_a_gap_however_it_begins() {
     type Edit = (&'static str, fn(&World));
-    let edits: [Edit; 6] = [
+    let edits: [Edit; 10] = [
         ("cut", |world| world.write("app.log", numbered(0..2))),
         ("rewritten with the same beginning", |world| {
             world.write("app.log", numbered(0..150) + &numbered(1000..1400));
@@ -215,14 +211,13 @@ async fn content_that_was_changed_is_a_gap_however_it_begins() {
             let content = fs::read_to_string(world.path("app.log")).unwrap();
             world.write("app.log", content.replacen('{', "[", 1));
         }),
-        ("edited, and put in its place", |world| {
-            let content = fs::read_to_string(world.path("app.log")).unwrap();
-            world.write(
-                "tmp",
-                content.lines().filter(|line| !line.contains(":200,")).map(|line| format!("{line}\n")).collect::<String>() + "more\n",
-            );
-            world.rename("tmp", "app.log");
+        ("edited, and put in its place", |world| put(world, &(edited(world, 200, None) + "more\n"))),
+        ("the first line taken out, and put in its place", |world| put(world, &(edited(world, 0, None) + "more\n"))),
+        ("the first line changed, and put in its place", |world| put(world, &edited(world, 0, Some("[another one]\n")))),
+        ("a line put before all others, and put in its place", |world| {
+            put(world, &("first\n".to_owned() + &edited(world, 0, Some("zero\n"))));
         }),
+        ("the end cut off, and put in its place", |world| put(world, &numbered(0..200))),
     ];
     for (what, edit) in edits {
         for follow in [true, false] {
@@ -306,142 +301,6 @@ async fn an_unfinished_line_that_is_written_anew_is_no_gap() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_gone_with_bytes_that_were_seen_and_not_read_is_a_gap() {
-    for follow in [true, false] {
-        let mut world = World::following(&["*.log"]);
-        world.write("a.log", "1\nunfinished");
-        world.write("z.log", "9\n");
-        world.follow(2).await;
-        world.config.follow = follow;
-        let inode = Inode::of(&fs::metadata(world.path("a.log")).unwrap());
-        remove(&world, "a.log");
-        // It often gets the inode of the one that was deleted, which must not hide that.
-        for n in 0..20 {
-            world.write(&format!("b{n}.log"), format!("new {n}\n"));
-            if Inode::of(&fs::metadata(world.path(&format!("b{n}.log"))).unwrap()) == inode {
-                break;
-            }
-        }
-        let error = world.open().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::State);
-        assert!(
-            error.to_string().contains("a.log") && error.to_string().contains("12 bytes") && error.to_string().contains("2 bytes"),
-            "{error}"
-        );
-        world.config.on_gap = OnGap::Record;
-        let mut running = world.start();
-        running.settle().await;
-        let lost: Vec<_> = running.offsets.notes().iter().map(|(_, note)| (note.kind, note.lost)).collect();
-        assert_eq!(lost, [(NoteKind::Gap, Some(10)), (NoteKind::Vanished, None)]);
-    }
-}
-
-#[tokio::test]
-async fn a_file_that_comes_back_after_it_vanished_goes_on_where_it_was_if_it_is_long_enough_to_tell() {
-    for size in SIZES {
-        let (read, notes) = if size < 100 { (0, vec![]) } else { (size, vec![NoteKind::Returned]) };
-        for (name, compress) in [("app.log", false), ("app.log.1", false), ("app.log.2.gz", true)] {
-            let mut world = World::following(&["*.log*"]);
-            world.write("app.log", numbered(0..size));
-            world.write("z.log", "z\n");
-            world.follow(size + 1).await;
-            remove(&world, "app.log");
-            let mut running = world.start();
-            running.settle().await;
-            assert_eq!(running.notes(), [NoteKind::Vanished]);
-            world.commit(&running);
-            drop(running);
-            assert_eq!(world.committed.spans().len(), 1);
-            let content = numbered(0..size + 2);
-            world.write(name, if compress { gzip(&content) } else { content.into_bytes() });
-            let mut running = world.start();
-            running.settle().await;
-            assert_eq!((running.lines.clone(), running.notes()), (lines(read..size + 2), notes.clone()), "{name}");
-            world.commit(&running);
-            drop(running);
-            world.start().is_silent().await;
-        }
-    }
-}
-
-#[tokio::test]
-async fn files_of_the_same_few_lines_under_unlike_names_are_both_read() {
-    for follow in [true, false] {
-        let mut world = World::new(&["*.json"]);
-        world.config.follow = follow;
-        world.write("batch-1.json", "{\"ok\":true}\n");
-        world.write("batch-2.json", "{\"ok\":true}\n");
-        assert_eq!(world.follow(2).await.len(), 2);
-        world.write("batch-3.json", "{\"ok\":true}\n");
-        assert_eq!(world.follow(1).await.len(), 1);
-    }
-}
-
-#[tokio::test]
-async fn a_copy_is_passed_over_also_at_the_first_start_unless_it_is_to_be_read() {
-    for (follow, copies, expected) in
-        [(true, Copies::Skip, 300), (false, Copies::Skip, 300), (true, Copies::Read, 600), (false, Copies::Read, 600)]
-    {
-        let mut world = World::new(&["*.log*"]);
-        world.config.follow = follow;
-        world.config.copies = copies;
-        world.write("a.log", numbered(0..300));
-        world.write("a.log.gz", gzip(&numbered(0..300)));
-        let mut running = world.start();
-        running.read(expected).await;
-        running.settle().await;
-        assert_eq!(running.lines.len(), expected, "{follow} {copies:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_copy_that_is_made_while_both_are_followed_is_passed_over_and_its_own_lines_are_read() {
-    let world = World::following(&["*.log"]);
-    world.write("a.log", numbered(0..3000));
-    let mut running = world.start();
-    running.read(3000).await;
-    // In portions, as `cp` writes it.
-    let content = numbered(0..3000);
-    world.write("b.log", &content[..4096]);
-    running.is_silent().await;
-    world.write("b.log", &content[..content.len() / 2]);
-    running.is_silent().await;
-    world.write("b.log", &content);
-    running.is_silent().await;
-    world.append("a.log", &numbered(3000..3010));
-    running.read(3010).await;
-    world.append("b.log", &numbered(3000..3010));
-    running.is_silent().await;
-    world.append("b.log", "own\n");
-    running.read(3011).await;
-    assert_eq!(running.lines[3010], "own");
-    assert_eq!(running.source.remaining(), Some(0));
-}
-
-#[tokio::test]
-async fn copytruncate_with_a_copy_that_matches_reads_each_line_once_while_it_runs() {
-    for size in SIZES {
-        let world = World::following(&["app.log*"]);
-        world.write("app.log", numbered(0..size));
-        let mut running = world.start();
-        running.read(size).await;
-        for round in 0..4 {
-            let next = size + round * 7;
-            copy(&world, "app.log", &format!("app.log.{round}"));
-            if round % 2 == 1 {
-                running.is_silent().await;
-            }
-            world.write("app.log", numbered(next..next + 7));
-            running.read(next + 7).await;
-            running.is_silent().await;
-        }
-        running.lines.sort_by_key(|line| line.split([':', ',']).nth(1).unwrap().parse::<usize>().unwrap());
-        assert_eq!(running.lines, lines(0..size + 28), "{size}");
-        assert!(!running.notes().contains(&NoteKind::Gap));
-    }
-}
-
-#[tokio::test]
 async fn a_followed_file_that_is_compressed_is_read_once_while_it_runs() {
     for size in SIZES {
         let world = World::following(&["app.log*"]);
@@ -460,118 +319,103 @@ async fn a_followed_file_that_is_compressed_is_read_once_while_it_runs() {
 }
 
 #[tokio::test]
-async fn a_finished_archive_is_known_again_by_its_compressed_bytes_wherever_it_lies() {
-    for name in ["a.gz", "b.gz"] {
-        let mut world = World::new(&["*.gz"]);
-        world.write("a.gz", gzip(&numbered(0..3000)));
-        assert_eq!(world.run().await.len(), 3000);
-        let evidence = world.committed.spans().next().unwrap().1.evidence.clone().unwrap();
-        let archive = evidence.archive.as_ref().unwrap();
-        assert_eq!(archive.bytes, fs::metadata(world.path("a.gz")).unwrap().len());
-        copy(&world, "a.gz", "kept");
-        remove(&world, "a.gz");
-        world.rename("kept", name);
-        // In the middle, where nothing looks: it is not decompressed.
-        let mut content = fs::read(world.path(name)).unwrap();
-        let middle = content.len() / 2;
-        content[middle] ^= 0xff;
-        world.write(name, content);
+async fn a_running_file_that_an_editor_saves_is_a_gap_and_is_said_at_once() {
+    for on_gap in [OnGap::Refuse, OnGap::Record] {
+        let mut world = World::following(&["app.log"]);
+        world.config.on_gap = on_gap;
+        world.write("app.log", numbered(0..300));
         let mut running = world.start();
-        while running.step().await.unwrap() {}
-        assert_eq!((running.lines.len(), running.notes()), (0, vec![NoteKind::Moved]));
+        running.read(300).await;
+        let new = edited(&world, 0, Some("[another one]\n")) + "more\n";
+        put(&world, &new);
+        if on_gap == OnGap::Refuse {
+            assert_eq!(running.failure().await.kind(), ErrorKind::State);
+            continue;
+        }
+        running.settle().await;
+        assert_eq!(running.lines[300..].join("\n") + "\n", new, "it is read anew");
+        assert_eq!((running.notes(), running.source.remaining()), (vec![NoteKind::Gap, NoteKind::Vanished], Some(0)));
+        world.commit(&running);
+        drop(running);
+        world.append("app.log", "4\n");
+        assert_eq!(world.follow(1).await, ["4"]);
     }
 }
 
 #[tokio::test]
-async fn a_position_of_version_1_is_accepted_once_and_has_evidence_then() {
-    for (follow, name, content) in [
-        (true, "app.log", numbered(0..400).into_bytes()),
-        (false, "app.log", numbered(0..400).into_bytes()),
-        (false, "app.log.gz", gzip(&numbered(0..400))),
-    ] {
-        let mut world = World::new(&["app.log*"]);
+async fn another_file_under_the_name_of_one_that_was_read_and_is_gone_is_read_and_the_loss_is_said() {
+    for (size, follow) in [(3, true), (3, false), (300, true), (300, false)] {
+        let mut world = World::new(&["app.log"]);
         world.config.follow = follow;
-        world.write(name, &content);
-        let inode = Inode::of(&fs::metadata(world.path(name)).unwrap());
-        let id = IdentityV1::id_of(inode, 0, &content[..500]);
-        let partition = Arc::new(Partition { id: id.clone(), label: world.path(name).display().to_string().into() });
-        let read = numbered(0..390).len() as u64;
-        let mut offsets = Offsets::default();
-        offsets.extend(&OffsetRange::new(partition, 0, read)).unwrap();
-        world.committed = offsets.committed();
+        world.write("app.log", numbered(0..size));
+        world.follow(size).await;
+        put(&world, &numbered(1000..1000 + size));
         let mut running = world.start();
-        running.read(10).await;
-        assert_eq!((running.lines.clone(), running.notes()), (lines(390..400), vec![NoteKind::Accepted]));
         running.settle().await;
+        assert_eq!((running.lines.clone(), running.notes()), (lines(1000..1000 + size), vec![NoteKind::Vanished]), "{size}");
+        let text = running.offsets.notes()[0].1.text.clone();
+        assert!(text.contains("app.log") && text.contains(&format!("{} bytes", numbered(1000..1000 + size).len())), "{text}");
         world.commit(&running);
-        let evidence = world.committed.evidence(&id).unwrap();
-        let key = Key::new([7; 32]);
-        let whole = numbered(0..400).into_bytes();
-        let expected: Vec<Mark> = [&whole[..1024], &whole[whole.len() - 1024..]].iter().map(|bytes| key.mark(&[bytes])).collect();
-        assert_eq!(evidence.witnesses.iter().map(|witness| witness.mark).collect::<Vec<_>>(), expected);
+        assert_eq!(world.committed.spans().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_file_deleted_by_its_rotation_is_read_on_while_its_writer_has_it_open() {
+    let world = World::following(&["app.log"]);
+    let mut writer = File::create(world.path("app.log")).unwrap();
+    writer.write_all(numbered(0..300).as_bytes()).unwrap();
+    let mut running = world.start();
+    running.read(300).await;
+    put(&world, "new\n");
+    running.read(301).await;
+    writer.write_all(b"late\n").unwrap();
+    running.read(302).await;
+    world.append("app.log", "newer\n");
+    running.read(303).await;
+    running.is_silent().await;
+    assert_eq!((&running.lines[300..], &running.notes()[..]), (&["new", "late", "newer"].map(str::to_owned)[..], &[][..]));
+}
+
+#[tokio::test]
+async fn a_compressed_file_that_is_written_again_while_it_runs_is_a_gap() {
+    for (name, compress) in [("app.log.gz", gzip as fn(&str) -> Vec<u8>), ("app.log.zst", zstandard as fn(&str) -> Vec<u8>)] {
+        let mut world = World::following(&["*.log*"]);
+        world.config.on_gap = OnGap::Record;
+        world.write(name, compress(&numbered(0..300)));
+        let mut running = world.start();
+        running.read(300).await;
+        running.settle().await;
+        world.write(name, compress(&numbered(1000..1400)));
+        running.read(700).await;
+        running.settle().await;
+        assert_eq!(
+            (running.lines[300..].to_vec(), running.notes()),
+            (lines(1000..1400), vec![NoteKind::Gap, NoteKind::Vanished]),
+            "{name}"
+        );
+        world.commit(&running);
         drop(running);
+        world.config.on_gap = OnGap::Refuse;
         world.start().is_silent().await;
     }
 }
 
 #[tokio::test]
-async fn a_position_of_version_1_that_its_file_contradicts_is_a_gap() {
-    for content in ["9\n8\n7\n", "1\n"] {
-        let mut world = World::following(&["app.log"]);
-        world.write("app.log", "1\n2\n");
-        let inode = Inode::of(&fs::metadata(world.path("app.log")).unwrap());
-        let id = IdentityV1::id_of(inode, 0, b"1\n2\n");
-        let partition = Arc::new(Partition { id, label: world.path("app.log").display().to_string().into() });
-        let mut offsets = Offsets::default();
-        offsets.extend(&OffsetRange::new(partition, 0, 4)).unwrap();
-        world.committed = offsets.committed();
-        world.write("app.log", content);
-        assert_eq!(world.open().unwrap_err().kind(), ErrorKind::State, "{content}");
-    }
-}
-
-#[tokio::test]
-async fn of_two_copies_of_a_rewritten_file_the_longer_one_is_read_on() {
-    for follow in [true, false] {
-        let mut world = World::new(&["app.log*"]);
-        world.config.follow = follow;
-        world.config.on_gap = OnGap::Record;
-        world.write("app.log", numbered(0..30));
-        world.write(".grown", numbered(0..50));
-        world.rename(".grown", "app.log.3");
+async fn a_compressed_file_that_is_new_while_another_one_is_searched_for_is_read() {
+    for _ in 0..5 {
+        let world = World::following(&["app.log*"]);
+        world.write("app.log", "1\n");
         let mut running = world.start();
-        running.settle().await;
-        assert_eq!(running.lines, lines(0..50));
-        world.commit(&running);
-        drop(running);
-        world.write("app.log", "new\n");
-        world.write("app.log.3.4", numbered(0..80));
-        let mut running = world.start();
-        running.settle().await;
-        running.lines.sort_by_key(|line| line != "new");
-        assert_eq!(running.lines, [vec!["new".to_owned()], lines(50..80)].concat(), "{follow}");
-    }
-}
-
-#[tokio::test]
-async fn what_two_copies_got_alike_before_they_parted_is_read_once() {
-    for follow in [true, false] {
-        let mut world = World::new(&["app.log*"]);
-        world.config.follow = follow;
-        world.write("app.log", numbered(0..100));
-        world.write("app.log.2", numbered(0..100));
-        let mut running = world.start();
-        running.settle().await;
-        assert_eq!(running.lines, lines(0..100));
-        world.commit(&running);
-        drop(running);
-        world.append("app.log", &numbered(100..120));
-        world.append("app.log.2", &numbered(100..120));
-        world.append("app.log", &numbered(120..130));
-        world.append("app.log.2", &numbered(130..140));
-        let mut running = world.start();
-        running.settle().await;
-        running.lines.sort_by_key(|line| line.split([':', ',']).nth(1).unwrap().parse::<usize>().unwrap());
-        assert_eq!(running.lines, lines(100..140), "{follow}");
+        running.read(1).await;
+        world.rename("app.log", "app.log.1");
+        world.write("app.log.1.gz", gzip("1\n"));
+        world.write("app.log.2.gz", gzip("2\n"));
+        remove(&world, "app.log.1");
+        world.write("app.log", "3\n");
+        running.read(3).await;
+        running.is_silent().await;
+        running.lines.sort();
+        assert_eq!(running.lines, ["1", "2", "3"]);
     }
 }

@@ -1,0 +1,159 @@
+//! Copies: what stands in several files is read once.
+
+use super::*;
+
+#[tokio::test]
+async fn files_of_the_same_few_lines_under_unlike_names_are_both_read() {
+    for follow in [true, false] {
+        let mut world = World::new(&["*.json"]);
+        world.config.follow = follow;
+        world.write("batch-1.json", "{\"ok\":true}\n");
+        world.write("batch-2.json", "{\"ok\":true}\n");
+        assert_eq!(world.follow(2).await.len(), 2);
+        world.write("batch-3.json", "{\"ok\":true}\n");
+        assert_eq!(world.follow(1).await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_copy_is_passed_over_also_at_the_first_start_unless_it_is_to_be_read() {
+    for (follow, copies, expected) in
+        [(true, Copies::Skip, 300), (false, Copies::Skip, 300), (true, Copies::Read, 600), (false, Copies::Read, 600)]
+    {
+        let mut world = World::new(&["*.log*"]);
+        world.config.follow = follow;
+        world.config.copies = copies;
+        world.write("a.log", numbered(0..300));
+        world.write("a.log.gz", gzip(&numbered(0..300)));
+        let mut running = world.start();
+        running.read(expected).await;
+        running.settle().await;
+        assert_eq!(running.lines.len(), expected, "{follow} {copies:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_is_made_while_both_are_followed_is_passed_over_and_its_own_lines_are_read() {
+    let world = World::following(&["*.log"]);
+    world.write("a.log", numbered(0..3000));
+    let mut running = world.start();
+    running.read(3000).await;
+    // In portions, as `cp` writes it.
+    let content = numbered(0..3000);
+    world.write("b.log", &content[..4096]);
+    running.is_silent().await;
+    world.write("b.log", &content[..content.len() / 2]);
+    running.is_silent().await;
+    world.write("b.log", &content);
+    running.is_silent().await;
+    world.append("a.log", &numbered(3000..3010));
+    running.read(3010).await;
+    world.append("b.log", &numbered(3000..3010));
+    running.is_silent().await;
+    world.append("b.log", "own\n");
+    running.read(3011).await;
+    assert_eq!(running.lines[3010], "own");
+    assert_eq!(running.source.remaining(), Some(0));
+}
+
+#[tokio::test]
+async fn copytruncate_with_a_copy_that_matches_reads_each_line_once_while_it_runs() {
+    for size in SIZES {
+        let world = World::following(&["app.log*"]);
+        world.write("app.log", numbered(0..size));
+        let mut running = world.start();
+        running.read(size).await;
+        for round in 0..4 {
+            let next = size + round * 7;
+            copy(&world, "app.log", &format!("app.log.{round}"));
+            if round % 2 == 1 {
+                running.is_silent().await;
+            }
+            world.write("app.log", numbered(next..next + 7));
+            running.read(next + 7).await;
+            running.is_silent().await;
+        }
+        running.lines.sort_by_key(|line| line.split([':', ',']).nth(1).unwrap().parse::<usize>().unwrap());
+        assert_eq!(running.lines, lines(0..size + 28), "{size}");
+        assert!(!running.notes().contains(&NoteKind::Gap));
+    }
+}
+
+#[tokio::test]
+async fn of_two_copies_of_a_rewritten_file_the_longer_one_is_read_on() {
+    for follow in [true, false] {
+        let mut world = World::new(&["app.log*"]);
+        world.config.follow = follow;
+        world.config.on_gap = OnGap::Record;
+        world.write("app.log", numbered(0..30));
+        world.write(".grown", numbered(0..50));
+        world.rename(".grown", "app.log.3");
+        let mut running = world.start();
+        running.settle().await;
+        assert_eq!(running.lines, lines(0..50));
+        world.commit(&running);
+        drop(running);
+        world.write("app.log", "new\n");
+        world.write("app.log.3.4", numbered(0..80));
+        let mut running = world.start();
+        running.settle().await;
+        running.lines.sort_by_key(|line| line != "new");
+        assert_eq!(running.lines, [vec!["new".to_owned()], lines(50..80)].concat(), "{follow}");
+    }
+}
+
+#[tokio::test]
+async fn what_two_copies_got_alike_before_they_parted_is_read_once() {
+    for follow in [true, false] {
+        let mut world = World::new(&["app.log*"]);
+        world.config.follow = follow;
+        world.write("app.log", numbered(0..100));
+        world.write("app.log.2", numbered(0..100));
+        let mut running = world.start();
+        running.settle().await;
+        assert_eq!(running.lines, lines(0..100));
+        world.commit(&running);
+        drop(running);
+        world.append("app.log", &numbered(100..120));
+        world.append("app.log.2", &numbered(100..120));
+        world.append("app.log", &numbered(120..130));
+        world.append("app.log.2", &numbered(130..140));
+        let mut running = world.start();
+        running.settle().await;
+        running.lines.sort_by_key(|line| line.split([':', ',']).nth(1).unwrap().parse::<usize>().unwrap());
+        assert_eq!(running.lines, lines(100..140), "{follow}");
+    }
+}
+
+#[tokio::test]
+async fn an_archive_of_a_file_of_a_few_lines_that_has_grown_under_another_name_is_passed_over() {
+    for (name, archive) in [("app.log.3.gz", gzip("1\n")), ("app.log.3.zst", zstandard("1\n"))] {
+        let world = World::following(&["app.log*"]);
+        world.write("app.log", "1\n");
+        fs::hard_link(world.path("app.log"), world.path("app.log.2")).unwrap();
+        let mut running = world.start();
+        running.read(1).await;
+        world.append("app.log.2", "2\n");
+        running.read(2).await;
+        world.write(name, archive);
+        remove(&world, "app.log");
+        running.is_silent().await;
+        running.is_silent().await;
+        assert!(running.notes().contains(&NoteKind::Copy), "{:?}", running.notes());
+    }
+}
+
+#[tokio::test]
+async fn what_was_rewritten_and_is_in_an_archive_that_was_read_further_is_not_read_there_again() {
+    let mut world = World::following(&["app.log*"]);
+    world.config.on_gap = OnGap::Record;
+    world.write("app.log", numbered(0..300));
+    world.write("app.log.1.gz", gzip(&numbered(0..310)));
+    let mut running = world.start();
+    running.read(310).await;
+    running.is_silent().await;
+    world.write("app.log", numbered(1000..1400));
+    running.read(710).await;
+    running.is_silent().await;
+    assert_eq!(running.lines[310..], lines(1000..1400));
+}
