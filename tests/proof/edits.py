@@ -6,18 +6,18 @@
 
 Two kinds of edits. Those that lose nothing: append (also half a line), rename, hard link, copy, compress (gzip, zstd), restore (a copy in place of
 the original), save as an editor does, rotate, rotate and compress, copytruncate with a paused writer, away and back while no run looked. Those that
-lose something: truncate, rewrite in place (with the same beginning or another), delete, delete with half a line unread, away for a run.
+lose something: truncate, rewrite in place (with the same beginning or another), delete, replace by another file, edit and put in place as an editor does.
 
-After each run: every whole line that lies in a file is in the output; none is there twice, but what a reported gap made Pintail read anew; a run before
-which nothing was lost reports no gap. Every line has a number of its own.
+After each run: every whole line that lies in a file is in the output; none is there more often than edits that lose something made Pintail read it
+anew; what was lost is reported, as a gap where the README says so; a run before which nothing was lost reports no gap. Every line has a number of
+its own.
 
 Owns: the edits, what they may lead to, the table.
-Does not own: the binary's life (see process.py), logrotate (see rotations.py).
+Does not own: what is lost by an edit (see losses.py), the binary's life (see process.py), logrotate (see rotations.py).
 """
 import interpreter  # noqa: F401  first: it may start this command again under another Python
 
 import collections
-import gzip
 import json
 import os
 import random
@@ -27,16 +27,15 @@ import subprocess
 import time
 from pathlib import Path
 
-import duckdb
+import pyarrow.parquet
 
 import job
+from losses import content_of, look, lost
 from oracle import Broken
 from process import Pintail, Unexpected
 
 EDITS_A_WORLD = 60
 SETTLE_SECONDS = 60
-LONG_BYTES = 1024
-"""Below, a file is known by its name as well."""
 
 
 class World:
@@ -48,10 +47,17 @@ class World:
         self.input.mkdir(parents=True)
         (directory / "away").mkdir()
         self.next_line = self.next_name = 0
-        self.torn = {}          # the rest of a half line, by file
-        self.excused = set()    # lines that may be there twice: a reported gap made Pintail read them anew
+        self.torn = {}          # the rest of a half line, by inode
+        self.read = []          # what lay there after the last run, and was read
+        self.gone = []          # what was deleted under the run
+        self.excused = collections.Counter()    # how often lines may have been read anew, since something was lost
         self.may_gap = False    # whether something was lost since the last run
-        self.done = []          # the edits, for the report
+        self.twins = set()      # inodes of copies and originals at which Pintail has not looked since
+        self.let_look = lambda: self.run([])
+        self.done = []          # the edits
+        self.story = []         # the edits and the runs, for the report
+        self.known_lines, self.known_files = {}, set()
+        self.known_rows, self.known_notes = collections.Counter(), collections.Counter()
 
     # What lies there
 
@@ -60,28 +66,34 @@ class World:
         return [path for path in names if not plain or path.suffix not in (".gz", ".zst")]
 
     def lines_of(self, path):
-        data = path.read_bytes()
-        if path.suffix == ".gz":
-            data = gzip.decompress(data)
-        elif path.suffix == ".zst":
-            data = subprocess.run(["zstd", "-dcq", path], check=True, capture_output=True).stdout
-        return [json.loads(line)["user_id"] for line in data.split(b"\n")[:-1]]
+        status = path.stat()
+        key = status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        if key not in self.known_lines:
+            self.known_lines[key] = [json.loads(line)["user_id"] for line in content_of(path).split(b"\n")[:-1]]
+        return self.known_lines[key]
 
     def there(self):
         return set().union(*(self.lines_of(path) for path in self.files(plain=False)))
 
     def rows(self):
-        if not any((self.directory / "out").rglob("*.parquet")):
-            return collections.Counter()
-        rows = duckdb.sql(f"SELECT user_id FROM read_parquet('{self.directory}/out/**/*.parquet', hive_partitioning = false)").fetchall()
-        return collections.Counter(row[0] for row in rows)
+        """Returns how often each line is in the output. A file of that never changes."""
+        for path in (self.directory / "out").glob("*.parquet"):
+            if path not in self.known_files:
+                self.known_files.add(path)
+                self.known_rows.update(pyarrow.parquet.read_table(path, columns=["user_id"]).column(0).to_pylist())
+        return self.known_rows
 
-    def gaps(self):
-        kinds = collections.Counter()
+    def notes(self):
+        """Returns how many notes of each kind the records have."""
         for path in (self.directory / "out/_pintail/commits").rglob("*.json"):
-            record = json.loads(path.read_text().splitlines()[0])
-            kinds.update(note["kind"] for note in record["source"].get("notes", ()))
-        return kinds
+            if path not in self.known_files:
+                self.known_files.add(path)
+                record = json.loads(path.read_text().splitlines()[0])
+                self.known_notes.update(note["kind"] for note in record["source"].get("notes", ()))
+        return self.known_notes.copy()
+
+    def look(self):
+        return look(self.files(plain=False))
 
     # Edits
 
@@ -103,8 +115,16 @@ class World:
 
     def complete(self, path):
         """Ends a half line: whatever is done to the file next finds whole lines."""
-        if rest := self.torn.pop(path, None):
-            append(path, rest)
+        if path.stat().st_ino in self.torn:
+            self.part(path)
+            append(path, self.torn.pop(path.stat().st_ino))
+
+    def part(self, path):
+        """Is to be called before a file gets lines of its own. If it and its copy do before anybody looks, they cannot be told from two files that only
+        begin alike."""
+        if path.stat().st_ino in self.twins:
+            self.let_look()
+            self.twins.clear()
 
     def pick(self):
         files = self.files()
@@ -121,16 +141,19 @@ class World:
             path.write_bytes(self.some())
         else:
             getattr(self, name)(path)
-        self.done.append(f"{name} {path.name}")
+        self.done.append(name)
+        self.story.append(f"{name} {path.name}")
 
     def append(self, path):
+        self.part(path)
         append(path, self.some())
 
     def append_half(self, path):
+        self.part(path)
         text = self.some()
         cut = self.chance.randrange(1, len(text))
         append(path, text[:cut])
-        self.torn[path] = text[cut:]
+        self.torn[path.stat().st_ino] = text[cut:]
 
     def rename(self, path):
         path.rename(self.fresh(path))
@@ -139,14 +162,18 @@ class World:
         os.link(path, self.fresh(path))
 
     def copy(self, path):
-        place(path, self.fresh(path))
+        copy = self.fresh(path)
+        place(path, copy)
+        self.twins |= {path.stat().st_ino, copy.stat().st_ino}
 
     def grown_copy(self, path):
+        self.part(path)
         copy = self.fresh(path)
         hidden = copy.with_name("." + copy.name)
         shutil.copy2(path, hidden)
         append(hidden, self.some())
         hidden.rename(copy)
+        self.twins |= {path.stat().st_ino, copy.stat().st_ino}
 
     def compress(self, path):
         compressed(path, self.chance)
@@ -157,6 +184,7 @@ class World:
 
     def save(self, path):
         """As an editor does: another file with more in it takes the name."""
+        self.part(path)
         hidden = path.with_name("." + path.name)
         shutil.copy2(path, hidden)
         append(hidden, self.some())
@@ -201,18 +229,27 @@ class World:
 
     def delete(self, path):
         path.unlink()
-        self.lossy()
 
     def replace(self, path):
+        self.put(path, self.some())
+
+    def edit_and_save(self, path):
+        """As an editor does: another file takes the name, with a line more, or less, or another one, somewhere."""
+        lines = path.read_bytes().splitlines(keepends=True)
+        at = self.chance.randrange(len(lines) + 1)
+        content = b"".join(lines[:at] + self.chance.choice([[], [self.text(1)]]) + lines[at + self.chance.choice([0, 1]):])
+        # Between the first KiB and the last one, a change that moves nothing is not seen.
+        self.put(path, content if len(content) != path.stat().st_size else content + self.text(1))
+
+    def put(self, path, content):
         hidden = path.with_name("." + path.name)
-        hidden.write_bytes(self.some())
+        hidden.write_bytes(content)
         hidden.rename(path)
         self.lossy(path)
 
-    def lossy(self, path=None):
+    def lossy(self, path):
         self.may_gap = True
-        if path:
-            self.excused.update(self.lines_of(path))
+        self.excused.update(self.lines_of(path))
 
     # Runs
 
@@ -225,19 +262,23 @@ class World:
         return Pintail(self.binary, config, self.directory)
 
     def run(self, edits):
-        """Runs it; with edits, while it follows. Returns what must not be so."""
-        follow = bool(edits) or bool(self.torn) or self.chance.random() < 0.6
-        before = self.gaps()
+        """Runs it; with edits, while it follows. Whatever must not be so is an error."""
+        follow = bool(edits) or bool(self.torn) or not self.files(plain=False) or self.chance.random() < 0.6
+        before = self.notes()
+        gaps, vanished = lost(self.read, self.look())
+        self.story.append(f"a run, {follow=}, before which was lost {[*map(str, gaps)]}, and vanished {[*map(str, vanished)]}")
+        self.may_gap |= bool(gaps)
+        due = before + collections.Counter(gap=len(gaps), vanished=len(gaps) + len(vanished))
         with self.pintail(follow) as pintail:
             if follow:
                 self.settle(pintail)
+                between_runs, self.let_look = self.let_look, lambda: self.wait_for_look(pintail)
                 for name in edits:
-                    # What is not yet read may be lost by what is lossy.
-                    if name in LOSSY:
-                        self.settle(pintail)
-                    self.edit(name)
+                    self.edit_under(name, pintail)
                     time.sleep(self.chance.choice([0, 0.01, 0.03, 0.1]))
+                self.let_look = between_runs
                 self.settle(pintail)
+                self.wait_for(due, pintail)
                 # What comes too much comes late.
                 time.sleep(0.15)
                 kill = self.chance.random() < 0.2
@@ -247,28 +288,58 @@ class World:
                     raise Broken(f"it ended with {code}:\n{pintail.stderr()[-3000:]}")
             elif code := pintail.wait(SETTLE_SECONDS):
                 raise Broken(f"it ended with {code}:\n{pintail.stderr()[-3000:]}")
-        gaps = self.gaps()["gap"] - before["gap"]
-        self.check(gaps)
+        self.check(before, due)
+        # A file that was deleted under it is held open for a while: the next start says that it is gone, if this run did not.
+        over = {kind: self.notes()[kind] - due[kind] for kind in ("gap", "vanished")}
+        said = max(0, over["vanished"] - over["gap"])
+        self.read, self.gone = self.look() + self.gone[said:], []
+        self.twins.clear()
+
+    def edit_under(self, name, pintail):
+        """Edits while it runs. What was not yet seen may be lost by what is lossy, and nobody could tell; a gap is waited for."""
+        if name not in LOSSY:
+            return self.edit(name)
+        self.wait_for_look(pintail)
+        due, before = self.notes(), self.look()
+        self.edit(name)
+        gaps, vanished = lost(before, self.look())
+        due["gap"] += len(gaps)
+        self.wait_for(due, pintail)
+        self.gone += vanished
 
     def settle(self, pintail):
         """Waits until all that lies there is in the output."""
+        self.wait_until(lambda: not self.there() - set(self.rows()), pintail, lambda: f"lines are not read: {sorted(self.there() - set(self.rows()))[:5]}")
+
+    def wait_for_look(self, pintail):
+        """Waits until Pintail has looked at the files, which it does every 20 ms."""
+        self.settle(pintail)
+        time.sleep(0.3)
+
+    def wait_for(self, due, pintail):
+        """Waits until what is due is noted."""
+        self.wait_until(lambda: not due - self.notes(), pintail, lambda: f"not reported: {dict(due - self.notes())}")
+
+    def wait_until(self, condition, pintail, what):
         end = time.monotonic() + SETTLE_SECONDS
-        while missing := self.there() - set(self.rows()):
+        while not condition():
             if not pintail.is_running():
                 raise Broken(f"it ended:\n{pintail.stderr()[-3000:]}")
             if time.monotonic() > end:
-                raise Broken(f"{len(missing)} lines are not read, first {min(missing)}:\n{pintail.stderr()[-3000:]}")
+                raise Broken(f"{what()}\n{pintail.stderr()[-3000:]}")
             time.sleep(0.03)
 
-    def check(self, gaps):
-        rows = self.rows()
+    def check(self, before, due):
+        rows, notes = self.rows(), self.notes()
         if missing := self.there() - set(rows):
             raise Broken(f"{len(missing)} lines that lie there are not in the output, first {min(missing)}")
-        if twice := {line for line, times in rows.items() if times > 1 and line not in self.excused}:
-            raise Broken(f"{len(twice)} lines are there twice, first {min(twice)}")
+        if twice := {line for line, times in rows.items() if times > 1 + self.excused[line]}:
+            raise Broken(f"{len(twice)} lines are there too often, first {min(twice)}")
         if strangers := {line for line in rows if line >= self.next_line}:
             raise Broken(f"lines that nobody wrote: {sorted(strangers)[:5]}")
-        if gaps and not self.may_gap:
+        if silent := due - notes:
+            raise Broken(f"something was lost, and not reported: {dict(silent)}")
+        if not self.may_gap and (gaps := notes["gap"] - before["gap"]):
             raise Broken(f"{gaps} gaps are reported, and nothing was lost")
         self.may_gap = False
 
@@ -287,14 +358,14 @@ def place(path, target):
 
 def compressed(path, chance):
     if chance.random() < 0.5 or not shutil.which("zstd"):
-        subprocess.run(["gzip", "-k", path], check=True)
+        subprocess.run(["gzip", "-kf", path], check=True)
     else:
-        subprocess.run(["zstd", "-q", "-k", path], check=True)
+        subprocess.run(["zstd", "-qkf", path], check=True)
 
 
 LOSSLESS = ["append"] * 4 + ["append_half", "append_half", "create", "rename", "rename", "link", "copy", "grown_copy", "compress", "compress", "restore",
                              "save", "rotate", "rotate", "rotate_and_compress", "copytruncate", "away_and_back"]
-LOSSY = ["truncate", "rewrite", "rewrite_behind", "delete", "replace"]
+LOSSY = ["truncate", "rewrite", "rewrite_behind", "delete", "replace", "edit_and_save"]
 
 
 def prove(options, work):
@@ -310,10 +381,10 @@ def prove(options, work):
         except (Broken, Unexpected) as error:
             if options.keep:
                 shutil.copytree(world.directory, options.keep / f"seed-{seed}", symlinks=True)
-            return [f"world {worlds}: {error}\nafter the edits: {'; '.join(world.done[-12:])}"]
-        made.update(text.split()[0] for text in world.done)
+            return [f"world {worlds}: {error}\nafter {'; '.join(world.story[-20:])}"]
+        made.update(world.done)
         worlds += 1
-        notes = ", ".join(f"{kind} {count}" for kind, count in sorted(world.gaps().items()))
+        notes = ", ".join(f"{kind} {count}" for kind, count in sorted(world.notes().items()))
         print(f"world {worlds}: {len(world.done)} edits, {world.next_line} lines, {time.monotonic() - begin:.0f} s; noted: {notes}", flush=True)
         shutil.rmtree(world.directory)
     print(f"\n{sum(made.values())} edits: " + ", ".join(f"{name} {count}" for name, count in made.most_common()))
@@ -324,11 +395,11 @@ def live(world, edits):
     while len(world.done) < edits:
         # A gap is reported where something is lost, and nowhere else: each run is before or after, and of one kind.
         kinds = LOSSLESS if world.chance.random() < 0.7 else LOSSLESS + LOSSY * 2
-        between = [world.chance.choice(kinds) for _ in range(world.chance.randrange(0, 5))]
+        between = [world.chance.choice(kinds) for _ in range(world.chance.randrange(0, 9))]
         for name in between:
             world.edit(name)
         world.run([])
-        world.run([world.chance.choice(kinds) for _ in range(world.chance.randrange(1, 7))])
+        world.run([world.chance.choice(kinds) for _ in range(world.chance.randrange(2, 13))])
 
 
 def arguments():
