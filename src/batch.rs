@@ -55,9 +55,16 @@ pub struct Chunk {
     pub range: OffsetRange,
     /// What the range counts.
     pub unit: OffsetUnit,
+    /// Where the requests begin that brought the records, in ascending order, if clients push them; may begin before the range.
+    pub requests: Option<Arc<[u64]>>,
 }
 
 impl Chunk {
+    /// Makes a chunk of records that nobody pushed.
+    pub fn new(records: Records, range: OffsetRange, unit: OffsetUnit) -> Self {
+        Self { records, range, unit, requests: None }
+    }
+
     /// Counts the records: line ends (and an unterminated last line), rows, or one.
     pub fn records(&self) -> usize {
         match &self.records {
@@ -100,7 +107,7 @@ impl Chunk {
         };
         let cut = self.range.from + moved as u64;
         assert!(cut < self.range.to, "a cut at {cut} outside [{}, {})", self.range.from, self.range.to);
-        Self { records: front, range: self.range.split_off_front(cut), unit: self.unit }
+        Self { records: front, range: self.range.split_off_front(cut), unit: self.unit, requests: self.requests.clone() }
     }
 }
 
@@ -197,8 +204,12 @@ pub struct Frame {
     pub counts: Counts,
     /// The records that were rejected.
     pub dead_letters: Vec<DeadLetter>,
+    /// Units that the rejected ones are from (see [`crate::breaker`]).
+    pub rejected_units: u64,
     /// Count and sum by group, for the monitor.
     pub totals: Totals,
+    /// The lookup tables that the SQL saw.
+    pub lookups: Arc<[LookupVersion]>,
 }
 
 /// Rows of one hive partition.
@@ -215,8 +226,8 @@ pub struct PartitionedRows {
 pub enum Transformed {
     /// Rows.
     Frame(Frame),
-    /// The end of a checkpoint, and the lookup tables that its batches saw.
-    Barrier(Barrier, Arc<[LookupVersion]>),
+    /// The end of a checkpoint.
+    Barrier(Barrier),
 }
 
 /// The content of a lookup table: its name and the SHA-256 of its file.
@@ -351,7 +362,7 @@ mod tests {
 
     fn lines(text: &'static str, from: u64, to: u64, unit: OffsetUnit) -> Chunk {
         let partition = Arc::new(Partition { id: PartitionId::new("p"), label: "p".into() });
-        Chunk { records: Records::Lines(Bytes::from_static(text.as_bytes())), range: OffsetRange::new(partition, from, to), unit }
+        Chunk::new(Records::Lines(Bytes::from_static(text.as_bytes())), OffsetRange::new(partition, from, to), unit)
     }
 
     fn text(chunk: &Chunk) -> &str {

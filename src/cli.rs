@@ -128,6 +128,9 @@ pub enum Command {
         /// Send the rejected records through the line again, each of them once.
         #[arg(long)]
         replay: bool,
+        /// Let pass, as dead letters, what the line holds back because too much was rejected. Works on a running service and a stopped one.
+        #[arg(long, conflicts_with = "replay")]
+        accept: bool,
         /// Options behind the command's name.
         #[command(flatten)]
         options: Options,
@@ -327,6 +330,7 @@ mod tests {
         assert!(matches!(command(&["verify"]), Command::Verify { out: None, since: None, fast: false, .. }));
         assert!(matches!(command(&["query", "SELECT 1", "--format", "csv"]), Command::Query { format: QueryFormat::Csv, .. }));
         assert!(matches!(command(&["dead-letters", "--samples", "0", "--replay"]), Command::DeadLetters { samples: 0, replay: true, .. }));
+        assert!(read(&["dead-letters", "--accept", "--replay"]).is_err());
     }
 
     #[test]

@@ -371,16 +371,21 @@ pub struct SortColumn {
 /// `[dead_letters]`
 #[derive(Debug, Clone)]
 pub struct DeadLetterConfig {
-    /// Share of rejected records of a checkpoint above which the line stops before the commit; 1.0 = never.
+    /// Share of rejected records of a checkpoint above which the line stops or pauses (see [`crate::breaker`]); 1.0 = never.
     pub ratio_max: f64,
     /// Records of a checkpoint below which the share is not looked at.
     pub ratio_records_min: u64,
 }
 
 impl DeadLetterConfig {
-    /// Returns whether so many rejected of so many records stop the line.
+    /// Returns whether so many rejected of so many records are a larger share than is allowed, and enough to tell.
     pub fn is_exceeded(&self, rejected: u64, records: u64) -> bool {
-        records >= self.ratio_records_min && rejected as f64 > self.ratio_max * records as f64
+        records >= self.ratio_records_min && self.is_above(rejected, records)
+    }
+
+    /// Returns whether so many rejected of so many records are a larger share than is allowed.
+    pub fn is_above(&self, rejected: u64, records: u64) -> bool {
+        rejected as f64 > self.ratio_max * records as f64
     }
 }
 

@@ -49,6 +49,7 @@
 #[cfg(feature = "engine")]
 pub mod admin;
 pub mod batch;
+pub mod breaker;
 pub mod checkpoint;
 pub mod cli;
 pub mod clock;

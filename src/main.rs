@@ -103,6 +103,7 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
             verify::run(other.as_deref().unwrap_or(out), since, depth, to)
         }
         Command::Query { sql, format, .. } => query::run(out, &sql, format, to),
+        Command::DeadLetters { accept: true, .. } => dead_letters::accept(&config, to),
         Command::DeadLetters { samples, .. } => dead_letters::run(out, samples, to),
         Command::Repair { what: Repairs { key: true, .. }, .. } => repair::key(&config, to),
         Command::Repair { what: Repairs { snapshot: true, .. }, .. } => repair::snapshot(&config, to),

@@ -13,6 +13,7 @@ use prometheus::{Histogram, HistogramOpts, exponential_buckets};
 use tokio::sync::{mpsc, watch};
 
 use crate::batch::OffsetUnit;
+use crate::checkpoint::held::Held;
 use crate::clock::{Clock, Running};
 use crate::durable::disk_state::DiskState;
 use crate::engine::MemoryMeter;
@@ -51,6 +52,7 @@ pub struct Meters {
     ledger: Mutex<Ledger>,
     groups: Mutex<Groups>,
     verified: Mutex<Verified>,
+    held: Mutex<Option<Held>>,
 }
 
 /// What the look at the dataset found that is taken at the start (see [`crate::commands::verify::background`]).
@@ -129,6 +131,7 @@ impl Meters {
             ledger: Mutex::default(),
             groups: Mutex::default(),
             verified: Mutex::default(),
+            held: Mutex::default(),
         }
     }
 
@@ -187,6 +190,16 @@ impl Meters {
     /// Says what it found.
     pub fn set_verified(&self, verified: Verified) {
         *self.verified.lock().unwrap_or_else(PoisonError::into_inner) = verified;
+    }
+
+    /// Returns what the line holds back; `None` while it runs.
+    pub fn held(&self) -> Option<Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says what it holds back.
+    pub fn hold(&self, held: Option<Held>) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
     }
 
     /// Opens the groups. Not to be held longer than figures take to be read.

@@ -129,10 +129,18 @@ impl Line {
         let schema = engine.output().clone();
         let writer = Writer {
             input: frames,
-            checkpoint: Checkpoint::new(store, lock.clone(), OpenFiles::new(layout, &config.sink)?, schema, config, meters.clone()),
+            checkpoint: Checkpoint::new(
+                (store, lock.clone()),
+                OpenFiles::new(layout, &config.sink)?,
+                schema,
+                config,
+                source.when_rejected(),
+                meters.clone(),
+            ),
             committed: committed_sender,
             progress: progress_sender,
             groups_max: config.monitor.groups_max,
+            stop: stop.clone(),
         };
         let transformer = Transformer { input: batches, output: frame_outlet, engine, workers, reload, meters: meters.clone() };
         let batcher = Batcher {

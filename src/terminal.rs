@@ -44,6 +44,8 @@ pub struct Snapshot {
     pub channels: Vec<ChannelFill>,
     /// Whether the writer waits for space on the disk.
     pub disk_full: bool,
+    /// What the writer holds back because too much of it was rejected.
+    pub held: Option<String>,
     /// Why the source gives nothing at this moment.
     pub trouble: Option<String>,
 }
@@ -88,6 +90,9 @@ pub fn render(snapshot: &Snapshot, group_by: &str, value: &str, width: usize) ->
     lines.extend(pack(&channels(&snapshot.channels), width));
     if snapshot.disk_full {
         lines.push("DISK FULL: the line waits for space, nothing is lost".to_owned());
+    }
+    if let Some(held) = &snapshot.held {
+        lines.push(format!("PAUSED, TOO MUCH IS REJECTED: {}", cell(held, width)));
     }
     if let Some(why) = &snapshot.trouble {
         lines.push(format!("WAITING FOR THE SOURCE: {}", cell(why, width)));

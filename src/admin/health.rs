@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Shared;
+use crate::checkpoint::held::ACCEPT;
 use crate::meters::Verified;
 
 /// Where the service stands.
@@ -58,8 +59,8 @@ impl StageFacts {
 
 /// Returns which stages are dead, and why; none while the service is alive.
 pub(super) fn dead(shared: &Shared) -> Vec<String> {
-    // A writer that waits for room is no dead one: it would wait as well after a restart.
-    if shared.meters.disk.full() {
+    // A writer that waits for room, or for a person, is no dead one: it would wait as well after a restart.
+    if shared.meters.disk.full() || shared.meters.held().is_some() {
         return Vec::new();
     }
     facts(shared).iter().filter_map(StageFacts::death).collect()
@@ -121,6 +122,7 @@ pub(super) fn not_ready(shared: &Shared) -> Vec<String> {
     if shared.meters.disk.full() {
         reasons.push("the disk is full: writing waits for room".to_owned());
     }
+    reasons.extend(shared.meters.held().map(|held| format!("paused, too much is rejected: {held}; {ACCEPT}")));
     reasons.extend(shared.meters.trouble().map(|why| format!("the source gives nothing: {why}")));
     reasons.extend(dead(shared));
     reasons

@@ -138,6 +138,7 @@ fn line(answer: &Answer, shared: &Shared) -> Result {
     answer.known("pintail_lag_records", "Records that the source holds beyond what was read, if it knows.", lag_records)?;
     answer.known("pintail_lag_bytes", "Bytes that the source holds beyond what was read, if it knows.", lag_bytes)?;
     answer.gauge("pintail_disk_full", "1 while writing waits for room on the disk.", meters.disk.full().into())?;
+    answer.gauge("pintail_paused", "1 while records are held back because too many are rejected.", meters.held().is_some().into())?;
     answer.gauge("pintail_ready", "1 while /readyz says 200.", health::not_ready(shared).is_empty().into())?;
     answer.gauge("pintail_alive", "1 while /healthz says 200.", health::dead(shared).is_empty().into())
 }

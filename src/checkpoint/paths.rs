@@ -136,6 +136,16 @@ impl Paths {
         self.own().join("LOCK")
     }
 
+    /// Returns the file that says which records the running process holds back.
+    pub fn held(&self) -> PathBuf {
+        self.own().join("HELD")
+    }
+
+    /// Returns the file that tells it which of them may pass.
+    pub fn accepted(&self) -> PathBuf {
+        self.own().join("ACCEPTED")
+    }
+
     /// Returns the directory of the directories of commit records.
     pub fn commits(&self) -> PathBuf {
         self.own().join("commits")

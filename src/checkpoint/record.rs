@@ -113,6 +113,18 @@ pub struct Action {
     /// For [`ActionKind::Expire`]: files whose rows are all older than this may be gone.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "rfc3339_optional")]
     pub before: Option<DateTime<Utc>>,
+    /// For [`ActionKind::AcceptRejected`]: rejected records below these offsets may pass, however many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub up_to: Vec<UpTo>,
+}
+
+/// A place in a source partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpTo {
+    /// The partition.
+    pub id: String,
+    /// The offset.
+    pub to: u64,
 }
 
 /// Actions of an operator.
@@ -127,6 +139,15 @@ pub enum ActionKind {
     Accept,
     /// The removal of old files was declared.
     Expire,
+    /// Records that the line paused over may pass as dead letters.
+    AcceptRejected,
+}
+
+impl Action {
+    /// Makes what this process does in an operator's name, told in words.
+    pub fn new(kind: ActionKind, text: impl Into<String>) -> Self {
+        Self { kind, by: Process::this(), text: text.into(), before: None, up_to: Vec::new() }
+    }
 }
 
 /// The part of the source that a checkpoint stands for.

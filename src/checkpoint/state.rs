@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use super::columns::{self, OutputColumn};
 use super::record::{ActionKind, CommitRecord, PartitionSpan};
 use super::sealed::rfc3339_optional;
+use crate::breaker::Usual;
 use crate::digest::sha256_hex;
 use crate::evidence::{Evidence, Mark};
 use crate::offsets::{Fingerprint, Offsets, PartitionId, Remembered, Span};
@@ -58,6 +59,12 @@ pub struct Rest {
     /// Files whose rows are all older than this may be gone.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "rfc3339_optional")]
     pub expired_before: Option<DateTime<Utc>>,
+    /// How many records are usually rejected.
+    #[serde(default, skip_serializing_if = "Usual::is_empty")]
+    pub usual: Usual,
+    /// By partition: rejected records below this offset may pass, however many. Reached ones are dropped.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub accepted: BTreeMap<String, u64>,
 }
 
 impl State {
@@ -133,13 +140,28 @@ impl State {
             self.rest.columns.clone_from(&record.schema);
             self.rest.schema_version = record.schema_version;
         }
-        if let Some(before) = record.action.as_ref().filter(|action| action.kind == ActionKind::Expire).and_then(|action| action.before) {
-            self.rest.expired_before = self.rest.expired_before.max(Some(before));
+        if let Some(action) = &record.action {
+            if action.kind == ActionKind::Expire && action.before.is_some() {
+                self.rest.expired_before = self.rest.expired_before.max(action.before);
+            }
+            self.rest.accepted.extend(action.up_to.iter().map(|up_to| (up_to.id.clone(), up_to.to)));
         }
+        self.judge(record);
         match &record.state_sha256 {
             Some(said) if *said != self.sha256() => Err(format!("the state after it is {}, it says {said}", self.sha256())),
             _ => Ok(()),
         }
+    }
+
+    /// Takes in what became of a checkpoint's records, and drops what was accepted up to an offset that is reached.
+    fn judge(&mut self, record: &CommitRecord) {
+        let replayed = record.source.partitions.iter().any(|span| dead_letters::owns(&PartitionId::new(span.id.as_str())));
+        // Of a chain of version 1 only the last record is taken in.
+        if record.version > 1 && record.trigger.is_some() && !replayed {
+            self.rest.usual.add(record.counts.records_in, record.counts.dead_letters.total());
+        }
+        let Self { positions, rest, .. } = self;
+        rest.accepted.retain(|id, to| positions.get(&PartitionId::new(id.as_str())).is_none_or(|position| position.to < *to));
     }
 
     /// What another key marked says nothing under this one.
@@ -162,6 +184,7 @@ impl State {
     fn take_over(&mut self, record: &CommitRecord) {
         let left: Vec<_> = self.positions.keys().filter(|id| !dead_letters::owns(id)).cloned().collect();
         left.iter().for_each(|id| self.remove(id));
+        self.rest.accepted.clear();
         self.rest.generation = record.generation;
     }
 

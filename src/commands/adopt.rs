@@ -16,7 +16,6 @@ use chrono::Utc;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use crate::checkpoint::log;
-use crate::checkpoint::process::Process;
 use crate::checkpoint::reader::Dataset;
 use crate::checkpoint::record::{Action, ActionKind, ColumnStatistics, FileEntry, FileKind};
 use crate::checkpoint::store::{Adopted, Allow};
@@ -58,7 +57,7 @@ pub fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
         )));
     }
     let (count, rows) = (files.len(), files.iter().map(|(file, _)| file.rows).sum::<u64>());
-    let act = |text: String| Action { kind: ActionKind::Adopt, by: Process::this(), text, before: None };
+    let act = |text: String| Action::new(ActionKind::Adopt, text);
     let schema = Some(plan.engine.output().clone());
     let adopted = store.act(act(format!("{count} files with {rows} rows are named as they are")), Adopted { files, schema }, Utc::now())?;
     let sequence = adopted.sequence;

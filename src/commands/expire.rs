@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use crate::checkpoint::process::Process;
 use crate::checkpoint::record::{Action, ActionKind};
 use crate::checkpoint::store::{Adopted, Allow};
 use crate::config::Config;
@@ -25,7 +24,7 @@ pub fn run(config: &Config, before: DateTime<Utc>, to: &mut dyn Write) -> Result
     let (_lock, mut store) = Plan::new(config)?.open_for(config, None, allow, Arc::new(Posix::default()))?;
     let at = before.to_rfc3339_opts(SecondsFormat::Secs, true);
     let text = format!("files whose rows are all older than {at} may be gone");
-    let action = Action { kind: ActionKind::Expire, by: Process::this(), text: text.clone(), before: Some(before) };
+    let action = Action { before: Some(before), ..Action::new(ActionKind::Expire, text.clone()) };
     let sequence = store.act(action, Adopted::default(), Utc::now())?.sequence;
     writeln!(to, "record {sequence}: {text}").map_err(|e| Error::io("write to standard output", e))
 }

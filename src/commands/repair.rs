@@ -78,7 +78,7 @@ pub fn snapshot(config: &Config, to: &mut dyn Write) -> Result<()> {
 }
 
 fn action(text: String) -> Action {
-    Action { kind: ActionKind::Repair, by: Process::this(), text, before: None }
+    Action::new(ActionKind::Repair, text)
 }
 
 fn failed(error: io::Error) -> Error {

@@ -27,7 +27,7 @@ fn chunk(records: Records, from: u64, unit: OffsetUnit) -> Chunk {
         (Records::TooLong { length, .. }, OffsetUnit::Bytes) => length + 1,
         (Records::TooLong { .. }, OffsetUnit::Records) => 1,
     };
-    Chunk { records, range: OffsetRange::new(partition, from, from + units), unit }
+    Chunk::new(records, OffsetRange::new(partition, from, from + units), unit)
 }
 
 fn lines(text: impl Into<Bytes>) -> Batch {

@@ -9,7 +9,8 @@ use arrow::array::RecordBatch;
 use tracing::warn;
 
 use crate::batch::{Batch, Counts, Frame, Phase};
-use crate::config::{Config, DeadLetterConfig};
+use crate::breaker;
+use crate::config::Config;
 use crate::decode::{Decoded, Decoder};
 use crate::engine::aggregate::Aggregator;
 use crate::engine::{SqlError, Worker};
@@ -23,7 +24,6 @@ pub struct Transform {
     splitter: Splitter,
     aggregator: Arc<Aggregator>,
     per_batch: bool,
-    ratio: DeadLetterConfig,
 }
 
 /// Why some of the records cannot pass.
@@ -43,7 +43,6 @@ impl Transform {
             splitter: Splitter::new(layout.clone()),
             aggregator: aggregator.clone(),
             per_batch: config.transform.per_batch,
-            ratio: config.dead_letters.clone(),
         }
     }
 
@@ -67,6 +66,7 @@ impl Transform {
         // In the order of the source: first what did not decode, among which the culprits of the SQL are then put.
         frame.dead_letters.extend(decoded.dead_letters);
         frame.dead_letters.sort_by(|a, b| (&a.partition, a.offset).cmp(&(&b.partition, b.offset)));
+        frame.rejected_units = breaker::units(batch, &frame.dead_letters);
         Ok(frame)
     }
 
@@ -98,7 +98,7 @@ impl Transform {
             let (phase, reason) = fault;
             frame.dead_letters.push(decoded.origins.dead_letter(from, phase, reason));
             *frame.counts.dead_letters.phase_mut(phase) += 1;
-            return self.check_ratio(frame);
+            return Ok(());
         }
         let middle = from + (to - from) / 2;
         let rejected = frame.counts.dead_letters.total();
@@ -108,23 +108,6 @@ impl Transform {
             return self.search(decoded, middle, to, fault, frame);
         }
         self.transform(decoded, middle, to, frame)
-    }
-
-    /// Stops the search in a batch that is hopeless: record by record it would take minutes to come to the same end.
-    fn check_ratio(&self, frame: &Frame) -> Result<()> {
-        let Counts { records_in, dead_letters, .. } = frame.counts;
-        if !self.ratio.is_exceeded(dead_letters.sql + dead_letters.sink, records_in) {
-            return Ok(());
-        }
-        let reason = frame.dead_letters.last().map_or("no reason known", |letter| &letter.reason);
-        Err(Error::new(
-            ErrorKind::DeadLetters,
-            format!(
-                "the SQL fails on more than dead_letters.ratio_max = {} of a batch of {records_in} records; nothing of this checkpoint is \
-                 committed; the last: {reason}",
-                self.ratio.ratio_max
-            ),
-        ))
     }
 
     /// Runs the SQL over the records and places its rows. Touches the frame only if all went well.

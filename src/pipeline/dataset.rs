@@ -46,7 +46,7 @@ impl Start {
     /// Returns what the record of such a start says that the operator asked for.
     fn action(self) -> Option<Action> {
         let text = "gaps in the source are accepted at this start";
-        (self == Self::Accept).then(|| Action { kind: ActionKind::Accept, by: Process::this(), text: text.into(), before: None })
+        (self == Self::Accept).then(|| Action::new(ActionKind::Accept, text))
     }
 }
 

@@ -24,6 +24,7 @@ use tracing::warn;
 use super::Source;
 use super::thread::{ChunkSender, Exit, ReadThread};
 use crate::batch::{Chunk, OffsetUnit, Records};
+use crate::breaker::WhenRejected;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::invocation::command;
@@ -91,6 +92,10 @@ impl DeadLetterSource {
 impl Source for DeadLetterSource {
     async fn read(&mut self) -> Result<Option<Chunk>> {
         self.thread.recv().await
+    }
+
+    fn when_rejected(&self) -> WhenRejected {
+        WhenRejected::GoOn
     }
 
     fn work(&self) -> Option<Arc<Clock>> {
@@ -189,7 +194,7 @@ impl Letters {
 
     fn send(&self, records: Records, from: u64, to: u64, sender: &ChunkSender) -> Result<(), Exit> {
         let range = OffsetRange::new(self.partition.clone(), from, to);
-        sender.send(Chunk { records, range, unit: OffsetUnit::Records })
+        sender.send(Chunk::new(records, range, OffsetUnit::Records))
     }
 }
 

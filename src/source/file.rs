@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use super::thread::{ChunkSender, Exit, ReadThread};
 use super::{Resume, Source, SourceIdentity};
 use crate::batch::{Chunk, OffsetUnit};
+use crate::breaker::WhenRejected;
 use crate::clock::Clock;
 use crate::config::{Copies, FileConfig, OnGap};
 use crate::error::{Error, Result};
@@ -51,6 +52,7 @@ const NAME: &str = "file";
 pub struct FileSource {
     thread: ReadThread,
     unread: Unread,
+    when_rejected: WhenRejected,
 }
 
 impl FileSource {
@@ -83,7 +85,8 @@ impl FileSource {
             let read_once = ReadOnce::start(files, found)?;
             ReadThread::spawn(NAME, move |sender| read_once.run(sender))?
         };
-        Ok(Self { thread, unread })
+        let when_rejected = if config.follow { WhenRejected::Pause } else { WhenRejected::Stop };
+        Ok(Self { thread, unread, when_rejected })
     }
 
     /// Returns what makes offsets comparable: nothing but the kind, each file carries its own identity.
@@ -105,6 +108,10 @@ impl Source for FileSource {
     /// Returns the bytes of uncompressed files that were seen and not yet read, an unfinished last line included.
     fn remaining(&self) -> Option<u64> {
         Some(self.unread.get())
+    }
+
+    fn when_rejected(&self) -> WhenRejected {
+        self.when_rejected
     }
 
     fn unit(&self) -> OffsetUnit {

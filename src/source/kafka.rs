@@ -23,6 +23,7 @@ use self::reader::Reader;
 use super::thread::ReadThread;
 use super::{Resume, Source, SourceIdentity};
 use crate::batch::Chunk;
+use crate::breaker::WhenRejected;
 use crate::clock::Clock;
 use crate::config::KafkaConfig;
 use crate::error::{Error, Result};
@@ -155,6 +156,10 @@ impl Source for KafkaSource {
 
     /// Returns the messages of the partitions that are read, which are not read yet; within a log its markers of
     /// transactions count.
+    fn when_rejected(&self) -> WhenRejected {
+        WhenRejected::Pause
+    }
+
     fn remaining(&self) -> Option<u64> {
         Some(self.shared.lag.load(Ordering::Relaxed)).filter(|lag| *lag != UNKNOWN)
     }

@@ -156,7 +156,7 @@ impl<B: Beside> Chunks<B> {
         let evidence = self.beside.evidence(self.next);
         let range = OffsetRange { evidence, ..OffsetRange::new(self.partition.clone(), self.from, self.next) };
         self.from = self.next;
-        self.done.push(Chunk { records, range, unit: OffsetUnit::Records });
+        self.done.push(Chunk::new(records, range, OffsetUnit::Records));
     }
 }
 

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::batch::{Chunk, OffsetUnit};
+use crate::breaker::WhenRejected;
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::evidence::Key;
@@ -79,6 +80,11 @@ pub trait Source: Send {
     /// Returns what its offsets count.
     fn unit(&self) -> OffsetUnit {
         OffsetUnit::Records
+    }
+
+    /// Returns what is to be done when too many of its records are rejected.
+    fn when_rejected(&self) -> WhenRejected {
+        WhenRejected::Stop
     }
 
     /// Returns a clock of the time it spends reading, if it can tell that from waiting.

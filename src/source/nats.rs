@@ -19,6 +19,7 @@ use tokio::task::AbortHandle;
 
 use super::{Resume, Source, SourceIdentity};
 use crate::batch::Chunk;
+use crate::breaker::WhenRejected;
 use crate::config::NatsConfig;
 use crate::error::{Error, Result};
 use crate::offsets::Offsets;
@@ -196,6 +197,10 @@ impl Source for NatsSource {
     }
 
     /// Returns the messages of the stream, of the subjects that are read, which are not read yet.
+    fn when_rejected(&self) -> WhenRejected {
+        WhenRejected::Pause
+    }
+
     fn remaining(&self) -> Option<u64> {
         Some(self.shared.lag.load(Ordering::Relaxed)).filter(|lag| *lag != UNKNOWN)
     }

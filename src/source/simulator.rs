@@ -12,6 +12,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use super::thread::{ChunkSender, Exit, ReadThread};
 use super::{Source, SourceIdentity};
 use crate::batch::{Chunk, OffsetUnit, Records};
+use crate::breaker::WhenRejected;
 use crate::clock::Clock;
 use crate::config::SimulatorConfig;
 use crate::error::{Error, Result};
@@ -99,6 +100,10 @@ impl Source for Simulator {
         self.limit.map(|limit| limit - self.next)
     }
 
+    fn when_rejected(&self) -> WhenRejected {
+        if self.limit.is_some() { WhenRejected::Stop } else { WhenRejected::Pause }
+    }
+
     fn work(&self) -> Option<Arc<Clock>> {
         Some(self.thread.work())
     }
@@ -112,7 +117,7 @@ impl Plan {
             let to = self.next.saturating_add(due).min(block_end).min(self.end);
             let rows = events(self.seed, self.start_time, self.next..to);
             let range = OffsetRange::new(self.partition.clone(), self.next, to);
-            sender.send(Chunk { records: Records::Arrow(rows), range, unit: OffsetUnit::Records })?;
+            sender.send(Chunk::new(Records::Arrow(rows), range, OffsetUnit::Records))?;
             self.next = to;
         }
         Ok(())

@@ -79,7 +79,7 @@ fn read_lines(mut lines: LineReader<impl Read>, partition: &Arc<Partition>, from
         };
         let to = from + piece.lines();
         let range = OffsetRange::new(partition.clone(), from, to);
-        sender.send(Chunk { records: piece.records, range, unit: OffsetUnit::Records })?;
+        sender.send(Chunk::new(piece.records, range, OffsetUnit::Records))?;
         from = to;
     }
 }

@@ -182,7 +182,7 @@ mod tests {
     fn chunk(from: u64) -> Chunk {
         let partition = Arc::new(Partition { id: PartitionId::new("p"), label: "p".into() });
         let range = OffsetRange::new(partition, from, from + 1);
-        Chunk { records: Records::Lines(Bytes::from_static(b"\n")), range, unit: OffsetUnit::Bytes }
+        Chunk::new(Records::Lines(Bytes::from_static(b"\n")), range, OffsetUnit::Bytes)
     }
 
     #[tokio::test]

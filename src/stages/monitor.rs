@@ -127,6 +127,7 @@ impl Monitor {
             }),
             channels: self.channels.fills(),
             disk_full: (self.disk_full)(),
+            held: self.meters.held().map(|held| held.to_string()),
             trouble: self.meters.trouble(),
         }
     }

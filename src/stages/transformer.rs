@@ -121,13 +121,14 @@ impl Running {
     async fn hand_on(&mut self, done: Done) -> Result<Flow> {
         let message = match done {
             Done::Frame(result) => {
-                let (transform, frame) = *result?;
+                let (transform, mut frame) = *result?;
+                frame.lookups = self.lookups.clone();
                 self.idle.push(transform);
                 self.meters.transformer.count(frame.counts.records_in);
                 debug!(records = frame.counts.records_in, rows = frame.counts.rows_out, "batch transformed");
                 Transformed::Frame(frame)
             }
-            Done::Barrier(barrier) => Transformed::Barrier(barrier, self.lookups.clone()),
+            Done::Barrier(barrier) => Transformed::Barrier(barrier),
         };
         match self.output.send(message).await {
             Ok(()) => Ok(Flow::Open),

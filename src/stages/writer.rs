@@ -1,7 +1,7 @@
 //! Writer: appends frames to the open Parquet files and commits them at a barrier.
 //!
-//! Owns: the checkpoint being written (files, dead letters, offsets, counts), the share of rejected records that stops the line,
-//! and telling the monitor and the producer what is committed.
+//! Owns: the checkpoint being written (files, dead letters, offsets, counts), stopping or pausing where too much is rejected (waiting is in
+//! [`wait`]), and telling the monitor and the producer what is committed.
 //! Does not own: SQL, batching, the interval, the steps of a commit (see `checkpoint::store`), what happens at start
 //! (see `checkpoint::recovery`).
 
@@ -13,7 +13,9 @@ use chrono::Utc;
 use tokio::sync::{mpsc, watch};
 
 use crate::batch::{Barrier, Counts, DeadLetter, Frame, LetterForm, LookupVersion, Phase, Transformed, Trigger};
+use crate::breaker::{self, Tally, UNITS_MIN, WhenRejected};
 use crate::checkpoint::dead_letters::DeadLetterFile;
+use crate::checkpoint::held;
 use crate::checkpoint::lock::Lock;
 use crate::checkpoint::record::FileKind;
 use crate::checkpoint::store::{Draft, NewFile, Store};
@@ -26,6 +28,8 @@ use crate::reasons::Reasons;
 use crate::sink::files::{OpenFiles, Unplaced};
 use crate::stages::blocking;
 use crate::totals::Totals;
+
+mod wait;
 
 /// Rejected records of each reason that are shown.
 const REASON_SAMPLES: usize = 3;
@@ -42,27 +46,51 @@ pub struct Writer {
     pub progress: mpsc::Sender<Progress>,
     /// Groups that the monitor shows by name.
     pub groups_max: usize,
+    /// Turns true when the line shall stop.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// What became of a frame.
+enum Appended {
+    /// It is part of the open checkpoint.
+    Taken,
+    /// Too much of it was rejected: what came before it is committed, and it is not taken in.
+    Held(Box<Frame>, Tally),
 }
 
 impl Writer {
     /// Writes until the last barrier. If the input breaks off before it, nothing of the open checkpoint is committed.
     pub async fn run(self) -> Result<()> {
-        let Self { mut input, mut checkpoint, committed, progress, groups_max } = self;
+        let Self { mut input, mut checkpoint, committed, progress, groups_max, mut stop } = self;
+        checkpoint = blocking("writer", move || {
+            // Of a process before this one: it is held back again where it still is too much.
+            held::withdraw(checkpoint.store.paths())?;
+            Ok(checkpoint)
+        })
+        .await?;
         let mut pending = Progress::default();
-        let mut last = None;
-        while let Some(message) = input.recv().await {
+        let (mut last, mut appended) = (None, Appended::Taken);
+        loop {
+            let message = match appended {
+                Appended::Held(frame, tally) => {
+                    checkpoint = wait::wait_for_acceptance(checkpoint, &frame, tally, &mut stop).await?;
+                    Some(Transformed::Frame(*frame))
+                }
+                Appended::Taken => input.recv().await,
+            };
+            let Some(message) = message else { break };
             let next;
             let work = checkpoint.meters.writer.begin();
-            (checkpoint, next, last) = blocking("writer", move || {
+            (checkpoint, next, appended, last) = blocking("writer", move || {
                 let _work = work;
                 match message {
                     Transformed::Frame(frame) => {
-                        let next = checkpoint.append(frame, groups_max)?;
-                        Ok((checkpoint, next, last))
+                        let (next, appended) = checkpoint.append(frame, groups_max)?;
+                        Ok((checkpoint, next, appended, last))
                     }
-                    Transformed::Barrier(barrier, lookups) => {
-                        let next = checkpoint.commit(barrier, &lookups)?;
-                        Ok((checkpoint, next, Some(barrier.trigger)))
+                    Transformed::Barrier(barrier) => {
+                        let next = checkpoint.commit(barrier)?;
+                        Ok((checkpoint, next, Appended::Taken, Some(barrier.trigger)))
                     }
                 }
             })
@@ -101,6 +129,12 @@ pub struct Checkpoint {
     files: OpenFiles,
     facts: Facts,
     open: Open,
+    /// The last barrier.
+    epoch: u64,
+    /// The rejections that nobody has accepted, since the share of them was no larger than is allowed at the end of a checkpoint: a stream that
+    /// is slow and all wrong is noticed too.
+    tally: Tally,
+    when_rejected: WhenRejected,
     meters: Arc<Meters>,
     /// Held as long as anything here may still write, also on a blocking thread that nobody waits for any more.
     lock: Arc<Lock>,
@@ -118,6 +152,7 @@ struct Facts {
 struct Open {
     offsets: Offsets,
     counts: Counts,
+    lookups: Arc<[LookupVersion]>,
     totals: Totals,
     dead_letters: Option<DeadLetterFile>,
     /// The first rejection: if there are too many, this is what the operator reads.
@@ -133,6 +168,7 @@ impl Open {
         Self {
             offsets: store.offsets().clone(),
             counts: Counts::default(),
+            lookups: Arc::default(),
             totals: Totals::default(),
             dead_letters: None,
             first_rejection: None,
@@ -144,19 +180,37 @@ impl Open {
 
 impl Checkpoint {
     /// Opens the checkpoint that follows the store's last one.
-    pub fn new(store: Store, lock: Arc<Lock>, files: OpenFiles, schema: SchemaRef, config: &Config, meters: Arc<Meters>) -> Self {
+    pub fn new(
+        (store, lock): (Store, Arc<Lock>),
+        files: OpenFiles,
+        schema: SchemaRef,
+        config: &Config,
+        when_rejected: WhenRejected,
+        meters: Arc<Meters>,
+    ) -> Self {
         let facts = Facts {
             schema,
             config_sha256: config.sha256.clone(),
             sql_sha256: config.transform.sql_sha256(),
             ratio: config.dead_letters.clone(),
         };
-        Self { open: Open::after(&store), store, files, facts, meters, lock }
+        Self { open: Open::after(&store), epoch: 0, tally: Tally::default(), store, files, facts, when_rejected, meters, lock }
     }
 
-    /// Appends the rows and dead letters of a frame and takes its offsets in.
-    fn append(&mut self, frame: Frame, groups_max: usize) -> Result<Progress> {
-        let Frame { rows, ranges, mut counts, dead_letters, totals } = frame;
+    /// Appends the rows and dead letters of a frame and takes its offsets in; unless the line is to pause over it.
+    fn append(&mut self, frame: Frame, groups_max: usize) -> Result<(Progress, Appended)> {
+        let tally = self.tally.plus(self.tally_of(&frame));
+        if self.when_rejected == WhenRejected::Pause && tally.units >= UNITS_MIN && self.is_too_much(tally) {
+            let before = self.commit(Barrier { epoch: self.epoch, trigger: Trigger::Interval })?;
+            return Ok((before, Appended::Held(Box::new(frame), tally)));
+        }
+        self.tally = tally;
+        Ok((self.take_in(frame, groups_max)?, Appended::Taken))
+    }
+
+    fn take_in(&mut self, frame: Frame, groups_max: usize) -> Result<Progress> {
+        let Frame { rows, ranges, mut counts, dead_letters, totals, lookups, .. } = frame;
+        self.open.lookups = lookups;
         if !self.open.begun {
             self.files.begin(self.store.staging(), self.store.paths().checkpoint_name(self.store.next_sequence()), Utc::now());
             self.open.begun = true;
@@ -164,6 +218,7 @@ impl Checkpoint {
         let unplaced = self.files.append(rows)?;
         counts.rows_out -= unplaced.len() as u64;
         counts.dead_letters.sink += unplaced.len() as u64;
+        self.tally.rejected += unplaced.len() as u64;
         let origin = ranges.first();
         let unplaced = unplaced.into_iter().filter_map(|row| Some(without_place(row, origin?)));
         // The ranges first: they bring the names of the partitions.
@@ -199,14 +254,15 @@ impl Checkpoint {
     }
 
     /// Commits what came before the barrier. An empty offset range commits nothing; one that moved is recorded even without files.
-    fn commit(&mut self, barrier: Barrier, lookups: &[LookupVersion]) -> Result<Progress> {
+    fn commit(&mut self, barrier: Barrier) -> Result<Progress> {
         let started = Instant::now();
+        self.epoch = barrier.epoch;
         if !self.open.offsets.moved() {
             self.discard();
             self.meters.ledger().closed(barrier.epoch);
             return Ok(Progress::default());
         }
-        self.check_ratio()?;
+        self.check_rejected()?;
         let (staging, finished) = self.files.finish()?;
         let mut files: Vec<NewFile> = Vec::with_capacity(finished.len() + 1);
         files.extend(finished.into_iter().map(|file| NewFile {
@@ -232,12 +288,15 @@ impl Checkpoint {
                 files,
                 schema: self.facts.schema.clone(),
                 trigger: barrier.trigger,
-                lookups: lookups.to_vec(),
+                lookups: open.lookups.to_vec(),
                 config_sha256: self.facts.config_sha256.clone(),
                 sql_sha256: self.facts.sql_sha256.clone(),
                 time: Utc::now(),
             },
         )?;
+        if !self.facts.ratio.is_above(self.tally.rejected, self.tally.records) {
+            self.tally = Tally::default();
+        }
         let (sequence, took) = (record.sequence, started.elapsed());
         self.meters.ledger().committed(record, barrier.epoch, took, open.reasons);
         self.meters.checkpoint_seconds.observe(took.as_secs_f64());
@@ -255,18 +314,31 @@ impl Checkpoint {
         Ok(Progress { committed: Some(open.totals), checkpoints: vec![done], ..Progress::default() })
     }
 
-    /// Refuses a checkpoint of which too much was rejected: a wrong schema must not eat the stream.
-    fn check_ratio(&self) -> Result<()> {
-        let Counts { records_in, dead_letters, .. } = self.open.counts;
-        let (rejected, ratio_max) = (dead_letters.total(), self.facts.ratio.ratio_max);
-        if !self.facts.ratio.is_exceeded(rejected, records_in) {
+    /// Counts the rejections of a frame that nobody has accepted.
+    fn tally_of(&self, frame: &Frame) -> Tally {
+        let accepted = &self.store.state().rest().accepted;
+        let is_accepted = |letter: &&DeadLetter| accepted.get(letter.partition.as_str()).is_some_and(|to| letter.offset < *to);
+        let accepted = if accepted.is_empty() { 0 } else { frame.dead_letters.iter().filter(is_accepted).count() as u64 };
+        let rejected = frame.counts.dead_letters.total() - accepted;
+        let units = if rejected == 0 { 0 } else { frame.rejected_units };
+        Tally { records: frame.counts.records_in, rejected, units }
+    }
+
+    fn is_too_much(&self, tally: Tally) -> bool {
+        breaker::is_too_much(tally, &self.facts.ratio, self.store.state().rest().usual)
+    }
+
+    /// Refuses a checkpoint of which too much was rejected, where the line ends by itself: a wrong schema must not eat the input.
+    fn check_rejected(&self) -> Result<()> {
+        if self.when_rejected != WhenRejected::Stop || !self.is_too_much(self.tally) {
             return Ok(());
         }
+        let (Tally { records, rejected, .. }, ratio_max) = (self.tally, self.facts.ratio.ratio_max);
         let reason = self.open.first_rejection.as_deref().unwrap_or("no reason known");
         Err(Error::new(
             ErrorKind::DeadLetters,
             format!(
-                "{rejected} of {records_in} records were rejected, more than dead_letters.ratio_max = {ratio_max}; nothing of this \
+                "{rejected} of {records} records were rejected, more than dead_letters.ratio_max = {ratio_max}; nothing of this \
                  checkpoint is committed; the first: {reason}"
             ),
         ))

@@ -30,6 +30,7 @@ fn snapshot(open: Totals, committed: Totals) -> Snapshot {
             ChannelFill { name: "frames", used: 0, capacity: 4 },
         ],
         disk_full: false,
+        held: None,
         trouble: None,
     }
 }
@@ -126,6 +127,15 @@ fn a_full_disk_is_said_aloud() {
     let mut full = snapshot(Totals::default(), Totals::default());
     full.disk_full = true;
     assert!(lines(&full, 80).iter().any(|line| line.starts_with("DISK FULL")));
+}
+
+#[test]
+fn what_is_held_back_is_said_aloud() {
+    let mut paused = snapshot(Totals::default(), Totals::default());
+    paused.held = Some("900 of 1000 records were rejected\x1b[2J".to_owned());
+    let picture = lines(&paused, 80);
+    let line = picture.iter().find(|line| line.starts_with("PAUSED")).unwrap();
+    assert!(line.contains("900 of 1000") && !line.contains('\x1b'), "{line}");
 }
 
 #[test]

@@ -42,7 +42,7 @@ impl Source for Eager {
         self.next = range.to;
         self.taken.store(self.next, Ordering::SeqCst);
         let records = Records::Lines(Bytes::from(line.repeat(CHUNK_RECORDS as usize)));
-        Ok(Some(Chunk { records, range, unit: OffsetUnit::Records }))
+        Ok(Some(Chunk::new(records, range, OffsetUnit::Records)))
     }
 }
 

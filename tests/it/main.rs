@@ -25,6 +25,7 @@ mod model;
 mod mutants;
 mod nats;
 mod operator;
+mod paused;
 mod recovery;
 mod refusals;
 mod script;

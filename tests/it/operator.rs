@@ -25,7 +25,7 @@ pub fn copy(from: &Path, to: &Path) {
 }
 
 /// Returns the records of actions, as `(kind, text)`.
-fn actions(dataset: &Dataset) -> Vec<(String, String)> {
+pub fn actions(dataset: &Dataset) -> Vec<(String, String)> {
     let mut records: Vec<PathBuf> = fs::read_dir(dataset.internal("commits/000000")).unwrap().map(|entry| entry.unwrap().path()).collect();
     records.sort();
     let read = |path: &PathBuf| -> Value { serde_json::from_str(fs::read_to_string(path).unwrap().lines().next().unwrap()).unwrap() };

@@ -13,6 +13,7 @@ from datetime import datetime
 DEAD_LETTERS = "dead_letters/"
 """What the id of a partition of replayed dead letters begins with: those stay where they are at a take-over."""
 WHOLE = 2**256
+MILLION = 1_000_000
 
 
 class DoesNotFollow(Exception):
@@ -23,6 +24,7 @@ class State:
     def __init__(self):
         self.positions, self.remembered = {}, {}
         self.generation, self.columns, self.schema_version, self.key, self.expired_before = 0, [], 0, None, None
+        self.usual, self.accepted = (0, 0), {}
         self.sum = 0
 
     def offsets(self):
@@ -48,7 +50,7 @@ class State:
         if record.get("generation", 0) > self.generation:
             for name in [name for name in self.positions if not name.startswith(DEAD_LETTERS)]:
                 self._put(name, None)
-            self.generation = record["generation"]
+            self.generation, self.accepted = record["generation"], {}
         for span in record["source"]["partitions"]:
             self._apply_span(span, record)
         if before := record["source"].get("forget_before"):
@@ -59,6 +61,10 @@ class State:
         action = record.get("action") or {}
         if action.get("kind") == "expire" and action.get("before"):
             self.expired_before = max(filter(None, (self.expired_before, action["before"])), key=datetime.fromisoformat)
+        self.accepted |= {up_to["id"]: up_to["to"] for up_to in action.get("up_to", [])}
+        if record["version"] > 1 and record.get("trigger") and not any(span["id"].startswith(DEAD_LETTERS) for span in record["source"]["partitions"]):
+            self._usual(record["counts"]["records_in"], sum(record["counts"]["dead_letters"].values()))
+        self.accepted = {name: to for name, to in sorted(self.accepted.items()) if name not in self.positions or self.positions[name][1] < to}
         said = record.get("state_sha256")
         if said and said != self.sha256():
             raise DoesNotFollow(f"the state after it is {self.sha256()}, it says {said}")
@@ -69,7 +75,8 @@ class State:
         return hashlib.sha256(compact(self.rest()) + numbers + self.sum.to_bytes(32, "little")).hexdigest()
 
     def rest(self):
-        optional = {"key": self.key, "expired_before": self.expired_before}
+        usual = {"records": self.usual[0], "rejected": self.usual[1]} if any(self.usual) else None
+        optional = {"key": self.key, "expired_before": self.expired_before, "usual": usual, "accepted": self.accepted}
         return {"generation": self.generation, "columns": self.columns, "schema_version": self.schema_version} | {
             name: value for name, value in optional.items() if value}
 
@@ -83,6 +90,13 @@ class State:
             if found != expected:
                 return f"its {what} are {found}, the records come to {expected}"
         return None
+
+    def _usual(self, records, rejected):
+        """Takes in what became of records: of the last million, the older ones fade."""
+        if records > MILLION:
+            records, rejected = MILLION, rejected * MILLION // records
+        kept = min(self.usual[0], MILLION - records)
+        self.usual = kept + records, self.usual[1] * kept // max(1, self.usual[0]) + rejected
 
     def _apply_span(self, span, record):
         name, known = span["id"], self.positions.get(span["id"])

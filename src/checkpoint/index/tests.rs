@@ -274,7 +274,7 @@ fn a_missing_file_is_named_unless_it_was_declared_expired() {
     let expire = |sequence: u64| {
         let before = DateTime::from_timestamp(1_767_571_200 + sequence as i64, 0);
         let by = Process::this();
-        Action { kind: ActionKind::Expire, by, text: String::new(), before }
+        Action { kind: ActionKind::Expire, by, text: String::new(), before, up_to: Vec::new() }
     };
     let declare = |laid: &mut Laid, sequence| {
         let record =

@@ -117,7 +117,7 @@ fn a_record_is_a_checkpoint_an_open_record_or_an_action_and_nothing_between() {
     let open = CommitRecord { opened: Some(Process::this()), trigger: None, epoch: 42, ..checkpoint(42) };
     open.encode().unwrap();
     let by = Process::this();
-    let action = Action { kind: ActionKind::Expire, by, text: "expired".into(), before: Some(DateTime::UNIX_EPOCH) };
+    let action = Action { kind: ActionKind::Expire, by, text: "expired".into(), before: Some(DateTime::UNIX_EPOCH), up_to: Vec::new() };
     CommitRecord { action: Some(action.clone()), trigger: None, ..checkpoint(42) }.encode().unwrap();
     CommitRecord { action: Some(action), ..open }.encode().unwrap();
 }

@@ -113,7 +113,7 @@ fn a_declared_expiry_only_ever_grows() {
     let declares = |sequence, at: i64| {
         let before = Some(DateTime::UNIX_EPOCH + TimeDelta::seconds(at));
         let by = super::super::process::Process::this();
-        let action = Action { kind: ActionKind::Expire, by, text: String::new(), before };
+        let action = Action { kind: ActionKind::Expire, by, text: String::new(), before, up_to: Vec::new() };
         CommitRecord { action: Some(action), trigger: None, ..moves(sequence, vec![]) }
     };
     let state = after(&[declares(1, 100), declares(2, 50)]).unwrap();

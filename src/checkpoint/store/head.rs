@@ -200,8 +200,7 @@ fn state_of_version_1(last: &CommitRecord) -> State {
         generation: last.generation,
         columns: columns::number(&[], &last.schema),
         schema_version: 1,
-        key: None,
-        expired_before: None,
+        ..Rest::default()
     };
     State::new(offsets.spans().map(position).collect(), Remembered::new(), rest)
 }

@@ -127,7 +127,7 @@ fn a_missing_file_is_a_contradiction_unless_its_rows_are_older_than_what_was_dec
     assert!(refused.kind() == ErrorKind::State && refused.to_string().contains("1 committed files"), "{refused}");
     let declare = |at: i64| {
         let before = Some(DateTime::from_timestamp(at, 0).unwrap());
-        let action = Action { kind: ActionKind::Expire, by: Process::this(), text: "declared".into(), before };
+        let action = Action { before, ..Action::new(ActionKind::Expire, "declared") };
         let mut store = open(dir.path()).unwrap();
         store.act(action, Adopted::default(), DateTime::from_timestamp(at, 0).unwrap()).unwrap();
     };

@@ -168,7 +168,7 @@ impl FileReader {
         let evidence = self.evidence();
         self.told_end = evidence.end.is_some();
         let range = OffsetRange::new(self.partition.clone(), from, self.next).with_evidence(Arc::new(evidence));
-        Ok(Lines::Chunk(Chunk { records: piece.records, range, unit: OffsetUnit::Bytes }))
+        Ok(Lines::Chunk(Chunk::new(piece.records, range, OffsetUnit::Bytes)))
     }
 
     /// Returns whether an unfinished line was read.
@@ -184,7 +184,7 @@ impl FileReader {
         }
         self.told_end = true;
         let range = OffsetRange::new(self.partition.clone(), self.next, self.next).with_evidence(Arc::new(self.evidence()));
-        Some(Chunk { records: Records::Lines(Bytes::new()), range, unit: OffsetUnit::Bytes })
+        Some(Chunk::new(Records::Lines(Bytes::new()), range, OffsetUnit::Bytes))
     }
 
     /// Returns the evidence of the offset behind the last chunk.
@@ -205,7 +205,7 @@ pub(super) fn empty_chunk(known: &Known, from: u64, notes: Vec<Note>) -> Chunk {
     let mut range = OffsetRange::new(known.partition.clone(), from, known.next);
     range.evidence.clone_from(&known.evidence);
     range.notes = notes;
-    Chunk { records: Records::Lines(Bytes::new()), range, unit: OffsetUnit::Bytes }
+    Chunk::new(Records::Lines(Bytes::new()), range, OffsetUnit::Bytes)
 }
 
 fn read_error(path: &Path, at: u64, error: io::Error) -> Error {

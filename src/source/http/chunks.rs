@@ -45,12 +45,24 @@ pub struct Chunks {
     /// Small requests that are handed on together, and the offset of the first record.
     small: Vec<u8>,
     small_from: u64,
+    /// Where those requests begin.
+    small_requests: Vec<u64>,
 }
 
 impl Chunks {
     /// Takes a reader that stands where the last commit record ends.
     pub fn new(reader: Reader, partition: Arc<Partition>, record_bytes_max: usize, schema: EventSchema, key: Key) -> Self {
-        Self { reader, partition, record_bytes_max, schema, key, evidence: None, small: Vec::new(), small_from: 0 }
+        Self {
+            reader,
+            partition,
+            record_bytes_max,
+            schema,
+            key,
+            evidence: None,
+            small: Vec::new(),
+            small_from: 0,
+            small_requests: Vec::new(),
+        }
     }
 
     /// Returns a chunk that says what stands before `next`, for a commit record that does not say it yet.
@@ -59,7 +71,7 @@ impl Chunks {
         let note = Note { kind: NoteKind::Accepted, text, lost: None };
         let evidence = Arc::new(self.reader.evidence_at_start(&self.key));
         let range = OffsetRange::new(self.partition.clone(), next, next).with_evidence(evidence).with_note(note);
-        Chunk { records: Records::Lines(Bytes::new()), range, unit: OffsetUnit::Records }
+        Chunk::new(Records::Lines(Bytes::new()), range, OffsetUnit::Records)
     }
 
     /// Reads until nobody wants more.
@@ -89,12 +101,13 @@ impl Chunks {
                 let lines = without(recorded.body, recorded.skip);
                 if lines.len() > SMALL_BYTES {
                     self.hand_on_small(send)?;
-                    return self.send_lines(lines, from, send);
+                    return self.send_lines(lines, from, &[recorded.offset].into(), send);
                 }
                 if self.small.is_empty() {
                     self.small_from = from;
                 }
                 self.small.extend_from_slice(&lines);
+                self.small_requests.push(recorded.offset);
                 if self.small.len() > CHUNK_BYTES - SMALL_BYTES { self.hand_on_small(send) } else { Ok(()) }
             }
             Form::Arrow => {
@@ -106,11 +119,18 @@ impl Chunks {
 
     fn hand_on_small(&mut self, send: &mut impl FnMut(Chunk) -> Result<(), Exit>) -> Result<(), Exit> {
         let lines = std::mem::take(&mut self.small);
-        self.send_lines(lines.into(), self.small_from, send)
+        let requests = std::mem::take(&mut self.small_requests).into();
+        self.send_lines(lines.into(), self.small_from, &requests, send)
     }
 
     /// Sends lines, each with its end, in chunks.
-    fn send_lines(&self, mut lines: Bytes, mut from: u64, send: &mut impl FnMut(Chunk) -> Result<(), Exit>) -> Result<(), Exit> {
+    fn send_lines(
+        &self,
+        mut lines: Bytes,
+        mut from: u64,
+        requests: &Arc<[u64]>,
+        send: &mut impl FnMut(Chunk) -> Result<(), Exit>,
+    ) -> Result<(), Exit> {
         while !lines.is_empty() {
             let window = lines.len().min(CHUNK_BYTES.max(self.record_bytes_max + 1));
             let (records, count) = match whole_lines(&lines[..window], self.record_bytes_max) {
@@ -125,7 +145,7 @@ impl Chunks {
                     (Records::Lines(lines), count)
                 }
             };
-            self.send(records, from, from + count, send)?;
+            self.send(records, from, from + count, requests, send)?;
             from += count;
         }
         Ok(())
@@ -134,6 +154,7 @@ impl Chunks {
     fn send_rows(&self, recorded: Recorded, mut from: u64, send: &mut impl FnMut(Chunk) -> Result<(), Exit>) -> Result<(), Exit> {
         let offset = recorded.offset;
         let failed = |e| Error::internal(format!("the Arrow stream at offset {offset} of the journal cannot be read again")).with_source(e);
+        let requests = [offset].into();
         let mut skip = usize::try_from(recorded.skip).expect("a request has fewer rows than bytes of memory");
         for batch in rows::read(recorded.body).map_err(failed)? {
             let batch = batch.map_err(failed)?;
@@ -144,12 +165,12 @@ impl Chunks {
                 match run {
                     Run::Rows(rows) => {
                         let to = from + rows.num_rows() as u64;
-                        self.send(Records::Arrow(rows), from, to, send)?;
+                        self.send(Records::Arrow(rows), from, to, &requests, send)?;
                         from = to;
                     }
                     Run::Lines(lines) => {
                         let count = memchr_iter(b'\n', &lines).count() as u64;
-                        self.send_lines(lines, from, send)?;
+                        self.send_lines(lines, from, &requests, send)?;
                         from += count;
                     }
                 }
@@ -165,16 +186,22 @@ impl Chunks {
         warn!(from, to, counted = lost.counted, "accepted records are lost: the journal was repaired");
         let note = Note { kind: NoteKind::Gap, text, lost: lost.counted.then_some(to - from) };
         let range = self.range(from, to).with_note(note);
-        send(Chunk { records: Records::Lines(Bytes::new()), range, unit: OffsetUnit::Records })
+        send(Chunk::new(Records::Lines(Bytes::new()), range, OffsetUnit::Records))
     }
 
     fn range(&self, from: u64, to: u64) -> OffsetRange {
         OffsetRange { evidence: self.evidence.clone(), ..OffsetRange::new(self.partition.clone(), from, to) }
     }
 
-    fn send(&self, records: Records, from: u64, to: u64, send: &mut impl FnMut(Chunk) -> Result<(), Exit>) -> Result<(), Exit> {
-        let range = self.range(from, to);
-        send(Chunk { records, range, unit: OffsetUnit::Records })
+    fn send(
+        &self,
+        records: Records,
+        from: u64,
+        to: u64,
+        requests: &Arc<[u64]>,
+        send: &mut impl FnMut(Chunk) -> Result<(), Exit>,
+    ) -> Result<(), Exit> {
+        send(Chunk { requests: Some(requests.clone()), ..Chunk::new(records, self.range(from, to), OffsetUnit::Records) })
     }
 }
 

@@ -21,6 +21,7 @@ use super::journal::{Committed, Journal, Settings};
 use super::meter::PushMeter;
 use super::routes::{self, Intake};
 use crate::batch::Chunk;
+use crate::breaker::WhenRejected;
 use crate::checkpoint::lock::{self, Seen};
 use crate::checkpoint::paths::Paths;
 use crate::clock::Clock;
@@ -201,6 +202,10 @@ impl Source for HttpSource {
 
     fn remaining(&self) -> Option<u64> {
         Some(self.journal.end().saturating_sub(self.next))
+    }
+
+    fn when_rejected(&self) -> WhenRejected {
+        WhenRejected::Pause
     }
 
     fn work(&self) -> Option<Arc<Clock>> {

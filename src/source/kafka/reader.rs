@@ -175,7 +175,7 @@ impl Reader {
             let evidence = evidence.unwrap_or_default();
             let found = finding.map(|finding| self.meet(&partition, &finding)).transpose()?.map(|note| {
                 let range = OffsetRange::new(partition.clone(), next, next).with_evidence(evidence.clone()).with_note(note);
-                Chunk { records: Records::Lines(Bytes::new()), range, unit: OffsetUnit::Records }
+                Chunk::new(Records::Lines(Bytes::new()), range, OffsetUnit::Records)
             });
             let offset =
                 i64::try_from(begin).map_err(|_| Error::internal(format!("offset {begin} of {} is no offset", partition.label)))?;

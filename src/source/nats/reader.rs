@@ -213,7 +213,7 @@ impl Reader {
         let range = OffsetRange { evidence: position.evidence.clone(), ..range };
         self.positions.keep(&range);
         // Nobody takes it once the source is stopped; it is found out again at the next start.
-        let _ = self.chunks.send(Ok(Chunk { records: Records::Lines(Bytes::new()), range, unit: OffsetUnit::Records })).await;
+        let _ = self.chunks.send(Ok(Chunk::new(Records::Lines(Bytes::new()), range, OffsetUnit::Records))).await;
     }
 
     /// Refuses a gap, or returns what is noted of it.

@@ -32,7 +32,7 @@ impl Line {
         let range = OffsetRange::new(partition, self.next, self.next + count as u64);
         self.next = range.to;
         let records = Records::Lines(Bytes::from("{}\n".repeat(count)));
-        self.to_batcher.send(Read::Chunk(Chunk { records, range, unit: OffsetUnit::Records }, Moment::now())).await.unwrap();
+        self.to_batcher.send(Read::Chunk(Chunk::new(records, range, OffsetUnit::Records), Moment::now())).await.unwrap();
     }
 
     async fn batch(&mut self) -> (usize, u64, u64) {

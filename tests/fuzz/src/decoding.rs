@@ -143,11 +143,7 @@ pub fn check(which: u8, cuts: u32, text: &[u8]) {
 
 fn chunk(text: &[u8], from: u64, unit: OffsetUnit) -> Chunk {
     let partition = Arc::new(Partition { id: PartitionId::new("p"), label: "p".into() });
-    Chunk {
-        records: Records::Lines(Bytes::copy_from_slice(text)),
-        range: OffsetRange::new(partition, from, from + text.len() as u64),
-        unit,
-    }
+    Chunk::new(Records::Lines(Bytes::copy_from_slice(text)), OffsetRange::new(partition, from, from + text.len() as u64), unit)
 }
 
 fn decode(decoder: &mut Decoder, chunks: Vec<Chunk>) -> Decoded {

@@ -39,7 +39,7 @@ impl Source for Drip {
         let line = "{\"timestamp\":1767225600000,\"user_id\":1,\"region\":\"us\",\"amount\":1.5,\"sku\":\"SKU-00001\"}\n";
         let range = OffsetRange::new(self.partition.clone(), self.next, self.next + 1);
         self.next += 1;
-        Ok(Some(Chunk { records: Records::Lines(Bytes::from_static(line.as_bytes())), range, unit: OffsetUnit::Records }))
+        Ok(Some(Chunk::new(Records::Lines(Bytes::from_static(line.as_bytes())), range, OffsetUnit::Records)))
     }
 
     fn trouble(&self) -> Option<watch::Receiver<Option<String>>> {

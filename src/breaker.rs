@@ -1,0 +1,121 @@
+//! The breaker: when so much of a stream is rejected that going on would eat it.
+//!
+//! Owns: what counts as a unit, the usual share of rejections, the decision.
+//! Does not own: what follows from it (see `stages::writer`), keeping the usual share (see `checkpoint::state`).
+//!
+//! A wrong schema rejects what everybody sends; a client with a fault of its own rejects what it sends. Only the first may hold the line up, so
+//! the share alone is not enough: the rejections must come from several units, and be far above what is usual.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::batch::{Batch, Chunk, DeadLetter, OffsetUnit};
+use crate::config::DeadLetterConfig;
+use crate::offsets::PartitionId;
+
+/// Units that must have rejections, where clients could have sent them.
+pub const UNITS_MIN: u64 = 8;
+/// Records of a partition that are one unit, where no requests are known.
+const UNIT_RECORDS: u64 = 1_000;
+/// How many times the usual share is too much.
+const USUAL_FACTOR: u64 = 20;
+/// Records that the usual share is taken of.
+const USUAL_RECORDS: u64 = 1_000_000;
+
+/// What is to be done when too much is rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenRejected {
+    /// The input ends by itself, and whoever started the line wants to hear: it stops with an error.
+    Stop,
+    /// The input is endless and others write to it: the line pauses and keeps what is suspect.
+    Pause,
+    /// The input is what was rejected before: it goes on.
+    GoOn,
+}
+
+/// How many of the last million records were rejected. Those that there were not yet count as good.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usual {
+    /// Records, up to a million.
+    pub records: u64,
+    /// How many of them were rejected.
+    pub rejected: u64,
+}
+
+impl Usual {
+    /// Takes in records. The older ones fade in whole numbers, so that everybody who adds up the records comes to the same.
+    pub fn add(&mut self, records: u64, rejected: u64) {
+        let (new, new_rejected) =
+            if records > USUAL_RECORDS { (USUAL_RECORDS, scaled(rejected, USUAL_RECORDS, records)) } else { (records, rejected) };
+        let kept = self.records.min(USUAL_RECORDS - new);
+        self.rejected = scaled(self.rejected, kept, self.records.max(1)) + new_rejected;
+        self.records = kept + new;
+    }
+
+    /// Returns whether it knows nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Returns `count * numerator / denominator`, which is no larger than `count`.
+fn scaled(count: u64, numerator: u64, denominator: u64) -> u64 {
+    let scaled = u128::from(count) * u128::from(numerator) / u128::from(denominator);
+    u64::try_from(scaled).expect("a part of a count fits where the count did")
+}
+
+/// Rejections among records that are not committed yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Records.
+    pub records: u64,
+    /// How many were rejected.
+    pub rejected: u64,
+    /// Units that the rejected ones are from.
+    pub units: u64,
+}
+
+impl Tally {
+    /// Returns the sum.
+    pub fn plus(self, more: Self) -> Self {
+        Self { records: self.records + more.records, rejected: self.rejected + more.rejected, units: self.units + more.units }
+    }
+}
+
+/// Returns whether so many rejections are too many, whoever caused them.
+pub fn is_too_much(tally: Tally, config: &DeadLetterConfig, usual: Usual) -> bool {
+    let above_usual = u128::from(tally.rejected) * u128::from(USUAL_RECORDS)
+        > u128::from(USUAL_FACTOR) * u128::from(usual.rejected) * u128::from(tally.records);
+    config.is_exceeded(tally.rejected, tally.records) && above_usual
+}
+
+/// Counts the units that the rejected records of a batch are from: requests where they are known, else about a thousand records of a partition.
+pub fn units(batch: &Batch, letters: &[DeadLetter]) -> u64 {
+    if letters.is_empty() {
+        return 0;
+    }
+    let mut chunks: Vec<&Chunk> = batch.chunks.iter().collect();
+    chunks.sort_by_key(|chunk| (&chunk.range.partition.id, chunk.range.from));
+    let units: HashSet<_> = letters.iter().filter_map(|letter| unit(&chunks, letter)).collect();
+    units.len() as u64
+}
+
+/// Names the unit of a record: its partition, and where about in it the unit begins.
+fn unit<'a>(chunks: &[&'a Chunk], letter: &DeadLetter) -> Option<(&'a PartitionId, u64)> {
+    let place = (&letter.partition, letter.offset);
+    let chunk = *chunks.get(chunks.partition_point(|chunk| (&chunk.range.partition.id, chunk.range.from) <= place).checked_sub(1)?)?;
+    let range = &chunk.range;
+    let number = match (&chunk.requests, chunk.unit) {
+        (Some(requests), _) => requests[..requests.partition_point(|begin| *begin <= letter.offset)].last().copied().unwrap_or(range.from),
+        (None, OffsetUnit::Records) => letter.offset / UNIT_RECORDS,
+        (None, OffsetUnit::Bytes) => {
+            let length = (range.to - range.from).max(1) * UNIT_RECORDS / (chunk.records() as u64).max(1);
+            letter.offset / length.max(1)
+        }
+    };
+    (range.partition.id == letter.partition).then_some((&range.partition.id, number))
+}
+
+#[cfg(test)]
+mod tests;

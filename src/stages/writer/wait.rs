@@ -1,0 +1,111 @@
+//! Wait: the line pauses over a frame of which too much was rejected, until a person lets it pass or the process is asked to stop.
+//!
+//! Owns: saying so everywhere, the look for the acceptance, its record.
+//! Does not own: what is too much (see `breaker`), the command (see `commands::dead_letters`).
+
+use std::time::Duration;
+
+use chrono::Utc;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use super::Checkpoint;
+use crate::batch::Frame;
+use crate::breaker::Tally;
+use crate::checkpoint::held::{self, ACCEPT, Held, HeldRange};
+use crate::checkpoint::record::{Action, ActionKind};
+use crate::checkpoint::store::Adopted;
+use crate::error::{Error, ErrorKind, Result};
+use crate::offsets::OffsetRange;
+use crate::stages::blocking;
+
+/// Time between two looks for an acceptance.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Waits until the frame may pass; nothing of it is committed meanwhile.
+///
+/// # Errors
+/// [`ErrorKind::DeadLetters`] if the process is asked to stop.
+pub(super) async fn wait_for_acceptance(
+    mut checkpoint: Checkpoint,
+    frame: &Frame,
+    tally: Tally,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<Checkpoint> {
+    let held = checkpoint.held(frame, tally);
+    error!("paused, too much is rejected: {held}; what came before is committed; {ACCEPT}");
+    checkpoint.meters.hold(Some(held.clone()));
+    let announced = held.clone();
+    checkpoint = blocking("writer", move || {
+        if let Err(error) = held::announce(checkpoint.store.paths(), &announced) {
+            warn!(%error, "the command that lets them pass cannot know of it");
+        }
+        Ok(checkpoint)
+    })
+    .await?;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            _ = stop.wait_for(|stop| *stop) => {
+                return Err(Error::new(
+                    ErrorKind::DeadLetters,
+                    format!("stopped while paused, all before is committed, the rest is read again at the next start: {held}; {ACCEPT}"),
+                ));
+            }
+        }
+        let (asked, accepted);
+        asked = held.clone();
+        (checkpoint, accepted) = blocking("writer", move || {
+            let accepted = checkpoint.look_for_acceptance(&asked)?;
+            Ok((checkpoint, accepted))
+        })
+        .await?;
+        if accepted {
+            checkpoint.meters.hold(None);
+            return Ok(checkpoint);
+        }
+    }
+}
+
+impl Checkpoint {
+    fn held(&self, frame: &Frame, tally: Tally) -> Held {
+        let range = |range: &OffsetRange| HeldRange {
+            id: range.partition.id.as_str().into(),
+            label: range.partition.label.as_ref().into(),
+            from: range.from,
+            to: range.to,
+        };
+        Held {
+            since: Utc::now(),
+            ranges: frame.ranges.iter().map(range).collect(),
+            tally,
+            usual: self.store.state().rest().usual,
+            reason: frame.dead_letters.first().map_or("no reason known", |letter| &letter.reason).to_owned(),
+        }
+    }
+
+    /// Takes an acceptance, if there is one, into the ledger. Returns whether it lets all of these records pass.
+    fn look_for_acceptance(&mut self, held: &Held) -> Result<bool> {
+        let acceptance = match held::take_acceptance(self.store.paths()) {
+            Ok(Some(acceptance)) => acceptance,
+            Ok(None) => return Ok(false),
+            Err(error) => {
+                warn!(%error, "what an operator lets pass cannot be read");
+                return Ok(false);
+            }
+        };
+        if !acceptance.covers(held) {
+            warn!(by = %acceptance.by, "what an operator lets pass does not cover what is held back: give the command again");
+            return Ok(false);
+        }
+        self.lock.check()?;
+        let text = format!("rejected records may pass: {}", held.places());
+        info!(by = %acceptance.by, "{text}");
+        let action = Action { by: acceptance.by, up_to: acceptance.up_to, ..Action::new(ActionKind::AcceptRejected, text) };
+        self.store.act(action, Adopted::default(), Utc::now())?;
+        self.open = super::Open::after(&self.store);
+        self.tally = Tally::default();
+        held::withdraw(self.store.paths())?;
+        Ok(true)
+    }
+}

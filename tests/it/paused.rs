@@ -1,0 +1,141 @@
+//! Too much is rejected: an endless source pauses, a single client cannot make it, and a person lets the records pass.
+
+use std::io::Write;
+
+use rustix::process::Signal;
+
+use crate::common::Dataset;
+use crate::common::http::get;
+use crate::common::lines::{ids, lines};
+use crate::common::process::{Pintail, Process};
+use crate::http::{NDJSON, post};
+use crate::operator::actions;
+
+/// Rejected lines of ten units.
+const BAD: usize = 10_000;
+
+fn follow(dataset: &Dataset) -> Pintail<'_> {
+    dataset.follow("events.ndjson").set("pipeline.checkpoint_interval", "50ms")
+}
+
+fn append(dataset: &Dataset, text: &str) {
+    let mut file = std::fs::File::options().append(true).open(dataset.root().join("events.ndjson")).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+fn bad_lines() -> String {
+    "{\"id\": \n".repeat(BAD)
+}
+
+/// Starts on a hundred good records, and lets a wrong schema come in.
+fn paused(dataset: &Dataset) -> Process<'_> {
+    dataset.write("events.ndjson", lines(0..100));
+    let mut process = follow(dataset).spawn();
+    process.wait_for_rows(100);
+    append(dataset, &bad_lines());
+    append(dataset, &lines(100..200));
+    process.wait_until("the pause", |dataset| dataset.internal("HELD").exists());
+    process
+}
+
+#[test]
+fn a_followed_file_of_which_too_much_is_rejected_pauses_until_that_is_accepted() {
+    let dataset = Dataset::new();
+    let mut process = paused(&dataset);
+    let address = process.admin();
+    let ready = get(address, "/readyz");
+    assert_eq!((ready.status, get(address, "/healthz").status), (503, 200), "it is not ready, and no restart would help");
+    for said in ["paused", "events.ndjson", "dead-letters --accept", "expected"] {
+        assert!(ready.body.contains(said), "`{said}` in {}", ready.body);
+    }
+    assert_eq!(get(address, "/metrics").metric("pintail_paused"), 1.0);
+    assert!(process.log().contains("paused"), "{}", process.log());
+    assert_eq!((dataset.ids(), dataset.dead_letters().len()), (ids(0..100), 0), "what came before is committed, nothing of the rest");
+
+    dataset.pintail().args(["dead-letters", "--accept"]).run_ok();
+    process.wait_for_rows(200);
+    assert_eq!(get(address, "/readyz").status, 200);
+    assert_eq!(dataset.dead_letters().len(), BAD);
+    assert!(actions(&dataset).iter().any(|(kind, text)| kind == "accept_rejected" && text.contains("events.ndjson")));
+    process.stop(Signal::TERM).assert_code(0);
+    assert_eq!(dataset.ids(), ids(0..200));
+    dataset.pintail().args(["verify"]).run_ok();
+    dataset.pintail().args(["dead-letters", "--accept"]).run().assert_refused(78, &["nothing is held back"]);
+}
+
+#[test]
+fn what_is_held_back_when_the_service_is_stopped_can_be_accepted_before_the_next_start() {
+    let dataset = Dataset::new();
+    let stopped = paused(&dataset).stop(Signal::TERM);
+    stopped.assert_refused(65, &["stopped while paused", "dead-letters --accept"]);
+    // Without an acceptance the next start comes to the same.
+    let mut again = follow(&dataset).spawn();
+    again.wait_until("the pause", |dataset| dataset.internal("HELD").exists());
+    again.kill();
+    follow(&dataset).args(["dead-letters", "--accept"]).run_ok();
+    let mut process = follow(&dataset).spawn();
+    process.wait_for_rows(200);
+    process.stop(Signal::TERM).assert_code(0);
+    assert_eq!((dataset.ids(), dataset.dead_letters().len()), (ids(0..200), BAD));
+    dataset.pintail().args(["verify"]).run_ok();
+}
+
+#[test]
+fn a_mended_configuration_needs_no_acceptance() {
+    let dataset = Dataset::new();
+    paused(&dataset).stop(Signal::TERM).assert_code(65);
+    let mut process = follow(&dataset).set("dead_letters.ratio_max", 1.0).spawn();
+    process.wait_for_rows(200);
+    process.stop(Signal::TERM).assert_code(0);
+    assert_eq!((dataset.ids(), dataset.dead_letters().len()), (ids(0..200), BAD));
+}
+
+#[test]
+fn what_was_accepted_once_is_usual_afterwards() {
+    let dataset = Dataset::new();
+    dataset.write("events.ndjson", lines(0..100));
+    let mut process = follow(&dataset).spawn();
+    process.wait_for_rows(100);
+    append(&dataset, &bad_lines().repeat(5));
+    process.wait_until("the pause", |dataset| dataset.internal("HELD").exists());
+    dataset.pintail().args(["dead-letters", "--accept"]).run_ok();
+    append(&dataset, &bad_lines());
+    append(&dataset, &lines(100..200));
+    process.wait_for_rows(200);
+    process.stop(Signal::TERM).assert_code(0);
+    assert_eq!((dataset.ids(), dataset.dead_letters().len()), (ids(0..200), 6 * BAD));
+}
+
+#[test]
+fn no_single_request_pauses_the_service_but_clients_that_are_all_wrong_do_however_slow_they_are() {
+    let dataset = Dataset::new();
+    let mut process = dataset.push().set("pipeline.checkpoint_interval", "50ms").spawn();
+    let address = process.http();
+    let send = |body: &str| assert_eq!(post(address, &[NDJSON], body).status, 200);
+    send(&lines(0..100));
+    send(&bad_lines());
+    send(&lines(100..200));
+    process.wait_for_rows(200);
+    assert!(!dataset.internal("HELD").exists());
+    assert_eq!(dataset.dead_letters().len(), BAD);
+
+    // The share of what came before is in the last million: a new dataset has less to go by.
+    let dataset = Dataset::new();
+    let mut process = dataset.push().set("pipeline.checkpoint_interval", "50ms").spawn();
+    let address = process.http();
+    let mut sent = 0;
+    process.wait_until("the pause", |dataset| {
+        if sent < 20 {
+            assert_eq!(post(address, &[NDJSON], "1\n".repeat(200)).status, 200);
+            sent += 1;
+        }
+        dataset.internal("HELD").exists()
+    });
+    assert!(dataset.dead_letters().len() < 8 * 200, "what came later is kept");
+    assert_eq!(post(address, &[NDJSON], lines(0..100)).status, 200, "requests are taken as long as the journal has room");
+    process.kill();
+    let mut process = dataset.push().set("dead_letters.ratio_max", 1.0).spawn();
+    process.wait_for_rows(100);
+    process.stop(Signal::TERM).assert_code(0);
+    assert_eq!((dataset.ids(), dataset.dead_letters().len()), (ids(0..100), 200 * sent));
+}
