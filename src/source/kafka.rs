@@ -154,12 +154,12 @@ impl Source for KafkaSource {
         Ok(())
     }
 
-    /// Returns the messages of the partitions that are read, which are not read yet; within a log its markers of
-    /// transactions count.
     fn when_rejected(&self) -> WhenRejected {
         WhenRejected::Pause
     }
 
+    /// Returns the messages of the partitions that are read, which are not read yet; within a log its markers of
+    /// transactions count.
     fn remaining(&self) -> Option<u64> {
         Some(self.shared.lag.load(Ordering::Relaxed)).filter(|lag| *lag != UNKNOWN)
     }

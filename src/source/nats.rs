@@ -35,7 +35,7 @@ mod search;
 mod session;
 mod subject;
 
-use acks::{Acks, acknowledge_all};
+use acks::{ACK, Acks, IN_PROGRESS, reply_all};
 use connect::{Connection, Failure, check_files};
 use position::Positions;
 use reader::Reader;
@@ -50,6 +50,9 @@ const CHUNKS_WAITING: usize = 2;
 /// Time for acknowledgements to reach the server. Those that do not are made up for when the message is delivered again.
 const ACK_PATIENCE: Duration = Duration::from_secs(2);
 
+/// A delivery that waits longer for its commit is in danger of being delivered again: a third of the least time after which the server does so.
+const LONG_WAIT: Duration = Duration::from_secs(20);
+
 /// The lag before the server was asked.
 const UNKNOWN: u64 = u64::MAX;
 
@@ -60,6 +63,7 @@ pub struct NatsSource {
     stop: watch::Sender<bool>,
     shared: Arc<Shared>,
     task: AbortHandle,
+    waiting: AbortHandle,
 }
 
 /// What the task and the source both look at.
@@ -120,7 +124,8 @@ impl NatsSource {
             warned: None,
         };
         let task = tokio::spawn(reader.run()).abort_handle();
-        Ok(Self { chunks, stop, shared, task })
+        let waiting = tokio::spawn(keep_waiting(shared.clone())).abort_handle();
+        Ok(Self { chunks, stop, shared, task, waiting })
     }
 
     /// Returns what makes offsets comparable: the stream. When it was made is in the id of its partition, so that a stream that was made again
@@ -141,6 +146,19 @@ impl NatsSource {
             Failure::Refused(error) => error,
             Failure::Login(reason) | Failure::Passing(reason) => Error::config(reason),
         })
+    }
+}
+
+/// Asks the server to wait longer for what a full disk or a pause keeps from being committed: what it delivers again costs its bytes once more.
+async fn keep_waiting(shared: Arc<Shared>) {
+    let mut ticks = tokio::time::interval(LONG_WAIT);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let replies = shared.acks().long_waiting();
+        if let Some(client) = shared.client().filter(|_| !replies.is_empty()) {
+            let _ = tokio::time::timeout(ACK_PATIENCE, reply_all(&client, replies, IN_PROGRESS)).await;
+        }
     }
 }
 
@@ -191,16 +209,16 @@ impl Source for NatsSource {
         let replies = self.shared.acks().commit(offsets);
         let client = self.shared.client();
         if let Some(client) = client.filter(|_| !replies.is_empty()) {
-            let _ = tokio::time::timeout(ACK_PATIENCE, acknowledge_all(&client, replies)).await;
+            let _ = tokio::time::timeout(ACK_PATIENCE, reply_all(&client, replies, ACK)).await;
         }
         Ok(())
     }
 
-    /// Returns the messages of the stream, of the subjects that are read, which are not read yet.
     fn when_rejected(&self) -> WhenRejected {
         WhenRejected::Pause
     }
 
+    /// Returns the messages of the stream, of the subjects that are read, which are not read yet.
     fn remaining(&self) -> Option<u64> {
         Some(self.shared.lag.load(Ordering::Relaxed)).filter(|lag| *lag != UNKNOWN)
     }
@@ -213,5 +231,6 @@ impl Source for NatsSource {
 impl Drop for NatsSource {
     fn drop(&mut self) {
         self.task.abort();
+        self.waiting.abort();
     }
 }

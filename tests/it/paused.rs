@@ -15,7 +15,7 @@ use crate::operator::actions;
 const BAD: usize = 10_000;
 
 fn follow(dataset: &Dataset) -> Pintail<'_> {
-    dataset.follow("events.ndjson").set("pipeline.checkpoint_interval", "50ms")
+    dataset.follow("events.ndjson").set("pipeline.checkpoint_interval", "50ms").set("admin.listen", "127.0.0.1:0")
 }
 
 fn append(dataset: &Dataset, text: &str) {
@@ -45,7 +45,7 @@ fn a_followed_file_of_which_too_much_is_rejected_pauses_until_that_is_accepted()
     let address = process.admin();
     let ready = get(address, "/readyz");
     assert_eq!((ready.status, get(address, "/healthz").status), (503, 200), "it is not ready, and no restart would help");
-    for said in ["paused", "events.ndjson", "dead-letters --accept", "expected"] {
+    for said in ["paused", "events.ndjson", "dead-letters --accept", "not a JSON object"] {
         assert!(ready.body.contains(said), "`{said}` in {}", ready.body);
     }
     assert_eq!(get(address, "/metrics").metric("pintail_paused"), 1.0);

@@ -13,6 +13,8 @@ use crate::offsets::{Offsets, PartitionId};
 
 /// The acknowledgement.
 pub(super) const ACK: &[u8] = b"+ACK";
+/// Asks the server to wait longer for one.
+pub(super) const IN_PROGRESS: &[u8] = b"+WPI";
 
 /// Deliveries that are not acknowledged yet.
 #[derive(Debug)]
@@ -24,17 +26,20 @@ pub(super) struct Acks {
     /// Whether an acknowledgement holds for all messages before it, too.
     cumulative: bool,
     waiting: BTreeMap<u64, Subject>,
+    /// The sequence behind the last one that waited when [`Self::long_waiting`] was asked.
+    asked: u64,
 }
 
 impl Acks {
     /// Begins with what is committed.
     pub(super) fn new(offsets: &Offsets) -> Self {
-        Self { offsets: offsets.clone(), partition: None, committed: 0, cumulative: false, waiting: BTreeMap::new() }
+        Self { offsets: offsets.clone(), partition: None, committed: 0, cumulative: false, waiting: BTreeMap::new(), asked: 0 }
     }
 
     /// Begins a new consumer: the replies of the one before are void. Returns the sequence behind what is committed; 0 if nothing is.
     pub(super) fn begin(&mut self, partition: &PartitionId, cumulative: bool) -> u64 {
         self.waiting.clear();
+        self.asked = 0;
         self.cumulative = cumulative;
         self.committed = self.offsets.next_offset(partition).unwrap_or(0);
         self.partition = Some(partition.clone());
@@ -59,12 +64,19 @@ impl Acks {
         let replies = std::mem::replace(&mut self.waiting, still_waiting).into_values();
         if self.cumulative { replies.last().into_iter().collect() } else { replies.collect() }
     }
+
+    /// Returns the replies that have waited since the last call.
+    pub(super) fn long_waiting(&mut self) -> Vec<Subject> {
+        let behind = self.waiting.last_key_value().map_or(0, |(last, _)| last + 1);
+        let asked = std::mem::replace(&mut self.asked, behind);
+        self.waiting.range(..asked).map(|(_, reply)| reply.clone()).collect()
+    }
 }
 
-/// Acknowledges what was committed. What does not get through is delivered again, and acknowledged then.
-pub(super) async fn acknowledge_all(client: &Client, replies: Vec<Subject>) {
+/// Says the same of all these deliveries. What does not get through is delivered again, and acknowledged then.
+pub(super) async fn reply_all(client: &Client, replies: Vec<Subject>, what: &'static [u8]) {
     for reply in replies {
-        if client.publish(reply, ACK.into()).await.is_err() {
+        if client.publish(reply, what.into()).await.is_err() {
             return;
         }
     }
@@ -113,6 +125,22 @@ mod tests {
         acks.begin(&PartitionId::new("p"), false);
         assert!(acks.commit(&committed(2)).is_empty());
         assert_eq!(acks.deliver(1, "again".into()), Some("again".into()));
+    }
+
+    #[test]
+    fn only_what_has_waited_since_the_last_look_waits_long() {
+        let mut acks = Acks::new(&Offsets::default());
+        acks.begin(&PartitionId::new("p"), false);
+        acks.deliver(1, "a".into());
+        acks.deliver(2, "b".into());
+        assert!(acks.long_waiting().is_empty());
+        acks.deliver(3, "c".into());
+        acks.commit(&committed(2));
+        assert_eq!(acks.long_waiting(), ["b".into()]);
+        assert_eq!(acks.long_waiting(), ["b".into(), "c".into()]);
+        acks.begin(&PartitionId::new("p"), false);
+        acks.deliver(2, "b2".into());
+        assert!(acks.long_waiting().is_empty(), "a new consumer");
     }
 
     #[test]
