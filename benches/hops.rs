@@ -60,7 +60,7 @@ impl Stations {
     fn batch(&self) -> Batch {
         let partition = Arc::new(Partition { id: PartitionId::new("bench"), label: "bench".into() });
         let range = OffsetRange::new(partition, 0, self.lines.len() as u64);
-        Batch { chunks: vec![Chunk::new(Records::Lines(self.lines.clone()), range, OffsetUnit::Bytes)] }
+        Batch::new(vec![Chunk::new(Records::Lines(self.lines.clone()), range, OffsetUnit::Bytes)])
     }
 }
 

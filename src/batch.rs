@@ -151,6 +151,8 @@ pub enum EndReason {
 pub struct Batch {
     /// The records, in the source's order.
     pub chunks: Vec<Chunk>,
+    /// Why its one record must not be run; see [`crate::trial`].
+    pub deadly: Option<String>,
 }
 
 /// Ends a checkpoint: what was sent before it is committed when it reaches the writer.
@@ -324,6 +326,42 @@ impl DeadLetterCounts {
 }
 
 impl Batch {
+    /// Makes a batch that is to be run.
+    pub fn new(chunks: Vec<Chunk>) -> Self {
+        Self { chunks, deadly: None }
+    }
+
+    /// Counts the records.
+    pub fn records(&self) -> usize {
+        self.chunks.iter().map(Chunk::records).sum()
+    }
+
+    /// Cuts the batch in two.
+    ///
+    /// # Errors
+    /// The batch itself, if it has one record.
+    pub fn halve(self) -> Result<(Self, Self), Self> {
+        let records = self.records();
+        if records < 2 {
+            return Err(self);
+        }
+        let (mut front, mut back, mut left) = (Vec::new(), Vec::new(), records / 2);
+        for mut chunk in self.chunks {
+            let has = chunk.records();
+            if back.is_empty() && has <= left {
+                left -= has;
+                front.push(chunk);
+            } else {
+                if left > 0 {
+                    front.push(chunk.split_off_front(left));
+                    left = 0;
+                }
+                back.push(chunk);
+            }
+        }
+        Ok((Self::new(front), Self::new(back)))
+    }
+
     /// Returns the source ranges, neighbours of one partition joined.
     pub fn ranges(&self) -> Vec<OffsetRange> {
         let mut ranges: Vec<OffsetRange> = Vec::new();
@@ -390,9 +428,27 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_is_halved_down_to_single_records() {
+        let unit = OffsetUnit::Records;
+        let batch = Batch::new(vec![lines("a\nb\nc\n", 0, 3, unit), lines("", 3, 3, unit), lines("d\ne", 3, 5, unit)]);
+        let mut parts = vec![batch];
+        let mut singles = Vec::new();
+        while let Some(part) = parts.pop() {
+            match part.halve() {
+                Ok((front, back)) => parts.extend([back, front]),
+                Err(single) => singles.push(single),
+            }
+        }
+        let texts: Vec<String> = singles.iter().map(|single| single.chunks.iter().map(text).collect()).collect();
+        assert_eq!(texts, ["a\n", "b\n", "c\n", "d\n", "e"]);
+        let ranges: Vec<_> = singles.iter().flat_map(Batch::ranges).map(|range| (range.from, range.to)).collect();
+        assert_eq!(ranges, [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5)]);
+    }
+
+    #[test]
     fn ranges_of_neighbouring_chunks_are_joined() {
         let unit = OffsetUnit::Records;
-        let batch = Batch { chunks: vec![lines("a\n", 0, 1, unit), lines("b\n", 1, 2, unit)] };
+        let batch = Batch::new(vec![lines("a\n", 0, 1, unit), lines("b\n", 1, 2, unit)]);
         let ranges = batch.ranges();
         assert_eq!((ranges.len(), ranges[0].from, ranges[0].to), (1, 0, 2));
     }

@@ -38,6 +38,9 @@ Exit codes:
 /// Columns of the narrowest terminal that help is written for.
 const HELP_COLUMNS: usize = 80;
 
+/// The subcommand that the service starts itself with, to try records.
+pub const TRIAL: &str = "trial";
+
 /// Takes events, transforms them with DuckDB SQL and publishes Hive-partitioned Parquet, in checkpoints that survive a kill.
 #[derive(Debug, Parser)]
 #[command(name = "pintail", version, after_help = EXAMPLES, max_term_width = HELP_COLUMNS)]
@@ -144,6 +147,15 @@ pub enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Run batches that come on standard input: what the service starts for records that may end a process.
+    #[command(name = TRIAL, hide = true)]
+    Trial {
+        /// The hash of the configuration that must be found.
+        sha256: String,
+        /// Options behind the command's name.
+        #[command(flatten)]
+        options: Options,
+    },
     /// Tell by the exit code whether a service runs on the dataset: for containers.
     Health {
         /// Options behind the command's name.
@@ -244,6 +256,7 @@ impl Cli {
             | Command::Query { options, .. }
             | Command::DeadLetters { options, .. }
             | Command::Repair { options, .. }
+            | Command::Trial { options, .. }
             | Command::Health { options } => options,
         });
         std::iter::once(&self.options).chain(behind)

@@ -63,6 +63,17 @@ pub struct Config {
     pub sha256: String,
     /// What the process may take: threads and sizes that were not given keep to it.
     pub limits: Limits,
+    /// What it was read from, beside the environment.
+    pub given: Given,
+}
+
+/// What a configuration is read from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Given {
+    /// The file.
+    pub file: Option<PathBuf>,
+    /// Settings laid over it, as `key=value`.
+    pub sets: Vec<String>,
 }
 
 impl Config {
@@ -80,7 +91,9 @@ impl Config {
         let read = RawConfig::collect(file, env, sets).map(|raw| read(raw, limits, &mut report));
         match read {
             Err(faults) => Err(refusal(&faults)),
-            Ok(Some(config)) if report.faults.is_empty() => Ok(config),
+            Ok(Some(config)) if report.faults.is_empty() => {
+                Ok(Self { given: Given { file: file.map(Path::to_owned), sets: sets.to_vec() }, ..config })
+            }
             Ok(_) => Err(refusal(&report.faults)),
         }
     }
@@ -138,7 +151,20 @@ fn read(raw: RawConfig, limits: Limits, report: &mut Report) -> Option<Config> {
         report.fault("pipeline.batch_bytes_max", "smaller than `source.record_bytes_max`: the longest record would fit into no batch");
     }
     let sha256 = report.sha256();
-    Some(Config { pipeline, source: source?, schema, transform, sink, dead_letters, monitor, admin, log, sha256, limits })
+    Some(Config {
+        pipeline,
+        source: source?,
+        schema,
+        transform,
+        sink,
+        dead_letters,
+        monitor,
+        admin,
+        log,
+        sha256,
+        limits,
+        given: Given::default(),
+    })
 }
 
 /// Checks a text of SQL as far as it can be judged without the engine: its length, and how deep a parser must go down in it.

@@ -85,3 +85,5 @@ pub mod source;
 pub mod stages;
 pub mod terminal;
 pub mod totals;
+#[cfg(feature = "engine")]
+pub mod trial;

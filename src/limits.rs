@@ -36,6 +36,14 @@ impl Limits {
     }
 }
 
+/// Returns a figure of the status of a process, in bytes; `None` if there is no such process (`process` may be `self`) or figure.
+pub fn process_bytes(process: &str, field: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    let kilobytes: u64 = value.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
 /// Returns the least memory limit of the control groups that the process is in, over all their parents that can be seen.
 ///
 /// `cgroup` and `mountinfo` are those of `/proc/self` (man 7 cgroups, man 5 `proc_pid_mountinfo`); `read` reads a file below a mount.

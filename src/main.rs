@@ -10,7 +10,7 @@ use pintail::config::{self, Config};
 use pintail::error::{Error, Result};
 use pintail::pipeline::{Input, Start};
 use pintail::terminal::Screen;
-use pintail::{cli, logging};
+use pintail::{cli, logging, trial};
 use tracing::error;
 
 // glibc gives the pages of every batch back to the kernel and fetches them again; and over hours its arenas grow.
@@ -109,6 +109,7 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
         Command::Repair { what: Repairs { snapshot: true, .. }, .. } => repair::snapshot(&config, to),
         Command::Repair { .. } => repair::journal(&config, to),
         Command::Health { .. } => health::run(config.paths()),
+        Command::Trial { sha256, .. } => trial::run(&config, &sha256),
         Command::Run { .. } | Command::Infer { .. } => unreachable!("handled before"),
     }
 }

@@ -11,14 +11,16 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
+use crate::checkpoint::attempts;
 use crate::checkpoint::lock::Lock;
+use crate::checkpoint::paths::Paths;
 use crate::checkpoint::store::Store;
 use crate::config::Config;
 use crate::durable::disk_state::DiskState;
 use crate::durable::fs::Fs;
 use crate::engine::Engine;
 use crate::engine::transform::Transform;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::meters::{Linked, Meters};
 use crate::sink::files::OpenFiles;
 use crate::source::Source;
@@ -28,8 +30,10 @@ use crate::stages::monitor::{Channels, Monitor};
 use crate::stages::outlet::Outlet;
 use crate::stages::producer::Producer;
 use crate::stages::transformer::Transformer;
+use crate::stages::trier::Trier;
 use crate::stages::writer::{Checkpoint, Writer};
 use crate::terminal::Screen;
+use crate::trial::{self, Trial};
 
 mod dataset;
 mod source;
@@ -57,6 +61,7 @@ pub enum Input {
 pub struct Line {
     /// The stages by name, the sink first.
     pub stages: Vec<(&'static str, BoxFuture<'static, Result<()>>)>,
+    paths: Paths,
     lock: Arc<Lock>,
     disk: DiskState,
 }
@@ -113,7 +118,11 @@ impl Line {
         let full = disk.clone();
         meters.link(linked(&store, &*source, &engine, remaining.clone())?);
         let chunk_outlet = Outlet::new(chunk_sender, &meters.chunks);
-        let batch_outlet = Outlet::new(batch_sender, &meters.batches);
+        let mut batch_outlet = Outlet::new(batch_sender, &meters.batches);
+        let trier = try_first(config, &store)?.map(|trial| {
+            let (sender, input) = mpsc::channel(1);
+            Trier { input, output: std::mem::replace(&mut batch_outlet, Outlet::unwatched(sender)), trial }
+        });
         let frame_outlet = Outlet::new(frame_sender, &meters.frames);
         let workers = engine.workers()?.into_iter().map(|worker| Transform::new(config, worker, &layout, &aggregator)).collect();
 
@@ -152,17 +161,17 @@ impl Line {
             meters: meters.clone(),
         };
         let producer = Producer { source, output: chunk_outlet, stop, committed, remaining: remaining_sender, meters };
-        Ok(Self {
-            stages: vec![
-                (MONITOR, Box::pin(monitor.run())),
-                ("writer", Box::pin(writer.run())),
-                ("transformer", Box::pin(transformer.run())),
-                ("batcher", Box::pin(batcher.run())),
-                (PRODUCER, Box::pin(producer.run())),
-            ],
-            lock,
-            disk,
-        })
+        let paths = config.paths();
+        let trying = trier.map(|trier| ("trial", Box::pin(trier.run()) as BoxFuture<'static, _>));
+        let mut stages: Vec<(&'static str, BoxFuture<'static, _>)> = vec![
+            (MONITOR, Box::pin(monitor.run())),
+            ("writer", Box::pin(writer.run())),
+            ("transformer", Box::pin(transformer.run())),
+            ("batcher", Box::pin(batcher.run())),
+            (PRODUCER, Box::pin(producer.run())),
+        ];
+        stages.extend(trying);
+        Ok(Self { stages, paths, lock, disk })
     }
 
     /// Runs the stages until all have ended.
@@ -171,7 +180,7 @@ impl Line {
     /// The first failure of a stage, not the cascade behind it; [`crate::error::ErrorKind::TryAgain`] if a stop took longer than
     /// `deadline` allows: what was not committed by then is read again at the next start.
     pub async fn run(self, mut deadline: BoxFuture<'static, ()>) -> Result<()> {
-        let Self { stages, lock, disk } = self;
+        let Self { stages, paths, lock, disk } = self;
         let mut tasks = Tasks::spawn(stages);
         let touching = tokio::spawn(touch(lock, disk.clone()));
         let result = tokio::select! {
@@ -192,6 +201,10 @@ impl Line {
             }
         };
         touching.abort();
+        // A panic may be the work of a record, as may be a stop that took too long, and what leaves no time to come here.
+        if result.as_ref().err().is_none_or(|error| !matches!(error.kind(), ErrorKind::Internal | ErrorKind::TryAgain)) {
+            attempts::end(&paths)?;
+        }
         result
     }
 }
@@ -209,6 +222,19 @@ fn linked(store: &Store, source: &dyn Source, engine: &Engine, remaining: watch:
         reading: source.work(),
         memory: Mutex::new(engine.memory()?),
     })
+}
+
+/// Counts this start. Returns what tries its batches first, if those before it came to no end from the same positions.
+fn try_first(config: &Config, store: &Store) -> Result<Option<Trial>> {
+    let attempt = attempts::begin(store.paths(), store.state().sha256())?;
+    if attempt < trial::ATTEMPTS {
+        return Ok(None);
+    }
+    warn!(
+        attempt,
+        "the starts before this one ended from the same positions without a commit: until the next one, each batch is tried in a process of its own"
+    );
+    Ok(Some(Trial::new(config)))
 }
 
 /// Waits until a stop was asked for and the time for it has passed; for ever if none is.

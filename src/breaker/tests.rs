@@ -64,7 +64,7 @@ fn letter(partition: &str, offset: u64) -> DeadLetter {
 
 fn units_of(chunks: Vec<Chunk>, letters: impl IntoIterator<Item = (&'static str, u64)>) -> u64 {
     let letters: Vec<_> = letters.into_iter().map(|(partition, offset)| letter(partition, offset)).collect();
-    units(&Batch { chunks }, &letters)
+    units(&Batch::new(chunks), &letters)
 }
 
 #[test]

@@ -141,6 +141,11 @@ impl Paths {
         self.own().join("HELD")
     }
 
+    /// Returns the file that counts starts which come to no commit.
+    pub fn attempts(&self) -> PathBuf {
+        self.own().join("ATTEMPTS")
+    }
+
     /// Returns the file that tells it which of them may pass.
     pub fn accepted(&self) -> PathBuf {
         self.own().join("ACCEPTED")

@@ -46,7 +46,7 @@ use crate::batch::{Batch, Chunk, DeadLetter, Phase, Records};
 use crate::error::{Error, Result};
 use crate::schema::EventSchema;
 
-pub use origins::Origins;
+pub use origins::{Origins, reject_undecoded};
 pub use time::{date_range, timestamp_range};
 
 use metadata::Metadata;

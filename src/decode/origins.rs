@@ -84,6 +84,17 @@ pub(super) fn line_at(bytes: &[u8], start: usize) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
+/// Rejects the first record of a chunk without having decoded it.
+pub fn reject_undecoded(chunk: &Chunk, phase: Phase, reason: String) -> DeadLetter {
+    match &chunk.records {
+        Records::Lines(bytes) | Records::Messages { lines: bytes, .. } => {
+            line_dead_letter(chunk, bytes, LineStart { byte: 0, line: 0 }, phase, reason)
+        }
+        Records::Arrow(rows) => row_dead_letter(chunk, rows, 0, phase, reason),
+        Records::TooLong { head, length } => too_long_dead_letter(chunk, head, *length, phase, reason),
+    }
+}
+
 /// Rejects a line of a chunk. Its bytes are copied: a slice would keep the whole chunk in memory until the dead letter is written.
 pub(super) fn line_dead_letter(chunk: &Chunk, bytes: &Bytes, start: LineStart, phase: Phase, reason: String) -> DeadLetter {
     let line = line_at(bytes, start.byte as usize);

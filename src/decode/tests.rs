@@ -31,7 +31,7 @@ fn chunk(records: Records, from: u64, unit: OffsetUnit) -> Chunk {
 }
 
 fn lines(text: impl Into<Bytes>) -> Batch {
-    Batch { chunks: vec![chunk(Records::Lines(text.into()), 0, OffsetUnit::Bytes)] }
+    Batch::new(vec![chunk(Records::Lines(text.into()), 0, OffsetUnit::Bytes)])
 }
 
 fn column(path: &str, column_type: &str) -> Column {

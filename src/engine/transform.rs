@@ -11,7 +11,7 @@ use tracing::warn;
 use crate::batch::{Batch, Counts, Frame, Phase};
 use crate::breaker;
 use crate::config::Config;
-use crate::decode::{Decoded, Decoder};
+use crate::decode::{Decoded, Decoder, reject_undecoded};
 use crate::engine::aggregate::Aggregator;
 use crate::engine::{SqlError, Worker};
 use crate::error::{Error, ErrorKind, Result};
@@ -51,6 +51,9 @@ impl Transform {
     /// # Errors
     /// A failure that no record explains: memory, time, I/O, an internal error of the engine; or a failing batch of `per_batch` SQL.
     pub fn apply(&mut self, batch: &Batch) -> Result<Frame> {
+        if let Some(reason) = &batch.deadly {
+            return Ok(set_aside(batch, reason));
+        }
         let decoded = self.decoder.decode(batch)?;
         let mut frame = Frame { ranges: batch.ranges(), ..Frame::default() };
         frame.counts.records_in = decoded.records_in;
@@ -129,4 +132,13 @@ impl Transform {
         frame.rows.extend(placed);
         Ok(())
     }
+}
+
+/// Makes a dead letter of a record that must not be run.
+fn set_aside(batch: &Batch, reason: &str) -> Frame {
+    let record = batch.chunks.iter().find(|chunk| chunk.records() > 0);
+    let dead_letters: Vec<_> = record.map(|chunk| reject_undecoded(chunk, Phase::Sql, reason.to_owned())).into_iter().collect();
+    let mut counts = Counts { records_in: dead_letters.len() as u64, ..Counts::default() };
+    counts.dead_letters.sql = counts.records_in;
+    Frame { ranges: batch.ranges(), counts, rejected_units: breaker::units(batch, &dead_letters), dead_letters, ..Frame::default() }
 }

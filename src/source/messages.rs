@@ -182,7 +182,7 @@ mod tests {
     /// Decodes chunks; returns the records read, and the position of each that was rejected.
     fn decode(chunks: Vec<Chunk>) -> (u64, Vec<u64>) {
         let column = Column { name: "a".into(), path: vec!["a".into()], column_type: "int64".parse().unwrap(), required: true };
-        let decoded = Decoder::new(&EventSchema::new(vec![column])).decode(&Batch { chunks }).unwrap();
+        let decoded = Decoder::new(&EventSchema::new(vec![column])).decode(&Batch::new(chunks)).unwrap();
         assert_eq!(decoded.batch.num_rows() + decoded.dead_letters.len(), decoded.records_in as usize);
         (decoded.records_in, decoded.dead_letters.iter().map(|letter| letter.offset).collect())
     }

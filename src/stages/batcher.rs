@@ -118,7 +118,7 @@ impl Batcher {
 
     async fn send(&self, open: &mut OpenBatch) -> Result<(), Closed> {
         let chunks = std::mem::take(open).chunks;
-        self.output.send(Cut::Batch(Batch { chunks })).await
+        self.output.send(Cut::Batch(Batch::new(chunks))).await
     }
 }
 

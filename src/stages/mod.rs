@@ -8,6 +8,7 @@ pub mod monitor;
 pub mod outlet;
 pub mod producer;
 pub mod transformer;
+pub mod trier;
 pub mod writer;
 
 use std::future::Future;

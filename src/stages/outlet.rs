@@ -29,6 +29,11 @@ impl<T: Send + 'static> Outlet<T> {
         Self { sender, blocked: meter.blocked.clone(), sent: meter.sent() }
     }
 
+    /// Takes the sender of a channel that nobody watches.
+    pub fn unwatched(sender: mpsc::Sender<T>) -> Self {
+        Self { sender, blocked: Arc::default(), sent: Arc::new(Mutex::new(Instant::now())) }
+    }
+
     /// Sends, waiting for room: the only flow control there is.
     pub async fn send(&self, message: T) -> Result<(), Closed> {
         let sent = match self.sender.try_send(message) {

@@ -8,6 +8,7 @@ mod backpressure;
 mod common;
 mod crash_points;
 mod dead_letters;
+mod deadly;
 mod end_to_end;
 mod engine;
 mod faults;

@@ -196,12 +196,7 @@ fn check_follows(record: &CommitRecord, before: &str) -> Result<()> {
 fn state_of_version_1(last: &CommitRecord) -> State {
     let offsets = last.offsets();
     let position = |(id, span): (&PartitionId, &Span)| (id.clone(), Position { label: span.label.clone(), to: span.to, evidence: None });
-    let rest = Rest {
-        generation: last.generation,
-        columns: columns::number(&[], &last.schema),
-        schema_version: 1,
-        ..Rest::default()
-    };
+    let rest = Rest { generation: last.generation, columns: columns::number(&[], &last.schema), schema_version: 1, ..Rest::default() };
     State::new(offsets.spans().map(position).collect(), Remembered::new(), rest)
 }
 

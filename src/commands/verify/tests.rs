@@ -9,7 +9,6 @@ use super::*;
 use crate::batch::{DeadLetter, LetterForm, Phase};
 use crate::checkpoint::dead_letters::DeadLetterFile;
 use crate::checkpoint::paths::Paths;
-use crate::checkpoint::process::Process;
 use crate::checkpoint::reader;
 use crate::checkpoint::record::{Action, ActionKind};
 use crate::checkpoint::store::tests::{draft, open};

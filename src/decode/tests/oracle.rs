@@ -181,7 +181,7 @@ fn check(decoder: &mut Decoder, schema: &EventSchema, records: &[String], unit: 
         chunks.push(chunk(Records::Lines(text.clone().into()), from, unit));
         from += if unit == OffsetUnit::Bytes { text.len() } else { part.len() } as u64;
     }
-    let decoded = decoder.decode(&Batch { chunks }).unwrap();
+    let decoded = decoder.decode(&Batch::new(chunks)).unwrap();
     let (expected_cells, row_lines): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
     assert_eq!(cells(&decoded.batch), expected_cells);
     let letters: Vec<_> = decoded.dead_letters.iter().map(|letter| (letter.offset, letter.bytes.clone())).collect();

@@ -19,8 +19,7 @@ fn decoder() -> Decoder {
 fn a_row_finds_its_way_back_past_blank_lines_and_dead_letters() {
     let text = "{\"v\":1}\r\n\n{\"v\":\"x\"}\n{\"v\":2}\n";
     for (unit, dead, second) in [(OffsetUnit::Bytes, 110, 120), (OffsetUnit::Records, 102, 103)] {
-        let batch =
-            Batch { chunks: vec![chunk(Records::Lines("{\"v\":0}".into()), 50, unit), chunk(Records::Lines(text.into()), 100, unit)] };
+        let batch = Batch::new(vec![chunk(Records::Lines("{\"v\":0}".into()), 50, unit), chunk(Records::Lines(text.into()), 100, unit)]);
         let decoded = decoder().decode(&batch).unwrap();
         assert_eq!(decoded.dead_letters.len(), 1);
         assert_eq!((decoded.dead_letters[0].offset, &decoded.dead_letters[0].bytes[..]), (dead, &b"{\"v\":\"x\"}"[..]));
@@ -36,13 +35,11 @@ fn a_row_finds_its_way_back_past_blank_lines_and_dead_letters() {
 #[test]
 fn a_record_that_is_too_long_is_a_dead_letter_of_its_head() {
     let records = Records::TooLong { head: "{\"v\":".into(), length: 5_000_000 };
-    let batch = Batch {
-        chunks: vec![
-            chunk(Records::Lines("{\"v\":1}\n".into()), 0, OffsetUnit::Bytes),
-            chunk(records, 8, OffsetUnit::Bytes),
-            chunk(Records::Lines("{\"v\":2}\n".into()), 5_000_009, OffsetUnit::Bytes),
-        ],
-    };
+    let batch = Batch::new(vec![
+        chunk(Records::Lines("{\"v\":1}\n".into()), 0, OffsetUnit::Bytes),
+        chunk(records, 8, OffsetUnit::Bytes),
+        chunk(Records::Lines("{\"v\":2}\n".into()), 5_000_009, OffsetUnit::Bytes),
+    ]);
     let decoded = decoder().decode(&batch).unwrap();
     assert_eq!((decoded.records_in, decoded.batch.num_rows()), (3, 2));
     let letter = &decoded.dead_letters[0];
@@ -54,7 +51,7 @@ fn a_record_that_is_too_long_is_a_dead_letter_of_its_head() {
 #[test]
 fn one_arrow_chunk_passes_through_without_a_copy() {
     let rows = arrow_rows(10, 3);
-    let batch = Batch { chunks: vec![chunk(Records::Arrow(rows.clone()), 7, OffsetUnit::Records)] };
+    let batch = Batch::new(vec![chunk(Records::Arrow(rows.clone()), 7, OffsetUnit::Records)]);
     let decoded = decoder().decode(&batch).unwrap();
     assert_eq!(decoded.records_in, 3);
     for (ours, theirs) in decoded.batch.columns().iter().zip(rows.columns()) {
@@ -68,16 +65,14 @@ fn one_arrow_chunk_passes_through_without_a_copy() {
 fn arrow_and_line_chunks_keep_their_order() {
     let lines = |text: &'static str, from| chunk(Records::Lines(text.into()), from, OffsetUnit::Records);
     let arrow = |rows, from| chunk(Records::Arrow(rows), from, OffsetUnit::Records);
-    let batch = Batch {
-        chunks: vec![
-            lines("{\"v\":0}\n{}\n", 0),
-            arrow(arrow_rows(1, 2), 2),
-            arrow(arrow_rows(0, 0), 4),
-            arrow(arrow_rows(3, 1), 4),
-            lines("\n", 5),
-            lines("{\"v\":4,\"w\":\"4\"}\n", 6),
-        ],
-    };
+    let batch = Batch::new(vec![
+        lines("{\"v\":0}\n{}\n", 0),
+        arrow(arrow_rows(1, 2), 2),
+        arrow(arrow_rows(0, 0), 4),
+        arrow(arrow_rows(3, 1), 4),
+        lines("\n", 5),
+        lines("{\"v\":4,\"w\":\"4\"}\n", 6),
+    ]);
     let decoded = decoder().decode(&batch).unwrap();
     let firsts: Vec<_> = cells(&decoded.batch).into_iter().map(|row| row[0].clone().unwrap()).collect();
     assert_eq!(firsts, ["0", "1", "2", "3", "4"]);
@@ -92,14 +87,14 @@ fn arrow_and_line_chunks_keep_their_order() {
 fn an_arrow_chunk_of_another_schema_is_an_error() {
     let floats: ArrayRef = Arc::new(Float64Array::from(vec![1.0]));
     let rows = RecordBatch::try_from_iter([("v", floats)]).unwrap();
-    let batch = Batch { chunks: vec![chunk(Records::Arrow(rows), 0, OffsetUnit::Records)] };
+    let batch = Batch::new(vec![chunk(Records::Arrow(rows), 0, OffsetUnit::Records)]);
     let error = decoder().decode(&batch).unwrap_err().to_string();
     assert!(error.starts_with("Arrow records from p have the schema"), "{error}");
 }
 
 #[test]
 fn a_batch_without_records_has_the_schema_and_no_row() {
-    for batch in [Batch { chunks: Vec::new() }, lines(""), lines("\n\n"), lines("{}\n")] {
+    for batch in [Batch::new(Vec::new()), lines(""), lines("\n\n"), lines("{}\n")] {
         let decoded = decoder().decode(&batch).unwrap();
         assert_eq!(decoded.batch.num_rows(), 0);
         assert_eq!(decoded.batch.schema(), schema(&[("v", "int64!"), ("w", "text")]).arrow());

@@ -147,7 +147,7 @@ fn chunk(text: &[u8], from: u64, unit: OffsetUnit) -> Chunk {
 }
 
 fn decode(decoder: &mut Decoder, chunks: Vec<Chunk>) -> Decoded {
-    let decoded = decoder.decode(&Batch { chunks }).expect("bad records are dead letters, not errors");
+    let decoded = decoder.decode(&Batch::new(chunks)).expect("bad records are dead letters, not errors");
     let records = decoded.batch.num_rows() + decoded.dead_letters.len();
     assert_eq!(decoded.records_in, records as u64, "every record is a row or a dead letter");
     for letter in &decoded.dead_letters {

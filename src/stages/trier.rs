@@ -1,0 +1,65 @@
+//! Trier: a stage between batcher and transformer, only at a start that may meet a record which ends the process.
+//!
+//! Owns: how long batches are tried: until the first checkpoint with records is past.
+//! Does not own: how a batch is tried (see [`crate::trial`]).
+
+use tokio::sync::mpsc;
+use tracing::{error, info};
+
+use crate::batch::Cut;
+use crate::error::Result;
+use crate::stages::blocking;
+use crate::stages::outlet::Outlet;
+use crate::trial::Trial;
+
+/// The stage.
+pub struct Trier {
+    /// From the batcher.
+    pub input: mpsc::Receiver<Cut>,
+    /// To the transformer.
+    pub output: Outlet<Cut>,
+    /// Tries batches.
+    pub trial: Trial,
+}
+
+impl Trier {
+    /// Tries and hands on until the input ends.
+    pub async fn run(self) -> Result<()> {
+        let Self { mut input, output, trial } = self;
+        let (mut trial, mut tried) = (Some(trial), false);
+        while let Some(cut) = input.recv().await {
+            let cuts = match (cut, trial.take()) {
+                (Cut::Batch(batch), Some(mut trying)) => {
+                    tried = true;
+                    let (back, parts) = blocking("trial", move || {
+                        let parts = trying.split(batch)?;
+                        Ok((trying, parts))
+                    })
+                    .await?;
+                    trial = Some(back);
+                    for part in parts.iter().filter(|part| part.deadly.is_some()) {
+                        let (range, reason) = (part.chunks.first().map(|chunk| &chunk.range), part.deadly.as_deref());
+                        let (partition, offset) = (range.map(|range| &*range.partition.label), range.map(|range| range.from));
+                        error!(partition, offset, reason, "a record that ends the process is set aside");
+                    }
+                    parts.into_iter().map(Cut::Batch).collect()
+                }
+                (Cut::Barrier(barrier), trying) => {
+                    if tried && trying.is_some() {
+                        info!("the first checkpoint is past: batches are not tried any more");
+                    } else {
+                        trial = trying;
+                    }
+                    vec![Cut::Barrier(barrier)]
+                }
+                (cut, None) => vec![cut],
+            };
+            for cut in cuts {
+                if output.send(cut).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+//! The child as the service sees it.
+//!
+//! Owns: starting it, watching it over a batch, its end.
+//! Does not own: what runs in it.
+
+use std::ffi::OsString;
+use std::io::{BufWriter, Read};
+use std::os::unix::process::CommandExt;
+use std::process::{ChildStdin, ChildStdout, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Command, child, wire};
+use crate::batch::Batch;
+use crate::cli::TRIAL;
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
+
+/// Time between two looks at the child. Memory grows by some 20 MB in it.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// A child that is killed and reaped when this is dropped.
+pub struct Child {
+    process: std::process::Child,
+    stdin: Option<ChildStdin>,
+    stdout: Option<ChildStdout>,
+}
+
+impl Child {
+    /// Starts this program again: also when its file was replaced or removed since, which the link of the kernel outlives.
+    pub fn start(command: &Command) -> Result<Self> {
+        let mut arguments: Vec<OsString> = vec![TRIAL.into(), command.sha256.clone().into()];
+        arguments.extend(command.file.iter().flat_map(|file| ["--config".into(), file.clone().into_os_string()]));
+        arguments.extend(command.sets.iter().flat_map(|set| ["--set".into(), set.into()]));
+        let mut process = std::process::Command::new("/proc/self/exe");
+        process.arg0("pintail").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut process = process.spawn().map_err(|e| Error::io("start a process to try the records in", e))?;
+        let (stdin, stdout) = (process.stdin.take(), process.stdout.take());
+        Ok(Self { process, stdin, stdout })
+    }
+
+    /// Lets it run a batch. Returns how it ended; `None` if it lives.
+    pub fn run(&mut self, batch: &Batch, command: &Command) -> Result<Option<String>> {
+        let (Some(stdin), Some(mut stdout)) = (self.stdin.take(), self.stdout.take()) else {
+            return Err(Error::internal("a child that has ended cannot run a batch"));
+        };
+        let (sender, answered) = mpsc::sync_channel(1);
+        let begun = Instant::now();
+        thread::scope(|scope| {
+            // If it ends while it is written to or read from, its status says why.
+            scope.spawn(move || {
+                let mut to = BufWriter::new(stdin);
+                let written = wire::write(batch, &mut to);
+                let mut answer = [0];
+                let answered = stdout.read_exact(&mut answer).is_ok() && answer == [child::DONE] && written.is_ok();
+                let stdin = to.into_inner().ok();
+                let _ = sender.send(stdin.filter(|_| answered).map(|stdin| (stdin, stdout)));
+            });
+            loop {
+                match answered.recv_timeout(LOOK) {
+                    Ok(Some((stdin, stdout))) => {
+                        (self.stdin, self.stdout) = (Some(stdin), Some(stdout));
+                        return Ok(None);
+                    }
+                    Ok(None) | Err(RecvTimeoutError::Disconnected) => return self.end(),
+                    Err(RecvTimeoutError::Timeout) => {}
+                }
+                if let Some(why) = self.beyond(command, begun) {
+                    // The thread ends with the child's streams.
+                    let _ = self.process.kill();
+                    let _ = self.process.wait();
+                    return Ok(Some(why));
+                }
+            }
+        })
+    }
+
+    /// Says what it takes that it may not.
+    fn beyond(&self, command: &Command, begun: Instant) -> Option<String> {
+        if begun.elapsed() > command.timeout {
+            return Some(format!("takes longer than {}", humantime::format_duration(command.timeout)));
+        }
+        let resident = limits::process_bytes(&self.process.id().to_string(), "RssAnon").unwrap_or(0);
+        (resident > command.memory).then(|| format!("takes more than {} bytes of memory", command.memory))
+    }
+
+    /// Returns how it ended.
+    fn end(&mut self) -> Result<Option<String>> {
+        let status = self.process.wait().map_err(|e| Error::io("wait for the process that tries records", e))?;
+        let said = |kind: ErrorKind| status.code() == Some(kind.exit_code().into());
+        if said(ErrorKind::Config) {
+            return Err(Error::config("a process that tries records does not start: was the configuration changed while the service ran?"));
+        }
+        Ok(Some(describe(status)))
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    format!("ends ({status})")
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
