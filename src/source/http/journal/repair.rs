@@ -250,7 +250,8 @@ impl Rest {
             let at = if *number == segment { end } else { 0 };
             let read = read_from(fs, &segment::path(&settings.dir, *number), at)?;
             let header_alone = headers.get(number).is_some_and(|header| header.encode().len() as u64 == *bytes);
-            rest.complete = read.is_empty() || header_alone;
+            // A file of which nothing is left had a header once, and what stood behind that is unknown.
+            rest.complete = at > 0 && read.is_empty() || header_alone;
             for mark in marks {
                 for (place, header) in tail::headers(&read, mark) {
                     let Some((offset, behind, length)) = tail::records_of(header, mark) else { continue };

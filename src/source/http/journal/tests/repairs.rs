@@ -62,6 +62,24 @@ fn a_sound_journal_a_torn_one_and_none_are_left_as_they_are() {
 }
 
 #[test]
+fn a_segment_of_which_nothing_is_left_may_have_held_requests() {
+    for bytes in [0, 1, 50] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = open(dir.path(), 0);
+        append_many(&mut log, 12);
+        drop(log);
+        let newest = segments(dir.path()).pop().unwrap();
+        fs::File::options().write(true).open(&newest).unwrap().set_len(bytes).unwrap();
+        let refused = try_open_at(dir.path(), &at(0)).unwrap_err().to_string();
+        assert!(refused.contains("pintail repair --journal"), "{bytes}: {refused}");
+        let repair = repaired(dir.path(), &at(0));
+        let gap = repair.gap().unwrap_or_else(|| panic!("{bytes}: nothing is said to be lost: {repair:?}"));
+        assert_eq!((gap.from, gap.counted), (repair.kept_to, false), "{bytes}");
+        assert_eq!(lines_and_gaps(&open(dir.path(), 0), 0).last(), Some(&format!("{}..{} false", gap.from, gap.to)));
+    }
+}
+
+#[test]
 fn a_damaged_byte_anywhere_costs_what_is_behind_it_and_the_rest_is_read_with_the_gap_named() {
     const REQUESTS: u64 = 12;
     let dir = tempfile::tempdir().unwrap();
