@@ -89,19 +89,43 @@ fn password(section: &mut Section<'_>) -> Option<Secret> {
     Some(Secret(password))
 }
 
-/// The settings that keep the promise, with what a user who sets one is told.
-const KAFKA_OWN: [(&str, &str); 10] = [
+/// The settings that keep the promise, with what a user who sets one is told. Aliases count too: the library takes either.
+const KAFKA_OWN: [(&str, &str); 27] = [
     ("bootstrap.servers", "set `source.brokers`"),
     ("metadata.broker.list", "set `source.brokers`"),
     ("group.id", "set `source.group`"),
     ("sasl.password", "set `source.password` or `source.password_file`, which are not shown anywhere"),
     ("auto.offset.reset", "positions come from the commit records, and a hole must not be passed over"),
-    ("enable.auto.commit", "the group is told what is committed after it is"),
-    ("enable.auto.offset.store", "the group is told what is committed after it is"),
+    ("enable.auto.commit", GROUP_IS_TOLD),
+    ("auto.commit.enable", GROUP_IS_TOLD),
+    ("auto.commit.interval.ms", GROUP_IS_TOLD),
+    ("enable.auto.offset.store", GROUP_IS_TOLD),
+    ("offset.store.method", GROUP_IS_TOLD),
+    ("offset.store.path", GROUP_IS_TOLD),
+    ("offset.store.sync.interval.ms", GROUP_IS_TOLD),
     ("isolation.level", "it is always read_committed"),
     ("check.crcs", "it is always on"),
     ("enable.partition.eof", "it is always off"),
+    ("statistics.interval.ms", "the lag, and whether a leader was away, come from the statistics of each second"),
+    ("enabled_events", "what the library tells is what the source waits for"),
+    ("log.queue", "nothing takes the log from a queue"),
+    ("log_level", "`log.level` and `debug` decide what is logged"),
+    ("api.version.request", NO_TRANSACTIONS),
+    ("api.version.request.timeout.ms", NO_TRANSACTIONS),
+    ("api.version.fallback.ms", NO_TRANSACTIONS),
+    ("broker.version.fallback", NO_TRANSACTIONS),
+    ("topic.blacklist", "which topics are read is said by `source.topics`"),
+    ("group.instance.id", "partitions are assigned by `source.instance`, never by the group"),
+    ("group.protocol", "partitions are assigned by `source.instance`, never by the group"),
+    ("internal.termination.signal", "signals are for the process"),
 ];
+
+const GROUP_IS_TOLD: &str = "the group is told what is committed after it is";
+const NO_TRANSACTIONS: &str = "a broker that is not asked for its version is read without regard to aborted transactions";
+
+/// The greatest `fetch.wait.max.ms`: a broker answers the questions of one connection in their order, and a look at the topics waits at most
+/// 5 s for its own.
+const FETCH_WAIT_MAX_MS: u64 = 2_000;
 
 fn kafka_properties(section: &mut Section<'_>) -> BTreeMap<String, String> {
     let properties = section.texts("properties");
@@ -109,6 +133,11 @@ fn kafka_properties(section: &mut Section<'_>) -> BTreeMap<String, String> {
         if let Some((_, why)) = KAFKA_OWN.iter().find(|(own, _)| own == name) {
             section.fault("properties", format_args!("`{name}` cannot be set: {why}"));
         }
+    }
+    let wait = properties.get("fetch.wait.max.ms");
+    if let Some(wait) = wait.filter(|wait| wait.trim().parse::<u64>().is_ok_and(|wait| wait > FETCH_WAIT_MAX_MS)) {
+        let why = "looks at the topics wait behind a fetch that waits for messages";
+        section.fault("properties", format_args!("`fetch.wait.max.ms` = {wait}: at most {FETCH_WAIT_MAX_MS}; {why}"));
     }
     properties
 }
@@ -186,6 +215,11 @@ mod tests {
             &["source.properties={ \"auto.offset.reset\" = \"latest\" }"],
             "`auto.offset.reset` cannot be set: positions come",
         );
+        for (own, _) in KAFKA_OWN {
+            assert_kafka_fault(&[&format!("source.properties={{ \"{own}\" = \"0\" }}")], &format!("`{own}` cannot be set: "));
+        }
+        assert_kafka_fault(&["source.properties={ \"fetch.wait.max.ms\" = \"2001\" }"], "`fetch.wait.max.ms` = 2001: at most 2000; looks");
+        kafka(&["source.properties={ \"fetch.wait.max.ms\" = \"2000\" }"]);
         assert_kafka_fault(&["source.instance={ index = 2, count = 2 }"], "2 of 2 instances: they are counted from 0, the last is 1");
     }
 }

@@ -33,8 +33,7 @@ fn settings(config: &KafkaConfig) -> ClientConfig {
         .set("fetch.wait.max.ms", "100")
         // A broker that goes away is told by `trouble`, not by a line a second.
         .set("log.connection.close", "false")
-        .set("reconnect.backoff.max.ms", "5000")
-        .set("statistics.interval.ms", "1000");
+        .set("reconnect.backoff.max.ms", "5000");
     for (name, value) in &config.properties {
         settings.set(name, value);
     }
@@ -46,7 +45,8 @@ fn settings(config: &KafkaConfig) -> ClientConfig {
         .set("enable.auto.offset.store", "false")
         .set("isolation.level", "read_committed")
         .set("check.crcs", "true")
-        .set("enable.partition.eof", "false");
+        .set("enable.partition.eof", "false")
+        .set("statistics.interval.ms", "1000");
     if let Some(password) = &config.password {
         settings.set("sasl.password", password.reveal());
     }
