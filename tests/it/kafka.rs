@@ -17,7 +17,9 @@ use crate::common::lines::{ids, line};
 use crate::common::process::{Pintail, Process, log_lines};
 use crate::common::{Dataset, checkout, wait_until, walk};
 
+mod dataset;
 mod positions;
+mod restores;
 
 fn ids_of(partition: i32, count: i64) -> impl Iterator<Item = i64> {
     (0..count).map(move |n| i64::from(partition) + 4 * n)
@@ -182,7 +184,7 @@ fn a_broker_that_goes_away_makes_the_service_not_ready_and_loses_and_doubles_not
     let outcome = process.stop(Signal::TERM);
     outcome.assert_code(0);
     assert_eq!(dataset.ids(), ids(0..700));
-    assert!(log_lines(&outcome.stderr, &["WARN"]).contains("not reading, trying again"), "{}", outcome.stderr);
+    assert!(log_lines(&outcome.stderr, &["WARN"]).contains("source unavailable, retrying"), "{}", outcome.stderr);
     dataset.assert_clean();
 }
 
@@ -224,7 +226,7 @@ fn a_topic_that_was_made_again_is_refused_or_read_from_its_beginning() {
     // As many messages: only the topic's id tells.
     let again = Cluster::start(1);
     again.produce(0, (10..30).map(line));
-    dataset.kafka(&again.broker()).run().assert_refused(65, &["events[0]", "made again", "10", "on_gap"]);
+    dataset.kafka(&again.broker()).run().assert_refused(65, &["events[0]", "recreated", "10", "on_gap"]);
     let mut process = dataset.kafka(&again.broker()).set("source.on_gap", "record").spawn();
     process.wait_for_rows(30);
     process.stop(Signal::TERM).assert_code(0);
@@ -245,7 +247,7 @@ fn a_broker_that_is_not_there_is_waited_for_and_check_says_so() {
     outcome.assert_refused(78, &["source.brokers", &free]);
     let mut process = dataset.kafka(&free).set("admin.listen", "127.0.0.1:0").spawn();
     let admin = process.admin();
-    wait_until("a reason", || log_lines(&process.log(), &["WARN"]).contains("not reading"));
+    wait_until("a reason", || log_lines(&process.log(), &["WARN"]).contains("source unavailable"));
     let ready = get(admin, "/readyz");
     assert_eq!(ready.status, 503, "{ready:?}");
     let outcome = process.stop(Signal::TERM);

@@ -302,7 +302,7 @@ def again(options, broker):
         broker.create(case.topic, 2)
         case.produce(broker.producer(), range(5000), 2)
         code = process.wait(PATIENCE)
-        if code != 65 or "made again" not in process.stderr():
+        if code != 65 or "recreated" not in process.stderr():
             raise oracle.Broken(f"exit code {code}:\n{process.stderr()[-2000:]}")
     if (rows := case.committed()) != 1000:
         raise oracle.Broken(f"{rows} messages are committed, 1000 are of the first topic")

@@ -29,6 +29,8 @@ use crate::source::thread::{ChunkSender, Exit};
 
 /// Time without any answer after which a look fails.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Time without an answer after which it is asked whether the log has nothing more up to its end.
+const SILENCE: Duration = Duration::from_secs(3);
 /// Messages that are read of a partition: the one that is looked for, and the one behind it.
 const SIGHTS_MAX: usize = 2;
 
@@ -73,8 +75,21 @@ impl<'a> Looker<'a> {
         Ok(Self { config, consumer: client::looker(config, Reset::Refuse)?, key, sender })
     }
 
-    /// Looks at what stands before the positions of partitions, in their order. Blocks.
+    /// Looks at what stands before the positions of partitions, in their order, and where it is not what was read, how far the log is. Blocks.
     pub(super) fn look(&self, wanted: &[(&Observed, &Known)]) -> Answer<Vec<Looked>> {
+        let looked = match self.look_at_messages(wanted)? {
+            Ok(looked) => looked,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let mut looked = match self.ask_epochs(wanted, looked)? {
+            Ok(looked) => looked,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        Ok(self.look_before_forks(wanted, &mut looked)?.map(|()| looked))
+    }
+
+    /// Looks at the messages that were read last, each partition at most once. Blocks.
+    pub(super) fn look_at_messages(&self, wanted: &[(&Observed, &Known)]) -> Answer<Vec<Looked>> {
         let asks: Vec<Vec<Option<Ask>>> = wanted.iter().map(|(observed, known)| known.asks(observed)).collect();
         let mut looked: Vec<Looked> = vec![Looked::default(); wanted.len()];
         for round in 0..asks.iter().map(Vec::len).max().unwrap_or(0) {
@@ -88,7 +103,7 @@ impl<'a> Looker<'a> {
                 looked.sights.push(read.map(|read| read.sights).unwrap_or_default());
             }
         }
-        self.ask_epochs(wanted, looked)
+        Ok(Ok(looked))
     }
 
     /// Asks for the epochs of what is gone or differs, and where those that end too early did so.
@@ -123,6 +138,35 @@ impl<'a> Looker<'a> {
         Ok(Ok(looked))
     }
 
+    /// Finds the last message before each fork. What is no message, or was compacted away, may lie between: the distance doubles until one is
+    /// found, or the log begins.
+    fn look_before_forks(&self, wanted: &[(&Observed, &Known)], looked: &mut [Looked]) -> Answer<()> {
+        let mut distance = 1;
+        loop {
+            let start = |(looked, (observed, _)): (&Looked, &(&Observed, &Known))| {
+                let fork = looked.fork.filter(|fork| looked.before_fork.is_none() && *fork > observed.low)?;
+                let reaches = distance == 1 || fork.saturating_sub(distance / 2) > observed.low;
+                let ask = Ask { from: fork.saturating_sub(distance).max(observed.low), until: fork };
+                reaches.then_some((ask, fork))
+            };
+            let asks: Vec<Option<(Ask, u64)>> = looked.iter().zip(wanted).map(start).collect();
+            if asks.iter().all(Option::is_none) {
+                return Ok(Ok(()));
+            }
+            let starts: Vec<Option<Start<'_>>> =
+                asks.iter().zip(wanted).map(|(ask, (observed, _))| ask.map(|(ask, _)| Start { observed, ask, epoch: None })).collect();
+            let reads = match self.read_all(&self.consumer, &starts)? {
+                Ok(reads) => reads,
+                Err(reason) => return Ok(Err(reason)),
+            };
+            for ((looked, read), ask) in looked.iter_mut().zip(reads).zip(asks) {
+                let Some((read, (_, fork))) = read.zip(ask) else { continue };
+                looked.before_fork = read.sights.into_iter().rfind(|sight| sight.from < fork);
+            }
+            distance *= 2;
+        }
+    }
+
     /// Reads of each partition that is wanted, topic by topic.
     fn read_all(&self, consumer: &Consumer, starts: &[Option<Start<'_>>]) -> Answer<Vec<Option<Read>>> {
         let mut reads: Vec<Option<Read>> = starts.iter().map(|_| None).collect();
@@ -150,7 +194,7 @@ impl<'a> Looker<'a> {
         let mut reads: HashMap<i32, Read> =
             starts.iter().map(|start| (start.observed.partition, Read { ask: start.ask, ..Read::default() })).collect();
         let asks_epochs = starts.iter().any(|start| start.epoch.is_some());
-        let mut refused = 0;
+        let (mut refused, mut asked_for_ends) = (0, asks_epochs);
         let mut answered = Instant::now();
         while reads.values().filter(|read| !read.is_done()).count() > refused {
             self.sender.check_stop()?;
@@ -177,6 +221,12 @@ impl<'a> Looker<'a> {
                 }
                 None => {}
             }
+            if !asked_for_ends && answered.elapsed() > SILENCE {
+                asked_for_ends = true;
+                if let Err(reason) = self.go_to_ends(consumer, topic, starts, &reads)? {
+                    return Ok(Err(reason));
+                }
+            }
             if answered.elapsed() > PATIENCE {
                 let mut open = starts.iter().filter(|start| !reads[&start.observed.partition].is_done());
                 // Behind the last stable offset nothing is told before a transaction ends.
@@ -190,6 +240,15 @@ impl<'a> Looker<'a> {
         }
         reads.values_mut().filter(|read| !read.is_done()).for_each(|read| read.refused = true);
         Ok(Ok(reads))
+    }
+
+    /// Reads on at the ends of the logs that say nothing: where all up to the end was compacted away a broker answers nothing, but it says that
+    /// the end is one.
+    fn go_to_ends(&self, consumer: &Consumer, topic: &str, starts: &[&Start<'_>], reads: &HashMap<i32, Read>) -> Answer<()> {
+        let silent = starts.iter().filter(|start| !reads[&start.observed.partition].is_done());
+        let end = |start: &&Start<'_>| Ask { from: start.observed.high, until: 0 };
+        let ends: Vec<_> = silent.map(|start| Start { observed: start.observed, ask: end(start), epoch: None }).collect();
+        self.begin(consumer, topic, &ends.iter().collect::<Vec<_>>())
     }
 
     /// Begins to read at the offsets of `starts`, with their epochs if these are asked for.

@@ -7,6 +7,14 @@
 //! its offsets. A broker older than 2.8 gives none: there the last message that was read tells, as it tells of a log that was truncated or
 //! restored. Where that message is gone (retention, compaction), its leader epoch tells, if the broker keeps epochs.
 //!
+//! The end of that epoch is where the log became another one, as long as epochs count forward. Those of a log that was restored to an older
+//! state may not: it grows again within the epoch that was read, and the end of that epoch lies behind messages that never were. Such messages
+//! are younger than all that was read; where one stands before the end of the epoch, that end tells nothing, and the log is read from its
+//! beginning: rather twice than not at all.
+//!
+//! A log that became another one is known by a number of its own (its *incarnation*). What was known before stays: if what was read then stands
+//! in the log again, because a newer state was restored, reading goes on behind it, as a later incarnation that goes on with the earlier one.
+//!
 //! A position lies behind what is no message: markers of transactions, and messages that were aborted.
 
 use std::fmt;
@@ -17,6 +25,9 @@ use crate::offsets::{OffsetRange, Offsets, Partition, PartitionId};
 
 /// The mark of a witness that was found gone: nothing has it, so whatever stands there later is something else.
 const GONE: Mark = Mark([0; 16]);
+
+/// Earlier incarnations of a log that are looked at, the latest of them. Each costs a fetch at the start of a session.
+const EARLIER_MAX: usize = 8;
 
 /// A partition as the broker shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +61,8 @@ pub(super) struct Looked {
     pub(super) disowned: bool,
     /// The first offset behind the end of that epoch, if it was disowned.
     pub(super) fork: Option<u64>,
+    /// The last message before that offset; `None` also if the log has none there.
+    pub(super) before_fork: Option<Sight>,
 }
 
 /// Where reading goes on.
@@ -73,6 +86,8 @@ pub(super) enum Finding {
     CutBehind { next: u64, last: u64 },
     /// The last message that was read is gone, and nothing contradicts the position.
     Unseen { last: u64 },
+    /// The log is again what it was before an older state was restored, and that was read up to `begin`.
+    Returned { next: u64, begin: u64 },
     /// The position is of a record without evidence.
     Accepted { next: u64 },
 }
@@ -82,10 +97,21 @@ pub(super) enum Finding {
 pub(super) enum Gap {
     /// Messages were removed before they were read.
     Removed { next: u64, low: u64 },
-    /// The topic was made again.
+    /// The topic was recreated.
     Recreated { next: u64 },
     /// Another history stands before the position.
-    Other { next: u64, why: Why, begin: u64, forked: bool },
+    Other { next: u64, why: Why, begin: u64, known_by: KnownBy },
+}
+
+/// What tells where to go on in another history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KnownBy {
+    /// The end of a leader epoch: up to there the log is what was read.
+    Epochs,
+    /// What was read before an older state was restored: it stands there again.
+    EarlierLog,
+    /// Nothing: the log is read from its beginning.
+    Nothing,
 }
 
 impl fmt::Display for Gap {
@@ -95,12 +121,12 @@ impl fmt::Display for Gap {
                 write!(f, "offsets {next} to {} were removed before they were read (retention)", low - 1)
             }
             Self::Recreated { next } => {
-                write!(f, "the topic was deleted and made again since offset {next} was to be read next")
+                write!(f, "the topic was recreated since offset {next} was to be read next")
             }
             Self::Other { next, why: Why::Shorter { end }, .. } => {
                 write!(
                     f,
-                    "its log ends at offset {end}, but {next} was to be read next: it was truncated or restored, or the topic was made again"
+                    "its log ends at offset {end}, but {next} was to be read next: it was truncated or restored, or the topic was recreated"
                 )
             }
             Self::Other { next, why: Why::Disowned { at }, .. } => write!(
@@ -111,7 +137,7 @@ impl fmt::Display for Gap {
             Self::Other { next, why: Why::Differs { at }, .. } => write!(
                 f,
                 "offset {at} holds another message than was read there, and {next} was to be read next: the log was truncated or restored, or \
-                 the topic was made again"
+                 the topic was recreated"
             ),
             Self::Other { next, why: Why::Younger, .. } => write!(f, "it {}; {next} was to be read next", Why::Younger),
         }
@@ -124,12 +150,15 @@ impl Gap {
         match self {
             Self::Removed { low, .. } => format!("reading goes on at offset {low}"),
             Self::Recreated { .. } => "the new topic is read from its beginning".to_owned(),
-            Self::Other { begin, forked: true, .. } => {
+            Self::Other { begin, known_by: KnownBy::Epochs, .. } => {
                 format!(
                     "by its leader epochs the log is what was read up to offset {begin}: reading goes on there, and nothing is read twice"
                 )
             }
-            Self::Other { begin, forked: false, .. } => {
+            Self::Other { begin, known_by: KnownBy::EarlierLog, .. } => {
+                format!("the log is again what was read up to offset {begin} earlier: reading goes on there, and nothing is read twice")
+            }
+            Self::Other { begin, known_by: KnownBy::Nothing, .. } => {
                 format!("reading goes on at its oldest offset, {begin}: what it still has of what was read is read twice")
             }
         }
@@ -152,6 +181,11 @@ impl fmt::Display for Finding {
                     "the last message that was read, at offset {last}, is gone (retention or compaction); nothing contradicts the position"
                 )
             }
+            Self::Returned { next, begin } => write!(
+                f,
+                "the log is again what it was before an older state of it was restored, and was read up to offset {begin} then: reading goes on \
+                 there instead of at {next}"
+            ),
             Self::Accepted { next } => {
                 write!(f, "offset {next} is taken from a record of an earlier version, which holds no evidence of it")
             }
@@ -177,31 +211,43 @@ impl Positions {
         self.offsets.extend(&range).expect("a reader goes forward only");
     }
 
-    /// Returns what is known of a partition; `None` if there is nothing to be looked at, because it is new or its topic was made again.
-    pub(super) fn known(&self, observed: &Observed) -> Option<Known> {
-        self.latest(observed).filter(|known| known.is_of(observed))
+    /// Returns what is known of a partition and is to be looked at, the latest log first: nothing if it is new or its topic was recreated.
+    pub(super) fn known(&self, observed: &Observed) -> Vec<Known> {
+        let mut known = self.of_partition(observed);
+        known.retain(|known| known.is_of(observed));
+        let over: Vec<u64> = known.iter().filter_map(|known| known.id.goes_on).collect();
+        known.retain(|known| !over.contains(&known.id.incarnation));
+        known.truncate(1 + EARLIER_MAX);
+        known
     }
 
-    /// Judges a partition.
-    pub(super) fn judge(&self, observed: &Observed, looked: &Looked) -> (Position, Option<Finding>) {
-        let Some(known) = self.latest(observed) else {
-            return (position(observed, id(observed, 1), observed.low, None), None);
+    /// Judges a partition by a look at each of [`Self::known`].
+    pub(super) fn judge(&self, observed: &Observed, looked: &[Looked]) -> (Position, Option<Finding>) {
+        let known = self.known(observed);
+        let Some((latest, earlier)) = known.split_first() else {
+            let made_again = self.of_partition(observed).first().map(|known| Finding::Gap(Gap::Recreated { next: known.next }));
+            let evidence = made_again.as_ref().map(|_| Arc::default());
+            return (position(observed, id(observed, 1), observed.low, evidence), made_again);
         };
-        if !known.is_of(observed) {
-            let position = position(observed, id(observed, 1), observed.low, Some(Arc::default()));
-            return (position, Some(Finding::Gap(Gap::Recreated { next: known.next })));
+        let nothing = Looked::default();
+        let (position, finding) = latest.judge(observed, looked.first().unwrap_or(&nothing));
+        let standing = earlier.iter().zip(looked.iter().skip(1)).filter(|(earlier, looked)| earlier.stands(observed, looked));
+        match standing.map(|(earlier, _)| earlier).max_by_key(|earlier| earlier.next) {
+            Some(earlier) if earlier.next > position.next => latest.go_back(observed, earlier, finding),
+            _ => (position, finding),
         }
-        known.judge(observed, looked)
     }
 
-    /// Returns what is committed of the partition: of the topic that is shown if there is such, else of the one before it.
-    fn latest(&self, observed: &Observed) -> Option<Known> {
-        let of_partition = self.offsets.spans().filter_map(|(id, span)| {
+    /// Returns what is committed of the partition: of the topic that is shown before those of its name, of each the latest log first.
+    fn of_partition(&self, observed: &Observed) -> Vec<Known> {
+        let known = self.offsets.spans().filter_map(|(id, span)| {
             let id = Id::parse(id.as_str())?;
             let is_it = id.topic == observed.topic && id.partition == observed.partition;
             is_it.then(|| Known { next: span.to, evidence: span.evidence.clone(), id })
         });
-        of_partition.max_by_key(|known| (known.id.topic_id == observed.topic_id, known.id.incarnation))
+        let mut known: Vec<_> = known.collect();
+        known.sort_by_key(|known| std::cmp::Reverse((known.id.topic_id == observed.topic_id, known.id.incarnation)));
+        known
     }
 }
 
@@ -280,18 +326,54 @@ impl Known {
         }
     }
 
+    /// Returns whether the last message that was read surely stands in the log.
+    fn stands(&self, observed: &Observed, looked: &Looked) -> bool {
+        let agrees = self.witnesses().last().zip(self.seen(looked).last()).and_then(|(last, seen)| last.agrees(seen));
+        agrees == Some(true)
+            && self.verdict(observed, looked) == Verdict::Same
+            && self.between(looked).is_none()
+            && observed.high >= self.next
+    }
+
+    /// Goes on behind what was read of an earlier log, since that stands in the place of this one.
+    fn go_back(&self, observed: &Observed, earlier: &Self, finding: Option<Finding>) -> (Position, Option<Finding>) {
+        let (next, begin) = (self.next, earlier.next);
+        let finding = match finding {
+            Some(Finding::Gap(Gap::Other { why, .. })) => Finding::Gap(Gap::Other { next, why, begin, known_by: KnownBy::EarlierLog }),
+            _ => Finding::Returned { next, begin },
+        };
+        let id = format!("{}={}", self.id_of_next_log(observed), earlier.id.incarnation);
+        (position(observed, id, begin, earlier.evidence.clone()), Some(finding))
+    }
+
+    fn id_of_next_log(&self, observed: &Observed) -> String {
+        id(&Observed { topic_id: self.id.topic_id.clone(), ..observed.clone() }, self.id.incarnation + 1)
+    }
+
+    /// Returns where the log forks by its leader epochs, if all that stands before that can be what was read.
+    fn fork(&self, observed: &Observed, looked: &Looked) -> Option<u64> {
+        // An epoch that the broker does not know at all forks nowhere.
+        let fork = looked.fork.filter(|fork| *fork > observed.low)?;
+        let mut witnesses = self.witnesses().iter().zip(self.seen(looked));
+        let differs = witnesses.any(|(witness, seen)| witness.from < fork && witness.agrees(&seen) == Some(false));
+        let newest_read = self.witnesses().iter().filter_map(|witness| witness.time).max();
+        let younger = looked.before_fork.is_some_and(|before| before.time.is_none() || before.time > newest_read);
+        (!differs && !younger).then_some(fork)
+    }
+
     fn judge(&self, observed: &Observed, looked: &Looked) -> (Position, Option<Finding>) {
         let next = self.next;
-        let again = || id(&Observed { topic_id: self.id.topic_id.clone(), ..observed.clone() }, self.id.incarnation + 1);
+        let again = || self.id_of_next_log(observed);
         let stay = |evidence| Position { begin: next.max(observed.low), ..position(observed, self.id.text.clone(), next, Some(evidence)) };
         let removed = (next < observed.low).then_some(Finding::Gap(Gap::Removed { next, low: observed.low }));
         match (self.verdict(observed, looked), self.witnesses().last()) {
             (Verdict::Other(why), _) => {
-                // An epoch that the broker does not know at all forks nowhere.
-                let fork = looked.fork.filter(|fork| *fork > observed.low);
-                let begin = fork.unwrap_or(observed.low);
-                let gap = Gap::Other { next, why, begin, forked: fork.is_some() };
-                (position(observed, again(), begin, Some(Arc::default())), Some(Finding::Gap(gap)))
+                let fork = self.fork(observed, looked);
+                let (begin, known_by) = fork.map_or((observed.low, KnownBy::Nothing), |fork| (fork, KnownBy::Epochs));
+                let before = fork.and(looked.before_fork);
+                let evidence = Evidence { witnesses: before.into_iter().collect(), ..Evidence::default() };
+                let gap = Gap::Other { next, why, begin, known_by };
+                (position(observed, again(), begin, Some(Arc::new(evidence))), Some(Finding::Gap(gap)))
             }
             (Verdict::Same | Verdict::Moved, Some(last)) if observed.high < next || self.between(looked).is_some() => {
                 let evidence = Evidence { witnesses: vec![*last], ..Evidence::default() };
@@ -301,7 +383,7 @@ impl Known {
             (Verdict::Same | Verdict::Moved, _) => (stay(self.evidence.clone().unwrap_or_default()), None),
             (Verdict::CannotBeSeen, Some(last)) => {
                 let said = last.mark == GONE;
-                let evidence = Evidence { witnesses: vec![Witness { time: None, mark: GONE, ..*last }], ..Evidence::default() };
+                let evidence = Evidence { witnesses: vec![Witness { mark: GONE, ..*last }], ..Evidence::default() };
                 let unseen = (!said).then_some(Finding::Unseen { last: last.from });
                 (stay(Arc::new(evidence)), removed.or(unseen))
             }
@@ -333,7 +415,8 @@ fn id(observed: &Observed, incarnation: u64) -> String {
     id
 }
 
-/// `topic/partition`, `@` and the topic's id if it has one, `~` and a number from the second log on.
+/// `topic/partition`, `@` and the topic's id if it has one, `~` and a number from the second log on, `=` and the number of the earlier log that it
+/// goes on with.
 #[derive(Debug)]
 struct Id {
     text: String,
@@ -341,20 +424,22 @@ struct Id {
     partition: i32,
     topic_id: Option<String>,
     incarnation: u64,
+    goes_on: Option<u64>,
 }
 
 impl Id {
     fn parse(text: &str) -> Option<Self> {
-        let (rest, incarnation) = match text.rsplit_once('~') {
-            Some((rest, number)) => (rest, number.parse().ok()?),
-            None => (text, 1),
+        let (rest, number) = text.rsplit_once('~').unwrap_or((text, "1"));
+        let (incarnation, goes_on) = match number.split_once('=') {
+            Some((number, goes_on)) => (number.parse().ok()?, Some(goes_on.parse().ok()?)),
+            None => (number.parse().ok()?, None),
         };
         let (rest, topic_id) = match rest.split_once('@') {
             Some((rest, topic_id)) => (rest, Some(topic_id.to_owned())),
             None => (rest, None),
         };
         let (topic, partition) = rest.rsplit_once('/')?;
-        Some(Self { text: text.to_owned(), topic: topic.to_owned(), partition: partition.parse().ok()?, topic_id, incarnation })
+        Some(Self { text: text.to_owned(), topic: topic.to_owned(), partition: partition.parse().ok()?, topic_id, incarnation, goes_on })
     }
 }
 

@@ -141,7 +141,7 @@ impl Reader {
         }
         let before = self.shared.trouble.send_replace(Some(reason.to_owned()));
         if before.as_deref() != Some(reason) {
-            warn!(brokers = self.config.brokers.join(","), reason, "not reading, trying again");
+            warn!(brokers = self.config.brokers.join(","), reason, "source unavailable, retrying");
         }
         Ok(())
     }
@@ -149,7 +149,7 @@ impl Reader {
     fn well(&self) {
         self.shared.was_connected.store(true, Ordering::Relaxed);
         if self.shared.trouble.send_replace(None).is_some_and(|reason| !reason.is_empty()) {
-            info!(brokers = self.config.brokers.join(","), "reading goes on");
+            info!(brokers = self.config.brokers.join(","), "source available again");
         }
     }
 
@@ -171,26 +171,9 @@ impl Reader {
         let mut assignment = TopicPartitionList::new();
         let mut logs = Vec::with_capacity(observed.len());
         for (shown, looked) in observed.iter().zip(&looked) {
-            let (Position { partition, next, begin, evidence }, finding) = self.positions.judge(shown, looked);
-            let evidence = evidence.unwrap_or_default();
-            let found = finding.map(|finding| self.meet(&partition, &finding)).transpose()?.map(|note| {
-                let range = OffsetRange::new(partition.clone(), next, next).with_evidence(evidence.clone()).with_note(note);
-                Chunk::new(Records::Lines(Bytes::new()), range, OffsetUnit::Records)
-            });
-            let offset =
-                i64::try_from(begin).map_err(|_| Error::internal(format!("offset {begin} of {} is no offset", partition.label)))?;
-            assignment
-                .add_partition_offset(&shown.topic, shown.partition, Offset::Offset(offset))
-                .map_err(|e| Error::internal(format!("cannot name {} to the library: {e}", partition.label)))?;
-            let last = evidence.witnesses.last().copied();
-            // The library compares it when another leader is elected, also if nothing was read before.
-            if let Some(epoch) = last.filter(|last| last.to == begin).and_then(|last| last.epoch) {
-                set_leader_epoch(&mut assignment, &shown.topic, shown.partition, epoch);
-            }
-            let beside = MetadataRows::new(self.metadata.clone(), &shown.topic, shown.partition, Latest::new(self.key.clone(), evidence));
-            let mut chunks = Chunks::new(partition.clone(), next, self.record_bytes_max, beside);
-            chunks.skip_to(begin);
-            logs.push(Log { topic: shown.topic.clone(), number: shown.partition, partition, chunks, found, before: [last; 2] });
+            let (position, finding) = self.positions.judge(shown, looked);
+            begin_at(&mut assignment, shown, &position)?;
+            logs.push(self.open_log(shown, position, finding)?);
         }
         if let Err(error) = self.consumer.assign(&assignment) {
             return Ok(Err(format!("the partitions cannot be assigned: {error}")));
@@ -202,20 +185,45 @@ impl Reader {
         Ok(Ok(Session { logs, last: 0, shape, told, ties: None }))
     }
 
+    /// Makes the log of a partition that is read on at a position, with what was found out of it.
+    fn open_log(&self, shown: &Observed, position: Position, finding: Option<Finding>) -> Result<Log> {
+        let Position { partition, next, begin, evidence } = position;
+        let is_new = evidence.is_none();
+        let evidence = evidence.unwrap_or_default();
+        let note = finding.map(|finding| self.meet(&partition, &finding)).transpose()?;
+        // Where a partition begins is recorded although it is empty: what comes and goes before it is read is missed then.
+        let found = (is_new || note.is_some()).then(|| {
+            let range = OffsetRange::new(partition.clone(), next, next).with_evidence(evidence.clone());
+            let range = note.into_iter().fold(range, OffsetRange::with_note);
+            Chunk::new(Records::Lines(Bytes::new()), range, OffsetUnit::Records)
+        });
+        let last = evidence.witnesses.last().copied();
+        let beside = MetadataRows::new(self.metadata.clone(), &shown.topic, shown.partition, Latest::new(self.key.clone(), evidence));
+        let mut chunks = Chunks::new(partition.clone(), next, self.record_bytes_max, beside);
+        chunks.skip_to(begin);
+        Ok(Log { topic: shown.topic.clone(), number: shown.partition, partition, chunks, found, before: [last; 2] })
+    }
+
     /// Looks at what stands before the positions; nothing where nothing is known.
-    fn look(&self, observed: &[Observed], sender: &ChunkSender) -> Result<Result<Vec<Looked>, String>, Exit> {
-        let known: Vec<Option<Known>> = observed.iter().map(|shown| self.positions.known(shown)).collect();
-        let wanted: Vec<(&Observed, &Known)> =
-            observed.iter().zip(&known).filter_map(|(shown, known)| Some((shown, known.as_ref()?))).collect();
-        if wanted.is_empty() {
-            return Ok(Ok(vec![Looked::default(); observed.len()]));
+    fn look(&self, observed: &[Observed], sender: &ChunkSender) -> Result<Result<Vec<Vec<Looked>>, String>, Exit> {
+        let known: Vec<Vec<Known>> = observed.iter().map(|shown| self.positions.known(shown)).collect();
+        let mut looked: Vec<Vec<Looked>> = vec![Vec::new(); observed.len()];
+        let deepest = known.iter().map(Vec::len).max().unwrap_or(0);
+        if deepest == 0 {
+            return Ok(Ok(looked));
         }
-        let looked = match Looker::new(&self.config, &self.key, sender)?.look(&wanted)? {
-            Ok(looked) => looked,
-            Err(reason) => return Ok(Err(reason)),
-        };
-        let mut looked = looked.into_iter();
-        Ok(Ok(known.iter().map(|known| known.as_ref().and_then(|_| looked.next()).unwrap_or_default()).collect()))
+        let looker = Looker::new(&self.config, &self.key, sender)?;
+        // The latest log of each partition, then those that it was before: a look reads each partition from one offset.
+        for depth in 0..deepest {
+            let (places, wanted): (Vec<usize>, Vec<(&Observed, &Known)>) =
+                (0..observed.len()).filter_map(|place| Some((place, (&observed[place], known[place].get(depth)?)))).unzip();
+            let seen = if depth == 0 { looker.look(&wanted)? } else { looker.look_at_messages(&wanted)? };
+            match seen {
+                Ok(seen) => places.into_iter().zip(seen).for_each(|(place, seen)| looked[place].push(seen)),
+                Err(reason) => return Ok(Err(reason)),
+            }
+        }
+        Ok(Ok(looked))
     }
 
     /// Refuses a gap, or returns the note of what was found.
@@ -230,7 +238,7 @@ impl Reader {
                 )));
             }
             Finding::Gap(_) => NoteKind::Gap,
-            Finding::CutBehind { .. } => NoteKind::Moved,
+            Finding::CutBehind { .. } | Finding::Returned { .. } => NoteKind::Moved,
             Finding::Unseen { .. } => NoteKind::CannotBeSeen,
             Finding::Accepted { .. } => NoteKind::Accepted,
         };
@@ -387,6 +395,20 @@ impl Session {
         }
         self.logs.get_mut(self.last)
     }
+}
+
+/// Says where a partition is to be read from.
+fn begin_at(assignment: &mut TopicPartitionList, shown: &Observed, position: &Position) -> Result<()> {
+    let (begin, label) = (position.begin, &position.partition.label);
+    let offset = i64::try_from(begin).map_err(|_| Error::internal(format!("offset {begin} of {label} is no offset")))?;
+    let named = assignment.add_partition_offset(&shown.topic, shown.partition, Offset::Offset(offset));
+    named.map_err(|e| Error::internal(format!("cannot name {label} to the library: {e}")))?;
+    // The library compares it when another leader is elected, also if nothing was read before.
+    let last = position.evidence.as_ref().and_then(|evidence| evidence.witnesses.last());
+    if let Some(epoch) = last.filter(|last| last.to == begin).and_then(|last| last.epoch) {
+        set_leader_epoch(assignment, &shown.topic, shown.partition, epoch);
+    }
+    Ok(())
 }
 
 /// Hands all that was read to the line.

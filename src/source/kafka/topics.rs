@@ -47,7 +47,7 @@ pub(super) fn shape(consumer: &Consumer, config: &KafkaConfig) -> Result<Shape, 
         broker = partitions.broker;
     }
     let ids = topic_ids(consumer, &config.topics, broker, ANSWER);
-    Ok(Shape { counts, ids: ids.map_err(|reason| format!("the ids of the topics are not to be had: {reason}"))? })
+    Ok(Shape { counts, ids: ids.map_err(|reason| format!("cannot fetch the ids of the topics: {reason}"))? })
 }
 
 /// Asks how far the partitions go that are this instance's, in the order of topics and partitions. Blocks.
@@ -62,7 +62,7 @@ pub(super) fn observe(consumer: &Consumer, config: &KafkaConfig, shape: &Shape) 
             // The high one is the end of what can be read: the library asks as it reads, for what is committed.
             let (low, high) = consumer
                 .fetch_watermarks(topic, partition, ANSWER)
-                .map_err(|error| format!("the offsets of `{topic}[{partition}]` are not to be had: {}", reason(&error)))?;
+                .map_err(|error| format!("cannot fetch the offsets of `{topic}[{partition}]`: {}", reason(&error)))?;
             let offset =
                 |offset: i64| u64::try_from(offset).map_err(|_| format!("the broker says offset {offset} of `{topic}[{partition}]`"));
             let topic_id = shape.ids.get(topic).cloned();

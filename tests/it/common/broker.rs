@@ -94,6 +94,11 @@ impl Broker {
         self.state.topics.lock().unwrap().insert(topic.to_owned(), Topic { id: rand::random(), logs });
     }
 
+    /// Adds empty partitions to a topic, up to so many.
+    pub fn add_partitions(&self, topic: &str, partitions: usize) {
+        self.state.topics.lock().unwrap().get_mut(topic).expect("the topic").logs.resize_with(partitions, Log::default);
+    }
+
     /// Does something to the log of a partition.
     pub fn log<T>(&self, topic: &str, partition: usize, act: impl FnOnce(&mut Log) -> T) -> T {
         act(&mut self.state.topics.lock().unwrap().get_mut(topic).expect("the topic").logs[partition])

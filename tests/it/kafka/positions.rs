@@ -1,187 +1,13 @@
 //! Positions in Kafka: whatever becomes of a log between two looks at it is noticed, and nothing else is.
-//!
-//! The source is driven without the rest of the line, on a broker whose logs can be cut, elected, deleted, compacted and made again.
 
-use std::time::{Duration, Instant};
+use pintail::config::OnGap;
+use pintail::error::ErrorKind;
+use pintail::offsets::NoteKind;
+use pintail::source::Source as _;
 
-use pintail::batch::Records;
-use pintail::config::{Instance, KafkaConfig, OnGap};
-use pintail::error::{Error, ErrorKind};
-use pintail::evidence::Key;
-use pintail::offsets::{NoteKind, Offsets, Span};
-use pintail::source::kafka::KafkaSource;
-use pintail::source::{Resume, Source as _};
-use tokio::runtime::Runtime;
-
-use crate::common::PATIENCE;
+use super::dataset::{AGES, Dataset, TOPIC, numbers};
+use crate::common::broker::Age;
 use crate::common::broker::log::Log;
-use crate::common::broker::{Age, Broker};
-
-const TOPIC: &str = "events";
-const AGES: [Age; 3] = [Age::Old, Age::WithoutIds, Age::WithIds];
-/// Time in which a reader that has nothing to say says nothing.
-const QUIET: Duration = Duration::from_millis(1500);
-
-/// A dataset, as far as a source knows of it.
-struct Dataset {
-    broker: Broker,
-    topics: Vec<String>,
-    runtime: Runtime,
-    key: Key,
-    /// What is committed.
-    offsets: Offsets,
-    /// The records that were committed, in their order.
-    records: Vec<String>,
-    /// The notes that were committed.
-    notes: Vec<(NoteKind, String)>,
-}
-
-/// A start of the source.
-struct Run<'a> {
-    dataset: &'a mut Dataset,
-    source: KafkaSource,
-    offsets: Offsets,
-    records: Vec<String>,
-}
-
-impl Dataset {
-    fn new(age: Age) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let broker = Broker::start(age, TOPIC, 1);
-        Self {
-            broker,
-            topics: vec![TOPIC.to_owned()],
-            runtime,
-            key: Key::new([7; 32]),
-            offsets: Offsets::default(),
-            records: Vec::new(),
-            notes: Vec::new(),
-        }
-    }
-
-    /// Returns one that has read the numbers up to `count`.
-    fn having_read(age: Age, count: i64) -> Self {
-        let mut dataset = Self::new(age);
-        dataset.log(|log| log.append(numbers(0, count)));
-        dataset.start().read(count as usize).commit();
-        dataset
-    }
-
-    fn log<T>(&self, act: impl FnOnce(&mut Log) -> T) -> T {
-        self.broker.log(TOPIC, 0, act)
-    }
-
-    fn start(&mut self) -> Run<'_> {
-        self.start_with(OnGap::Refuse)
-    }
-
-    fn start_with(&mut self, on_gap: OnGap) -> Run<'_> {
-        let config = KafkaConfig {
-            brokers: vec![self.broker.address()],
-            topics: self.topics.clone(),
-            group: "pintail".to_owned(),
-            on_gap,
-            password: None,
-            properties: Default::default(),
-            partitions_interval: Duration::from_secs(30),
-            instance: Instance::default(),
-        };
-        let source = KafkaSource::open(&config, 1 << 20, &Resume { offsets: &self.offsets, key: &self.key }).unwrap();
-        let offsets = self.offsets.clone();
-        Run { dataset: self, source, offsets, records: Vec::new() }
-    }
-
-    /// Starts, and returns the refusal.
-    fn refused(&mut self) -> String {
-        let error = self.start().fail();
-        assert_eq!(error.kind(), ErrorKind::State, "{error}");
-        let text = error.to_string();
-        assert!(text.contains("`events[") && text.contains("on_gap") && text.contains("--accept"), "{text}");
-        text
-    }
-
-    /// Starts, reads what there is and commits it; returns the kinds of the notes made.
-    fn read_on(&mut self, on_gap: OnGap, count: usize) -> Vec<NoteKind> {
-        let before = self.notes.len();
-        self.start_with(on_gap).read(count).commit();
-        self.notes[before..].iter().map(|(kind, _)| *kind).collect()
-    }
-
-    /// Forgets the evidence, as a record of version 1 has none.
-    fn forget_evidence(&mut self) {
-        let spans = self.offsets.spans().map(|(id, span)| (id.clone(), Span { evidence: None, ..span.clone() }));
-        self.offsets = Offsets::from_spans(spans.collect::<Vec<_>>());
-    }
-
-    /// Returns the next offset of the partition that was read last.
-    fn next(&self) -> u64 {
-        self.offsets.spans().last().unwrap().1.to
-    }
-}
-
-impl Run<'_> {
-    /// Reads one chunk, or nothing for a while.
-    fn turn(&mut self) -> Result<(), Error> {
-        let patience = Duration::from_millis(50);
-        let read = self.dataset.runtime.block_on(async { tokio::time::timeout(patience, self.source.read()).await });
-        let Ok(chunk) = read else { return Ok(()) };
-        let chunk = chunk?.expect("a topic does not end");
-        assert!(chunk.range.evidence.is_some(), "a checkpoint may end behind any chunk: {:?}", chunk.range);
-        self.offsets.extend(&chunk.range).unwrap();
-        if let Records::Lines(lines) | Records::Messages { lines, .. } = chunk.records {
-            let lines = String::from_utf8(lines.to_vec()).unwrap();
-            self.records.extend(lines.lines().filter(|line| !line.is_empty()).map(str::to_owned));
-        }
-        Ok(())
-    }
-
-    fn until(mut self, what: &str, done: impl Fn(&Self) -> bool) -> Self {
-        let begun = Instant::now();
-        while !done(&self) {
-            assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}; read {:?}", self.records);
-            self.turn().unwrap();
-        }
-        self
-    }
-
-    /// Reads so many records, and no more.
-    fn read(self, count: usize) -> Self {
-        let run = self.until("records, and no lag", |run| run.records.len() >= count && run.source.remaining() == Some(0));
-        assert_eq!(run.records.len(), count, "{:?}", run.records);
-        run
-    }
-
-    /// Reads on for a while, in which nothing comes.
-    fn quiet(mut self) -> Self {
-        let (begun, before) = (Instant::now(), self.records.len());
-        while begun.elapsed() < QUIET {
-            self.turn().unwrap();
-        }
-        assert_eq!(self.records.len(), before, "{:?}", self.records);
-        self
-    }
-
-    /// Reads until it fails.
-    fn fail(mut self) -> Error {
-        let begun = Instant::now();
-        loop {
-            if let Err(error) = self.turn() {
-                return error;
-            }
-            assert!(begun.elapsed() < PATIENCE, "read in silence: {:?}", self.records);
-        }
-    }
-
-    fn commit(self) {
-        self.dataset.offsets = self.offsets.committed();
-        self.dataset.notes.extend(self.offsets.notes().iter().map(|(_, note)| (note.kind, note.text.clone())));
-        self.dataset.records.extend(self.records);
-    }
-}
-
-fn numbers(from: i64, to: i64) -> Vec<String> {
-    (from..to).map(|number| number.to_string()).collect()
-}
 
 #[test]
 fn an_unclean_election_is_noticed_however_far_the_log_has_grown_again_and_goes_on_at_the_fork() {
@@ -239,7 +65,7 @@ fn a_topic_that_was_made_again_with_the_same_offsets_is_noticed_with_and_without
         dataset.broker.create(TOPIC, 1);
         dataset.log(|log| log.append(numbers(100, 112)));
         let text = dataset.refused();
-        assert!(text.contains("made again"), "{text}");
+        assert!(text.contains("recreated"), "{text}");
         assert_eq!(dataset.read_on(OnGap::Record, 12), [NoteKind::Gap], "{age:?}");
         assert_eq!(dataset.records, [numbers(0, 10), numbers(100, 112)].concat());
         assert_eq!(dataset.read_on(OnGap::Refuse, 0), []);

@@ -9,7 +9,7 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 const ENTRIES_MAX: usize = 1 << 20;
 
 /// A log. It begins empty, in epoch 0.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Log {
     entries: Vec<Entry>,
     /// The first offset that is there.
