@@ -34,6 +34,7 @@ mod reader;
 mod search;
 mod session;
 mod subject;
+mod unreadable;
 
 use acks::{ACK, Acks, IN_PROGRESS, reply_all};
 use connect::{Connection, Failure, check_files};
@@ -120,6 +121,7 @@ impl NatsSource {
             shared: shared.clone(),
             chunks: sender,
             stop: stop.subscribe(),
+            begun_at: None,
             pause: reader::PAUSE_MIN,
             warned: None,
         };

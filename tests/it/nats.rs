@@ -2,6 +2,8 @@
 
 mod access;
 mod gaps;
+mod headers;
+mod histories;
 mod kills;
 mod outages;
 mod removals;

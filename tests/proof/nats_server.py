@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -47,9 +48,16 @@ class Server:
         running.add(self)
 
     def kill(self):
+        self.end(signal.SIGKILL)
+
+    def stop(self):
+        """Ends it as an operator does."""
+        self.end(signal.SIGTERM)
+
+    def end(self, number):
         running.discard(self)
         if self.child:
-            self.child.kill()
+            self.child.send_signal(number)
             self.child.wait()
             self.child = None
 

@@ -12,6 +12,7 @@
 //! agrees, and what was read between is there twice.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::response::Response;
@@ -23,12 +24,12 @@ use serde::{Deserialize, Serialize};
 
 use super::connect::{Connection, Failure};
 use super::history::{DISTANCES, is_nothing, mark, nanoseconds, nothing};
-use super::position::Observed;
+use super::position::{Observed, Position};
 use super::search::Search;
 use crate::evidence::{Evidence, Key, Look, Seen, Verdict, Why, Witness, judge};
 
 /// All subjects.
-const ANY: &str = ">";
+pub(super) const ANY: &str = ">";
 
 /// A message in the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +37,10 @@ pub(super) struct Stored {
     pub(super) sequence: u64,
     /// Server time, in nanoseconds since 1970.
     pub(super) time: Option<i64>,
-    subject: String,
-    payload: Vec<u8>,
+    pub(super) subject: String,
+    pub(super) payload: Vec<u8>,
+    /// As they are stored, with the line that they begin with; empty if there are none.
+    pub(super) headers: Vec<u8>,
 }
 
 impl Stored {
@@ -60,11 +63,12 @@ struct Answer {
     message: AnswerMessage,
 }
 
-/// Headers are left out: the client refuses messages with headers that it does not understand.
 #[derive(Deserialize)]
 struct AnswerMessage {
     subject: String,
     seq: u64,
+    #[serde(default)]
+    hdrs: String,
     #[serde(default)]
     data: String,
     time: String,
@@ -83,7 +87,7 @@ impl Messages<'_> {
     }
 
     /// Returns the first message at or behind a sequence, of subjects that match; `None` if there is none.
-    async fn from(&self, sequence: u64, subject: &str) -> Result<Option<Stored>, Failure> {
+    pub(super) async fn from(&self, sequence: u64, subject: &str) -> Result<Option<Stored>, Failure> {
         self.get(Request { seq: sequence, next_by_subj: Some(subject) }).await
     }
 
@@ -118,8 +122,9 @@ impl Messages<'_> {
 impl AnswerMessage {
     fn stored(self) -> Option<Stored> {
         let time = DateTime::parse_from_rfc3339(&self.time).ok()?.timestamp_nanos_opt();
-        let payload = STANDARD.decode(self.data).ok()?;
-        Some(Stored { sequence: self.seq, time: time.and_then(|time| nanoseconds(time.into())), subject: self.subject, payload })
+        let time = time.and_then(|time| nanoseconds(time.into()));
+        let (payload, headers) = (STANDARD.decode(self.data).ok()?, STANDARD.decode(self.hdrs).ok()?);
+        Some(Stored { sequence: self.seq, time, subject: self.subject, payload, headers })
     }
 }
 
@@ -143,10 +148,21 @@ pub(super) struct Restored {
     pub(super) common: u64,
     /// The sequence at which reading goes on.
     pub(super) next: u64,
-    /// Whether that is where the new history begins, by the times of its messages. Otherwise some may be read again.
-    pub(super) exact: bool,
+    /// What tells that.
+    pub(super) begins: Begins,
     /// What is known of the messages before.
-    pub(super) evidence: Evidence,
+    pub(super) evidence: Arc<Evidence>,
+}
+
+/// What tells where the unread part of a restored stream begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begins {
+    /// The times of its messages.
+    ByTime,
+    /// Nothing: some may be read again.
+    Somewhere,
+    /// The stream is again what was read earlier, before another state was restored.
+    Known,
 }
 
 /// Looks at what stands before the position `next`. Without evidence only the end of the stream can contradict.
@@ -260,14 +276,43 @@ async fn restored(
         None => end,
     };
     // The message that contradicts is new, whatever its time: the clock cannot be relied on.
-    let exact = !(contradicted && first == end);
-    let next = if exact { first } else { begin };
+    let begins = if contradicted && first == end { Begins::Somewhere } else { Begins::ByTime };
+    let next = if begins == Begins::ByTime { first } else { begin };
     let mut witnesses: Vec<_> = evidence.witnesses.iter().filter(|witness| witness.from <= common).copied().collect();
     if common + 1 < next {
         let before = messages.at(next - 1).await?;
         witnesses.push(before.map_or_else(|| nothing(key, next - 1, None), |before| before.witness(key)));
     }
-    Ok(Restored { why, common, next, exact, evidence: Evidence { witnesses, ..Evidence::default() } })
+    Ok(Restored { why, common, next, begins, evidence: Arc::new(Evidence { witnesses, ..Evidence::default() }) })
+}
+
+/// Whether the stream is one in which a position was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// The last message that was read stands before it.
+    Surely,
+    /// That message is gone, and no other contradicts.
+    Possibly,
+    /// The stream ends before it, begins behind it, or holds something else.
+    Not,
+}
+
+/// Looks whether the stream is one in which a position was reached.
+pub(super) async fn standing(messages: &Messages<'_>, observed: &Observed, position: &Position, key: &Key) -> Result<Standing, Failure> {
+    // What was not read of it would be gone, too.
+    if observed.end() < position.next || observed.begin() > position.next {
+        return Ok(Standing::Not);
+    }
+    let evidence = position.evidence.clone().unwrap_or_default();
+    let stored = try_join_all(evidence.witnesses.iter().map(|witness| messages.at(witness.from))).await?;
+    let pairs = evidence.witnesses.iter().zip(&stored);
+    let agree: Vec<_> = pairs.map(|(witness, stored)| witness.agrees(&seen(witness, stored.as_ref(), observed, key))).collect();
+    let last = evidence.witnesses.last().filter(|last| !is_nothing(key, last));
+    Ok(match agree.last() {
+        _ if agree.contains(&Some(false)) => Standing::Not,
+        Some(Some(true)) if last.is_some() => Standing::Surely,
+        _ => Standing::Possibly,
+    })
 }
 
 /// Returns evidence of the same messages, all of which are gone.
@@ -285,7 +330,7 @@ mod tests {
     }
 
     fn stored(sequence: u64, payload: &str) -> Stored {
-        Stored { sequence, time: Some(sequence as i64), subject: "events.eu".to_owned(), payload: payload.into() }
+        Stored { sequence, time: Some(sequence as i64), subject: "events.eu".to_owned(), payload: payload.into(), headers: Vec::new() }
     }
 
     fn observed(last: u64, last_time: Option<i64>) -> Observed {

@@ -25,6 +25,10 @@ pub(super) const DISTANCES: [i64; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
 /// The longest of them.
 const LONGEST: i64 = DISTANCES[DISTANCES.len() - 1];
 
+/// Bytes of a payload above which a message is marked at the end of a chunk, whether it is a witness or not: a hundred of them are not kept in
+/// memory while nothing comes.
+const KEPT_BYTES: usize = 4 << 10;
+
 /// Marks a message. The length of the subject comes first, so that no two messages have the same bytes.
 pub(super) fn mark(key: &Key, subject: &str, payload: &[u8]) -> Mark {
     let length = (subject.len() as u64).to_be_bytes();
@@ -42,18 +46,19 @@ pub(super) fn is_nothing(key: &Key, witness: &Witness) -> bool {
     witness.mark == key.mark(&[b"nats nothing"])
 }
 
-/// A message as it was delivered.
+/// A message as it was delivered, or fetched by itself.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Delivered<'a> {
-    message: &'a Message,
+    pub(super) subject: &'a Subject,
+    pub(super) payload: &'a Bytes,
     /// Server time, in nanoseconds since 1970.
-    time: Option<i64>,
+    pub(super) time: Option<i64>,
 }
 
 impl<'a> Delivered<'a> {
     /// Takes up a message with what its reply subject says of it.
     pub(super) fn new(message: &'a Message, info: &Info<'_>) -> Self {
-        Self { message, time: nanoseconds(info.published.unix_timestamp_nanos()) }
+        Self { subject: &message.subject, payload: &message.payload, time: nanoseconds(info.published.unix_timestamp_nanos()) }
     }
 }
 
@@ -72,7 +77,7 @@ struct Entry {
     content: Content,
 }
 
-/// What is kept of a message. Most are forgotten before a chunk ends: only then marks are made.
+/// What is kept of a message. Most are forgotten before they are a witness at the end of a chunk: only then they are marked, once.
 #[derive(Debug)]
 enum Content {
     Whole { subject: Subject, payload: Bytes },
@@ -80,6 +85,10 @@ enum Content {
 }
 
 impl Entry {
+    fn is_large(&self) -> bool {
+        matches!(&self.content, Content::Whole { payload, .. } if payload.len() > KEPT_BYTES)
+    }
+
     fn witness(&mut self, key: &Key) -> Witness {
         let mark = match &self.content {
             Content::Whole { subject, payload } => mark(key, subject, payload),
@@ -139,8 +148,7 @@ impl History {
 
     /// Returns the evidence of what was read.
     fn made(&mut self) -> Arc<Evidence> {
-        // A message is marked once, here, or not at all.
-        for entry in &mut self.entries {
+        for entry in self.entries.iter_mut().filter(|entry| entry.is_large()) {
             entry.witness(&self.key);
         }
         let mut witnesses: Vec<Witness> = Vec::with_capacity(DISTANCES.len() + 1);
@@ -172,7 +180,7 @@ impl Beside for History {
 
     fn witness(&mut self, sequence: u64, _payload: &[u8], of: &Delivered<'_>) {
         self.number += 1;
-        let content = Content::Whole { subject: of.message.subject.clone(), payload: of.message.payload.clone() };
+        let content = Content::Whole { subject: of.subject.clone(), payload: of.payload.clone() };
         self.push(sequence, of.time, content);
     }
 

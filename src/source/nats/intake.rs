@@ -158,8 +158,12 @@ impl<'a> Intake<'a> {
         let before = observed(&self.stream().await?);
         let consumer = self.link.consumer.get_info().await.map_err(|e| self.lost("the consumer cannot be looked at", &e))?;
         let after = self.stream().await?;
-        if after.created != self.link.stream.cached_info().created {
-            return Err(Exit::Lost("the stream was made again".to_owned()));
+        let begun_with = self.link.stream.cached_info();
+        if after.created != begun_with.created {
+            return Err(Exit::Lost("the stream was recreated".to_owned()));
+        }
+        if after.config.retention != begun_with.config.retention {
+            return Err(Exit::Lost("the stream has another retention".to_owned()));
         }
         if before.end() < self.chunks.next() {
             return Err(Exit::Lost("the stream ends before what was read".to_owned()));

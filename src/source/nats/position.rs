@@ -4,8 +4,10 @@
 //! contradict it.
 //! Does not own: what stands before a position (see `check`), what a gap leads to (see `reader`).
 //!
-//! The text is `<stream>@<creation time>`, with `#<generation>` behind it from the second on. A stream that was deleted and made again, or
+//! The text is `<stream>@<creation time>`, with `#<generation>` behind it from the second on, and `=<earlier generation>` where that one goes on. A stream that was deleted and made again, or
 //! put back to an earlier state, counts its messages from another point: it is a partition of its own. Offsets are stream sequences.
+//! What was known of earlier generations stays: a newer state may be restored after an older one. The generation that is begun then goes on
+//! where the earlier one was, which is not looked at any more.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,11 +15,14 @@ use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use super::check::Restored;
+use super::check::{Begins, Restored};
 use crate::error::{Error, Result};
 use crate::evidence::{Evidence, Why};
 use crate::offsets::{OffsetRange, Offsets, Partition, PartitionId};
 use crate::source::dead_letters;
+
+/// Earlier generations of a stream that are looked at, the latest of them. Each costs a question at the start of a session.
+const EARLIER_MAX: usize = 16;
 
 /// What a server shows of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +73,7 @@ pub(super) enum Found {
 pub(super) enum Gap {
     /// Messages were removed before they were read.
     Removed { from: u64, to: u64 },
-    /// The stream was deleted and made again.
+    /// The stream was deleted and recreated.
     MadeAgain { created: String, was: String, read: u64 },
     /// An older state of the stream was restored: what stands before the position `next` is not what was read.
     PutBack { restored: Restored, next: u64 },
@@ -78,13 +83,17 @@ pub(super) enum Gap {
 #[derive(Debug, Clone)]
 pub(super) struct Positions {
     stream: String,
-    known: BTreeMap<String, Known>,
+    known: BTreeMap<String, Generations>,
 }
 
-/// The latest generation of a stream, and how far it was read.
+/// The generations of a stream by their numbers.
+type Generations = BTreeMap<u32, Known>;
+
+/// How far a generation of a stream was read.
 #[derive(Debug, Clone)]
 struct Known {
-    generation: u32,
+    /// The earlier generation that it goes on with.
+    goes_on: Option<u32>,
     next: u64,
     evidence: Option<Arc<Evidence>>,
 }
@@ -95,14 +104,13 @@ impl Positions {
     /// # Errors
     /// `State` if a partition is none of this stream.
     pub(super) fn new(stream: &str, offsets: &Offsets) -> Result<Self> {
-        let mut known: BTreeMap<String, Known> = BTreeMap::new();
+        let mut known: BTreeMap<String, Generations> = BTreeMap::new();
         for (id, span) in offsets.spans().filter(|(id, _)| !dead_letters::owns(id)) {
-            let (created, generation) = parse(stream, id).ok_or_else(|| {
+            let Id { created, generation, goes_on } = Id::parse(stream, id).ok_or_else(|| {
                 Error::state(format!("the last commit record has the source partition `{id}`, which is none of the stream `{stream}`"))
             })?;
-            if known.get(created).is_none_or(|known| known.generation < generation) {
-                known.insert(created.to_owned(), Known { generation, next: span.to, evidence: span.evidence.clone() });
-            }
+            let of_stream = known.entry(created.to_owned()).or_default();
+            of_stream.insert(generation, Known { goes_on, next: span.to, evidence: span.evidence.clone() });
         }
         Ok(Self { stream: stream.to_owned(), known })
     }
@@ -110,41 +118,65 @@ impl Positions {
     /// Finds the stream that a server shows among those that are known.
     pub(super) fn find(&self, observed: &Observed) -> Found {
         let created = rfc3339(observed.created);
-        if let Some(Known { generation, next, evidence }) = self.known.get(&created) {
-            let partition = self.partition(&created, *generation);
-            return Found::Known(Position { partition, next: *next, evidence: evidence.clone() });
+        if let Some((generation, known)) = self.known.get(&created).and_then(BTreeMap::last_key_value) {
+            return Found::Known(self.position(&created, *generation, known));
         }
         // Texts of one form and zone: the greatest is the latest.
-        let latest = self.known.last_key_value();
+        let latest = self.known.last_key_value().and_then(|(was, known)| Some((was, known.values().next_back()?)));
         let gap = latest.map(|(was, known)| Gap::MadeAgain { created: created.clone(), was: was.clone(), read: known.next - 1 });
         Found::New { created, gap }
     }
 
-    /// Returns the position in a stream that is not known yet.
-    pub(super) fn first(&self, created: &str, next: u64, evidence: Evidence) -> Position {
-        Position { partition: self.partition(created, 0), next, evidence: Some(evidence.into()) }
+    /// Returns the positions in earlier generations of the same stream that no later one goes on with, the latest first.
+    pub(super) fn earlier(&self, position: &Position) -> Vec<Position> {
+        let Some(Id { created, generation, .. }) = Id::parse(&self.stream, &position.partition.id) else { return Vec::new() };
+        let Some(of_stream) = self.known.get(created) else { return Vec::new() };
+        let is_over = |generation: u32| of_stream.values().any(|known| known.goes_on == Some(generation));
+        let earlier = of_stream.range(..generation).rev().filter(|(generation, _)| !is_over(**generation));
+        earlier.take(EARLIER_MAX).map(|(generation, known)| self.position(created, *generation, known)).collect()
     }
 
-    /// Returns where reading goes on in an older state that was restored: a generation of its own.
-    pub(super) fn behind(&self, position: &Position, restored: &Restored) -> Position {
-        let (created, generation) = parse(&self.stream, &position.partition.id).expect("it was made here, or parsed before");
-        let partition = self.partition(created, generation + 1);
-        Position { partition, next: restored.next, evidence: Some(restored.evidence.clone().into()) }
+    fn position(&self, created: &str, generation: u32, known: &Known) -> Position {
+        let id = Id { created, generation, goes_on: known.goes_on };
+        Position { partition: self.partition(id), next: known.next, evidence: known.evidence.clone() }
+    }
+
+    /// Returns the position in a stream that is not known yet.
+    pub(super) fn first(&self, created: &str, next: u64, evidence: Evidence) -> Position {
+        let id = Id { created, generation: 0, goes_on: None };
+        Position { partition: self.partition(id), next, evidence: Some(evidence.into()) }
+    }
+
+    /// Returns where reading goes on in an older state that was restored: a generation of its own, behind the latest.
+    pub(super) fn behind(&self, latest: &Position, next: u64, evidence: Arc<Evidence>) -> Position {
+        let id = Id::parse(&self.stream, &latest.partition.id).expect("it was made here, or parsed before");
+        let id = Id { generation: id.generation + 1, goes_on: None, ..id };
+        Position { partition: self.partition(id), next, evidence: Some(evidence) }
+    }
+
+    /// Returns where reading goes on if what was read of an earlier generation stands in the stream again: behind the latest, too.
+    pub(super) fn going_on(&self, latest: &Position, earlier: &Position) -> Position {
+        let generation = |position: &Position| Id::parse(&self.stream, &position.partition.id).map(|id| id.generation);
+        let id = Id::parse(&self.stream, &latest.partition.id).expect("it was made here, or parsed before");
+        let id = Id { generation: id.generation + 1, goes_on: generation(earlier), ..id };
+        Position { partition: self.partition(id), ..earlier.clone() }
     }
 
     /// Takes up where reading has got to.
     pub(super) fn keep(&mut self, range: &OffsetRange) {
-        if let Some((created, generation)) = parse(&self.stream, &range.partition.id) {
-            let known = Known { generation, next: range.to, evidence: range.evidence.clone() };
-            self.known.insert(created.to_owned(), known);
+        if let Some(Id { created, generation, goes_on }) = Id::parse(&self.stream, &range.partition.id) {
+            let known = Known { goes_on, next: range.to, evidence: range.evidence.clone() };
+            self.known.entry(created.to_owned()).or_default().insert(generation, known);
         }
     }
 
-    fn partition(&self, created: &str, generation: u32) -> Arc<Partition> {
+    fn partition(&self, id: Id<'_>) -> Arc<Partition> {
         let stream = &self.stream;
-        let id = match generation {
-            0 => format!("{stream}@{created}"),
-            _ => format!("{stream}@{created}#{generation}"),
+        let Id { created, generation, goes_on } = id;
+        let id = match (generation, goes_on) {
+            (0, _) => format!("{stream}@{created}"),
+            (_, None) => format!("{stream}@{created}#{generation}"),
+            (_, Some(earlier)) => format!("{stream}@{created}#{generation}={earlier}"),
         };
         Arc::new(Partition { id: PartitionId::new(id), label: stream.as_str().into() })
     }
@@ -154,14 +186,27 @@ fn rfc3339(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Nanos, true)
 }
 
-/// Returns creation time and generation of a partition's id.
-fn parse<'a>(stream: &str, id: &'a PartitionId) -> Option<(&'a str, u32)> {
-    let text = id.as_str().strip_prefix(stream)?.strip_prefix('@')?;
-    let (created, generation) = match text.split_once('#') {
-        Some((created, generation)) => (created, generation.parse().ok()?),
-        None => (text, 0),
-    };
-    DateTime::parse_from_rfc3339(created).is_ok().then_some((created, generation))
+/// What a partition's id says.
+#[derive(Debug, Clone, Copy)]
+struct Id<'a> {
+    /// When the stream was made.
+    created: &'a str,
+    generation: u32,
+    /// The earlier generation that it goes on with.
+    goes_on: Option<u32>,
+}
+
+impl<'a> Id<'a> {
+    fn parse(stream: &str, id: &'a PartitionId) -> Option<Self> {
+        let text = id.as_str().strip_prefix(stream)?.strip_prefix('@')?;
+        let (created, generation) = text.split_once('#').unwrap_or((text, "0"));
+        let (generation, goes_on) = match generation.split_once('=') {
+            Some((generation, goes_on)) => (generation, Some(goes_on.parse().ok()?)),
+            None => (generation, None),
+        };
+        DateTime::parse_from_rfc3339(created).ok()?;
+        Some(Self { created, generation: generation.parse().ok()?, goes_on })
+    }
 }
 
 impl Gap {
@@ -182,13 +227,10 @@ impl fmt::Display for Gap {
                 write!(f, "begins at sequence {to}, and was read up to {}: {} sequences between were removed unread", from - 1, to - from)
             }
             Self::MadeAgain { created, was, read } => {
-                write!(
-                    f,
-                    "was made again at {created}; the one made at {was} was read up to sequence {read}, and what followed may be lost"
-                )
+                write!(f, "was recreated at {created}; the one made at {was} was read up to sequence {read}, and what followed may be lost")
             }
             Self::PutBack { restored, next } => {
-                let (Restored { why, common, next: on, exact, .. }, read) = (restored, next - 1);
+                let (Restored { why, common, next: on, begins, .. }, read) = (restored, next - 1);
                 match why {
                     Why::Shorter { end } => write!(f, "ends at sequence {}, and was read up to {read} already", end - 1)?,
                     Why::Differs { at } | Why::Disowned { at } => {
@@ -198,14 +240,20 @@ impl fmt::Display for Gap {
                         write!(f, "holds a message younger than all that was read, and was read up to {read}, which lies behind it")?
                     }
                 }
-                f.write_str(": an older state of it was restored; ")?;
-                match (*common, exact) {
-                    (common, true) if common + 1 == *on => write!(f, "sequence {on} is the first that was not read")?,
-                    (_, true) => write!(f, "by their times, sequence {on} is the first that was not read")?,
-                    (0, false) => {
+                let older = if *begins == Begins::Known { "another" } else { "an older" };
+                write!(f, ": {older} state of it was restored; ")?;
+                match (*common, begins) {
+                    (_, Begins::Known) => {
+                        write!(f, "it is again what was read up to sequence {} earlier, and reading goes on there", on - 1)?
+                    }
+                    (common, Begins::ByTime) if common + 1 == *on => write!(f, "sequence {on} is the first that was not read")?,
+                    (_, Begins::ByTime) => write!(f, "by their times, sequence {on} is the first that was not read")?,
+                    (0, Begins::Somewhere) => {
                         write!(f, "what was not read cannot be told from what was, so all from sequence {on} on may be there twice")?
                     }
-                    (common, false) => write!(f, "it is surely what was read up to {common} only, so what follows may be there twice")?,
+                    (common, Begins::Somewhere) => {
+                        write!(f, "it is surely what was read up to {common} only, so what follows may be there twice")?
+                    }
                 }
                 f.write_str(", and what the lost state had behind it may be lost")
             }
@@ -273,7 +321,7 @@ mod tests {
         let id = positions(&[]).first(&created, 1, Evidence::default()).partition.id.to_string();
         assert_eq!(id, "EVENTS@2026-01-01T00:00:01.123456789Z");
         let text = gap.unwrap().to_string();
-        assert!(text.contains("made again at 2026-01-01T00:00:01") && text.contains("up to sequence 9"), "{text}");
+        assert!(text.contains("recreated at 2026-01-01T00:00:01") && text.contains("up to sequence 9"), "{text}");
         // Both are known from then on.
         assert_eq!(known(&[(MADE, 10), (&id, 3)], observed(SECOND + 1, 1, 9)), (id, 3));
     }
@@ -282,30 +330,60 @@ mod tests {
     fn a_stream_put_back_to_an_older_state_goes_on_as_its_next_generation() {
         let mut positions = positions(&[(MADE, 100)]);
         let Found::Known(position) = positions.find(&observed(SECOND, 1, 50)) else { panic!("it is known") };
-        let restored = Restored { why: Why::Shorter { end: 51 }, common: 50, next: 51, exact: true, evidence: Evidence::default() };
-        let behind = positions.behind(&position, &restored);
+        let behind = positions.behind(&position, 51, Arc::default());
         let id = format!("{MADE}#1");
         assert_eq!((behind.partition.id.as_str(), behind.next), (id.as_str(), 51));
         positions.keep(&OffsetRange::new(behind.partition, 51, 60));
         let Found::Known(position) = positions.find(&observed(SECOND, 1, 70)) else { panic!("it is known") };
         assert_eq!((position.partition.id.as_str(), position.next), (id.as_str(), 60));
-        assert_eq!(known(&[(MADE, 100), (&id, 60)], observed(SECOND, 1, 70)), (id, 60));
+        assert_eq!(known(&[(MADE, 100), (&id, 60)], observed(SECOND, 1, 70)), (id.clone(), 60));
+        let earlier: Vec<_> = positions.earlier(&position).iter().map(|earlier| (earlier.partition.id.to_string(), earlier.next)).collect();
+        assert_eq!(earlier, [(MADE.to_owned(), 100)]);
+    }
+
+    #[test]
+    fn a_generation_that_goes_on_with_an_earlier_one_takes_its_place() {
+        let first = format!("{MADE}#1");
+        let mut positions = positions(&[(MADE, 100), (first.as_str(), 60)]);
+        let Found::Known(latest) = positions.find(&observed(SECOND, 1, 120)) else { panic!("it is known") };
+        let earlier = positions.earlier(&latest).remove(0);
+        let back = positions.going_on(&latest, &earlier);
+        assert_eq!((back.partition.id.as_str(), back.next), (&*format!("{MADE}#2=0"), 100));
+        positions.keep(&OffsetRange::new(back.partition, 100, 110));
+        let Found::Known(latest) = positions.find(&observed(SECOND, 1, 120)) else { panic!("it is known") };
+        assert_eq!((latest.partition.id.as_str(), latest.next), (&*format!("{MADE}#2=0"), 110));
+        let earlier: Vec<_> = positions.earlier(&latest).iter().map(|earlier| earlier.partition.id.to_string()).collect();
+        assert_eq!(earlier, [first]);
+        assert_eq!(positions.behind(&latest, 50, Arc::default()).partition.id.as_str(), format!("{MADE}#3"));
     }
 
     #[test]
     fn a_restored_stream_is_told_with_what_is_lost_and_what_may_be_there_twice() {
-        let text = |why, common, next, exact| {
-            let restored = Restored { why, common, next, exact, evidence: Evidence::default() };
+        let text = |why, common, next, begins| {
+            let restored = Restored { why, common, next, begins, evidence: Arc::default() };
             Gap::PutBack { restored, next: 101 }.to_string()
         };
         for (found, parts) in [
             (
-                text(Why::Shorter { end: 51 }, 37, 51, true),
+                text(Why::Shorter { end: 51 }, 37, 51, Begins::ByTime),
                 ["ends at sequence 50", "up to 100", "by their times, sequence 51 is the first"],
             ),
-            (text(Why::Differs { at: 69 }, 50, 51, true), ["another message at sequence 69", "up to 100", "; sequence 51 is the first"]),
-            (text(Why::Differs { at: 69 }, 37, 38, false), ["sequence 69", "surely what was read up to 37 only", "may be there twice"]),
-            (text(Why::Younger, 0, 1, false), ["younger than all that was read", "up to 100", "all from sequence 1 on may be there twice"]),
+            (
+                text(Why::Differs { at: 69 }, 50, 51, Begins::ByTime),
+                ["another message at sequence 69", "up to 100", "; sequence 51 is the first"],
+            ),
+            (
+                text(Why::Differs { at: 69 }, 37, 38, Begins::Somewhere),
+                ["sequence 69", "surely what was read up to 37 only", "may be there twice"],
+            ),
+            (
+                text(Why::Younger, 0, 1, Begins::Somewhere),
+                ["younger than all that was read", "up to 100", "all from sequence 1 on may be there twice"],
+            ),
+            (
+                text(Why::Differs { at: 69 }, 50, 141, Begins::Known),
+                ["sequence 69", "another state of it was restored", "again what was read up to sequence 140 earlier"],
+            ),
         ] {
             assert!(parts.iter().all(|part| found.contains(part)) && found.contains("may be lost"), "{found}");
         }
@@ -320,7 +398,13 @@ mod tests {
 
     #[test]
     fn a_partition_of_another_stream_is_refused_and_replayed_dead_letters_are_left_alone() {
-        for other in ["ORDERS@2026-01-01T00:00:00.123456789Z", "EVENTS", "EVENTS@yesterday", "EVENTS@2026-01-01T00:00:00.123456789Z#x"] {
+        for other in [
+            "ORDERS@2026-01-01T00:00:00.123456789Z",
+            "EVENTS",
+            "EVENTS@yesterday",
+            "EVENTS@2026-01-01T00:00:00.123456789Z#x",
+            "EVENTS@2026-01-01T00:00:00.123456789Z#2=x",
+        ] {
             assert_eq!(Positions::new("EVENTS", &committed(&[(other, 10)])).unwrap_err().kind(), ErrorKind::State, "{other}");
         }
         let found = positions(&[("dead_letters/0000000042", 7)]).find(&observed(SECOND, 1, 9));

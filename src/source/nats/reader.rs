@@ -16,12 +16,13 @@ use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::Shared;
-use super::check::{Checked, Messages, check, found};
+use super::check::{Begins, Checked, Messages, Restored, Standing, check, found, standing};
 use super::connect::{Connection, Failure};
 use super::history::{History, nothing};
 use super::intake::Intake;
 use super::position::{Found, Gap, Observed, Position, Positions};
 use super::session::{Session, observed};
+use super::unreadable;
 use crate::batch::{Chunk, OffsetUnit, Records};
 use crate::config::{NatsConfig, OnGap};
 use crate::error::{Error, Result};
@@ -62,6 +63,8 @@ pub(super) struct Reader {
     pub(super) chunks: mpsc::Sender<Result<Chunk>>,
     /// Turns true when no more is to be read, and acknowledgements are all that is left.
     pub(super) stop: watch::Receiver<bool>,
+    /// The sequence at which the last session began.
+    pub(super) begun_at: Option<u64>,
     /// Time to wait after the next failure.
     pub(super) pause: Duration,
     /// The reason that was last warned of, until reading goes on.
@@ -118,7 +121,7 @@ impl Reader {
     async fn fail(&mut self, reason: String) {
         self.shared.trouble.send_replace(Some(reason.clone()));
         if self.warned.as_ref() != Some(&reason) {
-            warn!(stream = self.config.stream, reason, "not reading, trying again");
+            warn!(stream = self.config.stream, reason, "source unavailable, retrying");
             self.warned = Some(reason);
         }
         sleep(self.pause).await;
@@ -129,7 +132,7 @@ impl Reader {
     pub(super) fn succeed(&mut self) {
         self.shared.trouble.send_if_modified(|trouble| trouble.take().is_some());
         if self.warned.take().is_some() {
-            info!(stream = self.config.stream, "reading goes on");
+            info!(stream = self.config.stream, "source available again");
         }
         self.pause = PAUSE_MIN;
     }
@@ -138,7 +141,12 @@ impl Reader {
         let connection = Connection::open(&self.config).await?;
         let stream = connection.stream(&self.config).await?;
         let info = stream.cached_info();
-        let position = self.resume(&connection, info).await?;
+        let mut position = self.resume(&connection, info).await?;
+        if self.begun_at.replace(position.next) == Some(position.next) {
+            // The session before this one got nowhere: because nothing has come, or because of what comes next.
+            let messages = Messages { connection: &connection, stream: &self.config.stream.clone() };
+            position = unreadable::pass(self, &messages, info.config.retention, position).await?;
+        }
         let committed = self.shared.acks().begin(&position.partition.id, info.config.retention == RetentionPolicy::Interest);
         self.shared.set_client(Some(connection.client.clone()));
         let session = Session::begin(connection, stream, &self.config, &position, committed, self.checkpoint_interval).await?;
@@ -162,7 +170,7 @@ impl Reader {
         let mut history = History::new(self.key.clone(), position.evidence);
         history.pass(nothing(&self.key, begin - 1, None));
         let behind = Position { next: begin, evidence: history.evidence(begin), ..position };
-        self.tell(&behind, position.next, note).await;
+        self.tell(&behind, position.next, Some(note)).await;
         Ok(behind)
     }
 
@@ -174,43 +182,84 @@ impl Reader {
         let before = (next > 1).then(|| nothing(&self.key, next - 1, None));
         let evidence = Evidence { witnesses: before.into_iter().collect(), ..Evidence::default() };
         let position = self.positions.first(created, next, evidence);
-        if let Some(note) = note {
-            self.tell(&position, next, note).await;
-        }
+        // Recorded although it is empty: what comes and goes before it is read is missed then.
+        self.tell(&position, next, note).await;
         Ok(position)
     }
 
-    /// Looks whether what was read stands before a position.
+    /// Looks whether what was read stands before a position, or what was read of an earlier generation.
     async fn go_on(&mut self, connection: &Connection, observed: &Observed, position: Position) -> Result<Position, Failure> {
-        let (key, next) = (self.key.clone(), position.next);
-        let messages = Messages { connection, stream: &self.config.stream };
+        let (key, next, stream) = (self.key.clone(), position.next, self.config.stream.clone());
+        let messages = Messages { connection, stream: &stream };
         let evidence = position.evidence.clone().unwrap_or_default();
-        let (position, note) = match check(&messages, observed, next, &evidence, self.config.subject.as_deref(), &key).await? {
-            Checked::Same if position.evidence.is_some() => return Ok(position),
-            Checked::Same => {
+        let checked = check(&messages, observed, next, &evidence, self.config.subject.as_deref(), &key).await?;
+        let surely = if let Checked::Other(restored) = &checked { restored.common + 1 } else { next };
+        let (position, note) = match (checked, self.earlier(&messages, observed, &position, surely).await?) {
+            (Checked::Other(restored), (Some(earlier), _)) => {
+                let restored = Restored { next: earlier.next, begins: Begins::Known, ..restored };
+                (self.positions.going_on(&position, &earlier), self.meet_other(restored, next)?)
+            }
+            (Checked::Other(restored), (None, Some(earlier))) if earlier.next < restored.next => {
+                let evidence = earlier.evidence.unwrap_or_default();
+                let restored = Restored { next: earlier.next, begins: Begins::Somewhere, evidence, ..restored };
+                (self.positions.behind(&position, restored.next, restored.evidence.clone()), self.meet_other(restored, next)?)
+            }
+            (Checked::Other(restored), _) => {
+                (self.positions.behind(&position, restored.next, restored.evidence.clone()), self.meet_other(restored, next)?)
+            }
+            (_, (Some(earlier), _)) => {
+                let text = format!(
+                    "the stream `{stream}` is again what was read up to sequence {} before an older state of it was restored: reading goes on \
+                     there instead of at {next}",
+                    earlier.next - 1
+                );
+                (self.positions.going_on(&position, &earlier), remark(NoteKind::Moved, text))
+            }
+            (Checked::Same, _) if position.evidence.is_some() => return Ok(position),
+            (Checked::Same, _) => {
                 let evidence = Some(found(&messages, next, &key).await?.into());
-                let text = format!("the position {next} in the stream `{}` has no evidence yet: accepted", self.config.stream);
+                let text = format!("the position {next} in the stream `{stream}` has no evidence yet: accepted");
                 (Position { evidence, ..position }, remark(NoteKind::Accepted, text))
             }
-            Checked::CannotBeSeen(evidence) => {
-                let stream = &self.config.stream;
+            (Checked::CannotBeSeen(evidence), _) => {
                 let text =
                     format!("of what was read last before {next}, the stream `{stream}` has nothing any more, and nothing contradicts it");
                 (Position { evidence: Some(evidence.into()), ..position }, remark(NoteKind::CannotBeSeen, text))
             }
-            Checked::Other(restored) => {
-                let behind = self.positions.behind(&position, &restored);
-                (behind, self.meet(&Gap::PutBack { restored, next }).map_err(Failure::Refused)?)
-            }
         };
-        self.tell(&position, position.next, note).await;
+        self.tell(&position, position.next, Some(note)).await;
         Ok(position)
     }
 
+    fn meet_other(&self, restored: Restored, next: u64) -> Result<Note, Failure> {
+        self.meet(&Gap::PutBack { restored, next }).map_err(Failure::Refused)
+    }
+
+    /// Looks at the earlier generations that were read further than `surely`. Returns the position farthest on of those whose last message surely
+    /// stands in the stream again; and the one least far on of those that it may be, since their messages are gone: behind it lies what nobody
+    /// has read, if it is that one.
+    async fn earlier(
+        &self,
+        messages: &Messages<'_>,
+        observed: &Observed,
+        position: &Position,
+        surely: u64,
+    ) -> Result<(Option<Position>, Option<Position>), Failure> {
+        let (mut standing_again, mut possible): (Option<Position>, Option<Position>) = (None, None);
+        for earlier in self.positions.earlier(position).into_iter().filter(|earlier| earlier.next > surely) {
+            match standing(messages, observed, &earlier, &self.key).await? {
+                Standing::Surely if standing_again.as_ref().is_none_or(|known| known.next < earlier.next) => standing_again = Some(earlier),
+                Standing::Possibly if possible.as_ref().is_none_or(|known| known.next > earlier.next) => possible = Some(earlier),
+                Standing::Surely | Standing::Possibly | Standing::Not => {}
+            }
+        }
+        Ok((standing_again, possible))
+    }
+
     /// Hands on what was found out of a partition from a sequence up to a position: it is said once, and belongs in the next record.
-    async fn tell(&mut self, position: &Position, from: u64, note: Note) {
-        let range = OffsetRange::new(position.partition.clone(), from, position.next).with_note(note);
-        let range = OffsetRange { evidence: position.evidence.clone(), ..range };
+    async fn tell(&mut self, position: &Position, from: u64, note: Option<Note>) {
+        let range = OffsetRange::new(position.partition.clone(), from, position.next);
+        let range = OffsetRange { evidence: position.evidence.clone(), notes: note.into_iter().collect(), ..range };
         self.positions.keep(&range);
         // Nobody takes it once the source is stopped; it is found out again at the next start.
         let _ = self.chunks.send(Ok(Chunk::new(Records::Lines(Bytes::new()), range, OffsetUnit::Records))).await;
@@ -227,8 +276,10 @@ impl Reader {
             ))),
             OnGap::Record => {
                 let text = format!("the stream `{stream}` {gap}: going on with what is there");
-                warn!(lost = gap.lost(), "{text}");
-                Ok(Note { kind: NoteKind::Gap, text, lost: gap.lost() })
+                // Under a filter, what was removed may have been others'.
+                let lost = gap.lost().filter(|_| self.config.subject.is_none());
+                warn!(lost, "{text}");
+                Ok(Note { kind: NoteKind::Gap, text, lost })
             }
         }
     }

@@ -151,19 +151,29 @@ impl Broker {
     /// Copies the disk of JetStream, as a backup does while the server stands still. The server is asked to end for it, and started again. (One of
     /// 2.9 that is killed right after it became empty may forget how many messages it had.)
     pub fn back_up(&self) {
+        self.back_up_as("backup");
+    }
+
+    /// Copies the disk of JetStream under a name.
+    pub fn back_up_as(&self, name: &str) {
         if let Some(mut server) = self.server.lock().unwrap().take() {
             kill_process(Pid::from_child(&server), Signal::TERM).unwrap();
             server.wait().unwrap();
         }
-        copy(&self.dir.path().join("js"), &self.dir.path().join("backup"));
+        copy(&self.dir.path().join("js"), &self.dir.path().join(name));
         self.up();
     }
 
     /// Puts the copy in the place of the disk. The server has to be stopped before, and started after.
     pub fn restore(&self) {
+        self.restore_from("backup");
+    }
+
+    /// Puts the copy of that name in the place of the disk.
+    pub fn restore_from(&self, name: &str) {
         let js = self.dir.path().join("js");
         fs::remove_dir_all(&js).unwrap();
-        copy(&self.dir.path().join("backup"), &js);
+        copy(&self.dir.path().join(name), &js);
     }
 
     /// Returns the port that it listens at, or will.

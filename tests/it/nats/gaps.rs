@@ -69,8 +69,8 @@ fn a_stream_that_was_made_again_is_refused_or_recorded() {
     broker.delete_stream();
     broker.make_stream(Limits);
     broker.publish_ids(100..250);
-    process.wait().assert_refused(65, &[STREAM, "made again", "up to sequence 100", "source.on_gap"]);
-    dataset.nats(&broker).run().assert_refused(65, &[STREAM, "made again"]);
+    process.wait().assert_refused(65, &[STREAM, "recreated", "up to sequence 100", "source.on_gap"]);
+    dataset.nats(&broker).run().assert_refused(65, &[STREAM, "recreated"]);
     assert_eq!(dataset.ids(), ids(0..100));
 
     let run = || dataset.nats(&broker).set("source.on_gap", "record");

@@ -35,7 +35,7 @@ fn a_server_killed_and_started_again_costs_nothing_but_the_time() {
     let log = process.log();
     process.stop(Signal::TERM).assert_code(0);
     assert_eq!(dataset.ids(), ids(0..180));
-    let warnings = messages(&log, "not reading, trying again").len();
+    let warnings = messages(&log, "source unavailable, retrying").len();
     assert!((1..=4).contains(&warnings), "{warnings} warnings of two outages:\n{log}");
     dataset.assert_clean();
 }
@@ -49,10 +49,10 @@ fn a_server_that_is_not_there_at_the_start_is_waited_for() {
         let answer = get(address, "/readyz");
         answer.status == 503 && answer.body.contains(why)
     };
-    wait_until("a warning", || !messages(&process.log(), "not reading, trying again").is_empty());
+    wait_until("a warning", || !messages(&process.log(), "source unavailable, retrying").is_empty());
     thread::sleep(Duration::from_millis(700));
     assert!(process.is_running());
-    let warned = messages(&process.log(), "not reading, trying again");
+    let warned = messages(&process.log(), "source unavailable, retrying");
     assert_eq!(warned.len(), 1, "one for all tries: {warned:?}");
     assert!(warned[0]["reason"].as_str().unwrap().contains(&broker.url()), "{warned:?}");
     assert!(not_ready(&format!("the source gives nothing: cannot reach {}", broker.url())), "{:?}", get(address, "/readyz"));
@@ -64,7 +64,7 @@ fn a_server_that_is_not_there_at_the_start_is_waited_for() {
     broker.make_stream(Limits);
     broker.publish_ids(0..10);
     process.wait_for_rows(10);
-    assert_eq!(messages(&process.log(), "reading goes on").len(), 1);
+    assert_eq!(messages(&process.log(), "source available again").len(), 1);
     assert_eq!(get(address, "/readyz").status, 200);
     // And is no hindrance to a stop.
     broker.stop();

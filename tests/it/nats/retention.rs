@@ -113,10 +113,10 @@ fn delivered_again_before_the_commit(retention: RetentionPolicy) {
     process.wait_until("all to be delivered", |_| delivered(1000));
     thread::sleep(Duration::from_millis(200));
     broker.stop();
-    wait_until("the end of the session", || !messages(&process.log(), "not reading, trying again").is_empty());
+    wait_until("the end of the session", || !messages(&process.log(), "source unavailable, retrying").is_empty());
     broker.up();
     // The consumer of the session before is gone then, and what it would have kept with it.
-    wait_until("the next session", || !messages(&process.log(), "reading goes on").is_empty());
+    wait_until("the next session", || !messages(&process.log(), "source available again").is_empty());
     process.wait_until("all to be delivered again", |_| delivered(1000));
     assert_eq!((dataset.commits_len(), broker.stream().state.messages), (0, 1000), "they are kept until they are committed");
     broker.publish_ids(1000..1100);
