@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Shared;
-use crate::checkpoint::held::ACCEPT;
+use crate::checkpoint::held::ways_out;
 use crate::meters::Verified;
 
 /// Where the service stands.
@@ -122,7 +122,9 @@ pub(super) fn not_ready(shared: &Shared) -> Vec<String> {
     if shared.meters.disk.full() {
         reasons.push("the disk is full: writing waits for room".to_owned());
     }
-    reasons.extend(shared.meters.held().map(|held| format!("paused, too much is rejected: {held}; {ACCEPT}")));
+    // Without the options of this process: whoever reaches the server reads it.
+    let ways_out = ways_out("`pintail dead-letters --accept`");
+    reasons.extend(shared.meters.held().map(|held| format!("paused, too much is rejected: {held}; {ways_out}")));
     reasons.extend(shared.meters.trouble().map(|why| format!("the source gives nothing: {why}")));
     reasons.extend(dead(shared));
     reasons

@@ -23,9 +23,10 @@ use crate::error::{Error, Result};
 /// Ranges that a message names.
 const RANGES_SHOWN: usize = 3;
 
-/// What a person can do about them.
-pub const ACCEPT: &str =
-    "mend the schema or the SQL and start again, or let them pass as dead letters with `pintail dead-letters --accept`";
+/// Says what a person can do about them, given the command that lets them pass.
+pub fn ways_out(accept: &str) -> String {
+    format!("mend the schema or the SQL and start again, or let them pass as dead letters with {accept}")
+}
 
 /// Records that the line holds back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -110,5 +110,5 @@ impl Iterator for Backwards<'_> {
 }
 
 fn follows_not(sequence: u64) -> Error {
-    Error::state(format!("commit record {sequence} does not follow the one before it: run `pintail verify`"))
+    Error::state(format!("commit record {sequence} does not follow the one before it; {}", log::way_out()))
 }

@@ -12,10 +12,11 @@ use tracing::{error, info, warn};
 use super::Checkpoint;
 use crate::batch::Frame;
 use crate::breaker::Tally;
-use crate::checkpoint::held::{self, ACCEPT, Held, HeldRange};
+use crate::checkpoint::held::{self, Held, HeldRange, ways_out};
 use crate::checkpoint::record::{Action, ActionKind};
 use crate::checkpoint::store::Adopted;
 use crate::error::{Error, ErrorKind, Result};
+use crate::invocation::command;
 use crate::offsets::OffsetRange;
 use crate::stages::blocking;
 
@@ -33,7 +34,8 @@ pub(super) async fn wait_for_acceptance(
     stop: &mut watch::Receiver<bool>,
 ) -> Result<Checkpoint> {
     let held = checkpoint.held(frame, tally);
-    error!("paused, too much is rejected: {held}; what came before is committed; {ACCEPT}");
+    let ways_out = ways_out(&command("dead-letters --accept"));
+    error!("paused, too much is rejected: {held}; what came before is committed; {ways_out}");
     checkpoint.meters.hold(Some(held.clone()));
     let announced = held.clone();
     checkpoint = blocking("writer", move || {
@@ -49,7 +51,7 @@ pub(super) async fn wait_for_acceptance(
             _ = stop.wait_for(|stop| *stop) => {
                 return Err(Error::new(
                     ErrorKind::DeadLetters,
-                    format!("stopped while paused, all before is committed, the rest is read again at the next start: {held}; {ACCEPT}"),
+                    format!("stopped while paused, all before is committed, the rest is read again at the next start: {held}; {ways_out}"),
                 ));
             }
         }

@@ -218,15 +218,16 @@ impl Frames {
         let file = fs.open(&path).map_err(|e| Error::io(format_args!("open `{}`", path.display()), e))?;
         let mut input = BufReader::with_capacity(READ_BYTES, file.take(end));
         let lines = read_two_lines(&mut input).map_err(|e| Error::io(format_args!("read `{}`", path.display()), e))?;
-        let refuse = |why: String| Error::state(format!("journal segment `{}` cannot be trusted, at byte 0: {why}", path.display()));
+        let named = |why: &str| format!("journal segment `{}` cannot be trusted, at byte 0: {why}", path.display());
+        let refuse = |why: String| Error::state(named(&why));
         let unsealed = sealed::unseal::<Header>(&lines).map_err(|why| match sealed::unseal::<Claim>(&lines) {
             // It is whole: that of a newer Pintail.
             Ok(_) => refuse(why),
-            Err(_) => refuse(format!("{why}; {WAY_OUT}")),
+            Err(_) => untrusted(named(&why)),
         });
         let (header, _) = unsealed?;
         if header.segment != number {
-            return Err(refuse(format!("it is segment {}; {WAY_OUT}", header.segment)));
+            return Err(untrusted(named(&format!("it is segment {}", header.segment))));
         }
         if header.dataset_id != dataset_id {
             return Err(refuse(format!("it belongs to the dataset {}, this is {dataset_id}", header.dataset_id)));
