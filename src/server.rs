@@ -1,6 +1,6 @@
 //! Server: HTTP/1.1 connections, plain or with TLS. The admin server and the HTTP source stand on it.
 //!
-//! Owns: how many connections there are at a time, how long a client may take to ask and to listen, the end.
+//! Owns: how many connections there are at a time and which one makes room, how long a client may take to ask and to listen, the end.
 //! Does not own: what is answered (a router says), threads and runtimes, how long a body may take.
 
 use std::net::TcpListener;
@@ -9,22 +9,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use crate::error::{Error, Result};
 use patience::Patience;
+use places::{Place, Places};
 
 pub mod guard;
 mod patience;
+mod places;
 pub mod tls;
+
+pub use places::{Working, working};
 
 /// Wait after a connection that could not be accepted: without descriptors, the next one would fail as well.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -34,9 +42,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 pub struct Limits {
     /// What the log calls the server.
     pub name: &'static str,
-    /// Connections at the same time.
+    /// Connections at the same time. A further one takes the place of the one that has had no request in work for the longest time.
     pub connections_max: usize,
-    /// What becomes of a further one.
+    /// What happens to a further one if all have work.
     pub further: Further,
     /// Time for a TLS handshake, for the head of a request, and of a connection between two requests.
     pub head_timeout: Duration,
@@ -50,12 +58,12 @@ pub struct Limits {
     pub stop_grace: Duration,
 }
 
-/// What becomes of a connection beyond the limit.
+/// What happens to a connection beyond the limit if all others have work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Further {
     /// It is closed at once.
     Close,
-    /// It waits in the kernel's queue until another ends.
+    /// It waits, and those after it in the kernel's queue, until another ends or has no more work.
     Wait,
 }
 
@@ -72,7 +80,7 @@ pub async fn serve(
 ) -> Result<()> {
     let name = limits.name;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(|e| Error::io(format_args!("listen for the {name}"), e))?;
-    let places = Arc::new(Semaphore::new(limits.connections_max));
+    let places = Places::new(limits.connections_max);
     loop {
         let (stream, place) = tokio::select! {
             biased;
@@ -80,56 +88,84 @@ pub async fn serve(
             accepted = accept(&listener, &places, limits) => accepted,
         };
         let Some(place) = place else {
-            debug!(name, limit = limits.connections_max, "a connection was closed: too many");
+            debug!(name, limit = limits.connections_max, "a connection was closed: all others have work");
             continue;
         };
         let (router, tls, stopped) = (router.clone(), tls.clone(), stopped.clone());
         tokio::spawn(async move {
-            accepted(stream, tls, router, limits, stopped).await;
-            drop(place);
+            tokio::select! {
+                () = accepted(stream, tls, router, limits, &place, stopped) => {}
+                () = place.evicted() => debug!(name, "a connection without a request was closed: another one came"),
+            }
         });
+        // A new connection gets its turn to ask before the next one is accepted, however many wait.
+        yield_now().await;
     }
     drop(listener);
-    // All places are free once all connections have ended.
-    let all = u32::try_from(limits.connections_max).expect("the configuration ends far below");
-    let _ = timeout(limits.stop_grace, places.acquire_many(all)).await;
+    let _ = timeout(limits.stop_grace, places.empty()).await;
     Ok(())
 }
 
 /// Waits for a connection, and for a place if the limit says so. Safe to cancel.
-async fn accept(listener: &tokio::net::TcpListener, places: &Arc<Semaphore>, limits: Limits) -> (TcpStream, Option<OwnedSemaphorePermit>) {
+async fn accept(listener: &tokio::net::TcpListener, places: &Arc<Places>, limits: Limits) -> (TcpStream, Option<Place>) {
+    let mut failing = false;
     loop {
-        let place = match limits.further {
-            Further::Wait => places.clone().acquire_owned().await.ok(),
-            Further::Close => None,
-        };
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, place.or_else(|| places.clone().try_acquire_owned().ok())),
+            Ok((stream, _)) => {
+                let place = match limits.further {
+                    Further::Wait => Some(places.take().await),
+                    Further::Close => places.try_take().await,
+                };
+                return (stream, place);
+            }
             Err(error) => {
-                warn!(name = limits.name, %error, "a connection cannot be accepted");
+                if !failing {
+                    warn!(name = limits.name, %error, "a connection cannot be accepted");
+                }
+                failing = true;
+                // Whatever is short (descriptors, memory), a connection that asks nothing has some of it.
+                places.evict();
                 sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-async fn accepted(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, limits: Limits, stopped: watch::Receiver<bool>) {
+async fn accepted(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    limits: Limits,
+    place: &Place,
+    stopped: watch::Receiver<bool>,
+) {
     // An answer is one short write, and is waited for.
     let _ = stream.set_nodelay(true);
     let stream = Patience::new(stream, limits.write_timeout);
-    let Some(tls) = tls else { return connection(stream, router, limits, stopped).await };
+    let Some(tls) = tls else { return connection(stream, router, limits, place, stopped).await };
     match timeout(limits.head_timeout, tls.accept(stream)).await {
-        Ok(Ok(stream)) => connection(stream, router, limits, stopped).await,
+        Ok(Ok(stream)) => connection(stream, router, limits, place, stopped).await,
         Ok(Err(error)) => debug!(name = limits.name, %error, "a TLS handshake failed"),
         Err(_) => debug!(name = limits.name, "a TLS handshake took too long"),
     }
 }
 
-async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router, limits: Limits, mut stopped: watch::Receiver<bool>) {
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    router: Router,
+    limits: Limits,
+    place: &Place,
+    mut stopped: watch::Receiver<bool>,
+) {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout);
     builder.max_header_size(limits.head_bytes_max).max_buf_size(limits.read_bytes_max);
-    let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(|mut request: Request<Incoming>| {
+        place.carry(request.extensions_mut());
+        router.call(request)
+    });
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let served = tokio::select! {
         served = serving.as_mut() => served,
         () = asked(&mut stopped) => {

@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::page::{ASSETS, Asset};
 use super::{Shared, health, metrics, sql, status};
-use crate::server::{asked, guard};
+use crate::server::{Working, asked, guard, working};
 
 /// Checkpoints in an answer that names no limit.
 const CHECKPOINTS: usize = 50;
@@ -120,15 +120,17 @@ struct Listener {
     stopped: watch::Receiver<bool>,
     first: Option<Arc<str>>,
     _place: OwnedSemaphorePermit,
+    _working: Working,
 }
 
 /// Sends the status now and then once a second. A listener that is slow misses some; one that takes nothing is dropped (see `patience`).
-async fn api_events(State(shared): State<Arc<Shared>>) -> Response {
+async fn api_events(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let Ok(place) = shared.listeners.clone().try_acquire_owned() else {
         return error(StatusCode::TOO_MANY_REQUESTS, "too many listen already: ask for /api/status");
     };
     let first = Some(status::status(&shared).to_string().into());
-    let listener = Listener { events: shared.events.subscribe(), stopped: shared.stopped.clone(), first, _place: place };
+    let (events, stopped, _working) = (shared.events.subscribe(), shared.stopped.clone(), working(request.extensions()));
+    let listener = Listener { events, stopped, first, _place: place, _working };
     let events = stream::unfold(listener, |mut listener| async move {
         let status = match listener.first.take() {
             Some(status) => status,

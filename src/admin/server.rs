@@ -18,7 +18,7 @@ const HEAD_BYTES_MAX: usize = 32 << 10;
 
 const LIMITS: Limits = Limits {
     name: "admin server",
-    // More than the listeners, so that a scrape finds room beside them.
+    // Four times as many as may listen: only they and a query keep their places, all others make room for a probe or a scrape.
     connections_max: 64,
     further: Further::Close,
     head_timeout: Duration::from_secs(10),

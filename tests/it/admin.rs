@@ -1,6 +1,7 @@
 //! The admin server, asked by HTTP as a person, a scraper and a supervisor ask it.
 
 mod api;
+mod crowd;
 mod life;
 mod listen;
 mod metrics;

@@ -25,11 +25,15 @@ use super::meter::PushMeter;
 use super::records::{self, MediaType, Rules};
 use super::refusal::Refusal;
 use crate::config::{Config, HttpConfig};
+use crate::server::working;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Bytes of an idempotency key: a UUID has 36.
 const KEY_BYTES_MAX: usize = 256;
+
+/// Refused bodies that are read at the same time.
+const DISCARDS_MAX: usize = 64;
 
 /// Seconds after which a refused client may come back, where nothing better is known.
 const RETRY_SECONDS_MAX: u64 = 30;
@@ -43,6 +47,8 @@ pub struct Intake {
     rules: Rules,
     /// Bodies that are cut at the same time: more would only take turns.
     cutters: Semaphore,
+    /// Refused bodies that are read to their end at the same time: each has a buffer, and anybody can send one.
+    discards: Semaphore,
     journal: Journal,
     meter: Arc<PushMeter>,
     /// Seconds until the journal has probably room again.
@@ -62,6 +68,7 @@ impl Intake {
                 record_bytes_max: config.source.record_bytes_max,
             },
             cutters: Semaphore::new(config.limits.cores),
+            discards: Semaphore::new(DISCARDS_MAX),
             journal,
             meter,
             retry_after: config.pipeline.checkpoint_interval.as_secs().clamp(1, RETRY_SECONDS_MAX),
@@ -112,10 +119,14 @@ async fn events(State(intake): State<Arc<Intake>>, request: Request) -> Response
     let announced = match intake.access.check(&head.uri, &head.headers).and_then(|()| Announced::read(&head.headers)) {
         Ok(announced) => announced,
         Err(refusal) => {
-            body.discard().await;
+            if let Ok(_turn) = intake.discards.try_acquire() {
+                body.discard().await;
+            }
             return refusal.into_response();
         }
     };
+    // Whoever may send is not sent away for another. A client without a token is: it holds its place only as long as nobody else wants it.
+    let _working = working(&head.extensions);
     let mut held = intake.budget.hold();
     let received = match body.receive(intake.limits, &mut held).await {
         Ok(received) => received,

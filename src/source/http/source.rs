@@ -150,7 +150,7 @@ impl Server {
         let limits = Limits {
             name: "HTTP source",
             connections_max: http.connections_max,
-            // Who comes too late waits: the slow ones make room within `idle_timeout`.
+            // A client that comes while all others are being served waits for the first that is.
             further: Further::Wait,
             head_timeout: http.idle_timeout,
             write_timeout: WRITE_TIMEOUT,

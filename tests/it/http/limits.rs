@@ -1,7 +1,7 @@
 //! Too many, too slow, too much.
 
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,8 @@ use rustix::process::Signal;
 
 use super::{NDJSON, assert_taken, post};
 use crate::common::Dataset;
-use crate::common::lines::{ids, lines};
+use crate::common::http::{answer, get};
+use crate::common::lines::{ids, line, lines};
 
 const HEAD: &[u8] = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n";
 
@@ -50,16 +51,70 @@ fn five_hundred_clients_that_send_a_byte_now_and_then_leave_others_served() {
     assert_eq!(dataset.ids(), ids(0..i64::try_from(next).unwrap()));
 }
 
+/// Sends what a client without a token can, and holds on to the connection.
+fn hold(address: SocketAddr, number: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let begin = match number % 3 {
+        0 => Vec::new(),
+        1 => HEAD.to_vec(),
+        _ => [HEAD, b"Content-Length: 16777216\r\n\r\n{"].concat(),
+    };
+    // It may have to go at once.
+    let _ = stream.write_all(&begin);
+    stream
+}
+
 #[test]
-fn more_connections_than_there_may_be_wait_for_the_slow_ones_to_go() {
+fn connections_without_a_token_keep_nobody_away_who_has_one_and_nothing_from_a_commit() {
     let dataset = Dataset::new();
-    let mut process = dataset.push().set("source.connections_max", 8).set("source.idle_timeout", "1s").spawn();
-    let address = process.http();
-    let begin = Instant::now();
-    let _slow: Vec<_> = (0..8).map(|_| TcpStream::connect(address).unwrap()).collect();
-    assert_taken(&post(address, &[NDJSON], lines(0..1)), 1, 0);
-    assert!(begin.elapsed() > Duration::from_millis(900), "it was served beside them, after {:?}", begin.elapsed());
+    let token = ("Authorization", "Bearer a-token-of-some-length");
+    let pushed = dataset.push().set("source.token", "a-token-of-some-length").set("source.connections_max", 100);
+    let mut process = pushed.set("admin.listen", "127.0.0.1:0").spawn();
+    let (address, admin) = (process.http(), process.admin());
+    let held: Vec<_> = (0..500).map(|number| hold(address, number)).collect();
+    let mut slowest = Duration::ZERO;
+    for next in 0..20 {
+        let sent = Instant::now();
+        assert_taken(&post(address, &[NDJSON, token], line(next)), 1, next as u64);
+        slowest = slowest.max(sent.elapsed());
+        assert_eq!(get(admin, "/readyz").status, 200);
+    }
+    println!("slowest answer {slowest:?}");
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    process.wait_for_committed(20);
+    drop(held);
     process.stop(Signal::TERM).assert_code(0);
+    assert_eq!(dataset.ids(), ids(0..20));
+}
+
+#[test]
+fn a_client_that_is_sending_what_it_may_is_not_sent_away_for_one_that_comes_later() {
+    let dataset = Dataset::new();
+    let mut process = dataset.push().set("source.connections_max", 2).set("source.body_timeout", "20s").spawn();
+    let address = process.http();
+    let body = line(0);
+    let mut sending: Vec<_> = (0..2)
+        .map(|number| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            let body = line(number);
+            stream.write_all(&[HEAD, format!("Content-Length: {}\r\nConnection: close\r\n\r\n", body.len()).as_bytes()].concat()).unwrap();
+            stream.write_all(&body.as_bytes()[..5]).unwrap();
+            stream
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(300));
+    let later = thread::spawn(move || post(address, &[NDJSON], line(2)));
+    thread::sleep(Duration::from_millis(500));
+    assert!(!later.is_finished(), "it waits for its turn");
+    let mut first = sending.remove(0);
+    first.write_all(&body.as_bytes()[5..]).unwrap();
+    assert_eq!(answer(first).unwrap().status, 200);
+    assert_eq!(later.join().unwrap().status, 200);
+    let mut second = sending.remove(0);
+    second.write_all(&line(1).as_bytes()[5..]).unwrap();
+    assert_eq!(answer(second).unwrap().status, 200);
+    process.stop(Signal::TERM).assert_code(0);
+    assert_eq!(dataset.ids(), ids(0..3));
 }
 
 #[test]
