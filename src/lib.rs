@@ -69,6 +69,7 @@ pub mod logging;
 #[cfg(feature = "engine")]
 pub mod meters;
 pub mod offsets;
+pub mod panics;
 #[cfg(feature = "engine")]
 pub mod pipeline;
 #[cfg(feature = "engine")]

@@ -15,6 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogConfig, LogFormat};
 use crate::error::{Error, Result};
+use crate::panics;
 use crate::terminal::Screen;
 
 /// Installs the subscriber. `RUST_LOG` wins over `log.level`. From then on a panic is a line of the log, not text beside it.
@@ -45,6 +46,9 @@ pub fn init(log: &LogConfig, screen: Option<Arc<Screen>>) -> Result<()> {
 
 /// Logs where a panic came from. What it means to the line is the supervisor's to say: some are contained.
 fn log_panic(panic: &PanicHookInfo<'_>) {
+    if panics::note(panic) {
+        return;
+    }
     let backtrace = Backtrace::capture();
     let at = panic.location().map(ToString::to_string);
     let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());

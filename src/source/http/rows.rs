@@ -21,9 +21,11 @@ use arrow::ipc::reader::StreamReader;
 use arrow::json::LineDelimitedWriter;
 use axum::http::StatusCode;
 use bytes::Bytes;
+use tracing::warn;
 
 use super::refusal::Refusal;
 use crate::decode::{date_range, timestamp_range};
+use crate::panics;
 use crate::schema::EventSchema;
 
 /// Rows in a row that are of one kind.
@@ -41,6 +43,15 @@ pub enum Run {
 /// If it is no stream, or has another schema; if a text is longer than a record may be, or all are together longer than `bytes_max`:
 /// values that stand in the stream once and are meant a million times.
 pub fn check(body: &[u8], schema: &EventSchema, bytes_max: usize, record_bytes_max: usize) -> Result<u64, Refusal> {
+    // The reader panics at lengths and offsets that contradict each other, before it has changed anything but itself.
+    let counted = panics::contained(|| count(body, schema, bytes_max, record_bytes_max));
+    counted.unwrap_or_else(|panic| {
+        warn!(%panic, "an Arrow stream was refused: its reader panicked");
+        Err(Refusal::bad("not a valid Arrow IPC stream: its lengths and offsets contradict each other"))
+    })
+}
+
+fn count(body: &[u8], schema: &EventSchema, bytes_max: usize, record_bytes_max: usize) -> Result<u64, Refusal> {
     let mut reader = StreamReader::try_new(body, None).map_err(|error| broken(0, &error))?;
     fit(&reader.schema(), schema).map_err(Refusal::bad)?;
     let (mut rows, mut bytes) = (0, 0);

@@ -170,3 +170,20 @@ fn no_changed_byte_of_a_stream_ends_the_thread_but_by_a_panic_that_is_caught() {
         }
     }
 }
+
+#[test]
+fn a_damaged_stream_is_refused_also_where_its_reader_panics() {
+    let sound = stream(&[usual("narrow", "view")]);
+    let mut panicked = 0;
+    for place in 0..sound.len() {
+        for value in [0, 1, 0x7f, 0x80, 0xff] {
+            let mut damaged = sound.clone();
+            damaged[place] = value;
+            if let Err(refusal) = check(&damaged, &schema(), 1 << 20, 1 << 10) {
+                assert!([StatusCode::BAD_REQUEST, StatusCode::PAYLOAD_TOO_LARGE].contains(&refusal.status()), "{refusal:?}");
+                panicked += usize::from(format!("{refusal:?}").contains("contradict each other"));
+            }
+        }
+    }
+    assert!(panicked > 0, "no damage made the reader panic");
+}
