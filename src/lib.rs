@@ -39,7 +39,8 @@
 //! 2. [`pipeline`] and [`stages`]: who passes it on.
 //! 3. [`source`], [`decode`], [`engine`], [`sink`]: what is done to it.
 //! 4. [`checkpoint`], over [`durable`]: what is promised, and how it is kept.
-//! 5. [`meters`] and [`admin`]: what can be seen of it. [`server`] has the connections of both servers.
+//! 5. [`meters`] and [`admin`]: what can be seen of it. [`server`] has the connections of both servers, [`escape`]
+//!    what text from outside may show.
 //!
 //! Without the feature `engine` the pure modules still build, without DuckDB and Polars.
 
@@ -61,6 +62,7 @@ pub mod durable;
 #[cfg(feature = "engine")]
 pub mod engine;
 pub mod error;
+pub mod escape;
 pub mod evidence;
 mod grouping;
 pub mod invocation;

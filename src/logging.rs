@@ -1,30 +1,55 @@
 //! Logs: where they go and how they look.
 //!
-//! Owns: the one `tracing` subscriber of the process, and that a panic is told by it.
-//! Does not own: what is logged, the table on the terminal (see `terminal`).
+//! Owns: the one `tracing` subscriber of the process, that text from outside is escaped in it, and that a panic is told by it.
+//! Does not own: what is logged, how lines get to their reader (see `spool`), the table on the terminal (see `terminal`).
 
 use std::backtrace::{Backtrace, BacktraceStatus};
+use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write};
 use std::panic::PanicHookInfo;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tracing::field::Field;
 use tracing::{Subscriber, error};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogConfig, LogFormat};
 use crate::error::{Error, Result};
+use crate::escape::{self, Form};
 use crate::panics;
 use crate::terminal::Screen;
+use spool::Spool;
+
+mod spool;
+
+/// The way of the log to its reader.
+#[derive(Debug, Clone)]
+pub struct Log(Lines);
+
+impl Log {
+    /// Returns how many lines were lost because nobody took them.
+    pub fn dropped(&self) -> u64 {
+        self.0.spool.dropped() + self.0.screen.as_ref().map_or(0, |screen| screen.dropped())
+    }
+
+    /// Waits until standard error has all lines; gives up after `patience`.
+    pub fn flush(&self, patience: Duration) {
+        self.0.spool.flush(patience);
+    }
+}
 
 /// Installs the subscriber. `RUST_LOG` wins over `log.level`. From then on a panic is a line of the log, not text beside it.
 ///
-/// Lines go to standard error; above the table of `screen` if both are the terminal.
+/// Lines go to standard error; above the table of `screen` if both are the terminal. Nobody waits for who reads them.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Config`] if `RUST_LOG` is no filter; [`crate::error::ErrorKind::Internal`] at a second call.
-pub fn init(log: &LogConfig, screen: Option<Arc<Screen>>) -> Result<()> {
+pub fn init(log: &LogConfig, screen: Option<Arc<Screen>>) -> Result<Log> {
     let env = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
     let terminal = io::stderr().is_terminal();
     let format = match log.format {
@@ -32,16 +57,13 @@ pub fn init(log: &LogConfig, screen: Option<Arc<Screen>>) -> Result<()> {
         LogFormat::Auto => LogFormat::Json,
         chosen => chosen,
     };
-    let lines = match screen {
-        Some(screen) if terminal => Lines::AboveTable(screen),
-        _ => Lines::Stderr,
-    };
+    let lines = Lines { screen: screen.filter(|_| terminal), spool: Spool::start(io::stderr())? };
     // https://no-color.org
     let colors = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let subscriber = subscriber(filter(log, env.as_deref())?, format, colors, lines);
+    let subscriber = subscriber(filter(log, env.as_deref())?, format, colors, lines.clone());
     subscriber.try_init().map_err(|e| Error::internal("a second log subscriber in one process").with_source(e))?;
     std::panic::set_hook(Box::new(log_panic));
-    Ok(())
+    Ok(Log(lines))
 }
 
 /// Logs where a panic came from. What it means to the line is the supervisor's to say: some are contained.
@@ -71,18 +93,50 @@ fn subscriber<W>(filter: EnvFilter, format: LogFormat, colors: bool, lines: W) -
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines).with_ansi(colors);
+    // What it would print of its own failures could not be written either.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colors).log_internal_errors(false);
     match format {
-        LogFormat::Json => Box::new(builder.json().flatten_event(true).with_current_span(false).finish()),
-        LogFormat::Auto | LogFormat::Text => Box::new(builder.with_target(false).finish()),
+        LogFormat::Json => Box::new(builder.json().flatten_event(true).with_current_span(false).with_writer(JsonLines(lines)).finish()),
+        LogFormat::Auto | LogFormat::Text => {
+            Box::new(builder.with_target(false).fmt_fields(debug_fn(write_field).delimited(" ")).with_writer(lines).finish())
+        }
+    }
+}
+
+/// Writes a field of a text log: its value may come from outside. A message may have several lines (faults of a configuration); those behind the
+/// first are indented, so that none of them looks like another event.
+fn write_field(to: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    if field.name() == "message" {
+        let message = format!("{value:?}");
+        let mut lines = message.lines();
+        escape::Line(&mut *to).write_str(lines.next().unwrap_or_default())?;
+        return lines.try_for_each(|line| {
+            to.write_str("\n    ")?;
+            escape::Line(&mut *to).write_str(line)
+        });
+    }
+    let (italic, end) = if to.has_ansi_escapes() { ("\x1b[3m", "\x1b[0m") } else { ("", "") };
+    write!(to, "{italic}{}{end}=", field.name())?;
+    write!(escape::Line(to), "{value:?}")
+}
+
+/// Lines of JSON, in which also those control characters are escaped that JSON allows.
+struct JsonLines<W>(W);
+
+impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for JsonLines<W> {
+    type Writer = escape::Writer<W::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        escape::Writer::new(self.0.make_writer(), Form::Json)
     }
 }
 
 /// Where lines go.
 #[derive(Debug, Clone)]
-enum Lines {
-    Stderr,
-    AboveTable(Arc<Screen>),
+struct Lines {
+    /// Above its table, as long as there is one.
+    screen: Option<Arc<Screen>>,
+    spool: Spool,
 }
 
 impl<'a> MakeWriter<'a> for Lines {
@@ -96,13 +150,10 @@ impl<'a> MakeWriter<'a> for Lines {
 impl Write for Lines {
     /// Takes a whole line: the formatter writes each event at once.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Stderr => io::stderr().write(line),
-            Self::AboveTable(screen) => {
-                screen.log(line);
-                Ok(line.len())
-            }
+        if !self.screen.as_ref().is_some_and(|screen| screen.log(line)) {
+            self.spool.push(line.to_vec());
         }
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -120,10 +171,12 @@ mod tests {
         let written = Arc::new(Mutex::new(Vec::new()));
         let sink = written.clone();
         let lines = move || Sink(sink.clone());
+        let hostile = "a\x1b]0;t\x07\u{9b}31m\u{202e}";
         let filter = filter(&LogConfig { level: level.into(), format }, env).unwrap();
         tracing::subscriber::with_default(subscriber(filter, format, false, lines), || {
             tracing::info!(seq = 42, path = "a\"b", "checkpoint committed");
             tracing::debug!("a batch");
+            tracing::warn!(reason = %hostile, text = hostile, "two\nlines: {hostile}");
         });
         let bytes = written.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -151,7 +204,7 @@ mod tests {
     #[test]
     fn a_machine_finds_the_fields_at_the_top_of_a_json_line() {
         let text = logged(LogFormat::Json, "info", None);
-        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let line: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
         assert_eq!((&line["level"], &line["seq"]), (&"INFO".into(), &42.into()));
         assert_eq!((&line["message"], &line["path"]), (&"checkpoint committed".into(), &"a\"b".into()));
     }
@@ -159,13 +212,25 @@ mod tests {
     #[test]
     fn a_person_reads_one_line_without_colors_where_they_are_off() {
         let text = logged(LogFormat::Text, "info", None);
-        assert_eq!(text.lines().count(), 1, "{text}");
-        assert!(text.contains(" INFO checkpoint committed seq=42") && !text.contains('\x1b'), "{text}");
+        assert!(text.lines().next().unwrap().ends_with(" INFO checkpoint committed seq=42 path=\"a\\\"b\""), "{text}");
+    }
+
+    #[test]
+    fn text_from_outside_moves_no_cursor_and_makes_no_line_of_its_own() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let text = logged(format, "warn", None);
+            assert!(!text.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'), "{text:?}");
+        }
+        let text = logged(LogFormat::Text, "warn", None);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines.len() == 2 && lines[1].starts_with("    lines: a\\u{1b}]0;t"), "{text}");
+        let line: serde_json::Value = serde_json::from_str(&logged(LogFormat::Json, "warn", None)).unwrap();
+        assert_eq!(line["reason"], "a\x1b]0;t\x07\u{9b}31m\u{202e}", "a machine reads the text as it is");
     }
 
     #[test]
     fn rust_log_wins_over_the_configured_level() {
-        assert_eq!(logged(LogFormat::Text, "error", Some("debug")).lines().count(), 2);
+        assert!(logged(LogFormat::Text, "error", Some("debug")).contains("a batch"));
         assert_eq!(logged(LogFormat::Text, "debug", Some("error")), "");
         let log = LogConfig { level: "info".into(), format: LogFormat::Auto };
         assert!(filter(&log, Some("a=b=c")).unwrap_err().to_string().starts_with("RUST_LOG = \"a=b=c\""));

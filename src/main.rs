@@ -4,10 +4,11 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pintail::cli::{Cli, Command, Repairs};
+use pintail::cli::{Cli, Command, QueryFormat, Repairs};
 use pintail::commands::{adopt, check, dead_letters, expire, health, infer, query, repair, run, verify};
 use pintail::config::{self, Config};
 use pintail::error::{Error, Result};
+use pintail::escape::{Form, Writer};
 use pintail::pipeline::{Input, Start};
 use pintail::terminal::Screen;
 use pintail::{cli, logging, trial};
@@ -19,6 +20,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Time for a slow terminal to take the last table.
 const SCREEN_PATIENCE: Duration = Duration::from_millis(500);
+/// Time for a slow reader of the log to take the last lines.
+const LOG_PATIENCE: Duration = Duration::from_millis(500);
 
 fn main() {
     let code = match Cli::read(std::env::args_os()) {
@@ -49,10 +52,15 @@ fn run_command(cli: &Cli) -> u8 {
         // `pintail query … | head` has seen enough.
         Err(error) if error.is_broken_pipe() => 0,
         Err(error) => {
-            eprintln!("pintail: {error}");
+            complain(&error);
             error.kind().exit_code()
         }
     }
+}
+
+/// Says why a command ends. Whether anybody can read it changes nothing.
+fn complain(error: &Error) {
+    let _ = writeln!(Writer::new(io::stderr(), Form::Lines), "pintail: {error}");
 }
 
 fn load(cli: &Cli) -> Result<Config> {
@@ -64,15 +72,21 @@ fn serve(cli: &Cli, input: Input, start: Start) -> u8 {
     let config = match load(cli) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("pintail: {error}");
+            complain(&error);
             return error.kind().exit_code();
         }
     };
     let screen = Screen::stdout().map(Arc::new);
-    let result = logging::init(&config.log, screen.clone()).and_then(|()| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-        let runtime = runtime.map_err(|e| Error::io("start the runtime", e))?;
-        let result = runtime.block_on(run::run(config, input, start, screen.clone()));
+    let log = match logging::init(&config.log, screen.clone()) {
+        Ok(log) => log,
+        Err(error) => {
+            complain(&error);
+            return error.kind().exit_code();
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| Error::io("start the runtime", e));
+    let result = runtime.and_then(|runtime| {
+        let result = runtime.block_on(run::run(config, input, start, screen.clone(), log.clone()));
         runtime.shutdown_background();
         result
     });
@@ -83,12 +97,14 @@ fn serve(cli: &Cli, input: Input, start: Start) -> u8 {
     if let Err(error) = &result {
         error!(exit_code = error.kind().exit_code(), "{error}");
     }
+    log.flush(LOG_PATIENCE);
     result.map_or_else(|error| error.kind().exit_code(), |()| 0)
 }
 
 /// Runs a command that ends by itself.
 fn run_once(cli: &Cli, command: Command) -> Result<()> {
-    let to = &mut io::stdout().lock();
+    // What a command prints may come from outside: records, files, servers.
+    let to = &mut Writer::new(io::stdout().lock(), form(&command));
     if let Command::Infer { file, records, .. } = &command {
         return infer::run(file, records.get(), to);
     }
@@ -111,5 +127,15 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
         Command::Health { .. } => health::run(config.paths()),
         Command::Trial { sha256, .. } => trial::run(&config, &sha256),
         Command::Run { .. } | Command::Infer { .. } => unreachable!("handled before"),
+    }
+}
+
+/// Returns what kind of text a command prints.
+fn form(command: &Command) -> Form {
+    match command {
+        Command::Query { format: QueryFormat::Csv, .. } => Form::Csv,
+        // A text of TOML takes the same escapes as one of JSON.
+        Command::Query { format: QueryFormat::Json, .. } | Command::Infer { .. } => Form::Json,
+        _ => Form::Lines,
     }
 }

@@ -46,6 +46,8 @@ pub struct Meters {
     pub checkpoint_seconds: Histogram,
     /// Whether the disk is full.
     pub disk: DiskState,
+    /// Counts the log lines that were lost.
+    log_dropped: Box<dyn Fn() -> u64 + Send + Sync>,
     /// Whether the source has ended.
     ended: AtomicBool,
     linked: OnceLock<Linked>,
@@ -126,6 +128,7 @@ impl Meters {
             frames: ChannelMeter::new("transformer", "writer"),
             checkpoint_seconds: histogram("pintail_checkpoint_duration_seconds", "Time from the barrier to the end of the commit.", None),
             disk,
+            log_dropped: Box::new(|| 0),
             ended: AtomicBool::new(false),
             linked: OnceLock::new(),
             ledger: Mutex::default(),
@@ -133,6 +136,16 @@ impl Meters {
             verified: Mutex::default(),
             held: Mutex::default(),
         }
+    }
+
+    /// Takes the count of lost log lines.
+    pub fn with_log(self, dropped: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self { log_dropped: Box::new(dropped), ..self }
+    }
+
+    /// Counts the log lines that were lost because nobody took them.
+    pub fn log_dropped(&self) -> u64 {
+        (self.log_dropped)()
     }
 
     /// Returns the stages in the order of the line.

@@ -1,17 +1,18 @@
 //! Reasons: rejected records, grouped by why they were rejected.
 //!
-//! Owns: what counts as the same reason, how many are kept apart, the samples.
+//! Owns: what counts as the same reason, how many are kept apart and how much of each, the samples. All text is fit to be shown: it comes from outside.
 //! Does not own: where the records come from, the looks of the list (see `commands::dead_letters`, `admin::status`).
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::batch::{DeadLetter, Phase};
+use crate::escape;
 
 /// Reasons kept apart. An error of the SQL may quote a value, so there may be as many as records: those beyond are only counted.
 const REASONS_MAX: usize = 1_000;
-/// Bytes of a sample: a line on a terminal, not the record.
-const SAMPLE_BYTES_MAX: usize = 200;
+/// Bytes of a reason, a place or a sample: a line on a terminal, not the record.
+const SHOWN_BYTES_MAX: usize = 200;
 
 /// Rejected records by phase and reason.
 #[derive(Debug, Clone, Default)]
@@ -41,7 +42,7 @@ pub struct Sample {
 impl Reasons {
     /// Adds a record; keeps it as a sample if its group has fewer than `samples`.
     pub fn add(&mut self, letter: &DeadLetter, place: impl FnOnce() -> String, samples: usize) {
-        let key = (letter.phase, heading(&letter.reason).to_owned());
+        let key = (letter.phase, escape::beginning(heading(&letter.reason), SHOWN_BYTES_MAX));
         if self.groups.len() >= REASONS_MAX && !self.groups.contains_key(&key) {
             self.others += 1;
             return;
@@ -49,7 +50,7 @@ impl Reasons {
         let group = self.groups.entry(key).or_default();
         group.records += 1;
         if group.samples.len() < samples {
-            group.samples.push(Sample { place: place(), text: sample(&letter.bytes) });
+            group.samples.push(Sample { place: escape::beginning(&place(), SHOWN_BYTES_MAX), text: sample(&letter.bytes) });
         }
     }
 
@@ -93,12 +94,11 @@ fn heading(reason: &str) -> &str {
     if reason.starts_with(NO_OBJECT) { NO_OBJECT } else { reason.split_once(", got ").map_or(reason, |(heading, _)| heading) }
 }
 
-/// Shows the beginning of a record on one line, without control characters: it comes from outside and goes to a terminal.
+/// Shows the beginning of a record on one line.
 fn sample(bytes: &[u8]) -> String {
-    let shown = &bytes[..bytes.len().min(SAMPLE_BYTES_MAX)];
-    let cut = if shown.len() < bytes.len() { "…" } else { "" };
-    let text: String = String::from_utf8_lossy(shown).chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    text + cut
+    // A character that is cut through would look like a broken one: one more is looked at, and left out.
+    let looked_at = &bytes[..bytes.len().min(SHOWN_BYTES_MAX + 4)];
+    escape::beginning(&String::from_utf8_lossy(looked_at), SHOWN_BYTES_MAX)
 }
 
 #[cfg(test)]
@@ -129,6 +129,19 @@ mod tests {
         let newer = reasons.clone();
         reasons.merge(newer);
         assert_eq!((reasons.groups.len(), reasons.others, reasons.records()), (REASONS_MAX, 14, 2 * (REASONS_MAX as u64 + 7)));
+    }
+
+    #[test]
+    fn a_reason_that_quotes_a_long_and_hostile_value_is_cut_and_escaped() {
+        let mut reasons = Reasons::default();
+        let text: &'static str = "\x1b]0;t\x07\u{202e}é".repeat(1000).leak();
+        reasons.add(&letter(text, text), || text.to_owned(), 1);
+        let groups = reasons.most_frequent();
+        let (_, reason, group) = groups[0];
+        for shown in [reason, group.samples[0].text.as_str(), group.samples[0].place.as_str()] {
+            assert!(shown.len() < 1000 && shown.ends_with('…'), "{shown}");
+            assert!(!shown.contains(|c: char| c.is_control() || c == '\u{202e}' || c == '\u{fffd}'), "{shown}");
+        }
     }
 
     #[test]

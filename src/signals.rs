@@ -1,9 +1,9 @@
 //! Signals: SIGTERM and SIGINT ask the line to stop, SIGHUP asks for changed lookup tables (or says that the terminal is gone).
 //!
-//! Owns: the handlers, and that a second SIGTERM or SIGINT leaves at once, whatever the runtime is doing.
+//! Owns: the handlers; that a second SIGTERM or SIGINT leaves at once, and that a stop comes to its end in time, whatever the runtime is doing.
 //! Does not own: what stopping means (see `pipeline`).
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,12 +15,15 @@ use signal_hook::flag;
 use signal_hook::low_level::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{error, info};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Signals that come together are one: `timeout` sends its own to the process and to the process group, microseconds apart.
 const TOGETHER: Duration = Duration::from_millis(100);
+
+/// Time beyond that of a stop for the process to end by itself: to say why, and to finish the log.
+const ENDING: Duration = Duration::from_millis(1500);
 
 /// What the signals have asked for.
 #[derive(Debug, Clone)]
@@ -32,7 +35,10 @@ pub struct Signals {
 }
 
 /// Installs the handlers. Must run inside the runtime, before anything that a signal should not kill.
-pub fn install() -> Result<Signals> {
+///
+/// A process that still runs well after a stop that may take `stop_timeout` is ended with [`ErrorKind::TryAgain`], after `last_words`: the runtime
+/// hangs, or its end does.
+pub fn install(stop_timeout: Duration, last_words: impl FnOnce() + Send + 'static) -> Result<Signals> {
     let failed = |e| Error::io("install the signal handlers", e);
     let stopping = Arc::new(AtomicBool::new(false));
     let leaving = Arc::new(AtomicBool::new(false));
@@ -44,13 +50,19 @@ pub fn install() -> Result<Signals> {
         pipe::register(number, sender.try_clone().map_err(failed)?).map_err(failed)?;
     }
     // For the same reason on a thread of its own.
-    let arm = move || {
+    let guard = move || {
         if first.read_exact(&mut [0]).is_ok() {
             thread::sleep(TOGETHER);
             leaving.store(true, Ordering::SeqCst);
+            thread::sleep(stop_timeout.saturating_add(ENDING));
+            error!(
+                "the stop did not come to its end in time: the process is ended, what was not committed is read again at the next start"
+            );
+            last_words();
+            signal_hook::low_level::exit(ErrorKind::TryAgain.exit_code().into());
         }
     };
-    thread::Builder::new().name("pintail-signals".into()).spawn(arm).map_err(failed)?;
+    thread::Builder::new().name("pintail-signals".into()).spawn(guard).map_err(failed)?;
     let on_terminal = is_terminal();
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
@@ -69,6 +81,8 @@ pub fn install() -> Result<Signals> {
                 // The terminal was closed: nobody would ever see this process again.
                 Some(()) = hangup.recv() => if on_terminal && !is_terminal() {
                     stop_for("SIGHUP", &stop_sender);
+                    // A stop like the others, with the same deadline.
+                    let _ = (&sender).write_all(&[0]);
                 } else {
                     reload_sender.send_modify(|count| *count += 1);
                 },
@@ -85,7 +99,6 @@ fn is_terminal() -> bool {
 }
 
 fn stop_for(signal: &str, stop: &watch::Sender<bool>) {
-    // The stop first: a log that nobody reads may block.
     if !stop.send_replace(true) {
         info!(signal, "stopping: the open checkpoint will be committed; a second signal leaves at once");
     }

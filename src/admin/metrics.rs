@@ -158,7 +158,9 @@ fn pushed(answer: &Answer, shared: &Shared) -> Result {
 fn process(answer: &Answer, shared: &Shared) -> Result {
     let duckdb = shared.sampler().duckdb_memory;
     answer.known("pintail_duckdb_memory_bytes", "Memory that DuckDB has given out, lookup tables included; some seconds old.", duckdb)?;
-    answer.known("process_resident_memory_bytes", "Resident memory size in bytes.", status::resident_memory())?;
+    answer.known("process_resident_memory_bytes", "Resident memory size in bytes.", limits::process_bytes("self", "VmRSS"))?;
+    let dropped = shared.meters.log_dropped();
+    answer.counter("pintail_log_lines_dropped_total", "Log lines that were lost because nobody took them.", dropped)?;
     let started = shared.meters.started_at.timestamp_millis() as f64 / 1000.0;
     answer.real("process_start_time_seconds", "Start time of the process since unix epoch in seconds.", started)?;
     let build = IntGauge::with_opts(

@@ -171,7 +171,7 @@ mod tests {
         }
         let mut text = Vec::new();
         run(dir.path(), 1, &mut text).unwrap();
-        let expected = "        4  decode  column `a`: expected int64\n           checkpoint 2, a.ndjson at 3: \u{fffd}[2Jx\n        \
+        let expected = "        4  decode  column `a`: expected int64\n           checkpoint 2, a.ndjson at 3: \\u{1b}[2Jx\n        \
                         2  decode  a is missing\n           checkpoint 2, a.ndjson at 0: {}\n6 dead letters\n";
         assert_eq!(String::from_utf8(text).unwrap(), expected);
     }

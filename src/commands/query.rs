@@ -1,13 +1,15 @@
 //! `pintail query`: SQL over what is committed.
 //!
-//! Owns: the looks of the result.
+//! Owns: the looks of the result. In a table every value stays in its cell: line ends and control characters are escaped.
 //! Does not own: the SQL (see [`crate::engine::query`]), which files are committed (the records say).
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow::error::ArrowError;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches;
 use arrow::{csv, json};
 
@@ -15,6 +17,7 @@ use crate::checkpoint::reader;
 use crate::cli::QueryFormat;
 use crate::engine::query::{Answer, query};
 use crate::error::{Error, Result};
+use crate::escape;
 
 /// Runs the SQL and writes its result.
 pub fn run(out: &Path, sql: &str, format: QueryFormat, to: &mut dyn Write) -> Result<()> {
@@ -32,7 +35,7 @@ pub fn run(out: &Path, sql: &str, format: QueryFormat, to: &mut dyn Write) -> Re
 
 fn write(batches: &[RecordBatch], format: QueryFormat, to: &mut dyn Write) -> Result<(), ArrowError> {
     match format {
-        QueryFormat::Table => writeln!(to, "{}", pretty_format_batches(batches)?)?,
+        QueryFormat::Table => table(batches, to)?,
         QueryFormat::Csv => {
             let mut writer = csv::WriterBuilder::new().with_header(true).build(&mut *to);
             batches.iter().try_for_each(|batch| writer.write(batch))?;
@@ -48,11 +51,27 @@ fn write(batches: &[RecordBatch], format: QueryFormat, to: &mut dyn Write) -> Re
     Ok(())
 }
 
+/// Draws a table. Its cells are escaped before it is laid out: an escape takes more room than the character.
+fn table(batches: &[RecordBatch], to: &mut dyn Write) -> Result<(), ArrowError> {
+    let cells = batches.iter().map(cells).collect::<Result<Vec<_>, _>>()?;
+    writeln!(to, "{}", pretty_format_batches(&cells)?)?;
+    Ok(())
+}
+
+/// Returns a batch as text, escaped.
+fn cells(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let (options, schema) = (FormatOptions::default(), batch.schema());
+    let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
+        let shown = ArrayFormatter::try_new(column, &options)?;
+        let cells = (0..column.len()).map(|row| Ok(Some(escape::line(&shown.value(row).try_to_string()?).into_owned())));
+        Ok((escape::line(field.name()).into_owned(), Arc::new(cells.collect::<Result<StringArray, ArrowError>>()?) as ArrayRef))
+    });
+    RecordBatch::try_from_iter(columns.collect::<Result<Vec<_>, ArrowError>>()?)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use arrow::array::{ArrayRef, Int64Array, StringArray};
+    use arrow::array::Int64Array;
 
     use super::*;
 
@@ -74,6 +93,17 @@ mod tests {
         assert_eq!(text(2, QueryFormat::Json), "{\"region\":\"007\",\"value\":1}\n{\"region\":null,\"value\":2}\n");
         let table = text(2, QueryFormat::Table);
         assert!(table.contains("| region | value |") && table.contains("| 007    | 1     |"), "{table}");
+    }
+
+    #[test]
+    fn a_value_stays_in_its_cell_of_a_table() {
+        let hostile: ArrayRef = Arc::new(StringArray::from(vec!["a\nb\x1b[2J\u{202e}", "é"]));
+        let batch = RecordBatch::try_from_iter([("x\x1b[2J", hostile)]).unwrap();
+        let mut text = Vec::new();
+        write(&[batch], QueryFormat::Table, &mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.lines().all(|line| line.chars().count() == text.lines().next().unwrap().chars().count()), "{text}");
+        assert!(text.contains("| a\\nb\\u{1b}[2J\\u{202e} |") && !text.contains(|c: char| c.is_control() && c != '\n'), "{text}");
     }
 
     #[test]

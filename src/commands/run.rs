@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::Access;
 use tracing::info;
@@ -17,20 +18,25 @@ use crate::config::Config;
 use crate::durable::disk_state::DiskState;
 use crate::durable::posix::Posix;
 use crate::error::{Error, Result};
+use crate::logging::Log;
 use crate::meters::Meters;
 use crate::pipeline::{self, Input, Line, Outside, Start};
 use crate::signals;
 use crate::stages::blocking;
 use crate::terminal::Screen;
 
+/// Time for a slow reader of the log, where a stop did not come to its end.
+const LAST_WORDS_PATIENCE: Duration = Duration::from_millis(200);
+
 /// Runs until the input ends or a signal comes.
-pub async fn run(config: Config, input: Input, start: Start, screen: Option<Arc<Screen>>) -> Result<()> {
-    let signals = signals::install()?;
+pub async fn run(config: Config, input: Input, start: Start, screen: Option<Arc<Screen>>, log: Log) -> Result<()> {
     let shutdown_timeout = config.pipeline.shutdown_timeout;
+    let last_words = log.clone();
+    let signals = signals::install(shutdown_timeout, move || last_words.flush(LAST_WORDS_PATIENCE))?;
     let mut deadline = pipeline::deadline(signals.stop.clone(), shutdown_timeout);
     log_limits(&config);
     let disk = DiskState::default();
-    let meters = Arc::new(Meters::new(disk.clone()));
+    let meters = Arc::new(Meters::new(disk.clone()).with_log(move || log.dropped()));
     let admin = Admin::start(&config, input, meters.clone(), signals.stop.clone())?;
     let address = admin.as_ref().map(Admin::address);
     let (out, verified) = (config.pipeline.out_path.clone(), meters.clone());

@@ -1,12 +1,14 @@
 //! Cells, columns and lines in terminal columns.
 //!
-//! Owns: widths, cutting, escaping, the looks of numbers.
-//! Does not own: what is shown (see `render`).
+//! Owns: widths, cutting, the looks of numbers.
+//! Does not own: what is shown (see `render`), what is escaped (see [`crate::escape`]).
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use unicode_width::UnicodeWidthChar;
+
+use crate::escape;
 
 /// Columns of a fill bar.
 const BAR: usize = 8;
@@ -16,23 +18,11 @@ fn width(text: &str) -> usize {
     text.chars().map(|c| c.width().unwrap_or(0)).sum()
 }
 
-/// Returns whether a character could do more than take its place: control characters, and those that turn the direction of text,
-/// join or hide.
-fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
-        || matches!(c, '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
-}
-
 /// Makes text from an event safe to print: unsafe characters escaped, cut to `max` columns with `…`. Looks at no more of it than it prints.
 pub(super) fn cell(text: &str, max: usize) -> String {
     let mut safe = String::new();
     for c in text.chars().take(max + 1) {
-        if is_unsafe(c) {
-            safe.extend(c.escape_default());
-        } else {
-            safe.push(c);
-        }
+        escape::push(&mut safe, c);
     }
     clip(&safe, max)
 }

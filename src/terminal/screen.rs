@@ -12,6 +12,9 @@ use std::time::Duration;
 /// Log lines that wait for a stalled terminal; further ones are counted and dropped.
 const LINES_MAX: usize = 1_000;
 
+/// Goes to the line above and erases it.
+const ERASE_UP: &[u8] = b"\x1b[A\x1b[2K";
+
 /// Columns and rows if the terminal does not tell.
 const SIZE: (usize, usize) = (80, 24);
 
@@ -30,7 +33,10 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Inbox {
     lines: VecDeque<Vec<u8>>,
+    /// Lines that were dropped and that the terminal was not told of.
     dropped: u64,
+    /// All that were dropped.
+    dropped_ever: u64,
     table: Option<String>,
     state: State,
 }
@@ -72,21 +78,25 @@ impl Screen {
         self.shared.changed.notify_all();
     }
 
-    /// Writes lines above the table; to standard error once the screen is finished. `text` is whole lines, as a log formatter gives them.
-    pub fn log(&self, text: &[u8]) {
+    /// Writes lines above the table. `text` is whole lines, as a log formatter gives them. Returns false once the screen is finished.
+    pub fn log(&self, text: &[u8]) -> bool {
         let mut inbox = self.shared.inbox();
         if inbox.state != State::Open {
-            drop(inbox);
-            // There is nowhere left to report it to.
-            drop(io::stderr().write_all(text));
-            return;
+            return false;
         }
         if inbox.lines.len() < LINES_MAX {
             inbox.lines.push_back(text.to_owned())
         } else {
-            inbox.dropped += 1
+            inbox.dropped += 1;
+            inbox.dropped_ever += 1;
         }
         self.shared.changed.notify_all();
+        true
+    }
+
+    /// Returns how many log lines were dropped.
+    pub fn dropped(&self) -> u64 {
+        self.shared.inbox().dropped_ever
     }
 
     /// Writes what waits and leaves the last table, whole, with the cursor below it. Gives up after `patience`.
@@ -129,7 +139,7 @@ impl Shared {
             let (table, state) = (inbox.table.take(), inbox.state);
             drop(inbox);
             let height = (size)().unwrap_or(SIZE).1;
-            let rows_max = if state == State::Open { height.saturating_sub(1).max(1) } else { usize::MAX };
+            let rows_max = if state == State::Open { rows_max(height) } else { usize::MAX };
             // A terminal that is gone takes nothing; the figures are in the log and in the records.
             let written = canvas.update(&lines, dropped, table, rows_max);
             if written.is_err() || state != State::Open {
@@ -141,6 +151,12 @@ impl Shared {
     }
 }
 
+/// Returns how many rows of the table a terminal of so many rows shows at a time. The cursor stands below the table, so one row is its own. A terminal
+/// too low for a row and the count of those left out shows none.
+fn rows_max(height: usize) -> usize {
+    if height < 3 { 0 } else { height - 1 }
+}
+
 /// What stands on the terminal.
 struct Canvas {
     out: Box<dyn Write + Send>,
@@ -150,25 +166,24 @@ struct Canvas {
 }
 
 impl Canvas {
-    /// Erases the table, writes the lines, draws the table, in one write. It takes at most `rows_max` rows: what has scrolled off
+    /// Erases the table, writes the lines, draws the table, in one write. It takes at most `rows_max` rows, none if that is 0: what has scrolled off
     /// the top could not be erased.
     fn update(&mut self, lines: &VecDeque<Vec<u8>>, dropped: u64, table: Option<String>, rows_max: usize) -> io::Result<()> {
         self.table = table.unwrap_or_else(|| std::mem::take(&mut self.table));
         let mut bytes = Vec::new();
-        match self.drawn {
-            0 => {}
-            drawn => write!(bytes, "\r\x1b[{drawn}A\x1b[J")?,
-        }
+        bytes.push(b'\r');
+        // Line by line: terminals keep what is cleared from the top to the end in one step, and each drawing would be one more screen of history.
+        (0..self.drawn).for_each(|_| bytes.extend_from_slice(ERASE_UP));
         lines.iter().for_each(|line| bytes.extend_from_slice(line));
         if dropped > 0 {
             writeln!(bytes, "({dropped} log lines were dropped: the terminal did not take them)")?;
         }
         let rows = self.table.lines().count();
-        let shown = if rows <= rows_max { rows } else { rows_max - 1 };
+        let shown = if rows <= rows_max { rows } else { rows_max.saturating_sub(1) };
         // No line may wrap: the terminal may have become narrower since the table was laid out.
         bytes.extend_from_slice(b"\x1b[?7l");
         self.table.lines().take(shown).try_for_each(|line| writeln!(bytes, "{line}"))?;
-        if shown < rows {
+        if shown < rows && rows_max > 0 {
             writeln!(bytes, "… {} more lines", rows - shown)?;
         }
         bytes.extend_from_slice(b"\x1b[?7h");
@@ -204,16 +219,15 @@ mod tests {
         (Canvas { out: Box::new(terminal.clone()), table: String::new(), drawn: 0 }, terminal)
     }
 
-    /// Returns what a terminal of endless height shows: text, line ends, cursor up, clear to the end.
+    /// Returns what a terminal of endless height shows: text, line ends, the line above erased.
     fn shown(terminal: &Terminal) -> Vec<String> {
         let text = String::from_utf8(terminal.0.lock().unwrap().clone()).unwrap();
         let mut rows: Vec<String> = vec![String::new()];
-        let mut rest = text.replace("\x1b[?7l", "").replace("\x1b[?7h", "");
+        let mut rest = text.replace("\x1b[?7l", "").replace("\x1b[?7h", "").replace('\r', "");
         while !rest.is_empty() {
-            if let Some(tail) = rest.strip_prefix("\r\x1b[") {
-                let (up, tail) = tail.split_once("A\x1b[J").unwrap();
-                rows.truncate(rows.len() - up.parse::<usize>().unwrap());
-                *rows.last_mut().unwrap() = String::new();
+            if let Some(tail) = rest.strip_prefix("\x1b[A\x1b[2K") {
+                assert_eq!(rows.pop().as_deref(), Some(""), "nothing stands below the table");
+                rows.last_mut().unwrap().clear();
                 rest = tail.to_owned();
             } else {
                 match rest.remove(0) {
@@ -244,17 +258,29 @@ mod tests {
     }
 
     #[test]
+    fn a_terminal_too_low_for_a_table_shows_none_and_scrolls_nothing_off() {
+        let (mut canvas, terminal) = canvas();
+        for height in [1, 2] {
+            canvas.update(&[].into(), 0, Some("a\nb\n".into()), rows_max(height)).unwrap();
+            assert_eq!(shown(&terminal), [""]);
+        }
+        canvas.update(&[].into(), 0, None, rows_max(3)).unwrap();
+        assert_eq!(shown(&terminal), ["a", "b", ""]);
+    }
+
+    #[test]
     fn nobody_waits_for_a_stalled_terminal_and_the_newest_table_wins() {
         let terminal = Terminal::default();
         let screen = Screen::new(Box::new(terminal.clone()), || None);
         let stall = terminal.0.lock().unwrap();
         for n in 0..LINES_MAX * 3 {
-            screen.log(b"line\n");
+            assert!(screen.log(b"line\n"));
             screen.draw(format!("table {n}\n"));
         }
         screen.finish(Duration::from_millis(10));
         drop(stall);
         screen.finish(PATIENCE);
+        assert!(!screen.log(b"late\n") && screen.dropped() > 0);
         let shown = shown(&terminal);
         assert!(shown.iter().any(|row| row.ends_with("log lines were dropped: the terminal did not take them)")));
         assert_eq!(shown[shown.len() - 2..], [format!("table {}", LINES_MAX * 3 - 1), String::new()]);

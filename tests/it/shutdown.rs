@@ -1,14 +1,16 @@
 //! SIGTERM and SIGINT.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::Dataset;
 use crate::common::lines::{ids, line, lines};
 use crate::common::process::Pintail;
+use crate::common::{Dataset, wait_until};
 
 /// `docker stop` kills after 10 s; the drain has 8.
 const DRAIN: Duration = Duration::from_secs(8);
@@ -155,4 +157,34 @@ fn a_drain_past_its_deadline_gives_up_and_the_records_are_read_again() {
     dataset.file("events.ndjson").run_ok();
     assert_eq!(dataset.ids(), ids(0..4001));
     dataset.assert_clean();
+}
+
+/// Says to the copy of this test that runs as a process of its own which part it has.
+const HANGING: &str = "PINTAIL_TEST_HANGS";
+
+#[test]
+fn a_stop_comes_to_its_end_in_time_also_if_the_runtime_hangs() {
+    if std::env::var_os(HANGING).is_some() {
+        return hang();
+    }
+    let name = "shutdown::a_stop_comes_to_its_end_in_time_also_if_the_runtime_hangs";
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut child = command.args(["--exact", name, "--nocapture"]).env(HANGING, "1").stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.map_while(Result::ok).any(|line| line.contains("it hangs")));
+    let begun = Instant::now();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    wait_until("the end of the process", || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().code(), Some(75));
+    assert!(begun.elapsed() > Duration::from_millis(300) && begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+}
+
+/// Blocks the only thread of a runtime that is to hear of the signal.
+fn hang() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let _signals = pintail::signals::install(Duration::from_millis(300), || {}).unwrap();
+        println!("\nit hangs");
+        thread::sleep(Duration::from_secs(60));
+    });
 }

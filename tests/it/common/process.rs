@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::{Read, Write as _};
+use std::io::{self, Read, Write as _};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -30,6 +30,8 @@ pub struct Pintail<'a> {
     example: Option<&'a str>,
     environment: Vec<(String, String)>,
     stdin: Stdin,
+    through: Vec<OsString>,
+    is_log_read: bool,
 }
 
 #[derive(Clone)]
@@ -54,6 +56,8 @@ impl<'a> Pintail<'a> {
             example: None,
             environment: Vec::new(),
             stdin: Stdin::Null,
+            through: Vec::new(),
+            is_log_read: true,
         }
     }
 
@@ -111,6 +115,18 @@ impl<'a> Pintail<'a> {
         self
     }
 
+    /// Runs it through a program that becomes it: a shell that closes a stream, one that binds it to a core.
+    pub fn through<S: AsRef<OsStr>>(mut self, program: impl IntoIterator<Item = S>) -> Self {
+        self.through = program.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
+        self
+    }
+
+    /// Leaves standard error open and unread.
+    pub fn log_unread(mut self) -> Self {
+        self.is_log_read = false;
+        self
+    }
+
     /// Starts the process.
     pub fn spawn(self) -> Process<'a> {
         static FILES: AtomicU32 = AtomicU32::new(0);
@@ -120,7 +136,9 @@ impl<'a> Pintail<'a> {
 
         // No variable of the machine may configure it, but a few it needs to run at all.
         let kept = ["PATH", "HOME", "TMPDIR", "LLVM_PROFILE_FILE"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
-        let mut command = Command::new(&self.binary);
+        let program = [self.through.as_slice(), std::slice::from_ref(&self.binary)].concat();
+        let mut command = Command::new(&program[0]);
+        command.args(&program[1..]);
         command.env_clear().envs(kept).envs(self.environment).current_dir(self.dataset.root());
         match self.example {
             Some(example) => {
@@ -137,14 +155,15 @@ impl<'a> Pintail<'a> {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
 
         let stdout = Collected::new(child.stdout.take().unwrap());
-        let stderr = Collected::new(child.stderr.take().unwrap());
+        let stderr = child.stderr.take().unwrap();
+        let (stderr, log) = if self.is_log_read { (Collected::new(stderr), None) } else { (Collected::new(io::empty()), Some(stderr)) };
         let mut stdin = child.stdin.take();
         if let Stdin::Bytes(bytes) = self.stdin {
             let mut pipe = stdin.take().unwrap();
             // It may stop before it has read everything: that is for the test to judge, not an error here.
             thread::spawn(move || drop(pipe.write_all(&bytes)));
         }
-        Process { dataset: self.dataset, child, stdin, stdout, stderr, begin }
+        Process { dataset: self.dataset, child, stdin, stdout, stderr, log, begin }
     }
 
     /// Runs the process to its end.
@@ -208,6 +227,8 @@ pub struct Process<'a> {
     stdin: Option<ChildStdin>,
     stdout: Collected,
     stderr: Collected,
+    /// Standard error, if nobody reads it.
+    log: Option<ChildStderr>,
     begin: Instant,
 }
 
@@ -242,6 +263,16 @@ impl Process<'_> {
     /// Returns the log so far.
     pub fn log(&self) -> String {
         self.stderr.text()
+    }
+
+    /// Begins to read standard error.
+    pub fn read_log(&mut self) {
+        self.stderr = Collected::new(self.log.take().expect("nobody reads it yet"));
+    }
+
+    /// Closes the reading end of standard error.
+    pub fn close_log(&mut self) {
+        self.log = None;
     }
 
     /// Writes to standard input and waits until the process has taken it out of the pipe.
