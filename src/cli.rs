@@ -40,6 +40,8 @@ const HELP_COLUMNS: usize = 80;
 
 /// The subcommand that the service starts itself with, to try records.
 pub const TRIAL: &str = "trial";
+/// The subcommand that the service starts itself with for a query of the admin server.
+pub const SQL_BOX: &str = "sql-box";
 
 /// Takes events, transforms them with DuckDB SQL and publishes Hive-partitioned Parquet, in checkpoints that survive a kill.
 #[derive(Debug, Parser)]
@@ -162,6 +164,9 @@ pub enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Answer the question on standard input, for the SQL box of a service.
+    #[command(name = SQL_BOX, hide = true)]
+    SqlBox,
 }
 
 /// What `repair` mends, one at a time.
@@ -246,7 +251,7 @@ impl Cli {
     /// Returns the options before the command and those behind it. (An argument that clap calls global would lose the former when
     /// both are given.)
     fn options(&self) -> impl DoubleEndedIterator<Item = &Options> {
-        let behind = self.command.as_ref().map(|command| match command {
+        let behind = self.command.as_ref().and_then(|command| match command {
             Command::Run { options, .. }
             | Command::Check { options }
             | Command::Infer { options, .. }
@@ -257,7 +262,8 @@ impl Cli {
             | Command::DeadLetters { options, .. }
             | Command::Repair { options, .. }
             | Command::Trial { options, .. }
-            | Command::Health { options } => options,
+            | Command::Health { options } => Some(options),
+            Command::SqlBox => None,
         });
         std::iter::once(&self.options).chain(behind)
     }

@@ -144,7 +144,7 @@ fn read(raw: RawConfig, limits: Limits, report: &mut Report) -> Option<Config> {
     let sink = section(root, "sink", report, |section| sections::sink(section, limits));
     let dead_letters = section(root, "dead_letters", report, sections::dead_letters);
     let monitor = section(root, "monitor", report, sections::monitor);
-    let admin = section(root, "admin", report, sections::admin);
+    let admin = section(root, "admin", report, |section| sections::admin(section, limits));
     let log = section(root, "log", report, sections::log);
     report.judge_unknown(std::mem::take(root), &unclaimed);
     if pipeline.batch_bytes_max < record_bytes_max {

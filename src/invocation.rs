@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
 
 use crate::config::{is_secret, without_login};
 
@@ -24,7 +25,7 @@ const FROM_ENVIRONMENT: [(&str, &str); 3] = [
 ];
 
 /// The options that make a command one for the same dataset, each as a shell reads it, with a blank before it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options(String);
 
 impl Options {
@@ -45,6 +46,11 @@ impl Options {
             add(&mut options, "--set", &shown(set));
         }
         Self(options)
+    }
+
+    /// Returns those of this process.
+    pub fn of_this_process() -> Self {
+        OPTIONS.get().cloned().unwrap_or_default()
     }
 
     /// Makes them those of this process. What was set first stays.

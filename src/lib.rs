@@ -39,8 +39,8 @@
 //! 2. [`pipeline`] and [`stages`]: who passes it on.
 //! 3. [`source`], [`decode`], [`engine`], [`sink`]: what is done to it.
 //! 4. [`checkpoint`], over [`durable`]: what is promised, and how it is kept.
-//! 5. [`meters`] and [`admin`]: what can be seen of it. [`server`] has the connections of both servers, [`escape`]
-//!    what text from outside may show.
+//! 5. [`meters`] and [`admin`]: what can be seen of it. [`server`] has the connections of both servers, [`sql_box`] the process that a statement of
+//!    somebody else runs in, [`escape`] what text from outside may show.
 //!
 //! Without the feature `engine` the pure modules still build, without DuckDB and Polars.
 
@@ -84,6 +84,8 @@ pub mod server;
 pub mod signals;
 pub mod sink;
 pub mod source;
+#[cfg(feature = "engine")]
+pub mod sql_box;
 #[cfg(feature = "engine")]
 pub mod stages;
 pub mod terminal;

@@ -36,7 +36,7 @@ impl Limits {
     }
 }
 
-/// Returns a figure of the status of a process, in bytes; `None` if there is no such process (`process` may be `self`) or figure.
+/// Returns a figure of `/proc/PROCESS/status` that is given in kB, in bytes: `VmRSS`, `RssAnon`, `VmData`. `self` is this process.
 pub fn process_bytes(process: &str, field: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;

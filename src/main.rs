@@ -11,7 +11,7 @@ use pintail::error::{Error, Result};
 use pintail::escape::{Form, Writer};
 use pintail::pipeline::{Input, Start};
 use pintail::terminal::Screen;
-use pintail::{cli, logging, trial};
+use pintail::{cli, logging, sql_box, trial};
 use tracing::error;
 
 // glibc gives the pages of every batch back to the kernel and fetches them again; and over hours its arenas grow.
@@ -25,6 +25,8 @@ const LOG_PATIENCE: Duration = Duration::from_millis(500);
 
 fn main() {
     let code = match Cli::read(std::env::args_os()) {
+        // It says what the service that started it says.
+        Ok(cli) if cli.command() == Command::SqlBox => sql_box::run(),
         Ok(cli) => {
             cli.options_of_this_process().set();
             run_command(&cli)
@@ -126,7 +128,7 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
         Command::Repair { .. } => repair::journal(&config, to),
         Command::Health { .. } => health::run(config.paths()),
         Command::Trial { sha256, .. } => trial::run(&config, &sha256),
-        Command::Run { .. } | Command::Infer { .. } => unreachable!("handled before"),
+        Command::Run { .. } | Command::Infer { .. } | Command::SqlBox => unreachable!("handled before"),
     }
 }
 

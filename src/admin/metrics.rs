@@ -9,7 +9,8 @@ use prometheus::core::Collector;
 use prometheus::{CounterVec, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 use super::sampler::lag;
-use super::{Shared, health, status};
+use super::{Shared, health};
+use crate::limits;
 use crate::meters::Verified;
 use crate::meters::ledger::TRIGGERS;
 

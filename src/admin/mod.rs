@@ -18,7 +18,7 @@
 //! | `routes`, `guard`, `page` | who may ask what, and the static files |
 //! | `health`, `status`, `metrics` | what is answered |
 //! | `sampler`, `earlier` | what must be noted before it can be asked for: the last minutes, the records of earlier processes |
-//! | `sql`, `values` | the SQL box |
+//! | `sql` | the SQL box, whose statements run in a process of their own (see [`crate::sql_box`]) |
 
 mod earlier;
 mod guard;
@@ -30,7 +30,6 @@ mod sampler;
 mod server;
 mod sql;
 mod status;
-mod values;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,6 +52,8 @@ const STOP_GRACE: Duration = Duration::from_millis(500);
 const LISTENERS_MAX: usize = 16;
 /// Queries at the same time: a second one would take a second core from the line.
 const QUERIES_MAX: usize = 1;
+/// Answers of queries that clients are still reading: each is held in memory until then.
+const ANSWERS_MAX: usize = 4;
 
 /// The running server. Ends when dropped; [`Admin::stop`] waits for it.
 pub struct Admin {
@@ -78,7 +79,6 @@ impl Admin {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let serve = move || {
             let served = runtime.block_on(server::serve(listener, shared, stopped));
-            // A query that does not heed its interrupt is not waited for.
             runtime.shutdown_background();
             if let Err(error) = served {
                 warn!(%error, "the admin server has ended");
@@ -135,6 +135,7 @@ struct Shared {
     events: watch::Sender<Arc<str>>,
     listeners: Arc<Semaphore>,
     queries: Arc<Semaphore>,
+    answers: Arc<Semaphore>,
 }
 
 /// What the configuration says and answers repeat.
@@ -183,6 +184,7 @@ impl Shared {
             events: watch::Sender::new("".into()),
             listeners: Arc::new(Semaphore::new(LISTENERS_MAX)),
             queries: Arc::new(Semaphore::new(QUERIES_MAX)),
+            answers: Arc::new(Semaphore::new(ANSWERS_MAX)),
         }
     }
 

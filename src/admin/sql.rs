@@ -1,30 +1,39 @@
 //! SQL: the query box.
 //!
-//! Owns: who may ask, how much an answer may take (rows, bytes, time, one query at a time), ending a query that nobody waits for or that a
-//! stop would wait for.
-//! Does not own: the guard of the statement and of the files (see `engine::query`), which files are committed (the records say).
+//! Owns: who may ask, how many answers are held at a time, what a failure is answered with, ending a query that nobody waits for or that a stop
+//! would wait for.
+//! Does not own: what a query may take, and the process that it runs in (see [`crate::sql_box`]); the guard of the statement and of the files (see
+//! `engine::query`); which files are committed (the records say).
+//!
+//! | status | when |
+//! |---|---|
+//! | 400 | the statement is none, is refused, or fails |
+//! | 422 | it was ended: it took too long or too much memory, or its process died. Not 408: browsers ask again by themselves after that |
+//! | 429 | another query runs, or earlier answers are not read to their end |
+//! | 503 | the service stops, or the machine has no process to spare |
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::timeout;
+use tracing::warn;
 
-use super::{Shared, guard, routes, values};
+use super::{Shared, guard, routes};
 use crate::checkpoint::reader;
 use crate::config::{self, AdminConfig};
-use crate::engine::query::{Answer, Canceller, Limits, query_within};
-use crate::error::{Error, ErrorKind, Result};
-use crate::invocation::command;
-use crate::server::asked;
+use crate::error::{Error, ErrorKind};
+use crate::server::{asked, working};
+use crate::sql_box::{self, Failure, Limits};
 
 /// Bytes of a request. A statement is typed by a person.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -32,9 +41,6 @@ const BODY_BYTES_MAX: usize = 64 << 10;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of an answer: what a browser still shows.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
-/// Stack of a query's thread. DuckDB's parser and planner go down by recursion, and an overflow would end the process: this is room for
-/// the deepest statement that has [`BODY_BYTES_MAX`]. What is not used costs nothing.
-const STACK_BYTES: usize = 256 << 20;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,15 +51,27 @@ struct Question {
 /// A refusal: its status and one sentence.
 type Refused = (StatusCode, String);
 
+/// An answer on its way to a client. Its place is free when it is sent or given up.
+struct Held {
+    answer: Vec<u8>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.answer
+    }
+}
+
 /// `POST /api/query`
 pub(super) async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     match ask(&shared, request).await {
-        Ok(json) => routes::json(StatusCode::OK, &json),
+        Ok(held) => ([(CONTENT_TYPE, "application/json")], Bytes::from_owner(held)).into_response(),
         Err((status, why)) => routes::error(status, why),
     }
 }
 
-async fn ask(shared: &Shared, request: Request) -> Result<Value, Refused> {
+async fn ask(shared: &Shared, request: Request) -> Result<Held, Refused> {
     let (parts, body) = request.into_parts();
     let config = &shared.config;
     if !config.query {
@@ -62,22 +80,25 @@ async fn ask(shared: &Shared, request: Request) -> Result<Value, Refused> {
     let checked = guard::check_token(config.query_token.as_ref(), &parts.headers).and_then(|()| guard::check_origin(&parts.headers));
     checked.map_err(|(status, why)| (status, why.to_owned()))?;
     let sql = read(body).await?;
-    let Ok(place) = shared.queries.clone().try_acquire_owned() else {
-        return Err((StatusCode::TOO_MANY_REQUESTS, "another query is running: ask again when it is done".into()));
-    };
+    let busy = |why: &str| (StatusCode::TOO_MANY_REQUESTS, why.to_owned());
+    let place = shared.queries.clone().try_acquire_owned().map_err(|_| busy("another query is running: ask again when it is done"))?;
+    let held =
+        shared.answers.clone().try_acquire_owned().map_err(|_| busy("earlier answers are not read to their end: ask again later"))?;
+    let _working = working(&parts.extensions);
     let mut draining = shared.draining.clone();
-    tokio::select! {
+    let answer = tokio::select! {
         biased;
         // The last checkpoint has a deadline, and needs the core.
         () = asked(&mut draining) => Err((StatusCode::SERVICE_UNAVAILABLE, "the service is stopping".into())),
-        answer = run(shared.facts.paths.root().to_path_buf(), config.clone(), sql, place) => answer,
-    }
+        answer = run(shared, sql, place) => answer,
+    };
+    answer.map(|answer| Held { answer, _place: held })
 }
 
 async fn read(body: Body) -> Result<String, Refused> {
     let bad = |why: String| (StatusCode::BAD_REQUEST, why);
     let bytes = timeout(BODY_TIMEOUT, to_bytes(body, BODY_BYTES_MAX)).await;
-    let bytes = bytes.map_err(|_| (StatusCode::REQUEST_TIMEOUT, "the request took too long to arrive".to_owned()))?;
+    let bytes = bytes.map_err(|_| bad("the request took too long to arrive".to_owned()))?;
     let bytes = bytes.map_err(|_| bad(format!("the request has more than {BODY_BYTES_MAX} bytes, or broke off")))?;
     let question: Question =
         serde_json::from_slice(&bytes).map_err(|e| bad(format!("the request must be {{\"sql\":\"SELECT …\"}}: {e}")))?;
@@ -85,98 +106,62 @@ async fn read(body: Body) -> Result<String, Refused> {
     Ok(question.sql)
 }
 
-/// Runs the query on a thread of its own. When this future is dropped (the client went away, the server ends) the query is interrupted.
-async fn run(out: PathBuf, config: AdminConfig, sql: String, place: OwnedSemaphorePermit) -> Result<Value, Refused> {
-    let running = Arc::<Running>::default();
-    let _interrupt = InterruptOnDrop(running.clone());
+/// Runs the query, with a thread of its own to watch it. When this future is dropped (the client went away, the server ends) the query is ended.
+async fn run(shared: &Shared, sql: String, place: OwnedSemaphorePermit) -> Result<Vec<u8>, Refused> {
+    let unwanted = Arc::<AtomicBool>::default();
+    let _ended = SetOnDrop(unwanted.clone());
     let (sender, answered) = oneshot::channel();
+    let (out, config) = (shared.facts.paths.root().to_path_buf(), shared.config.clone());
     let work = move || {
-        let answer = query(&out, &config, &sql, &running);
+        let answer = query(&out, &config, &sql, &unwanted);
         // The place first: who hears the answer may ask again at once.
         drop(place);
         let _ = sender.send(answer);
     };
     let failed = || (StatusCode::INTERNAL_SERVER_ERROR, "the query failed inside: see the log".to_owned());
-    let spawned = thread::Builder::new().name("pintail-sql".to_owned()).stack_size(STACK_BYTES).spawn(work);
-    spawned.map_err(|e| (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot start a thread for the query: {e}")))?;
-    answered.await.map_err(|_| failed())?.map_err(|error| {
-        let status = match error.kind() {
-            ErrorKind::Config => StatusCode::BAD_REQUEST,
-            ErrorKind::TryAgain => StatusCode::REQUEST_TIMEOUT,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        (status, error.to_string())
-    })
+    let spawned = thread::Builder::new().name("pintail-sql".to_owned()).spawn(work);
+    spawned.map_err(|e| (StatusCode::SERVICE_UNAVAILABLE, format!("the query cannot be watched over: {e}")))?;
+    answered.await.map_err(|_| failed())?.map_err(|failure| (status(&failure), failure.to_string()))
 }
 
-fn query(out: &std::path::Path, config: &AdminConfig, sql: &str, running: &Running) -> Result<Value> {
+fn query(out: &Path, config: &AdminConfig, sql: &str, unwanted: &AtomicBool) -> Result<Vec<u8>, Failure> {
     let begun = Instant::now();
-    let too_long = || Error::try_again(format!("the query took longer than {}", humantime::format_duration(config.query_timeout)));
-    let left = || config.query_timeout.checked_sub(begun.elapsed()).ok_or_else(too_long);
-    let committed = reader::committed_while(out, || left().map(drop))?;
+    let is_late = || begun.elapsed() >= config.query_timeout;
+    let go_on = || if is_late() { Err(Error::try_again("the time is up")) } else { Ok(()) };
+    let committed = reader::committed_while(out, go_on).map_err(|error| match error.kind() {
+        ErrorKind::TryAgain if is_late() => Failure::Time(config.query_timeout),
+        kind => Failure::Query(kind, error.to_string()),
+    })?;
     if committed.files.is_empty() {
-        return Err(Error::config("nothing is committed yet"));
+        return Err(Failure::Query(ErrorKind::Config, "nothing is committed yet".to_owned()));
     }
-    let limits = Limits { rows_max: config.query_rows_max, timeout: left()?, memory_limit: config.query_memory_limit };
-    let answer = query_within(&limits, (out, &committed), sql, &|canceller| running.began(canceller));
-    // Said of the whole time, not of what was left of it when the query began.
-    let answer = answer.map_err(|error| if error.kind() == ErrorKind::TryAgain { too_long() } else { error })?;
-    render(&answer, begun)
+    let limits = Limits {
+        rows_max: config.query_rows_max,
+        bytes_max: ANSWER_BYTES_MAX,
+        memory_limit: config.query_memory_limit,
+        timeout: config.query_timeout,
+        begun,
+    };
+    let answer = sql_box::ask(out, &committed, sql, &limits, unwanted);
+    if let Err(failure @ (Failure::Died(_) | Failure::Start(_))) = &answer {
+        warn!(%failure, "a query of the SQL box has no answer");
+    }
+    answer
 }
 
-fn render(answer: &Answer, begun: Instant) -> Result<Value> {
-    let columns = answer.schema.fields().iter().map(|field| json!({ "name": field.name(), "type": field.data_type().to_string() }));
-    let columns: Vec<_> = columns.collect();
-    let mut rows = Vec::new();
-    let memory: usize = answer.batches.iter().map(|batch| batch.get_array_memory_size()).sum();
-    // Looked at before it is made: as JSON it takes several times as much.
-    if memory > ANSWER_BYTES_MAX {
-        let query = command("query 'SELECT …'");
-        return Err(Error::config(format!("the answer has more than {ANSWER_BYTES_MAX} bytes: select less, or use {query}")));
-    }
-    for batch in &answer.batches {
-        rows.extend(values::rows(batch).map_err(|e| Error::internal("cannot write the answer as JSON").with_source(e))?);
-    }
-    let took_ms = begun.elapsed().as_millis() as u64;
-    Ok(json!({ "columns": columns, "rows": rows, "truncated": answer.truncated, "took_ms": took_ms }))
-}
-
-/// A query that may have to be ended.
-#[derive(Default)]
-struct Running(Mutex<Progress>);
-
-#[derive(Default)]
-enum Progress {
-    /// The records are being read.
-    #[default]
-    Preparing,
-    /// DuckDB is at work.
-    Running(Canceller),
-    /// Nobody waits for it.
-    Unwanted,
-}
-
-impl Running {
-    fn lock(&self) -> MutexGuard<'_, Progress> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn began(&self, canceller: Canceller) {
-        let mut progress = self.lock();
-        match *progress {
-            Progress::Unwanted => canceller.cancel(),
-            Progress::Preparing | Progress::Running(_) => *progress = Progress::Running(canceller),
-        }
+fn status(failure: &Failure) -> StatusCode {
+    match failure {
+        Failure::Query(ErrorKind::Config, _) => StatusCode::BAD_REQUEST,
+        Failure::Query(..) => StatusCode::INTERNAL_SERVER_ERROR,
+        Failure::Time(_) | Failure::Memory(_) | Failure::Died(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        Failure::Unwanted | Failure::Start(_) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
-struct InterruptOnDrop(Arc<Running>);
+struct SetOnDrop(Arc<AtomicBool>);
 
-impl Drop for InterruptOnDrop {
+impl Drop for SetOnDrop {
     fn drop(&mut self) {
-        let progress = std::mem::replace(&mut *self.0.lock(), Progress::Unwanted);
-        if let Progress::Running(canceller) = progress {
-            canceller.cancel();
-        }
+        self.0.store(true, Ordering::Relaxed);
     }
 }

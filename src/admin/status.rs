@@ -4,7 +4,6 @@
 //! Does not own: the figures.
 
 use std::cmp::Reverse;
-use std::fs;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -12,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::sampler::{HISTORY_INTERVAL, lag};
 use super::{Shared, health};
+use crate::limits;
 use crate::meters::Groups;
 use crate::meters::ledger::{Before, Checkpoint, Ledger, Sums};
 use crate::reasons::Group;
@@ -60,7 +60,7 @@ pub(super) fn status(shared: &Shared) -> Value {
         "channels": channels.collect::<Vec<_>>(),
         "group_by": facts.monitor.group_by,
         "value": facts.monitor.value,
-        "memory_bytes": resident_memory(),
+        "memory_bytes": limits::process_bytes("self", "VmRSS"),
         "duckdb_memory_bytes": duckdb_memory,
         "query": { "enabled": config.query, "token": config.query_token.is_some(), "rows_max": config.query_rows_max,
                    "timeout_seconds": config.query_timeout.as_secs_f64() },
@@ -170,14 +170,6 @@ pub(super) fn history(shared: &Shared) -> Value {
         })
     });
     json!({ "interval_seconds": HISTORY_INTERVAL.as_secs(), "samples": samples.collect::<Vec<_>>() })
-}
-
-/// Returns the memory that the process has in RAM, in bytes.
-pub(super) fn resident_memory() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024)
 }
 
 fn time(at: DateTime<Utc>) -> String {

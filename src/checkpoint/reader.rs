@@ -8,6 +8,8 @@ use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::columns::OutputColumn;
 use super::format::Format;
 use super::index::{Backwards, Bounds, Comparison, Index, Indexed, IndexedFile, Time};
@@ -31,7 +33,7 @@ pub struct Dataset {
 }
 
 /// The data of a dataset: what a query reads.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Committed {
     /// The partition columns and their types, outermost first. Readers that guess them from the paths guess wrong.
     pub partition_by: Vec<(String, String)>,
@@ -44,7 +46,7 @@ pub struct Committed {
 }
 
 /// A committed Parquet file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataFile {
     /// The place of its directory.
     pub dir: usize,

@@ -29,6 +29,7 @@ pub(super) const DEFAULT_SQL: &str = r#"SELECT epoch_ms("timestamp") AS ts, user
 const INTEGER_MAX: u64 = i64::MAX as u64;
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 const MEMORY_LIMIT_MIN: ByteSize = ByteSize::mb(64);
+const QUERY_MEMORY_MIN: ByteSize = ByteSize::mb(32);
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
 
@@ -340,7 +341,7 @@ pub(super) fn monitor(section: &mut Section<'_>) -> MonitorConfig {
 }
 
 /// `[admin]`
-pub(super) fn admin(section: &mut Section<'_>) -> AdminConfig {
+pub(super) fn admin(section: &mut Section<'_>, limits: Limits) -> AdminConfig {
     let chosen = section.has("listen");
     let address = section.text("listen", "127.0.0.1:9464", values::address);
     // What takes longer than this is hardly ever still at work, and what is restarted for nothing reads its last records again.
@@ -360,8 +361,10 @@ pub(super) fn admin(section: &mut Section<'_>) -> AdminConfig {
         // As many as a person looks at; for more there is `pintail query`.
         query_rows_max: section.count("query_rows_max", 1_000, 1..=100_000),
         query_timeout: section.duration("query_timeout", Duration::from_secs(10), Duration::from_millis(10)..=HOUR),
-        // Beside the line's own memory, in a container of 1 GB.
-        query_memory_limit: section.size("query_memory_limit", ByteSize::mb(256), sizes(ByteSize::mb(32), ByteSize::tib(16))),
+        // Beside the line's own memory: in a container of 1 GB both fit.
+        query_memory_limit: bounded(section, "query_memory_limit", ByteSize::mb(256), sizes(QUERY_MEMORY_MIN, ByteSize::tib(16)), |size| {
+            limits.at_most_part(4, size).max(QUERY_MEMORY_MIN.as_u64())
+        }),
     }
 }
 

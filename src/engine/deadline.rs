@@ -48,31 +48,11 @@ impl Deadline {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Returns a handle that ends the time at once.
-    pub fn canceller(&self) -> Canceller {
-        Canceller(self.shared.clone())
-    }
-
     /// Gives the connection's next query `time`, until the guard is dropped.
     pub fn arm(&self, time: Duration) -> Armed<'_> {
         // A time too long to be represented is no deadline.
         self.shared.set(Instant::now().checked_add(time).map_or(State::Idle, State::Armed));
         Armed(&self.shared)
-    }
-}
-
-/// Ends a query before its time.
-#[derive(Clone)]
-pub struct Canceller(Arc<Shared>);
-
-impl Canceller {
-    /// Interrupts the query that is running, if one is.
-    pub fn cancel(&self) {
-        let mut state = self.0.lock();
-        if matches!(*state, State::Armed(_)) {
-            *state = State::Passed;
-            self.0.changed.notify_one();
-        }
     }
 }
 
@@ -170,23 +150,6 @@ mod tests {
         let start = Instant::now();
         assert!(count(&connection, 50_000).is_ok());
         assert!(start.elapsed() > 5 * REPEAT, "too short to be interrupted: {:?}", start.elapsed());
-    }
-
-    #[test]
-    fn a_cancelled_query_ends_before_its_time() {
-        let connection = Connection::open_in_memory().unwrap();
-        let deadline = Deadline::new(connection.interrupt_handle()).unwrap();
-        let canceller = deadline.canceller();
-        canceller.cancel();
-        let armed = deadline.arm(Duration::from_secs(60));
-        assert!(count(&connection, 10).is_ok(), "a cancel before the query is no cancel of the query");
-        let cancelling = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(50));
-            canceller.cancel();
-        });
-        assert!(count(&connection, 1_000_000_000).unwrap_err().to_string().contains("INTERRUPT"));
-        assert!(armed.passed());
-        cancelling.join().unwrap();
     }
 
     #[test]

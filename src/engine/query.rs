@@ -9,7 +9,6 @@
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::compute::cast;
@@ -18,7 +17,6 @@ use arrow::error::ArrowError;
 use duckdb::Connection;
 use tracing::debug;
 
-use super::deadline::Deadline;
 use super::raw::RawDatabase;
 use super::session::{literal, quoted};
 use super::sql_error::message;
@@ -32,15 +30,13 @@ mod overview;
 
 use overview::Overview;
 
-pub use super::deadline::Canceller;
-
 /// What a query may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Rows of the answer; further ones are left out.
     pub rows_max: usize,
-    /// Longest time.
-    pub timeout: Duration,
+    /// Bytes of the answer as Arrow. One that has more fails while it is fetched.
+    pub bytes_max: usize,
     /// Memory of DuckDB in bytes.
     pub memory_limit: u64,
 }
@@ -63,18 +59,18 @@ pub struct Answer {
 /// # Errors
 /// [`crate::error::ErrorKind::Config`] if the text is not one `SELECT` or fails; [`crate::error::ErrorKind::TryAgain`] if there are no files.
 pub fn query(out: &Path, committed: &Committed, sql: &str) -> Result<Answer> {
-    Query { out, committed, sql, options: &[], rows_max: usize::MAX, watch: None }.run()
+    Query { out, committed, sql, options: &[], rows_max: usize::MAX, bytes_max: usize::MAX }.run()
 }
 
-/// As [`query`], beside a running line: within limits, on one core. `started` gets what ends the query early, for each of its steps.
+/// As [`query`], within limits, on one core. DuckDB keeps the limit of memory where it counts: what holds a query for certain is the process
+/// that it runs in (see [`crate::sql_box`]).
 ///
 /// # Errors
-/// Also [`crate::error::ErrorKind::TryAgain`] if it took too long or was cancelled.
-pub fn query_within(limits: &Limits, (out, committed): (&Path, &Committed), sql: &str, started: &dyn Fn(Canceller)) -> Result<Answer> {
+/// Also [`crate::error::ErrorKind::Config`] if the answer has too many bytes.
+pub fn query_within(limits: &Limits, out: &Path, committed: &Committed, sql: &str) -> Result<Answer> {
     let memory_limit = format!("{}B", limits.memory_limit);
     let options = [("threads", "1"), ("memory_limit", memory_limit.as_str())];
-    let watch = Some(Watch { begun: Instant::now(), timeout: limits.timeout, started });
-    Query { out, committed, sql, options: &options, rows_max: limits.rows_max, watch }.run()
+    Query { out, committed, sql, options: &options, rows_max: limits.rows_max, bytes_max: limits.bytes_max }.run()
 }
 
 /// A query on its way.
@@ -84,14 +80,7 @@ struct Query<'a> {
     sql: &'a str,
     options: &'a [(&'a str, &'a str)],
     rows_max: usize,
-    watch: Option<Watch<'a>>,
-}
-
-/// Who ends a query early.
-struct Watch<'a> {
-    begun: Instant,
-    timeout: Duration,
-    started: &'a dyn Fn(Canceller),
+    bytes_max: usize,
 }
 
 impl Query<'_> {
@@ -102,52 +91,67 @@ impl Query<'_> {
             return Err(Error::try_again(format!("`{}`: nothing is committed yet", self.out.display())));
         }
         let shape: Vec<usize> = shape(files);
-        let overview = Overview::new(open(self.options)?, self.committed)?;
-        let found = self.watched(overview.connection(), || {
-            let described = overview.describe(&self.view(&shape)?).map_err(|e| unreadable(self.out, &e))?;
-            lock(overview.connection(), &self.paths(&shape)?).map_err(|e| unreadable(self.out, &e))?;
-            let select = self.parse(overview.database(), overview.connection())?;
-            match fetch(overview.connection(), select.sql(), self.rows_max) {
-                Ok(answer) => Ok(Found::Answer(answer)),
-                Err(_) if overview.is_not_enough() => Ok(Found::Files(overview.files(&select, &described))),
-                Err(error) => Err(fails(&error)),
-            }
-        })?;
-        drop(overview);
-        let needed = match found {
-            Found::Answer(answer) => return named(Answer { files: shape.len(), ..answer }),
-            Found::Files(Some(files)) => files,
+        let needed = match self.look(&shape)? {
+            Found::Answer(answer) => return Ok(answer),
+            Found::Files(Some(files)) => with_shape(files, &shape),
             Found::Files(None) => (0..files.len()).collect(),
         };
-        let needed = with_shape(needed, &shape);
         let database = open(self.options)?;
         let connection = database.sql_connection()?;
-        let answer = self.watched(&connection, || {
-            let view = format!("CREATE VIEW events AS {}", self.view(&needed)?);
-            connection.execute_batch(&view).map_err(|e| unreadable(self.out, &e))?;
-            lock(&connection, &self.paths(&needed)?).map_err(|e| unreadable(self.out, &e))?;
-            let select = self.parse(&database, &connection)?;
-            fetch(&connection, select.sql(), self.rows_max).map_err(|error| fails(&error))
-        })?;
+        let view = format!("CREATE VIEW events AS {}", self.view(&needed)?);
+        connection.execute_batch(&view).map_err(|e| unreadable(self.out, &e))?;
+        lock(&connection, &self.paths(&needed)?).map_err(|e| unreadable(self.out, &e))?;
+        let select = self.parse(&database, &connection)?;
+        let fetched = self.fetch(&connection, &select).map_err(|error| fails(&error))?;
         debug!(files = needed.len(), of = files.len(), "query opened files");
-        named(Answer { files: needed.len(), ..answer })
+        self.answer(fetched, needed.len())
+    }
+
+    /// Runs the query over the overview.
+    fn look(&self, shape: &[usize]) -> Result<Found> {
+        let overview = Overview::new(open(self.options)?, self.committed)?;
+        let described = overview.describe(&self.view(shape)?).map_err(|e| unreadable(self.out, &e))?;
+        lock(overview.connection(), &self.paths(shape)?).map_err(|e| unreadable(self.out, &e))?;
+        let select = self.parse(overview.database(), overview.connection())?;
+        match self.fetch(overview.connection(), &select) {
+            Ok(fetched) => Ok(Found::Answer(self.answer(fetched, shape.len())?)),
+            Err(_) if overview.is_not_enough() => Ok(Found::Files(overview.files(&select, &described))),
+            Err(error) => Err(fails(&error)),
+        }
+    }
+
+    /// Fetches rows until there are enough, or too many bytes; the rest is never made, where the query allows that.
+    fn fetch(&self, connection: &Connection, select: &Select) -> duckdb::Result<Fetched> {
+        let mut statement = connection.prepare(select.sql())?;
+        let stream = statement.stream_arrow([])?;
+        let mut fetched = Fetched { schema: stream.get_schema(), batches: Vec::new(), truncated: false, bytes: 0 };
+        let mut room = self.rows_max;
+        for batch in stream {
+            let batch = batch?;
+            fetched.bytes += batch.get_array_memory_size();
+            let fits = batch.num_rows().min(room);
+            room -= fits;
+            fetched.truncated = fits < batch.num_rows();
+            fetched.batches.push(batch.slice(0, fits));
+            if fetched.truncated || fetched.bytes > self.bytes_max {
+                break;
+            }
+        }
+        Ok(fetched)
+    }
+
+    fn answer(&self, fetched: Fetched, files: usize) -> Result<Answer> {
+        let Fetched { schema, batches, truncated, bytes } = fetched;
+        if bytes > self.bytes_max {
+            return Err(too_many_bytes(self.bytes_max));
+        }
+        let named = with_offsets(&schema, &batches);
+        let (schema, batches) = named.map_err(|e| Error::internal("cannot name the time zones of the result").with_source(e))?;
+        Ok(Answer { schema, batches, truncated, files })
     }
 
     fn parse(&self, database: &RawDatabase, connection: &Connection) -> Result<Select> {
         Select::parse(connection, &database.connect()?, self.sql).map_err(|reason| Error::config(format!("the query {reason}")))
-    }
-
-    /// Does work on a connection, which is interrupted when the time is up.
-    fn watched<T>(&self, connection: &Connection, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let Some(watch) = &self.watch else { return work() };
-        let too_long = || Error::try_again(format!("the query took longer than {}", humantime::format_duration(watch.timeout)));
-        let left = watch.timeout.checked_sub(watch.begun.elapsed()).ok_or_else(too_long)?;
-        // Dropped before the connection: its thread holds a handle of it.
-        let deadline = Deadline::new(connection.interrupt_handle())?;
-        let armed = deadline.arm(left);
-        (watch.started)(deadline.canceller());
-        let done = work();
-        if done.is_err() && armed.passed() { Err(too_long()) } else { done }
     }
 
     fn paths(&self, files: &[usize]) -> Result<Vec<String>> {
@@ -177,6 +181,21 @@ enum Found {
     Files(Option<Vec<usize>>),
 }
 
+/// What DuckDB has answered.
+struct Fetched {
+    schema: SchemaRef,
+    batches: Vec<RecordBatch>,
+    /// Whether there were more rows than the limit.
+    truncated: bool,
+    /// Bytes of all batches, also of rows beyond the limit.
+    bytes: usize,
+}
+
+/// Says that an answer has more bytes than it may have.
+pub fn too_many_bytes(bytes_max: usize) -> Error {
+    Error::config(format!("the answer has more than {bytes_max} bytes: select less, or use {}", command("query 'SELECT …'")))
+}
+
 /// Returns files that have all the columns: the first with each set of them, and each whose columns are not known.
 fn shape(files: &[DataFile]) -> Vec<usize> {
     let mut seen = HashSet::new();
@@ -198,12 +217,6 @@ fn fails(error: &duckdb::Error) -> Error {
     Error::config(format!("the query fails: {}", message(error)))
 }
 
-fn named(mut answer: Answer) -> Result<Answer> {
-    let named = with_offsets(&answer.schema, &answer.batches);
-    (answer.schema, answer.batches) = named.map_err(|e| Error::internal("cannot name the time zones of the result").with_source(e))?;
-    Ok(answer)
-}
-
 fn open(options: &[(&str, &str)]) -> Result<RawDatabase> {
     let closed = [
         ("temp_directory", ""),
@@ -212,25 +225,6 @@ fn open(options: &[(&str, &str)]) -> Result<RawDatabase> {
         ("autoinstall_known_extensions", "false"),
     ];
     RawDatabase::open_in_memory(&[&closed, options].concat())
-}
-
-/// Fetches rows until there are enough; the rest is never made, where the query allows that.
-fn fetch(connection: &Connection, sql: &str, rows_max: usize) -> duckdb::Result<Answer> {
-    let mut statement = connection.prepare(sql)?;
-    let stream = statement.stream_arrow([])?;
-    let mut answer = Answer { schema: stream.get_schema(), batches: Vec::new(), truncated: false, files: 0 };
-    let mut room = rows_max;
-    for batch in stream {
-        let batch = batch?;
-        let fits = batch.num_rows().min(room);
-        room -= fits;
-        answer.truncated = fits < batch.num_rows();
-        answer.batches.push(batch.slice(0, fits));
-        if answer.truncated {
-            break;
-        }
-    }
-    Ok(answer)
 }
 
 /// Writes the time zone of DuckDB's `TIMESTAMPTZ` as an offset: arrow shows no zone by name without a database of zones.

@@ -6,6 +6,7 @@ mod life;
 mod listen;
 mod metrics;
 mod sql;
+mod sql_box;
 
 use crate::common::Dataset;
 use crate::common::process::Pintail;

@@ -13,9 +13,9 @@ use serde_json::{Map, Value, json};
 /// Up to here a JavaScript number holds every integer.
 const EXACT: i128 = 1 << 53;
 
-/// Returns the rows of a batch, each as a list of values.
-pub(super) fn rows(batch: &RecordBatch) -> Result<Vec<Vec<Value>>, ArrowError> {
-    (0..batch.num_rows()).map(|row| batch.columns().iter().map(|column| value(column, row)).collect()).collect()
+/// Returns a row of a batch as a list of values.
+pub(super) fn row(batch: &RecordBatch, row: usize) -> Result<Vec<Value>, ArrowError> {
+    batch.columns().iter().map(|column| value(column, row)).collect()
 }
 
 fn value(column: &ArrayRef, row: usize) -> Result<Value, ArrowError> {
@@ -91,7 +91,7 @@ mod tests {
             ("e", Arc::new(TimestampMicrosecondArray::from(vec![Some(0), Some(1), None, None]))),
         ];
         let batch = RecordBatch::try_from_iter(columns).unwrap();
-        let rows = rows(&batch).unwrap();
+        let rows: Vec<Vec<Value>> = (0..4).map(|number| row(&batch, number).unwrap()).collect();
         assert_eq!(json!(rows[0]), json!([9_007_199_254_740_992_i64, 1.5, "<script>", 7, "1970-01-01T00:00:00"]));
         let huge = (i128::MAX / 100).to_string();
         assert_eq!(json!(rows[1]), json!(["9007199254740993", "NaN", "\"\n", huge, "1970-01-01T00:00:00.000001"]));
