@@ -34,7 +34,7 @@ pub struct Log(Lines);
 impl Log {
     /// Returns how many lines were lost because nobody took them.
     pub fn dropped(&self) -> u64 {
-        self.0.spool.dropped() + self.0.screen.as_ref().map_or(0, |screen| screen.dropped())
+        self.0.spool.dropped() + self.0.screen.as_ref().map_or(0, |screen| screen.dropped_ever())
     }
 
     /// Waits until standard error has all lines; gives up after `patience`.

@@ -95,7 +95,7 @@ impl Screen {
     }
 
     /// Returns how many log lines were dropped.
-    pub fn dropped(&self) -> u64 {
+    pub fn dropped_ever(&self) -> u64 {
         self.shared.inbox().dropped_ever
     }
 
@@ -280,7 +280,7 @@ mod tests {
         screen.finish(Duration::from_millis(10));
         drop(stall);
         screen.finish(PATIENCE);
-        assert!(!screen.log(b"late\n") && screen.dropped() > 0);
+        assert!(!screen.log(b"late\n") && screen.dropped_ever() > 0);
         let shown = shown(&terminal);
         assert!(shown.iter().any(|row| row.ends_with("log lines were dropped: the terminal did not take them)")));
         assert_eq!(shown[shown.len() - 2..], [format!("table {}", LINES_MAX * 3 - 1), String::new()]);
