@@ -124,7 +124,8 @@ impl Line {
             Trier { input, output: std::mem::replace(&mut batch_outlet, Outlet::unwatched(sender)), trial }
         });
         let frame_outlet = Outlet::new(frame_sender, &meters.frames);
-        let workers = engine.workers()?.into_iter().map(|worker| Transform::new(config, worker, &layout, &aggregator)).collect();
+        let transform = |worker| Transform::new(config, worker, &layout, &aggregator, source.when_rejected());
+        let workers = engine.workers()?.into_iter().map(transform).collect();
 
         let monitor = Monitor {
             input: progress,

@@ -9,8 +9,8 @@ use arrow::array::RecordBatch;
 use tracing::warn;
 
 use crate::batch::{Batch, Counts, Frame, Phase};
-use crate::breaker;
-use crate::config::Config;
+use crate::breaker::{self, WhenRejected};
+use crate::config::{Config, DeadLetterConfig};
 use crate::decode::{Decoded, Decoder, reject_undecoded};
 use crate::engine::aggregate::Aggregator;
 use crate::engine::{SqlError, Worker};
@@ -24,6 +24,8 @@ pub struct Transform {
     splitter: Splitter,
     aggregator: Arc<Aggregator>,
     per_batch: bool,
+    /// Set if too many rejected records stop the line; where they pause it, the writer decides.
+    stops_at: Option<DeadLetterConfig>,
 }
 
 /// Why some of the records cannot pass.
@@ -36,13 +38,20 @@ enum Fault {
 
 impl Transform {
     /// Makes the worker ready.
-    pub fn new(config: &Config, worker: Worker, layout: &Arc<OutputLayout>, aggregator: &Arc<Aggregator>) -> Self {
+    pub fn new(
+        config: &Config,
+        worker: Worker,
+        layout: &Arc<OutputLayout>,
+        aggregator: &Arc<Aggregator>,
+        when_rejected: WhenRejected,
+    ) -> Self {
         Self {
             decoder: Decoder::new(&config.schema),
             worker,
             splitter: Splitter::new(layout.clone()),
             aggregator: aggregator.clone(),
             per_batch: config.transform.per_batch,
+            stops_at: (when_rejected == WhenRejected::Stop).then(|| config.dead_letters.clone()),
         }
     }
 
@@ -101,7 +110,7 @@ impl Transform {
             let (phase, reason) = fault;
             frame.dead_letters.push(decoded.origins.dead_letter(from, phase, reason));
             *frame.counts.dead_letters.phase_mut(phase) += 1;
-            return Ok(());
+            return self.check_ratio(frame);
         }
         let middle = from + (to - from) / 2;
         let rejected = frame.counts.dead_letters.total();
@@ -111,6 +120,24 @@ impl Transform {
             return self.search(decoded, middle, to, fault, frame);
         }
         self.transform(decoded, middle, to, frame)
+    }
+
+    /// Stops the search in a batch that is hopeless: record by record it would take minutes to come to the same end.
+    fn check_ratio(&self, frame: &Frame) -> Result<()> {
+        let Counts { records_in, dead_letters, .. } = frame.counts;
+        let Some(config) = self.stops_at.as_ref().filter(|config| config.is_exceeded(dead_letters.sql + dead_letters.sink, records_in))
+        else {
+            return Ok(());
+        };
+        let reason = frame.dead_letters.last().map_or("no reason known", |letter| &letter.reason);
+        Err(Error::new(
+            ErrorKind::DeadLetters,
+            format!(
+                "the SQL fails on more than dead_letters.ratio_max = {} of a batch of {records_in} records; nothing of this checkpoint is \
+                 committed; the last: {reason}",
+                config.ratio_max
+            ),
+        ))
     }
 
     /// Runs the SQL over the records and places its rows. Touches the frame only if all went well.

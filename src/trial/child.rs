@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::process::getppid;
 
 use super::wire;
+use crate::breaker::WhenRejected;
 use crate::config::Config;
 use crate::engine::transform::Transform;
 use crate::error::{Error, Result};
@@ -35,7 +36,7 @@ pub fn run(config: &Config, sha256: &str) -> Result<()> {
     }
     let Plan { engine, layout, aggregator } = Plan::new(config)?;
     let worker = engine.workers()?.into_iter().next().ok_or_else(|| Error::internal("an engine without workers"))?;
-    let mut transform = Transform::new(config, worker, &layout, &aggregator);
+    let mut transform = Transform::new(config, worker, &layout, &aggregator, WhenRejected::GoOn);
     let (mut from, mut to) = (BufReader::new(io::stdin().lock()), io::stdout().lock());
     let failed = |e| Error::io("talk to the service", e);
     while let Some(batch) = wire::read(&mut from).map_err(failed)? {

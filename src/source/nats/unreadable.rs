@@ -77,9 +77,7 @@ mod tests {
         for headers in ["", "NATS/1.0\r\n\r\n", "NATS/1.0\r\nA: b\r\nC:d\r\n e\r\n\r\n", "NATS/1.0\r\nA:\r\n\r\n"] {
             assert!(is_understood(headers.as_bytes()), "{headers:?}");
         }
-        for headers in
-            [&b"NATS/1.0\r\nA: \xff\r\n\r\n"[..], b"NATS/1.0\r\nA b\r\n\r\n", b"NATS/1.0\r\n: b\r\n\r\n", b"NATS/1.0\r\nA: b\rc\r\n\r\n"]
-        {
+        for headers in [&b"NATS/1.0\r\nA: \xff\r\n\r\n"[..], b"NATS/1.0\r\nA b\r\n\r\n", b"NATS/1.0\r\nA: b\rc\r\n\r\n"] {
             assert!(!is_understood(headers), "{headers:?}");
         }
     }
