@@ -50,7 +50,7 @@ pub(super) async fn pass(
     if retention == RetentionPolicy::WorkQueue {
         return Err(Failure::Passing(format!(
             "the message at sequence {sequence} of the stream `{stream}` has headers that cannot be read, so it cannot be delivered: delete it \
-             (`nats stream rmm {stream} {sequence}`), and publish it again without them"
+             (`nats stream rmm {stream} {sequence}`), which is a gap for `source.on_gap`, and publish it again without them"
         )));
     }
     warn!(stream, sequence, "a message has headers that cannot be read: it is fetched without them");

@@ -117,7 +117,7 @@ fn a_process_of_a_query_has_nothing_of_the_service_and_a_place_behind_it() {
 fn a_process_of_a_query_that_dies_is_an_answer_and_the_next_question_is_answered() {
     let dataset = Dataset::new();
     let (mut process, address) = start(resting(&dataset).set("admin.query_timeout", "60s"));
-    for signal in [Signal::KILL, Signal::ABORT, Signal::SEGV] {
+    for signal in [Signal::KILL, Signal::ABORT, Signal::ILL] {
         let (child, asked) = running(&process, address, SLOW);
         kill(child, signal);
         let answer = asked.join().unwrap();

@@ -156,6 +156,8 @@ fn a_position_of_an_earlier_version_is_accepted_once_and_has_evidence_then() {
         broker.run(open).unwrap()
     };
     let mut source = open(&Offsets::default());
+    let begin = chunk(&broker, &mut source).range;
+    assert_eq!((begin.from, begin.to, begin.notes.len()), (1, 1, 0), "where reading begins is recorded before anything is read");
     let first = chunk(&broker, &mut source).range;
     assert_eq!((first.from, first.to, first.notes.len()), (1, 101, 0));
     let witnesses: Vec<_> = first.evidence.as_ref().unwrap().witnesses.iter().map(|witness| witness.from).collect();
