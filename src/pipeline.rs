@@ -119,7 +119,7 @@ impl Line {
         meters.link(linked(&store, &*source, &engine, remaining.clone())?);
         let chunk_outlet = Outlet::new(chunk_sender, &meters.chunks);
         let mut batch_outlet = Outlet::new(batch_sender, &meters.batches);
-        let trier = try_first(config, &store)?.map(|trial| {
+        let trier = try_first(config, &store).map(|trial| {
             let (sender, input) = mpsc::channel(1);
             Trier { input, output: std::mem::replace(&mut batch_outlet, Outlet::unwatched(sender)), trial }
         });
@@ -204,7 +204,7 @@ impl Line {
         touching.abort();
         // A panic may be the work of a record, as may be a stop that took too long, and what leaves no time to come here.
         if result.as_ref().err().is_none_or(|error| !matches!(error.kind(), ErrorKind::Internal | ErrorKind::TryAgain)) {
-            attempts::end(&paths)?;
+            attempts::end(&paths);
         }
         result
     }
@@ -226,16 +226,16 @@ fn linked(store: &Store, source: &dyn Source, engine: &Engine, remaining: watch:
 }
 
 /// Counts this start. Returns what tries its batches first, if those before it came to no end from the same positions.
-fn try_first(config: &Config, store: &Store) -> Result<Option<Trial>> {
-    let attempt = attempts::begin(store.paths(), store.state().sha256())?;
+fn try_first(config: &Config, store: &Store) -> Option<Trial> {
+    let attempt = attempts::begin(store.paths(), store.state().sha256());
     if attempt < trial::ATTEMPTS {
-        return Ok(None);
+        return None;
     }
     warn!(
         attempt,
         "the starts before this one ended from the same positions without a commit: until the next one, each batch is tried in a process of its own"
     );
-    Ok(Some(Trial::new(config)))
+    Some(Trial::new(config))
 }
 
 /// Waits until a stop was asked for and the time for it has passed; for ever if none is.

@@ -18,6 +18,7 @@ use super::process::Process;
 use super::record::UpTo;
 use super::sealed::{self, rfc3339};
 use crate::breaker::{Tally, Usual};
+use crate::durable::posix;
 use crate::error::{Error, Result};
 
 /// Ranges that a message names.
@@ -126,11 +127,9 @@ pub fn take_acceptance(paths: &Paths) -> Result<Option<Acceptance>> {
     Ok(acceptance)
 }
 
-/// Writes whole or not at all for whoever reads it meanwhile. Not made durable: after a power cut the same records are held back again.
+/// Not made durable: after a power cut the same records are held back again.
 fn write(path: &Path, content: &impl Serialize) -> Result<()> {
-    let new = path.with_extension(super::paths::IN_PROGRESS);
-    let written = fs::write(&new, sealed::seal(content).0).and_then(|()| fs::rename(&new, path));
-    written.map_err(|e| Error::io(format_args!("write `{}`", path.display()), e))
+    posix::tell(path, &sealed::seal(content).0).map_err(|e| Error::io(format_args!("write `{}`", path.display()), e))
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {

@@ -48,6 +48,7 @@ pub fn run(config: &Config, sha256: &str) -> Result<()> {
 }
 
 /// Ends this process when the service is gone, also in the middle of a batch. The kernel would do so when the *thread* ends that started it.
+#[expect(clippy::exit, reason = "a thread that runs SQL can be stopped in no other way, and this process has nothing to leave in order")]
 fn end_with_parent() -> Result<()> {
     let parent = getppid();
     let watch = move || {

@@ -55,7 +55,7 @@ fn a_record_that_ends_the_process_is_set_aside_at_the_third_start_and_its_neighb
     third.assert_code(0);
     assert_eq!(dataset.ids(), (0..RECORDS).filter(|id| !DEADLY.contains(id)).collect::<Vec<_>>());
     let letters = dataset.dead_letters();
-    let ids: Vec<_> = letters.iter().map(|letter| id_of(letter)).collect();
+    let ids: Vec<_> = letters.iter().map(id_of).collect();
     assert_eq!(ids, DEADLY, "{letters:?}");
     assert!(letters[0]["reason"].as_str().unwrap().contains("memory"), "{letters:?}");
     dataset.assert_clean();

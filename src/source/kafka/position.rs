@@ -232,8 +232,10 @@ impl Positions {
         let nothing = Looked::default();
         let (position, finding) = latest.judge(observed, looked.first().unwrap_or(&nothing));
         let standing = earlier.iter().zip(looked.iter().skip(1)).filter(|(earlier, looked)| earlier.stands(observed, looked));
+        // Where an earlier log stands, the latest does not: the end of an epoch that both were written in tells nothing.
+        let is_other = matches!(finding, Some(Finding::Gap(Gap::Other { .. })));
         match standing.map(|(earlier, _)| earlier).max_by_key(|earlier| earlier.next) {
-            Some(earlier) if earlier.next > position.next => latest.go_back(observed, earlier, finding),
+            Some(earlier) if is_other || earlier.next > position.next => latest.go_back(observed, earlier, finding),
             _ => (position, finding),
         }
     }

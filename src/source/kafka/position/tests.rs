@@ -179,7 +179,7 @@ fn a_message_that_is_gone_is_accepted_and_said_once_unless_its_epoch_ends_before
     assert_eq!(judge(&positions, &shown, &fork), (AGAIN.into(), 6, 6, Some(Finding::Gap(disowned))));
 
     let mut positions = positions;
-    let (position, _) = positions.judge(&shown, &[gone.clone()]);
+    let (position, _) = positions.judge(&shown, std::slice::from_ref(&gone));
     positions.advance(&position.partition, 9, position.evidence.unwrap());
     assert_eq!(judge(&positions, &shown, &gone), (SAME.into(), 9, 9, None), "it was said");
     assert!(matches!(judge(&positions, &shown, &fork).3, Some(Finding::Gap(_))), "the epoch still tells");
