@@ -20,7 +20,7 @@ use tracing::warn;
 
 use crate::batch::Batch;
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 mod child;
 mod parent;
@@ -52,6 +52,8 @@ struct Command {
     timeout: Duration,
 }
 
+/// Records of a batch after which one must have been run.
+const DEADLY_MAX: usize = 64;
 /// Memory beside DuckDB's own limit: the program, what is decoded, what the allocators keep.
 const MARGIN_BYTES: u64 = 256 << 20;
 /// Time beside `transform.timeout`: for the start of a child, on a busy machine.
@@ -73,7 +75,7 @@ impl Trial {
     /// Splits a batch into parts that can be run and records that cannot, which are marked so, in order.
     ///
     /// # Errors
-    /// If no child can be started, or it finds another configuration.
+    /// If no child can be started, or it finds another configuration, or none of many records can be run: it is not they that are to blame.
     pub fn split(&mut self, batch: Batch) -> Result<Vec<Batch>> {
         let mut parts = Vec::new();
         self.split_into(batch, &mut parts)?;
@@ -90,10 +92,13 @@ impl Trial {
                     self.split_into(back, parts)?;
                 }
                 // Somebody else may have ended the child: what is set aside has ended two.
-                Err(single) => parts.push(match self.survives(&single)? {
-                    None => single,
-                    Some(_) => Batch { deadly: Some(format!("a process that runs this record alone {end}")), ..single },
-                }),
+                Err(single) => {
+                    parts.push(match self.survives(&single)? {
+                        None => single,
+                        Some(end) => Batch { deadly: Some(format!("a process that runs this record alone {end}")), ..single },
+                    });
+                    check_that_some_live(parts)?;
+                }
             },
         }
         Ok(())
@@ -112,5 +117,34 @@ impl Trial {
             }
             ended => Ok(ended),
         }
+    }
+}
+
+/// Refuses to set everything aside: where no record can be run, it is not they that are to blame.
+fn check_that_some_live(parts: &[Batch]) -> Result<()> {
+    let reasons: Vec<&str> = parts.iter().map_while(|part| part.deadly.as_deref()).collect();
+    if reasons.len() < parts.len() || reasons.len() < DEADLY_MAX {
+        return Ok(());
+    }
+    Err(Error::try_again(format!(
+        "none of the first {} records can be run, {}: none of them is set aside; is `transform.sql` right, and memory not short?",
+        reasons.len(),
+        reasons[0]
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn not_every_record_is_set_aside() {
+        let deadly = || Batch { deadly: Some("a process that runs this record alone ends".into()), ..Batch::new(Vec::new()) };
+        let mut parts: Vec<Batch> = (1..DEADLY_MAX).map(|_| deadly()).collect();
+        check_that_some_live(&parts).unwrap();
+        parts.push(deadly());
+        assert_eq!(check_that_some_live(&parts).unwrap_err().kind(), crate::error::ErrorKind::TryAgain);
+        parts.insert(3, Batch::new(Vec::new()));
+        check_that_some_live(&parts).unwrap();
     }
 }

@@ -17,7 +17,7 @@ use crate::engine::transform::Transform;
 use crate::error::{Error, Result};
 use crate::pipeline::Plan;
 
-/// What a child says of a batch that it has run.
+/// What a child says when it has started, and of each batch that it has run.
 pub(super) const DONE: u8 = b'.';
 
 /// Time between two looks whether the parent is there.
@@ -39,10 +39,12 @@ pub fn run(config: &Config, sha256: &str) -> Result<()> {
     let mut transform = Transform::new(config, worker, &layout, &aggregator, WhenRejected::GoOn);
     let (mut from, mut to) = (BufReader::new(io::stdin().lock()), io::stdout().lock());
     let failed = |e| Error::io("talk to the service", e);
+    let mut done = || to.write_all(&[DONE]).and_then(|()| to.flush()).map_err(failed);
+    done()?;
     while let Some(batch) = wire::read(&mut from).map_err(failed)? {
         // An error in words is for the service to meet: it lives through it, too.
         let _ = transform.apply(&batch);
-        to.write_all(&[DONE]).and_then(|()| to.flush()).map_err(failed)?;
+        done()?;
     }
     Ok(())
 }

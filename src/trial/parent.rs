@@ -4,7 +4,7 @@
 //! Does not own: what runs in it.
 
 use std::ffi::OsString;
-use std::io::{BufWriter, Read};
+use std::io::{self, BufWriter, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{ChildStdin, ChildStdout, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -29,6 +29,9 @@ pub struct Child {
 
 impl Child {
     /// Starts this program again: also when its file was replaced or removed since, which the link of the kernel outlives.
+    ///
+    /// # Errors
+    /// If it does not come so far that it could run a batch: no record is to blame for that.
     pub fn start(command: &Command) -> Result<Self> {
         let mut arguments: Vec<OsString> = vec![TRIAL.into(), command.sha256.clone().into()];
         arguments.extend(command.file.iter().flat_map(|file| ["--config".into(), file.clone().into_os_string()]));
@@ -37,11 +40,24 @@ impl Child {
         process.arg0("pintail").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut process = process.spawn().map_err(|e| Error::io("start a process to try the records in", e))?;
         let (stdin, stdout) = (process.stdin.take(), process.stdout.take());
-        Ok(Self { process, stdin, stdout })
+        let mut child = Self { process, stdin, stdout };
+        match child.wait_for_answer(command, |_| Ok(()))? {
+            None => Ok(child),
+            Some(end) => Err(Error::try_again(format!("a process that is to try records {end} before it was given any: is memory short?"))),
+        }
     }
 
     /// Lets it run a batch. Returns how it ended; `None` if it lives.
     pub fn run(&mut self, batch: &Batch, command: &Command) -> Result<Option<String>> {
+        self.wait_for_answer(command, |to| wire::write(batch, to))
+    }
+
+    /// Writes to it and waits until it answers. Returns how it ended; `None` if it lives.
+    fn wait_for_answer(
+        &mut self,
+        command: &Command,
+        write: impl FnOnce(&mut BufWriter<ChildStdin>) -> io::Result<()> + Send,
+    ) -> Result<Option<String>> {
         let (Some(stdin), Some(mut stdout)) = (self.stdin.take(), self.stdout.take()) else {
             return Err(Error::internal("a child that has ended cannot run a batch"));
         };
@@ -51,7 +67,7 @@ impl Child {
             // If it ends while it is written to or read from, its status says why.
             scope.spawn(move || {
                 let mut to = BufWriter::new(stdin);
-                let written = wire::write(batch, &mut to);
+                let written = write(&mut to);
                 let mut answer = [0];
                 let answered = stdout.read_exact(&mut answer).is_ok() && answer == [child::DONE] && written.is_ok();
                 let stdin = to.into_inner().ok();
