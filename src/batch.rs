@@ -11,6 +11,7 @@ use arrow::array::{Array, RecordBatch};
 use bytes::Bytes;
 
 use crate::offsets::{OffsetRange, PartitionId};
+use crate::reasons::Reason;
 use crate::sink::layout::HivePartition;
 use crate::totals::Totals;
 
@@ -200,7 +201,9 @@ pub enum Cut {
 pub struct Frame {
     /// The rows that the SQL returned, without the partition columns, by hive partition.
     pub rows: Vec<PartitionedRows>,
-    /// The source ranges of the batch, also when no row is left.
+    /// Whether further frames of the batch follow: it made so many rows that they are handed on in parts. All else but rows is in the last.
+    pub is_part: bool,
+    /// The source ranges of the batch, also when no row is left; they are read when the last frame is taken.
     pub ranges: Vec<OffsetRange>,
     /// What became of the records.
     pub counts: Counts,
@@ -254,7 +257,7 @@ pub enum Phase {
 }
 
 /// What the bytes of a dead letter are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LetterForm {
     /// The record as it was read: it can be replayed.
     Record,
@@ -268,7 +271,7 @@ pub struct DeadLetter {
     /// Where it was rejected.
     pub phase: Phase,
     /// Why, naming the column and the value.
-    pub reason: String,
+    pub reason: Reason,
     /// The source partition that it came from.
     pub partition: PartitionId,
     /// Its position there.

@@ -330,6 +330,8 @@ pub struct TransformConfig {
     pub memory_limit: u64,
     /// Longest time of one batch's SQL.
     pub timeout: Duration,
+    /// Longest rows that one run of the SQL may return, in bytes, and rows of a frame.
+    pub rows_bytes_max: usize,
     /// Whether the rows of a batch may depend on each other.
     pub per_batch: bool,
     /// Lookup tables.
@@ -401,6 +403,8 @@ pub struct DeadLetterConfig {
     pub ratio_max: f64,
     /// Records of a checkpoint below which the share is not looked at.
     pub ratio_records_min: u64,
+    /// Bytes of dead letters after which a checkpoint is ended before its time.
+    pub bytes_max: u64,
 }
 
 impl DeadLetterConfig {

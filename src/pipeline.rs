@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::{info, warn};
 
 use crate::checkpoint::attempts;
@@ -124,7 +124,9 @@ impl Line {
             Trier { input, output: std::mem::replace(&mut batch_outlet, Outlet::unwatched(sender)), trial }
         });
         let frame_outlet = Outlet::new(frame_sender, &meters.frames);
-        let transform = |worker| Transform::new(config, worker, &layout, &aggregator, source.when_rejected());
+        // A search in what cannot be read again is not given up.
+        let give_up = if source.reads_again() { stop.clone() } else { watch::channel(false).1 };
+        let transform = |worker| Transform::new(config, worker, &layout, &aggregator, (source.when_rejected(), give_up.clone()));
         let workers = engine.workers()?.into_iter().map(transform).collect();
 
         let monitor = Monitor {
@@ -136,7 +138,7 @@ impl Line {
             config: config.monitor.clone(),
             meters: meters.clone(),
         };
-        let schema = engine.output().clone();
+        let (schema, early) = (engine.output().clone(), Arc::<Notify>::default());
         let writer = Writer {
             input: frames,
             checkpoint: Checkpoint::new(
@@ -145,7 +147,7 @@ impl Line {
                 schema,
                 config,
                 source.when_rejected(),
-                meters.clone(),
+                (meters.clone(), early.clone()),
             ),
             committed: committed_sender,
             progress: progress_sender,
@@ -159,6 +161,7 @@ impl Line {
             batch_rows: config.pipeline.batch_rows,
             batch_bytes_max: config.pipeline.batch_bytes_max,
             checkpoint_interval: config.pipeline.checkpoint_interval,
+            early,
             meters: meters.clone(),
         };
         let producer = Producer { source, output: chunk_outlet, stop, committed, remaining: remaining_sender, meters };

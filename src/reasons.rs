@@ -1,10 +1,13 @@
 //! Reasons: rejected records, grouped by why they were rejected.
 //!
-//! Owns: what counts as the same reason, how many are kept apart and how much of each, the samples. All text is fit to be shown: it comes from outside.
+//! Owns: the text of a reason, what counts as the same, how many are kept apart and how much of each, the samples. All text is fit to be shown: it comes from outside.
 //! Does not own: where the records come from, the looks of the list (see `commands::dead_letters`, `admin::status`).
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use crate::batch::{DeadLetter, Phase};
 use crate::escape;
@@ -13,6 +16,57 @@ use crate::escape;
 const REASONS_MAX: usize = 1_000;
 /// Bytes of a reason, a place or a sample: a line on a terminal, not the record.
 const SHOWN_BYTES_MAX: usize = 200;
+
+/// Bytes of these that are kept of the end of a reason: what a message says of the column stands behind the value.
+const TAIL_BYTES: usize = 70;
+/// Stands for what was left out.
+const CUT: &str = "…";
+
+/// Why a record was rejected: one line of at most 200 bytes, whatever the record holds. Clones share it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Reason(Arc<str>);
+
+impl From<&str> for Reason {
+    fn from(text: &str) -> Self {
+        Self(shortened(text).into())
+    }
+}
+
+impl From<String> for Reason {
+    fn from(text: String) -> Self {
+        text.as_str().into()
+    }
+}
+
+impl Deref for Reason {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+/// Escapes a text; of a long one its beginning and its end.
+fn shortened(text: &str) -> String {
+    if text.len() <= SHOWN_BYTES_MAX {
+        let escaped = escape::line(text);
+        if escaped.len() <= SHOWN_BYTES_MAX {
+            return escaped.into_owned();
+        }
+    }
+    // Only as much is escaped as can be shown.
+    let (head, tail) = (SHOWN_BYTES_MAX - TAIL_BYTES - CUT.len(), TAIL_BYTES);
+    let first = escape::line(&text[..text.floor_char_boundary(head)]);
+    let last = escape::line(&text[text.ceil_char_boundary(text.len().saturating_sub(tail))..]);
+    let (first, last) = (&first[..first.floor_char_boundary(head)], &last[last.ceil_char_boundary(last.len().saturating_sub(tail))..]);
+    format!("{first}{CUT}{last}")
+}
 
 /// Rejected records by phase and reason.
 #[derive(Debug, Clone, Default)]
@@ -104,6 +158,7 @@ fn sample(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::batch::LetterForm;
@@ -118,6 +173,22 @@ mod tests {
             form: LetterForm::Record,
             bytes: Bytes::from_static(record.as_bytes()),
             length: record.len() as u64,
+        }
+    }
+
+    #[test]
+    fn a_long_value_is_cut_in_the_middle_and_what_stands_behind_it_stays() {
+        let reason = Reason::from(format!("could not convert '{}' to INT32 of column sku", "é".repeat(500_000)));
+        assert!(reason.len() <= SHOWN_BYTES_MAX && reason.starts_with("could not convert 'é"), "{reason}");
+        assert!(reason.ends_with("é' to INT32 of column sku"), "{reason}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_reason_is_short_and_on_one_line_whatever_it_quotes(text in any::<String>(), times in 1_usize..200) {
+            let reason = Reason::from(text.repeat(times));
+            prop_assert!(reason.len() <= SHOWN_BYTES_MAX, "{reason:?}");
+            prop_assert_eq!(escape::line(&reason), &*reason);
         }
     }
 

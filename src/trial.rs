@@ -62,11 +62,13 @@ const MARGIN: Duration = Duration::from_secs(30);
 impl Trial {
     /// Prepares trials with the configuration of this process.
     pub fn new(config: &Config) -> Self {
+        // Rows are there twice for a moment: as DuckDB returned them, and by partition.
+        let rows = config.pipeline.batch_bytes_max.saturating_add(config.transform.rows_bytes_max.saturating_mul(2)) as u64;
         let command = Command {
             file: config.given.file.clone(),
             sets: config.given.sets.clone(),
             sha256: config.sha256.clone(),
-            memory: config.transform.memory_limit.saturating_add(config.pipeline.batch_bytes_max as u64).saturating_add(MARGIN_BYTES),
+            memory: config.transform.memory_limit.saturating_add(rows).saturating_add(MARGIN_BYTES),
             timeout: config.transform.timeout.saturating_add(MARGIN),
         };
         Self { command, child: None }

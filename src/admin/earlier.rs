@@ -92,7 +92,7 @@ impl Letters {
         let files = record.files.iter().filter(|file| file.kind == FileKind::DeadLetters);
         for place in files.filter_map(|file| dataset.visible(file)) {
             for letter in dead_letters::read(&place)?.take(usize::try_from(self.left).unwrap_or(usize::MAX)) {
-                let letter = letter?;
+                let letter = letter?.letter;
                 self.left -= 1;
                 let partition = record.source.partitions.iter().find(|partition| partition.id == letter.partition.as_str());
                 let label = partition.map_or(letter.partition.as_str(), |partition| &partition.label);

@@ -6,7 +6,7 @@ use super::*;
 use crate::batch::{LetterForm, Phase, Records};
 use crate::offsets::{OffsetRange, Partition};
 
-const CONFIG: DeadLetterConfig = DeadLetterConfig { ratio_max: 0.1, ratio_records_min: 1_000 };
+const CONFIG: DeadLetterConfig = DeadLetterConfig { ratio_max: 0.1, ratio_records_min: 1_000, bytes_max: u64::MAX };
 
 fn tally(records: u64, rejected: u64) -> Tally {
     Tally { records, rejected, units: UNITS_MIN }
@@ -53,7 +53,7 @@ fn chunk(partition: &str, lines: u64, from: u64, unit: OffsetUnit) -> Chunk {
 fn letter(partition: &str, offset: u64) -> DeadLetter {
     DeadLetter {
         phase: Phase::Decode,
-        reason: String::new(),
+        reason: "".into(),
         partition: PartitionId::new(partition),
         offset,
         form: LetterForm::Record,

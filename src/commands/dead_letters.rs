@@ -17,7 +17,7 @@ use crate::checkpoint::process::Process;
 use crate::checkpoint::reader::Dataset;
 use crate::checkpoint::record::{Action, ActionKind, FileKind};
 use crate::checkpoint::store::{Adopted, Allow};
-use crate::checkpoint::{dead_letters, held};
+use crate::checkpoint::{dead_letters, dead_letters::Kept, held};
 use crate::config::Config;
 use crate::durable::posix::Posix;
 use crate::error::{Error, ErrorKind, Result};
@@ -71,33 +71,44 @@ fn wait_until_taken(paths: &Paths) -> Result<()> {
 /// Lists the rejected records of the dataset at `out` that were not replayed, by reason, the most frequent first, with at most `samples` records each.
 pub fn run(out: &Path, samples: usize, to: &mut dyn Write) -> Result<()> {
     let dataset = Dataset::open(out)?;
-    let mut reasons = Reasons::default();
-    let mut replayed = 0;
+    let mut found = Found::default();
     for instance in dataset.instances()? {
-        replayed += collect(&instance, samples, &mut reasons)?;
+        collect(&instance, samples, &mut found)?;
     }
-    print(&reasons, replayed, to).map_err(|e| Error::io("write the list", e))
+    print(&found, to).map_err(|e| Error::io("write the list", e))
 }
 
-/// Takes up the rejected records of an instance, and returns how many were replayed.
-fn collect(dataset: &Dataset, samples: usize, reasons: &mut Reasons) -> Result<u64> {
-    let (mut replayed, committed) = (0, replayed_up_to(dataset)?);
+/// The rejected records of a dataset.
+#[derive(Default)]
+struct Found {
+    /// Those that were not replayed.
+    reasons: Reasons,
+    /// How many of these a replay has rejected again.
+    tried: u64,
+    /// Those that were replayed.
+    replayed: u64,
+}
+
+/// Takes up the rejected records of an instance.
+fn collect(dataset: &Dataset, samples: usize, found: &mut Found) -> Result<()> {
+    let committed = replayed_up_to(dataset)?;
     for record in dataset.records()? {
         let record = record?;
         let files = record.files.iter().filter(|file| file.kind == FileKind::DeadLetters);
         for place in files.filter_map(|file| dataset.visible(file)) {
             let done = committed.get(&source::dead_letters::partition(record.sequence)).copied().unwrap_or(0);
-            replayed += done;
-            for letter in dead_letters::read(&place)?.skip(done as usize) {
-                let letter = letter?;
+            found.replayed += done;
+            for kept in dead_letters::read(&place)?.skip(done as usize) {
+                let Kept { letter, tried } = kept?;
+                found.tried += u64::from(tried.is_some());
                 let partition = record.source.partitions.iter().find(|partition| partition.id == letter.partition.as_str());
                 let label = partition.map_or(letter.partition.as_str(), |partition| &partition.label);
                 let place = format!("checkpoint {}, {label} at {}", record.sequence, letter.offset);
-                reasons.add(&letter, || place, samples);
+                found.reasons.add(&letter, || place, samples);
             }
         }
     }
-    Ok(replayed)
+    Ok(())
 }
 
 /// Returns how far each file of rejected records was replayed. A record says so only of those that it replayed itself.
@@ -110,7 +121,8 @@ fn replayed_up_to(dataset: &Dataset) -> Result<BTreeMap<PartitionId, u64>> {
     Ok(replayed)
 }
 
-fn print(reasons: &Reasons, replayed: u64, to: &mut dyn Write) -> io::Result<()> {
+fn print(found: &Found, to: &mut dyn Write) -> io::Result<()> {
+    let Found { reasons, tried, replayed } = found;
     for (phase, reason, group) in reasons.most_frequent() {
         writeln!(to, "{:>9}  {}  {reason}", group.records, says(phase))?;
         for sample in &group.samples {
@@ -121,6 +133,9 @@ fn print(reasons: &Reasons, replayed: u64, to: &mut dyn Write) -> io::Result<()>
         writeln!(to, "{:>9}  for other reasons", reasons.others())?;
     }
     let all = reasons.records();
+    if *tried > 0 {
+        writeln!(to, "{tried:>9}  of all these were rejected again by a replay")?;
+    }
     match replayed {
         0 => writeln!(to, "{all} dead letters"),
         _ => writeln!(to, "{all} dead letters, and {replayed} that were replayed"),
@@ -163,9 +178,9 @@ mod tests {
         for _ in 0..2 {
             let mut staging = store.staging();
             let mut file = DeadLetterFile::create(&mut staging, store.paths().dead_letters_of(store.next_sequence())).unwrap();
-            file.write(&letter("a is missing", 0, b"{}")).unwrap();
-            file.write(&letter("column `a`: expected int64, got \"x\"", 3, b"\x1b[2Jx")).unwrap();
-            file.write(&letter("column `a`: expected int64, got true", 9, b"y")).unwrap();
+            file.write(&letter("a is missing", 0, b"{}"), None).unwrap();
+            file.write(&letter("column `a`: expected int64, got \"x\"", 3, b"\x1b[2Jx"), None).unwrap();
+            file.write(&letter("column `a`: expected int64, got true", 9, b"y"), None).unwrap();
             let draft = draft(&store, vec![file.finish().unwrap()]);
             store.commit(staging, draft).unwrap();
         }

@@ -222,6 +222,14 @@ pub(super) fn transform(section: &mut Section<'_>, limits: Limits) -> TransformC
             limits.at_most_part(4, size).max(MEMORY_LIMIT_MIN.as_u64())
         }),
         timeout: section.duration("timeout", Duration::from_secs(60), Duration::from_millis(10)..=DAY),
+        // Ten times a usual batch. What is more goes through the SQL in parts.
+        rows_bytes_max: in_memory(bounded(
+            section,
+            "rows_bytes_max",
+            ByteSize::mib(256),
+            sizes(ByteSize::mib(1), ByteSize::gib(16)),
+            |size| limits.at_most_part(8, size).max(1 << 20),
+        )),
         per_batch: section.boolean("per_batch", false),
         lookups,
     }
@@ -327,6 +335,7 @@ pub(super) fn dead_letters(section: &mut Section<'_>) -> DeadLetterConfig {
     DeadLetterConfig {
         ratio_max: section.float("ratio_max", 0.10, 0.0..=1.0),
         ratio_records_min: section.integer("ratio_records_min", 1_000, 1..=INTEGER_MAX),
+        bytes_max: section.size("bytes_max", ByteSize::mib(64), sizes(ByteSize::kib(64), ByteSize::tib(1))),
     }
 }
 

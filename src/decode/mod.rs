@@ -190,13 +190,13 @@ impl Run<'_> {
 
     fn reject(&mut self, chunk: &Chunk, bytes: &Bytes, position: LineStart, reason: String) {
         self.records_in += 1;
-        self.dead_letters.push(origins::line_dead_letter(chunk, bytes, position, Phase::Decode, reason));
+        self.dead_letters.push(origins::line_dead_letter(chunk, bytes, position, Phase::Decode, reason.into()));
     }
 
     fn too_long(&mut self, chunk: &Chunk, head: &Bytes, length: u64) {
         let reason = format!("a record of {length} bytes is longer than `source.record_bytes_max`");
         self.records_in += 1;
-        self.dead_letters.push(origins::too_long_dead_letter(chunk, head, length, Phase::Decode, reason));
+        self.dead_letters.push(origins::too_long_dead_letter(chunk, head, length, Phase::Decode, reason.into()));
     }
 
     fn arrow(&mut self, chunk: &Chunk, rows: &RecordBatch, schema: &SchemaRef) -> Result<()> {

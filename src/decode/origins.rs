@@ -9,6 +9,7 @@ use arrow::json::writer::{LineDelimited, WriterBuilder};
 use bytes::Bytes;
 
 use crate::batch::{Chunk, DeadLetter, LetterForm, OffsetUnit, Phase, Records};
+use crate::reasons::Reason;
 
 /// Where the rows of a decoded batch came from.
 #[derive(Debug, Clone, Default)]
@@ -41,7 +42,7 @@ impl Origins {
     ///
     /// # Panics
     /// If there is no such row.
-    pub fn dead_letter(&self, row: usize, phase: Phase, reason: String) -> DeadLetter {
+    pub fn dead_letter(&self, row: usize, phase: Phase, reason: Reason) -> DeadLetter {
         let chunk = self.chunks.partition_point(|chunk| chunk.first_row <= row).checked_sub(1).expect("the first chunk begins at row 0");
         let ChunkRows { chunk, first_row, first_line } = &self.chunks[chunk];
         let in_chunk = row - first_row;
@@ -85,7 +86,7 @@ pub(super) fn line_at(bytes: &[u8], start: usize) -> &[u8] {
 }
 
 /// Rejects the first record of a chunk without having decoded it.
-pub fn reject_undecoded(chunk: &Chunk, phase: Phase, reason: String) -> DeadLetter {
+pub fn reject_undecoded(chunk: &Chunk, phase: Phase, reason: Reason) -> DeadLetter {
     match &chunk.records {
         Records::Lines(bytes) | Records::Messages { lines: bytes, .. } => {
             line_dead_letter(chunk, bytes, LineStart { byte: 0, line: 0 }, phase, reason)
@@ -96,7 +97,7 @@ pub fn reject_undecoded(chunk: &Chunk, phase: Phase, reason: String) -> DeadLett
 }
 
 /// Rejects a line of a chunk. Its bytes are copied: a slice would keep the whole chunk in memory until the dead letter is written.
-pub(super) fn line_dead_letter(chunk: &Chunk, bytes: &Bytes, start: LineStart, phase: Phase, reason: String) -> DeadLetter {
+pub(super) fn line_dead_letter(chunk: &Chunk, bytes: &Bytes, start: LineStart, phase: Phase, reason: Reason) -> DeadLetter {
     let line = line_at(bytes, start.byte as usize);
     let offset = match chunk.unit {
         OffsetUnit::Bytes => u64::from(start.byte),
@@ -106,24 +107,24 @@ pub(super) fn line_dead_letter(chunk: &Chunk, bytes: &Bytes, start: LineStart, p
 }
 
 /// Rejects a record that was not buffered whole.
-pub(super) fn too_long_dead_letter(chunk: &Chunk, head: &Bytes, length: u64, phase: Phase, reason: String) -> DeadLetter {
+pub(super) fn too_long_dead_letter(chunk: &Chunk, head: &Bytes, length: u64, phase: Phase, reason: Reason) -> DeadLetter {
     dead_letter(chunk, 0, head.clone(), length, phase, reason)
 }
 
-fn row_dead_letter(chunk: &Chunk, rows: &RecordBatch, row: usize, phase: Phase, reason: String) -> DeadLetter {
+fn row_dead_letter(chunk: &Chunk, rows: &RecordBatch, row: usize, phase: Phase, reason: Reason) -> DeadLetter {
     let offset = match chunk.unit {
         OffsetUnit::Bytes => 0,
         OffsetUnit::Records => row as u64,
     };
     let (json, reason) = match row_as_json(rows, row) {
         Ok(json) => (json, reason),
-        Err(error) => (Vec::new(), format!("{reason} (and the row cannot be shown: {error})")),
+        Err(error) => (Vec::new(), format!("{reason} (and the row cannot be shown: {error})").into()),
     };
     let length = json.len() as u64;
     dead_letter(chunk, offset, json.into(), length, phase, reason)
 }
 
-fn dead_letter(chunk: &Chunk, offset: u64, bytes: Bytes, length: u64, phase: Phase, reason: String) -> DeadLetter {
+fn dead_letter(chunk: &Chunk, offset: u64, bytes: Bytes, length: u64, phase: Phase, reason: Reason) -> DeadLetter {
     let partition = chunk.range.partition.id.clone();
     DeadLetter { phase, reason, partition, offset: chunk.range.from + offset, form: LetterForm::Record, bytes, length }
 }

@@ -54,7 +54,7 @@ fn one(column_type: &str, json: &str) -> Result<Option<String>, String> {
     match decoded.dead_letters.pop() {
         Some(letter) => {
             assert_eq!(decoded.batch.num_rows(), 0);
-            Err(letter.reason)
+            Err(letter.reason.to_string())
         }
         None => Ok(cell(&decoded.batch, 0, 0)),
     }

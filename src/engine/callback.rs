@@ -1,30 +1,70 @@
 //! Callbacks: what every function that DuckDB calls in Pintail needs.
 //!
-//! Owns: that neither an error nor a panic leaves a callback but as a message with [`MARKER`], and the boxes that DuckDB drops.
+//! Owns: that neither an error nor a panic leaves a callback but as a message, that a fault of Pintail's own is told apart from a
+//! fault of the data, and the boxes that DuckDB drops.
 //! Does not own: the functions (see `scan`, `gather`).
+//!
+//! DuckDB passes on nothing but the text of an error, and that may hold a value of any record. So a fault is noted beside it, for
+//! the thread: a query runs on its caller's thread and nowhere else (see `session::Database::open`).
 
 #![allow(unsafe_code, reason = "DuckDB drops over its C API what it was given")]
 
+use std::cell::RefCell;
 use std::ffi::{CString, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use duckdb::ffi;
 
-/// What every error of a callback begins with, behind DuckDB's own prefix: it is never a fault of the data.
-pub const MARKER: &str = "pintail's own function: ";
+thread_local! {
+    static FAULT: RefCell<Option<String>> = const { RefCell::new(None) };
+}
 
-/// Runs the body of a callback: neither an error nor a panic may leave it but as a marked message.
-pub(super) fn contain(body: impl FnOnce() -> Result<(), String>) -> Result<(), CString> {
+/// Why a callback ends its query.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Pintail is at fault: no record is.
+    Fault(String),
+    /// A limit was reached, which whoever set it looks up by itself.
+    Limit,
+}
+
+impl From<String> for Refusal {
+    fn from(message: String) -> Self {
+        Self::Fault(message)
+    }
+}
+
+impl From<&str> for Refusal {
+    fn from(message: &str) -> Self {
+        Self::Fault(message.to_owned())
+    }
+}
+
+/// Forgets the faults of earlier queries of this thread.
+pub(super) fn forget_fault() {
+    FAULT.take();
+}
+
+/// Takes the fault of a callback since [`forget_fault`].
+pub(super) fn take_fault() -> Option<String> {
+    FAULT.take()
+}
+
+/// Runs the body of a callback: neither an error nor a panic may leave it but as a message.
+pub(super) fn contain(body: impl FnOnce() -> Result<(), Refusal>) -> Result<(), CString> {
     let caught = catch_unwind(AssertUnwindSafe(body));
     let message = match caught {
         Ok(Ok(())) => return Ok(()),
-        Ok(Err(message)) => message,
+        Ok(Err(Refusal::Limit)) => return Err(c"a limit of Pintail's is reached".to_owned()),
+        Ok(Err(Refusal::Fault(message))) => message,
         Err(panic) => match panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref().cloned()) {
             Some(text) => format!("panicked: {text}"),
             None => "panicked".to_owned(),
         },
     };
-    Err(CString::new(format!("{MARKER}{message}").replace('\0', " ")).expect("NUL bytes were replaced"))
+    let text = CString::new(message.replace('\0', " ")).expect("NUL bytes were replaced");
+    FAULT.set(Some(message));
+    Err(text)
 }
 
 /// Boxes a value for DuckDB, with the destructor of its type.

@@ -10,8 +10,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use duckdb::InterruptHandle;
-
 use crate::error::{Error, Result};
 
 /// DuckDB forgets an interrupt that comes before a query has begun, so it is repeated until the query is over.
@@ -39,11 +37,11 @@ enum State {
 }
 
 impl Deadline {
-    /// Starts the thread.
-    pub fn new(connection: Arc<InterruptHandle>) -> Result<Self> {
+    /// Starts the thread. `interrupt` interrupts whatever runs on the connection.
+    pub fn new(interrupt: impl Fn() + Send + 'static) -> Result<Self> {
         let shared = Arc::<Shared>::default();
         let watched = shared.clone();
-        let watch = thread::Builder::new().name("pintail-deadline".to_owned()).spawn(move || watched.watch(&connection));
+        let watch = thread::Builder::new().name("pintail-deadline".to_owned()).spawn(move || watched.watch(&interrupt));
         let thread = watch.map_err(|e| Error::io("start the thread that interrupts long queries", e))?;
         Ok(Self { shared, thread: Some(thread) })
     }
@@ -83,7 +81,7 @@ impl Shared {
     }
 
     /// Interrupts under the lock: once `set` has returned, the next query is safe.
-    fn watch(&self, connection: &InterruptHandle) {
+    fn watch(&self, interrupt: &dyn Fn()) {
         let mut state = self.lock();
         loop {
             state = match *state {
@@ -99,7 +97,7 @@ impl Shared {
                     }
                 }
                 State::Passed => {
-                    connection.interrupt();
+                    interrupt();
                     self.wait(state, REPEAT)
                 }
             };
@@ -133,6 +131,11 @@ mod tests {
 
     use super::*;
 
+    fn deadline(connection: &Connection) -> Deadline {
+        let handle = connection.interrupt_handle();
+        Deadline::new(move || handle.interrupt()).unwrap()
+    }
+
     /// Looks at `to` thousand pairs.
     fn count(connection: &Connection, to: u64) -> duckdb::Result<u64> {
         let sql = format!("SELECT count(*) FROM range({to}) a, range(1000) b WHERE hash(a.range * b.range) % 7 = 0");
@@ -142,7 +145,7 @@ mod tests {
     #[test]
     fn a_query_is_interrupted_at_its_deadline_and_one_without_a_deadline_after_it_is_not() {
         let connection = Connection::open_in_memory().unwrap();
-        let deadline = Deadline::new(connection.interrupt_handle()).unwrap();
+        let deadline = deadline(&connection);
         let armed = deadline.arm(Duration::from_millis(50));
         assert!(count(&connection, 1_000_000_000).unwrap_err().to_string().contains("INTERRUPT"));
         assert!(armed.passed());
@@ -155,7 +158,7 @@ mod tests {
     #[test]
     fn a_query_that_keeps_its_deadline_is_left_alone() {
         let connection = Connection::open_in_memory().unwrap();
-        let deadline = Deadline::new(connection.interrupt_handle()).unwrap();
+        let deadline = deadline(&connection);
         let armed = deadline.arm(Duration::from_secs(60));
         assert!(count(&connection, 10).is_ok());
         assert!(!armed.passed());
@@ -164,7 +167,7 @@ mod tests {
     #[test]
     fn a_time_beyond_the_clock_is_no_deadline() {
         let connection = Connection::open_in_memory().unwrap();
-        let deadline = Deadline::new(connection.interrupt_handle()).unwrap();
+        let deadline = deadline(&connection);
         let armed = deadline.arm(Duration::MAX);
         assert!(count(&connection, 10).is_ok());
         assert!(!armed.passed());

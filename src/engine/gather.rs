@@ -20,7 +20,7 @@ use duckdb::core::LogicalTypeId;
 use duckdb::ffi;
 
 use super::arrow_ffi::LogicalType;
-use super::callback::{contain, give_away};
+use super::callback::{Refusal, contain, give_away};
 use super::raw::RawConnection;
 use super::vector::{INLINE_LEN, Rows, Text, Vector, fixed_width};
 use crate::error::{Error, Result};
@@ -84,6 +84,10 @@ pub struct Columns {
     schema: SchemaRef,
     columns: Vec<Column>,
     rows: usize,
+    /// Bytes that may still come.
+    room: usize,
+    /// Whether more was to come than there was room for.
+    full: bool,
 }
 
 #[derive(Debug)]
@@ -105,15 +109,17 @@ struct Texts {
     views: Vec<u128>,
     full: Vec<Buffer>,
     block: Vec<u8>,
+    /// Bytes of long texts that may still come.
+    room: usize,
 }
 
 impl Columns {
-    /// Makes empty columns of a schema all of whose types are gathered, with room for `rows`.
-    pub fn new(schema: &SchemaRef, rows: usize) -> Self {
+    /// Makes empty columns of a schema all of whose types are gathered, with room for `rows`, which take `bytes_max` bytes.
+    pub fn new(schema: &SchemaRef, rows: usize, bytes_max: usize) -> Self {
         let column = |data_type: &DataType| {
             let values = match data_type {
                 DataType::Boolean => Values::Boolean(BooleanBufferBuilder::new(rows)),
-                DataType::Utf8View => Values::Text(Texts { views: Vec::with_capacity(rows), full: Vec::new(), block: Vec::new() }),
+                DataType::Utf8View => Values::Text(Texts { views: Vec::with_capacity(rows), full: Vec::new(), block: Vec::new(), room: 0 }),
                 other => {
                     let width = other.primitive_width().expect("`is_gathered` lets nothing else pass than numbers and times");
                     Values::Fixed { width, bytes: MutableBuffer::with_capacity(rows * width) }
@@ -122,15 +128,26 @@ impl Columns {
             Column { values, nulls: NullBufferBuilder::new(rows) }
         };
         let columns = schema.fields().iter().map(|field| column(field.data_type())).collect();
-        Self { schema: schema.clone(), columns, rows: 0 }
+        Self { schema: schema.clone(), columns, rows: 0, room: bytes_max, full: false }
     }
 
-    fn append<'a>(&mut self, rows: usize, vectors: impl ExactSizeIterator<Item = Vector<'a>>) -> Result<(), String> {
+    /// Returns whether the rows of the query did not fit.
+    pub fn is_full(&self) -> bool {
+        self.full
+    }
+
+    fn append<'a>(&mut self, rows: usize, vectors: impl ExactSizeIterator<Item = Vector<'a>>) -> Result<(), Refusal> {
         if vectors.len() != self.columns.len() {
-            return Err(format!("{} columns instead of {}", vectors.len(), self.columns.len()));
+            return Err(format!("{} columns instead of {}", vectors.len(), self.columns.len()).into());
         }
         for ((column, vector), field) in self.columns.iter_mut().zip(vectors).zip(self.schema.fields()) {
-            column.append(rows, vector).map_err(|reason| format!("column `{}`: {reason}", field.name()))?;
+            match column.append(rows, vector, self.room).map_err(|reason| format!("column `{}`: {reason}", field.name()))? {
+                Some(taken) => self.room -= taken,
+                None => {
+                    self.full = true;
+                    return Err(Refusal::Limit);
+                }
+            }
         }
         self.rows += rows;
         Ok(())
@@ -145,8 +162,15 @@ impl Columns {
 }
 
 impl Column {
-    fn append(&mut self, rows: usize, vector: Vector<'_>) -> Result<(), String> {
+    /// Appends the rows and returns the bytes that they take; nothing if that is more than `room`.
+    fn append(&mut self, rows: usize, vector: Vector<'_>, room: usize) -> Result<Option<usize>, String> {
         let validity = vector.validity();
+        let width = match &self.values {
+            Values::Boolean(_) => 1,
+            Values::Fixed { width, .. } => *width,
+            Values::Text(_) => size_of::<u128>(),
+        };
+        let Some(mut left) = room.checked_sub(rows * width) else { return Ok(None) };
         match &mut self.values {
             Values::Boolean(bits) => {
                 // A NULL's byte may be any, so these are not read as `bool`.
@@ -159,13 +183,19 @@ impl Column {
                 }
                 bytes.extend_from_slice(vector.bytes(*width));
             }
-            Values::Text(texts) => texts.append(vector.texts(), validity)?,
+            Values::Text(texts) => {
+                texts.room = left;
+                if texts.append(vector.texts(), validity)?.is_none() {
+                    return Ok(None);
+                }
+                left = texts.room;
+            }
         }
         match validity {
             None => self.nulls.append_n_non_nulls(rows),
             Some(words) => self.nulls.append_buffer(&NullBuffer::new(BooleanBuffer::new(Buffer::from_slice_ref(words), 0, rows))),
         }
-        Ok(())
+        Ok(Some(room - left))
     }
 
     fn finish(mut self, data_type: &DataType, rows: usize) -> Result<ArrayRef, arrow::error::ArrowError> {
@@ -181,42 +211,48 @@ impl Column {
 }
 
 impl Texts {
-    fn append(&mut self, texts: &[Text], validity: Option<&[u64]>) -> Result<(), String> {
+    /// Appends texts; nothing is returned if there is no room for all of them.
+    fn append(&mut self, texts: &[Text], validity: Option<&[u64]>) -> Result<Option<()>, String> {
         let Some(words) = validity else {
             if texts.iter().all(|text| text.len() <= INLINE_LEN) {
                 self.views.extend(texts.iter().map(Text::header));
-                return Ok(());
+                return Ok(Some(()));
             }
             for text in texts {
                 // SAFETY: the text is none of a NULL; its vector lives as long as the callback.
-                unsafe { self.push(text) }?;
+                if unsafe { self.push(text) }?.is_none() {
+                    return Ok(None);
+                }
             }
-            return Ok(());
+            return Ok(Some(()));
         };
         for (row, text) in texts.iter().enumerate() {
             match words[row / 64] >> (row % 64) & 1 {
                 0 => self.views.push(0),
                 // SAFETY: as above.
-                _ => unsafe { self.push(text) }?,
+                _ if unsafe { self.push(text) }?.is_none() => return Ok(None),
+                _ => {}
             }
         }
-        Ok(())
+        Ok(Some(()))
     }
 
     /// # Safety
     /// The text is none of a NULL, and its vector is live.
     #[inline]
-    unsafe fn push(&mut self, text: &Text) -> Result<(), String> {
+    unsafe fn push(&mut self, text: &Text) -> Result<Option<()>, String> {
         if text.len() <= INLINE_LEN {
             self.views.push(text.header());
-            return Ok(());
+            return Ok(Some(()));
         }
         // SAFETY: the caller vouches for the text.
         let bytes = unsafe { text.long_bytes() };
         self.push_long(text.header(), bytes)
     }
 
-    fn push_long(&mut self, header: u128, bytes: &[u8]) -> Result<(), String> {
+    fn push_long(&mut self, header: u128, bytes: &[u8]) -> Result<Option<()>, String> {
+        let Some(room) = self.room.checked_sub(bytes.len()) else { return Ok(None) };
+        self.room = room;
         if self.block.capacity() - self.block.len() < bytes.len() {
             let (first, largest) = BLOCK_BYTES;
             let next = (self.block.capacity() * 2).clamp(first, largest).max(bytes.len());
@@ -230,7 +266,7 @@ impl Texts {
         self.block.extend_from_slice(bytes);
         // The length and the first four bytes stand where Arrow has them; the address becomes the block and the place in it.
         self.views.push(header as u64 as u128 | u128::from(block) << 64 | u128::from(offset) << 96);
-        Ok(())
+        Ok(Some(()))
     }
 
     fn finish(mut self, nulls: Option<NullBuffer>) -> ArrayRef {

@@ -9,7 +9,8 @@
 //! | `scan`, `gather` | how batches get into a query, and its rows out of it |
 //! | `arrow_ffi`, `vector`, `raw`, `callback` | what these two stand on; with them the only unsafe code |
 //! | `statement`, `plan` | what a text of SQL is, and whether its rows depend on each other |
-//! | `worker`, `deadline`, `sql_error` | running it, for a time, and what its errors mean |
+//! | `prepared`, `worker`, `deadline`, `sql_error` | running it, for a time, and what a failure is |
+//! | `probe`, `search` | finding the records that it fails on |
 //! | `lookup` | lookup files |
 //! | `memory` | what the database holds |
 //! | `aggregate` | the monitor's figures, by Polars |
@@ -20,7 +21,10 @@ mod gather;
 mod lookup;
 mod memory;
 mod plan;
+mod prepared;
+mod probe;
 mod scan;
+mod search;
 mod session;
 mod sql_error;
 mod statement;
@@ -47,15 +51,17 @@ use lookup::Lookup;
 use plan::Fault;
 use session::{Database, Session};
 use sql_error::message;
+use statement::Select;
 
 pub use memory::MemoryMeter;
-pub use sql_error::SqlError;
+pub use sql_error::{Failure, FailureKind, SqlError};
 pub use worker::Worker;
 
 /// The database with the user's SQL, checked.
 #[derive(Debug)]
 pub struct Engine {
     transform: TransformConfig,
+    select: Select,
     output: SchemaRef,
     lookups: Arc<[LookupVersion]>,
     /// Checks the SQL and loads lookups; runs no batch.
@@ -75,9 +81,9 @@ impl Engine {
         let lookups = read_lookups(&transform.lookups)?;
         create_tables(&session, &lookups)?;
         database.lock()?;
-        let output = check_sql(&session, transform)?;
+        let (select, output) = check_sql(&session, transform)?;
         let lookups = lookups.into_iter().map(|lookup| lookup.version).collect();
-        Ok(Self { transform: transform.clone(), output, lookups, session, database })
+        Ok(Self { transform: transform.clone(), select, output, lookups, session, database })
     }
 
     /// Returns the schema of the SQL's result. Text is `Utf8View`.
@@ -89,7 +95,7 @@ impl Engine {
     pub fn workers(&self) -> Result<Vec<Worker>> {
         let worker = |_| {
             let session = Session::new(&self.database, self.session.schema())?;
-            Worker::new(session, self.transform.sql.clone(), self.output.clone(), self.transform.timeout)
+            Worker::new(session, &self.select, &self.transform, self.output.clone())
         };
         (0..self.transform.threads).map(worker).collect()
     }
@@ -120,7 +126,7 @@ impl Engine {
 
     fn replace_tables(&self, lookups: &[Lookup]) -> Result<()> {
         create_tables(&self.session, lookups)?;
-        let output = check_sql(&self.session, &self.transform)?;
+        let (_, output) = check_sql(&self.session, &self.transform)?;
         if output.fields() == self.output.fields() {
             return Ok(());
         }
@@ -165,8 +171,8 @@ fn create_tables(session: &Session, lookups: &[Lookup]) -> Result<()> {
     Ok(())
 }
 
-/// Checks the SQL in the order in which it can do harm: nothing is planned before it is one SELECT. Returns its result's schema.
-fn check_sql(session: &Session, transform: &TransformConfig) -> Result<SchemaRef> {
+/// Checks the SQL in the order in which it can do harm: nothing is planned before it is one SELECT. Returns it with its result's schema.
+fn check_sql(session: &Session, transform: &TransformConfig) -> Result<(Select, SchemaRef)> {
     let wrong = |reason: String| Error::config(format!("`transform.sql` {reason}"));
     let select = session.parse(&transform.sql).map_err(wrong)?;
     if select.calls(gather::FUNCTION) {
@@ -184,7 +190,7 @@ fn check_sql(session: &Session, transform: &TransformConfig) -> Result<SchemaRef
     let none = RecordBatch::new_empty(session.schema().clone());
     let (output, _) = session.run(select.sql(), &none).map_err(|e| wrong(format!("fails: {}", message(&e))))?;
     check_names(&output).map_err(wrong)?;
-    Ok(output)
+    Ok((select, output))
 }
 
 fn check_names(output: &SchemaRef) -> Result<(), String> {

@@ -10,7 +10,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_void};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -30,7 +31,7 @@ pub const FUNCTION: &str = "pintail_scan";
 const EMPTY: &str = "the slot is empty";
 
 /// Rows of a DuckDB vector.
-const VECTOR_ROWS: usize = 2048;
+pub const VECTOR_ROWS: usize = 2048;
 
 /// Dictionaries with more values go as plain text: DuckDB rebuilds the dictionary for each vector of rows.
 const DICTIONARY_VALUES_MAX: usize = 256;
@@ -46,6 +47,36 @@ pub struct Input {
     pub converter: Arc<Converter>,
     /// The columns that the batches lack.
     pub withheld: Option<Withheld>,
+    /// How the rows are handed out.
+    pub pace: Pace,
+}
+
+/// How rows are handed out, and how far that has come. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Pace {
+    /// Rows handed out at a time, at most those of a vector.
+    rows: usize,
+    /// Rows handed out; one more when the end was told too.
+    taken: Arc<AtomicUsize>,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self::new(VECTOR_ROWS)
+    }
+}
+
+impl Pace {
+    /// Hands out so many rows at a time.
+    pub fn new(rows: usize) -> Self {
+        Self { rows: rows.clamp(1, VECTOR_ROWS), taken: Arc::default() }
+    }
+
+    /// Returns which of all rows were handed out last; nothing if none were, or if all were and the end was told.
+    pub fn last(&self, all: usize) -> Option<Range<usize>> {
+        let taken = self.taken.load(Ordering::Relaxed);
+        (1..=all).contains(&taken).then(|| (taken - 1) / self.rows * self.rows..taken)
+    }
 }
 
 /// Columns that are in the schema and not in the batches: a query that needs one of them fails.
@@ -154,12 +185,15 @@ struct Scan {
     /// Only the columns that the query asks for, in its order.
     batches: Vec<RecordBatch>,
     position: Mutex<Position>,
+    pace: Pace,
 }
 
 #[derive(Default)]
 struct Position {
     batch: usize,
     row: usize,
+    /// Rows of all batches.
+    taken: usize,
 }
 
 impl Scan {
@@ -172,21 +206,26 @@ impl Scan {
         let projected = input.batches.iter().map(|batch| project(batch, columns, &schema));
         let (schema, batches) = flatten_dictionaries(&schema, projected.collect::<Result<_, _>>()?)?;
         let schema = input.converter.schema(&schema)?;
-        Ok(Self { converter: input.converter.clone(), schema, batches, position: Mutex::default() })
+        Ok(Self { converter: input.converter.clone(), schema, batches, position: Mutex::default(), pace: input.pace.clone() })
     }
 
     /// Cuts the next rows that fit a vector; `None` at the end.
     fn slice(&self) -> Option<RecordBatch> {
         let mut position = self.position.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let batch = self.batches.get(position.batch)?;
-            let rows = VECTOR_ROWS.min(batch.num_rows() - position.row);
+            let Some(batch) = self.batches.get(position.batch) else {
+                self.pace.taken.store(position.taken + 1, Ordering::Relaxed);
+                return None;
+            };
+            let rows = self.pace.rows.min(batch.num_rows() - position.row);
             if rows > 0 {
                 let slice = batch.slice(position.row, rows);
                 position.row += rows;
+                position.taken += rows;
+                self.pace.taken.store(position.taken, Ordering::Relaxed);
                 return Some(slice);
             }
-            *position = Position { batch: position.batch + 1, row: 0 };
+            *position = Position { batch: position.batch + 1, row: 0, taken: position.taken };
         }
     }
 }

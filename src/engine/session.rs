@@ -3,7 +3,8 @@
 //! Owns: the database and its locked settings; a connection's slot, its view `events`, and running a text over batches.
 //! Does not own: what errors mean (see `sql_error`), the user's SQL and when it runs (see the engine and its workers).
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::cast;
@@ -12,9 +13,10 @@ use duckdb::Connection;
 
 use super::arrow_ffi::Converter;
 use super::gather::{self, Columns, Gathers, is_gathered};
-use super::raw::RawDatabase;
-use super::scan::{self, Input, Slot, Slots};
-use super::sql_error::message;
+use super::prepared::{Failed, Prepared};
+use super::raw::{RawConnection, RawDatabase};
+use super::scan::{self, Input, Pace, Slot, Slots};
+use super::sql_error::{message, one_line};
 use super::statement::Select;
 use crate::error::{Error, Result};
 
@@ -26,6 +28,8 @@ const RESULT: &str = "pintail_result";
 pub struct Database {
     slots: Slots,
     gathers: Gathers,
+    /// Read while a batch runs, written while a record runs that is to have the memory and the cores to itself.
+    peace: RwLock<()>,
     raw: RawDatabase,
 }
 
@@ -45,7 +49,7 @@ impl Database {
         let (slots, gathers) = (Slots::default(), Gathers::default());
         scan::register(&raw.connect()?, &slots)?;
         gather::register(&raw.connect()?, &gathers)?;
-        let database = Self { slots, gathers, raw };
+        let database = Self { slots, gathers, peace: RwLock::default(), raw };
         // Text as views is what Polars holds natively, and Parquet's writer reads either form at the same speed. Views need both settings.
         database.execute(
             "SET GLOBAL arrow_output_version = '1.4'; SET GLOBAL produce_arrow_string_view = true; SET GLOBAL explain_output = 'all'",
@@ -63,6 +67,16 @@ impl Database {
         self.raw.sql_connection()
     }
 
+    /// Lets a batch run beside others.
+    pub fn share(&self) -> RwLockReadGuard<'_, ()> {
+        self.peace.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nothing runs, and keeps it so.
+    pub fn alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.peace.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn execute(&self, sql: &str) -> Result<()> {
         let done = self.raw.sql_connection()?.execute_batch(sql);
         done.map_err(|e| Error::internal(format!("cannot set up DuckDB: {}", message(&e))))
@@ -72,6 +86,10 @@ impl Database {
 /// A connection with its slot. The fields are dropped from the top: connections before the database.
 #[derive(Debug)]
 pub struct Session {
+    /// Of `runner`, by their text.
+    statements: BTreeMap<String, Prepared>,
+    /// Runs what is run for each batch; `connection` whatever has rows to be read.
+    runner: RawConnection,
     connection: Connection,
     converter: Arc<Converter>,
     slot: Slot,
@@ -83,6 +101,8 @@ impl Session {
     /// Connects, and makes the view `events` over batches of `schema`.
     pub fn new(database: &Arc<Database>, schema: &SchemaRef) -> Result<Self> {
         let session = Self {
+            statements: BTreeMap::new(),
+            runner: database.raw.connect()?,
             connection: database.raw.sql_connection()?,
             converter: Arc::new(Converter::new(database.raw.connect()?)),
             slot: database.slots.reserve(),
@@ -90,9 +110,31 @@ impl Session {
             database: database.clone(),
         };
         let view = format!("CREATE TEMPORARY VIEW events AS SELECT * FROM {}", session.slot.call());
-        let made = session.with_input(schema, Vec::new(), |connection| connection.execute_batch(&view));
+        let made = session.with_no_events(|connection| connection.execute_batch(&view));
         made.map_err(|e| Error::internal(format!("cannot make the view `events`: {}", message(&e))))?;
+        session.make_view("events", schema)?;
         Ok(session)
+    }
+
+    /// Makes a view of the slot that the statements of [`Self::gather`] see, for batches of `schema`.
+    pub fn make_view(&self, name: &str, schema: &SchemaRef) -> Result<()> {
+        self.make_view_of(name, &format!("SELECT * FROM {}", self.slot.call()), schema)
+    }
+
+    fn make_view_of(&self, name: &str, sql: &str, schema: &SchemaRef) -> Result<()> {
+        let view = format!("CREATE OR REPLACE TEMPORARY VIEW {name} AS {sql}");
+        let made = self.with_input(schema, Vec::new(), Pace::default(), || self.runner.execute(&view));
+        made.map_err(|failed| Error::internal(format!("cannot make the view `{name}`: {}", one_line(&failed.message))))
+    }
+
+    /// Returns the database.
+    pub fn database(&self) -> &Arc<Database> {
+        &self.database
+    }
+
+    /// Returns the connection on which [`Self::gather`] runs.
+    pub fn runner(&self) -> &RawConnection {
+        &self.runner
     }
 
     /// Returns the connection.
@@ -116,69 +158,119 @@ impl Session {
 
     /// Runs `sql` over a batch as `events`.
     pub fn run(&self, sql: &str, batch: &RecordBatch) -> duckdb::Result<(SchemaRef, Vec<RecordBatch>)> {
-        self.with_input(&self.schema, vec![batch.clone()], |connection| collect(connection, sql))
+        self.with_events(batch, Pace::default(), |connection| collect(connection, sql))
+    }
+
+    /// Does work while `events` is a batch, handed out at a pace.
+    pub fn with_events<T>(&self, batch: &RecordBatch, pace: Pace, body: impl FnOnce(&Connection) -> T) -> T {
+        self.with_input(&self.schema, vec![batch.clone()], pace, || body(&self.connection))
     }
 
     /// Makes a query out of `sql`, which returns `output`, whose rows [`Self::gather`] can take; `None` if that has a type it cannot.
     ///
     /// The text stands in a view: whatever ends it (a semicolon, a comment) then does no harm to the query around it.
-    pub fn gathering(&self, sql: &str, output: &SchemaRef) -> duckdb::Result<Option<String>> {
+    pub fn gathering(&self, sql: &str, output: &SchemaRef) -> Result<Option<String>> {
         let is_gathered = |connection: &Connection| -> duckdb::Result<bool> {
             let statement = connection.prepare(sql)?;
             let mut fields = output.fields().iter().enumerate();
             Ok(fields.all(|(index, field)| is_gathered(statement.column_logical_type(index).id(), field.data_type())))
         };
-        let view = format!("CREATE OR REPLACE TEMPORARY VIEW {RESULT} AS {sql}");
-        if output.fields().is_empty() || !self.with_no_events(is_gathered)? {
+        let planned = self.with_no_events(is_gathered);
+        if output.fields().is_empty() || !planned.map_err(|e| Error::internal("cannot prepare `transform.sql`").with_source(e))? {
             return Ok(None);
         }
-        self.with_no_events(|connection| connection.execute_batch(&view))?;
+        self.make_view_of(RESULT, sql, &self.schema)?;
         let columns: Vec<String> = output.fields().iter().map(|field| quoted(field.name())).collect();
-        Ok(Some(format!("SELECT {}({}, {}) FROM {RESULT}", gather::FUNCTION, self.slot.number(), columns.join(", "))))
+        Ok(Some(self.gather_from(&columns, RESULT)))
     }
 
-    /// Runs a query that [`Self::gathering`] made over a batch as `events`; returns its rows. Its plan is kept for the next batch.
-    pub fn gather(&self, query: &str, output: &SchemaRef, batch: &RecordBatch) -> duckdb::Result<Columns> {
+    /// Makes the query that gathers columns of what stands behind `FROM`.
+    pub fn gather_from(&self, columns: &[String], from: &str) -> String {
+        format!("SELECT {}({}, {}) FROM {from}", gather::FUNCTION, self.slot.number(), columns.join(", "))
+    }
+
+    /// Prepares a query over batches of `schema`, to see whether it can be.
+    pub fn can_prepare(&self, query: &str, schema: &SchemaRef) -> bool {
+        self.prepare(query, schema).is_ok()
+    }
+
+    fn prepare(&self, query: &str, schema: &SchemaRef) -> Result<Prepared, Failed> {
+        self.with_input(schema, Vec::new(), Pace::default(), || self.runner.prepare(query))
+    }
+
+    /// Runs a query whose rows go through the gather, over a batch of `schema`; returns them, also what came before a failure. Its plan
+    /// is kept for the next batch.
+    pub fn gather(
+        &mut self,
+        query: &str,
+        (schema, batch): (&SchemaRef, &RecordBatch),
+        pace: Pace,
+        columns: Columns,
+    ) -> (Columns, Result<(), Failed>) {
+        let mut statement = match self.statements.remove(query).map_or_else(|| self.prepare(query, schema), Ok) {
+            Ok(statement) => statement,
+            Err(failed) => return (columns, Err(failed)),
+        };
         let gathers = &self.database.gathers;
-        gathers.begin(self.slot.number(), Columns::new(output, batch.num_rows()));
-        let ran = self.with_input(&self.schema, vec![batch.clone()], |connection| {
-            let mut statement = connection.prepare_cached(query)?;
-            statement.stream_arrow([])?.try_for_each(|answers| answers.map(drop))
-        });
+        gathers.begin(self.slot.number(), columns);
+        let ran = self.with_input(schema, vec![batch.clone()], pace, || statement.run());
         let gathered = gathers.end(self.slot.number()).expect("the slot was begun, and the query that shared it is over");
-        ran.map(|()| gathered)
+        self.statements.insert(query.to_owned(), statement);
+        (gathered, ran)
+    }
+
+    /// Runs `sql` over a batch as `events` once more, for what DuckDB says of its failure.
+    pub fn fails(&self, sql: &str, batch: &RecordBatch) -> Option<Failed> {
+        self.with_input(&self.schema, vec![batch.clone()], Pace::default(), || self.runner.execute(sql).err())
     }
 
     /// Forgets the plans that were kept.
-    pub fn forget_plans(&self) {
-        self.connection.flush_prepared_statement_cache();
+    pub fn forget_plans(&mut self) {
+        self.statements.clear();
     }
 
     /// Runs `body` while `events` has no rows.
     pub fn with_no_events<T>(&self, body: impl FnOnce(&Connection) -> T) -> T {
-        self.with_input(&self.schema, Vec::new(), body)
+        self.with_input(&self.schema, Vec::new(), Pace::default(), || body(&self.connection))
     }
 
     /// Makes or replaces a table.
     pub fn create_table(&self, name: &str, schema: &SchemaRef, rows: Vec<RecordBatch>) -> duckdb::Result<()> {
         let create = format!("CREATE OR REPLACE TABLE {} AS SELECT * FROM {}", quoted(name), self.slot.call());
-        self.with_input(schema, rows, |connection| connection.execute_batch(&create))
+        self.with_input(schema, rows, Pace::default(), || self.connection.execute_batch(&create))
     }
 
-    fn with_input<T>(&self, schema: &SchemaRef, batches: Vec<RecordBatch>, body: impl FnOnce(&Connection) -> T) -> T {
-        let input = Input { schema: schema.clone(), batches, converter: self.converter.clone(), withheld: None };
+    fn with_input<T>(&self, schema: &SchemaRef, batches: Vec<RecordBatch>, pace: Pace, body: impl FnOnce() -> T) -> T {
+        let input = Input { schema: schema.clone(), batches, converter: self.converter.clone(), withheld: None, pace };
         let _loaded = self.slot.load(input);
-        body(&self.connection)
+        body()
     }
 }
 
 /// Runs a query to its end.
 pub fn collect(connection: &Connection, sql: &str) -> duckdb::Result<(SchemaRef, Vec<RecordBatch>)> {
+    stream(connection, sql, |_| true)
+}
+
+/// Runs a query as long as `take` takes its rows; returns those that it took.
+pub fn stream(
+    connection: &Connection,
+    sql: &str,
+    mut take: impl FnMut(&RecordBatch) -> bool,
+) -> duckdb::Result<(SchemaRef, Vec<RecordBatch>)> {
     let mut statement = connection.prepare(sql)?;
     // Not `query_arrow`, which panics where this yields an error.
     let stream = statement.stream_arrow([])?;
     let schema = stream.get_schema();
-    Ok((schema, stream.collect::<duckdb::Result<_>>()?))
+    let mut pieces = Vec::new();
+    for piece in stream {
+        let piece = piece?;
+        if !take(&piece) {
+            break;
+        }
+        pieces.push(piece);
+    }
+    Ok((schema, pieces))
 }
 
 /// Runs a query to its end; returns its rows as text, NULL as nothing. `duckdb-rs` cannot read text out of views itself.

@@ -1,43 +1,68 @@
-//! What DuckDB's errors mean: a fault of the data, or of everything else.
+//! What it means that the SQL failed on a batch.
 //!
-//! Owns: telling the two apart by DuckDB's message, and making that message one line.
-//! Does not own: finding the record that is at fault (the transformer bisects).
+//! Owns: telling a fault that some record may explain from one that none does, without reading a message; DuckDB's message on one line.
+//! Does not own: finding the record that is at fault (see `search`), how DuckDB classifies its errors (see `prepared`).
 
-use super::callback::MARKER;
-use crate::error::{Error, ErrorKind};
+use std::ops::Range;
+
+use super::prepared::Class;
+use crate::error::Error;
 
 /// Why a batch's SQL failed.
 #[derive(Debug)]
 pub enum SqlError {
-    /// A value of some record does not suit the SQL: without that record it runs. Holds DuckDB's reason.
-    Record(String),
-    /// Anything else: no record is at fault, and the line must stop.
+    /// Some record may be to blame: the SQL was planned and run on no rows at start, so whatever it says about rows may be their fault.
+    Suspect(Failure),
+    /// No record is at fault, and the line must stop.
     Fatal(Error),
 }
 
-impl SqlError {
-    /// Sorts an error that DuckDB raised while the SQL ran.
-    pub fn at_run(error: &duckdb::Error) -> Self {
-        let message = message(error);
-        if is_of_the_data(&message) {
-            return Self::Record(message);
-        }
-        Self::Fatal(if message.starts_with("Out of Memory Error") {
-            Error::config(format!(
-                "the SQL needs more memory than `transform.memory_limit`: {message}: raise it, or lower `pipeline.batch_rows`"
-            ))
-        } else if message.starts_with("IO Error") {
-            Error::new(ErrorKind::Io, format!("the SQL failed: {message}"))
-        } else {
-            Error::internal(format!("the SQL failed in a way that no record explains: {message}"))
-        })
+/// A failure that some record may explain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind of failure it is.
+    pub kind: FailureKind,
+    /// What DuckDB says of it, or which limit it passed; on one line.
+    pub reason: String,
+    /// The records that DuckDB had taken last, of those that it was given: a hint at the culprit, never a proof. Nothing if it had taken all.
+    pub at: Option<Range<usize>>,
+}
+
+/// What kind of failure it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// A value could not be cast.
+    Conversion,
+    /// The rows take more memory than there is for them.
+    OutOfMemory,
+    /// The time was up.
+    TimedOut,
+    /// The rows take more bytes than a run may return.
+    TooLarge,
+    /// Anything else.
+    Other,
+}
+
+impl FailureKind {
+    /// Returns whether it comes of a value, and not of how much there is.
+    pub fn is_of_a_value(self) -> bool {
+        matches!(self, Self::Conversion | Self::Other)
+    }
+
+    /// Returns whether what runs beside it may be the cause.
+    pub fn hangs_on_neighbours(self) -> bool {
+        matches!(self, Self::OutOfMemory | Self::TimedOut)
     }
 }
 
-/// Returns whether a message tells of a value. Errors of Pintail's own functions look the same to DuckDB, but carry a mark.
-fn is_of_the_data(message: &str) -> bool {
-    let prefixes = ["Conversion Error", "Out of Range Error", "Invalid Input Error"];
-    prefixes.iter().any(|prefix| message.starts_with(prefix)) && !message.contains(MARKER)
+impl From<Class> for FailureKind {
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Conversion => Self::Conversion,
+            Class::OutOfMemory => Self::OutOfMemory,
+            Class::Other => Self::Other,
+        }
+    }
 }
 
 /// Returns DuckDB's message on one line, without the excerpt of the SQL beneath it.
@@ -55,17 +80,6 @@ pub fn one_line(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_conversion_error_is_the_datas_but_not_one_that_the_scan_raised() {
-        assert!(is_of_the_data("Conversion Error: Could not convert string 'x' to INT32"));
-        assert!(is_of_the_data("Out of Range Error: Overflow in multiplication"));
-        assert!(is_of_the_data("Invalid Input Error: cannot take logarithm of zero"));
-        assert!(!is_of_the_data(&format!("Invalid Input Error: {MARKER}the slot is empty")));
-        assert!(!is_of_the_data("Out of Memory Error: could not allocate block"));
-        assert!(!is_of_the_data("INTERRUPT Error: Interrupted!"));
-        assert!(!is_of_the_data("IO Error: says Conversion Error within"));
-    }
 
     #[test]
     fn the_excerpt_of_the_sql_is_left_out_and_the_candidates_stay() {

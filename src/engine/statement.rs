@@ -15,7 +15,7 @@ use super::session::{collect_texts, literal};
 use super::sql_error::{message, one_line};
 
 /// A text that is exactly one `SELECT`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Select {
     sql: String,
     /// DuckDB's syntax tree, compact JSON.
@@ -25,6 +25,8 @@ pub struct Select {
 #[derive(serde::Deserialize)]
 struct Parsed<'a> {
     error: bool,
+    #[serde(default)]
+    error_type: String,
     #[serde(default)]
     error_message: String,
     #[serde(default, borrow)]
@@ -41,7 +43,8 @@ impl Select {
         let rows = rows.map_err(|e| format!("cannot be parsed: {}", message(&e)))?;
         let tree = rows.concat().pop().unwrap_or_default();
         let parsed: Parsed<'_> = serde_json::from_str(&tree).map_err(|e| format!("cannot be parsed: {e}"))?;
-        if parsed.error && parsed.error_message.starts_with("Only SELECT statements") {
+        // What DuckDB can parse and not write as a tree is another statement.
+        if parsed.error && parsed.error_type == "not implemented" {
             return Err("is not a SELECT: exactly one SELECT statement is allowed".to_owned());
         }
         if parsed.error {

@@ -1,49 +1,85 @@
 //! Transform: what one worker does with one batch.
 //!
-//! Owns: decode → SQL → hive partitions → totals, and the search for the records that make the SQL fail. No state outlives a batch.
-//! Does not own: the order of batches and how many run side by side (see `stages::transformer`). Blocking.
+//! Owns: decode → SQL → hive partitions → totals; the frames that a batch becomes. No state outlives a batch.
+//! Does not own: the search for the records that the SQL fails on (see `search`), the order of batches and how many run side by side (see
+//! `stages::transformer`). Blocking.
 
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use tracing::warn;
+use tokio::sync::watch;
 
 use crate::batch::{Batch, Counts, Frame, Phase};
 use crate::breaker::{self, WhenRejected};
 use crate::config::{Config, DeadLetterConfig};
 use crate::decode::{Decoded, Decoder, reject_undecoded};
 use crate::engine::aggregate::Aggregator;
-use crate::engine::{SqlError, Worker};
+use crate::engine::search::Search;
+use crate::engine::{Failure, FailureKind, SqlError, Worker};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sink::layout::{OutputLayout, SplitError, Splitter};
 
 /// One worker and all that it needs for a batch.
 pub struct Transform {
     decoder: Decoder,
-    worker: Worker,
+    pub(super) worker: Worker,
     splitter: Splitter,
     aggregator: Arc<Aggregator>,
     per_batch: bool,
     /// Set if too many rejected records stop the line; where they pause it, the writer decides.
-    stops_at: Option<DeadLetterConfig>,
+    pub(super) stops_at: Option<DeadLetterConfig>,
+    /// Bytes of rows after which a frame is handed on before its batch is done.
+    frame_bytes_max: usize,
+    /// Turns true when the line shall stop.
+    pub(super) stop: watch::Receiver<bool>,
 }
 
-/// Why some of the records cannot pass.
-enum Fault {
-    /// One of these records is to blame.
-    Record(Phase, String),
+/// What a batch has become.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Its last frame.
+    Frame(Frame),
+    /// Nothing: the line shall stop, or takes no more, and the search for culprits was given up. It is read again at the next start.
+    GivenUp,
+}
+
+/// Why records did not become rows.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// One of them may be to blame.
+    Suspect(Phase, Failure),
     /// None is: the line must stop.
     Fatal(Error),
+    /// The line shall stop, or takes no more.
+    GivenUp,
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Fatal(error)
+    }
+}
+
+/// Takes the frames of a batch before its last one, and says whether more are wanted.
+pub type HandOn<'a> = &'a mut dyn FnMut(Frame) -> bool;
+
+/// What becomes of a batch: its open frame, and where those before it go.
+pub(super) struct Draft<'a> {
+    pub(super) frame: Frame,
+    /// Rows of all its frames.
+    rows: u64,
+    bytes: usize,
+    hand_on: HandOn<'a>,
 }
 
 impl Transform {
-    /// Makes the worker ready.
+    /// Makes the worker ready. It gives up the search for culprits once `stop` is true.
     pub fn new(
         config: &Config,
         worker: Worker,
         layout: &Arc<OutputLayout>,
         aggregator: &Arc<Aggregator>,
-        when_rejected: WhenRejected,
+        (when_rejected, stop): (WhenRejected, watch::Receiver<bool>),
     ) -> Self {
         Self {
             decoder: Decoder::new(&config.schema),
@@ -52,120 +88,129 @@ impl Transform {
             aggregator: aggregator.clone(),
             per_batch: config.transform.per_batch,
             stops_at: (when_rejected == WhenRejected::Stop).then(|| config.dead_letters.clone()),
+            frame_bytes_max: config.transform.rows_bytes_max,
+            stop,
         }
     }
 
-    /// Transforms a batch. Every record of it is in the frame: as rows, as filtered, or as a dead letter.
+    /// Transforms a batch. Every record of it is in its frames: as rows, as filtered, or as a dead letter. There is more than one frame only
+    /// if the SQL makes so many rows that they had to be handed on in parts; the last one has the ranges.
     ///
     /// # Errors
-    /// A failure that no record explains: memory, time, I/O, an internal error of the engine; or a failing batch of `per_batch` SQL.
-    pub fn apply(&mut self, batch: &Batch) -> Result<Frame> {
+    /// A failure that no record explains; or a failing batch of `per_batch` SQL.
+    pub fn apply(&mut self, batch: &Batch, hand_on: HandOn<'_>) -> Result<Outcome> {
         if let Some(reason) = &batch.deadly {
-            return Ok(set_aside(batch, reason));
+            return Ok(Outcome::Frame(set_aside(batch, reason)));
         }
         let decoded = self.decoder.decode(batch)?;
-        let mut frame = Frame { ranges: batch.ranges(), ..Frame::default() };
-        frame.counts.records_in = decoded.records_in;
-        frame.counts.dead_letters.decode = decoded.dead_letters.len() as u64;
-        let rows = decoded.batch.num_rows();
-        if rows > 0 {
-            self.transform(&decoded, 0, rows, &mut frame)?;
+        let frame = Frame { ranges: batch.ranges(), ..Frame::default() };
+        let mut draft = Draft { frame, rows: 0, bytes: 0, hand_on };
+        draft.frame.counts.records_in = decoded.records_in;
+        draft.frame.counts.dead_letters.decode = decoded.dead_letters.len() as u64;
+        match self.transform(&decoded, &mut draft) {
+            Ok(()) => {}
+            Err(Fault::GivenUp) => return Ok(Outcome::GivenUp),
+            Err(Fault::Fatal(error)) => return Err(error),
+            Err(Fault::Suspect(_, Failure { reason, .. })) => return Err(not_row_by_row(&reason)),
         }
-        let Counts { dead_letters, rows_out, .. } = frame.counts;
-        let good = frame.counts.records_in - dead_letters.total();
-        frame.counts.filtered = good.saturating_sub(rows_out);
-        frame.counts.expanded = rows_out.saturating_sub(good);
+        let Draft { mut frame, rows, .. } = draft;
+        let good = frame.counts.records_in - frame.counts.dead_letters.total();
+        frame.counts.filtered = good.saturating_sub(rows);
+        frame.counts.expanded = rows.saturating_sub(good);
         // In the order of the source: first what did not decode, among which the culprits of the SQL are then put.
         frame.dead_letters.extend(decoded.dead_letters);
         frame.dead_letters.sort_by(|a, b| (&a.partition, a.offset).cmp(&(&b.partition, b.offset)));
         frame.rejected_units = breaker::units(batch, &frame.dead_letters);
-        Ok(frame)
+        Ok(Outcome::Frame(frame))
     }
 
-    /// Transforms the records `[from, to)`; where they fail, searches for the culprits.
-    fn transform(&mut self, decoded: &Decoded, from: usize, to: usize, frame: &mut Frame) -> Result<()> {
-        let records = decoded.batch.slice(from, to - from);
-        match self.attempt(&records, frame) {
-            Ok(()) => Ok(()),
-            Err(Fault::Fatal(error)) => Err(error),
-            Err(Fault::Record(_, reason)) if self.per_batch => Err(Error::new(
-                ErrorKind::DeadLetters,
-                format!(
-                    "the SQL fails on a batch, and with transform.per_batch no single record can be set aside: {reason}; let the SQL \
-                     take such records, with TRY_CAST or a filter"
-                ),
-            )),
-            Err(Fault::Record(phase, reason)) => {
-                if to - from == decoded.batch.num_rows() && to - from > 1 {
-                    warn!(records = to - from, %reason, "the SQL fails on a batch: searching for the records to blame");
-                }
-                self.search(decoded, from, to, (phase, reason), frame)
-            }
-        }
-    }
-
-    /// Halves the records `[from, to)`, which fail as `fault` says, until the culprits stand alone.
-    fn search(&mut self, decoded: &Decoded, from: usize, to: usize, fault: (Phase, String), frame: &mut Frame) -> Result<()> {
-        if to - from == 1 {
-            let (phase, reason) = fault;
-            frame.dead_letters.push(decoded.origins.dead_letter(from, phase, reason));
-            *frame.counts.dead_letters.phase_mut(phase) += 1;
-            return self.check_ratio(frame);
-        }
-        let middle = from + (to - from) / 2;
-        let rejected = frame.counts.dead_letters.total();
-        self.transform(decoded, from, middle, frame)?;
-        if frame.counts.dead_letters.total() == rejected && to - middle > 1 {
-            // The first half is good, so the second one has a culprit: trying it whole would only say so again.
-            return self.search(decoded, middle, to, fault, frame);
-        }
-        self.transform(decoded, middle, to, frame)
-    }
-
-    /// Stops the search in a batch that is hopeless: record by record it would take minutes to come to the same end.
-    fn check_ratio(&self, frame: &Frame) -> Result<()> {
-        let Counts { records_in, dead_letters, .. } = frame.counts;
-        let Some(config) = self.stops_at.as_ref().filter(|config| config.is_exceeded(dead_letters.sql + dead_letters.sink, records_in))
-        else {
+    fn transform(&mut self, decoded: &Decoded, draft: &mut Draft<'_>) -> Result<(), Fault> {
+        let records = &decoded.batch;
+        if records.num_rows() == 0 {
             return Ok(());
-        };
-        let reason = frame.dead_letters.last().map_or("no reason known", |letter| &letter.reason);
-        Err(Error::new(
-            ErrorKind::DeadLetters,
-            format!(
-                "the SQL fails on more than dead_letters.ratio_max = {} of a batch of {records_in} records; nothing of this checkpoint is \
-                 committed; the last: {reason}",
-                config.ratio_max
-            ),
-        ))
+        }
+        match self.attempt(records, records.num_rows(), draft) {
+            // What failed once may have failed by chance; what fails again does not, and its records cannot be told apart.
+            Err(Fault::Suspect(..)) if self.per_batch => self.attempt(records, records.num_rows(), draft),
+            Err(Fault::Suspect(phase, failure)) => Search::new(self, decoded, draft).run(phase, failure),
+            done => done,
+        }
     }
 
-    /// Runs the SQL over the records and places its rows. Touches the frame only if all went well.
-    fn attempt(&mut self, records: &RecordBatch, frame: &mut Frame) -> Result<(), Fault> {
-        let output = self.worker.run(records).map_err(|error| match error {
-            SqlError::Record(reason) => Fault::Record(Phase::Sql, reason),
-            SqlError::Fatal(error) => Fault::Fatal(error),
-        })?;
+    /// Runs the SQL over records, so many at a time, and places its rows. Touches the draft only if all went well.
+    pub(super) fn attempt(&mut self, records: &RecordBatch, at_a_time: usize, draft: &mut Draft<'_>) -> Result<(), Fault> {
+        let output = self.worker.run_by(records, at_a_time).map_err(Fault::from)?;
+        self.place(records.num_rows(), &output, draft)
+    }
+
+    /// Places the rows that the SQL has made of so many records.
+    pub(super) fn place(&mut self, records: usize, output: &RecordBatch, draft: &mut Draft<'_>) -> Result<(), Fault> {
         if output.num_rows() == 0 {
             return Ok(());
         }
-        let placed = self.splitter.split(&output).map_err(|error| match error {
-            SplitError::Unplaceable(unplaceable) => Fault::Record(Phase::Sink, unplaceable.reason),
+        let placed = self.splitter.split(output).map_err(|error| match error {
+            SplitError::Unplaceable(unplaceable) => {
+                // With a row for each record, it is likely that one's.
+                let at = (output.num_rows() == records).then(|| unplaceable.row..unplaceable.row + 1);
+                Fault::Suspect(Phase::Sink, Failure { kind: FailureKind::Other, reason: unplaceable.reason, at })
+            }
             SplitError::Failed(error) => Fault::Fatal(error),
         })?;
-        let totals = self.aggregator.totals(&output).map_err(Fault::Fatal)?;
-        frame.counts.rows_out += output.num_rows() as u64;
-        frame.totals.merge(&totals, self.aggregator.groups_max());
-        frame.rows.extend(placed);
-        Ok(())
+        let totals = self.aggregator.totals(output)?;
+        draft.frame.counts.rows_out += output.num_rows() as u64;
+        draft.frame.totals.merge(&totals, self.aggregator.groups_max());
+        draft.frame.rows.extend(placed);
+        draft.rows += output.num_rows() as u64;
+        draft.bytes += output.get_array_memory_size();
+        if draft.bytes < self.frame_bytes_max || records == 0 {
+            return Ok(());
+        }
+        draft.hand_on_rows()
+    }
+}
+
+impl Draft<'_> {
+    /// Hands the rows on that there are. The counts of the records stay for the last frame.
+    fn hand_on_rows(&mut self) -> Result<(), Fault> {
+        let rows_out = std::mem::take(&mut self.frame.counts.rows_out);
+        let part = Frame {
+            is_part: true,
+            rows: std::mem::take(&mut self.frame.rows),
+            ranges: self.frame.ranges.clone(),
+            counts: Counts { rows_out, ..Counts::default() },
+            totals: std::mem::take(&mut self.frame.totals),
+            ..Frame::default()
+        };
+        self.bytes = 0;
+        if (self.hand_on)(part) { Ok(()) } else { Err(Fault::GivenUp) }
     }
 }
 
 /// Makes a dead letter of a record that must not be run.
 fn set_aside(batch: &Batch, reason: &str) -> Frame {
     let record = batch.chunks.iter().find(|chunk| chunk.records() > 0);
-    let dead_letters: Vec<_> = record.map(|chunk| reject_undecoded(chunk, Phase::Sql, reason.to_owned())).into_iter().collect();
+    let dead_letters: Vec<_> = record.map(|chunk| reject_undecoded(chunk, Phase::Sql, reason.into())).into_iter().collect();
     let mut counts = Counts { records_in: dead_letters.len() as u64, ..Counts::default() };
     counts.dead_letters.sql = counts.records_in;
     Frame { ranges: batch.ranges(), counts, rejected_units: breaker::units(batch, &dead_letters), dead_letters, ..Frame::default() }
+}
+
+impl From<SqlError> for Fault {
+    fn from(error: SqlError) -> Self {
+        match error {
+            SqlError::Suspect(failure) => Self::Suspect(Phase::Sql, failure),
+            SqlError::Fatal(error) => Self::Fatal(error),
+        }
+    }
+}
+
+fn not_row_by_row(reason: &str) -> Error {
+    Error::new(
+        ErrorKind::DeadLetters,
+        format!(
+            "the SQL fails on a batch, and with transform.per_batch no single record can be set aside: {}; let the SQL take such records, \
+             with TRY_CAST or a filter, or lower pipeline.batch_rows if a limit is too low",
+            crate::reasons::Reason::from(reason)
+        ),
+    )
 }

@@ -3,7 +3,7 @@
 //! Owns: the files that were there at the start, and reading the original record out of each line.
 //! Does not own: the lines' writing (see `sink`), and the decision to replay (see `commands::dead_letters`).
 //!
-//! Each file is a partition of its own, counted in lines, beside those of the original source: so its offsets are committed like any
+//! Each file is a partition of its own, counted in records (a line may stand for many that are alike), beside those of the original source: so its offsets are committed like any
 //! others, and each dead letter is replayed once.
 
 use std::collections::VecDeque;
@@ -61,13 +61,16 @@ pub struct DeadLetterSource {
 /// A line of a file of dead letters, as far as a replay needs it.
 #[derive(Deserialize)]
 struct Line {
+    /// Where the same record stood again: how much further on each time, and how often.
+    #[serde(default)]
+    then: Vec<(u64, u64)>,
     length: u64,
     record: Option<String>,
     record_base64: Option<String>,
     output_row: Option<IgnoredAny>,
 }
 
-/// One file, from a line on.
+/// One file, from a record on.
 #[derive(Debug)]
 struct Letters {
     path: PathBuf,
@@ -123,7 +126,7 @@ fn list(directory: &Path, offsets: &Offsets) -> Result<VecDeque<Letters>> {
     Ok(files.into())
 }
 
-/// A chunk of records that grows: the lines `[from, next)` of the file.
+/// A chunk of records that grows: `[from, next)` of the file.
 struct Open {
     from: u64,
     next: u64,
@@ -136,37 +139,43 @@ impl Letters {
         let mut input = BufReader::with_capacity(CHUNK_BYTES, File::open(&self.path).map_err(failed)?);
         let mut open = Open { from: self.from, next: 0, lines: Vec::new() };
         let mut line = Vec::new();
+        let mut number = 0;
         while input.read_until(b'\n', &mut line).map_err(failed)? > 0 {
-            if open.next < self.from {
-                open.next += 1;
-            } else {
-                self.take(&line, &mut open, sender)?;
-            }
+            number += 1;
+            self.take(&line, number, &mut open, sender)?;
             line.clear();
         }
         if open.next < self.from {
-            let (path, lines, from) = (self.path.display(), open.next, self.from);
+            let (path, records, from) = (self.path.display(), open.next, self.from);
             let verify = command("verify");
-            return Err(Error::state(format!("`{path}` has {lines} lines and {from} were replayed: run {verify}")).into());
+            return Err(Error::state(format!("`{path}` has {records} records and {from} were replayed: run {verify}")).into());
         }
         self.hand_on(&mut open, sender)
     }
 
-    /// Adds the record of a line to the chunk, or hands it on alone if it is not whole.
-    fn take(&self, line: &[u8], open: &mut Open, sender: &ChunkSender) -> Result<(), Exit> {
-        let original = Original::parse(line).map_err(|why| {
-            let at = open.next + 1;
-            Error::state(format!("`{}` line {at} is no dead letter: {why}; run {}", self.path.display(), command("verify")))
+    /// Takes up the records of a line that were not replayed.
+    fn take(&self, line: &[u8], number: u64, open: &mut Open, sender: &ChunkSender) -> Result<(), Exit> {
+        let (original, records) = Original::parse(line).map_err(|why| {
+            Error::state(format!("`{}` line {number} is no dead letter: {why}; run {}", self.path.display(), command("verify")))
         })?;
+        let replayed = self.from.saturating_sub(open.next).min(records);
+        open.next += replayed;
+        if replayed < records && matches!(original, Original::OutputRow) {
+            warn!(file = %self.path.display(), line = number, "not replayed: a row of the output, past sink.partitions_max");
+        }
+        (replayed..records).try_for_each(|_| self.take_one(&original, open, sender))
+    }
+
+    /// Adds a record to the chunk, or hands it on alone if it is not whole.
+    fn take_one(&self, original: &Original, open: &mut Open, sender: &ChunkSender) -> Result<(), Exit> {
         match original {
-            // A blank line is no record, and keeps the count of lines.
+            // A blank line is no record, and keeps the count.
             Original::OutputRow => {
-                warn!(file = %self.path.display(), line = open.next + 1, "not replayed: a row of the output, past sink.partitions_max");
                 open.lines.push(b'\n');
                 open.next += 1;
             }
             Original::Whole(record) => {
-                open.lines.extend_from_slice(&record);
+                open.lines.extend_from_slice(record);
                 open.lines.push(b'\n');
                 open.next += 1;
                 if open.lines.len() >= CHUNK_BYTES {
@@ -175,7 +184,7 @@ impl Letters {
             }
             Original::Cut { head, length } => {
                 self.hand_on(open, sender)?;
-                self.send(Records::TooLong { head, length }, open.next, open.next + 1, sender)?;
+                self.send(Records::TooLong { head: head.clone(), length: *length }, open.next, open.next + 1, sender)?;
                 open.next += 1;
                 open.from = open.next;
             }
@@ -212,10 +221,12 @@ enum Original {
 }
 
 impl Original {
-    fn parse(line: &[u8]) -> Result<Self, String> {
+    /// Returns the record of a line, and how often it was rejected.
+    fn parse(line: &[u8]) -> Result<(Self, u64), String> {
         let line: Line = serde_json::from_slice(line).map_err(|e| e.to_string())?;
+        let records = line.then.iter().try_fold(1_u64, |sum, (_, times)| sum.checked_add(*times)).ok_or("it counts too many records")?;
         if line.output_row.is_some() {
-            return Ok(Self::OutputRow);
+            return Ok((Self::OutputRow, records));
         }
         let bytes = match (line.record, line.record_base64) {
             (Some(text), None) => text.into_bytes(),
@@ -223,9 +234,9 @@ impl Original {
             _ => return Err("it has not exactly one of `record` and `record_base64`".to_owned()),
         };
         if line.length > bytes.len() as u64 {
-            return Ok(Self::Cut { head: Bytes::from(bytes), length: line.length });
+            return Ok((Self::Cut { head: Bytes::from(bytes), length: line.length }, records));
         }
-        Ok(Self::Whole(on_one_line(bytes)))
+        Ok((Self::Whole(on_one_line(bytes)), records))
     }
 }
 

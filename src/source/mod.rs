@@ -82,6 +82,11 @@ pub trait Source: Send {
         OffsetUnit::Records
     }
 
+    /// Returns whether what was read and not committed comes again at the next start.
+    fn reads_again(&self) -> bool {
+        true
+    }
+
     /// Returns what is to be done when too many of its records are rejected.
     fn when_rejected(&self) -> WhenRejected {
         WhenRejected::Stop

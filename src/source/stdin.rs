@@ -59,6 +59,10 @@ impl Source for Stdin {
         self.thread.recv().await
     }
 
+    fn reads_again(&self) -> bool {
+        false
+    }
+
     async fn stop(&mut self) -> Result<Vec<Chunk>> {
         self.thread.drain().await
     }

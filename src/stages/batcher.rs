@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant as Moment};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::batch::{Barrier, Batch, Chunk, Cut, EndReason, Read, Trigger};
@@ -26,6 +26,8 @@ pub struct Batcher {
     pub batch_bytes_max: usize,
     /// Time between two checkpoints.
     pub checkpoint_interval: Duration,
+    /// Asks for a checkpoint before its time.
+    pub early: Arc<Notify>,
     /// Where it says what it does.
     pub meters: Arc<Meters>,
 }
@@ -60,6 +62,7 @@ impl Batcher {
                 // The tick first: a busy stream must not put a checkpoint off.
                 biased;
                 _ = ticks.tick() => self.end_checkpoint(&mut open, Trigger::Interval).await,
+                () = self.early.notified() => self.end_checkpoint(&mut open, Trigger::Interval).await,
                 () = self.output.closed() => Err(Closed),
                 read = self.input.recv() => match read {
                     Some(Read::Chunk(chunk, at)) => self.fill(&mut open, chunk, at).await,

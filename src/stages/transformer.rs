@@ -3,19 +3,18 @@
 //! Owns: the workers, the window of batches being worked on, the place of the barriers, the exchange of lookup tables at a barrier.
 //! Does not own: what is done with a batch (see `engine::transform`).
 
-use std::future::Future;
-use std::pin::Pin;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use futures_util::stream::FuturesOrdered;
+use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::{debug, info, warn};
 
-use crate::batch::{Barrier, Batch, Cut, Frame, LookupVersion, Transformed};
+use crate::batch::{Barrier, Batch, Cut, Frame, LookupVersion, Transformed, Trigger};
 use crate::engine::Engine;
-use crate::engine::transform::Transform;
+use crate::engine::transform::{Outcome, Transform};
 use crate::error::Result;
 use crate::meters::Meters;
 use crate::stages::blocking;
@@ -37,19 +36,67 @@ pub struct Transformer {
     pub meters: Arc<Meters>,
 }
 
-/// What comes out of the window.
-enum Done {
-    Frame(Result<Box<(Transform, Frame)>>),
+/// What was started, in order.
+#[derive(Default)]
+struct Window(VecDeque<Pending>);
+
+enum Pending {
+    Batch {
+        /// Its frames before the last one. One waits here, then the worker does.
+        parts: mpsc::Receiver<Frame>,
+        task: BoxFuture<'static, Transformation>,
+    },
     Barrier(Barrier),
 }
 
-type Window = FuturesOrdered<Pin<Box<dyn Future<Output = Done> + Send>>>;
+type Transformation = Result<Box<(Transform, Outcome)>>;
+
+/// What comes out of the window.
+enum Done {
+    Part(Frame),
+    Batch(Transformation),
+    Barrier(Barrier),
+}
+
+impl Window {
+    /// Waits for what is first in order; may be cancelled. Nothing comes out of an empty window.
+    async fn next(&mut self) -> Option<Done> {
+        let done = match self.0.front_mut()? {
+            Pending::Batch { parts, task } => match parts.recv().await {
+                Some(part) => return Some(Done::Part(part)),
+                None => Done::Batch(task.await),
+            },
+            Pending::Barrier(barrier) => Done::Barrier(*barrier),
+        };
+        self.0.pop_front();
+        Some(done)
+    }
+
+    /// Waits until nothing runs any more. Frames that still come are wanted by nobody.
+    async fn abandon(&mut self) {
+        let tasks: Vec<_> = self
+            .0
+            .drain(..)
+            .filter_map(|pending| match pending {
+                Pending::Batch { task, .. } => Some(task),
+                Pending::Barrier(_) => None,
+            })
+            .collect();
+        for task in tasks {
+            let _ = task.await;
+        }
+    }
+}
 
 /// The task's own state.
 struct Running {
     output: Outlet<Transformed>,
     idle: Vec<Transform>,
     window: Window,
+    /// Of the barrier that was handed on last.
+    epoch: u64,
+    /// Whether rows of a batch were handed on whose ranges were not.
+    is_amid: bool,
     lookups: Arc<[LookupVersion]>,
     meters: Arc<Meters>,
 }
@@ -67,15 +114,16 @@ impl Transformer {
         let Self { input, output, mut engine, workers, mut reload, meters } = self;
         meters.transformer.set_workers(workers.len());
         let mut input = ReceiverStream::new(input);
-        let mut running = Running { output, idle: workers, window: Window::new(), lookups: engine.lookups(), meters };
+        let mut running =
+            Running { output, idle: workers, window: Window::default(), epoch: 0, is_amid: false, lookups: engine.lookups(), meters };
         let mut result = Ok(Flow::Open);
         let mut more = true;
-        while matches!(result, Ok(Flow::Open)) && (more || !running.window.is_empty()) {
+        while matches!(result, Ok(Flow::Open)) && (more || !running.window.0.is_empty()) {
             let room = more && !running.idle.is_empty();
             result = tokio::select! {
                 biased;
                 () = running.output.closed() => Ok(Flow::Closed),
-                Some(done) = running.window.next(), if !running.window.is_empty() => running.hand_on(done).await,
+                Some(done) = running.window.next() => running.hand_on(done).await,
                 cut = input.next(), if room => match cut {
                     Some(Cut::Batch(batch)) => {
                         running.start(batch);
@@ -88,7 +136,7 @@ impl Transformer {
                         drained
                     }
                     Some(Cut::Barrier(barrier)) => {
-                        running.window.push_back(Box::pin(async move { Done::Barrier(barrier) }));
+                        running.window.0.push_back(Pending::Barrier(barrier));
                         Ok(Flow::Open)
                     }
                     None => {
@@ -99,7 +147,7 @@ impl Transformer {
             };
         }
         // Nobody takes these any more, but a worker must not outlive its database.
-        while running.window.next().await.is_some() {}
+        running.window.abandon().await;
         result.map(|_| ())
     }
 }
@@ -109,31 +157,53 @@ impl Running {
     fn start(&mut self, batch: Batch) {
         let mut transform = self.idle.pop().expect("a batch is only taken while a worker is idle");
         let work = self.meters.transformer.begin();
+        let (sender, parts) = mpsc::channel(1);
         let task = blocking("transformer", move || {
             let _work = work;
-            let frame = transform.apply(&batch)?;
-            Ok(Box::new((transform, frame)))
+            let outcome = transform.apply(&batch, &mut |part| sender.blocking_send(part).is_ok())?;
+            Ok(Box::new((transform, outcome)))
         });
-        self.window.push_back(Box::pin(async move { Done::Frame(task.await) }));
+        self.window.0.push_back(Pending::Batch { parts, task: Box::pin(task) });
     }
 
     /// Hands on what is first in order.
     async fn hand_on(&mut self, done: Done) -> Result<Flow> {
         let message = match done {
-            Done::Frame(result) => {
-                let (transform, mut frame) = *result?;
+            Done::Part(mut frame) => {
+                self.is_amid = true;
                 frame.lookups = self.lookups.clone();
+                Transformed::Frame(frame)
+            }
+            Done::Batch(result) => {
+                let (transform, outcome) = *result?;
                 self.idle.push(transform);
+                let Outcome::Frame(frame) = outcome else { return self.end_here().await };
+                self.is_amid = false;
                 self.meters.transformer.count(frame.counts.records_in);
                 debug!(records = frame.counts.records_in, rows = frame.counts.rows_out, "batch transformed");
                 Transformed::Frame(frame)
             }
-            Done::Barrier(barrier) => Transformed::Barrier(barrier),
+            Done::Barrier(barrier) => {
+                self.epoch = barrier.epoch;
+                Transformed::Barrier(barrier)
+            }
         };
         match self.output.send(message).await {
             Ok(()) => Ok(Flow::Open),
             Err(_) => Ok(Flow::Closed),
         }
+    }
+
+    /// Ends the line before a batch that was given up: what was handed on before it is committed, and it is read again at the next start.
+    async fn end_here(&mut self) -> Result<Flow> {
+        info!("stopping amid a batch whose records were being searched: it is read again at the next start");
+        if self.is_amid {
+            // The open checkpoint has nothing but rows of this batch: without a barrier they are not committed.
+            return Ok(Flow::Closed);
+        }
+        let barrier = Barrier { epoch: self.epoch + 1, trigger: Trigger::Shutdown };
+        let _ = self.output.send(Transformed::Barrier(barrier)).await;
+        Ok(Flow::Closed)
     }
 
     /// Hands on all that was started, then the barrier: no batch runs afterwards.

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use arrow::datatypes::SchemaRef;
 use chrono::Utc;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::batch::{Barrier, Counts, DeadLetter, Frame, LetterForm, LookupVersion, Phase, Transformed, Trigger};
 use crate::breaker::{self, Tally, UNITS_MIN, WhenRejected};
@@ -22,10 +22,12 @@ use crate::checkpoint::store::{Draft, NewFile, Store};
 use crate::config::{Config, DeadLetterConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meters::Meters;
-use crate::offsets::Offsets;
+use crate::offsets::{OffsetRange, Offsets};
 use crate::progress::{CheckpointDone, Progress};
 use crate::reasons::Reasons;
+use crate::reasons::Reason;
 use crate::sink::files::{OpenFiles, Unplaced};
+use crate::source;
 use crate::stages::blocking;
 use crate::totals::Totals;
 
@@ -135,7 +137,11 @@ pub struct Checkpoint {
     /// is slow and all wrong is noticed too.
     tally: Tally,
     when_rejected: WhenRejected,
+    /// Whether frames of a batch were taken whose last one is still to come.
+    is_amid: bool,
     meters: Arc<Meters>,
+    /// Asks the batcher for a checkpoint before its time.
+    early: Arc<Notify>,
     /// Held as long as anything here may still write, also on a blocking thread that nobody waits for any more.
     lock: Arc<Lock>,
 }
@@ -144,8 +150,8 @@ pub struct Checkpoint {
 struct Facts {
     schema: SchemaRef,
     config_sha256: String,
-    sql_sha256: String,
-    ratio: DeadLetterConfig,
+    sql_sha256: Arc<str>,
+    dead_letters: DeadLetterConfig,
 }
 
 /// What the open checkpoint has gathered.
@@ -156,11 +162,13 @@ struct Open {
     totals: Totals,
     dead_letters: Option<DeadLetterFile>,
     /// The first rejection: if there are too many, this is what the operator reads.
-    first_rejection: Option<String>,
+    first_rejection: Option<Reason>,
     /// The rejections by reason.
     reasons: Reasons,
     /// Whether the files have been told of this checkpoint.
     begun: bool,
+    /// Whether its end was asked for before its time.
+    is_to_end: bool,
 }
 
 impl Open {
@@ -174,6 +182,7 @@ impl Open {
             first_rejection: None,
             reasons: Reasons::default(),
             begun: false,
+            is_to_end: false,
         }
     }
 }
@@ -186,30 +195,39 @@ impl Checkpoint {
         schema: SchemaRef,
         config: &Config,
         when_rejected: WhenRejected,
-        meters: Arc<Meters>,
+        (meters, early): (Arc<Meters>, Arc<Notify>),
     ) -> Self {
         let facts = Facts {
             schema,
             config_sha256: config.sha256.clone(),
-            sql_sha256: config.transform.sql_sha256(),
-            ratio: config.dead_letters.clone(),
+            sql_sha256: config.transform.sql_sha256().into(),
+            dead_letters: config.dead_letters.clone(),
         };
-        Self { open: Open::after(&store), epoch: 0, tally: Tally::default(), store, files, facts, when_rejected, meters, lock }
+        Self { open: Open::after(&store), epoch: 0, tally: Tally::default(), store, files, facts, when_rejected, is_amid: false, meters, early, lock }
     }
 
     /// Appends the rows and dead letters of a frame and takes its offsets in; unless the line is to pause over it.
     fn append(&mut self, frame: Frame, groups_max: usize) -> Result<(Progress, Appended)> {
+        let is_part = std::mem::replace(&mut self.is_amid, frame.is_part);
         let tally = self.tally.plus(self.tally_of(&frame));
+        if is_part {
+            // Its first rows are written, so it is taken as a whole. What was rejected of it counts for the batch behind it.
+            self.tally = tally;
+            return Ok((self.take_in(frame, groups_max)?, Appended::Taken));
+        }
         if self.when_rejected == WhenRejected::Pause && tally.units >= UNITS_MIN && self.is_too_much(tally) {
             let before = self.commit(Barrier { epoch: self.epoch, trigger: Trigger::Interval })?;
             return Ok((before, Appended::Held(Box::new(frame), tally)));
         }
         self.tally = tally;
-        Ok((self.take_in(frame, groups_max)?, Appended::Taken))
+        // Such a batch may be given up: nothing else is lost with it then.
+        let mut next = if frame.is_part { self.commit(Barrier { epoch: self.epoch, trigger: Trigger::Interval })? } else { Progress::default() };
+        next.merge(self.take_in(frame, groups_max)?, groups_max);
+        Ok((next, Appended::Taken))
     }
 
     fn take_in(&mut self, frame: Frame, groups_max: usize) -> Result<Progress> {
-        let Frame { rows, ranges, mut counts, dead_letters, totals, lookups, .. } = frame;
+        let Frame { is_part, rows, ranges, mut counts, dead_letters, totals, lookups, .. } = frame;
         self.open.lookups = lookups;
         if !self.open.begun {
             self.files.begin(self.store.staging(), self.store.paths().checkpoint_name(self.store.next_sequence()), Utc::now());
@@ -223,7 +241,11 @@ impl Checkpoint {
         let unplaced = unplaced.into_iter().filter_map(|row| Some(without_place(row, origin?)));
         // The ranges first: they bring the names of the partitions.
         for range in &ranges {
-            self.open.offsets.extend(range)?;
+            if is_part {
+                self.open.offsets.extend(&OffsetRange::new(range.partition.clone(), range.from, range.from))?;
+            } else {
+                self.open.offsets.extend(range)?;
+            }
         }
         for letter in dead_letters.into_iter().chain(unplaced) {
             self.reject(&letter)?;
@@ -246,7 +268,11 @@ impl Checkpoint {
                 Some(DeadLetterFile::create(self.files.staging_mut()?, self.store.paths().dead_letters_of(self.store.next_sequence()))?);
         }
         let file = self.open.dead_letters.as_mut().expect("made above");
-        file.write(letter)?;
+        let is_replayed = source::dead_letters::owns(&letter.partition);
+        file.write(letter, is_replayed.then_some(&self.facts.sql_sha256))?;
+        if file.bytes() >= self.facts.dead_letters.bytes_max && !std::mem::replace(&mut self.open.is_to_end, true) {
+            self.early.notify_one();
+        }
         self.open.first_rejection.get_or_insert_with(|| letter.reason.clone());
         let label = || self.open.offsets.label(&letter.partition).unwrap_or(letter.partition.as_str());
         self.open.reasons.add(letter, || format!("{}@{}", label(), letter.offset), REASON_SAMPLES);
@@ -290,11 +316,11 @@ impl Checkpoint {
                 trigger: barrier.trigger,
                 lookups: open.lookups.to_vec(),
                 config_sha256: self.facts.config_sha256.clone(),
-                sql_sha256: self.facts.sql_sha256.clone(),
+                sql_sha256: self.facts.sql_sha256.to_string(),
                 time: Utc::now(),
             },
         )?;
-        if !self.facts.ratio.is_above(self.tally.rejected, self.tally.records) {
+        if !self.facts.dead_letters.is_above(self.tally.rejected, self.tally.records) {
             self.tally = Tally::default();
         }
         let (sequence, took) = (record.sequence, started.elapsed());
@@ -325,7 +351,7 @@ impl Checkpoint {
     }
 
     fn is_too_much(&self, tally: Tally) -> bool {
-        breaker::is_too_much(tally, &self.facts.ratio, self.store.state().rest().usual)
+        breaker::is_too_much(tally, &self.facts.dead_letters, self.store.state().rest().usual)
     }
 
     /// Refuses a checkpoint of which too much was rejected, where the line ends by itself: a wrong schema must not eat the input.
@@ -333,7 +359,7 @@ impl Checkpoint {
         if self.when_rejected != WhenRejected::Stop || !self.is_too_much(self.tally) {
             return Ok(());
         }
-        let (Tally { records, rejected, .. }, ratio_max) = (self.tally, self.facts.ratio.ratio_max);
+        let (Tally { records, rejected, .. }, ratio_max) = (self.tally, self.facts.dead_letters.ratio_max);
         let reason = self.open.first_rejection.as_deref().unwrap_or("no reason known");
         Err(Error::new(
             ErrorKind::DeadLetters,
@@ -352,10 +378,10 @@ impl Checkpoint {
 }
 
 /// Turns an output row that has no place into a dead letter. Its input record is not known any more, its batch is.
-fn without_place(row: Unplaced, origin: &crate::offsets::OffsetRange) -> DeadLetter {
+fn without_place(row: Unplaced, origin: &OffsetRange) -> DeadLetter {
     DeadLetter {
         phase: Phase::Sink,
-        reason: row.reason,
+        reason: row.reason.into(),
         partition: origin.partition.id.clone(),
         offset: origin.from,
         form: LetterForm::OutputRow,

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::getppid;
+use tokio::sync::watch;
 
 use super::wire;
 use crate::breaker::WhenRejected;
@@ -36,14 +37,14 @@ pub fn run(config: &Config, sha256: &str) -> Result<()> {
     }
     let Plan { engine, layout, aggregator } = Plan::new(config)?;
     let worker = engine.workers()?.into_iter().next().ok_or_else(|| Error::internal("an engine without workers"))?;
-    let mut transform = Transform::new(config, worker, &layout, &aggregator, WhenRejected::GoOn);
+    let mut transform = Transform::new(config, worker, &layout, &aggregator, (WhenRejected::GoOn, watch::channel(false).1));
     let (mut from, mut to) = (BufReader::new(io::stdin().lock()), io::stdout().lock());
     let failed = |e| Error::io("talk to the service", e);
     let mut done = || to.write_all(&[DONE]).and_then(|()| to.flush()).map_err(failed);
     done()?;
     while let Some(batch) = wire::read(&mut from).map_err(failed)? {
         // An error in words is for the service to meet: it lives through it, too.
-        let _ = transform.apply(&batch);
+        let _ = transform.apply(&batch, &mut |_| true);
         done()?;
     }
     Ok(())

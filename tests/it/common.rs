@@ -149,7 +149,7 @@ impl Dataset {
         let mut files = walk(&self.internal("dead_letters"));
         files.sort();
         let lines = files.iter().flat_map(|file| fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect::<Vec<_>>());
-        lines.map(|line| serde_json::from_str(&line).expect("a dead letter is a line of JSON")).collect()
+        lines.flat_map(|line| one_each(serde_json::from_str(&line).expect("a dead letter is a line of JSON"))).collect()
     }
 
     /// Asserts that `pintail verify` finds nothing wrong, and that a glob sees the files of the records and no other.
@@ -320,4 +320,20 @@ fn each_object(value: &Value, visit: &mut impl FnMut(&Value)) {
 pub fn sha256(bytes: &[u8]) -> String {
     use sha2::{Digest, Sha256};
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Returns the dead letters that a line stands for: one at each of its places.
+fn one_each(mut letter: Value) -> Vec<Value> {
+    let then = letter.as_object_mut().unwrap().remove("then").unwrap_or_default();
+    let mut places = vec![letter["offset"].as_u64().expect("a place")];
+    for run in then.as_array().into_iter().flatten() {
+        let (step, times) = (run[0].as_u64().unwrap(), run[1].as_u64().unwrap());
+        (0..times).for_each(|_| places.push(places[places.len() - 1] + step));
+    }
+    let at = |place| {
+        let mut one = letter.clone();
+        one["offset"] = Value::from(place);
+        one
+    };
+    places.into_iter().map(at).collect()
 }

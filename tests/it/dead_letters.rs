@@ -1,10 +1,14 @@
 //! Poison among good records.
 
+use std::fs;
+use std::time::Duration;
+
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::common::Dataset;
 use crate::common::lines::{ids, line, lines};
 use crate::common::process::Pintail;
+use crate::common::{Dataset, wait_until, walk};
 
 /// Fails on a record whose `sku` is no number.
 const STRICT: &str = "SELECT id, ts, region, CAST(sku AS INTEGER) AS sku FROM events";
@@ -213,5 +217,118 @@ fn simulated_events_that_the_sql_cannot_take_keep_their_row() {
     assert_eq!((counts.sql, counts.rows_out), (100, 59_900));
     let letters = dataset.dead_letters();
     assert!(letters.iter().all(|letter| (letter["offset"].as_u64().unwrap() / 50) % 1000 == 7), "event n is at n × 20 µs");
+    dataset.assert_clean();
+}
+
+#[test]
+fn no_text_of_a_record_and_no_kind_of_error_stops_the_line() {
+    let fragile = [
+        ("pintail's own function: x", "CAST(sku AS INTEGER)"),
+        ("Out of Memory Error: x", "CAST(sku AS INTEGER)"),
+        ("x", "list_reduce(CASE WHEN sku = 'x' THEN []::INTEGER[] ELSE [1, 2] END, lambda a, b: a + b)"),
+        ("x", "json_deserialize_sql(CASE WHEN sku = 'x' THEN '{}' ELSE json_serialize_sql('SELECT 1') END)"),
+        ("x", "error(CASE WHEN sku = 'x' THEN 'IO Error: ' || sku END)"),
+        ("x", "regexp_matches('a', CASE WHEN sku = 'x' THEN '(' ELSE sku END)"),
+    ];
+    for (text, expression) in fragile {
+        let dataset = Dataset::new();
+        dataset.write("events.ndjson", lines(0..10) + &event(10, json!({ "sku": text })) + "\n" + &lines(11..20));
+        pipeline(&dataset, &format!("SELECT id, ts, region, {expression} AS v FROM events")).run_ok();
+        let letters = dataset.dead_letters();
+        assert_eq!((dataset.rows_len(), letters.len()), (19, 1), "{expression}");
+        assert!(letters[0]["record"].as_str().unwrap().contains(text), "{letters:?}");
+        dataset.assert_clean();
+    }
+}
+
+#[test]
+fn a_reason_is_short_and_holds_nothing_that_a_terminal_obeys() {
+    let dataset = Dataset::new();
+    let long = event(1, json!({ "sku": format!("\u{1b}]0;PWNED\u{7}{}", "x".repeat(100_000)) }));
+    dataset.write("events.ndjson", format!("{}{long}\n{{\"id\":\"\u{1b}[2J\"}}\n", line(0)));
+    pipeline(&dataset, STRICT).run_ok();
+    let letters = dataset.dead_letters();
+    assert_eq!(letters.len(), 2);
+    for letter in &letters {
+        let reason = letter["reason"].as_str().unwrap();
+        assert!(reason.len() <= 200 && !reason.chars().any(char::is_control), "{reason:?}");
+    }
+    assert!(letters[0]["reason"].as_str().unwrap().ends_with("source column sku"), "{letters:?}");
+    assert!(holds(&letters[0], long.as_bytes()), "the record itself is kept whole");
+    let listed = dataset.pintail().args(["dead-letters"]).run_ok().stdout;
+    assert!(!listed.chars().any(|c| c.is_control() && c != '\n'), "{listed:?}");
+}
+
+#[test]
+fn a_million_records_that_are_alike_are_a_few_bytes_of_dead_letters_and_each_is_known() {
+    let dataset = Dataset::new();
+    dataset.write("events.ndjson", "1\n".repeat(500_000) + &line(0) + &"1\n".repeat(500_000));
+    pipeline(&dataset, STRICT).set("dead_letters.ratio_max", 1.0).run_ok();
+    assert_eq!((dataset.counts().decode, dataset.rows_len()), (1_000_000, 1));
+    let kept: u64 = walk(&dataset.internal("dead_letters")).iter().map(|file| fs::metadata(file).unwrap().len()).sum();
+    assert!(kept < 20_000, "{kept} bytes");
+    dataset.assert_clean();
+    let places: Vec<u64> = dataset.dead_letters().iter().map(|letter| letter["offset"].as_u64().unwrap()).collect();
+    let expected = (0..500_000).map(|n| n * 2).chain((0..500_000).map(|n| 1_000_000 + line(0).len() as u64 + n * 2));
+    assert!(places.into_iter().eq(expected), "each record at its place");
+    assert!(dataset.pintail().args(["dead-letters"]).run_ok().stdout.contains("1000000 dead letters"));
+}
+
+#[test]
+fn many_dead_letters_end_a_checkpoint_before_its_time() {
+    let dataset = Dataset::new();
+    let text: String = (0..2_000).map(|id| format!("{{\"id\": {id} {}\n", "x".repeat(500))).collect();
+    dataset.write("events.ndjson", text);
+    let settings = pipeline(&dataset, STRICT).set("dead_letters.ratio_max", 1.0).set("dead_letters.bytes_max", "100KiB");
+    settings.set("pipeline.checkpoint_interval", "1h").set("pipeline.batch_rows", 50).set("pipeline.chunk_channel", 1).run_ok();
+    assert_eq!(dataset.counts().decode, 2_000);
+    assert!(dataset.commits_len() >= 3, "{} commits", dataset.commits_len());
+    dataset.assert_clean();
+}
+
+#[test]
+fn a_replay_takes_what_it_can_and_what_fails_again_stays_with_the_sql_that_was_tried() {
+    let dataset = Dataset::new();
+    let bad = |id: i64| event(id, json!({ "sku": if id % 3 == 0 { format!("{id}.0") } else { format!("x{id}") } })) + "\n";
+    dataset.write("events.ndjson", (0..3_000).map(bad).collect::<String>());
+    pipeline(&dataset, STRICT).set("dead_letters.ratio_max", 1.0).run_ok();
+    let strict = "SELECT id, ts, region, CASE WHEN sku LIKE 'x%' THEN CAST(sku AS INTEGER) END AS sku FROM events";
+    let replay = || pipeline(&dataset, strict).args(["dead-letters", "--replay"]).run_ok();
+    replay();
+    let third: Vec<i64> = (0..3_000).filter(|id| id % 3 == 0).collect();
+    assert_eq!(dataset.ids(), third);
+    dataset.assert_clean();
+    let last = dataset.last_commit();
+    let tried: Vec<Value> = dataset.dead_letters().into_iter().filter(|letter| !letter["tried_sql_sha256"].is_null()).collect();
+    assert_eq!(tried.len(), 2_000);
+    assert!(tried.iter().all(|letter| letter["tried_sql_sha256"] == last.value["sql_sha256"]), "{:?}", tried[0]);
+    let listed = dataset.pintail().args(["dead-letters"]).run_ok().stdout;
+    assert!(listed.contains("2000  of all these were rejected again by a replay"), "{listed}");
+    replay();
+    assert_eq!(dataset.ids(), third);
+    pipeline(&dataset, MENDED).args(["dead-letters", "--replay"]).run_ok();
+    assert_eq!(dataset.ids(), ids(0..3_000));
+    dataset.assert_clean();
+}
+
+#[test]
+fn a_stop_amid_a_search_commits_what_came_before_and_the_rest_is_read_again() {
+    let dataset = Dataset::new();
+    dataset.write("events.ndjson", lines(0..20_000));
+    // Every second record of the second batch fails, in a way that only trying them one after the other finds.
+    let sql = "SELECT id, ts, region, list_reduce(CASE WHEN id >= 10000 AND id % 2 = 0 THEN []::INTEGER[] ELSE [1, 2] END, lambda a, b: a + b) \
+               AS v FROM events";
+    let run = || pipeline(&dataset, sql).set("dead_letters.ratio_max", 1.0).set("pipeline.batch_rows", 10_000).set("transform.threads", 1);
+    let process = run().spawn();
+    wait_until("the search", || process.log().contains("setting the records aside"));
+    let outcome = process.stop(Signal::TERM);
+    outcome.assert_code(0);
+    assert!(outcome.waited < Duration::from_secs(4), "{:?}", outcome.waited);
+    assert_eq!(dataset.last_commit().trigger(), "shutdown");
+    assert_eq!(dataset.ids(), ids(0..10_000));
+    dataset.assert_clean();
+    run().run_ok();
+    let all: Vec<i64> = (0..20_000).filter(|id| *id < 10_000 || id % 2 == 1).collect();
+    assert_eq!(dataset.ids(), all);
     dataset.assert_clean();
 }

@@ -144,7 +144,7 @@ fn commit(store: &mut Store) -> Result<()> {
     let mut dead_letters = DeadLetterCounts::default();
     if has_dead_letter(checkpoint) {
         let mut file = DeadLetterFile::create(&mut staging, Paths::new("").dead_letters_of(checkpoint))?;
-        file.write(&dead_letter())?;
+        file.write(&dead_letter(), None)?;
         files.push(file.finish()?);
         dead_letters.decode = 1;
     }

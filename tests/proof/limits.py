@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import process
+from oracle import read_letters
 from process import Pintail
 from too_much import Inputs
 
@@ -206,11 +207,9 @@ def check(case, pintail, code, out):
     else:
         rows = sum(record["counts"]["rows_out"] for record in read_records(out))
         for path in sorted((out / "_pintail/dead_letters").glob("*.ndjson")):
-            with open(path) as lines:
-                for line in lines:
-                    letter = json.loads(line)
-                    letters += 1
-                    reasons[next((needle for needle in case.said if needle in letter["reason"]), letter["reason"])] += 1
+            for letter in read_letters(path):
+                letters += 1
+                reasons[next((needle for needle in case.said if needle in letter["reason"]), letter["reason"])] += 1
         said = "; ".join(f"{count:,} × {reason}" for reason, count in reasons.items()) or "–"
         faults += [f"unexpected reason: {reason[:200]}" for reason in reasons if reason not in case.said]
         faults += [f"no dead letter says {needle!r}" for needle in case.said if needle not in reasons]

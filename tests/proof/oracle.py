@@ -400,8 +400,15 @@ def check_file(root, number, file):
 
 
 def read_letters(path):
+    """Returns the dead letters of a file; a line with `then` stands for one at each further place."""
+    letters = []
     with open(path, "rb") as lines:
-        return [json.loads(line) for line in lines]
+        for letter in map(json.loads, lines):
+            places = [letter["offset"]]
+            for step, times in letter.pop("then", []):
+                places += (places[-1] + step * (n + 1) for n in range(times))
+            letters += (letter | {"offset": place} for place in places)
+    return letters
 
 
 def hash_of(columns):

@@ -39,7 +39,7 @@ fn commit(store: &mut Store, rows: i64) {
         bytes,
         length: 3,
     };
-    letters.write(&letter).unwrap();
+    letters.write(&letter, None).unwrap();
     let draft = draft(store, vec![data, letters.finish().unwrap()]);
     store.commit(staging, draft).unwrap();
 }

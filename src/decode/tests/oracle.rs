@@ -190,7 +190,7 @@ fn check(decoder: &mut Decoder, schema: &EventSchema, records: &[String], unit: 
     assert!(decoded.dead_letters.iter().all(|letter| !letter.reason.is_empty() && letter.phase == Phase::Decode));
     assert_eq!(decoded.records_in, (decoded.batch.num_rows() + decoded.dead_letters.len()) as u64);
     for (row, line) in row_lines.iter().enumerate() {
-        assert_eq!(decoded.origins.dead_letter(row, Phase::Sql, String::new()).bytes, bytes(line));
+        assert_eq!(decoded.origins.dead_letter(row, Phase::Sql, "".into()).bytes, bytes(line));
     }
 }
 

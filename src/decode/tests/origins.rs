@@ -26,7 +26,7 @@ fn a_row_finds_its_way_back_past_blank_lines_and_dead_letters() {
         for (row, offset, bytes) in [(0, 50, "{\"v\":0}"), (1, 100, "{\"v\":1}"), (2, second, "{\"v\":2}")] {
             let letter = decoded.origins.dead_letter(row, Phase::Sql, "why".into());
             assert_eq!((letter.offset, &letter.bytes[..]), (offset, bytes.as_bytes()), "{unit:?}");
-            assert_eq!((letter.phase, letter.reason.as_str(), letter.length), (Phase::Sql, "why", 7));
+            assert_eq!((letter.phase, &*letter.reason, letter.length), (Phase::Sql, "why", 7));
             assert_eq!(letter.partition.as_str(), "p");
         }
     }
@@ -44,8 +44,8 @@ fn a_record_that_is_too_long_is_a_dead_letter_of_its_head() {
     assert_eq!((decoded.records_in, decoded.batch.num_rows()), (3, 2));
     let letter = &decoded.dead_letters[0];
     assert_eq!((letter.offset, letter.length, &letter.bytes[..]), (8, 5_000_000, &b"{\"v\":"[..]));
-    assert_eq!(letter.reason, "a record of 5000000 bytes is longer than `source.record_bytes_max`");
-    assert_eq!(decoded.origins.dead_letter(1, Phase::Sql, String::new()).offset, 5_000_009);
+    assert_eq!(&*letter.reason, "a record of 5000000 bytes is longer than `source.record_bytes_max`");
+    assert_eq!(decoded.origins.dead_letter(1, Phase::Sql, "".into()).offset, 5_000_009);
 }
 
 #[test]
@@ -77,9 +77,9 @@ fn arrow_and_line_chunks_keep_their_order() {
     let firsts: Vec<_> = cells(&decoded.batch).into_iter().map(|row| row[0].clone().unwrap()).collect();
     assert_eq!(firsts, ["0", "1", "2", "3", "4"]);
     assert_eq!((decoded.records_in, decoded.dead_letters[0].offset), (6, 1));
-    let offsets: Vec<_> = (0..5).map(|row| decoded.origins.dead_letter(row, Phase::Sql, String::new()).offset).collect();
+    let offsets: Vec<_> = (0..5).map(|row| decoded.origins.dead_letter(row, Phase::Sql, "".into()).offset).collect();
     assert_eq!(offsets, [0, 2, 3, 4, 6]);
-    let last = decoded.origins.dead_letter(4, Phase::Sql, String::new());
+    let last = decoded.origins.dead_letter(4, Phase::Sql, "".into());
     assert_eq!(last.bytes, "{\"v\":4,\"w\":\"4\"}");
 }
 

@@ -3,6 +3,8 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, Schema};
 
 use super::*;
+use crate::engine::callback::{forget_fault, take_fault};
+use crate::engine::scan::Pace;
 use crate::engine::session::{Database, Session};
 
 /// The text of `n`: of each length around what a header holds, empty, and beyond ASCII.
@@ -41,12 +43,19 @@ fn numbers(rows: i64) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable([("n", numbers, true)]).unwrap()
 }
 
+/// Runs a query through the gather, with room for all rows.
+fn gather(session: &mut Session, query: &str, output: &SchemaRef, batch: &RecordBatch) -> Result<Columns, String> {
+    let (schema, columns) = (session.schema().clone(), Columns::new(output, batch.num_rows(), usize::MAX));
+    let (columns, ran) = session.gather(query, (&schema, batch), Pace::default(), columns);
+    ran.map(|()| columns).map_err(|failed| failed.message)
+}
+
 /// Asserts that the gather returns what DuckDB's own result holds.
-fn assert_gathered(session: &Session, sql: &str, rows: i64) {
+fn assert_gathered(session: &mut Session, sql: &str, rows: i64) {
     let batch = numbers(rows);
     let (schema, pieces) = session.run(sql, &batch).unwrap();
     let query = session.gathering(sql, &schema).unwrap().unwrap_or_else(|| panic!("not gathered: {schema:?}"));
-    let gathered = session.gather(&query, &schema, &batch).unwrap().finish().unwrap();
+    let gathered = gather(session, &query, &schema, &batch).unwrap().finish().unwrap();
     let expected = concat_batches(&schema, &pieces).unwrap();
     assert_eq!(gathered, expected, "{sql}, {rows} rows");
     // Views are compared by what they show: that they are well formed is asked apart.
@@ -55,19 +64,19 @@ fn assert_gathered(session: &Session, sql: &str, rows: i64) {
 
 #[test]
 fn rows_of_every_type_that_is_gathered_are_those_of_duckdbs_own_result() {
-    let session = session();
+    let mut session = session();
     for nulls in ["false", "n % 2 = 0", "n % 65 = 64", "true"] {
         let columns: Vec<String> =
             VALUES.iter().enumerate().map(|(i, value)| format!("CASE WHEN {nulls} THEN NULL ELSE {value} END AS c{i}")).collect();
         for rows in [0, 1, 63, 64, 2047, 2048, 2049, 10_000] {
-            assert_gathered(&session, &format!("SELECT {} FROM events", columns.join(", ")), rows);
+            assert_gathered(&mut session, &format!("SELECT {} FROM events", columns.join(", ")), rows);
         }
     }
 }
 
 #[test]
 fn rows_keep_their_order_and_number_whatever_the_sql_does() {
-    let session = session();
+    let mut session = session();
     let text = format!("SELECT n, {TEXT} AS t");
     for sql in [
         format!("{text} FROM events WHERE n % 7 = 3"),
@@ -82,7 +91,7 @@ fn rows_keep_their_order_and_number_whatever_the_sql_does() {
         "WITH w AS (SELECT n FROM events) SELECT a.n AS \"a \"\"quoted\"\" name\" FROM w AS a; -- and a remark".to_owned(),
     ] {
         for rows in [0, 1, 5000] {
-            assert_gathered(&session, &sql, rows);
+            assert_gathered(&mut session, &sql, rows);
         }
     }
 }
@@ -98,13 +107,29 @@ fn a_type_that_is_not_gathered_is_left_to_duckdbs_own_result_though_arrow_may_sh
 }
 
 #[test]
-fn columns_that_are_not_what_was_declared_are_refused_with_the_mark_of_an_own_error() {
-    let session = session();
+fn columns_that_are_not_what_was_declared_are_refused_as_a_fault_of_our_own() {
+    let mut session = session();
     let (declared, _) = session.run("SELECT n FROM events", &numbers(1)).unwrap();
     for query in ["SELECT pintail_gather(0, n::INTEGER) FROM events", "SELECT pintail_gather(0, n, n) FROM events"] {
-        let error = session.gather(query, &declared, &numbers(5)).unwrap_err();
-        assert!(error.to_string().contains(crate::engine::callback::MARKER), "{query}: {error}");
+        forget_fault();
+        assert!(gather(&mut session, query, &declared, &numbers(5)).is_err(), "{query}");
+        assert!(take_fault().is_some(), "{query}");
     }
-    let error = session.gather("SELECT pintail_gather(99, n) FROM events", &declared, &numbers(5)).unwrap_err();
-    assert!(error.to_string().contains("nothing is to be gathered"), "{error}");
+    let error = gather(&mut session, "SELECT pintail_gather(99, n) FROM events", &declared, &numbers(5)).unwrap_err();
+    assert!(error.contains("nothing is to be gathered"), "{error}");
+}
+
+#[test]
+fn rows_beyond_the_room_end_the_query_and_are_no_fault_of_our_own() {
+    let mut session = session();
+    let sql = format!("SELECT n, {TEXT} AS text, n % 2 = 0 AS even FROM events");
+    let batch = numbers(10_000);
+    let (output, _) = session.run(&sql, &batch).unwrap();
+    let query = session.gathering(&sql, &output).unwrap().unwrap();
+    let schema = session.schema().clone();
+    for (room, fits) in [(1_000_000, true), (100_000, false), (8 * 10_000 + 16, false), (1, false)] {
+        forget_fault();
+        let (columns, ran) = session.gather(&query, (&schema, &batch), Pace::default(), Columns::new(&output, 10, room));
+        assert_eq!((ran.is_ok(), columns.is_full(), take_fault()), (fits, !fits, None), "{room} bytes");
+    }
 }

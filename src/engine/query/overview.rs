@@ -23,7 +23,7 @@ use super::condition::{self, Compared, Condition, Known};
 use crate::checkpoint::reader::Committed;
 use crate::engine::arrow_ffi::Converter;
 use crate::engine::raw::RawDatabase;
-use crate::engine::scan::{self, Input, Loaded, Slot, Slots, Withheld};
+use crate::engine::scan::{self, Input, Loaded, Pace, Slot, Slots, Withheld};
 use crate::engine::session::{collect, collect_texts, literal, quoted};
 use crate::engine::statement::Select;
 use crate::error::Result;
@@ -120,7 +120,7 @@ impl<'a> Overview<'a> {
         let known = schema.project(&(0..=partitions.len()).collect::<Vec<_>>())?;
         let batches = self.batches(&Arc::new(known), &partitions)?;
         let withheld = Withheld { from: 1 + partitions.len(), needed: self.needed.clone() };
-        Ok((Input { schema, batches, converter: self.converter.clone(), withheld: Some(withheld) }, places))
+        Ok((Input { schema, batches, converter: self.converter.clone(), withheld: Some(withheld), pace: Pace::default() }, places))
     }
 
     /// Repeats the values of each partition as often as its files have rows. The order is that of the directories, which costs far less than that of
@@ -220,7 +220,7 @@ impl<'a> Overview<'a> {
             columns.push((highest(place), column(|(_, high)| high)?));
         }
         let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))?;
-        Ok(Input { schema: batch.schema(), batches: vec![batch], converter: self.converter.clone(), withheld: None })
+        Ok(Input { schema: batch.schema(), batches: vec![batch], converter: self.converter.clone(), withheld: None, pace: Pace::default() })
     }
 
     /// Returns whether functions give the same for the same arguments, whenever and how often they are called.

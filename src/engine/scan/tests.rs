@@ -2,7 +2,7 @@ use arrow::array::{ArrayRef, DictionaryArray, Float64Array, Int32Array, Int64Arr
 use arrow::datatypes::{Field, Int32Type};
 
 use super::*;
-use crate::engine::callback::MARKER;
+use crate::engine::callback::{Refusal, forget_fault, take_fault};
 use crate::engine::raw::RawDatabase;
 use crate::engine::session::{Database, Session};
 
@@ -56,7 +56,8 @@ fn numbers_and_the_bytes_of_text_stand_where_arrow_put_them_when_the_scan_hands_
     let columns: [(&str, ArrayRef); 3] =
         [("n", Arc::new(numbers.clone())), ("f", Arc::new(fractions.clone())), ("t", Arc::new(texts.clone()))];
     let batch = RecordBatch::try_from_iter(columns).unwrap();
-    let input = Input { schema: batch.schema(), batches: vec![batch.clone()], converter: converter.clone(), withheld: None };
+    let input =
+        Input { schema: batch.schema(), batches: vec![batch.clone()], converter: converter.clone(), withheld: None, pace: Pace::default() };
 
     // In another order than the batch has, as a projection asks for it.
     let scan = Scan::new(&input, &[2, 0, 1]).unwrap();
@@ -117,25 +118,30 @@ fn a_dictionary_of_many_values_goes_as_plain_text_and_a_small_one_stays() {
 }
 
 #[test]
-fn a_panic_in_a_callback_becomes_a_marked_error() {
+fn a_panic_in_a_callback_is_an_error_and_noted_as_our_own_fault() {
+    forget_fault();
     let message = contain(|| panic!("slipped on {}", "ice")).unwrap_err();
-    assert_eq!(message.to_str().unwrap(), format!("{MARKER}panicked: slipped on ice"));
+    assert_eq!(message.to_str().unwrap(), "panicked: slipped on ice");
+    assert_eq!((take_fault().as_deref(), take_fault()), (Some("panicked: slipped on ice"), None));
     assert!(contain(|| Ok(())).is_ok());
+    assert!(contain(|| Err(Refusal::Limit)).is_err());
+    assert_eq!(take_fault(), None, "a limit is no fault");
 }
 
 #[test]
-fn an_error_of_the_scan_reaches_the_query_with_its_mark() {
+fn an_error_of_the_scan_reaches_the_query_and_is_noted_as_our_own_fault() {
     let database = Database::open(1 << 30).unwrap();
     let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]));
     let session = Session::new(&database, &schema).unwrap();
     // Nothing is loaded: the scan has no input to bind to.
     let error = session.connection().execute_batch("SELECT * FROM events").unwrap_err();
-    assert!(error.to_string().contains(&format!("{MARKER}the slot is empty")), "{error}");
+    assert!(error.to_string().contains("the slot is empty"), "{error}");
+    assert_eq!(take_fault().as_deref(), Some("the slot is empty"));
     // A batch that does not have the declared type: the conversion would read past its end, so the projection refuses it.
     let narrow: ArrayRef = Arc::new(Int32Array::from(vec![1]));
     let wrong = RecordBatch::try_from_iter([("n", narrow)]).unwrap();
-    let error = session.run("SELECT * FROM events", &wrong).unwrap_err();
-    assert!(error.to_string().starts_with("Invalid Input Error") && error.to_string().contains(MARKER), "{error}");
+    assert!(session.run("SELECT * FROM events", &wrong).is_err());
+    assert!(take_fault().is_some());
 }
 
 #[test]
@@ -143,7 +149,8 @@ fn a_slot_is_empty_again_when_the_query_is_over() {
     let slots = Slots::default();
     let (slot, other) = (slots.reserve(), slots.reserve());
     let (converter, _database) = converter();
-    let loaded = slot.load(Input { schema: Arc::new(Schema::empty()), batches: Vec::new(), converter, withheld: None });
+    let loaded =
+        slot.load(Input { schema: Arc::new(Schema::empty()), batches: Vec::new(), converter, withheld: None, pace: Pace::default() });
     assert!(slots.get(slot.number).is_some() && slots.get(other.number).is_none());
     drop(loaded);
     assert!(slots.get(slot.number).is_none());

@@ -60,6 +60,19 @@ async fn each_rejected_record_is_read_once_in_the_order_of_the_checkpoints() {
 }
 
 #[tokio::test]
+async fn a_line_that_stands_for_many_records_is_read_as_often_and_a_replay_goes_on_amid_it() {
+    let many = r#"{"length":1,"then":[[2,3],[7,1]],"record":"1"}"#.to_owned() + "\n";
+    let out = dataset(&[("0000000001.ndjson", &(line("a") + &many + &line("b")))]);
+    let mut offsets = Offsets::default();
+    assert_eq!(replay(&out, &mut offsets).await.unwrap(), [read("dead_letters/0000000001", 0, 7, "a\n1\n1\n1\n1\n1\nb\n")]);
+    let partition = Arc::new(Partition { id: partition(1), label: "x".into() });
+    let mut offsets = Offsets::default();
+    offsets.extend(&OffsetRange::new(partition, 0, 4)).unwrap();
+    offsets = offsets.committed();
+    assert_eq!(replay(&out, &mut offsets).await.unwrap(), [read("dead_letters/0000000001", 4, 7, "1\n1\nb\n")]);
+}
+
+#[tokio::test]
 async fn a_replay_that_was_killed_goes_on_at_the_committed_line() {
     let content: String = (0..60_000).map(|n| line(&format!("record {n}"))).collect();
     let out = dataset(&[("0000000001.ndjson", &content)]);

@@ -28,16 +28,12 @@ pub fn cut(body: &[u8]) -> Result<(Vec<u8>, u64), Refusal> {
         Some(b'{') => <&RawValue>::deserialize(&mut json).map(|record| lines.push(record)),
         _ => return Err(Refusal::bad("application/json must be an array of events, or one event as an object").at(1, 1)),
     };
-    cut.and_then(|()| json.end()).map_err(|error| refusal(&error))?;
+    cut.map_err(|error| refusal(&error, ""))?;
+    json.end().map_err(|error| refusal(&error, "; several events go as an array, or as application/x-ndjson with one on each line"))?;
     Ok((lines.bytes, lines.count))
 }
 
-fn refusal(error: &serde_json::Error) -> Refusal {
-    let hint = if error.to_string().starts_with("trailing characters") {
-        "; several events go as an array, or as application/x-ndjson with one on each line"
-    } else {
-        ""
-    };
+fn refusal(error: &serde_json::Error, hint: &str) -> Refusal {
     Refusal::bad(format!("not valid JSON: {error}{hint}")).at(error.line(), error.column())
 }
 

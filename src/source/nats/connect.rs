@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind, RequestError, RequestErrorKind};
 use async_nats::jetstream::{self, ErrorCode};
 use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use futures_util::StreamExt;
@@ -178,13 +178,17 @@ fn failure(config: &NatsConfig, error: &ConnectError) -> Failure {
     }
 }
 
+/// Returns whether nobody listens at the subject of the request.
+fn is_unanswered(error: &GetStreamError) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<RequestError>());
+    cause.is_some_and(|cause| cause.kind() == RequestErrorKind::NoResponders)
+}
+
 fn stream_failure(stream: &str, error: &GetStreamError) -> String {
     match error.kind() {
         GetStreamErrorKind::JetStream(refusal) => format!("the stream `{stream}` cannot be read: {refusal}"),
         // Nobody answers at the subject of the request.
-        _ if error.to_string().contains("resource does not exist") => {
-            "JetStream does not answer: it is not enabled on the server, or not for this account".to_owned()
-        }
+        _ if is_unanswered(error) => "JetStream does not answer: it is not enabled on the server, or not for this account".to_owned(),
         _ => format!("the stream `{stream}` cannot be looked at: {error}"),
     }
 }

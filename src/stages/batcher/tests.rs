@@ -22,7 +22,7 @@ fn start(batch_rows: usize, batch_bytes_max: usize) -> Line {
     let (output, from_batcher) = mpsc::channel(64);
     let meters = Arc::new(Meters::new(DiskState::default()));
     let output = Outlet::new(output, &meters.batches);
-    let batcher = Batcher { input, output, batch_rows, batch_bytes_max, checkpoint_interval: INTERVAL, meters };
+    let batcher = Batcher { input, output, batch_rows, batch_bytes_max, checkpoint_interval: INTERVAL, early: Arc::default(), meters };
     Line { to_batcher, from_batcher, task: tokio::spawn(batcher.run()), next: 0 }
 }
 
@@ -107,7 +107,8 @@ async fn missed_ticks_make_one_barrier() {
     let (output, mut from_batcher) = mpsc::channel(1);
     let meters = Arc::new(Meters::new(DiskState::default()));
     let output = Outlet::new(output, &meters.batches);
-    let batcher = Batcher { input, output, batch_rows: 1, batch_bytes_max: 1, checkpoint_interval: INTERVAL, meters };
+    let batcher =
+        Batcher { input, output, batch_rows: 1, batch_bytes_max: 1, checkpoint_interval: INTERVAL, early: Arc::default(), meters };
     let task = tokio::spawn(batcher.run());
     // The writer is busy for ten intervals: one barrier lies in the channel, the next is being sent.
     tokio::time::sleep(INTERVAL * 10).await;

@@ -82,7 +82,7 @@ impl Checkpoint {
             ranges: frame.ranges.iter().map(range).collect(),
             tally,
             usual: self.store.state().rest().usual,
-            reason: frame.dead_letters.first().map_or("no reason known", |letter| &letter.reason).to_owned(),
+            reason: frame.dead_letters.first().map_or("no reason known", |letter| &*letter.reason).to_owned(),
         }
     }
 

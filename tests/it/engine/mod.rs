@@ -1,5 +1,6 @@
 //! The engine through its public face.
 
+mod dirty;
 mod lookups;
 mod pruning;
 mod query;
@@ -18,6 +19,7 @@ fn transform(sql: &str) -> TransformConfig {
         threads: 1,
         memory_limit: 1 << 30,
         timeout: Duration::from_secs(60),
+        rows_bytes_max: 256 << 20,
         per_batch: false,
         lookups: Vec::new(),
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use pintail::config::TransformConfig;
-use pintail::engine::{Engine, SqlError};
+use pintail::engine::{Engine, Failure, FailureKind, SqlError};
 use pintail::error::{Error, ErrorKind};
 
 use super::{per_batch, transform, worker};
@@ -170,16 +170,17 @@ fn a_batch_is_let_go_when_its_query_is_over_though_the_plan_stays() {
 }
 
 #[test]
-fn a_value_that_does_not_suit_the_sql_is_an_error_of_the_record_and_the_worker_goes_on() {
-    for (sql, reason) in [
-        ("SELECT CASE WHEN n = 4000 THEN 'x' ELSE region END::BIGINT AS v FROM events", "Conversion Error"),
-        ("SELECT (n * 1000000000000000)::BIGINT * 1000 AS v FROM events", "Out of Range Error"),
-        ("SELECT CASE WHEN n = 4000 THEN error('no four thousands') ELSE n END AS v FROM events", "Invalid Input Error"),
-        ("SELECT CAST(region AS TINYINT) AS v FROM events", "Conversion Error"),
+fn a_value_that_does_not_suit_the_sql_is_a_suspects_and_the_worker_goes_on() {
+    for (sql, reason, first) in [
+        ("SELECT CASE WHEN n = 4000 THEN 'x' ELSE region END::BIGINT AS v FROM events", "Conversion Error", 4000),
+        ("SELECT (n * 1000000000000000)::BIGINT * 1000 AS v FROM events", "Out of Range Error", 10),
+        ("SELECT CASE WHEN n = 4000 THEN error('no four thousands') ELSE n END AS v FROM events", "Invalid Input Error", 4000),
+        ("SELECT CAST(region AS TINYINT) AS v FROM events", "Conversion Error", 128),
     ] {
         let mut worker = worker(&transform(sql), &input());
         match worker.run(&batch(0, 5000)) {
-            Err(SqlError::Record(message)) => {
+            Err(SqlError::Suspect(Failure { reason: message, at, .. })) => {
+                assert!(at.is_some_and(|at| at.contains(&first)), "{sql}");
                 assert!(message.starts_with(reason), "{sql}: {message}");
                 assert!(!message.contains('\n'), "{message}");
             }
@@ -190,10 +191,10 @@ fn a_value_that_does_not_suit_the_sql_is_an_error_of_the_record_and_the_worker_g
 }
 
 #[test]
-fn want_of_memory_stops_the_line_and_names_the_limit() {
+fn want_of_memory_is_told_as_such() {
     let config = TransformConfig { memory_limit: 64 << 20, ..per_batch("SELECT list(repeat(region, 20000)) AS l FROM events") };
     match worker(&config, &input()).run(&batch(0, 50_000)) {
-        Err(SqlError::Fatal(error)) => assert!(error.to_string().contains("transform.memory_limit"), "{error}"),
+        Err(SqlError::Suspect(failure)) => assert!(failure.kind.hangs_on_neighbours(), "{failure:?}"),
         other => panic!("{:?}", other.map(|rows| rows.num_rows())),
     }
 }
@@ -206,9 +207,9 @@ fn sql_that_runs_too_long_is_interrupted_and_the_next_batch_is_not() {
     let mut slow = worker(&config, &input());
     let start = Instant::now();
     match slow.run(&batch(7, 8)) {
-        Err(SqlError::Fatal(error)) => {
-            assert_eq!(error.kind(), ErrorKind::TryAgain, "{error}");
-            assert!(error.to_string().contains("`transform.timeout` (300ms) on a batch of 1 records"), "{error}");
+        Err(SqlError::Suspect(failure)) => {
+            assert_eq!(failure.kind, FailureKind::TimedOut, "{failure:?}");
+            assert!(failure.reason.contains("`transform.timeout` (300ms)"), "{failure:?}");
         }
         other => panic!("{:?}", other.map(|rows| rows.num_rows())),
     }

@@ -1,0 +1,219 @@
+//! Batches with records that the SQL fails on: what is set aside and what the others become is what each record says alone.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::util::pretty::pretty_format_batches;
+use bytes::Bytes;
+use pintail::batch::{Batch, Chunk, Frame, OffsetUnit, Records};
+use pintail::config::Config;
+use pintail::decode::Decoder;
+use pintail::engine::transform::{Outcome, Transform};
+use pintail::engine::{FailureKind, SqlError};
+use pintail::offsets::{OffsetRange, Partition, PartitionId};
+use pintail::pipeline::Plan;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+const SCHEMA: &str = r#"schema.columns=[{name="id",type="int64"},{name="s",type="text"},{name="n",type="int64"},{name="t",type="text"},{name="j",type="json"}]"#;
+
+/// SQL of many shapes that fails on some records.
+const STATEMENTS: [&str; 26] = [
+    "SELECT id, CAST(s AS INTEGER) AS v FROM events",
+    "SELECT * REPLACE (CAST(s AS INTEGER) AS s) FROM events",
+    "SELECT id, s::INTEGER + n::SMALLINT AS v, t::DATE AS d FROM events",
+    "SELECT id, strptime(t, '%Y-%m-%d') AS v FROM events",
+    "SELECT id, n * 1_000_000_000_000_000 AS v FROM events",
+    "SELECT id, CASE WHEN n % 7 = 3 THEN error('seven: ' || s) ELSE s END AS v FROM events",
+    "SELECT id, make_date(2026, (n % 14)::INTEGER, 1) AS v FROM events",
+    "SELECT id, CAST(s AS DECIMAL(9, 2)) AS v FROM events",
+    "SELECT id, CAST(s AS INTEGER) AS v FROM events WHERE CAST(t AS DATE) > DATE '2026-01-01'",
+    "SELECT id, CAST(s AS INTEGER) AS v FROM events WHERE s NOT LIKE 'x%' AND n % 3 <> 0 AND length(s) < 9",
+    "SELECT id FROM events WHERE s NOT LIKE 'x%' AND CAST(s AS INTEGER) > 2",
+    "SELECT id FROM events WHERE s LIKE 'x%' OR CAST(s AS INTEGER) > 2",
+    "SELECT id, coalesce(TRY_CAST(s AS INTEGER), CAST(t AS INTEGER)) AS v FROM events",
+    "SELECT id, CASE WHEN s LIKE 'x%' THEN -1 ELSE CAST(s AS INTEGER) END AS v FROM events",
+    "SELECT id, CAST(j AS INTEGER) AS v FROM events",
+    "SELECT id, (j->>'a')::INTEGER AS v FROM events",
+    "WITH parsed AS (SELECT id, CAST(s AS INTEGER) AS v, t FROM events) SELECT id, v * 2 AS v, CAST(t AS DATE) AS d FROM parsed",
+    "SELECT id, v FROM (SELECT id, n, CAST(s AS INTEGER) AS v FROM events) WHERE n % 2 = 0",
+    "SELECT id, CAST(s AS INTEGER) AS v FROM events UNION ALL SELECT id, CAST(n AS TINYINT) FROM events",
+    "SELECT id, unnest(range(n % 4)) AS k, CAST(s AS INTEGER) AS v FROM events",
+    "SELECT e.id, CAST(e.s AS INTEGER) * w.f AS v FROM events e JOIN (VALUES (0, 1), (1, 2), (1, 3)) w(k, f) ON e.n % 3 = w.k",
+    "SELECT id, list_reduce(CASE WHEN n % 11 = 5 THEN []::INTEGER[] ELSE [1, 2] END, lambda a, b: a + b) AS v FROM events",
+    "SELECT id, json_deserialize_sql(CASE WHEN n % 13 = 5 THEN '{}' ELSE json_serialize_sql('SELECT 1') END) AS v FROM events",
+    "SELECT id, CAST(s AS INTEGER) AS v FROM events ORDER BY v",
+    "SELECT id, (SELECT max(CAST(x AS INTEGER)) FROM (SELECT unnest([s, '7']) AS x)) AS v FROM events",
+    "SELECT id, s::INTEGER AS a, a + 1 AS b, CAST(t AS DATE) AS d FROM events",
+];
+
+fn config(sql: &str, sets: &[&str]) -> Config {
+    let quoted = serde_json::to_string(sql).unwrap();
+    let mut all =
+        vec![SCHEMA.to_owned(), format!("transform.sql={quoted}"), "sink.partition_by=[]".to_owned(), "sink.event_time=".to_owned()];
+    all.extend(["dead_letters.ratio_max=1.0", "transform.threads=1"].iter().chain(sets).map(|set| (*set).to_owned()));
+    Config::load(None, std::iter::empty(), &all).unwrap_or_else(|e| panic!("{sql}: {e}"))
+}
+
+/// Records of which about `share` are odd.
+fn records(rng: &mut StdRng, count: usize, share: f64) -> Vec<Value> {
+    let odd = ["x", "", "99999999999", "1e400", "2026-13-45", "pintail's own function: x", "a\u{0}b", "\u{1f980}"];
+    let one = |id: usize, rng: &mut StdRng| {
+        let mut record = json!({ "id": id, "s": rng.random_range(0..1000).to_string(), "n": id % 100, "t": "2026-02-03", "j": { "a": 5 } });
+        if rng.random_bool(share) {
+            let text = odd[rng.random_range(0..odd.len())];
+            match rng.random_range(0..6) {
+                0 => record["s"] = json!(format!("{text}{id}")),
+                1 => record["s"] = json!(text),
+                2 => record["t"] = json!(text),
+                3 => record["n"] = json!(i64::MAX - id as i64),
+                4 => record["j"] = [json!(null), json!("7"), json!({ "a": "x" }), json!([1]), json!({ "a": null })][id % 5].clone(),
+                _ => record["s"] = json!(null),
+            }
+        }
+        record
+    };
+    (0..count).map(|id| one(id, rng)).collect()
+}
+
+fn batch(records: &[Value]) -> Batch {
+    let lines: String = records.iter().map(|record| format!("{record}\n")).collect();
+    let partition = Arc::new(Partition { id: PartitionId::new("p"), label: "p".into() });
+    let range = OffsetRange::new(partition, 0, records.len() as u64);
+    Batch { chunks: vec![Chunk { records: Records::Lines(Bytes::from(lines)), range, unit: OffsetUnit::Records }] }
+}
+
+/// What becomes of a batch: the rows and the offsets of the dead letters; the number of its frames.
+fn transformed(config: &Config, records: &[Value]) -> (Vec<RecordBatch>, BTreeSet<u64>, usize) {
+    let plan = Plan::new(config).unwrap();
+    let worker = plan.engine.workers().unwrap().remove(0);
+    let mut transform = Transform::new(config, worker, &plan.layout, &plan.aggregator, watch::channel(false).1);
+    let mut frames: Vec<Frame> = Vec::new();
+    let outcome = transform.apply(&batch(records), &mut |frame| {
+        frames.push(frame);
+        true
+    });
+    let Outcome::Frame(last) = outcome.unwrap() else { panic!("given up") };
+    frames.push(last);
+    let mut counts = frames[0].counts;
+    frames[1..].iter().for_each(|frame| counts.add(&frame.counts));
+    assert!(counts.balance(), "{counts:?}");
+    assert_eq!(counts.records_in, records.len() as u64);
+    let rows: Vec<_> = frames.iter().flat_map(|frame| frame.rows.iter().map(|placed| placed.rows.clone())).collect();
+    assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>() as u64, counts.rows_out);
+    let letters: Vec<u64> = frames.iter().flat_map(|frame| frame.dead_letters.iter().map(|letter| letter.offset)).collect();
+    assert_eq!(letters.len() as u64, counts.dead_letters.total());
+    (rows, letters.into_iter().collect(), frames.len())
+}
+
+/// What each record becomes alone.
+fn one_by_one(config: &Config, records: &[Value]) -> (Vec<RecordBatch>, BTreeSet<u64>) {
+    let plan = Plan::new(config).unwrap();
+    let mut worker = plan.engine.workers().unwrap().remove(0);
+    let decoded = Decoder::new(&config.schema).decode(&batch(records)).unwrap().batch;
+    assert_eq!(decoded.num_rows(), records.len());
+    let (mut rows, mut failed) = (Vec::new(), BTreeSet::new());
+    for row in 0..records.len() {
+        match worker.run(&decoded.slice(row, 1)) {
+            Ok(found) => rows.push(found),
+            Err(SqlError::Suspect(_)) => drop(failed.insert(row as u64)),
+            Err(SqlError::Fatal(error)) => panic!("{error}"),
+        }
+    }
+    (rows, failed)
+}
+
+/// Shows rows for comparison, sorted where the SQL orders them or makes them twice.
+fn shown(rows: &[RecordBatch], sorted: bool) -> Vec<String> {
+    let rows: Vec<_> = rows.iter().filter(|rows| rows.num_rows() > 0).cloned().collect();
+    let Some(first) = rows.first() else { return Vec::new() };
+    let all = concat_batches(first.schema_ref(), &rows).unwrap();
+    let mut lines: Vec<String> = (0..all.num_rows())
+        .map(|row| pretty_format_batches(&[all.slice(row, 1)]).unwrap().to_string().lines().nth(3).unwrap().replace(' ', ""))
+        .collect();
+    if sorted {
+        lines.sort_unstable();
+    }
+    lines
+}
+
+#[test]
+fn a_dirty_batch_becomes_what_its_records_become_one_by_one() {
+    let seed = rand::random();
+    let mut rng = StdRng::seed_from_u64(seed);
+    for sql in STATEMENTS {
+        let share = [0.0, 0.002, 0.01, 0.08, 0.5, 1.0][rng.random_range(0..6)];
+        let count = [1, 2, 100, 700, 2_500][rng.random_range(0..5)];
+        let records = records(&mut rng, count, share);
+        let config = config(sql, &[]);
+        let (rows, letters, _) = transformed(&config, &records);
+        let (expected, failed) = one_by_one(&config, &records);
+        assert_eq!(letters, failed, "seed {seed}, {count} records, {share} odd: {sql}");
+        let sorted = sql.contains("ORDER BY") || sql.contains("UNION") || sql.contains("JOIN");
+        assert_eq!(shown(&rows, sorted), shown(&expected, sorted), "seed {seed}, {count} records, {share} odd: {sql}");
+    }
+}
+
+#[test]
+fn rows_without_end_of_one_record_set_it_aside_and_those_of_many_come_in_parts() {
+    let sql = "SELECT id, unnest(range(n)) AS k, s FROM events";
+    let mut records = records(&mut StdRng::seed_from_u64(1), 300, 0.0);
+    records.iter_mut().for_each(|record| record["n"] = json!(1_000));
+    records[123]["n"] = json!(3_000_000);
+    let (rows, letters, frames) = transformed(&config(sql, &["transform.rows_bytes_max=1MB"]), &records);
+    assert_eq!(letters, BTreeSet::from([123]));
+    assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 299_000);
+    assert!(frames > 5, "{frames} frames");
+    assert!(rows.iter().all(|rows| rows.get_array_memory_size() < 4_000_000));
+}
+
+#[test]
+fn each_kind_of_failure_is_told_apart_without_its_words() {
+    let records = records(&mut StdRng::seed_from_u64(1), 1, 0.0);
+    for (sql, sets, kind) in [
+        ("SELECT CAST(s || 'Out of Memory Error' AS INTEGER) AS v FROM events", vec![], FailureKind::Conversion),
+        ("SELECT CASE WHEN id = 0 THEN error('Conversion Error: x') ELSE 1 END AS v FROM events", vec![], FailureKind::Other),
+        ("SELECT CAST(s || 'x' AS DECIMAL(9, 2)) AS v FROM events", vec![], FailureKind::Conversion),
+        (
+            "SELECT (SELECT count(DISTINCT hash(i)) FROM range(CASE WHEN id = 0 THEN 20_000_000 ELSE 1 END) r(i)) AS v FROM events",
+            vec!["transform.memory_limit=64MB"],
+            FailureKind::OutOfMemory,
+        ),
+        (
+            "SELECT (SELECT max(md5((a.range * b.range * id)::VARCHAR)) FROM range(CASE WHEN id = 0 THEN 100000 ELSE 1 END) a, range(100000) b) AS v FROM events",
+            vec!["transform.timeout=300ms"],
+            FailureKind::TimedOut,
+        ),
+        ("SELECT unnest(range(1_000_000 + id)) AS v FROM events", vec!["transform.rows_bytes_max=1MB"], FailureKind::TooLarge),
+        ("SELECT [unnest(range(1_000_000 + id))] AS v FROM events", vec!["transform.rows_bytes_max=1MB"], FailureKind::TooLarge),
+    ] {
+        let config = config(sql, &sets);
+        let plan = Plan::new(&config).unwrap();
+        let decoded = Decoder::new(&config.schema).decode(&batch(&records)).unwrap().batch;
+        match plan.engine.workers().unwrap()[0].run(&decoded) {
+            Err(SqlError::Suspect(failure)) => assert_eq!(failure.kind, kind, "{sql}: {}", failure.reason),
+            other => panic!("{sql}: {:?}", other.map(|rows| rows.num_rows())),
+        }
+        assert_eq!(transformed(&config, &records).1, BTreeSet::from([0]), "{sql}");
+    }
+}
+
+#[test]
+fn a_search_is_given_up_when_the_line_shall_stop() {
+    let config = config("SELECT id, CAST(s AS INTEGER) AS v FROM events", &[]);
+    let plan = Plan::new(&config).unwrap();
+    let (stop, stopping) = watch::channel(true);
+    let worker = plan.engine.workers().unwrap().remove(0);
+    let mut transform = Transform::new(&config, worker, &plan.layout, &plan.aggregator, stopping);
+    let mut records = records(&mut StdRng::seed_from_u64(1), 100, 0.0);
+    assert!(matches!(transform.apply(&batch(&records), &mut |_| true).unwrap(), Outcome::Frame(_)), "a clean batch is finished");
+    records[7]["s"] = json!("x");
+    assert!(matches!(transform.apply(&batch(&records), &mut |_| true).unwrap(), Outcome::GivenUp));
+    stop.send_replace(false);
+    let Outcome::Frame(frame) = transform.apply(&batch(&records), &mut |_| true).unwrap() else { panic!("given up") };
+    assert_eq!((frame.counts.rows_out, frame.counts.dead_letters.sql), (99, 1));
+}
