@@ -61,11 +61,32 @@ fn shortened(text: &str) -> String {
         }
     }
     // Only as much is escaped as can be shown.
-    let (head, tail) = (SHOWN_BYTES_MAX - TAIL_BYTES - CUT.len(), TAIL_BYTES);
-    let first = escape::line(&text[..text.floor_char_boundary(head)]);
-    let last = escape::line(&text[text.ceil_char_boundary(text.len().saturating_sub(tail))..]);
-    let (first, last) = (&first[..first.floor_char_boundary(head)], &last[last.ceil_char_boundary(last.len().saturating_sub(tail))..]);
-    format!("{first}{CUT}{last}")
+    let head = SHOWN_BYTES_MAX - TAIL_BYTES - CUT.len();
+    let mut first = String::new();
+    for c in text.chars() {
+        let before = first.len();
+        escape::push(&mut first, c);
+        if first.len() > head {
+            first.truncate(before);
+            break;
+        }
+    }
+    let mut from = text.len();
+    let mut last = 0;
+    for (at, c) in text.char_indices().rev() {
+        last += escaped_len(c);
+        if last > TAIL_BYTES {
+            break;
+        }
+        from = at;
+    }
+    first + CUT + &escape::line(&text[from..])
+}
+
+fn escaped_len(c: char) -> usize {
+    let mut escaped = String::new();
+    escape::push(&mut escaped, c);
+    escaped.len()
 }
 
 /// Rejected records by phase and reason.
@@ -210,7 +231,7 @@ mod tests {
         let groups = reasons.most_frequent();
         let (_, reason, group) = groups[0];
         for shown in [reason, group.samples[0].text.as_str(), group.samples[0].place.as_str()] {
-            assert!(shown.len() < 1000 && shown.ends_with('…'), "{shown}");
+            assert!(shown.len() < 1000 && shown.contains('…'), "{shown}");
             assert!(!shown.contains(|c: char| c.is_control() || c == '\u{202e}' || c == '\u{fffd}'), "{shown}");
         }
     }

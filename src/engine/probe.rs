@@ -5,22 +5,26 @@
 //!
 //! An expression that fails ends its query, and with it the batch: to run the SQL again for each culprit is a hundred times slower than
 //! the SQL itself. So the expressions of the `SELECT` that reads `events` are put into forms that do not fail, and asked which of the
-//! records they fail on. Two queries do that. The first looks at all records, in forms that DuckDB computes a vector at a time
-//! (`TRY_CAST`), and may name a record too many. The second looks at those with `TRY`, which evaluates the expression as it was written
-//! and record by record, and names only records that it fails on.
+//! records they fail on. The first query looks at all records, in forms that DuckDB computes a vector at a time (`TRY_CAST`), and may name
+//! a record too many. Others look at those with `TRY`, which evaluates an expression as it was written and record by record: one query
+//! for all expressions, then for halves of them until it is known which one fails on which record.
+//!
+//! The forms stand in a `WHERE`: in a select list, DuckDB computes what stands there twice once and *before* it, which takes it out of
+//! its `TRY`.
 //!
 //! A named record is a culprit for certain only if the whole SQL is that one `SELECT`: where another stands around it, or a list is
-//! unnested, DuckDB may never evaluate the expression for it. What the probe misses (expressions that `TRY` does not take, further `SELECT`s, errors of other kinds) is left to
-//! the search.
+//! unnested, DuckDB may never evaluate the expression for it. What the probe misses (expressions that `TRY` does not take, further
+//! `SELECT`s, errors of other kinds) is left to the search.
 
 mod rewrite;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
-use arrow::datatypes::{DataType, Field, Int16Type, Int64Type, Schema, SchemaRef};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use serde_json::Value;
 
 use super::gather::Columns;
@@ -35,7 +39,7 @@ const NUMBERED: &str = "pintail_numbered";
 const ROW: &str = "pintail_row";
 /// Expressions of one `SELECT` that are looked at.
 const CHECKS_MAX: usize = 1_000;
-/// Bytes that the answers of a query may take: ten for each record.
+/// Bytes that the answers of a query may take: eight for each record.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
 
 /// A record that the SQL is likely to fail on.
@@ -50,7 +54,7 @@ pub struct Suspect {
 }
 
 /// An expression: which `SELECT` of the SQL, and which of its expressions.
-pub type Check = (usize, i16);
+pub type Check = (usize, usize);
 
 /// The queries of one SQL.
 #[derive(Debug)]
@@ -64,13 +68,23 @@ pub struct Probe {
 /// The queries for one `SELECT`.
 #[derive(Debug)]
 struct Queries {
-    /// Names the records that may be culprits, of all.
+    /// Reads the numbered records.
+    from: String,
+    /// Holds for records that may be culprits.
     narrow: String,
-    /// Names the culprits, of those.
-    confirm: String,
-    /// The first expression that is no condition of the `WHERE`, if what the queries name is certain.
-    certain_from: Option<i16>,
+    /// The expressions that may fail, in order: conditions of the `WHERE` first.
+    checks: Vec<Form>,
+    /// How many of them are conditions.
+    conditions: usize,
+    /// What a record must pass to come to the other expressions, as the beginning of a `CASE`.
+    guard: String,
+    /// The first expression that is sure to be evaluated for what the queries name, if any is.
+    certain_from: Option<usize>,
 }
+
+/// Holds for the records that an expression fails on.
+#[derive(Debug)]
+struct Form(String);
 
 impl Probe {
     /// Makes the queries; `None` if the shape of the SQL allows none.
@@ -91,7 +105,7 @@ impl Probe {
         let is_whole = |node: &Value| is_plain && std::ptr::eq(node, top) && has_no_ctes(node);
         let queries = nodes.iter().filter_map(|node| Queries::new(session, &rewriter, &schema, node, is_whole(node)));
         let selects: Vec<Queries> = queries.collect();
-        let answer = Schema::new(vec![Field::new("r", DataType::Int64, true), Field::new("c", DataType::Int16, true)]);
+        let answer = Schema::new(vec![Field::new("r", DataType::Int64, true)]);
         (!selects.is_empty()).then(|| Self { schema, answer: Arc::new(answer), selects })
     }
 
@@ -100,14 +114,42 @@ impl Probe {
         let Some(numbered) = self.numbered(batch) else { return Vec::new() };
         let mut found = BTreeMap::new();
         for (index, queries) in self.selects.iter().enumerate() {
-            let rows = UInt32Array::from_iter_values(self.ask(session, &queries.narrow, &numbered).into_keys().map(|row| row as u32));
-            let Some(few) = take_record_batch(&numbered, &rows).ok().filter(|few| few.num_rows() > 0) else { continue };
-            for (row, check) in self.ask(session, &queries.confirm, &few) {
+            let Some(few) = pick(&numbered, &self.ask(session, &queries.query(session, &queries.narrow), &numbered)) else { continue };
+            let mut named = BTreeMap::new();
+            self.name(session, queries, 0..queries.checks.len(), &few, &mut named);
+            for (row, check) in named {
                 let is_certain = queries.certain_from.is_some_and(|from| check >= from);
                 found.entry(row).or_insert(Suspect { row, check: (index, check), is_certain });
             }
         }
         found.into_values().collect()
+    }
+
+    /// Names the records that expressions of a range fail on, with the first that does.
+    fn name(
+        &self,
+        session: &mut Session,
+        queries: &Queries,
+        range: Range<usize>,
+        records: &RecordBatch,
+        named: &mut BTreeMap<usize, usize>,
+    ) {
+        let failing = self.ask(session, &queries.query(session, &queries.fails(range.clone())), records);
+        if failing.is_empty() {
+            return;
+        }
+        if range.len() == 1 {
+            named.extend(failing.into_iter().map(|row| (row, range.start)));
+            return;
+        }
+        let middle = range.start + range.len() / 2;
+        if let Some(records) = pick(records, &failing) {
+            self.name(session, queries, range.start..middle, &records, named);
+        }
+        let rest = failing.into_iter().filter(|row| !named.contains_key(row)).collect();
+        if let Some(records) = pick(records, &rest) {
+            self.name(session, queries, middle..range.end, &records, named);
+        }
     }
 
     fn numbered(&self, batch: &RecordBatch) -> Option<RecordBatch> {
@@ -116,60 +158,83 @@ impl Probe {
         RecordBatch::try_new(self.schema.clone(), columns).ok()
     }
 
-    /// Runs a query; returns the records that it names, with the expression. A query that fails names none.
-    fn ask(&self, session: &mut Session, query: &str, records: &RecordBatch) -> BTreeMap<usize, i16> {
+    /// Runs a query; returns the records that it names. A query that fails names none.
+    fn ask(&self, session: &mut Session, query: &str, records: &RecordBatch) -> BTreeSet<usize> {
         let columns = Columns::new(&self.answer, records.num_rows(), ANSWER_BYTES_MAX);
         let (columns, ran) = session.gather(query, (&self.schema, records), Pace::default(), columns);
-        let Some(answers) = ran.ok().and_then(|()| columns.finish().ok()) else { return BTreeMap::new() };
-        let (rows, checks) = (answers.column(0).as_primitive::<Int64Type>(), answers.column(1).as_primitive::<Int16Type>());
-        let named = rows.values().iter().zip(checks.iter());
-        named.filter_map(|(row, check)| Some((usize::try_from(*row).ok()?, check?))).collect()
+        let Some(answers) = ran.ok().and_then(|()| columns.finish().ok()) else { return BTreeSet::new() };
+        let rows = answers.column(0).as_primitive::<Int64Type>();
+        rows.values().iter().filter_map(|row| usize::try_from(*row).ok()).collect()
     }
+}
+
+/// Returns the records of these numbers out of some that have theirs in the last column; `None` if there are none.
+fn pick(records: &RecordBatch, numbers: &BTreeSet<usize>) -> Option<RecordBatch> {
+    let column = records.column(records.num_columns() - 1).as_primitive::<Int64Type>();
+    let is_picked = |number: &i64| usize::try_from(*number).is_ok_and(|number| numbers.contains(&number));
+    let picked = BooleanArray::from_iter(column.values().iter().map(|number| Some(is_picked(number))));
+    filter_record_batch(records, &picked).ok().filter(|picked| picked.num_rows() > 0)
 }
 
 impl Queries {
     fn new(session: &Session, rewriter: &Rewriter<'_>, schema: &SchemaRef, node: &Value, is_whole: bool) -> Option<Self> {
         let from = rewriter.from(&node["from_table"], NUMBERED)?;
-        let takes = |check: &str| session.can_prepare(&format!("SELECT {check} {from}"), schema);
-        let (mut narrow, mut confirm) = (String::new(), String::new());
-        let (mut number, mut where_is_known) = (0, true);
+        let takes = |check: &str| session.can_prepare(&format!("SELECT 1 {from} WHERE {check}"), schema);
+        let (mut checks, mut narrow, mut guard, mut loose_guard) = (Vec::new(), Vec::new(), String::new(), String::new());
         let conditions = conditions(&node["where_clause"]);
         for condition in &conditions {
-            number += 1;
-            let Some(forms) =
-                rewriter.forms(condition).filter(|forms| takes(&forms.narrow) && takes(&forms.confirm) && takes(&forms.loose))
-            else {
-                where_is_known = false;
-                continue;
-            };
-            narrow += &format!(" WHEN {} THEN {number} WHEN NOT coalesce(({})::BOOLEAN, false) THEN NULL", forms.narrow, forms.loose);
-            confirm += &format!(" WHEN {} THEN {number} WHEN NOT coalesce(({})::BOOLEAN, false) THEN NULL", forms.confirm, forms.plain);
+            let forms = rewriter.forms(condition).filter(|forms| takes(&forms.narrow) && takes(&forms.confirm) && takes(&forms.loose));
+            let Some(forms) = forms else { continue };
+            narrow.push(guarded(&loose_guard, &forms.narrow));
+            checks.push(Form(guarded(&guard, &forms.confirm)));
+            let passes =
+                |fails: &str, form: &str| format!(" WHEN {fails} THEN false WHEN NOT coalesce(({form})::BOOLEAN, false) THEN false");
+            loose_guard += &passes(&forms.narrow, &forms.loose);
+            guard += &passes(&forms.confirm, &forms.plain);
         }
-        let first = number + 1;
-        let before = number;
+        let known = checks.len();
+        let mut others = Vec::new();
         for item in items(&node["select_list"]).take(CHECKS_MAX) {
-            number += 1;
             // A star within an expression makes several of it.
             let forms = rewriter.forms(item).filter(|forms| forms.can_fail && !rewrite::mentions(item, "STAR"));
             let Some(forms) = forms.filter(|forms| takes(&forms.narrow) && takes(&forms.confirm)) else { continue };
-            narrow += &format!(" WHEN {} THEN {number}", forms.narrow);
-            confirm += &format!(" WHEN {} THEN {number}", forms.confirm);
+            others.push(forms.narrow);
+            checks.push(Form(forms.confirm));
         }
-        if narrow.is_empty() || (number == before && conditions.is_empty()) {
-            return None;
+        if !others.is_empty() {
+            narrow.push(guarded(&loose_guard, &others.join(" OR ")));
         }
-        let query = |checks: &str| {
-            let inner = format!("(SELECT {ROW} AS r, (CASE{checks} ELSE NULL END)::SMALLINT AS c {from})");
-            session.gather_from(&["r".to_owned(), "c".to_owned()], &inner)
-        };
         // DuckDB may evaluate the conditions of a WHERE in any order, and then one never, so what fails in one of several is not certain;
         // a record that passes them all does come to the other expressions.
         let lone = conditions.len() == 1 && !rewrite::mentions(conditions[0], "CONJUNCTION");
-        let certain_from = (is_whole && where_is_known).then_some(if lone { 1 } else { first });
-        let (narrow, confirm) = (query(&narrow), query(&confirm));
-        let can_ask = session.can_prepare(&narrow, schema) && session.can_prepare(&confirm, schema);
-        can_ask.then_some(Self { narrow, confirm, certain_from })
+        let certain_from = (is_whole && known == conditions.len()).then_some(if lone { 0 } else { known });
+        let queries = Self { from, narrow: narrow.join(" OR "), checks, conditions: known, guard, certain_from };
+        let can_ask = |check: &str| session.can_prepare(&queries.query(session, check), schema);
+        let is_useful = !queries.checks.is_empty() && can_ask(&queries.narrow) && can_ask(&queries.fails(0..queries.checks.len()));
+        is_useful.then_some(queries)
     }
+
+    /// Returns the condition that holds for the records that expressions of a range fail on.
+    fn fails(&self, range: Range<usize>) -> String {
+        let forms = |range: Range<usize>| self.checks[range].iter().map(|Form(form)| form.as_str()).collect::<Vec<_>>();
+        let (conditions, others) = (range.start..range.end.min(self.conditions), range.start.max(self.conditions)..range.end);
+        let mut any: Vec<String> =
+            if conditions.is_empty() { Vec::new() } else { forms(conditions).into_iter().map(str::to_owned).collect() };
+        if !others.is_empty() {
+            any.push(guarded(&self.guard, &forms(others).join(" OR ")));
+        }
+        any.join(" OR ")
+    }
+
+    /// Returns the query that names the records for which a condition holds.
+    fn query(&self, session: &Session, condition: &str) -> String {
+        session.gather_from(&["r".to_owned()], &format!("(SELECT {ROW} AS r {} WHERE {condition})", self.from))
+    }
+}
+
+/// Returns a condition that holds where the guard lets a record through and `condition` holds.
+fn guarded(guard: &str, condition: &str) -> String {
+    if guard.is_empty() { format!("({condition})") } else { format!("(CASE{guard} ELSE ({condition}) END)") }
 }
 
 /// Finds the `SELECT`s that read `events` themselves, exactly once.

@@ -3,8 +3,9 @@
 //! Owns: what must be seen of a record before it is a dead letter, the order in which records are tried, saying how far the search is.
 //! Does not own: what a failure is (see `worker`), guessing at culprits (see `probe`), the rows of the good records (see `transform`).
 //!
-//! A record is set aside only if it has failed among others *and* alone: what failed by chance passes the second time. What fails even on no
-//! records at all is nobody's fault, and stops the line. The good records go through the SQL as it was written, so their rows are the SQL's
+//! A record is set aside only if it has failed among others *and* alone, twice. What failed among others and passes in smaller parts failed by
+//! chance, and its rows are good. A record that fails alone and then passes shows that the SQL cannot be reproduced, and what fails even on no
+//! records at all is nobody's fault: both stop the line. The good records go through the SQL as it was written, so their rows are the SQL's
 //! own, whoever named the others.
 //!
 //! 1. The probe names suspects. Of those that are certain to fail, the first of each kind are tried alone, for their reason; the others
@@ -58,6 +59,12 @@ struct Known {
     passes: bool,
     /// For those that are not tried alone.
     reason: Reason,
+}
+
+/// What a record that has failed alone does once more.
+enum Alone {
+    Passes(RecordBatch),
+    Fails(Phase, Failure),
 }
 
 /// Records that are looked at, and which rows of the batch they are.
@@ -129,7 +136,10 @@ impl<'a, 'd> Search<'a, 'd> {
             self.known.entry(suspect.check).or_insert_with(|| Known { tried: 0, passes: true, reason: "".into() }).passes = true;
             return Ok(false);
         };
-        let Some((phase, failure)) = self.confirm(&record, fault)? else { return Ok(false) };
+        let (phase, failure) = match self.once_more(&record, fault)? {
+            Alone::Passes(_) => return Ok(false),
+            Alone::Fails(phase, failure) => (phase, failure),
+        };
         let like = || Known {
             tried: 0,
             passes: false,
@@ -140,18 +150,22 @@ impl<'a, 'd> Search<'a, 'd> {
         Ok(true)
     }
 
-    /// Returns why a record that has failed alone is to be set aside; nothing if it passes while nothing else runs.
-    fn confirm(&mut self, record: &RecordBatch, fault: Fault) -> Result<Option<(Phase, Failure)>, Fault> {
-        match fault {
-            Fault::Suspect(_, failure) if failure.kind.hangs_on_neighbours() => {
-                match self.transform.worker.run_alone(record).map_err(Fault::from) {
-                    Ok(_) => Ok(None),
-                    Err(Fault::Suspect(phase, failure)) => Ok(Some((phase, failure))),
-                    Err(other) => Err(other),
-                }
-            }
-            Fault::Suspect(phase, failure) => Ok(Some((phase, failure))),
-            other => Err(other),
+    /// Runs a record that has failed alone once more; while nothing else runs, if that may have been the cause.
+    fn once_more(&mut self, record: &RecordBatch, fault: Fault) -> Result<Alone, Fault> {
+        let (phase, failure) = match fault {
+            Fault::Suspect(Phase::Sql, failure) => (Phase::Sql, failure),
+            // That its rows have no place does not hang on when it is run.
+            Fault::Suspect(phase, failure) => return Ok(Alone::Fails(phase, failure)),
+            other => return Err(other),
+        };
+        let hangs_on_neighbours = failure.kind.hangs_on_neighbours();
+        let worker = &mut self.transform.worker;
+        let ran = if hangs_on_neighbours { worker.run_alone(record) } else { worker.run(record) };
+        match ran.map_err(Fault::from) {
+            Ok(rows) if hangs_on_neighbours => Ok(Alone::Passes(rows)),
+            Ok(_) => Err(Fault::Fatal(not_reproducible(&failure))),
+            Err(Fault::Suspect(_, failure)) => Ok(Alone::Fails(phase, failure)),
+            Err(other) => Err(other),
         }
     }
 
@@ -220,16 +234,13 @@ impl<'a, 'd> Search<'a, 'd> {
 
     /// Sets a record aside that has failed alone, unless it passes while nothing else runs.
     fn put_aside_or_through(&mut self, records: &Records, index: usize, known: (Phase, Failure)) -> Result<(), Fault> {
-        let (phase, failure) = match known {
-            (_, failure) if failure.kind.hangs_on_neighbours() => {
-                let ran = self.transform.worker.run_alone(&records.batch.slice(index, 1)).map_err(Fault::from);
-                match ran.and_then(|output| self.transform.place(1, &output, self.draft)) {
-                    Ok(()) => return self.look_up(1),
-                    Err(Fault::Suspect(phase, failure)) => (phase, failure),
-                    Err(other) => return Err(other),
-                }
-            }
-            known => known,
+        let (phase, failure) = match self.once_more(&records.batch.slice(index, 1), Fault::Suspect(known.0, known.1))? {
+            Alone::Fails(phase, failure) => (phase, failure),
+            Alone::Passes(rows) => match self.transform.place(1, &rows, self.draft) {
+                Ok(()) => return self.look_up(1),
+                Err(Fault::Suspect(phase, failure)) => (phase, failure),
+                Err(other) => return Err(other),
+            },
         };
         self.set_aside(records.rows[index], phase, failure.reason.into())?;
         self.look_up(1)
@@ -273,6 +284,15 @@ impl<'a, 'd> Search<'a, 'd> {
         }
         Ok(())
     }
+}
+
+/// What stops the line where the same record fails and passes.
+fn not_reproducible(failure: &Failure) -> Error {
+    Error::internal(format!(
+        "the SQL fails on a record alone and then does not: its failures cannot be reproduced, so no record can be set aside for them; nothing of \
+         this checkpoint is committed: {}",
+        Reason::from(failure.reason.as_str())
+    ))
 }
 
 /// What the operator may do about failures of this kind.

@@ -38,7 +38,7 @@ pub struct Transform {
 #[derive(Debug)]
 pub enum Outcome {
     /// Its last frame.
-    Frame(Frame),
+    Frame(Box<Frame>),
     /// Nothing: the line shall stop, or takes no more, and the search for culprits was given up. It is read again at the next start.
     GivenUp,
 }
@@ -100,7 +100,7 @@ impl Transform {
     /// A failure that no record explains; or a failing batch of `per_batch` SQL.
     pub fn apply(&mut self, batch: &Batch, hand_on: HandOn<'_>) -> Result<Outcome> {
         if let Some(reason) = &batch.deadly {
-            return Ok(Outcome::Frame(set_aside(batch, reason)));
+            return Ok(Outcome::Frame(Box::new(set_aside(batch, reason))));
         }
         let decoded = self.decoder.decode(batch)?;
         let frame = Frame { ranges: batch.ranges(), ..Frame::default() };
@@ -121,7 +121,7 @@ impl Transform {
         frame.dead_letters.extend(decoded.dead_letters);
         frame.dead_letters.sort_by(|a, b| (&a.partition, a.offset).cmp(&(&b.partition, b.offset)));
         frame.rejected_units = breaker::units(batch, &frame.dead_letters);
-        Ok(Outcome::Frame(frame))
+        Ok(Outcome::Frame(Box::new(frame)))
     }
 
     fn transform(&mut self, decoded: &Decoded, draft: &mut Draft<'_>) -> Result<(), Fault> {

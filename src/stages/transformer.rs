@@ -177,11 +177,12 @@ impl Running {
             Done::Batch(result) => {
                 let (transform, outcome) = *result?;
                 self.idle.push(transform);
-                let Outcome::Frame(frame) = outcome else { return self.end_here().await };
+                let Outcome::Frame(mut frame) = outcome else { return self.end_here().await };
                 self.is_amid = false;
                 self.meters.transformer.count(frame.counts.records_in);
                 debug!(records = frame.counts.records_in, rows = frame.counts.rows_out, "batch transformed");
-                Transformed::Frame(frame)
+                frame.lookups = self.lookups.clone();
+                Transformed::Frame(*frame)
             }
             Done::Barrier(barrier) => {
                 self.epoch = barrier.epoch;

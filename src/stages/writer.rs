@@ -24,8 +24,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::meters::Meters;
 use crate::offsets::{OffsetRange, Offsets};
 use crate::progress::{CheckpointDone, Progress};
-use crate::reasons::Reasons;
 use crate::reasons::Reason;
+use crate::reasons::Reasons;
 use crate::sink::files::{OpenFiles, Unplaced};
 use crate::source;
 use crate::stages::blocking;
@@ -203,7 +203,19 @@ impl Checkpoint {
             sql_sha256: config.transform.sql_sha256().into(),
             dead_letters: config.dead_letters.clone(),
         };
-        Self { open: Open::after(&store), epoch: 0, tally: Tally::default(), store, files, facts, when_rejected, is_amid: false, meters, early, lock }
+        Self {
+            open: Open::after(&store),
+            epoch: 0,
+            tally: Tally::default(),
+            store,
+            files,
+            facts,
+            when_rejected,
+            is_amid: false,
+            meters,
+            early,
+            lock,
+        }
     }
 
     /// Appends the rows and dead letters of a frame and takes its offsets in; unless the line is to pause over it.
@@ -221,7 +233,8 @@ impl Checkpoint {
         }
         self.tally = tally;
         // Such a batch may be given up: nothing else is lost with it then.
-        let mut next = if frame.is_part { self.commit(Barrier { epoch: self.epoch, trigger: Trigger::Interval })? } else { Progress::default() };
+        let mut next =
+            if frame.is_part { self.commit(Barrier { epoch: self.epoch, trigger: Trigger::Interval })? } else { Progress::default() };
         next.merge(self.take_in(frame, groups_max)?, groups_max);
         Ok((next, Appended::Taken))
     }

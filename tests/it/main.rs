@@ -28,6 +28,7 @@ mod model;
 mod mutants;
 mod nats;
 mod operator;
+mod parts;
 mod paused;
 mod recovery;
 mod refusals;

@@ -59,11 +59,11 @@ impl<'s> Rewriter<'s> {
         }
         let (plain_sql, loose_sql) = (self.sql(&plain)?, self.sql(&loose)?);
         if can_fail(&loose) || checks.is_empty() {
-            checks.push(format!("(TRY(({loose_sql}) IS NULL) IS NULL)"));
+            checks.push(fails(&loose_sql));
         }
         Some(Forms {
             narrow: format!("({})", checks.join(" OR ")),
-            confirm: format!("(TRY(({plain_sql}) IS NULL) IS NULL)"),
+            confirm: fails(&plain_sql),
             can_fail: can_fail(&plain),
             plain: plain_sql,
             loose: loose_sql,
@@ -111,6 +111,12 @@ impl<'s> Rewriter<'s> {
             _ => {}
         }
     }
+}
+
+/// Returns the condition that holds where an expression fails. It asks for the hash, which each value has: whether a value is NULL, DuckDB may
+/// know of its type and not evaluate it.
+fn fails(expression: &str) -> String {
+    format!("(TRY(hash({expression})) IS NULL)")
 }
 
 fn put_argument(value: &mut Value, argument: &Value) {

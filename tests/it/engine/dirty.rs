@@ -8,6 +8,7 @@ use arrow::compute::concat_batches;
 use arrow::util::pretty::pretty_format_batches;
 use bytes::Bytes;
 use pintail::batch::{Batch, Chunk, Frame, OffsetUnit, Records};
+use pintail::breaker::WhenRejected;
 use pintail::config::Config;
 use pintail::decode::Decoder;
 use pintail::engine::transform::{Outcome, Transform};
@@ -51,7 +52,7 @@ const STATEMENTS: [&str; 26] = [
     "SELECT id, s::INTEGER AS a, a + 1 AS b, CAST(t AS DATE) AS d FROM events",
 ];
 
-fn config(sql: &str, sets: &[&str]) -> Config {
+pub fn config(sql: &str, sets: &[&str]) -> Config {
     let quoted = serde_json::to_string(sql).unwrap();
     let mut all =
         vec![SCHEMA.to_owned(), format!("transform.sql={quoted}"), "sink.partition_by=[]".to_owned(), "sink.event_time=".to_owned()];
@@ -60,7 +61,7 @@ fn config(sql: &str, sets: &[&str]) -> Config {
 }
 
 /// Records of which about `share` are odd.
-fn records(rng: &mut StdRng, count: usize, share: f64) -> Vec<Value> {
+pub fn records(rng: &mut StdRng, count: usize, share: f64) -> Vec<Value> {
     let odd = ["x", "", "99999999999", "1e400", "2026-13-45", "pintail's own function: x", "a\u{0}b", "\u{1f980}"];
     let one = |id: usize, rng: &mut StdRng| {
         let mut record = json!({ "id": id, "s": rng.random_range(0..1000).to_string(), "n": id % 100, "t": "2026-02-03", "j": { "a": 5 } });
@@ -80,25 +81,25 @@ fn records(rng: &mut StdRng, count: usize, share: f64) -> Vec<Value> {
     (0..count).map(|id| one(id, rng)).collect()
 }
 
-fn batch(records: &[Value]) -> Batch {
+pub fn batch(records: &[Value]) -> Batch {
     let lines: String = records.iter().map(|record| format!("{record}\n")).collect();
     let partition = Arc::new(Partition { id: PartitionId::new("p"), label: "p".into() });
     let range = OffsetRange::new(partition, 0, records.len() as u64);
-    Batch { chunks: vec![Chunk { records: Records::Lines(Bytes::from(lines)), range, unit: OffsetUnit::Records }] }
+    Batch::new(vec![Chunk::new(Records::Lines(Bytes::from(lines)), range, OffsetUnit::Records)])
 }
 
 /// What becomes of a batch: the rows and the offsets of the dead letters; the number of its frames.
-fn transformed(config: &Config, records: &[Value]) -> (Vec<RecordBatch>, BTreeSet<u64>, usize) {
+pub fn transformed(config: &Config, records: &[Value]) -> (Vec<RecordBatch>, BTreeSet<u64>, usize) {
     let plan = Plan::new(config).unwrap();
     let worker = plan.engine.workers().unwrap().remove(0);
-    let mut transform = Transform::new(config, worker, &plan.layout, &plan.aggregator, watch::channel(false).1);
+    let mut transform = Transform::new(config, worker, &plan.layout, &plan.aggregator, (WhenRejected::Stop, watch::channel(false).1));
     let mut frames: Vec<Frame> = Vec::new();
     let outcome = transform.apply(&batch(records), &mut |frame| {
         frames.push(frame);
         true
     });
     let Outcome::Frame(last) = outcome.unwrap() else { panic!("given up") };
-    frames.push(last);
+    frames.push(*last);
     let mut counts = frames[0].counts;
     frames[1..].iter().for_each(|frame| counts.add(&frame.counts));
     assert!(counts.balance(), "{counts:?}");
@@ -111,7 +112,7 @@ fn transformed(config: &Config, records: &[Value]) -> (Vec<RecordBatch>, BTreeSe
 }
 
 /// What each record becomes alone.
-fn one_by_one(config: &Config, records: &[Value]) -> (Vec<RecordBatch>, BTreeSet<u64>) {
+pub fn one_by_one(config: &Config, records: &[Value]) -> (Vec<RecordBatch>, BTreeSet<u64>) {
     let plan = Plan::new(config).unwrap();
     let mut worker = plan.engine.workers().unwrap().remove(0);
     let decoded = Decoder::new(&config.schema).decode(&batch(records)).unwrap().batch;
@@ -128,7 +129,7 @@ fn one_by_one(config: &Config, records: &[Value]) -> (Vec<RecordBatch>, BTreeSet
 }
 
 /// Shows rows for comparison, sorted where the SQL orders them or makes them twice.
-fn shown(rows: &[RecordBatch], sorted: bool) -> Vec<String> {
+pub fn shown(rows: &[RecordBatch], sorted: bool) -> Vec<String> {
     let rows: Vec<_> = rows.iter().filter(|rows| rows.num_rows() > 0).cloned().collect();
     let Some(first) = rows.first() else { return Vec::new() };
     let all = concat_batches(first.schema_ref(), &rows).unwrap();
@@ -208,7 +209,7 @@ fn a_search_is_given_up_when_the_line_shall_stop() {
     let plan = Plan::new(&config).unwrap();
     let (stop, stopping) = watch::channel(true);
     let worker = plan.engine.workers().unwrap().remove(0);
-    let mut transform = Transform::new(&config, worker, &plan.layout, &plan.aggregator, stopping);
+    let mut transform = Transform::new(&config, worker, &plan.layout, &plan.aggregator, (WhenRejected::Stop, stopping));
     let mut records = records(&mut StdRng::seed_from_u64(1), 100, 0.0);
     assert!(matches!(transform.apply(&batch(&records), &mut |_| true).unwrap(), Outcome::Frame(_)), "a clean batch is finished");
     records[7]["s"] = json!("x");

@@ -1,6 +1,7 @@
 //! The engine through its public face.
 
 mod dirty;
+mod kinds;
 mod lookups;
 mod pruning;
 mod query;

@@ -1,0 +1,90 @@
+//! Batches of which the SQL makes so many rows that they are handed on in parts: committed as a whole, once, or not at all.
+
+use std::collections::BTreeMap;
+
+use rustix::process::Signal;
+
+use crate::common::http::get;
+use crate::common::lines::{ids, lines};
+use crate::common::process::Pintail;
+use crate::common::{Dataset, wait_until};
+
+/// Rejected lines of ten units.
+const BAD: usize = 10_000;
+
+fn parts<'a>(pintail: Pintail<'a>, sql: &str) -> Pintail<'a> {
+    pintail.set("transform.sql", sql).set("transform.rows_bytes_max", "256KiB").set("transform.threads", 1)
+}
+
+/// Returns how often each id stands in the dataset.
+fn times(dataset: &Dataset) -> BTreeMap<i64, usize> {
+    let mut times = BTreeMap::new();
+    dataset.ids().into_iter().for_each(|id| *times.entry(id).or_default() += 1);
+    times
+}
+
+fn each(ids: impl IntoIterator<Item = i64>, count: usize) -> BTreeMap<i64, usize> {
+    ids.into_iter().map(|id| (id, count)).collect()
+}
+
+#[test]
+fn a_batch_in_parts_of_which_too_much_is_rejected_is_taken_once_and_the_line_pauses_behind_it() {
+    let dataset = Dataset::new();
+    let sql = "SELECT id, ts, region, unnest(range(CASE WHEN id >= 100 THEN 50 ELSE 1 END)) AS k FROM events";
+    let follow = || parts(dataset.follow("events.ndjson"), sql).set("admin.listen", "127.0.0.1:0");
+    dataset.write("events.ndjson", lines(0..100));
+    let mut process = follow().spawn();
+    process.wait_for_rows(100);
+    dataset.append("events.ndjson", lines(100..2_100) + &"{\"id\": \n".repeat(BAD));
+    process.wait_for_rows(100 + 2_000 * 50);
+    let mut expected = each(0..100, 1);
+    expected.extend(each(100..2_100, 50));
+    assert_eq!((times(&dataset), dataset.dead_letters().len()), (expected.clone(), BAD));
+    dataset.append("events.ndjson", lines(2_100..2_200));
+    process.wait_until("the pause", |dataset| dataset.internal("HELD").exists());
+    assert_eq!(get(process.admin(), "/readyz").status, 503);
+    assert_eq!(times(&dataset), expected, "nothing of what is held back is committed");
+    process.kill();
+    let mut process = follow().spawn();
+    process.wait_for_rows(100 + 2_100 * 50);
+    process.stop(Signal::TERM).assert_code(0);
+    expected.extend(each(2_100..2_200, 50));
+    assert_eq!((times(&dataset), dataset.dead_letters().len()), (expected, BAD));
+    dataset.assert_clean();
+}
+
+#[test]
+fn a_stop_amid_a_batch_in_parts_commits_what_came_before_and_nothing_of_it() {
+    let dataset = Dataset::new();
+    dataset.write("events.ndjson", lines(0..10_000));
+    // Every second record of the second batch fails, in a way that only trying them one after the other finds.
+    let sql = "SELECT id, ts, region, unnest(range(50)) AS k, \
+               list_reduce(CASE WHEN id >= 5000 AND id % 2 = 0 THEN []::INTEGER[] ELSE [1, 2] END, lambda a, b: a + b) AS v FROM events";
+    let run = || parts(dataset.file("events.ndjson"), sql).set("dead_letters.ratio_max", 1.0).set("pipeline.batch_rows", 5_000);
+    let mut process = run().spawn();
+    // The first part of a batch commits what came before it.
+    process.wait_for_rows(5_000 * 50);
+    process.stop(Signal::TERM).assert_code(0);
+    assert_eq!(times(&dataset), each(0..5_000, 50));
+    assert!(dataset.dead_letters().is_empty());
+    dataset.assert_clean();
+    run().run_ok();
+    assert_eq!(times(&dataset), each((0..10_000).filter(|id| *id < 5_000 || id % 2 == 1), 50));
+    assert_eq!(dataset.dead_letters().len(), 2_500);
+    dataset.assert_clean();
+}
+
+#[test]
+fn standard_input_is_read_to_the_end_of_a_search_when_it_is_stopped() {
+    let dataset = Dataset::new();
+    let sql = "SELECT id, ts, region, \
+               list_reduce(CASE WHEN id % 2 = 0 THEN []::INTEGER[] ELSE [1, 2] END, lambda a, b: a + b) AS v FROM events";
+    let run = dataset.small_events().set("source.type", "stdin").set("transform.sql", sql).set("dead_letters.ratio_max", 1.0);
+    let mut process = run.set("pipeline.batch_rows", 2_000).stdin_open().spawn();
+    process.feed(lines(0..2_000));
+    wait_until("the search", || process.log().contains("setting the records aside"));
+    process.stop(Signal::TERM).assert_code(0);
+    assert_eq!(dataset.ids(), ids(0..2_000).into_iter().filter(|id| id % 2 == 1).collect::<Vec<_>>());
+    assert_eq!(dataset.dead_letters().len(), 1_000);
+    dataset.assert_clean();
+}
