@@ -165,7 +165,7 @@ fn rows_without_end_of_one_record_set_it_aside_and_those_of_many_come_in_parts()
     let mut records = records(&mut StdRng::seed_from_u64(1), 300, 0.0);
     records.iter_mut().for_each(|record| record["n"] = json!(1_000));
     records[123]["n"] = json!(3_000_000);
-    let (rows, letters, frames) = transformed(&config(sql, &["transform.rows_bytes_max=1MB"]), &records);
+    let (rows, letters, frames) = transformed(&config(sql, &["transform.rows_bytes_max=1MiB"]), &records);
     assert_eq!(letters, BTreeSet::from([123]));
     assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 299_000);
     assert!(frames > 5, "{frames} frames");
@@ -189,8 +189,8 @@ fn each_kind_of_failure_is_told_apart_without_its_words() {
             vec!["transform.timeout=300ms"],
             FailureKind::TimedOut,
         ),
-        ("SELECT unnest(range(1_000_000 + id)) AS v FROM events", vec!["transform.rows_bytes_max=1MB"], FailureKind::TooLarge),
-        ("SELECT [unnest(range(1_000_000 + id))] AS v FROM events", vec!["transform.rows_bytes_max=1MB"], FailureKind::TooLarge),
+        ("SELECT unnest(range(1_000_000 + id)) AS v FROM events", vec!["transform.rows_bytes_max=1MiB"], FailureKind::TooLarge),
+        ("SELECT [unnest(range(1_000_000 + id))] AS v FROM events", vec!["transform.rows_bytes_max=1MiB"], FailureKind::TooLarge),
     ] {
         let config = config(sql, &sets);
         let plan = Plan::new(&config).unwrap();

@@ -192,7 +192,8 @@ fn a_value_that_does_not_suit_the_sql_is_a_suspects_and_the_worker_goes_on() {
 
 #[test]
 fn want_of_memory_is_told_as_such() {
-    let config = TransformConfig { memory_limit: 64 << 20, ..per_batch("SELECT list(repeat(region, 20000)) AS l FROM events") };
+    let config =
+        TransformConfig { memory_limit: 64 << 20, ..per_batch("SELECT length(string_agg(repeat(region, 20000), '')) AS l FROM events") };
     match worker(&config, &input()).run(&batch(0, 50_000)) {
         Err(SqlError::Suspect(failure)) => assert!(failure.kind.hangs_on_neighbours(), "{failure:?}"),
         other => panic!("{:?}", other.map(|rows| rows.num_rows())),
