@@ -95,24 +95,33 @@ pub fn units(batch: &Batch, letters: &[DeadLetter]) -> u64 {
     if letters.is_empty() {
         return 0;
     }
-    let mut chunks: Vec<&Chunk> = batch.chunks.iter().collect();
-    chunks.sort_by_key(|chunk| (&chunk.range.partition.id, chunk.range.from));
+    let mut chunks: Vec<(&Chunk, u64)> = batch.chunks.iter().map(|chunk| (chunk, unit_length(chunk))).collect();
+    chunks.sort_by_key(|(chunk, _)| (&chunk.range.partition.id, chunk.range.from));
     let units: HashSet<_> = letters.iter().filter_map(|letter| unit(&chunks, letter)).collect();
     units.len() as u64
 }
 
-/// Names the unit of a record: its partition, and where about in it the unit begins.
-fn unit<'a>(chunks: &[&'a Chunk], letter: &DeadLetter) -> Option<(&'a PartitionId, u64)> {
-    let place = (&letter.partition, letter.offset);
-    let chunk = *chunks.get(chunks.partition_point(|chunk| (&chunk.range.partition.id, chunk.range.from) <= place).checked_sub(1)?)?;
-    let range = &chunk.range;
-    let number = match (&chunk.requests, chunk.unit) {
-        (Some(requests), _) => requests[..requests.partition_point(|begin| *begin <= letter.offset)].last().copied().unwrap_or(range.from),
-        (None, OffsetUnit::Records) => letter.offset / UNIT_RECORDS,
-        (None, OffsetUnit::Bytes) => {
-            let length = (range.to - range.from).max(1) * UNIT_RECORDS / (chunk.records() as u64).max(1);
-            letter.offset / length.max(1)
+/// Returns what a unit of a chunk is long, where no requests are known. To know it the records are counted, so it is asked once for a chunk.
+fn unit_length(chunk: &Chunk) -> u64 {
+    match chunk.unit {
+        OffsetUnit::Records => UNIT_RECORDS,
+        OffsetUnit::Bytes if chunk.requests.is_some() => 1,
+        OffsetUnit::Bytes => {
+            let length = (chunk.range.to - chunk.range.from).max(1) * UNIT_RECORDS / (chunk.records() as u64).max(1);
+            length.max(1)
         }
+    }
+}
+
+/// Names the unit of a record: its partition, and where about in it the unit begins.
+fn unit<'a>(chunks: &[(&'a Chunk, u64)], letter: &DeadLetter) -> Option<(&'a PartitionId, u64)> {
+    let place = (&letter.partition, letter.offset);
+    let before = chunks.partition_point(|(chunk, _)| (&chunk.range.partition.id, chunk.range.from) <= place);
+    let (chunk, unit_length) = *chunks.get(before.checked_sub(1)?)?;
+    let range = &chunk.range;
+    let number = match &chunk.requests {
+        Some(requests) => requests[..requests.partition_point(|begin| *begin <= letter.offset)].last().copied().unwrap_or(range.from),
+        None => letter.offset / unit_length,
     };
     (range.partition.id == letter.partition).then_some((&range.partition.id, number))
 }

@@ -3,7 +3,7 @@
 //! Owns: what must be seen of a record before it is a dead letter, the order in which records are tried, saying how far the search is.
 //! Does not own: what a failure is (see `worker`), guessing at culprits (see `probe`), the rows of the good records (see `transform`).
 //!
-//! A record is set aside only if it has failed among others *and* alone, twice. What failed among others and passes in smaller parts failed by
+//! A record is set aside only if it has failed among others *and* alone, the first ones twice. What failed among others and passes in smaller parts failed by
 //! chance, and its rows are good. A record that fails alone and then passes shows that the SQL cannot be reproduced, and what fails even on no
 //! records at all is nobody's fault: both stop the line. The good records go through the SQL as it was written, so their rows are the SQL's
 //! own, whoever named the others.
@@ -31,10 +31,14 @@ use crate::engine::{Failure, FailureKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::reasons::Reason;
 
-/// Suspects of one kind that are tried alone.
-const TRIED_PER_CHECK: usize = 16;
+/// Suspects of one kind that are tried alone, for their own reasons: each run plans the SQL anew, which takes a millisecond.
+const TRIED_PER_CHECK: usize = 4;
 /// Into how many runs those are cut that hold a culprit.
 const PARTS: usize = 64;
+/// So few records are handed to DuckDB one by one: that costs less than another run.
+const SINGLY: usize = 256;
+/// Records that are tried alone twice, which shows whether failures can be reproduced.
+const TRIED_TWICE: u64 = 16;
 /// Hints that may lead nowhere in one batch.
 const MISLED_MAX: usize = 3;
 /// Time between two lines of the log that say how far the search is.
@@ -132,13 +136,20 @@ impl<'a, 'd> Search<'a, 'd> {
             return Ok(true);
         }
         let record = self.decoded.batch.slice(suspect.row, 1);
-        let Err(fault) = self.transform.worker.run(&record).map_err(Fault::from) else {
-            self.known.entry(suspect.check).or_insert_with(|| Known { tried: 0, passes: true, reason: "".into() }).passes = true;
-            return Ok(false);
+        let fault = match self.transform.worker.run(&record).map_err(Fault::from) {
+            Ok(_) => {
+                self.known.entry(suspect.check).or_insert_with(|| Known { tried: 0, passes: true, reason: "".into() }).passes = true;
+                return Ok(false);
+            }
+            Err(fault) => fault,
         };
-        let (phase, failure) = match self.once_more(&record, fault)? {
-            Alone::Passes(_) => return Ok(false),
-            Alone::Fails(phase, failure) => (phase, failure),
+        let (phase, failure) = match fault {
+            // It has failed in `TRY` too, which is the second time.
+            Fault::Suspect(phase, failure) if failure.kind.is_of_a_value() => (phase, failure),
+            fault => match self.once_more(&record, fault)? {
+                Alone::Passes(_) => return Ok(false),
+                Alone::Fails(phase, failure) => (phase, failure),
+            },
         };
         let like = || Known {
             tried: 0,
@@ -159,6 +170,9 @@ impl<'a, 'd> Search<'a, 'd> {
             other => return Err(other),
         };
         let hangs_on_neighbours = failure.kind.hangs_on_neighbours();
+        if !hangs_on_neighbours && self.draft.frame.counts.dead_letters.sql >= TRIED_TWICE {
+            return Ok(Alone::Fails(phase, failure));
+        }
         let worker = &mut self.transform.worker;
         let ran = if hangs_on_neighbours { worker.run_alone(record) } else { worker.run(record) };
         match ran.map_err(Fault::from) {
@@ -194,7 +208,7 @@ impl<'a, 'd> Search<'a, 'd> {
                 return self.put_aside_or_through(records, from, known);
             }
             let (phase, failure) = known;
-            let smaller = if failure.kind == FailureKind::TimedOut { 1 } else { ((to - from) / PARTS).max(1) };
+            let smaller = part(to - from, &failure);
             if failure.at == Some(0..to - from) && smaller < at_a_time && self.misled < MISLED_MAX {
                 // They were all handed out at once: in smaller parts the hint says more.
                 at_a_time = smaller;
@@ -205,8 +219,7 @@ impl<'a, 'd> Search<'a, 'd> {
             if start > 0 {
                 self.put_through(records, from..from + start, VECTOR_ROWS, None)?;
             }
-            let finer = if failure.kind == FailureKind::TimedOut { 1 } else { ((end - start) / PARTS).max(1) };
-            self.put_through(records, from + start..from + end, finer, None)?;
+            self.put_through(records, from + start..from + end, part(end - start, &failure), None)?;
             // Parts of what passed a limit may well pass, and the hint was good.
             if failure.at.is_some() && failure.kind.is_of_a_value() && self.draft.frame.counts.dead_letters.total() == set_aside {
                 self.misled += 1;
@@ -284,6 +297,11 @@ impl<'a, 'd> Search<'a, 'd> {
         }
         Ok(())
     }
+}
+
+/// Returns how many of so many records are handed to DuckDB at a time after a failure.
+fn part(records: usize, failure: &Failure) -> usize {
+    if failure.kind == FailureKind::TimedOut || records <= SINGLY { 1 } else { records / PARTS }
 }
 
 /// What stops the line where the same record fails and passes.
