@@ -5,6 +5,9 @@
 //!
 //! A wrong schema rejects what everybody sends; a client with a fault of its own rejects what it sends. Only the first may hold the line up, so
 //! the share alone is not enough: the rejections must come from several units, and be far above what is usual.
+//!
+//! A batch is judged whole, before any of it is written. One that comes in parts is written before all of it is known: it is taken, and what was
+//! rejected of it counts for the batch behind it.
 
 use std::collections::HashSet;
 
