@@ -12,7 +12,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::{debug, info, warn};
 
-use crate::batch::{Barrier, Batch, Cut, Frame, LookupVersion, Transformed, Trigger};
+use crate::batch::{Barrier, Batch, Cut, Frame, LookupVersion, Transformed};
 use crate::engine::Engine;
 use crate::engine::transform::{Outcome, Transform};
 use crate::error::Result;
@@ -93,10 +93,6 @@ struct Running {
     output: Outlet<Transformed>,
     idle: Vec<Transform>,
     window: Window,
-    /// Of the barrier that was handed on last.
-    epoch: u64,
-    /// Whether rows of a batch were handed on whose ranges were not.
-    is_amid: bool,
     lookups: Arc<[LookupVersion]>,
     meters: Arc<Meters>,
 }
@@ -114,8 +110,7 @@ impl Transformer {
         let Self { input, output, mut engine, workers, mut reload, meters } = self;
         meters.transformer.set_workers(workers.len());
         let mut input = ReceiverStream::new(input);
-        let mut running =
-            Running { output, idle: workers, window: Window::default(), epoch: 0, is_amid: false, lookups: engine.lookups(), meters };
+        let mut running = Running { output, idle: workers, window: Window::default(), lookups: engine.lookups(), meters };
         let mut result = Ok(Flow::Open);
         let mut more = true;
         while matches!(result, Ok(Flow::Open)) && (more || !running.window.0.is_empty()) {
@@ -170,41 +165,29 @@ impl Running {
     async fn hand_on(&mut self, done: Done) -> Result<Flow> {
         let message = match done {
             Done::Part(mut frame) => {
-                self.is_amid = true;
                 frame.lookups = self.lookups.clone();
                 Transformed::Frame(frame)
             }
             Done::Batch(result) => {
                 let (transform, outcome) = *result?;
                 self.idle.push(transform);
-                let Outcome::Frame(mut frame) = outcome else { return self.end_here().await };
-                self.is_amid = false;
+                let Outcome::Frame(mut frame) = outcome else {
+                    // Without a barrier nothing of the open checkpoint is committed. A commit here would end amid what the source read at
+                    // once, where it has no evidence of what it read.
+                    info!("stopping amid a batch whose records were being searched: the open checkpoint is read again at the next start");
+                    return Ok(Flow::Closed);
+                };
                 self.meters.transformer.count(frame.counts.records_in);
                 debug!(records = frame.counts.records_in, rows = frame.counts.rows_out, "batch transformed");
                 frame.lookups = self.lookups.clone();
                 Transformed::Frame(*frame)
             }
-            Done::Barrier(barrier) => {
-                self.epoch = barrier.epoch;
-                Transformed::Barrier(barrier)
-            }
+            Done::Barrier(barrier) => Transformed::Barrier(barrier),
         };
         match self.output.send(message).await {
             Ok(()) => Ok(Flow::Open),
             Err(_) => Ok(Flow::Closed),
         }
-    }
-
-    /// Ends the line before a batch that was given up: what was handed on before it is committed, and it is read again at the next start.
-    async fn end_here(&mut self) -> Result<Flow> {
-        info!("stopping amid a batch whose records were being searched: it is read again at the next start");
-        if self.is_amid {
-            // The open checkpoint has nothing but rows of this batch: without a barrier they are not committed.
-            return Ok(Flow::Closed);
-        }
-        let barrier = Barrier { epoch: self.epoch + 1, trigger: Trigger::Shutdown };
-        let _ = self.output.send(Transformed::Barrier(barrier)).await;
-        Ok(Flow::Closed)
     }
 
     /// Hands on all that was started, then the barrier: no batch runs afterwards.

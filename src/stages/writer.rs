@@ -232,11 +232,7 @@ impl Checkpoint {
             return Ok((before, Appended::Held(Box::new(frame), tally)));
         }
         self.tally = tally;
-        // Such a batch may be given up: nothing else is lost with it then.
-        let mut next =
-            if frame.is_part { self.commit(Barrier { epoch: self.epoch, trigger: Trigger::Interval })? } else { Progress::default() };
-        next.merge(self.take_in(frame, groups_max)?, groups_max);
-        Ok((next, Appended::Taken))
+        Ok((self.take_in(frame, groups_max)?, Appended::Taken))
     }
 
     fn take_in(&mut self, frame: Frame, groups_max: usize) -> Result<Progress> {

@@ -312,7 +312,7 @@ fn a_replay_takes_what_it_can_and_what_fails_again_stays_with_the_sql_that_was_t
 }
 
 #[test]
-fn a_stop_amid_a_search_commits_what_came_before_and_the_rest_is_read_again() {
+fn a_stop_amid_a_search_ends_at_once_and_the_open_checkpoint_is_read_again() {
     let dataset = Dataset::new();
     dataset.write("events.ndjson", lines(0..20_000));
     // Many records of the second batch fail, in a way that only trying them one after the other finds.
@@ -324,9 +324,8 @@ fn a_stop_amid_a_search_commits_what_came_before_and_the_rest_is_read_again() {
     let outcome = process.stop(Signal::TERM);
     outcome.assert_code(0);
     assert!(outcome.waited < Duration::from_secs(4), "{:?}", outcome.waited);
-    assert_eq!(dataset.last_commit().trigger(), "shutdown");
-    assert_eq!(dataset.ids(), ids(0..10_000));
-    dataset.assert_clean();
+    assert_eq!((dataset.rows_len(), dataset.dead_letters().len()), (0, 0));
+    dataset.pintail().args(["verify"]).run_ok();
     run().run_ok();
     let all: Vec<i64> = (0..20_000).filter(|id| *id < 10_000 || id % 100 > 0).collect();
     assert_eq!(dataset.ids(), all);
