@@ -15,6 +15,7 @@ use crate::config::SinkConfig;
 use crate::error::{Error, Result};
 use crate::sink::layout::OutputLayout;
 
+mod collected;
 mod encoders;
 mod event_time;
 mod format;

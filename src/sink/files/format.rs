@@ -17,9 +17,16 @@ use parquet::schema::types::{ColumnDescPtr, ColumnPath};
 use crate::config::SinkConfig;
 use crate::sink::layout::OutputLayout;
 
-/// Bytes of rows (in Arrow) that a file collects before it gets a writer: a writer costs a descriptor, buffers and an fsync, and below some pages'
+/// Bytes of rows (in Arrow) that a file collects at least before it gets a writer: a writer costs a descriptor, buffers and an fsync, and below some pages'
 /// worth of rows it has nothing to do.
 const COLLECT_BYTES: usize = 128 * 1024;
+
+/// Bytes of a dictionary's hash table, which the writer makes for 4,096 values at once, for each column that may have a dictionary.
+const DICTIONARY_BYTES: usize = 80 << 10;
+/// Bytes of the compressor of a column and of its other state that are in use.
+const CODEC_BYTES: usize = 16 << 10;
+/// Bytes of what is kept of a column of a row group that is written, for the footer and the indexes.
+const COLUMN_FOOTER_BYTES: usize = 1 << 10;
 
 /// Bytes of a dictionary of floating-point numbers beyond which it is given up: 16,384 doubles, which are cheap to try.
 const FLOAT_DICTIONARY_BYTES_MAX: usize = 128 * 1024;
@@ -35,6 +42,12 @@ pub(super) struct FileFormat {
     pub row_group_rows: usize,
     /// Bytes of collected rows at which they go to the writer.
     pub collect_bytes: usize,
+    /// Bytes of the encoders of a row group with its first row.
+    pub encoder_bytes: usize,
+    /// Bytes of them that the writer does not count.
+    pub codec_bytes: usize,
+    /// Bytes of what is kept of a row group that is written.
+    pub footer_bytes: usize,
     pub target_file_bytes: u64,
     sort: Vec<(usize, SortOptions)>,
 }
@@ -47,10 +60,20 @@ impl FileFormat {
         let index = |name: &str| schema.index_of(name).expect("the layout has checked the sort columns");
         let sort: Vec<_> = sink.sort_by.iter().map(|column| (index(&column.name), order(column.descending))).collect();
         let size_max = sink.row_group_bytes.min(usize::try_from(sink.target_file_bytes).unwrap_or(usize::MAX));
+        let properties = properties(&schema, sink);
+        let leaves = ArrowSchemaConverter::new().convert(&schema).expect("the layout has tried every column");
+        let leaves = leaves.columns();
+        let dictionaries = leaves.iter().filter(|leaf| properties.dictionary_enabled(leaf.path())).count();
+        let codec_bytes = leaves.len() * CODEC_BYTES;
+        let encoder_bytes = codec_bytes + dictionaries * DICTIONARY_BYTES;
         Self {
-            properties: properties(&schema, sink),
-            // Before sorting and encoding only the size in memory is known. It stands for the encoded size, which is smaller.
-            collect_bytes: if sort.is_empty() { COLLECT_BYTES.min(size_max) } else { size_max },
+            properties,
+            // Before sorting and encoding only the size in memory is known. It stands for the encoded size, which is smaller. Rows in Arrow take less
+            // than the encoders of many columns, until there are as many bytes of them.
+            collect_bytes: if sort.is_empty() { COLLECT_BYTES.max(encoder_bytes).min(size_max) } else { size_max },
+            encoder_bytes,
+            codec_bytes,
+            footer_bytes: leaves.len() * COLUMN_FOOTER_BYTES,
             row_group_rows: sink.row_group_rows.max(1),
             target_file_bytes: sink.target_file_bytes,
             schema,

@@ -1,7 +1,8 @@
 //! One Parquet file being written.
 //!
-//! Owns: the rows that it has collected, its writer, the sorting of row groups, and what is known of its rows.
-//! Does not own: which rows come here, and when it is closed (see `set`).
+//! Owns: its writer, the sorting of row groups, what is known of its rows, and the memory that it takes.
+//! Does not own: which rows come here, when a row group begins and when the file is closed (see `set`), the rows that it has collected (see
+//! `collected`).
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,14 +10,14 @@ use std::io;
 use std::mem;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::array::RecordBatch;
 use arrow::compute::{concat_batches, lexsort_to_indices, take_record_batch};
-use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::errors::ParquetError;
 
+use super::collected::Collected;
 use super::event_time::Span;
 use super::format::FileFormat;
 use super::{Rules, statistics};
@@ -27,18 +28,24 @@ use crate::sink::layout::HivePartition;
 
 /// A file that takes rows.
 ///
-/// Rows are collected first: until a writer pays, or for as long as a row group that is to be sorted is not full. Collected rows are copies of their
-/// own, since a slice would keep the whole batch in memory that it was cut from.
+/// Rows are collected first: until the encoders of a row group pay, or for as long as a row group that is to be sorted is not full.
 pub(super) struct OpenFile {
     began: u64,
     used: u64,
-    collected: Vec<RecordBatch>,
-    collected_rows: usize,
-    collected_bytes: usize,
+    collected: Collected,
     writer: Option<ArrowWriter<Slot>>,
-    held: usize,
+    memory: Memory,
     rows: u64,
     span: Option<Span>,
+}
+
+/// The bytes of a file in memory.
+#[derive(Debug, Clone, Copy, Default)]
+struct Memory {
+    /// Collected rows, and the row group in the encoders: a flush frees them.
+    rows: usize,
+    /// What the footer will say of the row groups that are written: only the end of the file frees it.
+    footer: usize,
 }
 
 /// Why a file takes no more rows for now.
@@ -46,8 +53,8 @@ pub(super) struct OpenFile {
 pub(super) enum Pause {
     /// It has taken all.
     Done,
-    /// It has collected so much that it needs a writer: [`OpenFile::open`] it.
-    NoWriter,
+    /// It has collected so much that a row group pays: [`OpenFile::open`] it if it has no writer, then [`OpenFile::drain`] it.
+    Due,
     /// It has reached its size: [`OpenFile::finish`] it.
     Full,
 }
@@ -67,17 +74,7 @@ pub(super) struct WrittenFile {
 impl OpenFile {
     /// Begins a file without touching the disk.
     pub fn new(began: u64) -> Self {
-        Self {
-            began,
-            used: began,
-            collected: Vec::new(),
-            collected_rows: 0,
-            collected_bytes: 0,
-            writer: None,
-            held: 0,
-            rows: 0,
-            span: None,
-        }
+        Self { began, used: began, collected: Collected::default(), writer: None, memory: Memory::default(), rows: 0, span: None }
     }
 
     /// Returns the frame that brought its last rows.
@@ -92,7 +89,17 @@ impl OpenFile {
 
     /// Returns the bytes in memory.
     pub fn held(&self) -> usize {
-        self.held
+        self.memory.rows + self.memory.footer
+    }
+
+    /// Returns the bytes in memory that a flush frees.
+    pub fn flushable(&self) -> usize {
+        self.memory.rows
+    }
+
+    /// Returns the bytes in memory that only its end frees.
+    pub fn footer_bytes(&self) -> usize {
+        self.memory.footer
     }
 
     /// Returns whether the file is open on disk.
@@ -107,12 +114,12 @@ impl OpenFile {
 
     /// Returns how many rows may be added at once.
     fn room(&self, format: &FileFormat) -> usize {
-        if self.collects(format) { format.row_group_rows.saturating_sub(self.collected_rows).max(1) } else { usize::MAX }
+        if self.collects(format) { format.row_group_rows.saturating_sub(self.collected.rows()).max(1) } else { usize::MAX }
     }
 
     /// Returns whether the collected rows should go to the writer.
     fn is_due(&self, format: &FileFormat) -> bool {
-        self.collected_rows >= format.row_group_rows || self.collected_bytes >= format.collect_bytes
+        self.collected.rows() >= format.row_group_rows || self.collected.bytes() >= format.collect_bytes
     }
 
     /// Returns whether the file has reached its size.
@@ -122,7 +129,12 @@ impl OpenFile {
     }
 
     fn collects(&self, format: &FileFormat) -> bool {
-        self.writer.is_none() || format.sorts()
+        format.sorts() || !self.has_row_group()
+    }
+
+    /// Returns whether a row group is in the encoders.
+    fn has_row_group(&self) -> bool {
+        self.writer.as_ref().is_some_and(|writer| writer.in_progress_rows() > 0)
     }
 
     /// Takes rows of a frame, as far as it can without help.
@@ -131,10 +143,7 @@ impl OpenFile {
         self.used = frame;
         loop {
             if self.is_due(format) {
-                if !self.has_writer() {
-                    return Ok(Pause::NoWriter);
-                }
-                self.drain(format)?;
+                return Ok(Pause::Due);
             }
             if self.is_full(format) {
                 return Ok(Pause::Full);
@@ -156,16 +165,12 @@ impl OpenFile {
             (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
             (known, other) => known.or(other),
         };
+        let collects = self.collects(format);
         match &mut self.writer {
-            Some(writer) if !format.sorts() => writer.write(rows).map_err(write_error)?,
-            _ => {
-                let copy = copied(rows).map_err(|e| Error::internal("cannot keep rows for a row group").with_source(e))?;
-                self.collected_rows += copy.num_rows();
-                self.collected_bytes += copy.get_array_memory_size();
-                self.collected.push(copy);
-            }
+            Some(writer) if !collects => writer.write(rows).map_err(write_error)?,
+            _ => self.collected.push(rows).map_err(|e| Error::internal("cannot keep rows for a row group").with_source(e))?,
         }
-        self.measure();
+        self.measure(format);
         Ok(())
     }
 
@@ -184,8 +189,7 @@ impl OpenFile {
     /// # Panics
     /// If the file is not [`Self::open`] on disk.
     pub fn drain(&mut self, format: &FileFormat) -> Result<()> {
-        let collected = mem::take(&mut self.collected);
-        (self.collected_rows, self.collected_bytes) = (0, 0);
+        let collected = mem::take(&mut self.collected).into_pieces();
         let writer = self.writer.as_mut().expect("a file is opened before it is drained");
         if !format.sorts() {
             collected.iter().try_for_each(|rows| writer.write(rows)).map_err(write_error)?;
@@ -194,14 +198,14 @@ impl OpenFile {
             drop(collected);
             writer.write(&rows).and_then(|()| writer.flush()).map_err(write_error)?;
         }
-        self.measure();
+        self.measure(format);
         Ok(())
     }
 
     /// Ends the row group that the writer holds.
-    pub fn flush(&mut self) -> Result<()> {
+    pub fn flush(&mut self, format: &FileFormat) -> Result<()> {
         self.writer.as_mut().map_or(Ok(()), ArrowWriter::flush).map_err(write_error)?;
-        self.measure();
+        self.measure(format);
         Ok(())
     }
 
@@ -218,8 +222,12 @@ impl OpenFile {
         Ok(WrittenFile { staged, partition, began: self.began, rows: self.rows, span: self.span, columns })
     }
 
-    fn measure(&mut self) {
-        self.held = self.collected_bytes + self.writer.as_ref().map_or(0, ArrowWriter::memory_size);
+    fn measure(&mut self, format: &FileFormat) {
+        // The writer counts its buffers and dictionaries, not its compressors.
+        let row_group = self.writer.as_ref().filter(|writer| writer.in_progress_rows() > 0);
+        let encoders = row_group.map_or(0, |writer| writer.memory_size() + format.codec_bytes);
+        let row_groups = self.writer.as_ref().map_or(0, |writer| writer.flushed_row_groups().len());
+        self.memory = Memory { rows: self.collected.bytes() + encoders, footer: row_groups * format.footer_bytes };
     }
 }
 
@@ -234,7 +242,11 @@ impl Drop for OpenFile {
 
 impl fmt::Debug for OpenFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenFile").field("began", &self.began).field("rows", &self.rows).field("held", &self.held).finish_non_exhaustive()
+        f.debug_struct("OpenFile")
+            .field("began", &self.began)
+            .field("rows", &self.rows)
+            .field("memory", &self.memory)
+            .finish_non_exhaustive()
     }
 }
 
@@ -255,21 +267,6 @@ impl io::Write for Slot {
     fn flush(&mut self) -> io::Result<()> {
         self.file()?.flush()
     }
-}
-
-/// Copies rows out of the batch that they are a slice of.
-fn copied(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let all = UInt32Array::from_iter_values(0..rows.num_rows() as u32);
-    let copy = take_record_batch(rows, &all)?;
-    // A copied view still points into the buffers of the batch.
-    let own = |column: &ArrayRef| -> ArrayRef {
-        match column.data_type() {
-            DataType::Utf8View => Arc::new(column.as_string_view().gc()),
-            DataType::BinaryView => Arc::new(column.as_binary_view().gc()),
-            _ => column.clone(),
-        }
-    };
-    RecordBatch::try_new(copy.schema(), copy.columns().iter().map(own).collect())
 }
 
 fn sorted(format: &FileFormat, collected: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {

@@ -92,6 +92,8 @@ impl FileSet {
         let mut work = self.route(frame)?;
         while !work.is_empty() {
             work = self.write(work)?;
+            // Also between the rounds: a frame may have rows for more files than the memory has room for.
+            self.shed()?;
         }
         self.end_idle_row_groups()?;
         self.shed()
@@ -187,22 +189,35 @@ impl FileSet {
             task.pause = task.file.take(&rules, &mut task.rows, frame)?;
             Ok(())
         })?;
-        let (mut left, mut paused) = (BTreeMap::new(), Vec::new());
+        let (mut left, mut due, mut full) = (BTreeMap::new(), Vec::new(), Vec::new());
         for Task { key, file, rows, pause } in tasks {
             self.files.insert(key.clone(), file);
-            if pause != Pause::Done {
-                left.insert(key.clone(), rows);
-                paused.push((key, pause));
-            }
-        }
-        for (key, pause) in paused {
             match pause {
-                Pause::NoWriter => self.open(&key)?,
-                Pause::Full => self.close(&key)?,
-                Pause::Done => {}
+                Pause::Done => continue,
+                Pause::Due => due.push(key.clone()),
+                Pause::Full => full.push(key.clone()),
             }
+            left.insert(key, rows);
         }
+        self.begin_row_groups(&due)?;
+        full.iter().try_for_each(|key| self.close(key))?;
         Ok(left)
+    }
+
+    /// Hands writers what their files have collected, to as many at once as the memory has room for.
+    fn begin_row_groups(&mut self, mut due: &[Key]) -> Result<()> {
+        while !due.is_empty() {
+            let room = self.rules.buffer_bytes_max.saturating_sub(self.held()) / self.rules.format.encoder_bytes.max(1);
+            let (now, later) = due.split_at(room.clamp(1, due.len()));
+            due = later;
+            // Opening one file may close another.
+            now.iter().try_for_each(|key| self.open(key))?;
+            let rules = self.rules.clone();
+            let mut files: Vec<&mut OpenFile> = self.files.iter_mut().filter(|(key, _)| now.contains(key)).map(|(_, file)| file).collect();
+            rules.encoders.each(&mut files, |file| file.drain(&rules.format))?;
+            self.shed()?;
+        }
+        Ok(())
     }
 
     /// Ends the row groups of files that got no rows for a while.
@@ -210,19 +225,29 @@ impl FileSet {
         let idle_since = self.frames.saturating_sub(IDLE_FRAMES);
         let is_idle = |file: &OpenFile| file.used() < idle_since && file.row_group_bytes() >= IDLE_BYTES_MIN;
         let mut idle: Vec<&mut OpenFile> = self.files.values_mut().filter(|file| is_idle(file)).collect();
-        self.rules.encoders.each(&mut idle, |file| file.flush())
+        let format = &self.rules.format;
+        self.rules.encoders.each(&mut idle, |file| file.flush(format))
     }
 
     /// Flushes row groups, the fullest file's first, until all files together are within their memory.
     fn shed(&mut self) -> Result<()> {
+        let bytes_max = self.rules.buffer_bytes_max;
         // Counted anew each time: opening one file may close another.
-        while self.held() > self.rules.buffer_bytes_max {
-            let fullest = self.files.iter().max_by_key(|(key, file)| (file.held(), *key));
+        while self.held() > bytes_max {
+            let footers: usize = self.files.values().map(OpenFile::footer_bytes).sum();
+            if footers > bytes_max / 2 {
+                // No flush frees these, and in what they leave every row group would be small.
+                let largest = self.files.iter().max_by_key(|(key, file)| (file.footer_bytes(), *key));
+                let key = largest.map(|(key, _)| key.clone()).expect("no file has no footer");
+                self.close(&key)?;
+                continue;
+            }
+            let fullest = self.files.iter().max_by_key(|(key, file)| (file.flushable(), *key));
             let Some(key) = fullest.map(|(key, _)| key.clone()) else { return Ok(()) };
             self.open(&key)?;
             let file = self.files.get_mut(&key).expect("the file was found in the set");
             file.drain(&self.rules.format)?;
-            file.flush()?;
+            file.flush(&self.rules.format)?;
         }
         Ok(())
     }
