@@ -10,6 +10,7 @@ use std::time::Instant;
 use arrow::array::{Array, RecordBatch};
 use bytes::Bytes;
 
+use crate::memory::Lease;
 use crate::offsets::{OffsetRange, PartitionId};
 use crate::reasons::Reason;
 use crate::sink::layout::HivePartition;
@@ -191,7 +192,7 @@ impl fmt::Display for Trigger {
 #[derive(Debug)]
 pub enum Cut {
     /// A batch.
-    Batch(Batch),
+    Batch(Batch, Lease),
     /// The end of a checkpoint.
     Barrier(Barrier),
 }
@@ -215,6 +216,21 @@ pub struct Frame {
     pub totals: Totals,
     /// The lookup tables that the SQL saw.
     pub lookups: Arc<[LookupVersion]>,
+    /// The memory that its rows take, until they are written.
+    pub memory: Option<Lease>,
+}
+
+impl Frame {
+    /// Returns the bytes of its rows in memory. Rows that were ordered together share their buffers, and lie side by side.
+    pub fn bytes(&self) -> usize {
+        let buffer = |rows: &RecordBatch| rows.columns().first().and_then(|column| Some(column.to_data().buffers().first()?.data_ptr()));
+        let shared = |(at, rows): &(usize, &PartitionedRows)| {
+            let before = at.checked_sub(1).map(|before| buffer(&self.rows[before].rows));
+            before.is_some_and(|before| before.is_some() && before == buffer(&rows.rows))
+        };
+        let own = self.rows.iter().enumerate().filter(|rows| !shared(rows));
+        own.map(|(_, rows)| rows.rows.get_array_memory_size()).sum()
+    }
 }
 
 /// Rows of one hive partition.

@@ -7,6 +7,7 @@
 
 mod http;
 mod kafka;
+mod memory;
 mod nats;
 mod raw;
 mod reader;
@@ -129,7 +130,7 @@ fn read(raw: RawConfig, limits: Limits, report: &mut Report) -> Option<Config> {
     let root = &mut root;
     let source = section(root, "source", report, |section| sections::source(section, limits));
     let record_bytes_max = source.as_ref().map_or(0, |source| source.record_bytes_max);
-    let pipeline = section(root, "pipeline", report, |section| sections::pipeline(section, limits, record_bytes_max as u64));
+    let (mut pipeline, memory) = section(root, "pipeline", report, |section| sections::pipeline(section, limits, record_bytes_max as u64));
     let mut schema = section(root, "schema", report, sections::schema);
     if let Some(SourceConfig { kind: SourceKind::Kafka(_), .. }) = &source {
         schema.metadata = KAFKA_METADATA.to_vec();
@@ -141,12 +142,20 @@ fn read(raw: RawConfig, limits: Limits, report: &mut Report) -> Option<Config> {
         }
     }
     let transform = section(root, "transform", report, |section| sections::transform(section, limits));
-    let sink = section(root, "sink", report, |section| sections::sink(section, limits));
+    let sink = section(root, "sink", report, |section| sections::sink(section, memory.within(limits)));
     let dead_letters = section(root, "dead_letters", report, sections::dead_letters);
     let monitor = section(root, "monitor", report, sections::monitor);
     let admin = section(root, "admin", report, |section| sections::admin(section, limits));
     let log = section(root, "log", report, sections::log);
     report.judge_unknown(std::mem::take(root), &unclaimed);
+    let bodies = match &source {
+        Some(SourceConfig { kind: SourceKind::Http(http), .. }) => http.bodies_bytes_max,
+        _ => 0,
+    };
+    match memory.of_line(sink.buffer_bytes_max, bodies) {
+        Ok(bytes) => pipeline.line_bytes_max = bytes,
+        Err(why) => report.fault("pipeline.memory_max", why),
+    }
     if pipeline.batch_bytes_max < record_bytes_max {
         report.fault("pipeline.batch_bytes_max", "smaller than `source.record_bytes_max`: the longest record would fit into no batch");
     }
@@ -201,6 +210,8 @@ pub struct PipelineConfig {
     pub batch_channel: usize,
     /// Frames that wait between transformer and writer.
     pub frame_channel: usize,
+    /// Bytes that the line may hold: batches on their way and open Parquet files, what is kept for request bodies taken off.
+    pub line_bytes_max: usize,
 }
 
 /// `[source]`
@@ -255,6 +266,8 @@ pub struct FileConfig {
     pub poll_interval: Duration,
     /// Files known at the same time.
     pub files_max: usize,
+    /// Files open at the same time while following: the share of the descriptors that there are.
+    pub open_max: usize,
     /// What to make of a file whose content was read under another name that still holds it.
     pub copies: Copies,
     /// How long a file that vanished after it was read is known again when it comes back.
@@ -435,6 +448,8 @@ pub struct MonitorConfig {
 pub struct AdminConfig {
     /// Where the server listens; `None` = it is off.
     pub listen: Option<Listen>,
+    /// Connections at the same time.
+    pub connections_max: usize,
     /// Time without a move after which a stage that has work counts as dead.
     pub stalled_after: Duration,
     /// Whether SQL over the committed files is answered.

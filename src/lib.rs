@@ -41,6 +41,7 @@
 //! 4. [`checkpoint`], over [`durable`]: what is promised, and how it is kept.
 //! 5. [`meters`] and [`admin`]: what can be seen of it. [`server`] has the connections of both servers, [`sql_box`] the process that a statement of
 //!    somebody else runs in, [`escape`] what text from outside may show.
+//! 6. [`limits`], [`memory`] and [`durable::disk_state`]: what it keeps to, and what it waits for.
 //!
 //! Without the feature `engine` the pure modules still build, without DuckDB and Polars.
 
@@ -68,6 +69,7 @@ mod grouping;
 pub mod invocation;
 pub mod limits;
 pub mod logging;
+pub mod memory;
 #[cfg(feature = "engine")]
 pub mod meters;
 pub mod offsets;

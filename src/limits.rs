@@ -1,4 +1,4 @@
-//! What this process may take: cores, and the memory of its control group.
+//! What this process may take: cores, the memory of its control group, descriptors.
 //!
 //! Owns: finding the memory limit (cgroup v1 and v2, nested groups), and the shares of it that defaults keep to.
 //! Does not own: the CPU quota (`available_parallelism` knows that of v1 and v2), the defaults themselves (see `config`).
@@ -6,6 +6,10 @@
 use std::fs;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
+
+pub mod descriptors;
+
+use descriptors::Descriptors;
 
 /// v1 writes "no limit" as the largest multiple of the page size in 63 bits. No machine has a quarter of that.
 const UNLIMITED: u64 = 1 << 62;
@@ -17,6 +21,8 @@ pub struct Limits {
     pub cores: usize,
     /// Bytes that its control group may hold; `None` without a limit.
     pub memory: Option<u64>,
+    /// Descriptors.
+    pub descriptors: Descriptors,
 }
 
 impl Limits {
@@ -24,7 +30,8 @@ impl Limits {
     pub fn of_this_process() -> Self {
         let proc = |name: &str| fs::read_to_string(Path::new("/proc/self").join(name)).unwrap_or_default();
         let memory = memory(&proc("cgroup"), &proc("mountinfo"), |path| fs::read_to_string(path).ok());
-        Self { cores: std::thread::available_parallelism().map_or(1, NonZero::get), memory }
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Self { cores, memory, descriptors: Descriptors::of_this_process() }
     }
 
     /// Returns `bytes`, or one part of `parts` of the memory limit if that is less.
@@ -216,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_share_is_bounded_by_the_limit_and_by_nothing_without_one() {
-        let of = |memory| Limits { cores: 1, memory }.at_most_part(4, GIB);
+        let of = |memory| Limits { cores: 1, memory, descriptors: Descriptors::new(1024) }.at_most_part(4, GIB);
         assert_eq!((of(None), of(Some(GIB)), of(Some(64 * GIB))), (GIB, GIB / 4, GIB));
     }
 }

@@ -9,6 +9,7 @@ use pintail::commands::{adopt, check, dead_letters, expire, health, infer, query
 use pintail::config::{self, Config};
 use pintail::error::{Error, Result};
 use pintail::escape::{Form, Writer};
+use pintail::limits::descriptors::Descriptors;
 use pintail::pipeline::{Input, Start};
 use pintail::terminal::Screen;
 use pintail::{cli, logging, sql_box, trial};
@@ -24,6 +25,7 @@ const SCREEN_PATIENCE: Duration = Duration::from_millis(500);
 const LOG_PATIENCE: Duration = Duration::from_millis(500);
 
 fn main() {
+    Descriptors::raise();
     let code = match Cli::read(std::env::args_os()) {
         // It says what the service that started it says.
         Ok(cli) if cli.command() == Command::SqlBox => sql_box::run(),

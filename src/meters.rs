@@ -17,6 +17,7 @@ use crate::checkpoint::held::Held;
 use crate::clock::{Clock, Running};
 use crate::durable::disk_state::DiskState;
 use crate::engine::MemoryMeter;
+use crate::memory::Memory;
 use crate::source::http::meter::PushMeter;
 use crate::totals::Totals;
 
@@ -48,6 +49,8 @@ pub struct Meters {
     pub disk: DiskState,
     /// Counts the log lines that were lost.
     log_dropped: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// What the line holds in memory.
+    pub memory: Memory,
     /// Whether the source has ended.
     ended: AtomicBool,
     linked: OnceLock<Linked>,
@@ -129,6 +132,7 @@ impl Meters {
             checkpoint_seconds: histogram("pintail_checkpoint_duration_seconds", "Time from the barrier to the end of the commit.", None),
             disk,
             log_dropped: Box::new(|| 0),
+            memory: Memory::default(),
             ended: AtomicBool::new(false),
             linked: OnceLock::new(),
             ledger: Mutex::default(),

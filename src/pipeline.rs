@@ -21,6 +21,7 @@ use crate::durable::fs::Fs;
 use crate::engine::Engine;
 use crate::engine::transform::Transform;
 use crate::error::{Error, ErrorKind, Result};
+use crate::memory;
 use crate::meters::{Linked, Meters};
 use crate::sink::files::OpenFiles;
 use crate::source::Source;
@@ -47,6 +48,8 @@ use tasks::{MONITOR, PRODUCER, Tasks};
 
 /// Time between two heartbeats in the lock file; `pintail health` looks for one in the last 30 s.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(5);
+/// Records that a batch of very many columns has all the same: planning the SQL must pay.
+const BATCH_ROWS_MIN: usize = 1_000;
 
 /// Where records come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +91,7 @@ impl Line {
         let plan = Plan::new(config)?;
         let (lock, store) = plan.open_store(config, start, outside.fs.clone(), outside.admin)?;
         let accepting = (start == Start::Accept).then(|| accepting_gaps(config));
-        let source = open_source(accepting.as_ref().unwrap_or(config), input, &store)?;
+        let source = open_source(accepting.as_ref().unwrap_or(config), input, &store, &outside.meters.disk)?;
         Self::link(config, plan, (lock, store), source, outside)
     }
 
@@ -107,6 +110,8 @@ impl Line {
             "line ready"
         );
 
+        let row_bytes = config.schema.row_bytes();
+        meters.memory.limit(memory::Limits { bytes_max: config.pipeline.line_bytes_max, row_bytes, process: config.limits.memory });
         let (chunk_sender, chunks) = mpsc::channel(config.pipeline.chunk_channel);
         let (batch_sender, batches) = mpsc::channel(config.pipeline.batch_channel);
         let (frame_sender, frames) = mpsc::channel(config.pipeline.frame_channel);
@@ -158,7 +163,7 @@ impl Line {
         let batcher = Batcher {
             input: chunks,
             output: batch_outlet,
-            batch_rows: config.pipeline.batch_rows,
+            batch_rows: batch_rows(config, row_bytes),
             batch_bytes_max: config.pipeline.batch_bytes_max,
             checkpoint_interval: config.pipeline.checkpoint_interval,
             early,
@@ -241,6 +246,12 @@ fn try_first(config: &Config, store: &Store) -> Option<Trial> {
     Some(Trial::new(config))
 }
 
+/// Returns the records of a batch: fewer where there are so many columns that the rows would take more than the bytes of a batch.
+fn batch_rows(config: &Config, row_bytes: usize) -> usize {
+    let fitting = config.pipeline.batch_bytes_max / row_bytes.max(1);
+    config.pipeline.batch_rows.min(fitting.max(BATCH_ROWS_MIN))
+}
+
 /// Waits until a stop was asked for and the time for it has passed; for ever if none is.
 pub fn deadline(mut stop: watch::Receiver<bool>, shutdown_timeout: Duration) -> BoxFuture<'static, ()> {
     Box::pin(async move {
@@ -251,12 +262,12 @@ pub fn deadline(mut stop: watch::Receiver<bool>, shutdown_timeout: Duration) -> 
     })
 }
 
-/// Writes heartbeats; none while the disk is full: then `pintail health` must say so, for somebody has to make room.
+/// Writes heartbeats; none while writing waits for room or for a descriptor: then `pintail health` must say so, for somebody has to make some.
 async fn touch(lock: Arc<Lock>, disk: DiskState) {
     let mut ticks = tokio::time::interval(TOUCH_INTERVAL);
     loop {
         ticks.tick().await;
-        if disk.full() {
+        if disk.wants().next().is_some() {
             continue;
         }
         let lock = lock.clone();

@@ -108,6 +108,14 @@ impl ColumnType {
             Self::Date => DataType::Date32,
         }
     }
+
+    /// Returns the bytes of a value, without those of a text: once the SQL has had it, a text is a view of 16 bytes.
+    pub fn width(self) -> usize {
+        match self {
+            Self::Boolean => 1,
+            other => other.arrow().primitive_width().unwrap_or(16),
+        }
+    }
 }
 
 impl fmt::Display for ColumnType {
@@ -198,6 +206,12 @@ pub const KAFKA_METADATA: [MetadataColumn; 6] = [
 ];
 
 impl EventSchema {
+    /// Returns the bytes of a row, without those of its texts.
+    pub fn row_bytes(&self) -> usize {
+        let own = self.columns.iter().map(|column| column.column_type);
+        own.chain(self.metadata.iter().map(|column| column.column_type)).map(ColumnType::width).sum()
+    }
+
     /// Takes columns of the payload; there is nothing beside it.
     pub fn new(columns: Vec<Column>) -> Self {
         Self { columns, metadata: Vec::new() }

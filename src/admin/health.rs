@@ -60,7 +60,7 @@ impl StageFacts {
 /// Returns which stages are dead, and why; none while the service is alive.
 pub(super) fn dead(shared: &Shared) -> Vec<String> {
     // A writer that waits for room, or for a person, is no dead one: it would wait as well after a restart.
-    if shared.meters.disk.full() || shared.meters.held().is_some() {
+    if shared.meters.disk.wants().next().is_some() || shared.meters.held().is_some() {
         return Vec::new();
     }
     facts(shared).iter().filter_map(StageFacts::death).collect()
@@ -119,9 +119,7 @@ pub(super) fn not_ready(shared: &Shared) -> Vec<String> {
         State::Draining => reasons.push("draining: the last checkpoint is being committed".to_owned()),
         State::Running => {}
     }
-    if shared.meters.disk.full() {
-        reasons.push("the disk is full: writing waits for room".to_owned());
-    }
+    reasons.extend(shared.meters.disk.wants().map(|want| want.to_string()));
     // Without the options of this process: whoever reaches the server reads it.
     let ways_out = ways_out("`pintail dead-letters --accept`");
     reasons.extend(shared.meters.held().map(|held| format!("paused, too much is rejected: {held}; {ways_out}")));

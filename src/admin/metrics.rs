@@ -138,6 +138,10 @@ fn line(answer: &Answer, shared: &Shared) -> Result {
     let (lag_records, lag_bytes) = lag(meters);
     answer.known("pintail_lag_records", "Records that the source holds beyond what was read, if it knows.", lag_records)?;
     answer.known("pintail_lag_bytes", "Bytes that the source holds beyond what was read, if it knows.", lag_bytes)?;
+    answer.gauge("pintail_memory_held_bytes", "Batches on their way and open Parquet files.", meters.memory.held() as u64)?;
+    if let Some(bytes_max) = meters.memory.bytes_max() {
+        answer.gauge("pintail_memory_max_bytes", "What the line may hold; past it, reading waits.", bytes_max as u64)?;
+    }
     answer.gauge("pintail_disk_full", "1 while writing waits for room on the disk.", meters.disk.full().into())?;
     answer.gauge("pintail_paused", "1 while records are held back because too many are rejected.", meters.held().is_some().into())?;
     answer.gauge("pintail_ready", "1 while /readyz says 200.", health::not_ready(shared).is_empty().into())?;

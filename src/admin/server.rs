@@ -16,20 +16,23 @@ use crate::server::{self, Further, Limits};
 /// Bytes of a request's head, and of what is read at a time.
 const HEAD_BYTES_MAX: usize = 32 << 10;
 
-const LIMITS: Limits = Limits {
-    name: "admin server",
-    // Four times as many as may listen: only they and a query keep their places, all others make room for a probe or a scrape.
-    connections_max: 64,
-    further: Further::Close,
-    head_timeout: Duration::from_secs(10),
-    write_timeout: Duration::from_secs(10),
-    head_bytes_max: HEAD_BYTES_MAX,
-    read_bytes_max: HEAD_BYTES_MAX,
-    stop_grace: STOP_GRACE,
-};
+/// The limits of so many connections.
+const fn limits(connections_max: usize) -> Limits {
+    Limits {
+        name: "admin server",
+        connections_max,
+        further: Further::Close,
+        head_timeout: Duration::from_secs(10),
+        write_timeout: Duration::from_secs(10),
+        head_bytes_max: HEAD_BYTES_MAX,
+        read_bytes_max: HEAD_BYTES_MAX,
+        stop_grace: STOP_GRACE,
+    }
+}
 
 /// Serves until told to stop.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, stopped: watch::Receiver<bool>) -> Result<()> {
     tokio::spawn(sampler::run(shared.clone()));
-    server::serve(listener, routes::router(shared), None, LIMITS, stopped).await
+    let limits = limits(shared.config.connections_max);
+    server::serve(listener, routes::router(shared), None, limits, stopped).await
 }

@@ -74,6 +74,8 @@ fn log_limits(config: &Config) {
         sink_buffer_bytes_max = config.sink.buffer_bytes_max,
         sink_row_group_bytes = config.sink.row_group_bytes,
         batch_bytes_max = config.pipeline.batch_bytes_max,
+        descriptors = config.limits.descriptors.limit(),
+        sink_open_files_max = config.sink.open_files_max,
         "limits"
     );
 }

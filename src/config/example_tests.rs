@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::limits::descriptors::Descriptors;
 
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
@@ -68,7 +69,11 @@ fn report_of(text: &str) -> Report {
     let path = dir.path().join("config.toml");
     std::fs::write(&path, text).unwrap();
     let mut report = Report::default();
-    read(RawConfig::collect(Some(&path), std::iter::empty(), &[]).unwrap(), Limits { cores: 8, memory: None }, &mut report);
+    read(
+        RawConfig::collect(Some(&path), std::iter::empty(), &[]).unwrap(),
+        Limits { cores: 8, memory: None, descriptors: Descriptors::new(65_536) },
+        &mut report,
+    );
     assert_eq!(report.faults, [""; 0]);
     report
 }

@@ -74,7 +74,7 @@ pub(super) fn http(section: &mut Section<'_>, limits: Limits) -> HttpConfig {
         body_timeout: section.duration("body_timeout", Duration::from_secs(60), Duration::from_millis(100)..=HOUR),
         // Longer than most clients keep an idle connection, so that they close first.
         idle_timeout: section.duration("idle_timeout", Duration::from_secs(30), Duration::from_millis(100)..=HOUR),
-        connections_max: section.count("connections_max", 1_024, 1..=65_536),
+        connections_max: section.count("connections_max", 1_024, 1..=65_536).min(limits.descriptors.input()),
         // Two checkpoint intervals of 30 s at 60 MB/s: what comes in while one is being committed waits for the next.
         journal_bytes_max: section.size("journal_bytes_max", ByteSize::gib(4), sizes(ByteSize::mib(1), ByteSize::tib(16))),
         // Longer than a client goes on trying after an outage over night.

@@ -12,6 +12,7 @@ use bytesize::ByteSize;
 use serde_json::json;
 
 use super::http;
+use super::memory::MemoryMax;
 use super::raw::read_text;
 use super::reader::Section;
 use super::values;
@@ -56,8 +57,10 @@ pub(super) fn bounded(
 }
 
 /// `[pipeline]`; the longest record fits into a batch, also where memory is short.
-pub(super) fn pipeline(section: &mut Section<'_>, limits: Limits, record_bytes_max: u64) -> PipelineConfig {
-    PipelineConfig {
+pub(super) fn pipeline(section: &mut Section<'_>, limits: Limits, record_bytes_max: u64) -> (PipelineConfig, MemoryMax) {
+    let memory = MemoryMax::read(section, limits);
+    let limits = memory.within(limits);
+    let config = PipelineConfig {
         out_path: section.text("out_path", "checkpoints/", values::path),
         // Planning the SQL costs 1 ms a batch whatever its size: at 50,000 rows that is a tenth of the transform.
         batch_rows: section.count("batch_rows", 50_000, 1..=10_000_000),
@@ -78,7 +81,10 @@ pub(super) fn pipeline(section: &mut Section<'_>, limits: Limits, record_bytes_m
         chunk_channel: section.count("chunk_channel", 16, 1..=4096),
         batch_channel: section.count("batch_channel", 2, 1..=256),
         frame_channel: section.count("frame_channel", 4, 1..=256),
-    }
+        // Known with the other sections.
+        line_bytes_max: 0,
+    };
+    (config, memory)
 }
 
 /// `source.type`
@@ -136,7 +142,7 @@ pub(super) fn source(section: &mut Section<'_>, limits: Limits) -> Option<Source
     }
     let kind = match chosen {
         SourceType::Simulator => SourceKind::Simulator(simulator(section)),
-        SourceType::File => SourceKind::File(file(section)),
+        SourceType::File => SourceKind::File(file(section, limits)),
         SourceType::Stdin => SourceKind::Stdin,
         SourceType::Http => SourceKind::Http(http::http(section, limits)),
         SourceType::Nats => SourceKind::Nats(nats::read(section)),
@@ -154,7 +160,7 @@ fn simulator(section: &mut Section<'_>) -> SimulatorConfig {
     }
 }
 
-fn file(section: &mut Section<'_>) -> FileConfig {
+fn file(section: &mut Section<'_>, limits: Limits) -> FileConfig {
     if !section.has("path") {
         section.fault("path", "missing: `source.type = \"file\"` needs a file name or a glob, such as \"events/*.ndjson\"");
     }
@@ -166,6 +172,7 @@ fn file(section: &mut Section<'_>) -> FileConfig {
         poll_interval: section.duration("poll_interval", Duration::from_millis(250), MILLISECOND..=HOUR),
         // Each known file costs a few hundred bytes of every snapshot.
         files_max: section.count("files_max", 10_000, 1..=1_000_000),
+        open_max: limits.descriptors.input(),
         copies: section.text("copies", "skip", |text| values::choice(text, &[("skip", Copies::Skip), ("read", Copies::Read)])),
         remember: section.duration("remember", DAY * 90, Duration::ZERO..=DAY * 3660),
         // About 48 bytes each.
@@ -288,7 +295,7 @@ pub(super) fn sink(section: &mut Section<'_>, limits: Limits) -> SinkConfig {
             |size| limits.at_most_part(8, size).max(row_group_bytes.min(size)),
         )),
         // Each open file holds its own encoders and pages, about 1 MiB before the first row group is full.
-        open_files_max: section.count("open_files_max", 64, 1..=65_536),
+        open_files_max: section.count("open_files_max", 64, 1..=65_536).min(limits.descriptors.written_files()),
         threads: section.count("threads", 8, 1..=256).min(limits.cores),
         // A column of ids must not make a directory for each user.
         partitions_max: section.count("partitions_max", 1_000, 1..=1_000_000),
@@ -364,6 +371,8 @@ pub(super) fn admin(section: &mut Section<'_>, limits: Limits) -> AdminConfig {
     }
     AdminConfig {
         listen: address.map(|address| Listen { address, chosen }),
+        // More than the listeners, so that a scrape finds room beside them.
+        connections_max: limits.descriptors.admin().min(64),
         stalled_after,
         query,
         query_token,

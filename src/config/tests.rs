@@ -4,6 +4,7 @@ use std::time::Duration;
 use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 
 use super::*;
+use crate::limits::descriptors::Descriptors;
 use crate::schema::ColumnType;
 
 pub(super) fn load(env: &[(&str, &str)], sets: &[&str]) -> Result<Config> {
@@ -305,7 +306,7 @@ fn in_container(memory: u64, sets: &[&str]) -> Config {
     let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
     let mut report = Report::default();
     let raw = RawConfig::collect(None, std::iter::empty(), &sets).unwrap();
-    let config = read(raw, Limits { cores: 1, memory: Some(memory) }, &mut report).unwrap();
+    let config = read(raw, Limits { cores: 1, memory: Some(memory), descriptors: Descriptors::new(256) }, &mut report).unwrap();
     assert_eq!(report.faults, [""; 0]);
     config
 }
@@ -317,6 +318,29 @@ fn sizes_of(config: &Config) -> [u64; 4] {
 }
 
 const MIB: u64 = 1 << 20;
+
+#[test]
+fn a_memory_that_was_typed_bounds_the_sizes_that_were_not() {
+    let of = |sets: &[&str]| {
+        let config = in_container(1 << 40, sets);
+        [config.pipeline.line_bytes_max, config.sink.buffer_bytes_max, config.sink.row_group_bytes, config.pipeline.batch_bytes_max]
+            .map(|bytes| bytes as u64 / MIB)
+    };
+    assert_eq!(of(&["pipeline.memory_max=96MiB"]), [96, 32, 16, 4]);
+    assert_eq!(of(&["pipeline.memory_max=96MiB", "sink.buffer_bytes_max=64MiB"]), [96, 64, 16, 4]);
+    // Without it, what was typed elsewhere has room.
+    assert_eq!(of(&["sink.buffer_bytes_max=2GiB"]), [4096, 2048, 64, 16]);
+    assert_eq!(of(&["source.type=http", "source.bodies_bytes_max=512MiB"]), [512, 128, 64, 16]);
+    assert_eq!(in_container(1024 * MIB, &[]).pipeline.line_bytes_max as u64, 384 * MIB);
+    assert_fault(&["pipeline.memory_max=64MiB", "sink.buffer_bytes_max=65MiB"], "`pipeline.memory_max`: smaller than");
+}
+
+#[test]
+fn what_is_open_keeps_to_the_descriptors_there_are() {
+    let config = in_container(1024 * MIB, &["sink.open_files_max=1000", "source.type=http", "admin.listen=127.0.0.1:0"]);
+    let SourceKind::Http(http) = &config.source.kind else { panic!("asked for") };
+    assert_eq!((config.sink.open_files_max, http.connections_max, config.admin.connections_max), (64, 64, 16));
+}
 
 #[test]
 fn sizes_that_were_not_given_keep_to_the_memory_of_the_container_and_threads_to_its_cores() {

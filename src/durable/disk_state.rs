@@ -1,19 +1,51 @@
-//! Waiting for room on a full disk.
+//! Waiting for room on a full disk, and for a free descriptor.
 //!
-//! Owns: how often an operation that found the disk full is tried again, who may see that it waits, and who may end the waiting.
+//! Owns: how often an operation that found none is tried again, who may see that it waits, and who may end the waiting.
 //! Does not own: which operations may be tried again (see `durable::posix`), the deadline (the supervisor calls [`DiskState::give_up`]).
 
+use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tracing::{info, warn};
 
 /// The first wait is short: a log rotation or a quota daemon often frees room at once.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// Longer waits would only delay the line after somebody made room.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// What an operation can wait for: somebody else takes it, and may give it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// Room on the disk.
+    Room,
+    /// A descriptor, of the process or of the machine.
+    Descriptor,
+}
+
+impl Want {
+    const ALL: [Self; 2] = [Self::Room, Self::Descriptor];
+
+    /// Tells what an operation failed for want of.
+    pub fn of(error: &io::Error) -> Option<Self> {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(Self::Room),
+            _ => matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE)).then_some(Self::Descriptor),
+        }
+    }
+}
+
+impl fmt::Display for Want {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Room => "the disk is full: writing waits for room",
+            Self::Descriptor => "too many files are open: writing waits for a free descriptor",
+        })
+    }
+}
 
 /// Whether the disk is full, shared by those who write and those who supervise. Clones are handles to the same state.
 #[derive(Debug, Clone, Default)]
@@ -23,7 +55,8 @@ pub struct DiskState {
 
 #[derive(Debug, Default)]
 struct Shared {
-    waiting: AtomicUsize,
+    for_room: AtomicUsize,
+    for_descriptors: AtomicUsize,
     given_up: Mutex<bool>,
     changed: Condvar,
 }
@@ -31,43 +64,71 @@ struct Shared {
 impl DiskState {
     /// Returns whether an operation waits for room at this moment.
     pub fn full(&self) -> bool {
-        self.shared.waiting.load(Ordering::Relaxed) > 0
+        self.waits_for(Want::Room)
     }
 
-    /// Ends all waiting, now and later: operations that find the disk full fail with [`io::ErrorKind::StorageFull`].
+    /// Returns what operations wait for at this moment.
+    pub fn wants(&self) -> impl Iterator<Item = Want> {
+        Want::ALL.into_iter().filter(move |want| self.waits_for(*want))
+    }
+
+    fn waits_for(&self, want: Want) -> bool {
+        self.shared.waiting(want).load(Ordering::Relaxed) > 0
+    }
+
+    /// Ends all waiting, now and later: operations that find no room or no descriptor fail with [`io::ErrorKind::StorageFull`].
     pub fn give_up(&self) {
         *self.given_up() = true;
         self.shared.changed.notify_all();
     }
 
-    /// Repeats `operation` in place as long as it fails for want of room.
+    /// Repeats `operation` in place as long as it fails for want of room or of a descriptor.
     ///
     /// # Errors
     /// Any other error of `operation`, and its last one when waiting was given up.
     pub fn wait_for_room<T>(&self, doing: &str, mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-        match operation() {
-            Err(error) if is_full(&error) && !*self.given_up() => self.repeat(doing, error, operation),
-            // A full quota looks the same to the supervisor: time ran out for want of room.
-            Err(error) if is_full(&error) => Err(io::Error::new(io::ErrorKind::StorageFull, error)),
-            done => done,
+        let error = match operation() {
+            Err(error) => error,
+            done => return done,
+        };
+        match Want::of(&error) {
+            None => Err(error),
+            Some(want) if !*self.given_up() => self.repeat(doing, (want, error), operation),
+            // A full quota looks the same to the supervisor, and so does a table without a free place: time ran out.
+            Some(_) => Err(io::Error::new(io::ErrorKind::StorageFull, error)),
         }
     }
 
-    fn repeat<T>(&self, doing: &str, mut error: io::Error, mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-        let _waiting = Waiting::begin(&self.shared.waiting);
-        warn!(doing, %error, "disk full: waiting for room");
+    fn repeat<T>(
+        &self,
+        doing: &str,
+        (mut want, mut error): (Want, io::Error),
+        mut operation: impl FnMut() -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut waiting = Waiting::begin(self.shared.waiting(want));
+        warn!(doing, %error, "{want}");
         let mut wait = FIRST_WAIT;
         loop {
             if self.sleep(wait) {
                 return Err(io::Error::new(io::ErrorKind::StorageFull, error));
             }
             wait = (wait * 2).min(LONGEST_WAIT);
-            match operation() {
-                Err(again) if is_full(&again) => error = again,
-                done => {
-                    info!(doing, "disk has room again");
+            let done = operation();
+            match done.as_ref().err().and_then(Want::of) {
+                Some(other) if other != want => {
+                    drop(waiting);
+                    want = other;
+                    waiting = Waiting::begin(self.shared.waiting(want));
+                    warn!(doing, "{want}");
+                }
+                Some(_) => {}
+                None => {
+                    info!(doing, "writing goes on");
                     return done;
                 }
+            }
+            if let Err(again) = done {
+                error = again;
             }
         }
     }
@@ -84,9 +145,18 @@ impl DiskState {
     }
 }
 
+impl Shared {
+    fn waiting(&self, want: Want) -> &AtomicUsize {
+        match want {
+            Want::Room => &self.for_room,
+            Want::Descriptor => &self.for_descriptors,
+        }
+    }
+}
+
 /// Returns whether an operation failed for want of room.
 pub fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    Want::of(error) == Some(Want::Room)
 }
 
 /// Counts an operation as waiting for as long as it lives.
@@ -143,6 +213,24 @@ mod tests {
         assert_eq!(waiter.join().unwrap().unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert_eq!(disk.wait_for_room("test", || Err::<(), _>(full())).unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert!(!disk.full());
+    }
+
+    #[test]
+    fn an_operation_that_finds_no_descriptor_waits_as_one_without_room_does_and_says_for_what() {
+        let disk = DiskState::default();
+        let mut refusals = vec![full(), Errno::NFILE.into(), Errno::MFILE.into()];
+        let done = disk.wait_for_room("test", || {
+            let wants: Vec<Want> = disk.wants().collect();
+            match refusals.pop() {
+                Some(refusal) => Err(refusal),
+                None => Ok(wants),
+            }
+        });
+        assert_eq!(done.unwrap(), [Want::Room], "the last that it waited for");
+        assert_eq!(disk.wants().count(), 0);
+        disk.give_up();
+        let refused = disk.wait_for_room("test", || Err::<(), _>(Errno::MFILE.into()));
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::StorageFull, "not a failure of the disk: to be tried again");
     }
 
     #[test]

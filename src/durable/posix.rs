@@ -1,7 +1,7 @@
 //! The disk: `Fs` by system calls.
 //!
-//! Owns: every rename, link and fsync of the process, and the retry in place of an operation that finds the disk full.
-//! Does not own: the order of operations (see `checkpoint::store`), how long a full disk is waited for (see `durable::disk_state`).
+//! Owns: every rename, link and fsync of the process, and the retry in place of an operation that finds the disk full or no descriptor free.
+//! Does not own: the order of operations (see `checkpoint::store`), how long that is waited for (see `durable::disk_state`).
 
 use std::fs::{self, File};
 use std::io;
@@ -53,7 +53,7 @@ impl Fs for Posix {
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>> {
-        Ok(Box::new(File::open(path)?))
+        Ok(Box::new(self.disk.wait_for_room("open", || File::open(path))?))
     }
 
     fn entry(&self, path: &Path) -> io::Result<Option<EntryKind>> {
@@ -75,12 +75,12 @@ impl Fs for Posix {
 
     fn names(&self, dir: &Path) -> io::Result<Vec<(PathBuf, bool)>> {
         let name = |entry: io::Result<fs::DirEntry>| entry.and_then(|entry| Ok((entry.path(), entry.file_type()?.is_dir())));
-        fs::read_dir(dir)?.map(name).collect()
+        self.disk.wait_for_room("list", || fs::read_dir(dir))?.map(name).collect()
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();
-        for entry in fs::read_dir(dir)? {
+        for entry in self.disk.wait_for_room("list", || fs::read_dir(dir))? {
             let path = entry?.path();
             match fs::symlink_metadata(&path) {
                 Ok(metadata) => entries.push(Entry { path, kind: kind(&metadata) }),
@@ -99,7 +99,8 @@ impl Fs for Posix {
 
     #[expect(clippy::disallowed_methods, reason = "this is the place")]
     fn sync_file(&self, path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
+        // Only the opening may be tried again.
+        self.disk.wait_for_room("open", || File::open(path))?.sync_all()
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the place")]

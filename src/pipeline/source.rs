@@ -8,6 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::Input;
 use crate::checkpoint::store::{Remember, Store};
 use crate::config::{Config, OnGap, SourceKind};
+use crate::durable::disk_state::DiskState;
 use crate::error::Result;
 use crate::evidence::Key;
 use crate::offsets::Offsets;
@@ -56,7 +57,7 @@ pub(super) fn accepting_gaps(config: &Config) -> Config {
 }
 
 /// Opens the source of `input`, to be read from where the dataset stands.
-pub(super) fn open_source(config: &Config, input: Input, store: &Store) -> Result<Box<dyn Source>> {
+pub(super) fn open_source(config: &Config, input: Input, store: &Store, disk: &DiskState) -> Result<Box<dyn Source>> {
     let resume = Resume { offsets: store.offsets(), key: store.key() };
     let record_bytes_max = config.source.record_bytes_max;
     if input == Input::DeadLetters {
@@ -67,7 +68,7 @@ pub(super) fn open_source(config: &Config, input: Input, store: &Store) -> Resul
             let start_time = simulator.start_time.unwrap_or(store.format().created_at);
             Box::new(Simulator::open(simulator, start_time, config.pipeline.batch_rows, resume.offsets)?)
         }
-        SourceKind::File(file) => Box::new(FileSource::open(file, record_bytes_max, &resume)?),
+        SourceKind::File(file) => Box::new(FileSource::open(file, record_bytes_max, &resume)?.watching(disk.clone())),
         SourceKind::Stdin => Box::new(Stdin::open(record_bytes_max, resume.offsets)?),
         SourceKind::Http(http) => {
             let dataset_id = &store.format().dataset_id;

@@ -20,7 +20,9 @@ use crate::batch::{Chunk, OffsetUnit};
 use crate::breaker::WhenRejected;
 use crate::clock::Clock;
 use crate::config::{Copies, FileConfig, OnGap};
+use crate::durable::disk_state::DiskState;
 use crate::error::{Error, Result};
+use crate::offsets::Offsets;
 
 mod discover;
 mod follow;
@@ -39,7 +41,7 @@ mod trail;
 mod tests;
 
 use discover::{Found, Pattern, Patterns, gone_is_none};
-use follow::Follow;
+use follow::{Behind, Follow};
 use input::Compression;
 use positions::Positions;
 use read_once::ReadOnce;
@@ -53,6 +55,7 @@ pub struct FileSource {
     thread: ReadThread,
     unread: Unread,
     when_rejected: WhenRejected,
+    behind: Behind,
 }
 
 impl FileSource {
@@ -68,7 +71,7 @@ impl FileSource {
         if !config.follow {
             check_all_matched(&found, &positions)?;
         }
-        let unread = Unread::default();
+        let (unread, behind) = (Unread::default(), Behind::default());
         let files = Files {
             patterns,
             positions,
@@ -79,14 +82,20 @@ impl FileSource {
             pending: Vec::new(),
         };
         let thread = if config.follow {
-            let follow = Follow::start(files, config.poll_interval, found)?;
+            let follow = Follow::start(files, config, behind.clone(), found)?;
             ReadThread::spawn(NAME, move |sender| follow.run(sender))?
         } else {
             let read_once = ReadOnce::start(files, found)?;
             ReadThread::spawn(NAME, move |sender| read_once.run(sender))?
         };
         let when_rejected = if config.follow { WhenRejected::Pause } else { WhenRejected::Stop };
-        Ok(Self { thread, unread, when_rejected })
+        Ok(Self { thread, unread, when_rejected, behind })
+    }
+
+    /// Takes up whether writing waits for room: deleted files keep some.
+    pub fn watching(self, disk: DiskState) -> Self {
+        self.behind.watch(disk);
+        self
     }
 
     /// Returns what makes offsets comparable: nothing but the kind, each file carries its own identity.
@@ -103,6 +112,11 @@ impl Source for FileSource {
             self.unread.sub(chunk.range.to - chunk.range.from);
         }
         Ok(chunk)
+    }
+
+    async fn committed(&mut self, offsets: &Offsets) -> Result<()> {
+        self.behind.commit(offsets);
+        Ok(())
     }
 
     /// Returns the bytes of uncompressed files that were seen and not yet read, an unfinished last line included.

@@ -7,11 +7,13 @@
 //! runtime. A thread that hangs in `read` is left behind when the process leaves.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -25,6 +27,9 @@ const CHUNKS_WAITING: usize = 2;
 
 /// How long a sleeping thread takes to notice that nobody waits for it any more.
 const SLICE: Duration = Duration::from_millis(20);
+
+/// How long a chunk waits for room where the thread has something else to do meanwhile.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// How long a thread may take to hand over what it has read.
 const HANDOVER: Duration = Duration::from_millis(100);
@@ -47,6 +52,9 @@ pub(super) struct ChunkSender {
     work: Arc<Clock>,
     /// Time of the body, but for handing over and sleeping.
     working: RefCell<Option<Running>>,
+    impatient: Cell<bool>,
+    /// A chunk that had no room.
+    kept: RefCell<Option<Chunk>>,
 }
 
 /// Why the body of a reading thread ends early. Both come through `?`.
@@ -54,6 +62,8 @@ pub(super) struct ChunkSender {
 pub(super) enum Exit {
     /// Nobody takes its chunks any more: not a fault.
     Unwanted,
+    /// The line has had no room for a chunk for a while; only where that was asked for. The chunk is kept: [`ChunkSender::hand_over_kept`].
+    NoRoom,
     /// It cannot go on.
     Failed(Error),
 }
@@ -71,7 +81,14 @@ impl ReadThread {
         let stopping = Arc::new(AtomicBool::new(false));
         let work = Arc::<Clock>::default();
         let working = RefCell::new(Some(work.begin()));
-        let sender = ChunkSender { chunks: sender, stopping: stopping.clone(), work: work.clone(), working };
+        let sender = ChunkSender {
+            chunks: sender,
+            stopping: stopping.clone(),
+            work: work.clone(),
+            working,
+            impatient: Cell::new(false),
+            kept: RefCell::new(None),
+        };
         let thread = thread::Builder::new().name(format!("source-{name}"));
         thread
             .spawn(move || run(name, &sender, body))
@@ -120,7 +137,33 @@ impl ChunkSender {
 
     /// Hands a chunk over, waiting for room.
     pub(super) fn send(&self, chunk: Chunk) -> Result<(), Exit> {
-        self.at_rest(|| self.chunks.blocking_send(Ok(chunk)).map_err(|_| Exit::Unwanted))
+        if !self.impatient.get() {
+            return self.at_rest(|| self.chunks.blocking_send(Ok(chunk)).map_err(|_| Exit::Unwanted));
+        }
+        self.kept.replace(Some(chunk));
+        if self.hand_over_kept()? { Ok(()) } else { Err(Exit::NoRoom) }
+    }
+
+    /// Lets [`Self::send`] give up after a while: a thread that has something else to do when the line stands still.
+    pub(super) fn impatiently<T>(&self, act: impl FnOnce() -> T) -> T {
+        self.impatient.set(true);
+        let done = act();
+        self.impatient.set(false);
+        done
+    }
+
+    /// Hands over the chunk that had no room; returns whether it has some now, which is waited for a moment.
+    pub(super) fn hand_over_kept(&self) -> Result<bool, Exit> {
+        match self.at_rest(|| poll_for(PATIENCE, self.chunks.reserve())) {
+            None => Ok(false),
+            Some(Err(_)) => Err(Exit::Unwanted),
+            Some(Ok(permit)) => {
+                if let Some(chunk) = self.kept.take() {
+                    permit.send(Ok(chunk));
+                }
+                Ok(true)
+            }
+        }
     }
 
     /// Sleeps, unless nobody waits any more.
@@ -151,11 +194,31 @@ impl ChunkSender {
     }
 }
 
+/// Waits for a future on this thread, for so long.
+fn poll_for<T>(patience: Duration, future: impl Future<Output = T>) -> Option<T> {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let (waker, end) = (Waker::from(Arc::new(Unpark(thread::current()))), Instant::now() + patience);
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(done) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return Some(done);
+        }
+        let left = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+        thread::park_timeout(left);
+    }
+}
+
 fn run(name: &str, sender: &ChunkSender, body: impl FnOnce(&ChunkSender) -> Result<(), Exit>) {
     // The state of a body that panicked is dropped with it: nothing can be seen half changed.
     let error = match catch_unwind(AssertUnwindSafe(|| body(sender))) {
         Ok(Ok(()) | Err(Exit::Unwanted)) => return,
         Ok(Err(Exit::Failed(error))) => error,
+        Ok(Err(Exit::NoRoom)) => Error::internal(format!("the source `{name}` gave up a chunk that had no room")),
         Err(panic) => Error::internal(format!("the source `{name}` panicked: {}", panic_message(&*panic))),
     };
     // If nobody is there to hear it, the line has already ended for a reason of its own.

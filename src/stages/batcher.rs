@@ -1,6 +1,6 @@
 //! Batcher: cuts chunks into batches of exactly `batch_rows` records and ends checkpoints.
 //!
-//! Owns: the open batch, the checkpoint interval, the barriers.
+//! Owns: the open batch, the checkpoint interval, the barriers, and waiting while what is on its way takes too much memory.
 //! Does not own: what the records mean (it counts line ends), the commit.
 
 use std::sync::Arc;
@@ -120,8 +120,12 @@ impl Batcher {
     }
 
     async fn send(&self, open: &mut OpenBatch) -> Result<(), Closed> {
-        let chunks = std::mem::take(open).chunks;
-        self.output.send(Cut::Batch(Batch::new(chunks))).await
+        let OpenBatch { chunks, records, bytes } = std::mem::take(open);
+        let lease = tokio::select! {
+            lease = self.meters.memory.admit(records, bytes) => lease,
+            () = self.output.closed() => return Err(Closed),
+        };
+        self.output.send(Cut::Batch(Batch::new(chunks), lease)).await
     }
 }
 

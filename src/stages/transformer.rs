@@ -16,6 +16,7 @@ use crate::batch::{Barrier, Batch, Cut, Frame, LookupVersion, Transformed};
 use crate::engine::Engine;
 use crate::engine::transform::{Outcome, Transform};
 use crate::error::Result;
+use crate::memory::Lease;
 use crate::meters::Meters;
 use crate::stages::blocking;
 use crate::stages::outlet::Outlet;
@@ -120,8 +121,8 @@ impl Transformer {
                 () = running.output.closed() => Ok(Flow::Closed),
                 Some(done) = running.window.next() => running.hand_on(done).await,
                 cut = input.next(), if room => match cut {
-                    Some(Cut::Batch(batch)) => {
-                        running.start(batch);
+                    Some(Cut::Batch(batch, lease)) => {
+                        running.start(batch, lease);
                         Ok(Flow::Open)
                     }
                     Some(Cut::Barrier(barrier)) if reload.has_changed().unwrap_or(false) => {
@@ -149,13 +150,18 @@ impl Transformer {
 
 impl Running {
     /// Starts a batch on an idle worker.
-    fn start(&mut self, batch: Batch) {
+    fn start(&mut self, batch: Batch, mut lease: Lease) {
         let mut transform = self.idle.pop().expect("a batch is only taken while a worker is idle");
         let work = self.meters.transformer.begin();
         let (sender, parts) = mpsc::channel(1);
         let task = blocking("transformer", move || {
             let _work = work;
-            let outcome = transform.apply(&batch, &mut |part| sender.blocking_send(part).is_ok())?;
+            let mut outcome = transform.apply(&batch, &mut |part| sender.blocking_send(part).is_ok())?;
+            drop(batch);
+            if let Outcome::Frame(frame) = &mut outcome {
+                lease.set(frame.bytes());
+                frame.memory = Some(lease);
+            }
             Ok(Box::new((transform, outcome)))
         });
         self.window.0.push_back(Pending::Batch { parts, task: Box::pin(task) });

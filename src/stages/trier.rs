@@ -29,7 +29,7 @@ impl Trier {
         let (mut trial, mut tried) = (Some(trial), false);
         while let Some(cut) = input.recv().await {
             let cuts = match (cut, trial.take()) {
-                (Cut::Batch(batch), Some(mut trying)) => {
+                (Cut::Batch(batch, lease), Some(mut trying)) => {
                     tried = true;
                     let (back, parts) = blocking("trial", move || {
                         let parts = trying.split(batch)?;
@@ -42,7 +42,8 @@ impl Trier {
                         let (partition, offset) = (range.map(|range| &*range.partition.label), range.map(|range| range.from));
                         error!(partition, offset, reason, "a record that ends the process is set aside");
                     }
-                    parts.into_iter().map(Cut::Batch).collect()
+                    let leases: Vec<_> = parts.iter().map(|_| lease.part(parts.len())).collect();
+                    parts.into_iter().zip(leases).map(|(part, lease)| Cut::Batch(part, lease)).collect()
                 }
                 (Cut::Barrier(barrier), trying) => {
                     if tried && trying.is_some() {

@@ -236,13 +236,14 @@ impl Checkpoint {
     }
 
     fn take_in(&mut self, frame: Frame, groups_max: usize) -> Result<Progress> {
-        let Frame { is_part, rows, ranges, mut counts, dead_letters, totals, lookups, .. } = frame;
+        let Frame { is_part, rows, ranges, mut counts, dead_letters, totals, lookups, memory: _memory, .. } = frame;
         self.open.lookups = lookups;
         if !self.open.begun {
             self.files.begin(self.store.staging(), self.store.paths().checkpoint_name(self.store.next_sequence()), Utc::now());
             self.open.begun = true;
         }
         let unplaced = self.files.append(rows)?;
+        self.meters.memory.set_files(self.files.held_bytes());
         counts.rows_out -= unplaced.len() as u64;
         counts.dead_letters.sink += unplaced.len() as u64;
         self.tally.rejected += unplaced.len() as u64;
@@ -299,6 +300,7 @@ impl Checkpoint {
         }
         self.check_rejected()?;
         let (staging, finished) = self.files.finish()?;
+        self.meters.memory.set_files(0);
         let mut files: Vec<NewFile> = Vec::with_capacity(finished.len() + 1);
         files.extend(finished.into_iter().map(|file| NewFile {
             staged: file.staged,

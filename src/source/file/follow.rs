@@ -1,7 +1,8 @@
 //! Follow: what is appended, what appears, what is rotated away.
 //!
 //! Owns: the polling, the open descriptors, letting go of rotated and deleted files.
-//! Does not own: a file's turn (see `tail`), what becomes of files that appear and of positions that lost their file (see `survey`).
+//! Does not own: a file's turn (see `tail`), doing with few descriptors (see `idle`), what becomes of files that appear and of positions that
+//! lost their file (see `survey`).
 //!
 //! A file is followed by its descriptor, not by its name: after a rotation the old file is read on, before the new one, until its writer
 //! has left it. Compressed files do not grow: each is read whole once its length has stood still from one look to the next.
@@ -21,17 +22,22 @@ use super::read_once::Turn;
 use super::reader::{FileReader, Lines, Opened};
 use super::survey::{Facts, Start, note};
 use super::{Files, Found};
+use crate::config::FileConfig;
 use crate::error::{Error, Result};
 use crate::offsets::{NoteKind, PartitionId};
 use crate::source::lines::Unterminated;
 use crate::source::thread::{ChunkSender, Exit};
 
 mod copies;
+mod deleted;
+mod idle;
 mod tail;
 
 #[cfg(test)]
 mod tests;
 
+pub(super) use deleted::Behind;
+use idle::Idle;
 use tail::{Stage, Tail, TurnEnd};
 
 /// How long a rotated file must stand still before its descriptor is closed. Loggers reopen within seconds; what comes later is read at
@@ -43,11 +49,16 @@ const QUIET: Duration = Duration::from_secs(60);
 pub(super) struct Follow {
     files: Files,
     poll_interval: Duration,
+    behind: Behind,
+    /// Whether it was said which deleted files keep room on a full disk.
+    named: bool,
     looked: Instant,
     /// When known files that are not open were looked for.
     searched: Instant,
     /// In the order in which they were first seen, which puts a rotated file before its successor.
     tails: Vec<Tail>,
+    /// Files that are known and have no descriptor.
+    idle: Idle,
     archives: HashMap<PathBuf, Archive>,
     /// Compressed files to be read next.
     ready: Vec<Turn>,
@@ -74,14 +85,17 @@ enum ArchiveState {
 }
 
 impl Follow {
-    /// Opens the files that are there.
-    pub(super) fn start(files: Files, poll_interval: Duration, found: Found) -> Result<Self> {
+    /// Opens the files that are there, as many as may be open at the same time.
+    pub(super) fn start(files: Files, config: &FileConfig, behind: Behind, found: Found) -> Result<Self> {
         let mut follow = Self {
             files,
-            poll_interval,
+            poll_interval: config.poll_interval,
+            behind,
+            named: false,
             looked: Instant::now(),
             searched: Instant::now(),
             tails: Vec::new(),
+            idle: Idle::new(config.open_max),
             archives: HashMap::new(),
             ready: Vec::new(),
             parts: HashMap::new(),
@@ -95,7 +109,7 @@ impl Follow {
                 let archive = Archive { inode: Inode::of(&metadata), length: metadata.len(), state: ArchiveState::Settling };
                 follow.archives.insert(path, archive);
             }
-            facts.push(found);
+            facts.push(follow.within_open_max(found, facts.len()));
         }
         follow.files.search_missing(&mut facts, |_| true)?;
         let starts = follow.files.decide(&facts, |_| Holder::Wanted)?;
@@ -116,10 +130,12 @@ impl Follow {
     pub(super) fn run(mut self, sender: &ChunkSender) -> Result<(), Exit> {
         loop {
             let turns = self.read_round(sender)?;
-            if turns == TurnEnd::AtEnd {
+            let ready = turns == TurnEnd::AtEnd && self.has_room_for_waiting();
+            if turns == TurnEnd::AtEnd && !ready {
+                self.idle.tell();
                 sender.sleep(self.poll_interval)?;
             }
-            if self.looked.elapsed() >= self.poll_interval || !self.lost.is_empty() {
+            if ready || self.looked.elapsed() >= self.poll_interval || !self.lost.is_empty() {
                 self.looked = Instant::now();
                 self.look_again()?;
             }
@@ -147,6 +163,7 @@ impl Follow {
         }
         let ready = std::mem::take(&mut self.ready);
         self.files.read_turns(ready.into(), sender)?;
+        self.relieve_disk();
         self.let_go(Instant::now(), sender)?;
         self.files.tell(sender)?;
         Ok(end)
@@ -158,7 +175,10 @@ impl Follow {
             return Ok(TurnEnd::AtEnd);
         }
         self.files.tell(sender)?;
-        self.tails[at].read_turn(&metadata, &mut self.files, sender)
+        match sender.impatiently(|| self.tails[at].read_turn(&metadata, &mut self.files, sender)) {
+            Err(Exit::NoRoom) => self.wait_for_room(sender).map(|()| TurnEnd::More),
+            turn => turn,
+        }
     }
 
     /// Looks at the names, and at what became of positions that lost their file.
@@ -179,6 +199,9 @@ impl Follow {
         let mut tails: HashMap<Inode, usize> = self.tails.iter().enumerate().map(|(at, tail)| (tail.place.inode, at)).collect();
         let mut archives = HashMap::new();
         let mut held = HashSet::new();
+        self.forget_waiting();
+        let inodes = found.files.iter().map(|(_, metadata)| Inode::of(metadata)).collect();
+        self.lost.extend(self.idle.take_missing(&inodes));
         for (path, metadata) in found.files {
             let inode = Inode::of(&metadata);
             if Compression::of(&path.to_string_lossy()) != Compression::None {
@@ -191,13 +214,18 @@ impl Follow {
                 archives.insert(path, archive);
             } else if let Some(&at) = tails.get(&inode) {
                 self.tails[at].take_name(path, &mut self.files);
+            } else if self.idle.holds(&path, &metadata) {
+                held.extend(self.idle.known(&inode));
+            } else if self.lost.is_empty() && facts.len() >= self.idle.open_max() {
+                // As many as could be opened at once: the others need not be looked at again each time.
+                self.let_wait();
             } else if !facts.iter().any(|facts| facts.place.inode == inode)
                 && let Some(found) = self.files.examine(&path, Name::Matches)?
                 // Between the look and the opening the name may have passed to a file that is followed already.
                 && !tails.contains_key(&found.place.inode)
             {
                 tails.insert(found.place.inode, usize::MAX);
-                facts.push(found);
+                facts.push(self.within_open_max(found, facts.len()));
             }
         }
         self.archives = archives;
@@ -299,8 +327,17 @@ impl Follow {
         Ok(())
     }
 
+    /// Closes what was looked at if so many are held open already.
+    fn within_open_max(&self, facts: Facts, held: usize) -> Facts {
+        if self.tails.len() + held < self.idle.open_max() { facts } else { facts.closed() }
+    }
+
     fn open_tail(&mut self, mut facts: Facts, known: Option<PartitionId>, copy_of: Option<PartitionId>) -> Result<()> {
         let (name, length) = (facts.name, facts.length);
+        // One that has no matching name is not found again.
+        if name == Name::Matches && !self.make_room() {
+            return self.leave_closed(&facts, known);
+        }
         let Some(file) = facts.take_file()? else {
             self.lost.extend(known);
             return Ok(());
@@ -403,7 +440,7 @@ impl Follow {
     }
 
     fn check_count(&self) -> Result<()> {
-        let count = self.tails.len() + self.archives.len();
+        let count = self.tails.len() + self.idle.len() + self.archives.len();
         if self.files.patterns.check_count(count).is_ok() {
             return Ok(());
         }

@@ -57,6 +57,7 @@ impl World {
             on_gap: OnGap::Refuse,
             poll_interval,
             files_max: 100,
+            open_max: 100,
             copies: Copies::Skip,
             remember: Duration::from_secs(3600),
             remember_max: 100,

@@ -37,7 +37,7 @@ impl Line {
 
     async fn batch(&mut self) -> (usize, u64, u64) {
         match self.from_batcher.recv().await {
-            Some(Cut::Batch(batch)) => {
+            Some(Cut::Batch(batch, _)) => {
                 let ranges = batch.ranges();
                 assert_eq!(ranges.len(), 1);
                 (batch.chunks.iter().map(Chunk::records).sum(), ranges[0].from, ranges[0].to)

@@ -120,8 +120,13 @@ impl Tail {
     pub(super) fn changed(&self) -> Result<Option<Metadata>> {
         let Stage::Open(reader) = &self.stage else { return Ok(None) };
         let metadata = self.metadata()?;
-        let still = reader.taken() == Some(metadata.len()) && self.modified == metadata.modified().ok() && !reader.is_ahead();
+        let still = reader.taken() == Some(metadata.len()) && !reader.is_ahead() && self.is_as_read(&metadata);
         Ok((!still).then_some(metadata))
+    }
+
+    /// Returns whether nothing was written since its last turn.
+    pub(super) fn is_as_read(&self, metadata: &Metadata) -> bool {
+        self.modified == metadata.modified().ok()
     }
 
     /// Reads what was appended, up to [`TURN_BYTES`].

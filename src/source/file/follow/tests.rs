@@ -3,13 +3,17 @@ use std::fs;
 use super::*;
 use crate::config::{Copies, OnGap};
 use crate::evidence::Key;
-use crate::offsets::Offsets;
+use crate::offsets::{Offsets, Span};
 use crate::source::Resume;
 use crate::source::file::Unread;
 use crate::source::file::discover::Patterns;
 use crate::source::file::positions::Positions;
 
 fn follow(directory: &Path, pattern: &str) -> Follow {
+    follow_with(directory, pattern, usize::MAX)
+}
+
+fn follow_with(directory: &Path, pattern: &str, open_max: usize) -> Follow {
     let patterns = Patterns::parse(&[directory.join(pattern).display().to_string()], 10).unwrap();
     let found = patterns.find().unwrap();
     let resume = Resume { offsets: &Offsets::default(), key: &Key::new([7; 32]) };
@@ -22,7 +26,18 @@ fn follow(directory: &Path, pattern: &str) -> Follow {
         copies: Copies::Skip,
         pending: Vec::new(),
     };
-    Follow::start(files, Duration::ZERO, found).unwrap()
+    let config = FileConfig {
+        paths: Vec::new(),
+        follow: true,
+        on_gap: OnGap::Refuse,
+        poll_interval: Duration::ZERO,
+        files_max: 10,
+        open_max,
+        copies: Copies::Skip,
+        remember: Duration::ZERO,
+        remember_max: 10,
+    };
+    Follow::start(files, &config, Behind::default(), found).unwrap()
 }
 
 /// Runs `body` where chunks are taken by nobody, but in order.
@@ -143,5 +158,110 @@ fn what_begins_as_a_file_that_vanished_and_stays_shorter_is_read_after_a_while()
         follow.parts.values_mut().for_each(|(_, since)| *since -= QUIET);
         follow.look_again().unwrap();
         assert_eq!((follow.tails.len(), follow.parts.len()), (1, 0));
+    });
+}
+
+#[test]
+fn on_a_full_disk_deleted_files_are_closed_that_are_committed_and_no_others() {
+    let dir = tempfile::tempdir().unwrap();
+    with_sender(move |sender| {
+        let name = |name: &str| dir.path().join(name);
+        let names = ["committed.log", "half.log", "read.log", "there.log"];
+        names.iter().for_each(|of| fs::write(name(of), "1\n22\n").unwrap());
+        let mut follow = follow(dir.path(), "*.log");
+        follow.read_round(sender).unwrap();
+        let at = |follow: &Follow, of: &str| {
+            let known = follow.files.positions.iter().find(|known| known.partition.label.ends_with(of)).unwrap();
+            (known.id().clone(), known.partition.label.clone())
+        };
+        let spans = [("committed.log", 5), ("half.log", 2), ("there.log", 5)].map(|(of, next)| {
+            let (id, label) = at(&follow, of);
+            (id, Span::standing(label, next, None))
+        });
+        follow.behind.commit(&Offsets::from_spans(spans));
+        ["committed.log", "half.log", "read.log"].iter().for_each(|of| fs::remove_file(name(of)).unwrap());
+        follow.look_again().unwrap();
+        follow.close_committed();
+        let open: Vec<_> = follow.tails.iter().map(|tail| tail.path.file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(open, ["half.log", "read.log", "there.log"]);
+        assert_eq!(follow.files.pending.len(), 1, "it is noted that the committed one vanished");
+    });
+}
+
+/// Reads and looks for a while, and checks that no more than `open_max` files are open at any time.
+fn settle(follow: &mut Follow, open_max: usize, sender: &ChunkSender) {
+    for _ in 0..20 {
+        follow.read_round(sender).unwrap();
+        assert!(follow.tails.len() <= open_max, "{}", follow.tails.len());
+        follow.look_again().unwrap();
+    }
+}
+
+/// Returns how much is read of each file, by its name.
+fn read_of(follow: &Follow) -> Vec<(String, u64)> {
+    let name = |known: &Known| Path::new(&*known.partition.label).file_name().unwrap().to_str().unwrap().to_owned();
+    let mut read: Vec<_> = follow.files.positions.iter().map(|known| (name(known), known.next)).collect();
+    read.sort();
+    read
+}
+
+#[test]
+fn of_more_files_than_may_be_open_each_is_read_and_read_on() {
+    let dir = tempfile::tempdir().unwrap();
+    with_sender(move |sender| {
+        let name = |n: usize| dir.path().join(format!("{n}.log"));
+        (0..9).for_each(|n| fs::write(name(n), format!("{n}\n")).unwrap());
+        fs::write(name(9), "").unwrap();
+        let mut follow = follow_with(dir.path(), "*.log", 3);
+        settle(&mut follow, 3, sender);
+        assert_eq!(read_of(&follow), (0..9).map(|n| (format!("{n}.log"), 2)).collect::<Vec<_>>());
+        (0..10).for_each(|n| fs::write(name(n), format!("{n}\nmore {n}\n")).unwrap());
+        settle(&mut follow, 3, sender);
+        assert_eq!(read_of(&follow), (0..10).map(|n| (format!("{n}.log"), 9)).collect::<Vec<_>>());
+        assert!(follow.files.pending.is_empty() && !follow.has_room_for_waiting());
+    });
+}
+
+#[test]
+fn an_idle_file_that_is_rotated_is_read_on_and_one_that_is_deleted_is_noted() {
+    let dir = tempfile::tempdir().unwrap();
+    with_sender(move |sender| {
+        let name = |name: &str| dir.path().join(name);
+        (0..6).for_each(|n| fs::write(name(&format!("{n}.log")), format!("{n}\n")).unwrap());
+        let mut follow = follow_with(dir.path(), "*.log", 2);
+        settle(&mut follow, 2, sender);
+        let idle = |at: usize| (0..6).filter(|n| !follow.tails.iter().any(|tail| tail.path == name(&format!("{n}.log")))).nth(at).unwrap();
+        let (rotated, deleted) = (format!("{}.log", idle(0)), format!("{}.log", idle(1)));
+        fs::rename(name(&rotated), name(&format!("{rotated}.1"))).unwrap();
+        let mut file = fs::OpenOptions::new().append(true).open(name(&format!("{rotated}.1"))).unwrap();
+        std::io::Write::write_all(&mut file, b"the last line before the rotation\n").unwrap();
+        fs::remove_file(name(&deleted)).unwrap();
+        follow.look_again().unwrap();
+        assert!(!follow.files.pending.is_empty(), "the deleted one is noted");
+        follow.read_round(sender).unwrap();
+        let read = read_of(&follow);
+        assert!(read.iter().any(|(name, next)| name.starts_with(&rotated) && *next == 36), "{read:?}");
+        assert!(!read.iter().any(|(name, _)| *name == deleted), "{read:?}");
+    });
+}
+
+#[test]
+fn a_file_with_bytes_that_are_not_read_keeps_its_descriptor_and_others_wait_for_one() {
+    let dir = tempfile::tempdir().unwrap();
+    with_sender(move |sender| {
+        let name = |name: &str| dir.path().join(name);
+        fs::write(name("a.log"), "1\nunfinished").unwrap();
+        fs::write(name("b.log"), "2\nunfinished").unwrap();
+        fs::write(name("c.log"), "3\n").unwrap();
+        let mut follow = follow_with(dir.path(), "*.log", 2);
+        settle(&mut follow, 2, sender);
+        assert_eq!(read_of(&follow), [("a.log".into(), 2), ("b.log".into(), 2)]);
+        assert!(!follow.has_room_for_waiting());
+        fs::remove_file(name("a.log")).unwrap();
+        fs::write(name("b.log"), "2\nunfinished no more\n").unwrap();
+        settle(&mut follow, 2, sender);
+        assert_eq!(read_of(&follow), [("a.log".into(), 2), ("b.log".into(), 21), ("c.log".into(), 2)]);
+        follow.let_go(Instant::now() + QUIET, sender).unwrap();
+        assert_eq!(read_of(&follow), [("b.log".into(), 21), ("c.log".into(), 2)], "the deleted one is read to its last byte and noted");
     });
 }
