@@ -176,7 +176,7 @@ def connections(case):
             process.wait()
     with case.run(settings) as process:
         clients.listen_to(process)
-        process.wait_until(lambda: len(idle) >= CONNECTIONS // 2, "idle connections", timeout=60)
+        process.wait_until(lambda: len(idle) >= DESCRIPTORS // 4, "idle connections", timeout=60)
         clients.end()
         events = clients.check()
         case.stop(process, dataset, events)
