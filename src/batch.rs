@@ -10,7 +10,7 @@ use std::time::Instant;
 use arrow::array::{Array, RecordBatch};
 use bytes::Bytes;
 
-use crate::memory::Lease;
+use crate::memory::{Lease, Waiting};
 use crate::offsets::{OffsetRange, PartitionId};
 use crate::reasons::Reason;
 use crate::sink::layout::HivePartition;
@@ -133,8 +133,8 @@ fn metadata_bytes(metadata: &RecordBatch) -> usize {
 /// From the producer to the batcher.
 #[derive(Debug)]
 pub enum Read {
-    /// Records, and the moment at which they were read.
-    Chunk(Chunk, Instant),
+    /// Records, the moment at which they were read, and their memory.
+    Chunk(Chunk, Instant, Waiting),
     /// No more will come, and this is why. A channel that closes without it means a failure upstream.
     End(EndReason),
 }

@@ -1,7 +1,7 @@
 //! Memory: what the line holds at one time, and who waits while that is too much.
 //!
-//! Owns: one account of the batches on their way (raw, decoded, transformed) and of the open Parquet files, and its limit. Intake stops at the limit:
-//! the batcher waits before it hands on a further batch, and everything before it stands still.
+//! Owns: one account of the chunks that wait, the batches on their way (raw, decoded, transformed) and the Parquet files of the open checkpoint, and
+//! its limit. Intake stops at the limit: the batcher waits before it hands on a further batch, and everything before it stands still.
 //! Does not own: giving memory back (whoever holds a [`Lease`] drops it; open files keep to `sink.buffer_bytes_max` by themselves), DuckDB's
 //! memory, which has a limit of its own.
 //!
@@ -31,7 +31,9 @@ struct Shared {
     /// Bytes of the batches on their way, by estimate until they are transformed.
     batches: AtomicUsize,
     on_their_way: AtomicUsize,
-    /// Bytes of the open Parquet files.
+    /// Bytes of the chunks that wait to be batched.
+    chunks: AtomicUsize,
+    /// Bytes of the Parquet files of the open checkpoint.
     files: AtomicUsize,
     freed: Notify,
 }
@@ -54,6 +56,13 @@ pub struct Lease {
     bytes: usize,
 }
 
+/// The memory of a chunk that waits, given back when dropped.
+#[derive(Debug)]
+pub struct Waiting {
+    shared: Arc<Shared>,
+    bytes: usize,
+}
+
 impl Memory {
     /// Begins to limit. Only the first call counts.
     pub fn limit(&self, limits: Limits) {
@@ -62,7 +71,7 @@ impl Memory {
 
     /// Returns the bytes that are held.
     pub fn held(&self) -> usize {
-        self.shared.batches.load(Ordering::Relaxed) + self.shared.files.load(Ordering::Relaxed)
+        self.shared.held()
     }
 
     /// Returns the bytes that may be held; `None` without a limit.
@@ -70,7 +79,13 @@ impl Memory {
         self.shared.limits.get().map(|limits| limits.bytes_max)
     }
 
-    /// Says how many bytes the open Parquet files hold.
+    /// Counts a chunk that was read and waits to be batched.
+    pub fn wait(&self, bytes: usize) -> Waiting {
+        self.shared.chunks.fetch_add(bytes, Ordering::Relaxed);
+        Waiting { shared: self.shared.clone(), bytes }
+    }
+
+    /// Says how many bytes the Parquet files of the open checkpoint hold.
     pub fn set_files(&self, bytes: usize) {
         if self.shared.files.swap(bytes, Ordering::Relaxed) > bytes {
             self.shared.freed.notify_one();
@@ -91,10 +106,13 @@ impl Memory {
 }
 
 impl Shared {
+    fn held(&self) -> usize {
+        [&self.batches, &self.chunks, &self.files].map(|bytes| bytes.load(Ordering::Relaxed)).iter().sum()
+    }
+
     fn has_room(&self, bytes: usize) -> bool {
         let Some(limits) = self.limits.get() else { return true };
-        let held = self.batches.load(Ordering::Relaxed) + self.files.load(Ordering::Relaxed);
-        held + bytes <= limits.bytes_max && limits.process.is_none_or(|process| resident() <= process / 8 * 7)
+        self.held() + bytes <= limits.bytes_max && limits.process.is_none_or(|process| resident() <= process / 8 * 7)
     }
 }
 
@@ -120,6 +138,12 @@ impl Drop for Lease {
         self.shared.batches.fetch_sub(self.bytes, Ordering::Relaxed);
         self.shared.on_their_way.fetch_sub(1, Ordering::Release);
         self.shared.freed.notify_one();
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.shared.chunks.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

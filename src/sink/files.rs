@@ -127,6 +127,16 @@ impl OpenFiles {
         self.checkpoint = None;
     }
 
+    /// Returns whether the checkpoint should end, since only its commit frees the memory that it takes.
+    pub fn is_due(&self) -> bool {
+        self.checkpoint.as_ref().is_some_and(FileSet::is_due)
+    }
+
+    /// Returns the bytes that is kept in memory of complete files, for the commit record.
+    pub fn written_bytes(&self) -> usize {
+        self.checkpoint.as_ref().map_or(0, FileSet::written_bytes)
+    }
+
     /// Returns the bytes that the open files hold in memory.
     pub fn held_bytes(&self) -> usize {
         self.checkpoint.as_ref().map_or(0, FileSet::held)

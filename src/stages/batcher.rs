@@ -65,7 +65,10 @@ impl Batcher {
                 () = self.early.notified() => self.end_checkpoint(&mut open, Trigger::Interval).await,
                 () = self.output.closed() => Err(Closed),
                 read = self.input.recv() => match read {
-                    Some(Read::Chunk(chunk, at)) => self.fill(&mut open, chunk, at).await,
+                    Some(Read::Chunk(chunk, at, waiting)) => {
+                        drop(waiting);
+                        self.fill(&mut open, chunk, at).await
+                    }
                     Some(Read::End(reason)) => {
                         let trigger = match reason {
                             EndReason::Finished => Trigger::End,

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::batch::{Chunk, EndReason, Read};
 use crate::error::Result;
+use crate::memory::Memory;
 use crate::meters::Meters;
 use crate::offsets::Offsets;
 use crate::source::Source;
@@ -42,7 +43,7 @@ impl Producer {
                 self.source.stop().await?
             };
             for chunk in held {
-                let _ = self.output.send(read_now(chunk)).await;
+                let _ = self.output.send(read_now(chunk, &self.meters.memory)).await;
             }
         }
         // A closed channel means that the batcher failed: it says so itself.
@@ -71,7 +72,7 @@ impl Producer {
                     let Some(chunk) = read? else { return Ok(Some(EndReason::Finished)) };
                     self.remaining.send_replace(self.source.remaining());
                     // A full channel is the backpressure: the source is not read while the line is behind.
-                    if self.output.send(read_now(chunk)).await.is_err() {
+                    if self.output.send(read_now(chunk, &self.meters.memory)).await.is_err() {
                         return Ok(None);
                     }
                 }
@@ -80,9 +81,10 @@ impl Producer {
     }
 }
 
-/// Puts the moment at a chunk.
-fn read_now(chunk: Chunk) -> Read {
-    Read::Chunk(chunk, Instant::now())
+/// Stamps a chunk with the time it was read, and counts its memory.
+fn read_now(chunk: Chunk, memory: &Memory) -> Read {
+    let waiting = memory.wait(chunk.bytes());
+    Read::Chunk(chunk, Instant::now(), waiting)
 }
 
 /// Tells the source what is committed.

@@ -232,7 +232,11 @@ impl Checkpoint {
             return Ok((before, Appended::Held(Box::new(frame), tally)));
         }
         self.tally = tally;
-        Ok((self.take_in(frame, groups_max)?, Appended::Taken))
+        let mut progress = self.take_in(frame, groups_max)?;
+        if self.files.is_due() {
+            progress.merge(self.commit(Barrier { epoch: self.epoch, trigger: Trigger::Interval })?, groups_max);
+        }
+        Ok((progress, Appended::Taken))
     }
 
     fn take_in(&mut self, frame: Frame, groups_max: usize) -> Result<Progress> {
@@ -243,7 +247,7 @@ impl Checkpoint {
             self.open.begun = true;
         }
         let unplaced = self.files.append(rows)?;
-        self.meters.memory.set_files(self.files.held_bytes());
+        self.meters.memory.set_files(self.files.held_bytes() + self.files.written_bytes());
         counts.rows_out -= unplaced.len() as u64;
         counts.dead_letters.sink += unplaced.len() as u64;
         self.tally.rejected += unplaced.len() as u64;

@@ -117,6 +117,8 @@ async fn a_stuck_disk_stops_the_reading_of_the_source_and_loses_nothing() {
         format!("pipeline.out_path={:?}", out.path().to_str().unwrap()),
         "pipeline.batch_rows=1000".into(),
         "transform.threads=2".into(),
+        // What a file collects before it is made on the disk is less than a batch.
+        "sink.row_group_bytes=\"64KiB\"".into(),
         "source.type=\"stdin\"".into(),
     ];
     let config = Config::load(None, std::iter::empty(), &sets).unwrap();

@@ -24,6 +24,7 @@ mod kills;
 mod ledger;
 mod logs;
 mod lookups;
+mod memory;
 mod model;
 mod mutants;
 mod nats;

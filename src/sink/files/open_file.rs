@@ -71,6 +71,16 @@ pub(super) struct WrittenFile {
     pub columns: Vec<(String, ColumnStatistics)>,
 }
 
+impl WrittenFile {
+    /// Returns the bytes in memory.
+    pub fn bytes(&self) -> usize {
+        let bound = |bound: &Option<String>| bound.as_ref().map_or(0, String::len);
+        let column =
+            |(name, of): &(String, ColumnStatistics)| size_of_val(of) + size_of_val(name) + name.len() + bound(&of.min) + bound(&of.max);
+        size_of::<Self>() + self.columns.iter().map(column).sum::<usize>()
+    }
+}
+
 impl OpenFile {
     /// Begins a file without touching the disk.
     pub fn new(began: u64) -> Self {

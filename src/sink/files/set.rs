@@ -27,6 +27,9 @@ const IDLE_FRAMES: u64 = 16;
 /// Bytes below which an idle row group goes on: late events must not make a row group each.
 const IDLE_BYTES_MIN: usize = 256 << 10;
 
+/// The part of the open files' memory that complete ones may take. The commit needs some times as much, to write it down.
+const WRITTEN_PART: usize = 4;
+
 /// Which file: its hive partition and the hour of its first row.
 type Key = (Arc<HivePartition>, Hour);
 
@@ -50,6 +53,8 @@ pub(super) struct FileSet {
     /// Frames that came: tells which file is unused for longest.
     frames: u64,
     written: Vec<WrittenFile>,
+    /// Bytes of `written`.
+    written_bytes: usize,
 }
 
 /// A file, and rows for it.
@@ -62,16 +67,37 @@ struct Task {
 
 impl FileSet {
     pub fn new(rules: Arc<Rules>, staging: Staging, name: String, opened: DateTime<Utc>) -> Self {
-        Self { rules, staging, name, opened, partitions: HashSet::new(), files: BTreeMap::new(), begun: 0, frames: 0, written: Vec::new() }
+        Self {
+            rules,
+            staging,
+            name,
+            opened,
+            partitions: HashSet::new(),
+            files: BTreeMap::new(),
+            begun: 0,
+            frames: 0,
+            written: Vec::new(),
+            written_bytes: 0,
+        }
     }
 
     pub fn staging_mut(&mut self) -> &mut Staging {
         &mut self.staging
     }
 
-    /// Returns the bytes in memory.
+    /// Returns the bytes of the open files in memory.
     pub fn held(&self) -> usize {
         self.files.values().map(OpenFile::held).sum()
+    }
+
+    /// Returns the bytes of what the commit record is to say of complete files.
+    pub fn written_bytes(&self) -> usize {
+        self.written_bytes
+    }
+
+    /// Returns whether what is kept of complete files takes so much memory that the checkpoint should end: nothing else frees it.
+    pub fn is_due(&self) -> bool {
+        self.written_bytes > self.rules.buffer_bytes_max / WRITTEN_PART
     }
 
     /// Returns whether the checkpoint has room for a hive partition, and keeps that room.
@@ -244,6 +270,11 @@ impl FileSet {
             }
             let fullest = self.files.iter().max_by_key(|(key, file)| (file.flushable(), *key));
             let Some(key) = fullest.map(|(key, _)| key.clone()) else { return Ok(()) };
+            if self.files[&key].flushable() < self.rules.format.footer_bytes {
+                // What its footer would keep of so small a row group is more than the flush would free.
+                self.close(&key)?;
+                continue;
+            }
             self.open(&key)?;
             let file = self.files.get_mut(&key).expect("the file was found in the set");
             file.drain(&self.rules.format)?;
@@ -292,7 +323,8 @@ impl FileSet {
             *written = Some(file.finish(&rules.format, partition.clone())?);
             Ok(())
         })?;
-        self.written.extend(files.into_iter().filter_map(|(_, _, written)| written));
+        let written = files.into_iter().filter_map(|(_, _, written)| written);
+        self.written.extend(written.inspect(|file| self.written_bytes += file.bytes()));
         Ok(())
     }
 }

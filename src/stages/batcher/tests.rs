@@ -6,6 +6,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::batch::{OffsetUnit, Records};
 use crate::durable::disk_state::DiskState;
+use crate::memory::Memory;
 use crate::offsets::{OffsetRange, Partition, PartitionId};
 
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -32,7 +33,8 @@ impl Line {
         let range = OffsetRange::new(partition, self.next, self.next + count as u64);
         self.next = range.to;
         let records = Records::Lines(Bytes::from("{}\n".repeat(count)));
-        self.to_batcher.send(Read::Chunk(Chunk::new(records, range, OffsetUnit::Records), Moment::now())).await.unwrap();
+        let chunk = Chunk::new(records, range, OffsetUnit::Records);
+        self.to_batcher.send(Read::Chunk(chunk, Moment::now(), Memory::default().wait(0))).await.unwrap();
     }
 
     async fn batch(&mut self) -> (usize, u64, u64) {

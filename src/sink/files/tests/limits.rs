@@ -220,3 +220,25 @@ fn shedding_ends_when_making_room_for_the_fullest_file_closes_another_full_one()
     let files = checkpoint.finish();
     assert_eq!(files.iter().map(|file| file.row_groups()).collect::<Vec<_>>(), [vec![5_000, 4_000], vec![5_000]]);
 }
+
+#[test]
+fn where_a_row_group_frees_less_than_its_footer_keeps_the_file_ends_and_so_many_files_end_the_checkpoint() {
+    const COLUMNS: usize = 100;
+    let names = (0..COLUMNS).map(|n| Field::new(format!("c{n}"), DataType::Utf8View, true));
+    let output = Arc::new(Schema::new(std::iter::once(Field::new("region", DataType::Utf8, true)).chain(names).collect::<Vec<_>>()));
+    let buffer_bytes_max = 500_000;
+    let mut checkpoint = Checkpoint::of(&output, &SinkConfig { event_time: None, buffer_bytes_max, row_group_bytes: 500_000, ..sink() });
+    let mut rows = 0;
+    while !checkpoint.files.is_due() {
+        let text: ArrayRef = Arc::new(StringViewArray::from(vec![format!("the text of row {rows} is not inline")]));
+        let row = RecordBatch::try_new(checkpoint.layout.file_schema().clone(), vec![text; COLUMNS]).unwrap();
+        checkpoint.append_rows(&(rows % 20).to_string(), row);
+        assert!(checkpoint.files.held_bytes() <= buffer_bytes_max, "{}", checkpoint.files.held_bytes());
+        rows += 1;
+        assert!(rows < 10_000, "it is never due");
+    }
+    assert!(checkpoint.files.written_bytes() < buffer_bytes_max / 2, "{}", checkpoint.files.written_bytes());
+    let files = checkpoint.finish();
+    assert_eq!(files.iter().map(|file| file.rows.num_rows()).sum::<usize>(), rows);
+    assert!(files.iter().all(|file| file.row_groups().len() == 1));
+}
