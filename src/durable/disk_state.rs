@@ -42,7 +42,7 @@ impl fmt::Display for Want {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Room => "the disk is full: writing waits for room",
-            Self::Descriptor => "too many files are open: writing waits for a free descriptor",
+            Self::Descriptor => "too many files are open: waiting for a free descriptor",
         })
     }
 }

@@ -6,7 +6,7 @@
 use std::iter;
 use std::ops::Range;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch};
 use arrow::compute::{can_cast_types, cast};
 use arrow::datatypes::{DataType, Schema};
 use polars::prelude::{DataFrame, IntoLazy, NamedFrom as _, PolarsError, Series, col};
@@ -39,6 +39,11 @@ impl Aggregator {
         let group = group.filter(|index| usable(output, "monitor.group_by", *index, &DataType::Utf8View, &mut warnings));
         let value = find(output, "monitor.value", &monitor.value, &mut warnings);
         let value = value.filter(|index| usable(output, "monitor.value", *index, &DataType::Float64, &mut warnings));
+        if value.is_some() {
+            // Polars makes a runtime with descriptors at its first use, and panics where there are none: at a start nothing is lost by that.
+            let one: ArrayRef = Arc::new(Float64Array::from(vec![0.0]));
+            let _ = sums(&[0..1], &one);
+        }
         Self { group, value, groups_max: monitor.groups_max, warnings }
     }
 

@@ -186,7 +186,7 @@ impl Unread {
 
 /// Opens a file to look at it; `None` if it is gone.
 fn open_file(path: &Path) -> Result<Option<File>> {
-    gone_is_none(File::open(path)).map_err(|e| Error::io(format_args!("open `{}`", path.display()), e))
+    gone_is_none(discover::open(path)).map_err(|e| Error::io(format_args!("open `{}`", path.display()), e))
 }
 
 /// Checks that each name exists and each glob matches something, or did when it was read.

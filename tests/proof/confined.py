@@ -5,6 +5,7 @@ Does not own: the process itself (see process.py), what is run in it.
 """
 import os
 import re
+import resource
 import shutil
 import threading
 import time
@@ -15,6 +16,7 @@ from process import Pintail
 
 GROUPS = Path("/sys/fs/cgroup")
 SAMPLE_SECONDS = 0.02
+STARVED_SECONDS, STARTING_SECONDS = 0.1, 0.4
 
 
 class Impossible(Exception):
@@ -75,7 +77,20 @@ class Confined(Pintail):
         super().start()
         self.sampler = threading.Thread(target=self.sample, daemon=True)
         self.sampler.start()
+        if self.limits.get("starved"):
+            threading.Thread(target=self.starve, daemon=True).start()
         return self
+
+    def starve(self):
+        """Takes all free descriptors away, again and again, for a moment; what is open stays so."""
+        with suppress(Exception):
+            pid, descriptors = self.find(), self.limits["descriptors"]
+            # A start may fail for want of descriptors.
+            time.sleep(STARTING_SECONDS)
+            while self.child.poll() is None:
+                for limit, seconds in ((0, STARVED_SECONDS), (descriptors, 3 * STARVED_SECONDS)):
+                    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, descriptors))
+                    time.sleep(seconds)
 
     def script(self):
         """Returns the commands of a shell that becomes the binary."""

@@ -5,8 +5,9 @@
     nice python3 tests/proof/small.py --kills 20        the long run
     python3 tests/proof/small.py --only files pids      some cases
 
-Each case has 256 descriptors (soft and hard), one core, and a control group of 512 MB; and one thing more: 1,200 followed files, 500 connections
-that ask nothing, 64 open hive partitions, 400 columns over them, a full disk with deleted inputs, stderr closed, full or a pipe that nobody reads, /tmp full or read-only, 64 threads.
+Each case has 256 descriptors (soft and hard), one core, and a control group of 512 MB; and one thing more: 2,000 followed files over 64 hive
+partitions with connections to the admin server, moments without any free descriptor, 500 connections that ask nothing, 64 open hive partitions,
+400 columns over them, a full disk with deleted inputs, stderr closed, full or a pipe that nobody reads, /tmp full or read-only, 64 threads.
 It ingests a known number of events over kills, ends with exit code 0, and has each event once. Peaks of memory and descriptors are held to the
 limits as well.
 
@@ -29,6 +30,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import duckdb
@@ -43,8 +45,8 @@ from trial import Trials
 DESCRIPTORS = 256
 MEMORY = 512_000_000
 THREADS = 64
-FILES, LINES = 1_200, 20
-CONNECTIONS = 500
+FILES, LINES = 2_000, 10
+CONNECTIONS, ADMIN_CONNECTIONS = 500, 100
 COLUMNS, PARTITIONS = 400, 64
 STREAM = {"pipeline.checkpoint_interval": "100ms", "source.rate": 200_000}
 
@@ -116,7 +118,7 @@ def committed_rows(dataset):
 
 
 def files(case):
-    """Files that all grow between the kills."""
+    """Files that all grow between the kills, rows for as many hive partitions as may be open, and connections to the admin server."""
     (case.work / "in").mkdir()
     written = 0
 
@@ -124,22 +126,39 @@ def files(case):
         nonlocal written
         for number in range(FILES):
             with open(case.work / f"in/{number}.ndjson", "a") as file:
-                file.writelines(json.dumps({"id": id}) + "\n" for id in range(written, written + LINES))
+                records = ({"id": id, "partition": f"p{id % PARTITIONS}", "text": f"{id * 7919:0200x}"} for id in range(written, written + LINES))
+                file.writelines(json.dumps(record) + "\n" for record in records)
             written += LINES
 
     append()
-    settings = reading(case.work / "in/*.ndjson", (), None) | {"source.follow": True, "source.poll_interval": "50ms"}
+    settings = reading(case.work / "in/*.ndjson", ["partition", "text"], "partition") | {
+        "source.follow": True, "source.poll_interval": "50ms", "sink.row_group_bytes": "64KiB", "admin.listen": "127.0.0.1:0",
+    }
     dataset = oracle.Dataset(case.work / "out")
     case.kill(settings, dataset, append)
     with case.run(settings) as process:
+        idle = [socket.create_connection(admin_address(process), timeout=5) for _ in range(ADMIN_CONNECTIONS)]
         process.wait_until(lambda: committed_rows(dataset) >= written, f"{written} rows", timeout=60)
         # All of them again, while it runs: those without a descriptor are opened again.
         append()
         process.wait_until(lambda: committed_rows(dataset) >= written, f"{written} rows", timeout=60)
+        with urllib.request.urlopen("http://{}:{}/healthz".format(*admin_address(process)), timeout=5) as answer:
+            if answer.status != 200:
+                raise Unexpected(f"/healthz says {answer.status}")
+        for connection in idle:
+            connection.close()
         process.signal(signal.SIGTERM)
         if code := process.wait():
             raise Unexpected(f"exit code {code}:\n{process.stderr()[-2000:]}")
     return check_ids(case, written)
+
+
+def admin_address(process):
+    """Returns where the admin server listens."""
+    process.wait_log("admin server listens", timeout=10)
+    address = next(line["address"] for line in process.messages() if line["message"] == "admin server listens")
+    host, _, port = address.rpartition(":")
+    return host, int(port)
 
 
 def connections(case):
@@ -254,7 +273,9 @@ def write_texts(case, begin, end):
 
 CASES = {
     "plain": ("nothing else", simulated, {}),
-    "files": (f"{FILES:,} followed files that grow", files, {}),
+    "files": (f"{FILES:,} followed files that grow, {PARTITIONS} hive partitions, {ADMIN_CONNECTIONS} idle connections", files, {}),
+    "starved": ("moments without a free descriptor", simulated, {"starved": True}),
+    "files-starved": ("the files, and such moments", files, {"starved": True}),
     "connections": (f"{CONNECTIONS} connections that ask nothing, clients that push", connections, {}),
     "partitions": (f"{PARTITIONS} open hive partitions", many_partitions, {}),
     "wide": (f"{COLUMNS} text columns over {PARTITIONS} hive partitions", wide, {}),

@@ -270,11 +270,6 @@ impl FileSet {
             }
             let fullest = self.files.iter().max_by_key(|(key, file)| (file.flushable(), *key));
             let Some(key) = fullest.map(|(key, _)| key.clone()) else { return Ok(()) };
-            if self.files[&key].flushable() < self.rules.format.footer_bytes {
-                // What its footer would keep of so small a row group is more than the flush would free.
-                self.close(&key)?;
-                continue;
-            }
             self.open(&key)?;
             let file = self.files.get_mut(&key).expect("the file was found in the set");
             file.drain(&self.rules.format)?;

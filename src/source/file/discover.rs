@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use glob::{MatchOptions, glob_with};
 
 use super::identity::Inode;
 use super::names;
+use crate::durable::disk_state::DiskState;
 use crate::error::{Error, Result};
 
 const SHELL: MatchOptions = MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
@@ -146,7 +147,7 @@ pub(super) fn search(
     let mut inodes = seen.clone();
     for directory in directories {
         let failed = |e| Error::io(format_args!("search `{}`", directory.display()), e);
-        let Some(entries) = gone_is_none(fs::read_dir(directory)).map_err(failed)? else { continue };
+        let Some(entries) = gone_is_none(with_descriptor(|| fs::read_dir(directory))).map_err(failed)? else { continue };
         for entry in entries {
             let entry = entry.map_err(failed)?;
             let related = || names::keys(&entry.file_name().to_string_lossy()).iter().any(|key| keys.contains(key));
@@ -212,16 +213,29 @@ fn named(path: &Path) -> Result<Option<(PathBuf, Metadata)>> {
 }
 
 fn matching(pattern: &glob::Pattern, files: &mut Vec<(PathBuf, Metadata)>) -> Result<()> {
-    let paths = glob_with(pattern.as_str(), SHELL).expect("the pattern was parsed before");
-    for path in paths {
-        let looked = path.map_err(io::Error::from).and_then(|path| {
-            let metadata = fs::metadata(&path)?;
-            Ok((path, metadata))
+    let look = || {
+        let paths = glob_with(pattern.as_str(), SHELL).expect("the pattern was parsed before");
+        let looked = paths.map(|path| {
+            gone_is_none(path.map_err(io::Error::from).and_then(|path| {
+                let metadata = fs::metadata(&path)?;
+                Ok((path, metadata))
+            }))
         });
-        let looked = gone_is_none(looked).map_err(|e| Error::io(format_args!("look for `{pattern}`"), e))?;
-        files.extend(looked.filter(|(_, metadata)| metadata.is_file()));
-    }
+        looked.filter_map(Result::transpose).collect::<io::Result<Vec<_>>>()
+    };
+    let looked = with_descriptor(look).map_err(|e| Error::io(format_args!("look for `{pattern}`"), e))?;
+    files.extend(looked.into_iter().filter(|(_, metadata)| metadata.is_file()));
     Ok(())
+}
+
+/// Opens a file, and waits for a descriptor while there is none.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    with_descriptor(|| File::open(path))
+}
+
+/// Repeats what finds no free descriptor. The reading thread waits, which holds nobody up but the intake.
+fn with_descriptor<T>(operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    DiskState::default().wait_for_room("open an input", operation)
 }
 
 #[cfg(test)]

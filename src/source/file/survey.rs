@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::discover::search;
+use super::discover::{open, search};
 use super::identity::{Inode, Place};
 use super::input::{Compression, Walk};
 use super::names;
@@ -134,7 +134,7 @@ impl Files {
             walk.to(offset).map(|()| walk)
         };
         let compare = || -> io::Result<bool> {
-            let other = File::open(label)?;
+            let other = open(Path::new(label))?;
             let place = Place::of(&other.metadata()?);
             if !known.place().is_some_and(|known| known.may_be(&place)) || place.inode == sight.place.inode {
                 return Ok(false);
@@ -437,7 +437,7 @@ impl Facts {
     pub(super) fn with_file<T>(&self, act: impl FnOnce(&File) -> io::Result<T>) -> Result<T> {
         let acted = match &self.file {
             Some(file) => act(file),
-            None => File::open(&self.path).and_then(|file| act(&file)),
+            None => open(&self.path).and_then(|file| act(&file)),
         };
         acted.map_err(|e| Error::io(format_args!("look at `{}`", self.path.display()), e))
     }
