@@ -5,6 +5,7 @@
 
 use std::iter;
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch};
 use arrow::compute::{can_cast_types, cast};
