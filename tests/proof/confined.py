@@ -17,6 +17,8 @@ from process import Pintail
 GROUPS = Path("/sys/fs/cgroup")
 SAMPLE_SECONDS = 0.02
 STARVED_SECONDS, STARTING_SECONDS = 0.1, 0.4
+# Below it are the standard streams, which are open.
+FIRST_FREE = 3
 
 
 class Impossible(Exception):
@@ -88,7 +90,7 @@ class Confined(Pintail):
             # A start may fail for want of descriptors.
             time.sleep(STARTING_SECONDS)
             while self.child.poll() is None:
-                for limit, seconds in ((0, STARVED_SECONDS), (descriptors, 3 * STARVED_SECONDS)):
+                for limit, seconds in ((FIRST_FREE, STARVED_SECONDS), (descriptors, 3 * STARVED_SECONDS)):
                     resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, descriptors))
                     time.sleep(seconds)
 
