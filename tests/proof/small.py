@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs Pintail where everything is small, and kills it there. Is anything lost or doubled?
 
-    python3 tests/proof/small.py                        2 kills in each case: below 40 seconds
+    python3 tests/proof/small.py                        2 kills in each case: about 40 seconds
     nice python3 tests/proof/small.py --kills 20        the long run
     python3 tests/proof/small.py --only files pids      some cases
 
@@ -237,11 +237,11 @@ def partitioned(case, columns, events, **settings):
 
 def wide(case):
     # A checkpoint every 100 ms would cut what is to be held open.
-    return partitioned(case, COLUMNS, 2_000, **{"pipeline.checkpoint_interval": "1h"})
+    return partitioned(case, COLUMNS, 1_000, **{"pipeline.checkpoint_interval": "1h"})
 
 
 def many_partitions(case):
-    return partitioned(case, 2, 100_000, **{"sink.open_files_max": PARTITIONS, "sink.row_group_bytes": "64KiB", "pipeline.batch_rows": 5_000})
+    return partitioned(case, 2, 50_000, **{"sink.open_files_max": PARTITIONS, "sink.row_group_bytes": "64KiB", "pipeline.batch_rows": 5_000})
 
 
 def deleted(case):
