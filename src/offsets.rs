@@ -62,6 +62,8 @@ pub struct OffsetRange {
     pub to: u64,
     /// What stands right before `to`; `None` if the source has none, or the range was cut off the front of another.
     pub evidence: Option<Arc<Evidence>>,
+    /// Whether it was cut off the front of another, which has evidence of its end: a checkpoint must not end with this one.
+    pub is_cut: bool,
     /// What the source found out about the partition before it read this range. An empty range may carry notes alone.
     pub notes: Vec<Note>,
 }
@@ -69,7 +71,7 @@ pub struct OffsetRange {
 impl OffsetRange {
     /// Makes a range without evidence or notes.
     pub fn new(partition: Arc<Partition>, from: u64, to: u64) -> Self {
-        Self { partition, from, to, evidence: None, notes: Vec::new() }
+        Self { partition, from, to, evidence: None, is_cut: false, notes: Vec::new() }
     }
 
     /// Adds what stands right before its end.
@@ -87,6 +89,7 @@ impl OffsetRange {
     pub fn join(&mut self, next: &Self) {
         if next.to > next.from || next.evidence.is_some() {
             self.evidence.clone_from(&next.evidence);
+            self.is_cut = next.is_cut;
         }
         self.to = next.to;
         self.notes.extend_from_slice(&next.notes);
@@ -94,8 +97,14 @@ impl OffsetRange {
 
     /// Takes the part before `cut` off the front. The notes are about what lies before it, the evidence about what lies behind.
     pub fn split_off_front(&mut self, cut: u64) -> Self {
-        let front =
-            Self { partition: self.partition.clone(), from: self.from, to: cut, evidence: None, notes: std::mem::take(&mut self.notes) };
+        let front = Self {
+            partition: self.partition.clone(),
+            from: self.from,
+            to: cut,
+            evidence: None,
+            is_cut: self.evidence.is_some(),
+            notes: std::mem::take(&mut self.notes),
+        };
         self.from = cut;
         front
     }
@@ -146,6 +155,8 @@ pub struct Span {
     pub new: bool,
     /// What stands right before `to`.
     pub evidence: Option<Arc<Evidence>>,
+    /// Whether it ends amid what its source read at once (see [`OffsetRange::is_cut`]). No record has such a span.
+    pub is_cut: bool,
     /// Whether the partition is as the last record has it: nothing was read, found out or noted since.
     pub unchanged: bool,
     /// Whether it vanished: it is forgotten with this checkpoint.
@@ -155,7 +166,7 @@ pub struct Span {
 impl Span {
     /// Makes the span of a partition that stands still at `at`, as the last record has it.
     pub fn standing(label: Arc<str>, at: u64, evidence: Option<Arc<Evidence>>) -> Self {
-        Self { label, from: at, to: at, new: false, evidence, unchanged: true, vanished: false }
+        Self { label, from: at, to: at, new: false, evidence, is_cut: false, unchanged: true, vanished: false }
     }
 }
 
@@ -231,13 +242,18 @@ impl Offsets {
         !self.notes.is_empty() || self.spans.values().any(|span| !span.unchanged)
     }
 
+    /// Returns whether a partition ends amid what its source read at once: what the next start could not find again must not be recorded.
+    pub fn is_cut(&self) -> bool {
+        self.spans.values().any(|span| span.is_cut)
+    }
+
     /// Appends a range.
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::Internal`] if it does not begin where the partition's span ends: something was lost or doubled
     /// on the way, and committing it would make that permanent.
     pub fn extend(&mut self, range: &OffsetRange) -> Result<()> {
-        let OffsetRange { partition, from, to, evidence, notes } = range;
+        let OffsetRange { partition, from, to, evidence, is_cut, notes } = range;
         if to < from {
             return Err(Error::internal(format!("offsets of {} run backwards: [{from}, {to})", partition.label)));
         }
@@ -251,6 +267,7 @@ impl Offsets {
         }
         if to > from || evidence.is_some() {
             span.evidence.clone_from(evidence);
+            span.is_cut = *is_cut;
             span.unchanged = false;
         }
         span.to = *to;
@@ -319,8 +336,10 @@ mod tests {
         assert_eq!((front.to, front.notes.len(), front.evidence.is_some()), (15, 1, false));
         offsets.extend(&front).unwrap();
         assert_eq!(offsets.evidence(&p), None, "nothing is known of what stands before 15");
+        assert!(offsets.is_cut());
         offsets.extend(&whole).unwrap();
         assert_eq!(offsets.evidence(&p), Some(&evidence(2)));
+        assert!(!offsets.is_cut());
         assert_eq!(offsets.notes().len(), 1);
     }
 

@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::{info, warn};
 
+use crate::breaker::WhenRejected;
 use crate::checkpoint::attempts;
 use crate::checkpoint::lock::Lock;
 use crate::checkpoint::paths::Paths;
@@ -165,6 +166,7 @@ impl Line {
             output: batch_outlet,
             batch_rows: batch_rows(config, row_bytes),
             batch_bytes_max: config.pipeline.batch_bytes_max,
+            keeps_chunks: source.when_rejected() == WhenRejected::Pause,
             checkpoint_interval: config.pipeline.checkpoint_interval,
             early,
             meters: meters.clone(),

@@ -1,4 +1,7 @@
-//! Batcher: cuts chunks into batches of exactly `batch_rows` records and ends checkpoints.
+//! Batcher: cuts chunks into batches of `batch_rows` records and ends checkpoints.
+//!
+//! Where the line may pause, a batch ends with what the source read at once as long as it has not more than `batch_rows` records: there the
+//! checkpoint before the pause may end.
 //!
 //! Owns: the open batch, the checkpoint interval, the barriers, and waiting while what is on its way takes too much memory.
 //! Does not own: what the records mean (it counts line ends), the commit.
@@ -24,6 +27,8 @@ pub struct Batcher {
     pub batch_rows: usize,
     /// Bytes after which a batch is closed before it has `batch_rows` records.
     pub batch_bytes_max: usize,
+    /// Whether a batch ends where a checkpoint may, rather than have exactly `batch_rows` records.
+    pub keeps_chunks: bool,
     /// Time between two checkpoints.
     pub checkpoint_interval: Duration,
     /// Asks for a checkpoint before its time.
@@ -97,9 +102,11 @@ impl Batcher {
         }
         let batch = &mut open.batch;
         while batch.records + records > self.batch_rows {
-            let front = self.batch_rows - batch.records;
-            batch.push(chunk.split_off_front(front), front);
-            records -= front;
+            if !self.keeps_chunks || batch.chunks.is_empty() {
+                let front = self.batch_rows - batch.records;
+                batch.push(chunk.split_off_front(front), front);
+                records -= front;
+            }
             // Standing before a full channel is no work.
             drop(work);
             self.send(batch).await?;

@@ -222,8 +222,8 @@ impl Checkpoint {
     fn append(&mut self, frame: Frame, groups_max: usize) -> Result<(Progress, Appended)> {
         let is_part = std::mem::replace(&mut self.is_amid, frame.is_part);
         let tally = self.tally.plus(self.tally_of(&frame));
-        if is_part {
-            // Its first rows are written, so it is taken as a whole. What was rejected of it counts for the batch behind it.
+        if is_part || self.open.offsets.is_cut() {
+            // Its first rows are written, or no checkpoint may end before it: it is taken. What was rejected of it counts for the batch behind it.
             self.tally = tally;
             return Ok((self.take_in(frame, groups_max)?, Appended::Taken));
         }
@@ -232,9 +232,9 @@ impl Checkpoint {
             return Ok((before, Appended::Held(Box::new(frame), tally)));
         }
         self.tally = tally;
-        let mut progress = self.take_in(frame, groups_max)?;
+        let progress = self.take_in(frame, groups_max)?;
         if self.files.is_due() {
-            progress.merge(self.commit(Barrier { epoch: self.epoch, trigger: Trigger::Interval })?, groups_max);
+            self.end_early();
         }
         Ok((progress, Appended::Taken))
     }
@@ -276,6 +276,13 @@ impl Checkpoint {
         })
     }
 
+    /// Asks, once, for the end of the checkpoint. It ends behind what the source read at once, which only the batcher knows.
+    fn end_early(&mut self) {
+        if !std::mem::replace(&mut self.open.is_to_end, true) {
+            self.early.notify_one();
+        }
+    }
+
     fn reject(&mut self, letter: &DeadLetter) -> Result<()> {
         if self.open.dead_letters.is_none() {
             self.open.dead_letters =
@@ -284,8 +291,8 @@ impl Checkpoint {
         let file = self.open.dead_letters.as_mut().expect("made above");
         let is_replayed = source::dead_letters::owns(&letter.partition);
         file.write(letter, is_replayed.then_some(&self.facts.sql_sha256))?;
-        if file.bytes() >= self.facts.dead_letters.bytes_max && !std::mem::replace(&mut self.open.is_to_end, true) {
-            self.early.notify_one();
+        if file.bytes() >= self.facts.dead_letters.bytes_max {
+            self.end_early();
         }
         self.open.first_rejection.get_or_insert_with(|| letter.reason.clone());
         let label = || self.open.offsets.label(&letter.partition).unwrap_or(letter.partition.as_str());
@@ -297,6 +304,9 @@ impl Checkpoint {
     fn commit(&mut self, barrier: Barrier) -> Result<Progress> {
         let started = Instant::now();
         self.epoch = barrier.epoch;
+        if self.open.offsets.is_cut() {
+            return Err(Error::internal("a checkpoint would end amid what the source read at once, where it could not go on"));
+        }
         if !self.open.offsets.moved() {
             self.discard();
             self.meters.ledger().closed(barrier.epoch);

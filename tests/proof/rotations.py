@@ -12,6 +12,7 @@ Does not own: other edits, and counting rows (see edits.py).
 """
 import interpreter  # noqa: F401  first: it may start this command again under another Python
 
+import collections
 import os
 import random
 import shutil
@@ -113,7 +114,7 @@ def prove(options, work):
                 world.follow(while_followed)
                 world.rotate_at_rest(chance.random() < 0.5)
                 done += while_followed + 1
-                world.check(world.gaps()["gap"])
+                world.check(world.notes(), collections.Counter())
                 if set(world.rows()) != set(range(world.next_line)):
                     raise Broken("not every line that was written is in the output")
         except (Broken, Unexpected) as error:

@@ -19,11 +19,16 @@ struct Line {
 }
 
 fn start(batch_rows: usize, batch_bytes_max: usize) -> Line {
+    start_with(batch_rows, batch_bytes_max, false)
+}
+
+fn start_with(batch_rows: usize, batch_bytes_max: usize, keeps_chunks: bool) -> Line {
     let (to_batcher, input) = mpsc::channel(64);
     let (output, from_batcher) = mpsc::channel(64);
     let meters = Arc::new(Meters::new(DiskState::default()));
     let output = Outlet::new(output, &meters.batches);
-    let batcher = Batcher { input, output, batch_rows, batch_bytes_max, checkpoint_interval: INTERVAL, early: Arc::default(), meters };
+    let batcher =
+        Batcher { input, output, batch_rows, batch_bytes_max, keeps_chunks, checkpoint_interval: INTERVAL, early: Arc::default(), meters };
     Line { to_batcher, from_batcher, task: tokio::spawn(batcher.run()), next: 0 }
 }
 
@@ -53,6 +58,18 @@ impl Line {
             Some(Cut::Barrier(barrier)) => barrier,
             other => panic!("expected a barrier, got {other:?}"),
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_line_may_pause_a_batch_ends_with_a_chunk_unless_that_alone_is_larger() {
+    let mut line = start_with(10, usize::MAX, true);
+    for count in [4, 4, 4, 25, 3, 10] {
+        line.send_lines(count).await;
+    }
+    let ends = [(8, 0, 8), (4, 8, 12), (10, 12, 22), (10, 22, 32), (8, 32, 40), (10, 40, 50)];
+    for end in ends {
+        assert_eq!(line.batch().await, end);
     }
 }
 
@@ -109,8 +126,16 @@ async fn missed_ticks_make_one_barrier() {
     let (output, mut from_batcher) = mpsc::channel(1);
     let meters = Arc::new(Meters::new(DiskState::default()));
     let output = Outlet::new(output, &meters.batches);
-    let batcher =
-        Batcher { input, output, batch_rows: 1, batch_bytes_max: 1, checkpoint_interval: INTERVAL, early: Arc::default(), meters };
+    let batcher = Batcher {
+        input,
+        output,
+        batch_rows: 1,
+        batch_bytes_max: 1,
+        keeps_chunks: false,
+        checkpoint_interval: INTERVAL,
+        early: Arc::default(),
+        meters,
+    };
     let task = tokio::spawn(batcher.run());
     // The writer is busy for ten intervals: one barrier lies in the channel, the next is being sent.
     tokio::time::sleep(INTERVAL * 10).await;
