@@ -1,13 +1,14 @@
 //! Two processes on one dataset, and no lock that works: the fence alone keeps them apart.
 //!
-//! Owns: what the processes do, the schedules that are tried (exhaustive for one change of turns each way, drawn beyond), the oracle.
+//! Owns: what the processes do, the schedules that are tried (every kind of operation of one against every kind of the other, drawn beyond), the
+//! oracle.
 //! Does not own: carrying out a schedule (see `fence::turns`), the disk (see `model`).
 //!
 //! The oracle: every visible file is exactly what the records say, written by the process whose record names it; the ranges of the checkpoints
 //! join, so that each record of the source is there once; what was acknowledged is there; whoever was not fenced by a younger open record ends
 //! well; whoever was ends with [`ErrorKind::TryAgain`] or an error of the disk.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +22,6 @@ use pintail::error::{ErrorKind, Result};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::model::disk::Disk;
 use crate::model::{Model, Renames};
 use crate::script::{Checked, commit_files, committed, named, open_as, stage, tree};
 use crate::sequences::{Event, Faulty};
@@ -29,7 +29,7 @@ use crate::states::ROOT;
 
 mod turns;
 
-use turns::{Scheduled, Turn, Turns};
+use turns::{Done, Kind, NONCES, Scheduled, Turn, Turns};
 
 /// Opens the dataset as the process of a nonce.
 fn open(fs: Arc<dyn Fs>, nonce: &str, records_max: u64) -> Result<Store> {
@@ -60,7 +60,7 @@ struct End {
     killed: bool,
     /// Records of the source that it acknowledged.
     acknowledged: u64,
-    operations: usize,
+    done: Vec<Done>,
 }
 
 /// What two processes do at the same time: the first is open already, or opens too; each commits so many checkpoints.
@@ -71,12 +71,10 @@ struct Scene {
     records_max: u64,
 }
 
-const NONCES: [&str; 2] = ["aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb"];
-
 impl Scene {
     /// Runs it on an empty disk. Returns the disk and how each ended.
     fn run(self, plan: &[Turn]) -> (Model, [End; 2]) {
-        let model = Model::over(Disk::new(), 0, Renames::Atomic);
+        let model = Model::new().without_moments();
         let opened = self.first_is_open.then(|| {
             let mut store = open(model.handle(), "0000000000000000", self.records_max).unwrap();
             commit(&mut store, "0000000000000000").unwrap();
@@ -93,8 +91,8 @@ impl Scene {
                 scope.spawn(move || {
                     let mut acknowledged = 0;
                     let result = self.process(who, store, &scheduled, &mut acknowledged);
-                    let (killed, operations) = scheduled.end();
-                    End { result, killed, acknowledged, operations }
+                    let (killed, done) = scheduled.end();
+                    End { result, killed, acknowledged, done }
                 })
             };
             let threads = [start(0), start(1)];
@@ -117,8 +115,8 @@ impl Scene {
         Ok(())
     }
 
-    /// Runs it and holds the end against the oracle. Returns how many operations each did.
-    fn check(self, plan: &[Turn]) -> Checked<[usize; 2]> {
+    /// Runs it and holds the end against the oracle. Returns what each did.
+    fn check(self, plan: &[Turn]) -> Checked<[Vec<Done>; 2]> {
         let (model, ends) = self.run(plan);
         let chain = chain(&model)?;
         let youngest = chain.iter().rev().find_map(|record| record.opened.as_ref()).map(|process| process.nonce.clone());
@@ -138,8 +136,9 @@ impl Scene {
         let all_ended = ends.iter().all(|end| end.result.is_ok());
         check_disk(&model, acknowledged, all_ended)?;
         // Whatever was left behind, the next start goes on, and so it does after a power cut.
-        let cut = Model::over(model.disk().drawn_cut(acknowledged), 0, Renames::Atomic);
-        for disk in [model, cut] {
+        let cuts = [model.disk().barest_cut(), model.disk().drawn_cut(acknowledged)];
+        let cuts = cuts.map(|disk| Model::over(disk, 0, Renames::Atomic).without_moments());
+        for disk in std::iter::once(model).chain(cuts) {
             let mut store =
                 open(disk.handle(), "cccccccccccccccc", self.records_max).map_err(|error| format!("no start is possible: {error}"))?;
             if committed(&store) < acknowledged {
@@ -149,7 +148,24 @@ impl Scene {
             commit(&mut store, "cccccccccccccccc").map_err(|error| format!("the next start does not go on: {error}"))?;
             check_disk(&disk, committed(&store), true)?;
         }
-        Ok(ends.map(|end| end.operations))
+        Ok(ends.map(|end| end.done))
+    }
+
+    /// Returns what each does if `first` runs to its end before the other begins.
+    fn trace(self, first: usize) -> [Vec<Done>; 2] {
+        self.check(&[Turn::Run(first, usize::MAX)]).unwrap()
+    }
+
+    /// Returns the kinds of operations before which `stands` may stand while the other goes on, each with a kind of change after which that one may
+    /// be stopped.
+    fn kinds(self, stands: usize) -> impl Iterator<Item = (Kind, Kind)> {
+        let goes = 1 - stands;
+        let kinds = |done: &[Done]| done.iter().filter_map(Kind::of).collect::<Vec<_>>();
+        let first = self.trace(stands);
+        // It does one thing or another, by what it finds.
+        let changes = [kinds(&first[goes]), kinds(&self.trace(goes)[goes])].concat();
+        let changes: Vec<_> = changes.into_iter().filter(Kind::is_change).collect();
+        kinds(&first[stands]).into_iter().flat_map(move |kind| changes.clone().into_iter().map(move |change| (kind.clone(), change)))
     }
 }
 
@@ -203,7 +219,7 @@ fn check_disk(model: &Model, acknowledged: u64, complete: bool) -> Checked<()> {
 /// A process that was at work when another one opened the dataset, with a snapshot due at each moment that there is.
 fn scenes() -> Vec<Scene> {
     let one = Scene { first_is_open: true, commits: [2, 1], records_max: 64 };
-    vec![one, Scene { records_max: 3, ..one }, Scene { first_is_open: false, commits: [1, 1], records_max: 2 }]
+    vec![Scene { first_is_open: false, commits: [1, 1], records_max: 2 }, one, Scene { records_max: 3, ..one }]
 }
 
 /// Tries all of `plans`. Panics with the first findings, each named once.
@@ -221,50 +237,47 @@ fn try_all(scene: Scene, plans: impl Iterator<Item = Vec<Turn>>) -> usize {
     tried
 }
 
-/// Every n-th of many: with `PINTAIL_TEST_FENCE_ALL` all.
-fn thinned(many: usize, at_most: usize) -> usize {
-    if std::env::var_os("PINTAIL_TEST_FENCE_ALL").is_some() { 1 } else { many.div_ceil(at_most) }
+/// Pairs of numbers of operations of two processes that are drawn of each scene, beside all pairs of kinds.
+const DRAWN: usize = 200;
+
+/// Returns whether all pairs of numbers of operations are tried, which takes minutes.
+fn all() -> bool {
+    std::env::var_os("PINTAIL_TEST_FENCE_ALL").is_some()
 }
 
-/// Pairs of numbers of operations of two processes that are tried of each scene. A stride that divides neither reaches all of either.
-const PAIRS: usize = 1500;
-
-fn pairs(operations: [usize; 2]) -> impl Iterator<Item = (usize, usize)> {
-    let (first, second) = (operations[0] + 1, operations[1] + 1);
-    let mut stride = thinned(first * second, PAIRS);
-    while stride > 1 && (first % stride == 0 || second % stride == 0) {
-        stride += 1;
+/// Tries schedules in which one process stands somewhere while the other goes some way, and `then` happens. Which these are follows from what the
+/// two do, not from how much: of each scene all pairs of kinds of operations that none before it had.
+fn try_stands(then: impl Fn(usize, usize) -> Turn) -> usize {
+    let (mut tried, mut random, mut pairs) = (0, StdRng::seed_from_u64(1), HashSet::new());
+    for scene in scenes() {
+        for (stands, goes) in [(0, 1), (1, 0)] {
+            let plans = scene.kinds(stands).filter(|pair| pairs.insert(pair.clone()));
+            let plans = plans.map(|(at, after)| vec![Turn::Before(stands, at), Turn::After(goes, after), then(stands, goes)]);
+            tried += try_all(scene, plans);
+            let (at_most, up_to) = (scene.trace(stands)[stands].len(), scene.trace(goes)[goes].len());
+            let numbers: Vec<_> = if all() {
+                (0..=at_most).flat_map(|at| (0..=up_to).map(move |up_to| (at, up_to))).collect()
+            } else {
+                (0..DRAWN).map(|_| (random.random_range(..=at_most), random.random_range(..=up_to))).collect()
+            };
+            let plans = numbers.into_iter().map(|(at, up_to)| vec![Turn::Run(stands, at), Turn::Run(goes, up_to), then(stands, goes)]);
+            tried += try_all(scene, plans);
+        }
     }
-    (0..first * second).step_by(stride).map(move |at| (at / second, at % second))
+    tried
 }
 
 #[test]
 fn an_old_process_stopped_anywhere_while_a_new_one_goes_any_distance_publishes_nothing_under_a_record_of_the_other() {
     let begin = Instant::now();
-    let mut tried = 0;
-    for scene in scenes() {
-        // How far each gets alone, the other standing still.
-        let first = scene.check(&[Turn::Run(0, usize::MAX)]).unwrap()[0];
-        let second = scene.check(&[Turn::Run(1, usize::MAX)]).unwrap()[1];
-        let plans = pairs([first, second]).map(|(first, second)| vec![Turn::Run(0, first), Turn::Run(1, second), Turn::Run(0, usize::MAX)]);
-        tried += try_all(scene, plans);
-    }
+    let tried = try_stands(|stands, _| Turn::Run(stands, usize::MAX));
     writeln!(std::io::stderr(), "fence: {tried} schedules of two processes; {:.1?}", begin.elapsed()).unwrap();
 }
 
 #[test]
 fn either_process_killed_anywhere_beside_the_other_leaves_what_the_records_say() {
     let begin = Instant::now();
-    let mut tried = 0;
-    for scene in scenes() {
-        let first = scene.check(&[Turn::Run(0, usize::MAX)]).unwrap()[0];
-        let second = scene.check(&[Turn::Run(1, usize::MAX)]).unwrap()[1];
-        let plan = |(first, second): (usize, usize)| {
-            let killed = (first + second) % 2;
-            vec![Turn::Run(0, first), Turn::Run(1, second), Turn::Kill(killed)]
-        };
-        tried += try_all(scene, pairs([first, second]).map(plan));
-    }
+    let tried = try_stands(|_, goes| Turn::Kill(goes));
     writeln!(std::io::stderr(), "fence: {tried} schedules with a kill; {:.1?}", begin.elapsed()).unwrap();
 }
 
@@ -290,7 +303,7 @@ fn two_processes_that_take_turns_at_random_never_mix_their_files() {
             let longest = 1 << random.random_range(0..6);
             (0..200).map(|_| Turn::Run(random.random_range(0..2), random.random_range(1..=longest))).collect()
         };
-        tried += try_all(scene, (0..1000).step_by(thinned(1000, 400)).map(drawn));
+        tried += try_all(scene, (0..if all() { 1000 } else { 350 }).map(drawn));
     }
     writeln!(std::io::stderr(), "fence: {tried} drawn schedules; {:.1?}", begin.elapsed()).unwrap();
 }

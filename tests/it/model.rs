@@ -66,8 +66,8 @@ pub struct Moment {
 struct State {
     disk: Disk,
     acknowledged: u64,
-    /// All since the last time that they were taken.
-    moments: Vec<Moment>,
+    /// All since the last time that they were taken; `None` if nobody will take them.
+    moments: Option<Vec<Moment>>,
     renames: Renames,
 }
 
@@ -80,12 +80,18 @@ pub struct Model {
 impl Model {
     /// Mounts a disk, with so many checkpoints acknowledged.
     pub fn over(disk: Disk, acknowledged: u64, renames: Renames) -> Self {
-        Self { state: Arc::new(Mutex::new(State { disk, acknowledged, moments: vec![], renames })) }
+        Self { state: Arc::new(Mutex::new(State { disk, acknowledged, moments: Some(vec![]), renames })) }
     }
 
     /// Mounts an empty disk.
     pub fn new() -> Self {
         Self::over(Disk::new(), 0, Renames::Atomic)
+    }
+
+    /// Keeps no moments: a copy of the disk at each operation takes a fifth of the time.
+    pub fn without_moments(self) -> Self {
+        self.state().moments = None;
+        self
     }
 
     pub fn handle(&self) -> Arc<dyn Fs> {
@@ -99,7 +105,7 @@ impl Model {
 
     /// Returns the moments since they were last taken.
     pub fn take_moments(&self) -> Vec<Moment> {
-        std::mem::take(&mut self.state().moments)
+        self.state().moments.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Returns the checkpoints that are acknowledged.
@@ -150,7 +156,9 @@ impl Model {
 
 impl State {
     fn note(&mut self, step: Option<(Step, PathBuf)>) {
-        self.moments.push(Moment { disk: self.disk.clone(), step, acknowledged: self.acknowledged });
+        if let Some(moments) = &mut self.moments {
+            moments.push(Moment { disk: self.disk.clone(), step, acknowledged: self.acknowledged });
+        }
     }
 }
 

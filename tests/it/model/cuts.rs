@@ -59,15 +59,13 @@ impl Disk {
         subsets.retain(|subset| which == Subsets::All || subset.last() == Some(&true));
         let mut cuts = Cuts { disks: Vec::new(), exhaustive: all_subsets };
         for subset in subsets {
-            let mut nodes = self.durable.clone();
-            self.pending.iter().zip(&subset).filter(|(_, reached)| **reached).for_each(|(change, _)| change.apply(&mut nodes));
-            let (mut kept, torn) = self.reachable(&nodes);
+            let (mut kept, torn) = self.names_left(&subset);
             cuts.exhaustive &= torn.len() <= FILES_MAX;
             for choice in choices(torn.len()) {
                 for ((new, old), bytes) in torn.iter().zip(choice) {
                     kept[*new] = Arc::new(Node::File(self.bytes_left(*old, bytes)));
                 }
-                cuts.disks.push(Disk { visible: kept.clone(), durable: kept.clone(), pending: vec![], forgotten: BTreeSet::new() });
+                cuts.disks.push(Self::at_rest(kept.clone()));
             }
         }
         cuts
@@ -75,8 +73,29 @@ impl Disk {
 
     /// Returns one that is drawn.
     pub fn drawn_cut(&self, seed: u64) -> Self {
-        let mut cuts = self.cuts(Subsets::All).disks;
-        cuts.swap_remove(StdRng::seed_from_u64(seed).random_range(..cuts.len()))
+        let mut random = StdRng::seed_from_u64(seed);
+        let subset = self.without_baseless(self.pending.iter().map(|_| random.random()).collect());
+        let (mut kept, torn) = self.names_left(&subset);
+        for (new, old) in torn {
+            kept[new] = Arc::new(Node::File(self.bytes_left(old, BYTES[random.random_range(..BYTES.len())])));
+        }
+        Self::at_rest(kept)
+    }
+
+    /// Returns the one that leaves nothing but what is durable.
+    pub fn barest_cut(&self) -> Self {
+        Self::at_rest(self.reachable(&self.durable).0)
+    }
+
+    fn at_rest(nodes: Vec<Arc<Node>>) -> Self {
+        Self { visible: nodes.clone(), durable: nodes, pending: vec![], forgotten: BTreeSet::new() }
+    }
+
+    /// Copies what has a name if these of the pending changes reached the disk, as [`Self::reachable`].
+    fn names_left(&self, reached: &[bool]) -> (Vec<Arc<Node>>, Vec<(NodeId, NodeId)>) {
+        let mut nodes = self.durable.clone();
+        self.pending.iter().zip(reached).filter(|(_, reached)| **reached).for_each(|(change, _)| change.apply(&mut nodes));
+        self.reachable(&nodes)
     }
 
     /// Returns subsets of the pending changes, each closed under what its changes need, and whether these are all.
