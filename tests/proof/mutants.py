@@ -45,6 +45,8 @@ def copy(work):
     manifest = re.sub(r'\[\[(bin|bench)\]\]\n(?:[^\[\n].*\n)+', "", manifest)
     manifest = re.sub(r'(path = "tests/it/main.rs"\n)required-features = .*\n', r"\1", manifest)
     manifest = manifest.replace("[package]\n", "[package]\nautobins = false\nautobenches = false\n")
+    # A mutant is compiled three times and run once: what differs by a few lines is built anew in seconds so.
+    manifest += "\n[profile.release.package.pintail]\nopt-level = 1\ncodegen-units = 64\n"
     (work / "Cargo.toml").write_text(manifest)
     main = "#![allow(clippy::unwrap_used, reason = \"a test fails by panicking\")]\n" + "".join(f"mod {name};\n" for name in MODULES)
     (work / "tests/it/main.rs").write_text(main)
@@ -54,7 +56,7 @@ def copy(work):
 
 def run_tests(work, target):
     """Returns the tests that fail. Raises RuntimeError if nothing was built."""
-    environment = {**os.environ, "CARGO_TARGET_DIR": str(target), "CARGO_TERM_COLOR": "never"}
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(target), "CARGO_TERM_COLOR": "never", "CARGO_INCREMENTAL": "1"}
     failed = []
     for which, tests in TESTS.items():
         command = ["cargo", "test", "--release", "--no-default-features", which]
