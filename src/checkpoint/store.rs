@@ -6,6 +6,7 @@
 //! A commit makes the staged files durable, prepares their places, creates the record (the commit point: a name that another process has taken
 //! fences this one), publishes the files, and removes their staging.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -154,8 +155,10 @@ impl Store {
             let place = self.paths.published(&file.path);
             self.fs.sync_file(&place).map_err(|e| Error::io(format_args!("fsync `{}`", place.display()), e))?;
         }
+        // With the directories above: whoever put the files there may have made them a moment ago.
         let dirs = parents(&self.paths, adopted.files.iter().map(|(file, _)| file.path.as_str()));
-        dirs.iter().try_for_each(|dir| sync_dir(&*self.fs, dir))?;
+        let above = dirs.iter().flat_map(|dir| dir.ancestors().take_while(|above| above.starts_with(self.paths.root())));
+        above.collect::<BTreeSet<_>>().into_iter().try_for_each(|dir| sync_dir(&*self.fs, dir))?;
         self.in_doubt = Some(self.next_sequence());
         self.write_due_snapshot()?;
         let record = CommitRecord { action: Some(action), ..self.adopting(adopted, time) };

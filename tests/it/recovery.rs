@@ -7,6 +7,9 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
+use chrono::DateTime;
+use pintail::checkpoint::record::{Action, ActionKind, FileEntry, FileKind};
+use pintail::checkpoint::store::Adopted;
 use pintail::durable::fs::Fs;
 
 use crate::model::cuts::Subsets;
@@ -51,4 +54,31 @@ fn a_file_that_retention_removes_after_a_power_cut_is_named_and_not_refused() {
         let store = script::open(disk.handle(), root).unwrap();
         assert!(store.missing().is_some_and(|missing| missing.contains("events-5.parquet")), "{:?}", store.missing());
     }
+}
+
+#[test]
+fn a_file_that_was_adopted_is_there_after_a_power_cut_with_the_directories_above_it() {
+    let (root, model) = (Path::new(ROOT), Model::new());
+    let mut store = script::open(model.handle(), root).unwrap();
+    // Somebody copied it there a moment ago.
+    let place = "region=us/day=2026-01-01/copied.parquet";
+    let dirs = ["region=us", "region=us/day=2026-01-01"];
+    dirs.iter().for_each(|dir| model.create_dir(&root.join(dir)).unwrap());
+    model.create_new(&root.join(place)).unwrap().write_all(b"rows").unwrap();
+    let (by, time) = (script::named("0000000000000001"), DateTime::UNIX_EPOCH);
+    let action = Action { kind: ActionKind::Adopt, by, text: "a file that was there".into(), before: None };
+    let file = FileEntry {
+        path: place.into(),
+        staged: 0,
+        kind: FileKind::Parquet,
+        rows: 1,
+        bytes: 4,
+        sha256: "a".repeat(64),
+        event_time: None,
+        columns: vec![],
+    };
+    store.act(action, Adopted { files: vec![(file, vec![])], schema: None }, time).unwrap();
+    let cut = Model::over(model.disk().barest_cut(), 0, Renames::Atomic);
+    let left = script::tree(&cut, &root.join("region=us"));
+    assert_eq!(left.get(&root.join(place)).map(Vec::as_slice), Some(b"rows".as_slice()), "{left:?}");
 }
