@@ -77,8 +77,15 @@ fn ways_out(record: &CommitRecord, files: &[&FileEntry]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::checkpoint::process::Process;
     use crate::checkpoint::record::tests::record;
+    use crate::checkpoint::record::{Action, ActionKind};
+    use crate::checkpoint::store::tests::{commit, expected, open};
+    use crate::checkpoint::store::{Expected, Store};
+    use crate::durable::posix::Posix;
     use crate::error::ErrorKind;
 
     fn at(text: &str) -> Option<DateTime<Utc>> {
@@ -111,5 +118,18 @@ mod tests {
         assert_eq!(judge(&record, &[Step::Keep, Step::Publish], None).unwrap(), None);
         let refused = judge(&record, &[Step::Lost, Step::Occupied], None).unwrap_err().to_string();
         assert!(refused.contains(&record.files[1].path) && !refused.contains(&record.files[0].path), "{refused}");
+    }
+
+    #[test]
+    fn what_was_declared_once_counts_for_each_later_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let by = Process::this();
+        let action = Action { kind: ActionKind::Expire, by, text: String::new(), before: at("2026-02-01T00:00:00Z") };
+        let declares = Expected { action: Some(action), ..expected() };
+        let mut store = Store::open(Arc::new(Posix::default()), dir.path(), &declares).unwrap();
+        // Its rows are older than that, and whoever removes old files comes before the next start.
+        let late = commit(&mut store, "us");
+        std::fs::remove_file(dir.path().join(&late.files[0].path)).unwrap();
+        assert_eq!(open(dir.path()).unwrap().missing(), None);
     }
 }

@@ -79,3 +79,6 @@ fn positions(store: &Store) -> impl Iterator<Item = HandedOver> {
         evidence: position.evidence.as_deref().cloned(),
     })
 }
+
+#[cfg(test)]
+mod tests;

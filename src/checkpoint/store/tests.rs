@@ -81,7 +81,7 @@ fn stage(staging: &mut Staging, path: &str, content: &str) -> NewFile {
 }
 
 /// Commits a checkpoint of one file in `region`.
-fn commit(store: &mut Store, region: &str) -> CommitRecord {
+pub(super) fn commit(store: &mut Store, region: &str) -> CommitRecord {
     let mut staging = store.staging();
     let path = format!("region={region}/events-{}.parquet", store.next_sequence());
     let file = stage(&mut staging, &path, &path);
@@ -399,6 +399,17 @@ fn a_snapshot_stands_for_the_records_before_it_and_old_ones_go() {
         assert!(error.kind() == ErrorKind::State && error.to_string().contains(needle), "{error}");
         assert!(error.to_string().contains("pintail repair --snapshot"), "{error}");
     }
+}
+
+#[test]
+fn a_snapshot_of_another_state_in_the_place_of_a_new_one_is_named_by_no_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(Arc::new(Posix::default()), dir.path(), &Expected { records_max: 2, ..expected() }).unwrap();
+    commit(&mut store, "us");
+    std::fs::write(store.paths().snapshot(2), snapshot::encode(&store.format().dataset_id, 2, &State::default()).0).unwrap();
+    let error = store.commit(store.staging(), draft(&store, vec![])).unwrap_err();
+    assert!(error.kind() == ErrorKind::State && error.to_string().contains("0000000002.json` is there"), "{error}");
+    assert!(!store.paths().record(3).exists());
 }
 
 #[test]
