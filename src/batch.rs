@@ -246,7 +246,7 @@ pub struct PartitionedRows {
 #[derive(Debug)]
 pub enum Transformed {
     /// Rows.
-    Frame(Frame),
+    Frame(Box<Frame>),
     /// The end of a checkpoint.
     Barrier(Barrier),
 }

@@ -43,7 +43,7 @@ impl Aggregator {
         if value.is_some() {
             // Polars makes a runtime with descriptors at its first use, and panics where there are none: at a start nothing is lost by that.
             let one: ArrayRef = Arc::new(Float64Array::from(vec![0.0]));
-            let _ = sums(&[0..1], &one);
+            let _ = sums(std::slice::from_ref(&(0..1)), &one);
         }
         Self { group, value, groups_max: monitor.groups_max, warnings }
     }

@@ -172,7 +172,7 @@ impl Running {
         let message = match done {
             Done::Part(mut frame) => {
                 frame.lookups = self.lookups.clone();
-                Transformed::Frame(frame)
+                Transformed::Frame(Box::new(frame))
             }
             Done::Batch(result) => {
                 let (transform, outcome) = *result?;
@@ -186,7 +186,7 @@ impl Running {
                 self.meters.transformer.count(frame.counts.records_in);
                 debug!(records = frame.counts.records_in, rows = frame.counts.rows_out, "batch transformed");
                 frame.lookups = self.lookups.clone();
-                Transformed::Frame(*frame)
+                Transformed::Frame(frame)
             }
             Done::Barrier(barrier) => Transformed::Barrier(barrier),
         };

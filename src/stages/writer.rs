@@ -76,7 +76,7 @@ impl Writer {
             let message = match appended {
                 Appended::Held(frame, tally) => {
                     checkpoint = wait::wait_for_acceptance(checkpoint, &frame, tally, &mut stop).await?;
-                    Some(Transformed::Frame(*frame))
+                    Some(Transformed::Frame(frame))
                 }
                 Appended::Taken => input.recv().await,
             };
@@ -87,7 +87,7 @@ impl Writer {
                 let _work = work;
                 match message {
                     Transformed::Frame(frame) => {
-                        let (next, appended) = checkpoint.append(frame, groups_max)?;
+                        let (next, appended) = checkpoint.append(*frame, groups_max)?;
                         Ok((checkpoint, next, appended, last))
                     }
                     Transformed::Barrier(barrier) => {

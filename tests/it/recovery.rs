@@ -66,7 +66,7 @@ fn a_file_that_was_adopted_is_there_after_a_power_cut_with_the_directories_above
     dirs.iter().for_each(|dir| model.create_dir(&root.join(dir)).unwrap());
     model.create_new(&root.join(place)).unwrap().write_all(b"rows").unwrap();
     let (by, time) = (script::named("0000000000000001"), DateTime::UNIX_EPOCH);
-    let action = Action { kind: ActionKind::Adopt, by, text: "a file that was there".into(), before: None };
+    let action = Action { by, ..Action::new(ActionKind::Adopt, "a file that was there") };
     let file = FileEntry {
         path: place.into(),
         staged: 0,

@@ -80,7 +80,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::checkpoint::process::Process;
     use crate::checkpoint::record::tests::record;
     use crate::checkpoint::record::{Action, ActionKind};
     use crate::checkpoint::store::tests::{commit, expected, open};
@@ -123,8 +122,7 @@ mod tests {
     #[test]
     fn what_was_declared_once_counts_for_each_later_start() {
         let dir = tempfile::tempdir().unwrap();
-        let by = Process::this();
-        let action = Action { kind: ActionKind::Expire, by, text: String::new(), before: at("2026-02-01T00:00:00Z") };
+        let action = Action { before: at("2026-02-01T00:00:00Z"), ..Action::new(ActionKind::Expire, String::new()) };
         let declares = Expected { action: Some(action), ..expected() };
         let mut store = Store::open(Arc::new(Posix::default()), dir.path(), &declares).unwrap();
         // Its rows are older than that, and whoever removes old files comes before the next start.
