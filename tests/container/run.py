@@ -208,7 +208,7 @@ class Steps:
         container = self.pintail.start(volume, *FULL_LOAD, options=("--memory", "1g", "--env", "CHECKPOINT_SECONDS=2", *QUICK_HEALTH))
         healthy = container.wait_health("healthy")
         unhealthy = container.wait_health("unhealthy")
-        container.wait_log("disk full: waiting for room")
+        container.wait_log("the disk is full: writing waits for room")
         said = container.inspect()["State"]["Health"]["Log"][-1]["Output"].strip()
         committed = oracle.Dataset(volume.path).last_number()
         checkpoints = len(oracle.Dataset(volume.path).checkpoints())

@@ -175,15 +175,15 @@ def end_well(pintail):
     code = pintail.wait(WAIT_SECONDS)
     if code != 0:
         raise Broken(f"with room again it ended with {code}:\n{pintail.stderr()[-2000:]}")
-    if "disk has room again" not in pintail.stderr():
+    if "writing goes on" not in pintail.stderr():
         raise Broken(f"it ended well, but never said that the disk has room again:\n{pintail.stderr()[-2000:]}")
 
 
 def waits_for(log):
     """Returns the operation that the log says waits for room; None if none does."""
     waiting = Counter()
-    for message in (json.loads(line) for line in log.splitlines() if re.search('disk full|disk has room', line)):
-        waiting[message["doing"]] += 1 if message["message"].startswith("disk full") else -1
+    for message in (json.loads(line) for line in log.splitlines() if re.search('the disk is full|writing goes on', line)):
+        waiting[message["doing"]] += 1 if message["message"].startswith("the disk is full") else -1
     return next(iter(+waiting), None)
 
 

@@ -98,8 +98,8 @@ def set_clock(path, moments):
     os.replace(fresh, path)
 
 
-SLOW_SQL = ("SELECT epoch_ms(\"timestamp\") AS ts, user_id, region, round(amount, 2) AS amount, sku, "
-            "CASE WHEN user_id >= 0 AND levenshtein(repeat(sku, 50), repeat(region, 50)) >= 0 THEN 'x' END AS bucket FROM events")
+FAILING_SQL = ("SELECT epoch_ms(\"timestamp\") AS ts, user_id, region, round(amount, 2) AS amount, sku, "
+               "CASE WHEN user_id >= 0 THEN error('planted') ELSE 'x' END::VARCHAR AS bucket FROM events")
 
 
 def errors(trials, _):
@@ -107,7 +107,7 @@ def errors(trials, _):
     seconds = []
     for stage, code, needle, plant in (
         ("producer", 74, "cannot read `", producer_error),
-        ("transformer", 75, "transform.timeout", transformer_error),
+        ("transformer", 65, "planted", transformer_error),
         ("writer", 74, "Input/output error (os error 5)", writer_error),
     ):
         trial = trials.new(source__rate=200_000, source__limit=200_000, pipeline__checkpoint_interval="100ms", pipeline__batch_rows=5_000)
@@ -133,7 +133,8 @@ def producer_error(trial):
 
 
 def transformer_error(trial):
-    return trial.pintail({"transform.sql": SLOW_SQL, "transform.timeout": "200ms"})
+    """SQL that plans and runs on no records, and fails on each."""
+    return trial.pintail({"transform.sql": FAILING_SQL})
 
 
 def writer_error(trial):

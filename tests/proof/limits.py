@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import process
-from oracle import read_letters
+from letters import read_letters
 from process import Pintail
 from too_much import Inputs
 

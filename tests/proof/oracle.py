@@ -18,6 +18,7 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet
 
+from letters import read_letters
 from state import DoesNotFollow, State
 
 PRIVATE = "_pintail"
@@ -392,23 +393,11 @@ def check_file(root, number, file):
     if len(content) != file["bytes"] or hashlib.sha256(content).hexdigest() != file["sha256"]:
         raise Broken(f"{file['path']} is not what record {number} says: {len(content)} bytes, {file['bytes']} expected, or another SHA-256")
     try:
-        rows = pyarrow.parquet.ParquetFile(path).metadata.num_rows if file["kind"] == "parquet" else len(read_letters(path))
+        rows = pyarrow.parquet.ParquetFile(path).metadata.num_rows if file["kind"] == "parquet" else sum(1 for _ in read_letters(path))
     except (pyarrow.ArrowException, ValueError) as error:
         raise Broken(f"{file['path']} of record {number} cannot be read: {error}") from error
     if rows != file["rows"]:
         raise Broken(f"{file['path']} has {rows} rows, record {number} says {file['rows']}")
-
-
-def read_letters(path):
-    """Returns the dead letters of a file; a line with `then` stands for one at each further place."""
-    letters = []
-    with open(path, "rb") as lines:
-        for letter in map(json.loads, lines):
-            places = [letter["offset"]]
-            for step, times in letter.pop("then", []):
-                places += (places[-1] + step * (n + 1) for n in range(times))
-            letters += (letter | {"offset": place} for place in places)
-    return letters
 
 
 def hash_of(columns):
