@@ -46,7 +46,7 @@ pub fn accept(config: &Config, to: &mut dyn Write) -> Result<()> {
             let text = format!("rejected records may pass: {}", held.places());
             let action = Action { up_to: acceptance.up_to, ..Action::new(ActionKind::AcceptRejected, text) };
             store.act(action, Adopted::default(), Utc::now())?;
-            held::withdraw(&paths)?;
+            held::withdraw(&paths);
         }
         Err(error) if error.kind() == ErrorKind::TryAgain => {
             held::accept(&paths, &acceptance)?;

@@ -66,7 +66,7 @@ impl Writer {
         let Self { mut input, mut checkpoint, committed, progress, groups_max, mut stop } = self;
         checkpoint = blocking("writer", move || {
             // Of a process before this one: it is held back again where it still is too much.
-            held::withdraw(checkpoint.store.paths())?;
+            held::withdraw(checkpoint.store.paths());
             Ok(checkpoint)
         })
         .await?;

@@ -107,7 +107,7 @@ impl Checkpoint {
         self.store.act(action, Adopted::default(), Utc::now())?;
         self.open = super::Open::after(&self.store);
         self.tally = Tally::default();
-        held::withdraw(self.store.paths())?;
+        held::withdraw(self.store.paths());
         Ok(true)
     }
 }
