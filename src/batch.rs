@@ -212,6 +212,8 @@ pub struct Frame {
     pub dead_letters: Vec<DeadLetter>,
     /// Units that the rejected ones are from (see [`crate::breaker`]).
     pub rejected_units: u64,
+    /// How many units the records are from at most, where rows of them turn out to have no place.
+    pub units: u64,
     /// Count and sum by group, for the monitor.
     pub totals: Totals,
     /// The lookup tables that the SQL saw.

@@ -116,6 +116,20 @@ fn unit_length(chunk: &Chunk) -> u64 {
     }
 }
 
+/// Counts the units that all records of a batch are from: requests where they are known, else full thousands of records.
+pub fn whole_units(batch: &Batch) -> u64 {
+    let (mut requests, mut records) = (0, 0);
+    for chunk in &batch.chunks {
+        match &chunk.requests {
+            Some(begins) => {
+                requests += begins.iter().filter(|begin| (chunk.range.from..chunk.range.to).contains(begin)).count().max(1) as u64
+            }
+            None => records += chunk.records() as u64,
+        }
+    }
+    requests + records / UNIT_RECORDS
+}
+
 /// Names the unit of a record: its partition, and where about in it the unit begins.
 fn unit<'a>(chunks: &[(&'a Chunk, u64)], letter: &DeadLetter) -> Option<(&'a PartitionId, u64)> {
     let place = (&letter.partition, letter.offset);

@@ -11,7 +11,7 @@
 //!      └──────────────────────── committed offsets (watch) ◀─────────────────┘
 //! ```
 //!
-//! Five Tokio tasks, joined by bounded channels: a full channel is the only flow control there is, so a slow disk stops the reading of
+//! Five Tokio tasks (and one more, which tries batches, after starts that a record ended), joined by bounded channels: a full channel is the only flow control there is, so a slow disk stops the reading of
 //! the source. Offsets ride with the data: every chunk, batch and frame carries the source range that it stands for. A *barrier* ends
 //! a checkpoint; the writer commits when the barrier reaches it. A channel that closes without a last barrier means a failure
 //! upstream, and nothing more is committed.

@@ -68,10 +68,13 @@ pub enum NewColumns {
 pub fn check_evolution(old: &[OutputColumn], new: &[OutputColumn], new_columns: NewColumns) -> Result<()> {
     for was in old {
         let Some(is) = new.iter().find(|column| column.name == was.name) else {
-            return refuse(&was.name, &format!("is gone from the SQL's output; the dataset has it as {}", was.data_type));
+            return refuse(&was.name, &format!("is gone from the SQL's output; the dataset has it as {}: give it back", was.data_type));
         };
         if is.data_type != was.data_type {
-            return refuse(&was.name, &format!("is {} in the SQL's output, {} in the dataset", is.data_type, was.data_type));
+            return refuse(
+                &was.name,
+                &format!("is {} in the SQL's output, {} in the dataset: cast it to that in the SQL", is.data_type, was.data_type),
+            );
         }
     }
     for is in new.iter().filter(|column| old.iter().all(|was| was.name != column.name)) {
@@ -80,7 +83,10 @@ pub fn check_evolution(old: &[OutputColumn], new: &[OutputColumn], new_columns: 
                 return refuse(&is.name, "is new in the SQL's output: allow it with `sink.allow_new_columns = true`");
             }
             NewColumns::Allow if !is.nullable => {
-                return refuse(&is.name, "is new in the SQL's output and cannot be null, but the files there have no value for it");
+                return refuse(
+                    &is.name,
+                    "is new in the SQL's output and cannot be null, but the files there have no value for it: make it nullable",
+                );
             }
             NewColumns::Allow => {}
         }

@@ -73,6 +73,7 @@ fn log_limits(config: &Config) {
         sink_threads = config.sink.threads,
         sink_buffer_bytes_max = config.sink.buffer_bytes_max,
         sink_row_group_bytes = config.sink.row_group_bytes,
+        line_bytes_max = config.pipeline.line_bytes_max,
         batch_bytes_max = config.pipeline.batch_bytes_max,
         descriptors = config.limits.descriptors.limit(),
         sink_open_files_max = config.sink.open_files_max,

@@ -123,7 +123,9 @@ impl DiskState {
                 }
                 Some(_) => {}
                 None => {
-                    info!(doing, "writing goes on");
+                    if done.is_ok() {
+                        info!(doing, "writing goes on");
+                    }
                     return done;
                 }
             }

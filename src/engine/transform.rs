@@ -121,6 +121,7 @@ impl Transform {
         frame.dead_letters.extend(decoded.dead_letters);
         frame.dead_letters.sort_by(|a, b| (&a.partition, a.offset).cmp(&(&b.partition, b.offset)));
         frame.rejected_units = breaker::units(batch, &frame.dead_letters);
+        frame.units = breaker::whole_units(batch);
         Ok(Outcome::Frame(Box::new(frame)))
     }
 

@@ -1,4 +1,4 @@
-//! The five stages of the line, one Tokio task each.
+//! The stages of the line, one Tokio task each: five, and the trier at a start that may meet a record which ends the process.
 //!
 //! A stage is a struct with its receiver, its sender and a `run` that ends when its input ends or its output closes. It returns an
 //! error only for a failure of its own; a neighbour that is gone is reported by that neighbour.

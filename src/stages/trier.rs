@@ -30,7 +30,7 @@ impl Trier {
         while let Some(cut) = input.recv().await {
             let cuts = match (cut, trial.take()) {
                 (Cut::Batch(batch, lease), Some(mut trying)) => {
-                    tried = true;
+                    tried |= batch.records() > 0;
                     let (back, parts) = blocking("trial", move || {
                         let parts = trying.split(batch)?;
                         Ok((trying, parts))

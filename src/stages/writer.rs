@@ -24,8 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::meters::Meters;
 use crate::offsets::{OffsetRange, Offsets};
 use crate::progress::{CheckpointDone, Progress};
-use crate::reasons::Reason;
-use crate::reasons::Reasons;
+use crate::reasons::{Reason, Reasons};
 use crate::sink::files::{OpenFiles, Unplaced};
 use crate::source;
 use crate::stages::blocking;
@@ -57,7 +56,15 @@ enum Appended {
     /// It is part of the open checkpoint.
     Taken,
     /// Too much of it was rejected: what came before it is committed, and it is not taken in.
-    Held(Box<Frame>, Tally),
+    Held(Box<Frame>, Suspicion),
+}
+
+/// Why a frame is held back.
+struct Suspicion {
+    /// What was rejected up to its end.
+    tally: Tally,
+    /// Why the first record of that was, if it is known still.
+    reason: Option<Reason>,
 }
 
 impl Writer {
@@ -74,8 +81,8 @@ impl Writer {
         let (mut last, mut appended) = (None, Appended::Taken);
         loop {
             let message = match appended {
-                Appended::Held(frame, tally) => {
-                    checkpoint = wait::wait_for_acceptance(checkpoint, &frame, tally, &mut stop).await?;
+                Appended::Held(frame, suspicion) => {
+                    checkpoint = wait::wait_for_acceptance(checkpoint, &frame, suspicion, &mut stop).await?;
                     Some(Transformed::Frame(frame))
                 }
                 Appended::Taken => input.recv().await,
@@ -228,19 +235,16 @@ impl Checkpoint {
             return Ok((self.take_in(frame, groups_max)?, Appended::Taken));
         }
         if self.when_rejected == WhenRejected::Pause && tally.units >= UNITS_MIN && self.is_too_much(tally) {
+            let reason = frame.dead_letters.first().map(|letter| letter.reason.clone()).or_else(|| self.open.first_rejection.clone());
             let before = self.commit(Barrier { epoch: self.epoch, trigger: Trigger::Interval })?;
-            return Ok((before, Appended::Held(Box::new(frame), tally)));
+            return Ok((before, Appended::Held(Box::new(frame), Suspicion { tally, reason })));
         }
         self.tally = tally;
-        let progress = self.take_in(frame, groups_max)?;
-        if self.files.is_due() {
-            self.end_early();
-        }
-        Ok((progress, Appended::Taken))
+        Ok((self.take_in(frame, groups_max)?, Appended::Taken))
     }
 
     fn take_in(&mut self, frame: Frame, groups_max: usize) -> Result<Progress> {
-        let Frame { is_part, rows, ranges, mut counts, dead_letters, totals, lookups, memory: _memory, .. } = frame;
+        let Frame { is_part, units, rows, ranges, mut counts, dead_letters, totals, lookups, memory: _memory, .. } = frame;
         self.open.lookups = lookups;
         if !self.open.begun {
             self.files.begin(self.store.staging(), self.store.paths().checkpoint_name(self.store.next_sequence()), Utc::now());
@@ -250,15 +254,21 @@ impl Checkpoint {
         self.meters.memory.set_files(self.files.held_bytes() + self.files.written_bytes());
         counts.rows_out -= unplaced.len() as u64;
         counts.dead_letters.sink += unplaced.len() as u64;
+        // Where they have no place is known only here: what was rejected so counts for the batch behind it.
         self.tally.rejected += unplaced.len() as u64;
+        self.tally.units += units.min(unplaced.len() as u64);
+        if self.files.is_due() {
+            self.end_early();
+        }
         let origin = ranges.first();
         let unplaced = unplaced.into_iter().filter_map(|row| Some(without_place(row, origin?)));
         // The ranges first: they bring the names of the partitions.
         for range in &ranges {
-            if is_part {
-                self.open.offsets.extend(&OffsetRange::new(range.partition.clone(), range.from, range.from))?;
-            } else {
+            if !is_part {
                 self.open.offsets.extend(range)?;
+            } else if self.open.offsets.next_offset(&range.partition.id).is_none() {
+                // Once: where partitions take turns in a batch, each comes several times.
+                self.open.offsets.extend(&OffsetRange::new(range.partition.clone(), range.from, range.from))?;
             }
         }
         for letter in dead_letters.into_iter().chain(unplaced) {
@@ -390,7 +400,8 @@ impl Checkpoint {
             ErrorKind::DeadLetters,
             format!(
                 "{rejected} of {records} records were rejected, more than dead_letters.ratio_max = {ratio_max}; nothing of this \
-                 checkpoint is committed; the first: {reason}"
+                 checkpoint is committed; mend the schema or the SQL, or let them pass as dead letters with `dead_letters.ratio_max = 1.0`; \
+                 the first: {reason}"
             ),
         ))
     }

@@ -54,6 +54,20 @@ fn a_batch_in_parts_of_which_too_much_is_rejected_is_taken_once_and_the_line_pau
 }
 
 #[test]
+fn files_that_are_read_in_turns_make_a_batch_in_parts_too() {
+    let dataset = Dataset::new();
+    // More than is read of a file before it is the other's turn.
+    dataset.write("a.ndjson", lines(0..20_000));
+    dataset.write("b.ndjson", lines(20_000..40_000));
+    let sql = "SELECT id, ts, region, unnest(range(10)) AS k FROM events";
+    let mut process = parts(dataset.follow("*.ndjson"), sql).spawn();
+    process.wait_for_rows(400_000);
+    process.stop(Signal::TERM).assert_code(0);
+    assert_eq!(times(&dataset), each(0..40_000, 10));
+    dataset.assert_clean();
+}
+
+#[test]
 fn a_stop_amid_a_batch_in_parts_commits_nothing_of_it_and_it_is_read_again_once() {
     let dataset = Dataset::new();
     dataset.write("events.ndjson", lines(0..10_000));

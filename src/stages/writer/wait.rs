@@ -9,7 +9,7 @@ use chrono::Utc;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::Checkpoint;
+use super::{Checkpoint, Suspicion};
 use crate::batch::Frame;
 use crate::breaker::Tally;
 use crate::checkpoint::held::{self, Held, HeldRange, ways_out};
@@ -30,10 +30,10 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(super) async fn wait_for_acceptance(
     mut checkpoint: Checkpoint,
     frame: &Frame,
-    tally: Tally,
+    suspicion: Suspicion,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<Checkpoint> {
-    let held = checkpoint.held(frame, tally);
+    let held = checkpoint.held(frame, suspicion);
     let ways_out = ways_out(&command("dead-letters --accept"));
     error!("paused, too much is rejected: {held}; what came before is committed; {ways_out}");
     checkpoint.meters.hold(Some(held.clone()));
@@ -70,7 +70,7 @@ pub(super) async fn wait_for_acceptance(
 }
 
 impl Checkpoint {
-    fn held(&self, frame: &Frame, tally: Tally) -> Held {
+    fn held(&self, frame: &Frame, Suspicion { tally, reason }: Suspicion) -> Held {
         let range = |range: &OffsetRange| HeldRange {
             id: range.partition.id.as_str().into(),
             label: range.partition.label.as_ref().into(),
@@ -82,7 +82,7 @@ impl Checkpoint {
             ranges: frame.ranges.iter().map(range).collect(),
             tally,
             usual: self.store.state().rest().usual,
-            reason: frame.dead_letters.first().map_or("no reason known", |letter| &*letter.reason).to_owned(),
+            reason: reason.as_deref().unwrap_or("no reason known").to_owned(),
         }
     }
 
