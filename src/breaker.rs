@@ -121,23 +121,26 @@ pub fn whole_units(batch: &Batch) -> u64 {
     let (mut requests, mut records) = (0, 0);
     for chunk in &batch.chunks {
         match &chunk.requests {
-            Some(begins) => {
-                requests += begins.iter().filter(|begin| (chunk.range.from..chunk.range.to).contains(begin)).count().max(1) as u64
-            }
+            Some(begins) => requests += begins.iter().filter(|begin| (chunk.range.from..chunk.range.to).contains(begin)).count() as u64,
             None => records += chunk.records() as u64,
         }
     }
     requests + records / UNIT_RECORDS
 }
 
-/// Names the unit of a record: its partition, and where about in it the unit begins.
+/// Names the unit of a record: its partition, and where about in it the unit begins. A request that began before the batch is a unit of the one
+/// before, however many batches it makes.
 fn unit<'a>(chunks: &[(&'a Chunk, u64)], letter: &DeadLetter) -> Option<(&'a PartitionId, u64)> {
     let place = (&letter.partition, letter.offset);
     let before = chunks.partition_point(|(chunk, _)| (&chunk.range.partition.id, chunk.range.from) <= place);
     let (chunk, unit_length) = *chunks.get(before.checked_sub(1)?)?;
     let range = &chunk.range;
     let number = match &chunk.requests {
-        Some(requests) => requests[..requests.partition_point(|begin| *begin <= letter.offset)].last().copied().unwrap_or(range.from),
+        Some(requests) => {
+            let first = chunks.partition_point(|(chunk, _)| chunk.range.partition.id < letter.partition);
+            let begin = *requests[..requests.partition_point(|begin| *begin <= letter.offset)].last()?;
+            (begin >= chunks[first].0.range.from).then_some(begin)?
+        }
         None => letter.offset / unit_length,
     };
     (range.partition.id == letter.partition).then_some((&range.partition.id, number))

@@ -72,9 +72,13 @@ fn a_request_is_one_unit_however_many_records_it_has_and_however_it_is_cut() {
     let requests = Some([90_u64, 150, 20_000].into());
     let mut whole = Chunk { requests, ..chunk("http", 30_000, 100, OffsetUnit::Records) };
     let all = || (100..30_100).map(|offset| ("http", offset));
-    assert_eq!(units_of(vec![whole.clone()], all()), 3);
+    // The first of them began in the batch before.
+    assert_eq!(units_of(vec![whole.clone()], all()), 2);
     let front = whole.split_off_front(10_000);
-    assert_eq!(units_of(vec![whole, front], all()), 3);
+    assert_eq!(units_of(vec![whole.clone(), front.clone()], all()), 2);
+    let of = |range: std::ops::Range<u64>| range.map(|offset| ("http", offset));
+    let one_after_the_other = [units_of(vec![front], of(100..10_100)), units_of(vec![whole], of(10_100..30_100))];
+    assert_eq!(one_after_the_other, [1, 1]);
 }
 
 #[test]

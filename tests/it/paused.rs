@@ -136,6 +136,11 @@ fn no_single_request_pauses_the_service_but_clients_that_are_all_wrong_do_howeve
     process.wait_for_rows(200);
     assert!(!dataset.internal("HELD").exists());
     assert_eq!(dataset.dead_letters().len(), BAD);
+    // So large that it makes many batches.
+    send(&"{}\n".repeat(400_000));
+    send(&lines(200..300));
+    process.wait_for_rows(300);
+    assert!(!dataset.internal("HELD").exists());
 
     // The share of what came before is in the last million: a new dataset has less to go by.
     let dataset = Dataset::new();
