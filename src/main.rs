@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pintail::cli::{Cli, Command, QueryFormat, Repairs};
-use pintail::commands::{adopt, check, dead_letters, expire, health, infer, query, repair, run, verify};
+use pintail::commands::{accept, adopt, check, dead_letters, expire, health, infer, query, repair, run, verify};
 use pintail::config::{self, Config};
 use pintail::error::{Error, Result};
 use pintail::escape::{Form, Writer};
@@ -123,7 +123,7 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
             verify::run(other.as_deref().unwrap_or(out), since, depth, to)
         }
         Command::Query { sql, format, .. } => query::run(out, &sql, format, to),
-        Command::DeadLetters { accept: true, .. } => dead_letters::accept(&config, to),
+        Command::DeadLetters { accept: true, .. } => accept::run(&config, to),
         Command::DeadLetters { samples, .. } => dead_letters::run(out, samples, to),
         Command::Repair { what: Repairs { key: true, .. }, .. } => repair::key(&config, to),
         Command::Repair { what: Repairs { snapshot: true, .. }, .. } => repair::snapshot(&config, to),

@@ -1,72 +1,20 @@
-//! `pintail dead-letters`: why records were rejected, with samples; and letting pass what the line holds back.
+//! `pintail dead-letters`: why records were rejected, with samples.
 //!
 //! Owns: which of them are listed, and printing.
-//! Does not own: grouping (see `reasons`), replaying them (they are a source then). Runs beside the service, without the lock.
+//! Does not own: grouping (see `reasons`), replaying them (they are a source then), letting them pass (see `accept`). Runs beside the service, without the lock.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use chrono::Utc;
 
 use crate::batch::Phase;
-use crate::checkpoint::paths::Paths;
-use crate::checkpoint::process::Process;
 use crate::checkpoint::reader::Dataset;
-use crate::checkpoint::record::{Action, ActionKind, FileKind};
-use crate::checkpoint::store::{Adopted, Allow};
-use crate::checkpoint::{dead_letters, dead_letters::Kept, held};
-use crate::config::Config;
-use crate::durable::posix::Posix;
-use crate::error::{Error, ErrorKind, Result};
+use crate::checkpoint::record::FileKind;
+use crate::checkpoint::{dead_letters, dead_letters::Kept};
+use crate::error::{Error, Result};
 use crate::offsets::PartitionId;
-use crate::pipeline::Plan;
 use crate::reasons::Reasons;
 use crate::source;
-
-/// Time for a running service to take what is accepted.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Time between two looks whether it has.
-const LOOK: Duration = Duration::from_millis(100);
-
-/// Lets pass what the line holds back: by a record if no service runs, else by telling the service, which writes that record.
-///
-/// # Errors
-/// [`crate::error::ErrorKind::Config`] if nothing is held back; [`crate::error::ErrorKind::TryAgain`] if the service does not take it in time.
-pub fn accept(config: &Config, to: &mut dyn Write) -> Result<()> {
-    let paths = config.paths();
-    let held = held::announced(&paths)?.ok_or_else(|| {
-        Error::config(format!("nothing is held back in `{}`: there is nothing to accept", config.pipeline.out_path.display()))
-    })?;
-    let acceptance = held.acceptance(Process::this());
-    match Plan::new(config)?.open_for(config, None, Allow::default(), Arc::new(Posix::default())) {
-        Ok((_lock, mut store)) => {
-            let text = format!("rejected records may pass: {}", held.places());
-            let action = Action { up_to: acceptance.up_to, ..Action::new(ActionKind::AcceptRejected, text) };
-            store.act(action, Adopted::default(), Utc::now())?;
-            held::withdraw(&paths);
-        }
-        Err(error) if error.kind() == ErrorKind::TryAgain => {
-            held::accept(&paths, &acceptance)?;
-            wait_until_taken(&paths)?;
-        }
-        Err(error) => return Err(error),
-    }
-    writeln!(to, "accepted: {held}").map_err(|e| Error::io("write to standard output", e))
-}
-
-fn wait_until_taken(paths: &Paths) -> Result<()> {
-    let begun = Instant::now();
-    while held::announced(paths)?.is_some() {
-        if begun.elapsed() >= PATIENCE {
-            return Err(Error::try_again("the running service has not taken it yet; it does so as soon as it pauses over these records"));
-        }
-        std::thread::sleep(LOOK);
-    }
-    Ok(())
-}
 
 /// Lists the rejected records of the dataset at `out` that were not replayed, by reason, the most frequent first, with at most `samples` records each.
 pub fn run(out: &Path, samples: usize, to: &mut dyn Write) -> Result<()> {

@@ -2,6 +2,8 @@
 //! them.
 
 #[cfg(feature = "engine")]
+pub mod accept;
+#[cfg(feature = "engine")]
 pub mod adopt;
 #[cfg(feature = "engine")]
 pub mod check;

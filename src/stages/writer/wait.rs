@@ -1,7 +1,7 @@
 //! Wait: the line pauses over a frame of which too much was rejected, until a person lets it pass or the process is asked to stop.
 //!
 //! Owns: saying so everywhere, the look for the acceptance, its record.
-//! Does not own: what is too much (see `breaker`), the command (see `commands::dead_letters`).
+//! Does not own: what is too much (see `breaker`), the command (see `commands::accept`).
 
 use std::time::Duration;
 

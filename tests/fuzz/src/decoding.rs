@@ -167,7 +167,7 @@ fn compare(schema: &EventSchema, lines: &[&[u8]], decoded: &Decoded) {
         match fate(schema, line) {
             Fate::Row(expected) => {
                 assert_eq!(cells.get(row), Some(&expected), "row {row} of {shown}");
-                let letter = decoded.origins.dead_letter(row, Phase::Sql, String::new());
+                let letter = decoded.origins.dead_letter(row, Phase::Sql, String::new().into());
                 assert_eq!((letter.offset, &letter.bytes[..]), (position, original), "the origin of row {row}");
                 row += 1;
             }

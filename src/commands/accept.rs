@@ -1,0 +1,62 @@
+//! `pintail dead-letters --accept`: lets pass what the line holds back.
+//!
+//! Owns: the record of it where no service runs, and telling the service where one does.
+//! Does not own: when records are held back (see `breaker`), listing rejected ones (see `dead_letters`).
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+
+use crate::checkpoint::held;
+use crate::checkpoint::paths::Paths;
+use crate::checkpoint::process::Process;
+use crate::checkpoint::record::{Action, ActionKind};
+use crate::checkpoint::store::{Adopted, Allow};
+use crate::config::Config;
+use crate::durable::posix::Posix;
+use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::Plan;
+
+/// Time for a running service to take what is accepted.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Time between two looks whether it has.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Lets pass what the line holds back: by a record if no service runs, else by telling the service, which writes that record.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::Config`] if nothing is held back; [`crate::error::ErrorKind::TryAgain`] if the service does not take it in time.
+pub fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
+    let paths = config.paths();
+    let held = held::announced(&paths)?.ok_or_else(|| {
+        Error::config(format!("nothing is held back in `{}`: there is nothing to accept", config.pipeline.out_path.display()))
+    })?;
+    let acceptance = held.acceptance(Process::this());
+    match Plan::new(config)?.open_for(config, None, Allow::default(), Arc::new(Posix::default())) {
+        Ok((_lock, mut store)) => {
+            let text = format!("rejected records may pass: {}", held.places());
+            let action = Action { up_to: acceptance.up_to, ..Action::new(ActionKind::AcceptRejected, text) };
+            store.act(action, Adopted::default(), Utc::now())?;
+            held::withdraw(&paths);
+        }
+        Err(error) if error.kind() == ErrorKind::TryAgain => {
+            held::accept(&paths, &acceptance)?;
+            wait_until_taken(&paths)?;
+        }
+        Err(error) => return Err(error),
+    }
+    writeln!(to, "accepted: {held}").map_err(|e| Error::io("write to standard output", e))
+}
+
+fn wait_until_taken(paths: &Paths) -> Result<()> {
+    let begun = Instant::now();
+    while held::announced(paths)?.is_some() {
+        if begun.elapsed() >= PATIENCE {
+            return Err(Error::try_again("the running service has not taken it yet; it does so as soon as it pauses over these records"));
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
+}
