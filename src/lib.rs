@@ -53,6 +53,8 @@ pub mod admin;
 pub mod batch;
 pub mod breaker;
 pub mod checkpoint;
+#[cfg(feature = "engine")]
+pub mod child;
 pub mod cli;
 pub mod clock;
 pub mod commands;

@@ -8,13 +8,14 @@
 //! A batch is admitted whatever it takes if no other is on its way, so the line never stands still for good. The last brake is the process itself:
 //! while it has more resident than seven eighths of what its control group allows, batches go one by one.
 
-use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::timeout;
+
+use crate::limits;
 
 /// Time after which the resident memory is looked at again: it falls without a lease that ends.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -149,9 +150,7 @@ impl Drop for Waiting {
 
 /// Returns the bytes that the process has in memory; 0 if that cannot be told.
 fn resident() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) * 1024
+    limits::process_bytes("self", "VmRSS").unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -1,14 +1,21 @@
-//! Panics: those that are contained where they happen.
+//! Panics: their words, and those that are contained where they happen.
 //!
 //! Owns: doing work whose panic is an answer, not a fault of this process: a library's own way to refuse what comes from outside.
 //! Does not own: the log line of all other panics (see `logging`).
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 
 thread_local! {
     /// Whether this thread does contained work, and where it panicked.
     static CONTAINED: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Returns what was said at a panic that was caught.
+pub fn words(panic: &(dyn Any + Send)) -> Option<&str> {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
 }
 
 /// Does work that may panic. Nothing of what it changed may be used after that.

@@ -15,6 +15,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use duckdb::ffi;
 
+use crate::panics;
+
 thread_local! {
     static FAULT: RefCell<Option<String>> = const { RefCell::new(None) };
 }
@@ -57,7 +59,7 @@ pub(super) fn contain(body: impl FnOnce() -> Result<(), Refusal>) -> Result<(), 
         Ok(Ok(())) => return Ok(()),
         Ok(Err(Refusal::Limit)) => return Err(c"a limit of Pintail's is reached".to_owned()),
         Ok(Err(Refusal::Fault(message))) => message,
-        Err(panic) => match panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref().cloned()) {
+        Err(panic) => match panics::words(&*panic) {
             Some(text) => format!("panicked: {text}"),
             None => "panicked".to_owned(),
         },

@@ -6,7 +6,6 @@
 //! Tokio's own stdin and files are not used: their reads run on the blocking pool, cannot be cancelled, and hold up the end of the
 //! runtime. A thread that hangs in `read` is left behind when the process leaves.
 
-use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -21,6 +20,7 @@ use tokio::sync::mpsc;
 use crate::batch::Chunk;
 use crate::clock::{Clock, Running};
 use crate::error::{Error, Result};
+use crate::panics;
 
 /// Chunks that wait for the producer. Two keep the thread reading while one is handled; more only costs memory.
 const CHUNKS_WAITING: usize = 2;
@@ -219,15 +219,10 @@ fn run(name: &str, sender: &ChunkSender, body: impl FnOnce(&ChunkSender) -> Resu
         Ok(Ok(()) | Err(Exit::Unwanted)) => return,
         Ok(Err(Exit::Failed(error))) => error,
         Ok(Err(Exit::NoRoom)) => Error::internal(format!("the source `{name}` gave up a chunk that had no room")),
-        Err(panic) => Error::internal(format!("the source `{name}` panicked: {}", panic_message(&*panic))),
+        Err(panic) => Error::internal(format!("the source `{name}` panicked: {}", panics::words(&*panic).unwrap_or("no message"))),
     };
     // If nobody is there to hear it, the line has already ended for a reason of its own.
     let _ = sender.chunks.blocking_send(Err(error));
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 #[cfg(test)]

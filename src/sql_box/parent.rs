@@ -5,9 +5,8 @@
 
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -17,13 +16,11 @@ use rustix::process::getpid;
 
 use super::Task;
 use crate::checkpoint::reader::Committed;
+use crate::child::{self, LOOK, Reaped};
 use crate::cli::SQL_BOX;
 use crate::error::ErrorKind;
 use crate::invocation::Options;
-use crate::limits;
 
-/// Time between two looks at the child. Memory grows by some 20 MB in it.
-const LOOK: Duration = Duration::from_millis(10);
 /// Time between two looks at a child that has written all it had.
 const LAST_LOOK: Duration = Duration::from_millis(1);
 /// Memory of a child beside the limit of its query: the program, and what its allocators keep.
@@ -99,7 +96,7 @@ pub fn ask(out: &Path, committed: &Committed, sql: &str, limits: &Limits, unwant
     };
     let task =
         serde_json::to_vec(&task).map_err(|e| Failure::Query(ErrorKind::Config, format!("`{}` cannot be queried: {e}", out.display())))?;
-    let child = start().map_err(Failure::Start)?;
+    let child = child::again().arg(SQL_BOX).env_clear().spawn().map_err(Failure::Start)?;
     let watch =
         Watch { deadline: limits.begun.checked_add(limits.timeout), timeout: limits.timeout, memory_limit: limits.memory_limit, unwanted };
     let (status, answer) = watch.over(child, task, limits.bytes_max + FRAME_BYTES)?;
@@ -109,13 +106,6 @@ pub fn ask(out: &Path, committed: &Committed, sql: &str, limits: &Limits, unwant
         Some(kind) if !answer.is_empty() => Err(Failure::Query(*kind, String::from_utf8_lossy(&answer).into_owned())),
         _ => Err(Failure::Died(status)),
     }
-}
-
-/// Starts this program again: also when its file was replaced or removed since, which the link of the kernel outlives.
-fn start() -> io::Result<Child> {
-    let mut command = Command::new("/proc/self/exe");
-    command.arg0("pintail").arg(SQL_BOX).env_clear();
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()
 }
 
 /// What ends a child.
@@ -130,7 +120,7 @@ struct Watch<'a> {
 impl Watch<'_> {
     /// Gives a child its task and takes its answer. It is over when this returns.
     fn over(&self, child: Child, task: Vec<u8>, answer_max: usize) -> Result<(ExitStatus, Vec<u8>), Failure> {
-        let mut child = Ended(child);
+        let mut child = Reaped(child);
         let (mut stdin, stdout) = (child.0.stdin.take(), child.0.stdout.take());
         let (sender, answered) = mpsc::sync_channel(1);
         let talk = move || {
@@ -143,18 +133,18 @@ impl Watch<'_> {
             let _ = sender.send(answer);
         };
         thread::Builder::new().name("pintail-sql-io".to_owned()).spawn(talk).map_err(Failure::Start)?;
-        let answer = self.until_answered(&child.0, &answered)?;
+        let answer = self.until_answered(&child, &answered)?;
         loop {
             match child.0.try_wait() {
                 Ok(Some(status)) => return Ok((status, answer)),
-                Ok(None) => self.check(&child.0)?,
+                Ok(None) => self.check(&child)?,
                 Err(error) => return Err(Failure::Start(error)),
             }
             thread::sleep(LAST_LOOK);
         }
     }
 
-    fn until_answered(&self, child: &Child, answered: &Receiver<Vec<u8>>) -> Result<Vec<u8>, Failure> {
+    fn until_answered(&self, child: &Reaped, answered: &Receiver<Vec<u8>>) -> Result<Vec<u8>, Failure> {
         loop {
             match answered.recv_timeout(LOOK) {
                 Ok(answer) => return Ok(answer),
@@ -165,32 +155,21 @@ impl Watch<'_> {
     }
 
     /// Says why the child has to end now.
-    fn check(&self, child: &Child) -> Result<(), Failure> {
+    fn check(&self, child: &Reaped) -> Result<(), Failure> {
         if self.unwanted.load(Ordering::Relaxed) {
             return Err(Failure::Unwanted);
         }
         if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Err(Failure::Time(self.timeout));
         }
-        // Gone from there when it is over.
-        let resident = limits::process_bytes(&child.id().to_string(), "RssAnon").unwrap_or(0);
-        if resident > self.memory_limit.saturating_add(OWN_BYTES) { Err(Failure::Memory(self.memory_limit)) } else { Ok(()) }
-    }
-}
-
-/// A child that is killed and reaped when this is dropped. Both do nothing to one that is over.
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        if child.resident() > self.memory_limit.saturating_add(OWN_BYTES) { Err(Failure::Memory(self.memory_limit)) } else { Ok(()) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, Stdio};
 
     use super::*;
 

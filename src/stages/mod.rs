@@ -14,6 +14,7 @@ pub mod writer;
 use std::future::Future;
 
 use crate::error::{Error, Result};
+use crate::panics;
 
 /// Runs blocking work of a stage to its end on the blocking pool. Started at the call, whether or not the future is polled.
 ///
@@ -36,10 +37,7 @@ where
 /// Turns the end of a task that did not return into the error that names the stage and the panic's message.
 pub(crate) fn panicked(stage: &str, failure: tokio::task::JoinError) -> Error {
     match failure.try_into_panic() {
-        Ok(payload) => {
-            let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
-            Error::internal(format!("the {stage} panicked: {}", text.unwrap_or("no message")))
-        }
+        Ok(payload) => Error::internal(format!("the {stage} panicked: {}", panics::words(&*payload).unwrap_or("no message"))),
         Err(_) => Error::internal(format!("the {stage} was cancelled")),
     }
 }

@@ -5,30 +5,26 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Read};
-use std::os::unix::process::CommandExt;
-use std::process::{ChildStdin, ChildStdout, ExitStatus, Stdio};
+use std::process::{ChildStdin, ChildStdout};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{Command, child, wire};
 use crate::batch::Batch;
+use crate::child::{LOOK, Reaped, again};
 use crate::cli::TRIAL;
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits;
 
-/// Time between two looks at the child. Memory grows by some 20 MB in it.
-const LOOK: Duration = Duration::from_millis(10);
-
-/// A child that is killed and reaped when this is dropped.
+/// A child that is over, and reaped, when this is dropped.
 pub struct Child {
-    process: std::process::Child,
+    process: Reaped,
     stdin: Option<ChildStdin>,
     stdout: Option<ChildStdout>,
 }
 
 impl Child {
-    /// Starts this program again: also when its file was replaced or removed since, which the link of the kernel outlives.
+    /// Starts this program again.
     ///
     /// # Errors
     /// If it does not come so far that it could run a batch: no record is to blame for that.
@@ -36,10 +32,9 @@ impl Child {
         let mut arguments: Vec<OsString> = vec![TRIAL.into(), command.sha256.clone().into()];
         arguments.extend(command.file.iter().flat_map(|file| ["--config".into(), file.clone().into_os_string()]));
         arguments.extend(command.sets.iter().flat_map(|set| ["--set".into(), set.into()]));
-        let mut process = std::process::Command::new("/proc/self/exe");
-        process.arg0("pintail").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut process = process.spawn().map_err(|e| Error::io("start a process to try the records in", e))?;
-        let (stdin, stdout) = (process.stdin.take(), process.stdout.take());
+        let started = again().args(arguments).spawn();
+        let mut process = Reaped(started.map_err(|e| Error::io("start a process to try the records in", e))?);
+        let (stdin, stdout) = (process.0.stdin.take(), process.0.stdout.take());
         let mut child = Self { process, stdin, stdout };
         match child.wait_for_answer(command, |_| Ok(()))? {
             None => Ok(child),
@@ -84,8 +79,7 @@ impl Child {
                 }
                 if let Some(why) = self.beyond(command, begun) {
                     // The thread ends with the child's streams.
-                    let _ = self.process.kill();
-                    let _ = self.process.wait();
+                    self.process.end();
                     return Ok(Some(why));
                 }
             }
@@ -97,28 +91,16 @@ impl Child {
         if begun.elapsed() > command.timeout {
             return Some(format!("takes longer than {}", humantime::format_duration(command.timeout)));
         }
-        let resident = limits::process_bytes(&self.process.id().to_string(), "RssAnon").unwrap_or(0);
-        (resident > command.memory).then(|| format!("takes more than {} bytes of memory", command.memory))
+        (self.process.resident() > command.memory).then(|| format!("takes more than {} bytes of memory", command.memory))
     }
 
     /// Returns how it ended.
     fn end(&mut self) -> Result<Option<String>> {
-        let status = self.process.wait().map_err(|e| Error::io("wait for the process that tries records", e))?;
+        let status = self.process.0.wait().map_err(|e| Error::io("wait for the process that tries records", e))?;
         let said = |kind: ErrorKind| status.code() == Some(kind.exit_code().into());
         if said(ErrorKind::Config) {
             return Err(Error::config("a process that tries records does not start: was the configuration changed while the service ran?"));
         }
-        Ok(Some(describe(status)))
-    }
-}
-
-fn describe(status: ExitStatus) -> String {
-    format!("ends ({status})")
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        Ok(Some(format!("ends ({status})")))
     }
 }

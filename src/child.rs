@@ -1,0 +1,44 @@
+//! Processes of this program that it starts itself: what may end or eat the process runs in one of them.
+//!
+//! Owns: starting this program again, how much memory such a process has, and that it is over, and reaped, when nobody holds it any more.
+//! Does not own: what it is told and answers, and when it must end (see `sql_box`, `trial`).
+
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::limits;
+
+/// Time between two looks at a child. Memory grows by some 20 MB in it.
+pub const LOOK: Duration = Duration::from_millis(10);
+
+/// Returns what starts this program again, with pipes for its input and output: also when its file was replaced or removed since, which the link
+/// of the kernel outlives.
+pub fn again() -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("pintail").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command
+}
+
+/// A child that is killed and reaped when this is dropped. Both do nothing to one that is over.
+#[derive(Debug)]
+pub struct Reaped(pub Child);
+
+impl Reaped {
+    /// Returns the bytes that it has in memory for itself; 0 when it is over.
+    pub fn resident(&self) -> u64 {
+        limits::process_bytes(&self.0.id().to_string(), "RssAnon").unwrap_or(0)
+    }
+
+    /// Ends it.
+    pub fn end(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
