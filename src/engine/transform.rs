@@ -26,6 +26,8 @@ pub struct Transform {
     splitter: Splitter,
     aggregator: Arc<Aggregator>,
     per_batch: bool,
+    /// Whether the line pauses where too much is rejected: only there the units of all records count.
+    may_pause: bool,
     /// Set if too many rejected records stop the line; where they pause it, the writer decides.
     pub(super) stops_at: Option<DeadLetterConfig>,
     /// Bytes of rows after which a frame is handed on before its batch is done.
@@ -87,6 +89,7 @@ impl Transform {
             splitter: Splitter::new(layout.clone()),
             aggregator: aggregator.clone(),
             per_batch: config.transform.per_batch,
+            may_pause: when_rejected == WhenRejected::Pause,
             stops_at: (when_rejected == WhenRejected::Stop).then(|| config.dead_letters.clone()),
             frame_bytes_max: config.transform.rows_bytes_max,
             stop,
@@ -121,7 +124,9 @@ impl Transform {
         frame.dead_letters.extend(decoded.dead_letters);
         frame.dead_letters.sort_by(|a, b| (&a.partition, a.offset).cmp(&(&b.partition, b.offset)));
         frame.rejected_units = breaker::units(batch, &frame.dead_letters);
-        frame.units = breaker::whole_units(batch);
+        if self.may_pause {
+            frame.units = breaker::whole_units(batch);
+        }
         Ok(Outcome::Frame(Box::new(frame)))
     }
 
