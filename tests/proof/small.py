@@ -20,7 +20,6 @@ Does not own: the limits (see confined.py), small disks (see mounts.py), clients
 """
 import interpreter  # noqa: F401  first: it may start this command again under another Python
 
-import argparse
 import json
 import os
 import random
@@ -36,11 +35,12 @@ from pathlib import Path
 
 import duckdb
 
+import job
 import mounts
 import oracle
 import push
 from confined import Confined, Impossible
-from process import Unexpected, default_binary
+from process import Unexpected
 from trial import Trials
 
 DESCRIPTORS = 256
@@ -324,20 +324,14 @@ def run(options, name, work):
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\nOwns")[0], formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = job.parser(__doc__)
+    # Not below /tmp, which is full in some cases.
+    parser.set_defaults(work=Path("/var/tmp"))
     add = parser.add_argument
-    add("--pintail", type=Path, metavar="PATH", default=default_binary(), help="the binary (%(default)s)")
     add("--kills", type=int, metavar="N", default=2, help="kills in each case (%(default)s)")
     add("--only", nargs="+", choices=CASES, metavar="CASE", default=list(CASES), help=f"of {', '.join(CASES)}")
-    add("--seed", type=int, metavar="S", help="repeats the moments of a run (random)")
-    add("--work", type=Path, metavar="DIR", default=Path("/var/tmp"), help="where a temporary directory is made; not below /tmp (%(default)s)")
     add("--allow-skips", action="store_true", help="what cannot be done here is no failure")
-    options = parser.parse_args()
-    if not os.access(options.pintail, os.X_OK):
-        parser.error(f"{options.pintail} must be a program")
-    options.pintail = options.pintail.resolve()
-    options.seed = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
-    return options
+    return job.parse(parser)
 
 
 def main():
