@@ -11,6 +11,8 @@ use crate::common::{Dataset, wait_until};
 
 /// Rejected lines of a dozen units, which are read with the others before them.
 const BAD: usize = 20_000;
+/// The metric of what the batcher has taken.
+const BATCHED: &str = "pintail_stage_records_total{stage=\"batcher\"}";
 
 fn parts<'a>(pintail: Pintail<'a>, sql: &str) -> Pintail<'a> {
     pintail.set("transform.sql", sql).set("transform.rows_bytes_max", "1MiB").set("transform.threads", 1)
@@ -54,16 +56,24 @@ fn a_batch_in_parts_of_which_too_much_is_rejected_is_taken_once_and_the_line_pau
 }
 
 #[test]
-fn files_that_are_read_in_turns_make_a_batch_in_parts_too() {
+fn files_that_take_turns_in_a_batch_make_one_in_parts_too() {
     let dataset = Dataset::new();
-    // More than is read of a file before it is the other's turn.
-    dataset.write("a.ndjson", lines(0..20_000));
-    dataset.write("b.ndjson", lines(20_000..40_000));
-    let sql = "SELECT id, ts, region, unnest(range(10)) AS k FROM events";
-    let mut process = parts(dataset.follow("*.ndjson"), sql).spawn();
-    process.wait_for_rows(400_000);
+    let sql = "SELECT id, ts, region, unnest(range(20_000)) AS k FROM events";
+    for name in ["a.ndjson", "b.ndjson"] {
+        dataset.write(name, "");
+    }
+    let pintail = parts(dataset.follow("*.ndjson"), sql).set("pipeline.checkpoint_interval", "5s").set("admin.listen", "127.0.0.1:0");
+    let mut process = pintail.spawn();
+    let address = process.admin();
+    // The batch stays open until the checkpoint ends.
+    for (turn, name) in ["a.ndjson", "b.ndjson", "a.ndjson", "b.ndjson"].into_iter().enumerate() {
+        let read = 5 * turn as i64;
+        dataset.append(name, lines(read..read + 5));
+        wait_until("the batcher has them", || get(address, "/metrics").metric(BATCHED) == (read + 5) as f64);
+    }
+    process.wait_for_rows(20 * 20_000);
     process.stop(Signal::TERM).assert_code(0);
-    assert_eq!(times(&dataset), each(0..40_000, 10));
+    assert_eq!(times(&dataset), each(0..20, 20_000));
     dataset.assert_clean();
 }
 

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use rustix::process::Signal;
+use serde_json::json;
 
 use crate::common::Dataset;
 use crate::common::http::get;
@@ -106,6 +107,23 @@ fn a_pause_ends_a_checkpoint_where_the_next_start_goes_on_and_nothing_is_read_tw
         follow(&dataset).set("dead_letters.ratio_max", 1.0).set("source.follow", false).run_ok();
         assert_eq!((dataset.ids(), dataset.dead_letters().len()), (ids(0..60_100), BAD), "batches of {batch_rows}");
     }
+}
+
+#[test]
+fn rows_without_a_place_pause_the_line_behind_their_batch() {
+    let dataset = Dataset::new();
+    dataset.write("events.ndjson", lines(0..100));
+    let mut process = follow(&dataset).set("sink.partitions_max", 3).spawn();
+    process.wait_for_rows(100);
+    let shop = |id: i64| json!({ "id": id, "ts": 1_767_225_600_000 + id, "region": format!("shop {id}") }).to_string() + "\n";
+    append(&dataset, &(1_000..1_000 + BAD as i64).map(shop).collect::<String>());
+    let mut more = 100;
+    process.wait_until("the pause", |dataset| {
+        append(dataset, &lines(more..more + 1));
+        more += 1;
+        dataset.internal("HELD").exists()
+    });
+    process.stop(Signal::TERM).assert_code(65);
 }
 
 #[test]
