@@ -299,6 +299,9 @@ class World:
         """Edits while it runs. What was not yet seen may be lost by what is lossy, and nobody could tell; a gap is waited for."""
         if name not in LOSSY:
             return self.edit(name)
+        # The edit completes a half line first: if nobody looks before the rest of it, whether that was read is a matter of luck.
+        for path in self.files():
+            self.complete(path)
         self.wait_for_look(pintail)
         due, before = self.notes(), self.look()
         self.edit(name)

@@ -276,6 +276,10 @@ impl Files {
         let old = &*known.partition.label;
         match judged.verdict {
             Verdict::Same if judged.finished => goes_on.evidence = self.placed(known.evidence.as_ref(), facts, judged)?,
+            // A commit names where it lies: what takes that name later is compared with it.
+            Verdict::Same if *goes_on.partition.label != *known.partition.label => {
+                self.pending.push(empty_chunk(&goes_on, known.next, Vec::new()));
+            }
             Verdict::Same => {}
             Verdict::CannotBeSeen => {
                 let evidence = facts.with_file(|file| evidence_of(&self.positions.key, file, facts.compression, known.next, &place))?;

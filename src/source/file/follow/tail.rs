@@ -16,7 +16,7 @@ use crate::offsets::{Partition, PartitionId};
 use crate::source::file::Files;
 use crate::source::file::identity::Place;
 use crate::source::file::plan::Name;
-use crate::source::file::reader::{FileReader, Lines};
+use crate::source::file::reader::{FileReader, Lines, empty_chunk};
 use crate::source::lines::Unterminated;
 use crate::source::thread::{ChunkSender, Exit};
 
@@ -109,6 +109,7 @@ impl Tail {
             let partition = Arc::new(Partition { id: reader.partition().id.clone(), label: path.to_string_lossy().into() });
             if let Some(mut known) = files.positions.get(&partition.id).cloned() {
                 known.partition = partition.clone();
+                files.pending.push(empty_chunk(&known, known.next, Vec::new()));
                 files.positions.put(known);
             }
             reader.rename(&path, partition);

@@ -240,3 +240,32 @@ async fn too_many_files_stop_a_running_source_and_name_the_key() {
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.to_string().contains("source.files_max"), "{error}");
 }
+
+#[tokio::test]
+async fn a_file_is_committed_under_the_name_that_it_has_now_and_edited_there_it_is_a_gap() {
+    for follows_the_rename in [true, false] {
+        let mut world = World::following(&["*.log*"]);
+        world.config.on_gap = OnGap::Record;
+        world.write("app.log", numbered(0..300));
+        let mut running = world.start();
+        running.read(300).await;
+        running.settle().await;
+        if !follows_the_rename {
+            world.commit(&running);
+            running = world.start();
+        }
+        world.rename("app.log", "kept.log");
+        running.settle().await;
+        assert_eq!(running.notes(), []);
+        world.commit(&running);
+        drop(running);
+        let labels: Vec<String> = world.committed.spans().map(|(_, span)| span.label.to_string()).collect();
+        assert_eq!(labels, [world.path("kept.log").display().to_string()]);
+        let edited = numbered(0..290);
+        world.write("new", &edited);
+        world.rename("new", "kept.log");
+        let mut running = world.start();
+        running.settle().await;
+        assert_eq!(running.notes(), [NoteKind::Gap, NoteKind::Vanished]);
+    }
+}
