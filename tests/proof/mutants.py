@@ -27,10 +27,9 @@ PATCHES = pathlib.Path(__file__).resolve().parent / "mutants"
 # The modules of tests/it that need no engine.
 MODULES = ["crash_points", "fence", "model", "mutants", "recovery", "script", "sequences", "states"]
 
-# What must catch a mutant. Not `mutants::every_call`: a changed order has other calls, and its list of reasons would be red for that alone;
-# nor the test that asks how long a start takes, which a busy machine makes red.
+# What must catch a mutant. Not `mutants::every_call`: a changed order has other calls, and its list of reasons would be red for that alone.
 TESTS = {
-    "--lib": ["checkpoint::", "durable::", "--skip=a_dataset_of_a_hundred_thousand"],
+    "--lib": ["checkpoint::", "durable::"],
     "--test=it": ["crash_points::", "fence::", "recovery::", "sequences::", "mutants::a_rename"],
 }
 

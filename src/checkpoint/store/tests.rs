@@ -1,7 +1,6 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
-use std::time::Instant;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
@@ -457,7 +456,8 @@ fn records_without_their_format_refuse_to_start() {
     assert!(error.to_string().contains("FORMAT` is missing, but there are 2 commit records"), "{error}");
 }
 
-/// Lays the end of a log of `count` records of version 1 without the cost of committing them: of all but the last two only the names count.
+/// Lays the end of a log of `count` records of version 1 without the cost of committing them: of all but the last two only the names count. Whoever
+/// reads one of the others, or looks into an earlier directory, fails.
 fn lay_log(root: &Path, count: u64) {
     let format = Format::new(expected().now, simulator, vec![PartitionColumn { name: "region".into(), data_type: "Utf8".into() }]);
     let (paths, (bytes, _)) = (Paths::new(root), format.encode());
@@ -485,11 +485,8 @@ fn a_dataset_of_a_hundred_thousand_checkpoints_of_version_1_opens_by_its_last_di
     let dir = tempfile::tempdir().unwrap();
     // The worst case: the last directory is full.
     lay_log(dir.path(), 109_999);
-    let started = Instant::now();
     let mut store = open(dir.path()).unwrap();
-    let took = started.elapsed();
     assert_eq!((store.epoch(), store.offsets().next_offset(&PartitionId::new("events"))), (110_000, Some(109_999)));
-    assert!(took.as_millis() < 300, "{took:?}");
     let first = commit(&mut store, "us");
     assert_eq!(first.snapshot.as_ref().unwrap().sequence, 109_999);
     assert!(first.schema.is_empty(), "the columns of version 1 are numbered and the same");
