@@ -26,15 +26,19 @@ impl Follow {
             return Ok(true);
         }
         if original.next <= next {
-            let has_more = |tail: &Tail| tail.known() == Some(&of) && tail.has_more();
-            if self.tails.iter().any(has_more) && !self.wait_for_each_other(at) {
-                return Ok(false);
+            if let Some(ahead) = self.may_be_copied_from(at, &of) {
+                self.tails[at].copy_of = Some(ahead);
+                if !self.wait_for_each_other(at) {
+                    return Ok(false);
+                }
             }
-            self.tails[at].copy_of = None;
-            return Ok(true);
+            // Since it was found, more of what stands here may have been read in another file.
+            let further = self.files.read_further_elsewhere(&self.examine_tail(at)?, next);
+            let is_copy = further.is_some();
+            self.tails[at].copy_of = further;
+            return Ok(!is_copy);
         }
-        let tail = &self.tails[at];
-        let facts = self.files.examine_open(tail.try_clone()?, &tail.path, tail.name)?;
+        let facts = self.examine_tail(at)?;
         match facts.judged(&of).map(|judged| judged.verdict) {
             Some(Verdict::Same | Verdict::Moved) => self.pass_over(at, &original, &facts).map(|()| false),
             Some(Verdict::Other(Why::Shorter { .. })) if facts.is_part_of(&of) => Ok(false),
@@ -49,6 +53,21 @@ impl Follow {
                 self.reopen(at, &own, &facts).map(|()| false)
             }
         }
+    }
+
+    fn examine_tail(&self, at: usize) -> Result<Facts> {
+        let tail = &self.tails[at];
+        self.files.examine_open(tail.try_clone()?, &tail.path, tail.name)
+    }
+
+    /// Returns an open file with more in it that a copy may have been made of: the one that is known for that, or another of which the same was read.
+    fn may_be_copied_from(&self, at: usize, of: &PartitionId) -> Option<PartitionId> {
+        let known = |tail: &Tail| tail.known().and_then(|id| self.files.positions.get(id));
+        let read = |tail: &Tail| Some((known(tail)?.next, &known(tail)?.evidence.as_ref()?.witnesses));
+        let own = read(&self.tails[at]);
+        let others = self.tails.iter().enumerate().filter(|(other, tail)| *other != at && tail.has_more());
+        let same = others.filter(|(_, tail)| tail.known() == Some(of) || (own.is_some() && read(tail) == own));
+        same.max_by_key(|(_, tail)| tail.known() == Some(of)).and_then(|(_, tail)| tail.known().cloned())
     }
 
     /// Returns whether a copy waits for one that waits for it, and is the one of them that goes first.
@@ -109,11 +128,10 @@ impl Follow {
                     continue;
                 }
                 self.tails[at].copy_of = None;
-                let tail = &self.tails[at];
-                let facts = self.files.examine_open(tail.try_clone()?, &tail.path, tail.name)?;
+                let facts = self.examine_tail(at)?;
                 let holds = facts.judged(&lost).is_some_and(|judged| !matches!(judged.verdict, Verdict::Other(_)));
                 if holds && self.lost.contains(&lost) {
-                    if tail.next().is_some_and(|next| next < known.next) {
+                    if self.tails[at].next().is_some_and(|next| next < known.next) {
                         self.pass_over(at, &known, &facts)?;
                     }
                     let text = format!(

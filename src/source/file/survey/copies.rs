@@ -57,6 +57,15 @@ impl Files {
         })
     }
 
+    /// Returns the position farthest on, and behind `next`, of which a file holds all, or which holds all of the file.
+    pub(in crate::source::file) fn read_further_elsewhere(&self, facts: &Facts, next: u64) -> Option<PartitionId> {
+        let label = facts.path.to_string_lossy();
+        let alike = facts.compared.iter().filter(|other| other.may_hold() || other.prefix);
+        let further = alike.filter_map(|other| self.positions.get(&other.known)).filter(|known| known.next > next);
+        let sure = further.filter(|known| known.next >= EDGE_BYTES || names::are_related(&label, &known.partition.label));
+        sure.max_by_key(|known| known.next).map(|known| known.id().clone())
+    }
+
     /// Passes over what a file holds beyond its own position if all of it was read as another.
     pub(in crate::source::file) fn pass_over_part(&mut self, known: &PartitionId, of: &PartitionId, facts: &Facts) -> Result<()> {
         let (Some(mut known), Some(of)) = (self.positions.get(known).cloned(), self.positions.get(of).cloned()) else { return Ok(()) };

@@ -157,3 +157,29 @@ async fn what_was_rewritten_and_is_in_an_archive_that_was_read_further_is_not_re
     running.is_silent().await;
     assert_eq!(running.lines[310..], lines(1000..1400));
 }
+
+#[tokio::test]
+async fn what_a_file_got_before_it_was_copied_is_read_once_where_an_archive_holds_what_both_began_with() {
+    for _ in 0..5 {
+        let world = World::following(&["app.log*"]);
+        world.write("app.log.2.gz", gzip(&numbered(0..300)));
+        world.write("app.log", numbered(0..300));
+        let mut running = world.start();
+        running.read(300).await;
+        running.is_silent().await;
+        // Nobody looks in between: the archive is what is known of both, and the other one what will be.
+        world.append("app.log", &numbered(300..360));
+        copy(&world, "app.log", ".copy");
+        world.rename(".copy", "app.log.3");
+        running.read(360).await;
+        running.is_silent().await;
+        running.lines.sort_by_key(|line| line.split([':', ',']).nth(1).unwrap().parse::<usize>().unwrap());
+        assert_eq!(running.lines, lines(0..360));
+        // Each of them goes on for itself.
+        world.append("app.log", "own\n");
+        running.read(361).await;
+        world.append("app.log.3", "the copy's\n");
+        running.read(362).await;
+        running.is_silent().await;
+    }
+}
