@@ -136,8 +136,16 @@ impl Files {
         let compare = || -> io::Result<bool> {
             let other = open(Path::new(label))?;
             let place = Place::of(&other.metadata()?);
-            if !known.place().is_some_and(|known| known.may_be(&place)) || place.inode == sight.place.inode {
+            if place.inode == sight.place.inode {
                 return Ok(false);
+            }
+            if !known.place().is_some_and(|known| known.may_be(&place)) {
+                // Another file has its name: saved by an editor, or restored, it holds the same.
+                let other =
+                    Sight::look(other.try_clone()?, Path::new(label), Name::Matches, Compression::of(label)).map_err(io::Error::other)?;
+                if matches!(other.judge(&self.positions.key, known)?.verdict, Verdict::Other(_)) {
+                    return Ok(false);
+                }
             }
             let own = walk(sight.file.try_clone()?, sight.compression, known.next)?;
             let other = walk(other, Compression::of(label), own.at)?;

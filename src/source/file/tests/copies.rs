@@ -183,3 +183,19 @@ async fn what_a_file_got_before_it_was_copied_is_read_once_where_an_archive_hold
         running.is_silent().await;
     }
 }
+
+#[tokio::test]
+async fn an_archive_of_a_part_of_what_was_read_is_passed_over_also_where_the_whole_was_put_in_its_place_again() {
+    for follow in [true, false] {
+        let mut world = World::new(&["app.log*"]);
+        world.write("app.log.2", numbered(0..300));
+        assert_eq!(world.run().await.len(), 300);
+        world.write(".saved", numbered(0..310));
+        world.rename(".saved", "app.log.2");
+        world.write("app.log.1.gz", gzip(&numbered(0..290)));
+        world.config.follow = follow;
+        let mut running = world.start();
+        running.settle().await;
+        assert_eq!(running.lines, lines(300..310), "{follow}");
+    }
+}
