@@ -160,13 +160,17 @@ impl Scene {
     /// be stopped.
     fn kinds(self, stands: usize) -> impl Iterator<Item = (Kind, Kind)> {
         let goes = 1 - stands;
-        let kinds = |done: &[Done]| done.iter().filter_map(Kind::of).collect::<Vec<_>>();
         let first = self.trace(stands);
         // It does one thing or another, by what it finds.
         let changes = [kinds(&first[goes]), kinds(&self.trace(goes)[goes])].concat();
         let changes: Vec<_> = changes.into_iter().filter(Kind::is_change).collect();
         kinds(&first[stands]).into_iter().flat_map(move |kind| changes.clone().into_iter().map(move |change| (kind.clone(), change)))
     }
+}
+
+/// Returns what operations are of, as far as another process has to do with them.
+fn kinds(done: &[Done]) -> Vec<Kind> {
+    done.iter().filter_map(Kind::of).collect()
 }
 
 /// Reads the records, oldest first.
@@ -279,6 +283,22 @@ fn either_process_killed_anywhere_beside_the_other_leaves_what_the_records_say()
     let begin = Instant::now();
     let tried = try_stands(|_, goes| Turn::Kill(goes));
     writeln!(std::io::stderr(), "fence: {tried} schedules with a kill; {:.1?}", begin.elapsed()).unwrap();
+}
+
+#[test]
+fn a_start_that_looks_at_the_disk_while_the_other_process_changes_it_takes_nothing_for_lost() {
+    let (begin, mut tried) = (Instant::now(), 0);
+    for scene in scenes().into_iter().filter(|scene| scene.first_is_open) {
+        let changes: HashSet<Kind> = kinds(&scene.trace(0)[0]).into_iter().filter(Kind::is_change).collect();
+        for change in changes {
+            let before = Turn::Before(0, change.clone());
+            let done = scene.check(&[before.clone(), Turn::Run(1, usize::MAX)]).unwrap();
+            let looks: HashSet<Kind> = kinds(&done[1]).into_iter().filter(|kind| !kind.is_change()).collect();
+            let amid = |look| vec![before.clone(), Turn::Before(1, look), Turn::After(0, change.clone()), Turn::Run(1, usize::MAX)];
+            tried += try_all(scene, looks.into_iter().map(amid));
+        }
+    }
+    writeln!(std::io::stderr(), "fence: {tried} schedules of a look amid a change; {:.1?}", begin.elapsed()).unwrap();
 }
 
 #[test]
