@@ -8,7 +8,7 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, NaiveDate, Utc};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
 use crate::error::ErrorKind;
 use crate::{config, invocation};
@@ -16,6 +16,7 @@ use crate::{config, invocation};
 /// The examples at the end of `--help`.
 const EXAMPLES: &str = "\
 Examples:
+  pintail demo                             half a minute, two kills, nothing lost
   pintail                                  simulated events into checkpoints/
   pintail --set source.type=file --set 'source.path=events/*.ndjson'
   pintail infer events.ndjson > p.toml     a schema to begin with
@@ -67,6 +68,21 @@ pub enum Command {
         /// Options behind the command's name.
         #[command(flatten)]
         options: Options,
+    },
+    /// Show in half a minute that a kill loses and doubles nothing: simulated events, two kills, a comparison. Needs nothing, leaves nothing behind.
+    Demo {
+        /// How many events.
+        #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = value_parser!(u64).range(1_000..=50_000_000))]
+        events: u64,
+        /// What the events and the moments of the kills are drawn from.
+        #[arg(long, value_name = "S", default_value_t = 42)]
+        seed: u64,
+        /// How long the stream takes.
+        #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = value_parser!(u64).range(1..=3_600))]
+        seconds: u64,
+        /// An empty directory, or one to make, where the two datasets stay.
+        #[arg(long, value_name = "DIR")]
+        keep: Option<PathBuf>,
     },
     /// Check configuration, SQL and access; print the output schema and an example path. Every fault at once.
     Check {
@@ -263,7 +279,7 @@ impl Cli {
             | Command::Repair { options, .. }
             | Command::Trial { options, .. }
             | Command::Health { options } => Some(options),
-            Command::SqlBox => None,
+            Command::Demo { .. } | Command::SqlBox => None,
         });
         std::iter::once(&self.options).chain(behind)
     }

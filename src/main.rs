@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pintail::cli::{Cli, Command, QueryFormat, Repairs};
+use pintail::commands::demo::{self, Demo};
 use pintail::commands::{accept, adopt, check, dead_letters, expire, health, infer, query, repair, run, verify};
 use pintail::config::{self, Config};
 use pintail::error::{Error, Result};
@@ -49,10 +50,11 @@ fn run_command(cli: &Cli) -> u8 {
         Command::Run { accept: true, .. } => return serve(cli, Input::Source, Start::Accept),
         Command::Run { .. } => return serve(cli, Input::Source, Start::Usual),
         Command::DeadLetters { replay: true, .. } => return serve(cli, Input::DeadLetters, Start::Usual),
-        command => run_once(cli, command),
+        Command::Demo { events, seed, seconds, keep } => show(cli, &Demo { events, seed, seconds, keep }),
+        command => run_once(cli, command).map(|()| 0),
     };
     match result {
-        Ok(()) => 0,
+        Ok(code) => code,
         // `pintail query … | head` has seen enough.
         Err(error) if error.is_broken_pipe() => 0,
         Err(error) => {
@@ -69,6 +71,14 @@ fn complain(error: &Error) {
 
 fn load(cli: &Cli) -> Result<Config> {
     Config::load(cli.config(), config::environment(), &cli.sets())
+}
+
+/// Runs a demonstration.
+fn show(cli: &Cli, demo: &Demo) -> Result<u8> {
+    if cli.config().is_some() || !cli.sets().is_empty() {
+        return Err(Error::config("`pintail demo` takes no configuration: leave out --config, --set, --log-format and --verbose"));
+    }
+    demo::run(demo, &mut io::stdout())
 }
 
 /// Runs the line.
@@ -130,7 +140,7 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
         Command::Repair { .. } => repair::journal(&config, to),
         Command::Health { .. } => health::run(config.paths()),
         Command::Trial { sha256, .. } => trial::run(&config, &sha256),
-        Command::Run { .. } | Command::Infer { .. } | Command::SqlBox => unreachable!("handled before"),
+        Command::Run { .. } | Command::Demo { .. } | Command::Infer { .. } | Command::SqlBox => unreachable!("handled before"),
     }
 }
 

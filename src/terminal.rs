@@ -11,6 +11,7 @@ mod tests;
 
 use std::time::Duration;
 
+pub use self::layout::thousands;
 pub use self::screen::Screen;
 
 use self::layout::{Column, bar, cell, clip, decimal, grouped, pack, pad, seconds};

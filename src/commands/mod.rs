@@ -9,6 +9,8 @@ pub mod adopt;
 pub mod check;
 pub mod dead_letters;
 #[cfg(feature = "engine")]
+pub mod demo;
+#[cfg(feature = "engine")]
 pub mod expire;
 pub mod health;
 pub mod infer;

@@ -97,7 +97,8 @@ pub(super) fn grouped(numbers: &[u64]) -> Vec<String> {
     numbers.iter().map(|number| if separate { thousands(*number) } else { number.to_string() }).collect()
 }
 
-fn thousands(number: u64) -> String {
+/// Writes a count with separators between thousands.
+pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

@@ -9,6 +9,7 @@ mod common;
 mod crash_points;
 mod dead_letters;
 mod deadly;
+mod demo;
 mod end_to_end;
 mod engine;
 mod faults;
