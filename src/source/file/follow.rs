@@ -8,7 +8,7 @@
 //! has left it. Compressed files do not grow: each is read whole once its length has stood still from one look to the next.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,7 @@ use crate::offsets::{NoteKind, PartitionId};
 use crate::source::lines::Unterminated;
 use crate::source::thread::{ChunkSender, Exit};
 
+mod archives;
 mod copies;
 mod deleted;
 mod idle;
@@ -39,6 +40,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
+use archives::{Archive, ArchiveState};
 pub(super) use deleted::Behind;
 use idle::Idle;
 use tail::{Stage, Tail, TurnEnd};
@@ -71,22 +73,6 @@ pub(super) struct Follow {
     parts: HashMap<Inode, (u64, Instant)>,
     /// Positions whose file was cut, rewritten or is gone: what became of them is found out at the next look.
     lost: BTreeSet<PartitionId>,
-}
-
-/// A compressed file.
-#[derive(Debug)]
-struct Archive {
-    inode: Inode,
-    length: u64,
-    state: ArchiveState,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ArchiveState {
-    /// Seen with this length once: it may still be written.
-    Settling,
-    /// Read, or about to be.
-    Taken,
 }
 
 impl Follow {
@@ -301,13 +287,6 @@ impl Follow {
         facts.into_iter().zip(starts).try_for_each(|(facts, start)| self.begin(facts, start))
     }
 
-    /// Returns what was read of compressed files that have other bytes now: nobody holds those open.
-    fn written_again(&self, files: &[Facts]) -> Vec<PartitionId> {
-        let compressed = files.iter().filter(|facts| facts.compression != Compression::None);
-        let known = compressed.flat_map(|facts| self.files.positions.named(&names::label_of(&facts.path)));
-        known.map(|known| known.id().clone()).collect()
-    }
-
     /// Returns the open files that have no name any more, since these took them.
     fn replaced(&self, by: &[Facts]) -> HashSet<PartitionId> {
         let nameless = self.tails.iter().filter(|tail| by.iter().any(|facts| facts.path == tail.path) && tail.is_deleted());
@@ -320,20 +299,6 @@ impl Follow {
         let (over, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.tails).into_iter().partition(over);
         self.tails = kept;
         over.iter().for_each(|tail| tail.forget_unread(&self.files));
-    }
-
-    /// Takes a compressed file for reading if its length stands still. Returns whether it is to be looked at: it was not yet, or it could not be read
-    /// and its pause is over, or what was lost may be in it.
-    fn settle(&self, path: &Path, metadata: &Metadata) -> (Archive, bool) {
-        let (inode, length) = (Inode::of(metadata), metadata.len());
-        let known = self.archives.get(path).filter(|known| known.inode == inode && known.length == length);
-        let state = known.map_or(ArchiveState::Settling, |_| ArchiveState::Taken);
-        let is_new = known.is_some_and(|known| known.state == ArchiveState::Settling);
-        let is_due = match self.files.aside.holds(path) {
-            true => known.is_some() && !self.files.aside.waits(path, metadata),
-            false => is_new || (!self.lost.is_empty() && state == ArchiveState::Settling),
-        };
-        (Archive { inode, length, state }, is_due)
     }
 
     /// Begins to read a file.
@@ -369,14 +334,6 @@ impl Follow {
                 Ok(())
             }
         }
-    }
-
-    /// Looks again later at a compressed file that another one begins as.
-    fn settle_again(&mut self, facts: &Facts) -> Result<()> {
-        if let Some(archive) = self.archives.get_mut(&facts.path) {
-            archive.state = ArchiveState::Settling;
-        }
-        Ok(())
     }
 
     /// Closes what was looked at if so many are held open already.
