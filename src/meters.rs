@@ -19,6 +19,7 @@ use crate::durable::disk_state::DiskState;
 use crate::engine::MemoryMeter;
 use crate::memory::Memory;
 use crate::source::http::meter::PushMeter;
+use crate::source::waiting::{Waiting, WaitingInputs};
 use crate::totals::Totals;
 
 pub mod ledger;
@@ -100,6 +101,8 @@ pub struct Linked {
     pub unit: OffsetUnit,
     /// Why the source gives nothing, if it can lose its connection.
     pub trouble: Option<watch::Receiver<Option<String>>>,
+    /// What of the source cannot be read for now, if it has several inputs.
+    pub waiting: Option<WaitingInputs>,
     /// What clients pushed, if the source is one that they push to.
     pub pushed: Option<Arc<PushMeter>>,
     /// How long the source's own thread has been reading, if it knows.
@@ -182,6 +185,11 @@ impl Meters {
     /// Returns why the source gives nothing at this moment; `None` while it does, or before it is open.
     pub fn trouble(&self) -> Option<String> {
         self.linked()?.trouble.as_ref()?.borrow().clone()
+    }
+
+    /// Returns which inputs of the source cannot be read at this moment; `None` of a source without several.
+    pub fn waiting(&self) -> Option<Waiting> {
+        Some(self.linked()?.waiting.as_ref()?.get())
     }
 
     /// Says that the source gives nothing more.

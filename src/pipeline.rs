@@ -229,6 +229,7 @@ fn linked(store: &Store, source: &dyn Source, engine: &Engine, remaining: watch:
         remaining,
         unit: source.unit(),
         trouble: source.trouble(),
+        waiting: source.waiting(),
         pushed: source.pushed(),
         reading: source.work(),
         memory: Mutex::new(engine.memory()?),

@@ -141,6 +141,13 @@ pub(super) fn verified(shared: &Shared) -> Value {
     }
 }
 
+/// Returns which inputs of the source cannot be read; null of a source without several. The others go on, so the service is ready all the same.
+pub(super) fn waiting(shared: &Shared) -> Value {
+    let Some(waiting) = shared.meters.waiting() else { return Value::Null };
+    let named = waiting.named.iter().map(|input| json!({ "path": input.path, "why": input.why, "since": input.since.to_rfc3339() }));
+    json!({ "count": waiting.count, "first": named.collect::<Vec<_>>() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

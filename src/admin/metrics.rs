@@ -138,6 +138,8 @@ fn line(answer: &Answer, shared: &Shared) -> Result {
     let (lag_records, lag_bytes) = lag(meters);
     answer.known("pintail_lag_records", "Records that the source holds beyond what was read, if it knows.", lag_records)?;
     answer.known("pintail_lag_bytes", "Bytes that the source holds beyond what was read, if it knows.", lag_bytes)?;
+    let help = "Files and directories of the source that cannot be read now: each waits, the others go on.";
+    answer.known("pintail_source_files_waiting", help, meters.waiting().map(|waiting| waiting.count as u64))?;
     answer.gauge("pintail_memory_held_bytes", "Batches on their way and open Parquet files.", meters.memory.held() as u64)?;
     if let Some(bytes_max) = meters.memory.bytes_max() {
         answer.gauge("pintail_memory_max_bytes", "What the line may hold; past it, reading waits.", bytes_max as u64)?;

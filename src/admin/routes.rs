@@ -84,7 +84,10 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     let reasons = health::not_ready(&shared);
     let state = health::state(&shared).name();
     let verified = health::verified(&shared);
-    json(available(reasons.is_empty()), &json!({ "ready": reasons.is_empty(), "state": state, "not_ready": reasons, "verified": verified }))
+    let answer = json!({
+        "ready": reasons.is_empty(), "state": state, "not_ready": reasons, "verified": verified, "waiting_inputs": health::waiting(&shared),
+    });
+    json(available(reasons.is_empty()), &answer)
 }
 
 fn available(well: bool) -> StatusCode {

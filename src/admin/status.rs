@@ -51,6 +51,7 @@ pub(super) fn status(shared: &Shared) -> Value {
         "ready": not_ready.is_empty(),
         "not_ready": not_ready,
         "alive": health::dead(shared).is_empty(),
+        "waiting_inputs": health::waiting(shared),
         "started_at": time(meters.started_at),
         "now": time(Utc::now()),
         "records_per_second": rounded(rates.records[3]),

@@ -31,9 +31,9 @@ pub fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
     print(config, &plan, source, to).map_err(|e| Error::io("write to standard output", e))
 }
 
-fn print(config: &Config, plan: &Plan, source: Option<String>, to: &mut dyn Write) -> std::io::Result<()> {
+fn print(config: &Config, plan: &Plan, source: Vec<String>, to: &mut dyn Write) -> std::io::Result<()> {
     writeln!(to, "configuration ok")?;
-    if let Some(source) = source {
+    for source in source {
         writeln!(to, "source: {source}")?;
     }
     for note in plan.aggregator.warnings() {

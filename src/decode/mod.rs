@@ -174,6 +174,8 @@ impl Run<'_> {
         if is_blank(line.as_bytes()) {
             return;
         }
+        // Who writes on in a file that was cut behind its back leaves a hole of zeros.
+        let line = line.trim_start_matches('\0');
         let text = line.strip_prefix('\u{feff}').unwrap_or(line);
         let pushed = match self.rows.push_usual(text, 0) {
             Some(_) => Ok(()),
@@ -239,8 +241,10 @@ impl Run<'_> {
     }
 }
 
-/// Returns whether a line is no record: whitespace only, perhaps behind a byte order mark.
+/// Returns whether a line is no record: whitespace only, perhaps behind zeros and a byte order mark.
 pub fn is_blank(line: &[u8]) -> bool {
+    let zeros = line.iter().take_while(|byte| **byte == 0).count();
+    let line = &line[zeros..];
     let text = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
     text.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
 }

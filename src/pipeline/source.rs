@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::evidence::Key;
 use crate::offsets::Offsets;
 use crate::source::dead_letters::DeadLetterSource;
-use crate::source::file::FileSource;
+use crate::source::file::{FileSource, Surroundings};
 use crate::source::http::{HttpSource, Opening};
 use crate::source::kafka::KafkaSource;
 use crate::source::nats::NatsSource;
@@ -68,7 +68,9 @@ pub(super) fn open_source(config: &Config, input: Input, store: &Store, disk: &D
             let start_time = simulator.start_time.unwrap_or(store.format().created_at);
             Box::new(Simulator::open(simulator, start_time, config.pipeline.batch_rows, resume.offsets)?)
         }
-        SourceKind::File(file) => Box::new(FileSource::open(file, record_bytes_max, &resume)?.watching(disk.clone())),
+        SourceKind::File(file) => {
+            Box::new(FileSource::open(file, &Surroundings { record_bytes_max, out_path: &config.pipeline.out_path, disk }, &resume)?)
+        }
         SourceKind::Stdin => Box::new(Stdin::open(record_bytes_max, resume.offsets)?),
         SourceKind::Http(http) => {
             let dataset_id = &store.format().dataset_id;
@@ -80,15 +82,20 @@ pub(super) fn open_source(config: &Config, input: Input, store: &Store, disk: &D
 }
 
 /// Checks that the configured source could be opened now, and returns what was found where that is worth a line. Reads no records.
-pub fn check_source(config: &Config) -> Result<Option<String>> {
+pub fn check_source(config: &Config) -> Result<Vec<String>> {
     match &config.source.kind {
-        SourceKind::Simulator(_) | SourceKind::Stdin => Ok(None),
+        SourceKind::Simulator(_) | SourceKind::Stdin => Ok(Vec::new()),
         SourceKind::File(file) => {
             let resume = Resume { offsets: &Offsets::default(), key: &Key::random() };
-            FileSource::open(file, config.source.record_bytes_max, &resume).map(|_| None)
+            let around = Surroundings {
+                record_bytes_max: config.source.record_bytes_max,
+                out_path: &config.pipeline.out_path,
+                disk: &DiskState::default(),
+            };
+            FileSource::check(file, &around, &resume)
         }
-        SourceKind::Http(http) => HttpSource::check(config, http).map(|()| None),
-        SourceKind::Nats(nats) => NatsSource::probe(nats).map(Some),
-        SourceKind::Kafka(kafka) => KafkaSource::probe(kafka).map(Some),
+        SourceKind::Http(http) => HttpSource::check(config, http).map(|()| Vec::new()),
+        SourceKind::Nats(nats) => NatsSource::probe(nats).map(|found| vec![found]),
+        SourceKind::Kafka(kafka) => KafkaSource::probe(kafka).map(|found| vec![found]),
     }
 }

@@ -1,6 +1,6 @@
 //! Line reader: cuts a stream of bytes into chunks of whole lines.
 //!
-//! Owns: the read buffer, the unfinished line at its end, and records that are too long to keep.
+//! Owns: the read buffer, the unfinished line at its end, zeros before a line, and records that are too long to keep.
 //! Does not own: where the stream comes from, what an offset counts (see `source::file`, `source::stdin`), parsing.
 //!
 //! A chunk that fills its read buffer keeps it, and gives it back when its lines are done with: nothing is copied, and the kernel need not find
@@ -29,6 +29,9 @@ pub const HEAD_BYTES_MAX: usize = 64 << 10;
 
 /// Bytes kept of the end of a record that is too long.
 pub const TAIL_BYTES_MAX: usize = 1024;
+
+/// Zeros, as they are handed on where a line begins behind more of them than are kept: a hole in a file, or what a disk had not written yet.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// What to make of a last line without a line end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +79,8 @@ pub struct LineReader<R> {
     retired: VecDeque<BytesMut>,
     /// The line in front of `buffer`, if it is too long.
     too_long: Option<TooLong>,
+    /// Zeros before `buffer`. They are no content of the line that follows, and at the end of the stream nothing.
+    zeros: u64,
 }
 
 /// A line that is too long, as far as it was read.
@@ -97,12 +102,39 @@ impl TooLong {
 impl<R: Read> LineReader<R> {
     /// Makes a reader of the lines of `input`, which begins at the start of a line.
     pub fn new(input: R, record_bytes_max: usize) -> Self {
-        Self { input, record_bytes_max, buffer: BytesMut::new(), retired: VecDeque::new(), too_long: None }
+        Self { input, record_bytes_max, buffer: BytesMut::new(), retired: VecDeque::new(), too_long: None, zeros: 0 }
     }
 
     /// Returns the stream.
     pub fn input(&self) -> &R {
         &self.input
+    }
+
+    /// Returns the stream, to be read elsewhere than where it stands.
+    pub fn input_mut(&mut self) -> &mut R {
+        &mut self.input
+    }
+
+    /// Returns what was read of a line that has no end yet.
+    pub fn open(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// Forgets the zeros behind the last content, and returns how many there were: they may be written over.
+    pub fn forget_padding(&mut self) -> u64 {
+        if self.too_long.is_some() {
+            return 0;
+        }
+        let content = self.content();
+        let padding = self.zeros + (self.buffer.len() - content) as u64;
+        self.buffer.truncate(content);
+        self.zeros = 0;
+        padding
+    }
+
+    /// Returns how many bytes of the buffer there are before zeros that end it.
+    fn content(&self) -> usize {
+        self.buffer.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
     }
 
     /// Returns whether the end of a line is read and not yet cut: then `next` gives a piece without reading.
@@ -144,6 +176,9 @@ impl<R: Read> LineReader<R> {
 
     /// Cuts whole lines off the bytes read; `None` if they hold no line end.
     fn cut(&mut self) -> Option<Piece> {
+        if let Some(zeros) = self.pass_zeros() {
+            return Some(zeros);
+        }
         let Some(too_long) = &mut self.too_long else {
             let whole = whole_lines(&self.buffer, self.record_bytes_max);
             if whole > 0 {
@@ -165,14 +200,35 @@ impl<R: Read> LineReader<R> {
         Some(piece)
     }
 
-    /// Takes the open line as it is.
+    /// Takes zeros off the front of a line. Returns some of them once it is known that something stands behind.
+    fn pass_zeros(&mut self) -> Option<Piece> {
+        if self.too_long.is_some() {
+            return None;
+        }
+        if self.buffer.first() == Some(&0) {
+            let zeros = self.buffer.iter().position(|byte| *byte != 0).unwrap_or(self.buffer.len());
+            self.zeros += zeros as u64;
+            self.buffer.advance(zeros);
+        }
+        if self.zeros == 0 || self.buffer.is_empty() {
+            return None;
+        }
+        let bytes = self.zeros.min(ZEROS.len() as u64);
+        self.zeros -= bytes;
+        let zeros = &ZEROS[..usize::try_from(bytes).expect("at most as long as the zeros are")];
+        Some(lines_piece(Bytes::from_static(zeros)))
+    }
+
+    /// Takes the open line as it is, but for zeros that pad it.
     fn take_open(&mut self) -> Option<Piece> {
         match self.too_long.take() {
             Some(TooLong { head, tail, length }) => {
                 Some(Piece { records: Records::TooLong { head: Bytes::from(head), length }, bytes: length, tail })
             }
-            None if self.buffer.is_empty() => None,
-            None => Some(lines_piece(self.take(self.buffer.len()))),
+            None => match self.content() {
+                0 => None,
+                content => Some(lines_piece(self.take(content))),
+            },
         }
     }
 

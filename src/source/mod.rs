@@ -12,11 +12,12 @@ use tokio::sync::watch;
 use crate::batch::{Chunk, OffsetUnit};
 use crate::breaker::WhenRejected;
 use crate::clock::Clock;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::evidence::Key;
 use crate::offsets::Offsets;
 
 use http::meter::PushMeter;
+use waiting::WaitingInputs;
 
 pub mod dead_letters;
 pub mod file;
@@ -31,6 +32,7 @@ pub mod nats;
 pub mod simulator;
 pub mod stdin;
 mod thread;
+pub mod waiting;
 
 /// What makes offsets comparable between two starts: kept in FORMAT, compared at each start.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -105,6 +107,17 @@ pub trait Source: Send {
     /// Returns where a source that lives elsewhere says why it can read nothing at this moment (nothing while it can): the service is
     /// not ready then. `None` for a source that cannot be out of reach without failing. Asked once, before the first read.
     fn trouble(&self) -> Option<watch::Receiver<Option<String>>> {
+        None
+    }
+
+    /// Returns which of its inputs it cannot read for now, if it has several: the others go on, and the service is ready. Asked once, before the
+    /// first read.
+    fn waiting(&self) -> Option<WaitingInputs> {
+        None
+    }
+
+    /// Returns what is wrong although the input has ended and all that was read of it is committed: a part of it could not be read. Asked last.
+    fn left(&mut self) -> Option<Error> {
         None
     }
 }

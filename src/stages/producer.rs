@@ -54,7 +54,7 @@ impl Producer {
         while committed.changed().await.is_ok() {
             acknowledge(&mut *source, &mut committed, &meters).await?;
         }
-        Ok(())
+        source.left().filter(|_| reason == EndReason::Finished).map_or(Ok(()), Err)
     }
 
     /// Returns why reading ended; `None` if nobody takes the chunks any more.

@@ -44,7 +44,7 @@ fn what_is_kept_can_be_queried_and_is_not_written_into_something_else() {
     for name in ["lake", "undisturbed"] {
         let counted = dataset
             .pintail()
-            .set("pipeline.out_path", &kept.join(name).display().to_string())
+            .set("pipeline.out_path", kept.join(name).display().to_string())
             .args(["query", "SELECT count(*) FROM events"])
             .run_ok();
         assert!(counted.stdout.contains("60000"), "{}", counted.stdout);

@@ -38,5 +38,6 @@ mod script;
 mod sequences;
 mod shutdown;
 mod states;
+mod unreadable;
 mod upgrade;
 mod ways_out;

@@ -4,36 +4,40 @@
 //! Does not own: what is known of a file (see `positions`).
 //!
 //! Globs are those of a shell: `*` does not match a leading dot, so an editor's or a copy tool's hidden file is not read half written.
-//! `**` crosses directories. The order is that of the paths' bytes.
+//! `**` crosses directories (see `walk`). The order is that of the paths' bytes. What cannot be looked at is named beside what was found.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::unix::fs::DirEntryExt;
+use std::os::unix::fs::{DirEntryExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use glob::{MatchOptions, glob_with};
+use rustix::fs::{FsWord, OFlags};
 
 use super::identity::Inode;
 use super::names;
+use super::walk::{Glob, Own, Walked};
 use crate::durable::disk_state::DiskState;
 use crate::error::{Error, Result};
 
-const SHELL: MatchOptions = MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+/// File systems without stored files, of which some block a reader and call themselves regular: proc, sysfs, debugfs, tracefs, securityfs, cgroup, cgroup2.
+const KERNEL_FILE_SYSTEMS: [FsWord; 7] = [0x9fa0, 0x6265_6572, 0x6462_6720, 0x7472_6163, 0x7363_6673, 0x0027_e0eb, 0x6367_7270];
 
 /// The configured names and globs.
 #[derive(Debug)]
 pub(super) struct Patterns {
     patterns: Vec<Pattern>,
     files_max: usize,
+    own: Own,
+    pub(super) disk: DiskState,
 }
 
 /// A configured name or glob.
 #[derive(Debug, Clone)]
 pub(super) enum Pattern {
     Name(PathBuf),
-    Glob(glob::Pattern),
+    Glob(Glob),
 }
 
 /// What there is.
@@ -43,11 +47,15 @@ pub(super) struct Found {
     pub(super) files: Vec<(PathBuf, Metadata)>,
     /// Names that do not exist and globs that match nothing.
     pub(super) unmatched: Vec<Pattern>,
+    /// Paths that cannot be looked at, and names of what is no file; the first of them as the walk met them.
+    pub(super) failed: Vec<(PathBuf, Error)>,
+    /// Whether the directory of the dataset lies among them: it is passed over.
+    pub(super) met_own: bool,
 }
 
 impl Patterns {
     /// Parses. A path that exists is a name, also with glob characters in it.
-    pub(super) fn parse(paths: &[String], files_max: usize) -> Result<Self> {
+    pub(super) fn parse(paths: &[String], files_max: usize, own: &Path, disk: DiskState) -> Result<Self> {
         if paths.is_empty() {
             return Err(Error::config("`source.path` names no file: give names or globs, e.g. \"events/*.ndjson\""));
         }
@@ -55,23 +63,23 @@ impl Patterns {
             if !path.contains(['*', '?', '[']) || Path::new(path).exists() {
                 return Ok(Pattern::Name(PathBuf::from(path)));
             }
-            let glob = glob::Pattern::new(path);
+            let glob = Glob::parse(path);
             glob.map(Pattern::Glob).map_err(|e| Error::config(format!("`source.path`: `{path}` is no glob: {e}")))
         };
-        Ok(Self { patterns: paths.iter().map(parse).collect::<Result<_>>()?, files_max })
+        Ok(Self { patterns: paths.iter().map(parse).collect::<Result<_>>()?, files_max, own: Own::new(own), disk })
     }
 
     /// Lists the files that match now.
     ///
     /// # Errors
-    /// `Config` if a name is not a regular file, or more than `files_max` files match; `Io` if a directory cannot be read.
+    /// `Config` if more than `files_max` files match.
     pub(super) fn find(&self) -> Result<Found> {
         let mut found = Found::default();
         for pattern in &self.patterns {
             let before = found.files.len();
             match pattern {
-                Pattern::Name(path) => found.files.extend(named(path)?),
-                Pattern::Glob(glob) => matching(glob, &mut found.files)?,
+                Pattern::Name(path) => self.look_at(path, &mut found),
+                Pattern::Glob(glob) => self.look_for(glob, &mut found),
             }
             if found.files.len() == before {
                 found.unmatched.push(pattern.clone());
@@ -83,6 +91,43 @@ impl Patterns {
         found.files.retain(|(_, metadata)| inodes.insert(Inode::of(metadata)));
         self.check_count(found.files.len())?;
         Ok(found)
+    }
+
+    fn look_at(&self, path: &Path, found: &mut Found) {
+        let shown = names::label_of(path);
+        match gone_is_none(fs::metadata(path)) {
+            Ok(None) => {}
+            Ok(Some(_)) if self.own.holds(path) => found.failed.push((path.to_owned(), self.is_own(&shown))),
+            Ok(Some(metadata)) if metadata.is_file() => found.files.push((path.to_owned(), metadata)),
+            Ok(Some(_)) => {
+                let error = Error::config(format!(
+                    "`source.path`: `{shown}` is no regular file; a directory is read by a glob such as \"{shown}/*.ndjson\", a pipe with \
+                     `source.type = \"stdin\"`"
+                ));
+                found.failed.push((path.to_owned(), error));
+            }
+            Err(error) => found.failed.push((path.to_owned(), Error::io(format_args!("look at `{shown}`"), error))),
+        }
+    }
+
+    fn look_for(&self, glob: &Glob, found: &mut Found) {
+        if self.own.holds(glob.base()) {
+            return found.failed.push((glob.base().to_owned(), self.is_own(glob.as_str())));
+        }
+        let Walked { files, failed, met_own } = glob.walk(&self.own, &self.disk);
+        found.files.extend(files);
+        found.met_own |= met_own;
+        found.failed.extend(failed.into_iter().map(|(path, error)| {
+            let error = Error::io(format_args!("look at `{}`", names::label_of(&path)), error);
+            (path, error)
+        }));
+    }
+
+    fn is_own(&self, what: &str) -> Error {
+        Error::config(format!(
+            "`source.path`: `{what}` lies in `{}`, where the dataset is written (`pipeline.out_path`), and nothing there is ever input: keep both apart",
+            self.own.path().display()
+        ))
     }
 
     /// Checks that `files` may be known at the same time.
@@ -99,15 +144,17 @@ impl Patterns {
     /// Returns the directories in which a file may be found under a name that does not match: those of the names and of the globs up to
     /// their first wildcard, and of `paths`.
     pub(super) fn directories<'a>(&'a self, paths: impl Iterator<Item = &'a Path>) -> BTreeSet<PathBuf> {
-        let own = self.patterns.iter().map(|pattern| match pattern {
-            Pattern::Name(path) => path.as_path(),
-            Pattern::Glob(glob) => {
-                let text = glob.as_str();
-                Path::new(&text[..text.find(['*', '?', '[']).unwrap_or(text.len())])
-            }
-        });
         let mut directories = BTreeSet::new();
-        for path in own.chain(paths) {
+        let mut named = Vec::new();
+        for pattern in &self.patterns {
+            match pattern {
+                Pattern::Name(path) => named.push(path.as_path()),
+                Pattern::Glob(glob) => {
+                    directories.insert(glob.base().to_owned());
+                }
+            }
+        }
+        for path in named.into_iter().chain(paths) {
             // A link's target is rotated beside the target.
             directories.extend(target_of(path).as_deref().map(directory_of));
             directories.insert(directory_of(path));
@@ -120,8 +167,8 @@ impl Pattern {
     /// Returns whether a file that is called so now matched, or may have before it was rotated.
     pub(super) fn may_match(&self, label: &str) -> bool {
         match self {
-            Self::Name(name) => names::are_related(&name.to_string_lossy(), label),
-            Self::Glob(glob) => glob.matches_path_with(Path::new(label), SHELL),
+            Self::Name(name) => names::are_related(&names::label_of(name), label),
+            Self::Glob(glob) => glob.matches(label),
         }
     }
 }
@@ -135,43 +182,62 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// Searches directories (not those below) for regular files that have one of the inode numbers or a name that is related to a wanted one, but for
-/// those that were seen. Returns each file once, in the order of their paths.
-pub(super) fn search(
-    directories: &BTreeSet<PathBuf>,
-    numbers: &HashSet<u64>,
-    keys: &HashSet<String>,
-    seen: &HashSet<Inode>,
-) -> Result<Vec<PathBuf>> {
-    let mut found = BTreeSet::new();
-    let mut inodes = seen.clone();
-    for directory in directories {
-        let failed = |e| Error::io(format_args!("search `{}`", directory.display()), e);
-        let Some(entries) = gone_is_none(with_descriptor(|| fs::read_dir(directory))).map_err(failed)? else { continue };
-        for entry in entries {
-            let entry = entry.map_err(failed)?;
-            let related = || names::keys(&entry.file_name().to_string_lossy()).iter().any(|key| keys.contains(key));
-            if !numbers.contains(&entry.ino()) && !related() {
-                continue;
-            }
-            let Some(metadata) = gone_is_none(entry.metadata()).map_err(failed)? else { continue };
-            if metadata.is_file() && inodes.insert(Inode::of(&metadata)) {
-                found.insert(entry.path());
-            }
-        }
-    }
-    Ok(found.into_iter().collect())
+/// What a search wants.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    pub(super) numbers: HashSet<u64>,
+    pub(super) keys: HashSet<String>,
+    /// Not these: they were seen.
+    pub(super) seen: HashSet<Inode>,
 }
 
-/// Returns which of `wanted` lie in the directories, under whatever name.
-pub(super) fn present(directories: &BTreeSet<PathBuf>, wanted: HashSet<Inode>) -> Result<HashSet<Inode>> {
-    let numbers = wanted.iter().map(|inode| inode.number).collect();
-    let mut present = HashSet::new();
-    for path in search(directories, &numbers, &HashSet::new(), &HashSet::new())? {
-        let metadata = gone_is_none(fs::metadata(&path)).map_err(|e| Error::io(format_args!("look at `{}`", path.display()), e))?;
-        present.extend(metadata.map(|metadata| Inode::of(&metadata)).filter(|inode| wanted.contains(inode)));
+/// What a search has found.
+#[derive(Debug, Default)]
+pub(super) struct Searched {
+    /// Each file once, in the order of their paths.
+    pub(super) files: Vec<(PathBuf, Metadata)>,
+    /// Directories that cannot be searched.
+    pub(super) failed: Vec<(PathBuf, Error)>,
+}
+
+/// Searches directories (not those below) for regular files that have one of the inode numbers or a name that is related to a wanted one.
+pub(super) fn search(directories: &BTreeSet<PathBuf>, wanted: &Wanted, disk: &DiskState) -> Searched {
+    let mut searched = Searched::default();
+    let mut seen = wanted.seen.clone();
+    for directory in directories {
+        if let Err(error) = search_one(directory, wanted, &mut seen, disk, &mut searched.files) {
+            let error = Error::io(format_args!("search `{}`", names::label_of(directory)), error);
+            searched.failed.push((directory.clone(), error));
+        }
     }
-    Ok(present)
+    searched.files.sort_by(|(a, _), (b, _)| a.cmp(b));
+    searched
+}
+
+fn search_one(
+    directory: &Path,
+    wanted: &Wanted,
+    seen: &mut HashSet<Inode>,
+    disk: &DiskState,
+    files: &mut Vec<(PathBuf, Metadata)>,
+) -> io::Result<()> {
+    let entries = disk.wait_for_room("search for an input", || fs::read_dir(directory));
+    let entries = match entries {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let related = || names::keys(&names::label_of(Path::new(&entry.file_name()))).iter().any(|key| wanted.keys.contains(key));
+        if !wanted.numbers.contains(&entry.ino()) && !related() {
+            continue;
+        }
+        let Some(metadata) = gone_is_none(entry.metadata())? else { continue };
+        if metadata.is_file() && seen.insert(Inode::of(&metadata)) {
+            files.push((entry.path(), metadata));
+        }
+    }
+    Ok(())
 }
 
 /// Makes `None` of an error that says the file is not there (any more).
@@ -199,43 +265,18 @@ fn directory_of(path: &Path) -> PathBuf {
     }
 }
 
-fn named(path: &Path) -> Result<Option<(PathBuf, Metadata)>> {
-    let metadata = gone_is_none(fs::metadata(path)).map_err(|e| Error::io(format_args!("look at `{}`", path.display()), e))?;
-    let Some(metadata) = metadata else { return Ok(None) };
-    if !metadata.is_file() {
-        let path = path.display();
-        return Err(Error::config(format!(
-            "`source.path`: `{path}` is no regular file; a directory is read by a glob such as \"{path}/*.ndjson\", a pipe with \
-             `source.type = \"stdin\"`"
-        )));
+/// Opens a regular file, and waits for a descriptor while there is none. What is no file, or only looks like one, is never read: it could block for ever.
+pub(super) fn open(path: &Path, disk: &DiskState) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let open = || File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path);
+    let file = disk.wait_for_room("open an input", open)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
     }
-    Ok(Some((path.to_owned(), metadata)))
-}
-
-fn matching(pattern: &glob::Pattern, files: &mut Vec<(PathBuf, Metadata)>) -> Result<()> {
-    let look = || {
-        let paths = glob_with(pattern.as_str(), SHELL).expect("the pattern was parsed before");
-        let looked = paths.map(|path| {
-            gone_is_none(path.map_err(io::Error::from).and_then(|path| {
-                let metadata = fs::metadata(&path)?;
-                Ok((path, metadata))
-            }))
-        });
-        looked.filter_map(Result::transpose).collect::<io::Result<Vec<_>>>()
-    };
-    let looked = with_descriptor(look).map_err(|e| Error::io(format_args!("look for `{pattern}`"), e))?;
-    files.extend(looked.into_iter().filter(|(_, metadata)| metadata.is_file()));
-    Ok(())
-}
-
-/// Opens a file, and waits for a descriptor while there is none.
-pub(super) fn open(path: &Path) -> io::Result<File> {
-    with_descriptor(|| File::open(path))
-}
-
-/// Repeats what finds no free descriptor. The reading thread waits, which holds nobody up but the intake.
-fn with_descriptor<T>(operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    DiskState::default().wait_for_room("open an input", operation)
+    if KERNEL_FILE_SYSTEMS.contains(&rustix::fs::fstatfs(&file)?.f_type) {
+        return Err(io::Error::other("it is no stored file: the kernel makes what is read there"));
+    }
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -257,7 +298,7 @@ mod tests {
 
     fn patterns(directory: &Path, patterns: &[&str]) -> Patterns {
         let paths: Vec<String> = patterns.iter().map(|pattern| format!("{}/{pattern}", directory.display())).collect();
-        Patterns::parse(&paths, 100).unwrap()
+        Patterns::parse(&paths, 100, &directory.join("out"), DiskState::default()).unwrap()
     }
 
     fn names(directory: &Path, found: &Found) -> Vec<String> {
@@ -285,10 +326,11 @@ mod tests {
     #[test]
     fn a_directory_named_as_a_file_and_too_many_files_are_configuration_errors() {
         let dir = directory(&["x/a", "x/b"]);
-        let error = patterns(dir.path(), &["x"]).find().unwrap_err();
+        let found = patterns(dir.path(), &["x"]).find().unwrap();
+        let (_, error) = &found.failed[0];
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.to_string().contains("/x/*.ndjson"), "{error}");
-        let few = Patterns::parse(&[format!("{}/x/*", dir.path().display())], 1).unwrap();
+        let few = Patterns::parse(&[format!("{}/x/*", dir.path().display())], 1, Path::new("out"), DiskState::default()).unwrap();
         let error = few.find().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.to_string().contains("2 files") && error.to_string().contains("source.files_max"), "{error}");
@@ -303,15 +345,19 @@ mod tests {
         let keys: HashSet<String> = names::keys("logs/app.log").into_iter().collect();
         for pattern in ["logs/app.log", "logs/app.lo*"] {
             let directories = patterns(dir, &[pattern]).directories(std::iter::empty());
-            let look = |numbers: &[u64], keys, seen: &[Inode]| {
-                search(&directories, &numbers.iter().copied().collect(), keys, &seen.iter().copied().collect()).unwrap()
+            let look = |numbers: &[u64], keys: &HashSet<String>, seen: &[Inode]| -> Vec<PathBuf> {
+                let wanted =
+                    Wanted { numbers: numbers.iter().copied().collect(), keys: keys.clone(), seen: seen.iter().copied().collect() };
+                search(&directories, &wanted, &DiskState::default()).files.into_iter().map(|(path, _)| path).collect()
             };
             let none = HashSet::new();
             assert_eq!(look(&[metadata.ino()], &none, &[]), [dir.join("logs/renamed")], "{pattern}");
             assert_eq!(look(&[metadata.ino()], &keys, &[]), [dir.join("logs/app.log.2.gz"), dir.join("logs/renamed")]);
             assert!(look(&[metadata.ino()], &none, &[Inode::of(&metadata)]).is_empty());
         }
-        assert!(search(&[dir.join("no")].into(), &[1].into(), &keys, &HashSet::new()).unwrap().is_empty());
+        let wanted = Wanted { numbers: [1].into(), keys, seen: HashSet::new() };
+        let searched = search(&[dir.join("no")].into(), &wanted, &DiskState::default());
+        assert!(searched.files.is_empty() && searched.failed.is_empty());
     }
 
     #[test]

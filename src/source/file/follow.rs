@@ -8,14 +8,17 @@
 //! has left it. Compressed files do not grow: each is read whole once its length has stood still from one look to the next.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fs::{File, Metadata};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use super::aside::is_of_input;
+use super::discover::{Wanted, gone_is_none, open, search};
 use super::identity::{Inode, Place};
 use super::input::Compression;
+use super::names;
 use super::plan::{Holder, Name};
 use super::positions::{Known, new_partition};
 use super::read_once::Turn;
@@ -28,6 +31,7 @@ use crate::offsets::{NoteKind, PartitionId};
 use crate::source::lines::Unterminated;
 use crate::source::thread::{ChunkSender, Exit};
 
+mod archives;
 mod copies;
 mod deleted;
 mod idle;
@@ -36,6 +40,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
+use archives::{Archive, ArchiveState};
 pub(super) use deleted::Behind;
 use idle::Idle;
 use tail::{Stage, Tail, TurnEnd};
@@ -60,28 +65,14 @@ pub(super) struct Follow {
     /// Files that are known and have no descriptor.
     idle: Idle,
     archives: HashMap<PathBuf, Archive>,
+    /// How many files were opened so far.
+    opened: u64,
     /// Compressed files to be read next.
     ready: Vec<Turn>,
     /// Files that hold a part of another, or may: how long they were, and since when.
     parts: HashMap<Inode, (u64, Instant)>,
     /// Positions whose file was cut, rewritten or is gone: what became of them is found out at the next look.
     lost: BTreeSet<PartitionId>,
-}
-
-/// A compressed file.
-#[derive(Debug)]
-struct Archive {
-    inode: Inode,
-    length: u64,
-    state: ArchiveState,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ArchiveState {
-    /// Seen with this length once: it may still be written.
-    Settling,
-    /// Read, or about to be.
-    Taken,
 }
 
 impl Follow {
@@ -97,13 +88,15 @@ impl Follow {
             tails: Vec::new(),
             idle: Idle::new(config.open_max),
             archives: HashMap::new(),
+            opened: 0,
             ready: Vec::new(),
             parts: HashMap::new(),
             lost: BTreeSet::new(),
         };
+        follow.files.take_failed(&found);
         let mut facts = Vec::new();
         for (path, metadata) in found.files {
-            let Some(mut found) = follow.files.examine(&path, Name::Matches)? else { continue };
+            let Some(mut found) = follow.files.examine_or_set_aside(&path, Name::Matches)? else { continue };
             if found.compression != Compression::None {
                 found = found.closed();
                 let archive = Archive { inode: Inode::of(&metadata), length: metadata.len(), state: ArchiveState::Settling };
@@ -128,16 +121,20 @@ impl Follow {
 
     /// Reads what is there and what comes.
     pub(super) fn run(mut self, sender: &ChunkSender) -> Result<(), Exit> {
+        let mut in_vain = false;
         loop {
             let turns = self.read_round(sender)?;
-            let ready = turns == TurnEnd::AtEnd && self.has_room_for_waiting();
+            let ready = turns == TurnEnd::AtEnd && !in_vain && self.has_room_for_waiting();
             if turns == TurnEnd::AtEnd && !ready {
                 self.idle.tell();
                 sender.sleep(self.poll_interval)?;
             }
             if ready || self.looked.elapsed() >= self.poll_interval || !self.lost.is_empty() {
                 self.looked = Instant::now();
+                let before = self.opened;
                 self.look_again()?;
+                // There is room, and nothing that may be opened: another look at once would find the same.
+                in_vain = ready && self.opened == before;
             }
         }
     }
@@ -156,6 +153,10 @@ impl Follow {
                     end = TurnEnd::More;
                     continue;
                 }
+                TurnEnd::Failed => {
+                    self.tails.remove(at).forget_unread(&self.files);
+                    continue;
+                }
                 TurnEnd::More => end = TurnEnd::More,
                 TurnEnd::AtEnd => {}
             }
@@ -170,20 +171,33 @@ impl Follow {
     }
 
     fn turn(&mut self, at: usize, sender: &ChunkSender) -> Result<TurnEnd, Exit> {
+        match self.read(at, sender) {
+            Err(Exit::NoRoom) => self.wait_for_room(sender).map(|()| TurnEnd::More),
+            Err(Exit::Failed(error)) if is_of_input(&error) => {
+                let tail = &self.tails[at];
+                self.files.aside.file(&tail.path, &error);
+                Ok(TurnEnd::Failed)
+            }
+            turn => turn,
+        }
+    }
+
+    fn read(&mut self, at: usize, sender: &ChunkSender) -> Result<TurnEnd, Exit> {
         let Some(metadata) = self.tails[at].changed()? else { return Ok(TurnEnd::AtEnd) };
         if self.tails[at].copy_of.is_some() && !self.may_read_copy(at)? {
             return Ok(TurnEnd::AtEnd);
         }
         self.files.tell(sender)?;
-        match sender.impatiently(|| self.tails[at].read_turn(&metadata, &mut self.files, sender)) {
-            Err(Exit::NoRoom) => self.wait_for_room(sender).map(|()| TurnEnd::More),
-            turn => turn,
+        let turn = sender.impatiently(|| self.tails[at].read_turn(&metadata, &mut self.files, sender))?;
+        if turn != TurnEnd::Lost && !self.files.aside.is_empty() {
+            self.files.aside.well(&self.tails[at].path);
         }
+        Ok(turn)
     }
 
     /// Looks at the names, and at what became of positions that lost their file.
     fn look_again(&mut self) -> Result<()> {
-        let found = self.files.patterns.find()?;
+        let found = self.files.find()?;
         if self.searched.elapsed() >= QUIET {
             self.searched = Instant::now();
             self.miss_closed(&found)?;
@@ -193,38 +207,49 @@ impl Follow {
 
     /// Takes up what a look at the names has found.
     fn take_found(&mut self, found: Found) -> Result<()> {
-        let mut facts = self.take_begun()?;
+        let mut archives = HashMap::new();
+        let mut facts = self.take_begun(&mut archives)?;
         self.settle_copies_of_lost()?;
         self.tails.iter_mut().for_each(|tail| tail.name = Name::Renamed);
         let mut tails: HashMap<Inode, usize> = self.tails.iter().enumerate().map(|(at, tail)| (tail.place.inode, at)).collect();
-        let mut archives = HashMap::new();
-        let mut held = HashSet::new();
+        let (mut held, mut to_open) = (HashSet::new(), 0);
         self.forget_waiting();
         let inodes = found.files.iter().map(|(_, metadata)| Inode::of(metadata)).collect();
         self.lost.extend(self.idle.take_missing(&inodes));
         for (path, metadata) in found.files {
             let inode = Inode::of(&metadata);
-            if Compression::of(&path.to_string_lossy()) != Compression::None {
-                let (archive, settled) = self.settle(&path, &metadata);
-                if settled || (!self.lost.is_empty() && archive.state == ArchiveState::Settling) {
-                    facts.extend(self.files.examine(&path, Name::Matches)?.map(Facts::closed));
+            if let Some(at) = tails.get(&inode) {
+                // None is open yet where the name passed to another file between the look and the opening.
+                if let Some(tail) = self.tails.get_mut(*at) {
+                    tail.take_name(path, &mut self.files);
+                }
+            } else if self.archives.get(&path).is_some_and(|archive| archive.inode == inode) {
+                let (archive, is_due) = self.settle(&path, &metadata);
+                if is_due {
+                    facts.extend(self.files.examine_or_set_aside(&path, Name::Matches)?.map(Facts::closed));
                 } else if archive.state == ArchiveState::Taken {
                     held.extend(self.files.positions.at(&Place::of(&metadata)).map(|known| known.id().clone()));
                 }
                 archives.insert(path, archive);
-            } else if let Some(&at) = tails.get(&inode) {
-                self.tails[at].take_name(path, &mut self.files);
             } else if self.idle.holds(&path, &metadata) {
                 held.extend(self.idle.known(&inode));
-            } else if self.lost.is_empty() && facts.len() >= self.idle.open_max() {
+            } else if self.files.aside.waits(&path, &metadata) || facts.iter().any(|facts| facts.place.inode == inode) {
+            } else if self.lost.is_empty() && to_open >= self.idle.open_max() {
                 // As many as could be opened at once: the others need not be looked at again each time.
                 self.let_wait();
-            } else if !facts.iter().any(|facts| facts.place.inode == inode)
-                && let Some(found) = self.files.examine(&path, Name::Matches)?
+            } else if let Some(found) = self.files.examine_or_set_aside(&path, Name::Matches)?
                 // Between the look and the opening the name may have passed to a file that is followed already.
                 && !tails.contains_key(&found.place.inode)
             {
+                if found.compression != Compression::None {
+                    archives.insert(path, Archive { inode, length: metadata.len(), state: ArchiveState::Settling });
+                    // What was lost may be in it.
+                    facts.extend((!self.lost.is_empty()).then(|| found.closed()));
+                    continue;
+                }
                 tails.insert(found.place.inode, usize::MAX);
+                // One that waits for what it may be a part of takes no descriptor.
+                to_open += usize::from(!self.parts.contains_key(&found.place.inode));
                 facts.push(self.within_open_max(found, facts.len()));
             }
         }
@@ -262,13 +287,6 @@ impl Follow {
         facts.into_iter().zip(starts).try_for_each(|(facts, start)| self.begin(facts, start))
     }
 
-    /// Returns what was read of compressed files that have other bytes now: nobody holds those open.
-    fn written_again(&self, files: &[Facts]) -> Vec<PartitionId> {
-        let compressed = files.iter().filter(|facts| facts.compression != Compression::None);
-        let known = compressed.flat_map(|facts| self.files.positions.named(&facts.path.to_string_lossy()));
-        known.map(|known| known.id().clone()).collect()
-    }
-
     /// Returns the open files that have no name any more, since these took them.
     fn replaced(&self, by: &[Facts]) -> HashSet<PartitionId> {
         let nameless = self.tails.iter().filter(|tail| by.iter().any(|facts| facts.path == tail.path) && tail.is_deleted());
@@ -283,15 +301,6 @@ impl Follow {
         over.iter().for_each(|tail| tail.forget_unread(&self.files));
     }
 
-    /// Takes a compressed file for reading if its length stands still.
-    fn settle(&self, path: &Path, metadata: &Metadata) -> (Archive, bool) {
-        let (inode, length) = (Inode::of(metadata), metadata.len());
-        let known = self.archives.get(path).filter(|known| known.inode == inode && known.length == length);
-        let state = known.map_or(ArchiveState::Settling, |_| ArchiveState::Taken);
-        let settled = known.is_some_and(|known| known.state == ArchiveState::Settling);
-        (Archive { inode, length, state }, settled)
-    }
-
     /// Begins to read a file.
     fn begin(&mut self, facts: Facts, start: Start) -> Result<()> {
         if let Start::At { known, .. } | Start::Finished(known) = &start
@@ -303,6 +312,7 @@ impl Follow {
         match (start, facts.compression) {
             // It was only looked at in search of another.
             (Start::Nothing, _) if facts.name == Name::Renamed => Ok(()),
+            (Start::Aside, _) => Ok(()),
             (Start::PartOf(of), _) => self.wait_with_part(facts, of),
             (Start::Later, _) => self.settle_again(&facts),
             (Start::Returning, Compression::None) => self.wait_for_return(facts),
@@ -310,21 +320,20 @@ impl Follow {
                 if let Some(archive) = self.archives.get_mut(&facts.path) {
                     archive.state = ArchiveState::Taken;
                 }
-                self.ready.extend(Turn::of(&facts, start.without_copy()));
+                let turn = Turn::of(&facts, start.without_copy());
+                if turn.is_none() {
+                    self.files.aside.well(&facts.path);
+                }
+                self.ready.extend(turn);
                 Ok(())
             }
             (Start::Nothing | Start::New, Compression::None) => self.open_tail(facts, None, None),
             (Start::At { known, copy_of }, Compression::None) => self.open_tail(facts, Some(known), copy_of),
-            (Start::Finished(_), Compression::None) => Ok(()),
+            (Start::Finished(_), Compression::None) => {
+                self.files.aside.well(&facts.path);
+                Ok(())
+            }
         }
-    }
-
-    /// Looks again later at a compressed file that another one begins as.
-    fn settle_again(&mut self, facts: &Facts) -> Result<()> {
-        if let Some(archive) = self.archives.get_mut(&facts.path) {
-            archive.state = ArchiveState::Settling;
-        }
-        Ok(())
     }
 
     /// Closes what was looked at if so many are held open already.
@@ -338,25 +347,30 @@ impl Follow {
         if name == Name::Matches && !self.make_room() {
             return self.leave_closed(&facts, known);
         }
-        let Some(file) = facts.take_file()? else {
+        self.opened += 1;
+        let taken = facts.take_file();
+        let Some(file) = self.files.or_set_aside(&facts.path, taken)?.flatten() else {
             self.lost.extend(known);
             return Ok(());
         };
         let mut tail = Tail::new(facts.path, facts.place, name, Stage::Empty(file));
         if length == 0 && known.is_none() {
+            self.files.aside.well(&tail.path);
             self.tails.push(tail);
             return Ok(());
         }
         let known = known.and_then(|known| self.files.positions.get(&known)).cloned();
-        let label = tail.path.to_string_lossy();
-        let known = known.unwrap_or_else(|| Known { partition: new_partition(&label), next: 0, evidence: None, v1: None });
+        let known = known.unwrap_or_else(|| Known { partition: new_partition(&tail.path), next: 0, evidence: None, v1: None });
         // Years of rotated files may lie there: one that is read to its end and has stood still is left closed.
-        if name == Name::Renamed && length == known.next && tail.stands_still()? {
+        if name == Name::Renamed && length == known.next && tail.stands_still().unwrap_or(false) {
             return Ok(());
         }
         let key = &self.files.positions.key;
-        let file = tail.try_clone()?;
-        match FileReader::open(file, &tail.path, Compression::None, &known, key, self.files.record_bytes_max)? {
+        let opened = tail
+            .try_clone()
+            .and_then(|file| FileReader::open(file, &tail.path, Compression::None, &known, key, self.files.record_bytes_max));
+        let Some(opened) = self.files.or_set_aside(&tail.path, opened)? else { return Ok(()) };
+        match opened {
             Opened::Ready(reader) => {
                 tail.seen = known.next;
                 self.files.unread.see(&mut tail.seen, reader.length());
@@ -370,14 +384,21 @@ impl Follow {
     }
 
     /// Takes empty files that are no more: what is in them may be known.
-    fn take_begun(&mut self) -> Result<Vec<Facts>> {
+    fn take_begun(&mut self, archives: &mut HashMap<PathBuf, Archive>) -> Result<Vec<Facts>> {
         let (begun, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.tails).into_iter().partition(Tail::has_begun);
         self.tails = kept;
         let mut facts = Vec::new();
         for tail in begun {
             let Stage::Empty(file) = tail.stage else { continue };
             // It was found by its name, wherever it has been rotated to since.
-            facts.push(self.files.examine_open(file, &tail.path, Name::Matches)?);
+            let examined = self.files.examine_open(file, &tail.path, Name::Matches);
+            let Some(examined) = self.files.or_set_aside(&tail.path, examined)? else { continue };
+            if examined.compression == Compression::None {
+                facts.push(examined);
+            } else {
+                let archive = Archive { inode: examined.place.inode, length: examined.length, state: ArchiveState::Settling };
+                archives.insert(examined.path, archive);
+            }
         }
         Ok(facts)
     }
@@ -420,7 +441,7 @@ impl Follow {
         Ok(())
     }
 
-    /// Finds out which known files that are not open are gone.
+    /// Finds out which known files that are not open are gone, and which have grown under a name that does not match.
     fn miss_closed(&mut self, found: &Found) -> Result<()> {
         let open: HashSet<&PartitionId> = self.tails.iter().filter_map(Tail::known).collect();
         let there: HashSet<Inode> = found.files.iter().map(|(_, metadata)| Inode::of(metadata)).collect();
@@ -432,10 +453,17 @@ impl Follow {
             return Ok(());
         }
         let labels: Vec<PathBuf> =
-            missing.iter().filter_map(|(id, _)| self.files.positions.get(id)).map(|known| (&*known.partition.label).into()).collect();
+            missing.iter().filter_map(|(id, _)| self.files.positions.get(id)).map(|known| names::path_of(&known.partition.label)).collect();
         let directories = self.files.patterns.directories(labels.iter().map(PathBuf::as_path));
-        let present = super::discover::present(&directories, missing.iter().filter_map(|(_, inode)| *inode).collect())?;
-        self.lost.extend(missing.into_iter().filter(|(_, inode)| inode.is_none_or(|inode| !present.contains(&inode))).map(|(id, _)| id));
+        let numbers = missing.iter().filter_map(|(_, inode)| *inode).map(|inode| inode.number).collect();
+        let searched = search(&directories, &Wanted { numbers, ..Wanted::default() }, &self.files.patterns.disk);
+        searched.failed.iter().for_each(|(directory, error)| self.files.aside.directory(directory, error));
+        let present: HashMap<Inode, u64> = searched.files.iter().map(|(_, metadata)| (Inode::of(metadata), metadata.len())).collect();
+        let over = |(id, inode): &(PartitionId, Option<Inode>)| {
+            let Some(length) = inode.and_then(|inode| present.get(&inode)) else { return true };
+            self.files.positions.get(id).is_some_and(|known| known.has_grown(*length))
+        };
+        self.lost.extend(missing.into_iter().filter(over).map(|(id, _)| id));
         Ok(())
     }
 
@@ -456,7 +484,8 @@ impl Facts {
         if let Some(file) = self.file.take() {
             return Ok(Some(file));
         }
-        let Some(file) = super::open_file(&self.path)? else { return Ok(None) };
+        let opened = gone_is_none(open(&self.path, &self.disk));
+        let Some(file) = opened.map_err(|e| Error::io(format_args!("open `{}`", names::label_of(&self.path)), e))? else { return Ok(None) };
         let metadata = file.metadata().map_err(|e| Error::io(format_args!("look at `{}`", self.path.display()), e))?;
         Ok((Place::of(&metadata) == self.place).then_some(file))
     }

@@ -1,6 +1,6 @@
 //! Input: the content of a file, from an offset on.
 //!
-//! Owns: decompression, walking to an offset of decompressed content, and noticing that what was read has changed: each read of a plain file
+//! Owns: how a file is compressed, decompression, whether an archive is whole, walking to an offset of decompressed content, and noticing that what was read has changed: each read of a plain file
 //! begins up to a KiB before its offset, so that nothing lies between the check and the read.
 //! Does not own: what a change means (see `plan`), lines (see [`crate::source::lines`]).
 
@@ -9,14 +9,13 @@ use std::fs::File;
 use std::io::{self, BufReader, IoSliceMut, Read};
 use std::os::unix::fs::FileExt;
 
-use flate2::bufread::MultiGzDecoder;
-
+use super::archive::Archive;
 use crate::source::lines::{TAIL_BYTES_MAX, keep_last};
 
 /// Bytes of a compressed file read at a time.
-const COMPRESSED_BUFFER_BYTES: usize = 128 << 10;
+pub(super) const COMPRESSED_BUFFER_BYTES: usize = 128 << 10;
 
-/// How a file is compressed: its name's ending says so.
+/// How a file is compressed: its first bytes say so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Compression {
     None,
@@ -25,8 +24,24 @@ pub(super) enum Compression {
 }
 
 impl Compression {
-    /// Tells by the ending: `.gz`, `.zst`.
-    pub(super) fn of(name: &str) -> Self {
+    /// Tells by the first bytes; by the name's ending where there are too few of them.
+    pub(super) fn tell(head: &[u8], name: &str) -> Self {
+        match head {
+            [0x1f, 0x8b, 8, ..] => Self::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            // A frame of zstd that is skipped.
+            [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
+            // No text begins so.
+            [0x1f] | [0x1f, 0x8b] => Self::Gzip,
+            [0x28, 0xb5] | [0x28, 0xb5, 0x2f] => Self::Zstd,
+            [] => Self::named(name),
+            [0x28 | 0x50..=0x5f] | [0x50..=0x5f, 0x2a] | [0x50..=0x5f, 0x2a, 0x4d] if Self::named(name) == Self::Zstd => Self::Zstd,
+            _ => Self::None,
+        }
+    }
+
+    /// Tells by the ending: `.gz`, `.zst`. All that there is to go by where version 1 read the file, which went by it.
+    pub(super) fn named(name: &str) -> Self {
         match name.rsplit_once('.') {
             Some((_, "gz")) => Self::Gzip,
             Some((_, "zst")) => Self::Zstd,
@@ -57,18 +72,18 @@ impl std::error::Error for Rewritten {}
 /// The content of a file.
 pub(super) enum Input {
     Plain(Plain),
-    Gzip(Box<MultiGzDecoder<BufReader<At>>>),
-    Zstd(zstd::Decoder<'static, BufReader<At>>),
+    Archive(Archive),
 }
 
 impl Input {
     /// Opens the content at its beginning.
     pub(super) fn open(file: File, compression: Compression) -> io::Result<Self> {
-        let buffered = |file| BufReader::with_capacity(COMPRESSED_BUFFER_BYTES, At { file, at: 0 });
         Ok(match compression {
             Compression::None => Self::Plain(Plain { file, at: 0, last: Vec::new() }),
-            Compression::Gzip => Self::Gzip(Box::new(MultiGzDecoder::new(buffered(file)))),
-            Compression::Zstd => Self::Zstd(zstd::Decoder::with_buffer(buffered(file))?),
+            Compression::Gzip | Compression::Zstd => {
+                let file = BufReader::with_capacity(COMPRESSED_BUFFER_BYTES, At { file, at: 0 });
+                Self::Archive(Archive::new(file, compression))
+            }
         })
     }
 
@@ -81,8 +96,14 @@ impl Input {
     pub(super) fn file(&self) -> &File {
         match self {
             Self::Plain(plain) => &plain.file,
-            Self::Gzip(decoder) => &decoder.get_ref().get_ref().file,
-            Self::Zstd(decoder) => &decoder.get_ref().get_ref().file,
+            Self::Archive(archive) => &archive.file().file,
+        }
+    }
+
+    /// Goes back in a plain file to `at`, before which `last` was read.
+    pub(super) fn go_back(&mut self, at: u64, last: Vec<u8>) {
+        if let Self::Plain(plain) = self {
+            (plain.at, plain.last) = (at, last);
         }
     }
 
@@ -90,7 +111,7 @@ impl Input {
     pub(super) fn at(&self) -> Option<u64> {
         match self {
             Self::Plain(plain) => Some(plain.at),
-            Self::Gzip(_) | Self::Zstd(_) => None,
+            Self::Archive(_) => None,
         }
     }
 }
@@ -99,8 +120,7 @@ impl Read for Input {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(plain) => plain.read(buffer),
-            Self::Gzip(decoder) => decoder.read(buffer),
-            Self::Zstd(decoder) => decoder.read(buffer),
+            Self::Archive(archive) => archive.read(buffer),
         }
     }
 }
@@ -134,8 +154,15 @@ impl Read for Plain {
 /// A file that is read at an offset of its own, whoever else reads it.
 #[derive(Debug)]
 pub(super) struct At {
-    file: File,
+    pub(super) file: File,
     at: u64,
+}
+
+impl At {
+    /// Makes another reader, of what begins `buffered` bytes before the place that is read next.
+    pub(super) fn clone_at(&self, buffered: usize) -> io::Result<Self> {
+        Ok(Self { file: self.file.try_clone()?, at: self.at - buffered as u64 })
+    }
 }
 
 impl Read for At {
@@ -254,7 +281,7 @@ mod tests {
         fs::write(path("a"), &content).unwrap();
         fs::write(path("a.zst"), zstd::encode_all(&content[..], 1).unwrap()).unwrap();
         for name in ["a", "a.zst"] {
-            let mut walk = Walk::begin(File::open(path(name)).unwrap(), Compression::of(name)).unwrap();
+            let mut walk = Walk::begin(File::open(path(name)).unwrap(), Compression::named(name)).unwrap();
             for offset in [5, 1024, 2000, 400_000, 900_000_usize] {
                 walk.to(offset as u64).unwrap();
                 let read = &content[..offset.min(content.len())];

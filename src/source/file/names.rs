@@ -1,15 +1,56 @@
 //! Names: what rotation makes of a file's name.
 //!
 //! Owns: which names may be those of one file. It decides only for content below 1 KiB, which several files may hold by chance, and for where to
-//! look for a file that lost its name.
+//! look for a file that lost its name. And the text of a path in commit records: a byte that is no UTF-8 is `\\x` and two digits there.
 
-use std::path::Path;
+use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 /// Endings that say how a file is compressed.
 const COMPRESSED: [&str; 2] = [".gz", ".zst"];
 
 /// Endings that people and tools give to the older of two files.
 const OLDER: [&str; 5] = ["old", "bak", "orig", "save", "prev"];
+
+/// Returns the text that stands for a path.
+pub(super) fn label_of(path: &Path) -> Cow<'_, str> {
+    if let Some(text) = path.to_str() {
+        return Cow::Borrowed(text);
+    }
+    let mut label = String::new();
+    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+        label.push_str(chunk.valid());
+        chunk.invalid().iter().for_each(|byte| label.push_str(&format!("\\x{byte:02x}")));
+    }
+    Cow::Owned(label)
+}
+
+/// Returns the path that a text stands for. One that is there as it is written is meant so.
+pub(super) fn path_of(label: &str) -> PathBuf {
+    let literal = PathBuf::from(label);
+    if !label.contains("\\x") || literal.symlink_metadata().is_ok() {
+        return literal;
+    }
+    let mut bytes = Vec::with_capacity(label.len());
+    let mut rest = label;
+    while let Some((before, behind)) = rest.split_once("\\x") {
+        bytes.extend_from_slice(before.as_bytes());
+        match behind.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(|byte| !byte.is_ascii()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &behind[2..];
+            }
+            None => {
+                bytes.extend_from_slice(b"\\x");
+                rest = behind;
+            }
+        }
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    PathBuf::from(OsStr::from_bytes(&bytes))
+}
 
 /// Returns whether two paths may be names of one file before and after a rotation, compression or copy: `app.log`, `app.log.1`,
 /// `app.log-20260101.gz`, `app-20260101.log`, `backup/app.log`.
@@ -55,6 +96,18 @@ fn undated(name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_of_any_bytes_has_a_text_that_leads_back_to_it() {
+        for name in [&b"in/\xff.ndjson"[..], b"\xc3\xa4\xc3/a\\x.log", b"a\\xff", b"\xe2\x82", "ä\\x20".as_bytes()] {
+            let path = Path::new(OsStr::from_bytes(name));
+            // The third could be meant either way: what is there decides, and it is not.
+            if name != b"a\\xff" {
+                assert_eq!(path_of(&label_of(path)), path);
+            }
+        }
+        assert_eq!(label_of(Path::new(OsStr::from_bytes(b"a\xff\xfe.log"))), "a\\xff\\xfe.log");
+    }
 
     #[test]
     fn names_that_rotation_compression_and_copying_make_are_related() {

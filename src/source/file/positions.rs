@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::identity::{IdentityV1, Inode, Place, hash as hash_v1, is_partition_id, new_partition_id};
@@ -40,6 +41,11 @@ impl Known {
         let v1 = || self.v1.map(|identity| Place { inode: identity.inode, born: None });
         let place = self.evidence.as_ref().and_then(|evidence| evidence.place.as_deref());
         place.map_or_else(v1, Place::parse)
+    }
+
+    /// Returns whether a plain file is longer than it was when it was seen last.
+    pub(super) fn has_grown(&self, length: u64) -> bool {
+        self.evidence.as_ref().is_some_and(|evidence| evidence.archive.is_none() && length > evidence.end.unwrap_or(self.next))
     }
 
     /// Returns the position of a file that was `length` bytes long when it was seen last.
@@ -333,8 +339,8 @@ pub(super) fn evidence_of_fingerprint(mark: Mark, fingerprint: &Fingerprint, pla
 }
 
 /// Makes the partition of a file that nothing is known of.
-pub(super) fn new_partition(label: &str) -> Arc<Partition> {
-    Arc::new(Partition { id: new_partition_id(), label: label.into() })
+pub(super) fn new_partition(path: &Path) -> Arc<Partition> {
+    Arc::new(Partition { id: new_partition_id(), label: names::label_of(path).into() })
 }
 
 /// Reads the positions of commit records; of version 1, the latest on each inode: the others' files were over before.

@@ -5,18 +5,24 @@
 //! Does not own: files that appear later; the list is made at the start.
 
 use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tracing::warn;
 
-use super::input::Compression;
+use super::archive;
+use super::aside::is_of_input;
+use super::input::{Compression, Input, read_range};
+use super::names;
 use super::plan::{Holder, Name};
 use super::positions::{Known, new_partition};
 use super::reader::{FileReader, Lines, Opened, empty_chunk};
 use super::survey::{Facts, Start, gap};
-use super::{Files, Found, open_file};
+use super::trail::EDGE_BYTES;
+use super::{Files, Found, Left};
 use crate::error::{Error, Result};
 use crate::offsets::PartitionId;
 use crate::source::lines::Unterminated;
@@ -37,6 +43,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 pub(super) struct ReadOnce {
     files: Files,
     turns: VecDeque<Turn>,
+    left: Left,
 }
 
 /// A file to be read whole.
@@ -65,10 +72,11 @@ enum From {
 impl ReadOnce {
     /// Looks at each file before any is read: what was lost is said at the start, not after an hour. Renamed files come first, they are
     /// older; those that may be copies come last.
-    pub(super) fn start(mut files: Files, found: Found) -> Result<Self> {
+    pub(super) fn start(mut files: Files, found: Found, left: Left) -> Result<Self> {
+        files.take_failed(&found);
         let mut facts = Vec::new();
         for (path, _) in found.files {
-            facts.extend(files.examine(&path, Name::Matches)?.map(Facts::closed));
+            facts.extend(files.examine_or_set_aside(&path, Name::Matches)?.map(Facts::closed));
         }
         files.search_missing(&mut facts, |_| true)?;
         let starts = files.decide(&facts, |_| Holder::Wanted)?;
@@ -79,13 +87,15 @@ impl ReadOnce {
             let facts = facts.iter().find(|facts| facts.path == turn.path);
             turn.count(&files, facts.map_or(0, |facts| facts.length));
         }
-        Ok(Self { files, turns: turns.into() })
+        Ok(Self { files, turns: turns.into(), left })
     }
 
-    /// Reads them all.
+    /// Reads them all. What could not be read is said when everything else has been handed on.
     pub(super) fn run(mut self, sender: &ChunkSender) -> Result<(), Exit> {
         self.files.tell(sender)?;
-        self.files.read_turns(self.turns, sender)
+        self.files.read_turns(self.turns, sender)?;
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = self.files.aside.unread();
+        Ok(())
     }
 }
 
@@ -105,7 +115,7 @@ impl Turn {
                 From::Beginning
             }
             Start::PartOf(_) | Start::Later => From::Undecided(None),
-            Start::Finished(_) | Start::Nothing => return None,
+            Start::Finished(_) | Start::Nothing | Start::Aside => return None,
         };
         Some(Self { path: facts.path.clone(), name: facts.name, compression: facts.compression, from, copy_of, seen: 0, tries: 0 })
     }
@@ -119,6 +129,13 @@ impl Turn {
         }
     }
 
+    /// Counts its unread bytes no more.
+    fn uncount(&mut self, files: &Files) {
+        let next = self.known(files).map_or(0, |known| known.next);
+        files.unread.sub(self.seen.saturating_sub(next));
+        self.seen = 0;
+    }
+
     fn known<'a>(&self, files: &'a Files) -> Option<&'a Known> {
         match &self.from {
             From::Known(id) | From::Undecided(Some(id)) => files.positions.get(id),
@@ -128,34 +145,40 @@ impl Turn {
 }
 
 impl Files {
-    /// Reads files to their ends.
+    /// Reads files to their ends. One that cannot be read is set aside.
     pub(super) fn read_turns(&mut self, mut turns: VecDeque<Turn>, sender: &ChunkSender) -> Result<(), Exit> {
-        while let Some(turn) = turns.pop_front() {
-            for more in self.read_whole(turn, sender)?.into_iter().rev() {
-                turns.push_front(more);
+        while let Some(mut turn) = turns.pop_front() {
+            match self.read_whole(&mut turn, sender) {
+                Ok(more) => more.into_iter().rev().for_each(|more| turns.push_front(more)),
+                Err(Exit::Failed(error)) if is_of_input(&error) => {
+                    self.aside.file(&turn.path, &error);
+                    turn.uncount(self);
+                }
+                Err(exit) => return Err(exit),
             }
         }
         Ok(())
     }
 
     /// Reads what is left of a file. Returns what turned out to be read instead.
-    fn read_whole(&mut self, mut turn: Turn, sender: &ChunkSender) -> Result<Vec<Turn>, Exit> {
+    fn read_whole(&mut self, turn: &mut Turn, sender: &ChunkSender) -> Result<Vec<Turn>, Exit> {
         if matches!(turn.from, From::Undecided(_)) {
             return self.plan_again(turn, sender);
         }
-        let Some(file) = open_file(&turn.path)? else {
-            warn!(path = %turn.path.display(), "the file vanished before it was read");
+        let Some(file) = self.open_file(&turn.path)? else {
+            warn!(path = %names::label_of(&turn.path), "the file vanished before it was read");
             return self.plan_again(turn, sender);
         };
-        let label = turn.path.to_string_lossy();
+        self.check_whole(turn, &file, sender)?;
         let known = turn.known(self).cloned();
-        let known = known.unwrap_or_else(|| Known { partition: new_partition(&label), next: 0, evidence: None, v1: None });
+        let known = known.unwrap_or_else(|| Known { partition: new_partition(&turn.path), next: 0, evidence: None, v1: None });
         let key = self.positions.key.clone();
         match FileReader::open(file, &turn.path, turn.compression, &known, &key, self.record_bytes_max)? {
             Opened::Ready(reader) => {
                 let length = reader.length();
                 turn.count(self, length);
-                if self.read_to_end(&mut turn, *reader, sender)? {
+                if self.read_to_end(turn, *reader, sender)? {
+                    self.aside.well(&turn.path);
                     return Ok(Vec::new());
                 }
             }
@@ -169,20 +192,40 @@ impl Files {
         self.plan_again(turn, sender)
     }
 
+    /// Checks that a compressed file is whole and sound before anything of it is read: what a damaged one decompresses to need not be what was compressed,
+    /// and of what is committed nothing can be taken back.
+    fn check_whole(&self, turn: &mut Turn, file: &File, sender: &ChunkSender) -> Result<(), Exit> {
+        let label = names::label_of(&turn.path);
+        let failed = |e| Error::io(format_args!("read `{label}`"), e);
+        turn.compression = Compression::tell(&read_range(file, 0, EDGE_BYTES).map_err(failed)?, &label);
+        if turn.compression == Compression::None {
+            return Ok(());
+        }
+        let input = Input::open(file.try_clone().map_err(failed)?, turn.compression).map_err(failed)?;
+        // Of a large one it takes a while, in which nothing moves.
+        sender.at_rest(|| {
+            archive::check(input, || sender.check_stop().map_err(Stop::Exit)).map_err(|stop| match stop {
+                Stop::Exit(exit) => exit,
+                Stop::Damaged(error) => failed(error).into(),
+            })
+        })?;
+        Ok(())
+    }
+
     /// Finds out anew what is to be read: files before it were read, or it is not what it was.
-    fn plan_again(&mut self, mut turn: Turn, sender: &ChunkSender) -> Result<Vec<Turn>, Exit> {
+    fn plan_again(&mut self, turn: &mut Turn, sender: &ChunkSender) -> Result<Vec<Turn>, Exit> {
         turn.tries += 1;
         if turn.tries > TRIES_MAX {
-            let error = std::io::Error::other("it is rewritten while it is read");
-            return Err(Error::io(format_args!("read `{}`", turn.path.display()), error).into());
+            let error = io::Error::other("it is rewritten while it is read");
+            return Err(Error::io(format_args!("read `{}`", names::label_of(&turn.path)), error).into());
         }
-        let own = turn.known(self).cloned();
-        self.unread.sub(turn.seen.saturating_sub(own.as_ref().map_or(0, |known| known.next)));
+        let (own, seen) = (turn.known(self).cloned(), turn.seen);
+        turn.uncount(self);
         let mut facts: Vec<Facts> = self.examine(&turn.path, turn.name)?.into_iter().collect();
         if facts.is_empty()
             && let Some(own) = &own
         {
-            self.positions.put(own.ending(turn.seen));
+            self.positions.put(own.ending(seen));
         }
         let own = own.map(|known| known.id().clone());
         let wanted = |known: &Known| own.as_ref() == Some(known.id());
@@ -224,8 +267,9 @@ impl Files {
         loop {
             match reader.next_lines(unterminated)? {
                 Lines::Chunk(chunk) => {
-                    if plain {
-                        self.unread.see(&mut turn.seen, chunk.range.to);
+                    match plain {
+                        true => self.unread.see(&mut turn.seen, chunk.range.to),
+                        false => self.unread.add(chunk.range.to - chunk.range.from),
                     }
                     self.positions.advance(&partition, chunk.range.to, chunk.range.evidence.clone());
                     turn.from = From::Known(partition.id.clone());
@@ -244,6 +288,10 @@ impl Files {
             }
         }
         self.unread.sub(turn.seen.saturating_sub(reader.next()));
+        if !grows && let Some(chunk) = reader.open_line() {
+            self.positions.advance(&partition, chunk.range.to, chunk.range.evidence.clone());
+            sender.send(chunk)?;
+        }
         if !plain && reader.next() > 0 {
             let evidence = reader.finished()?;
             self.positions.advance(&partition, reader.next(), Some(Arc::clone(&evidence)));
@@ -259,6 +307,18 @@ impl Files {
         let Some(chunk) = reader.open_line() else { return Ok(()) };
         self.positions.advance(reader.partition(), chunk.range.to, chunk.range.evidence.clone());
         sender.send(chunk)
+    }
+}
+
+/// Why the check of a compressed file ended before its end.
+enum Stop {
+    Exit(Exit),
+    Damaged(io::Error),
+}
+
+impl std::convert::From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Damaged(error)
     }
 }
 
@@ -278,5 +338,5 @@ fn stands_still(reader: &FileReader, sender: &ChunkSender) -> Result<bool, Exit>
             return Ok(false);
         }
     }
-    Ok(reader.taken() == Some(seen.0))
+    Ok(reader.has_reached(seen.0))
 }

@@ -20,7 +20,7 @@ use crate::batch::{Chunk, OffsetUnit, Records};
 use crate::error::{Error, Result};
 use crate::evidence::{Evidence, Key, Look, Seen, Verdict, Why, judge};
 use crate::offsets::{Note, OffsetRange, Partition};
-use crate::source::lines::{LineReader, Unterminated};
+use crate::source::lines::{LineReader, Unterminated, keep_last};
 
 /// Reads one file, from an offset to its end.
 pub(super) struct FileReader {
@@ -36,6 +36,8 @@ pub(super) struct FileReader {
     length: u64,
     /// Whether the evidence that was handed on last says that the file was longer.
     told_end: bool,
+    /// The end of the zeros that stand behind what was taken.
+    padded_to: Option<u64>,
 }
 
 impl fmt::Debug for FileReader {
@@ -99,6 +101,7 @@ impl FileReader {
             next: known.next,
             length: metadata.len(),
             told_end: known.evidence.as_ref().is_some_and(|evidence| evidence.end.is_some()),
+            padded_to: None,
         })))
     }
 
@@ -158,7 +161,10 @@ impl FileReader {
     pub(super) fn next_lines(&mut self, unterminated: Unterminated) -> Result<Lines> {
         let piece = match self.lines.next(unterminated) {
             Ok(Some(piece)) => piece,
-            Ok(None) => return Ok(Lines::End),
+            Ok(None) => {
+                self.leave_padding();
+                return Ok(Lines::End);
+            }
             Err(e) if Rewritten::is(&e) => return Ok(Lines::Rewritten),
             Err(e) => return Err(read_error(&self.path, self.next, e)),
         };
@@ -171,25 +177,45 @@ impl FileReader {
         Ok(Lines::Chunk(Chunk::new(piece.records, range, OffsetUnit::Bytes)))
     }
 
+    /// Goes back before zeros that end a plain file. Who reserves room in advance writes over them, which would not be seen behind them.
+    fn leave_padding(&mut self) {
+        let Some(taken) = self.taken() else { return };
+        let padding = self.lines.forget_padding();
+        self.padded_to = (padding > 0).then_some(taken);
+        if padding > 0 {
+            let mut last = self.trail.tail().to_vec();
+            keep_last(&mut last, self.lines.open());
+            self.lines.input_mut().go_back(taken - padding, last);
+        }
+    }
+
+    /// Returns whether a plain file of a length is read to its end, but for an unfinished line and zeros that pad it.
+    pub(super) fn has_reached(&self, length: u64) -> bool {
+        self.taken() == Some(length) || self.padded_to == Some(length)
+    }
+
     /// Returns whether an unfinished line was read.
     pub(super) fn holds_open_line(&self) -> bool {
         self.taken().is_some_and(|taken| taken > self.next)
     }
 
-    /// Makes an empty chunk of the evidence that the file is longer than what was handed on, unless that was said: if it is gone before its line is
-    /// finished, that is a gap. `None` where no line was read yet.
+    /// Makes an empty chunk of the evidence whether the file is longer than what was handed on, unless that was said: if it is gone before its line is
+    /// finished, that is a gap; zeros are none. `None` where no line was read yet.
     pub(super) fn open_line(&mut self) -> Option<Chunk> {
-        if self.told_end || self.next == 0 || !self.holds_open_line() {
+        let (is_longer, evidence) = (self.holds_open_line(), self.evidence());
+        if self.told_end == is_longer || self.next == 0 || evidence.end.is_some() != is_longer {
             return None;
         }
-        self.told_end = true;
-        let range = OffsetRange::new(self.partition.clone(), self.next, self.next).with_evidence(Arc::new(self.evidence()));
+        self.told_end = is_longer;
+        let range = OffsetRange::new(self.partition.clone(), self.next, self.next).with_evidence(Arc::new(evidence));
         Some(Chunk::new(Records::Lines(Bytes::new()), range, OffsetUnit::Bytes))
     }
 
     /// Returns the evidence of the offset behind the last chunk.
     pub(super) fn evidence(&self) -> Evidence {
-        let length = (self.compression == Compression::None).then_some(self.length.max(self.taken().unwrap_or(0)));
+        let taken = self.taken().unwrap_or(0);
+        let end = if self.padded_to.is_some_and(|to| to >= self.length) { taken } else { self.length.max(taken) };
+        let length = (self.compression == Compression::None).then_some(end);
         self.trail.evidence(&self.place, length)
     }
 

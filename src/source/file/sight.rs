@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::identity::{IdentityV1, Place};
 use super::input::{Compression, Walk, read_range};
+use super::names;
 use super::plan::Name;
 use super::positions::Known;
 use super::trail::EDGE_BYTES;
@@ -51,10 +52,11 @@ impl From<Verdict> for Judged {
 
 impl Sight {
     /// Looks at an open file.
-    pub(super) fn look(file: File, path: &Path, name: Name, compression: Compression) -> Result<Self> {
+    pub(super) fn look(file: File, path: &Path, name: Name) -> Result<Self> {
         let failed = |e| Error::io(format_args!("look at `{}`", path.display()), e);
         let metadata = file.metadata().map_err(failed)?;
         let disk_head = read_range(&file, 0, EDGE_BYTES).map_err(failed)?;
+        let compression = Compression::tell(&disk_head, &names::label_of(path));
         let head = match compression {
             Compression::None => disk_head.clone(),
             // What is wrong with a damaged file is said when it is read.
@@ -67,7 +69,7 @@ impl Sight {
 
     /// Returns what messages call the file.
     pub(super) fn label(&self) -> String {
-        self.path.to_string_lossy().into_owned()
+        names::label_of(&self.path).into_owned()
     }
 
     /// Judges a known position by what the file holds.
@@ -104,7 +106,7 @@ impl Sight {
     /// Returns the identity that version 1 kept of a known file, if this one begins so.
     fn recognized_v1(&self, known: &Known) -> Option<IdentityV1> {
         // It is of the bytes on the disk: those of a file that was compressed since are its content.
-        let compressed_since = self.compression != Compression::None && Compression::of(&known.partition.label) == Compression::None;
+        let compressed_since = self.compression != Compression::None && Compression::named(&known.partition.label) == Compression::None;
         let head = if compressed_since { &self.head } else { &self.disk_head };
         known.v1.filter(|identity| identity.recognizes(head))
     }

@@ -12,17 +12,19 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::discover::{open, search};
-use super::identity::{Inode, Place};
-use super::input::{Compression, Walk};
+use super::Files;
+use super::aside;
+use super::discover::{Wanted, open, search};
+use super::identity::Place;
+use super::input::{Compression, Walk, read_range};
 use super::names;
 use super::plan::{Fate, Holder, KnownFile, Loss, Name, Pair, SeenFile, plan};
 use super::positions::{Known, evidence_of_fingerprint, new_partition};
 use super::reader::empty_chunk;
 use super::sight::{Judged, Sight};
 use super::trail::{EDGE_BYTES, archive_of, evidence_of};
-use super::{Files, open_file};
 use crate::config::{Copies, OnGap};
+use crate::durable::disk_state::DiskState;
 use crate::error::{Error, Result};
 use crate::evidence::{Evidence, Mark, Verdict, Why};
 use crate::invocation::command;
@@ -42,6 +44,7 @@ pub(super) struct Facts {
     compared: Vec<Compared>,
     /// Open, if it is to be held.
     pub(super) file: Option<File>,
+    pub(super) disk: DiskState,
 }
 
 #[derive(Debug)]
@@ -69,6 +72,8 @@ pub(super) enum Start {
     Returning,
     /// Not at all.
     Nothing,
+    /// Not now: it cannot be read, and is set aside.
+    Aside,
 }
 
 /// What a file is that begins as one that vanished.
@@ -85,14 +90,30 @@ enum Vanished {
 impl Files {
     /// Looks at a file and compares it with what is known; `None` if it is gone.
     pub(super) fn examine(&self, path: &Path, name: Name) -> Result<Option<Facts>> {
-        open_file(path)?.map(|file| self.examine_open(file, path, name)).transpose()
+        self.open_file(path)?.map(|file| self.examine_open(file, path, name)).transpose()
+    }
+
+    /// Looks at a file and compares it with what is known; `None` if it is gone, or cannot be read and is set aside.
+    pub(super) fn examine_or_set_aside(&mut self, path: &Path, name: Name) -> Result<Option<Facts>> {
+        let examined = self.examine(path, name);
+        Ok(self.or_set_aside(path, examined)?.flatten())
+    }
+
+    /// Sets a file aside that cannot be read. Passes on what is no fault of one file.
+    pub(super) fn or_set_aside<T>(&mut self, path: &Path, result: Result<T>) -> Result<Option<T>> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if aside::is_of_input(&error) => {
+                self.aside.file(path, &error);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Looks at an open file and compares it with what is known.
     pub(super) fn examine_open(&self, file: File, path: &Path, name: Name) -> Result<Facts> {
-        let metadata = file.metadata().map_err(|e| Error::io(format_args!("look at `{}`", path.display()), e))?;
-        let compression = self.compression_of(path, name, &Place::of(&metadata));
-        let sight = Sight::look(file, path, name, compression)?;
+        let sight = Sight::look(file, path, name)?;
         let label = sight.label();
         let mut compared = Vec::new();
         for known in self.positions.candidates(&sight) {
@@ -114,16 +135,7 @@ impl Files {
             compared.push(Compared { known: known.id().clone(), judged, shares, prefix });
         }
         let Sight { path, name, file, place, length, compression, head, .. } = sight;
-        Ok(Facts { path, name, place, length, compression, head, compared, file: Some(file) })
-    }
-
-    /// Tells how a file is compressed. One that lost its name is as it was.
-    fn compression_of(&self, path: &Path, name: Name, place: &Place) -> Compression {
-        let by_name = Compression::of(&path.to_string_lossy());
-        if name == Name::Matches || by_name != Compression::None {
-            return by_name;
-        }
-        self.positions.at(place).next().map_or(by_name, |known| Compression::of(&known.partition.label))
+        Ok(Facts { path, name, place, length, compression, head, compared, file: Some(file), disk: self.patterns.disk.clone() })
     }
 
     /// Returns whether all that a file holds stands at the beginning of a known one, as far as its first and last KiB tell.
@@ -134,7 +146,7 @@ impl Files {
             walk.to(offset).map(|()| walk)
         };
         let compare = || -> io::Result<bool> {
-            let other = open(Path::new(label))?;
+            let other = open(&names::path_of(label), &self.patterns.disk)?;
             let place = Place::of(&other.metadata()?);
             if place.inode == sight.place.inode {
                 return Ok(false);
@@ -148,27 +160,35 @@ impl Files {
                 }
             }
             let own = walk(sight.file.try_clone()?, sight.compression, known.next)?;
-            let other = walk(other, Compression::of(label), own.at)?;
+            let compression = Compression::tell(&read_range(&other, 0, EDGE_BYTES)?, label);
+            let other = walk(other, compression, own.at)?;
             Ok(own.at > 0 && own.at < known.next && own.at == other.at && own.head == other.head && own.tail == other.tail)
         };
         compare().unwrap_or(false)
     }
 
     /// Looks for the files of known positions that nothing of `facts` holds, under other names in the directories that files come from.
-    pub(super) fn search_missing(&self, facts: &mut Vec<Facts>, wanted: impl Fn(&Known) -> bool) -> Result<()> {
+    pub(super) fn search_missing(&mut self, facts: &mut Vec<Facts>, wanted: impl Fn(&Known) -> bool) -> Result<()> {
         let held: HashSet<&PartitionId> =
             facts.iter().flat_map(|facts| &facts.compared).filter(|c| c.may_hold()).map(|c| &c.known).collect();
         let missing: Vec<&Known> = self.positions.iter().filter(|known| !held.contains(known.id()) && wanted(known)).collect();
         if missing.is_empty() {
             return Ok(());
         }
-        let inodes: HashSet<u64> = missing.iter().filter_map(|known| known.place()).map(|place| place.inode.number).collect();
-        let keys: HashSet<String> = missing.iter().flat_map(|known| names::keys(&known.partition.label)).collect();
-        let seen: HashSet<Inode> = facts.iter().map(|facts| facts.place.inode).collect();
-        let labels = missing.iter().map(|known| Path::new(&*known.partition.label));
-        let directories = self.patterns.directories(facts.iter().map(|facts| facts.path.as_path()).chain(labels));
-        for path in search(&directories, &inodes, &keys, &seen)? {
-            facts.extend(self.examine(&path, Name::Renamed)?.map(Facts::closed));
+        let wanted = Wanted {
+            numbers: missing.iter().filter_map(|known| known.place()).map(|place| place.inode.number).collect(),
+            keys: missing.iter().flat_map(|known| names::keys(&known.partition.label)).collect(),
+            seen: facts.iter().map(|facts| facts.place.inode).collect(),
+        };
+        let paths: Vec<PathBuf> = missing.iter().map(|known| names::path_of(&known.partition.label)).collect();
+        let paths = facts.iter().map(|facts| facts.path.as_path()).chain(paths.iter().map(PathBuf::as_path));
+        let directories = self.patterns.directories(paths);
+        let searched = search(&directories, &wanted, &self.patterns.disk);
+        searched.failed.iter().for_each(|(directory, error)| self.aside.directory(directory, error));
+        for (path, metadata) in searched.files {
+            if !self.aside.waits(&path, &metadata) {
+                facts.extend(self.examine_or_set_aside(&path, Name::Renamed)?.map(Facts::closed));
+            }
         }
         Ok(())
     }
@@ -189,13 +209,22 @@ impl Files {
                 place: known.place(),
                 next: known.next,
                 end: known.evidence.as_ref().and_then(|evidence| evidence.end),
-                holder: holder(known),
+                holder: match holder(known) {
+                    // It may be one that cannot be read now.
+                    Holder::Wanted if self.aside.may_hold(known) => Holder::Unsearched,
+                    holder => holder,
+                },
             })
             .collect();
         let plan = plan(&files, &seen, self.copies);
         let known: Vec<Known> = known.into_iter().cloned().collect();
         self.take_losses(&known, facts, &plan.losses)?;
-        facts.iter().zip(&plan.fates).map(|(facts, fate)| self.take_fate(&known, facts, *fate)).collect()
+        let mut starts = Vec::with_capacity(facts.len());
+        for (facts, fate) in facts.iter().zip(&plan.fates) {
+            let start = self.take_fate(&known, facts, *fate);
+            starts.push(self.or_set_aside(&facts.path, start)?.unwrap_or(Start::Aside));
+        }
+        Ok(starts)
     }
 
     fn take_losses(&mut self, known: &[Known], facts: &[Facts], losses: &[(usize, Loss)]) -> Result<()> {
@@ -275,8 +304,8 @@ impl Files {
 
     fn go_on(&mut self, known: &Known, beyond: Option<&Known>, facts: &Facts) -> Result<Start> {
         let judged = facts.judged(known.id()).unwrap_or(Verdict::Same.into());
-        let label = facts.path.to_string_lossy();
-        let keeps_name = facts.name == Name::Renamed && (judged.verdict == Verdict::Same || Compression::of(&label) != facts.compression);
+        let label = names::label_of(&facts.path);
+        let keeps_name = facts.name == Name::Renamed && judged.verdict == Verdict::Same;
         let label: Arc<str> = if keeps_name { known.partition.label.clone() } else { label.into() };
         let partition = Arc::new(Partition { id: known.id().clone(), label });
         let mut goes_on = Known { partition, ..known.clone() };
@@ -362,7 +391,7 @@ impl Files {
         self.positions.recall(&mark);
         let evidence = Some(evidence_of_fingerprint(mark, fingerprint, &facts.place));
         let evidence = self.placed(evidence.as_ref(), facts, Judged { verdict: Verdict::Moved, finished })?;
-        let known = Known { partition: new_partition(&facts.path.to_string_lossy()), next: fingerprint.to, evidence, v1: None };
+        let known = Known { partition: new_partition(&facts.path), next: fingerprint.to, evidence, v1: None };
         let known = self.begin_behind(known, NoteKind::Returned, "what was read before it vanished");
         Ok(if finished { Start::Finished(known) } else { Start::At { known, copy_of: None } })
     }
@@ -419,7 +448,7 @@ impl Facts {
             prefix: compared.prefix,
         };
         SeenFile {
-            label: self.path.to_string_lossy().into_owned(),
+            label: names::label_of(&self.path).into_owned(),
             name: self.name,
             place: self.place,
             head: self.head.clone(),
@@ -449,7 +478,7 @@ impl Facts {
     pub(super) fn with_file<T>(&self, act: impl FnOnce(&File) -> io::Result<T>) -> Result<T> {
         let acted = match &self.file {
             Some(file) => act(file),
-            None => open(&self.path).and_then(|file| act(&file)),
+            None => open(&self.path, &self.disk).and_then(|file| act(&file)),
         };
         acted.map_err(|e| Error::io(format_args!("look at `{}`", self.path.display()), e))
     }

@@ -16,6 +16,7 @@ use crate::evidence::Key;
 use crate::offsets::{Fingerprint, NoteKind, Offsets};
 use crate::source::Resume;
 
+mod aside;
 mod copies;
 mod edits;
 mod followed;
@@ -23,6 +24,7 @@ mod random;
 mod read_once;
 mod returns;
 mod version_1;
+mod zeros;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -89,7 +91,9 @@ impl World {
     }
 
     fn open(&self) -> Result<FileSource> {
-        FileSource::open(&self.config, 1000, &Resume { offsets: &self.committed, key: &Key::new([7; 32]) })
+        let out_path = self.dir.path().join("out");
+        let around = Surroundings { record_bytes_max: 1000, out_path: &out_path, disk: &DiskState::default() };
+        FileSource::open(&self.config, &around, &Resume { offsets: &self.committed, key: &Key::new([7; 32]) })
     }
 
     fn start(&self) -> Running {

@@ -75,6 +75,11 @@ impl Trail {
         }
     }
 
+    /// Returns the last bytes before the offset.
+    pub(super) fn tail(&self) -> &[u8] {
+        &self.tail
+    }
+
     /// Returns the witness of the file's beginning.
     pub(super) fn head(&self) -> Witness {
         let (to, mark) = match &self.head {

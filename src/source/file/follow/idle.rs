@@ -3,13 +3,15 @@
 //! Owns: how many files are open, which of them are closed to make room for others, and noticing that one of those has changed.
 //! Does not own: opening it again, which is done as at a start: what was read is compared before reading continues (see `survey`).
 //!
-//! Only a file that has its name and is read to its last byte is closed: what is not read stays open, since a deleted file is gone for whoever
-//! does not hold it. Files for which there is no descriptor wait for one; a position that waits remembers how much was seen.
+//! First a file is closed that has its name and is read to its last byte: what is not read better stays open, since a deleted file is gone for whoever
+//! does not hold it. If that makes no room, rotated files that have stood still are closed, which are looked at each minute from then on; and files
+//! whose last line has no end, or as many of them as there are descriptors would keep all others from being read: if one is deleted before its line is
+//! finished, that is a gap. Files for which there is no descriptor wait for one; a position that waits remembers how much was seen.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{info, warn};
 
@@ -23,6 +25,9 @@ use crate::source::file::plan::Name;
 
 /// The part of the open files that is closed at once: each search for the longest unused looks at all of them.
 const CLOSED_PART: usize = 4;
+
+/// How long a rotated file must have stood still, or one in the middle of a line, for others to get its descriptor.
+const STILL: Duration = Duration::from_secs(2);
 
 /// The files without a descriptor.
 #[derive(Debug)]
@@ -107,18 +112,30 @@ impl Follow {
     /// Returns whether one more file may be open. Closes the longest unused ones if need be.
     pub(super) fn make_room(&mut self) -> bool {
         let open_max = self.idle.open_max;
-        if self.tails.len() >= open_max {
-            let mut unused: Vec<usize> = (0..self.tails.len()).collect();
-            unused.sort_by_key(|at| self.tails[*at].last_read);
-            let at_rest = unused.into_iter().filter_map(|at| Some((at, self.tails[at].at_rest()?)));
-            let mut closed: Vec<_> = at_rest.take(open_max.div_ceil(CLOSED_PART)).collect();
-            closed.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
-            for (at, file) in closed {
-                self.tails.remove(at);
-                self.idle.files.insert(file.place.inode, file);
+        for rest in [Rest::Read, Rest::Rotated, Rest::Unfinished] {
+            if self.tails.len() >= open_max {
+                self.close_at(rest);
             }
         }
         self.tails.len() < open_max
+    }
+
+    /// Closes files that are at rest in one way, the longest unused first.
+    fn close_at(&mut self, rest: Rest) {
+        let mut unused: Vec<usize> = (0..self.tails.len()).collect();
+        unused.sort_by_key(|at| self.tails[*at].last_read);
+        let now = Instant::now();
+        let at_rest = unused.into_iter().filter_map(|at| Some((at, self.tails[at].at_rest(rest, now)?)));
+        let mut closed: Vec<_> = at_rest.take(self.idle.open_max.div_ceil(CLOSED_PART)).collect();
+        closed.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+        for (at, file) in closed {
+            let tail = self.tails.remove(at);
+            tail.forget_unread(&self.files);
+            // What is found by no name is none of the idle files: whether it has grown is looked up by its inode.
+            if tail.name == Name::Matches {
+                self.idle.files.insert(file.place.inode, file);
+            }
+        }
     }
 
     /// Returns whether a file that waits for a descriptor may have one now.
@@ -159,16 +176,32 @@ impl Follow {
     }
 }
 
+/// How a file may be at rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// Read to its last byte, under its name.
+    Read,
+    /// The same without a name that matches, for a while.
+    Rotated,
+    /// Under its name, in the middle of a line, for a while.
+    Unfinished,
+}
+
 impl Tail {
-    /// Returns what is remembered of the file without its descriptor, if it may be closed.
-    fn at_rest(&self) -> Option<IdleFile> {
-        if self.name == Name::Renamed || self.copy_of.is_some() {
-            return None;
-        }
+    /// Returns what is remembered of the file without its descriptor, if it is at rest so.
+    fn at_rest(&self, rest: Rest, now: Instant) -> Option<IdleFile> {
         let metadata = self.file().metadata().ok()?;
-        let read = match &self.stage {
+        let is_whole = match &self.stage {
             Stage::Empty(_) => metadata.len() == 0,
-            Stage::Open(reader) => metadata.len() == reader.next() && self.is_as_read(&metadata),
+            Stage::Open(reader) => reader.has_reached(metadata.len()) && !reader.holds_open_line() && self.is_as_read(&metadata),
+        };
+        let is_taken = matches!(&self.stage, Stage::Open(reader) if reader.has_reached(metadata.len()) && self.is_as_read(&metadata));
+        let still = now.saturating_duration_since(self.last_read) >= STILL;
+        let read = match rest {
+            Rest::Read => is_whole && self.name == Name::Matches,
+            Rest::Rotated => is_whole && still && self.name == Name::Renamed,
+            // A copy waits for its original, and is not seen to change by itself.
+            Rest::Unfinished => is_taken && still && self.name == Name::Matches && self.copy_of.is_none(),
         };
         (read && !self.is_deleted()).then(|| IdleFile::new(&self.path, &metadata, self.known().cloned()))
     }

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::offsets::{Partition, PartitionId};
 use crate::source::file::Files;
 use crate::source::file::identity::Place;
+use crate::source::file::names;
 use crate::source::file::plan::Name;
 use crate::source::file::reader::{FileReader, Lines, empty_chunk};
 use crate::source::lines::Unterminated;
@@ -53,6 +54,8 @@ pub(super) enum TurnEnd {
     More,
     /// What was read of it is not there any more.
     Lost,
+    /// It cannot be read, and is set aside.
+    Failed,
 }
 
 impl Tail {
@@ -106,7 +109,7 @@ impl Tail {
             return;
         }
         if let Stage::Open(reader) = &mut self.stage {
-            let partition = Arc::new(Partition { id: reader.partition().id.clone(), label: path.to_string_lossy().into() });
+            let partition = Arc::new(Partition { id: reader.partition().id.clone(), label: names::label_of(&path).into() });
             if let Some(mut known) = files.positions.get(&partition.id).cloned() {
                 known.partition = partition.clone();
                 files.pending.push(empty_chunk(&known, known.next, Vec::new()));
@@ -121,7 +124,7 @@ impl Tail {
     pub(super) fn changed(&self) -> Result<Option<Metadata>> {
         let Stage::Open(reader) = &self.stage else { return Ok(None) };
         let metadata = self.metadata()?;
-        let still = reader.taken() == Some(metadata.len()) && !reader.is_ahead() && self.is_as_read(&metadata);
+        let still = reader.has_reached(metadata.len()) && !reader.is_ahead() && self.is_as_read(&metadata);
         Ok((!still).then_some(metadata))
     }
 

@@ -1,25 +1,31 @@
 use std::fs;
+use std::path::Path;
 
 use super::*;
 use crate::config::{Copies, OnGap};
+use crate::durable::disk_state::DiskState;
 use crate::evidence::Key;
 use crate::offsets::{Offsets, Span};
 use crate::source::Resume;
 use crate::source::file::Unread;
+use crate::source::file::aside::Aside;
 use crate::source::file::discover::Patterns;
 use crate::source::file::positions::Positions;
+use crate::source::waiting::WaitingInputs;
 
 fn follow(directory: &Path, pattern: &str) -> Follow {
     follow_with(directory, pattern, usize::MAX)
 }
 
 fn follow_with(directory: &Path, pattern: &str, open_max: usize) -> Follow {
-    let patterns = Patterns::parse(&[directory.join(pattern).display().to_string()], 10).unwrap();
+    let patterns =
+        Patterns::parse(&[directory.join(pattern).display().to_string()], 10, &directory.join("out"), DiskState::default()).unwrap();
     let found = patterns.find().unwrap();
     let resume = Resume { offsets: &Offsets::default(), key: &Key::new([7; 32]) };
     let files = Files {
         patterns,
         positions: Positions::new(&resume, 10).unwrap(),
+        aside: Aside::new(WaitingInputs::default()),
         unread: Unread::default(),
         record_bytes_max: 100,
         on_gap: OnGap::Refuse,
@@ -125,16 +131,16 @@ fn a_closed_file_that_is_deleted_later_is_missed() {
 fn a_compressed_file_is_read_once_and_only_when_its_length_stands_still() {
     let dir = tempfile::tempdir().unwrap();
     let name = dir.path().join("a.gz");
-    fs::write(&name, "half").unwrap();
+    fs::write(&name, b"\x1f\x8b\x08half").unwrap();
     let mut follow = follow(dir.path(), "*.gz");
-    fs::write(&name, "half and half").unwrap();
+    fs::write(&name, b"\x1f\x8b\x08half and half").unwrap();
     follow.look_again().unwrap();
     assert_eq!(follow.ready.len(), 0);
     for _ in 0..3 {
         follow.look_again().unwrap();
         assert_eq!(follow.ready.len(), 1);
     }
-    fs::write(&name, "another one, longer").unwrap();
+    fs::write(&name, b"\x1f\x8b\x08another one, longer").unwrap();
     follow.look_again().unwrap();
     follow.look_again().unwrap();
     assert_eq!(follow.ready.len(), 2);

@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use tracing::info;
@@ -14,6 +13,7 @@ use super::{Facts, Start, note};
 use crate::error::{Error, Result};
 use crate::evidence::{Evidence, Verdict};
 use crate::offsets::{NoteKind, PartitionId};
+use crate::source::file::Files;
 use crate::source::file::input::{Compression, read_range};
 use crate::source::file::names;
 use crate::source::file::plan::Name;
@@ -21,7 +21,6 @@ use crate::source::file::positions::{Known, new_partition};
 use crate::source::file::reader::empty_chunk;
 use crate::source::file::sight::Sight;
 use crate::source::file::trail::{EDGE_BYTES, archive_of, evidence_of};
-use crate::source::file::{Files, open_file};
 
 impl Files {
     /// Moves a position in a copy on to where its original is read.
@@ -31,14 +30,14 @@ impl Files {
         copy.evidence = evidence;
         let text = format!("`{}` holds up to byte {} what was read as `{of}`: passed over", copy.partition.label, copy.next);
         info!(path = %copy.partition.label, copy_of = %of, bytes = copy.next - from, "what was read under another name is passed over");
-        self.unread.pass(&copy.partition.label, copy.next - from);
+        self.unread.add(copy.next - from);
         self.pending.push(empty_chunk(copy, from, vec![note(NoteKind::Copy, text, None)]));
     }
 
     pub(super) fn take_copy(&mut self, of: &Known, facts: &Facts) -> Result<Start> {
         let judged = facts.judged(of.id()).unwrap_or(Verdict::Moved.into());
         let evidence = self.placed(of.evidence.as_ref(), facts, judged)?;
-        let known = Known { partition: new_partition(&facts.path.to_string_lossy()), next: of.next, evidence, v1: None };
+        let known = Known { partition: new_partition(&facts.path), next: of.next, evidence, v1: None };
         let id = self.begin_behind(known, NoteKind::Copy, &format!("what was read as `{}`", of.partition.label));
         Ok(if judged.finished { Start::Finished(id) } else { Start::At { known: id, copy_of: Some(of.id().clone()) } })
     }
@@ -47,7 +46,7 @@ impl Files {
     pub(in crate::source::file) fn take_part(&mut self, of: &PartitionId, facts: &Facts) -> Result<Start> {
         let Some(of) = self.positions.get(of).cloned() else { return Ok(Start::New) };
         let evidence = self.evidence_of_part(&of, facts)?;
-        let partition = new_partition(&facts.path.to_string_lossy());
+        let partition = new_partition(&facts.path);
         let next = evidence.witnesses.last().map_or(0, |tail| tail.to);
         let known = Known { partition, next, evidence: Some(evidence), v1: None };
         let known = self.begin_behind(known, NoteKind::Copy, &format!("a part of what was read as `{}`", of.partition.label));
@@ -82,12 +81,15 @@ impl Files {
     /// there were any. Compared are all bytes from the beginning: what only may be a copy is read.
     pub(in crate::source::file) fn pass_over_common(&mut self, known: &PartitionId, of: &PartitionId, facts: &Facts) -> Result<bool> {
         let (Some(mut known), Some(of)) = (self.positions.get(known).cloned(), self.positions.get(of).cloned()) else { return Ok(false) };
-        let plain = facts.compression == Compression::None && Compression::of(&of.partition.label) == Compression::None;
-        if !plain || of.next <= known.next {
+        if facts.compression != Compression::None || of.next <= known.next {
             return Ok(false);
         }
-        let Some(original) = open_file(Path::new(&*of.partition.label))? else { return Ok(false) };
-        let sight = Sight::look(original, Path::new(&*of.partition.label), Name::Matches, Compression::None)?;
+        let path = names::path_of(&of.partition.label);
+        let Some(original) = self.open_file(&path)? else { return Ok(false) };
+        let sight = Sight::look(original, &path, Name::Matches)?;
+        if sight.compression != Compression::None {
+            return Ok(false);
+        }
         let failed = |e| Error::io(format_args!("compare `{}` with `{}`", facts.path.display(), of.partition.label), e);
         // What was read as the original must be what is compared.
         if sight.place.inode == facts.place.inode || sight.judge(&self.positions.key, &of).map_err(failed)?.verdict != Verdict::Same {

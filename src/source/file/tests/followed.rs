@@ -269,3 +269,24 @@ async fn a_file_is_committed_under_the_name_that_it_has_now_and_edited_there_it_
         assert_eq!(running.notes(), [NoteKind::Gap, NoteKind::Vanished]);
     }
 }
+
+#[tokio::test]
+async fn files_whose_last_lines_have_no_ends_keep_no_other_from_being_read() {
+    let mut world = World::following(&["*"]);
+    world.config.open_max = 2;
+    for name in ["a", "b", "c"] {
+        world.write(name, format!("{name}1\n{name}2"));
+    }
+    world.write("d", "d1\n");
+    let mut running = world.start();
+    running.read(4).await;
+    let mut read = running.lines.clone();
+    read.sort();
+    assert_eq!(read, ["a1", "b1", "c1", "d1"]);
+    for name in ["a", "b", "c"] {
+        world.append(name, "\n");
+    }
+    running.read(7).await;
+    running.settle().await;
+    assert_eq!((running.lines.len(), running.source.remaining()), (7, Some(0)));
+}

@@ -6,6 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
+use crate::source::file::input::Compression;
 
 /// A directory that is edited, and what is known of it.
 struct Life {
@@ -41,7 +42,7 @@ impl Life {
     fn content(&self, name: &str) -> String {
         let bytes = fs::read(self.world.path(name)).unwrap();
         let mut content = Vec::new();
-        match Compression::of(name) {
+        match Compression::named(name) {
             Compression::None => content = bytes,
             Compression::Gzip => {
                 let _ = std::io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(&bytes[..]), &mut content).unwrap();
@@ -72,7 +73,7 @@ impl Life {
     }
 
     fn edit(&mut self, lossy: bool) {
-        let plain: Vec<String> = self.names().into_iter().filter(|name| Compression::of(name) == Compression::None).collect();
+        let plain: Vec<String> = self.names().into_iter().filter(|name| Compression::named(name) == Compression::None).collect();
         let pick = (!plain.is_empty()).then(|| plain[self.chance.random_range(0..plain.len())].clone());
         self.name += 1;
         let Some(name) = pick else {

@@ -1,0 +1,63 @@
+use super::*;
+
+fn aside() -> (Aside, WaitingInputs) {
+    let shared = WaitingInputs::default();
+    (Aside::new(shared.clone()), shared)
+}
+
+fn error() -> Error {
+    Error::io("read `x`", std::io::Error::other("planted\x1b[2J"))
+}
+
+#[test]
+fn a_pause_doubles_up_to_five_minutes_and_a_change_of_the_file_shortens_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a");
+    fs::write(&path, "1").unwrap();
+    let (mut aside, _) = aside();
+    let mut pauses = Vec::new();
+    for _ in 0..11 {
+        aside.file(&path, &error());
+        pauses.push(aside.inputs[&path].pause.as_secs());
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+    let input = &aside.inputs[&path];
+    let due = |seconds, stamp| input.is_due(stamp, input.tried + Duration::from_secs(seconds));
+    let stamp = Stamp::of(&fs::metadata(&path).unwrap());
+    assert!(!due(299, stamp) && due(300, stamp));
+    let changed = Stamp { length: 2, ..stamp };
+    assert!(!due(9, changed) && due(10, changed));
+}
+
+#[test]
+fn what_waits_is_counted_and_named_up_to_a_limit_and_goes_when_it_is_well_or_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut aside, shared) = aside();
+    let paths: Vec<PathBuf> = (0..NAMED_MAX + 5).map(|n| dir.path().join(format!("{n:02}\x1b"))).collect();
+    for path in &paths {
+        fs::write(path, "").unwrap();
+        aside.file(path, &error());
+    }
+    let waiting = shared.get();
+    assert_eq!((waiting.count, waiting.named.len()), (NAMED_MAX + 5, NAMED_MAX));
+    assert!(waiting.named.iter().all(|input| !input.path.contains('\x1b') && !input.why.contains('\x1b')));
+    assert!(aside.unread().unwrap().to_string().contains(&format!("{} more", NAMED_MAX + 4)));
+    aside.well(&paths[0]);
+    assert_eq!(shared.get().count, NAMED_MAX + 4);
+    fs::remove_file(&paths[1]).unwrap();
+    let found: Vec<_> = paths[2..].iter().map(|path| (path.clone(), fs::metadata(path).unwrap())).collect();
+    aside.look(&found, &[]);
+    assert_eq!(shared.get().count, NAMED_MAX + 3);
+    aside.look(&[], &[]);
+    assert_eq!(shared.get().count, NAMED_MAX + 3, "they are files, and may be known under a name that does not match");
+}
+
+#[test]
+fn lines_of_the_log_are_few_however_many_inputs_wait() {
+    let (mut aside, _) = aside();
+    let now = Instant::now();
+    let lines = (0..1000).filter(|_| aside.may_log(now)).count();
+    assert_eq!(lines, LINES_MAX as usize);
+    assert!(aside.may_log(now + LINES_EVERY));
+    assert_eq!(aside.lines.2, 0, "what was left out was counted in a line of its own");
+}
