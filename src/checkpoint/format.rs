@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sealed::{self, rfc3339};
 use crate::error::{Error, Result};
+use crate::invocation::forgotten;
 use crate::source::SourceIdentity;
 
 /// The version that this Pintail writes and reads.
@@ -92,7 +93,7 @@ impl Format {
             )))
         };
         if self.source.kind != source.kind {
-            return refuse("the source", format!("`{}`", self.source.kind), format!("`{}`", source.kind));
+            return refuse("the source", format!("`{}`", self.source.kind), format!("`{}`{}", source.kind, forgotten("source.type")));
         }
         let names = self.source.properties.keys().chain(source.properties.keys());
         for name in names {

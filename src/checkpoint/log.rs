@@ -95,7 +95,8 @@ pub fn bytes(fs: &dyn Fs, path: &Path) -> Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     match fs.open(path).and_then(|mut file| file.read_to_end(&mut bytes)) {
         Ok(_) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // A file where a directory is expected: there is nothing at that path either.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(Error::io(format_args!("read `{}`", path.display()), error)),
     }
 }

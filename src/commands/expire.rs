@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
+use crate::checkpoint::reader::Dataset;
 use crate::checkpoint::record::{Action, ActionKind};
 use crate::checkpoint::store::{Adopted, Allow};
 use crate::config::Config;
@@ -20,6 +21,8 @@ use crate::pipeline::Plan;
 /// # Errors
 /// [`crate::error::ErrorKind::TryAgain`] while a service holds the dataset.
 pub fn run(config: &Config, before: DateTime<Utc>, to: &mut dyn Write) -> Result<()> {
+    // One that is not there must not be made.
+    Dataset::open(config.paths())?;
     let allow = Allow { gone_before: Some(before), ..Allow::default() };
     let (_lock, mut store) = Plan::new(config)?.open_for(config, None, allow, Arc::new(Posix::default()))?;
     let at = before.to_rfc3339_opts(SecondsFormat::Secs, true);

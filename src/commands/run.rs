@@ -12,7 +12,8 @@ use rustix::fs::Access;
 use tracing::info;
 
 use crate::admin::Admin;
-use crate::checkpoint::index;
+use crate::checkpoint::reader::Dataset;
+use crate::checkpoint::{index, lock};
 use crate::commands::verify::background;
 use crate::config::Config;
 use crate::durable::disk_state::DiskState;
@@ -37,6 +38,12 @@ pub async fn run(config: Config, input: Input, start: Start, screen: Option<Arc<
     log_limits(&config);
     let disk = DiskState::default();
     let meters = Arc::new(Meters::new(disk.clone()).with_log(move || log.dropped()));
+    if input == Input::DeadLetters {
+        // A dataset that is not there has none to replay, and must not be made.
+        Dataset::open(config.paths())?;
+    }
+    // Before an address is taken that the holder may have: that it holds the dataset is what matters.
+    lock::check_free(config.paths())?;
     let admin = Admin::start(&config, input, meters.clone(), signals.stop.clone())?;
     let address = admin.as_ref().map(Admin::address);
     let (out, verified) = (config.pipeline.out_path.clone(), meters.clone());

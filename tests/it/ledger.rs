@@ -107,6 +107,21 @@ fn a_missing_file_is_named_until_old_files_are_declared_expired() {
 }
 
 #[test]
+fn a_file_that_was_replaced_by_one_of_another_length_is_named_by_query_and_answers_nothing() {
+    let dataset = Dataset::new();
+    dataset.simulator(1000).run_ok();
+    let files = dataset.data_files();
+    fs::copy(dataset.out().join(&files[0]), dataset.out().join(&files[1])).unwrap();
+    for sql in ["SELECT * FROM events", "SELECT count(*) FROM events", "SELECT 1"] {
+        dataset.pintail().args(["query", sql]).run().assert_refused(65, &[files[1].to_str().unwrap(), "bytes", "pintail verify"]);
+    }
+    // Beside one that is gone, both are named.
+    fs::remove_file(dataset.out().join(&files[2])).unwrap();
+    let refused = dataset.pintail().args(["query", "SELECT 1"]).run();
+    refused.assert_refused(65, &[files[1].to_str().unwrap(), files[2].to_str().unwrap(), "missing"]);
+}
+
+#[test]
 fn a_fast_verify_reads_no_file() {
     let dataset = Dataset::new();
     dataset.simulator(1000).run_ok();

@@ -28,6 +28,7 @@ mod memory;
 mod model;
 mod mutants;
 mod nats;
+mod nothing_there;
 mod operator;
 mod parts;
 mod paused;
