@@ -90,8 +90,9 @@ pub fn forgotten(key: &str) -> String {
 /// Returns the command that declares files expired whose newest row is of the time `newest`.
 pub fn expire_up_to(newest: DateTime<Utc>) -> String {
     // It takes whole seconds, and what is older than that.
-    let before = (newest + TimeDelta::seconds(1)).to_rfc3339_opts(SecondsFormat::Secs, true);
-    command(format_args!("expire --before {before}"))
+    let before = newest + TimeDelta::seconds(1);
+    let force = if before > Utc::now() { " --force" } else { "" };
+    command(format_args!("expire --before {}{force}", before.to_rfc3339_opts(SecondsFormat::Secs, true)))
 }
 
 /// Leaves the value of a secret out of `key=value`.

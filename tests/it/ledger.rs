@@ -107,6 +107,35 @@ fn a_missing_file_is_named_until_old_files_are_declared_expired() {
 }
 
 #[test]
+fn a_declaration_says_what_it_covers_and_can_be_taken_back() {
+    let dataset = Dataset::new();
+    dataset.simulator(1000).run_ok();
+    let files = dataset.data_files();
+    fs::remove_file(dataset.out().join(&files[0])).unwrap();
+    let expire = |arguments: &[&str]| dataset.simulator(1000).args(["expire"]).args(arguments.iter().copied()).run();
+    let far = expire(&["--before", "2999-01-01"]);
+    far.assert_refused(78, &["in the future", "--force"]);
+    let told = expire(&["--before", "2025-01-01"]).stdout;
+    assert!(told.contains(&format!("covers none of {} files", files.len())), "{told}");
+    let told = expire(&["--before", "2999-01-01", "--force"]).stdout;
+    for said in
+        ["covers 5 of 5 files, with 1000 rows", "from 2026-01-01T00:00:00", "1 of these is gone", "pintail expire --take-back --config"]
+    {
+        assert!(told.contains(said), "{said} in {told}");
+    }
+    dataset.pintail().args(["verify"]).run_ok();
+
+    let back = expire(&["--take-back"]);
+    assert!(back.stdout.contains("only files older than 2025-01-01T00:00:00Z may be gone"), "{}", back.stdout);
+    for arguments in [&["verify"][..], &["query", "SELECT 1"]] {
+        dataset.pintail().args(arguments).run().assert_refused(65, &[files[0].to_str().unwrap(), "missing"]);
+    }
+    expire(&["--take-back"]).assert_code(0);
+    expire(&["--take-back"]).assert_refused(78, &["nothing to take back"]);
+    dataset.simulator(2000).run_ok();
+}
+
+#[test]
 fn a_file_that_was_replaced_by_one_of_another_length_is_named_by_query_and_answers_nothing() {
     let dataset = Dataset::new();
     dataset.simulator(1000).run_ok();
