@@ -9,6 +9,7 @@ use std::path::Path;
 use super::format::Format;
 use super::paths::{self, Paths};
 use super::record::CommitRecord;
+use super::relaid;
 use crate::durable::fs::{Entry, EntryKind, Fs};
 use crate::error::{Error, Result};
 use crate::evidence::Key;
@@ -69,14 +70,19 @@ pub fn read(fs: &dyn Fs, paths: &Paths, sequence: u64) -> Result<(CommitRecord, 
     CommitRecord::parse(&bytes, sequence).map_err(refuse)
 }
 
-/// Reads FORMAT; `None` if it is missing. Returns it with its checksum.
+/// Reads FORMAT, with the partition columns that the dataset has now; `None` if it is missing. Returns it with its checksum.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::State`] if it is torn or does not hold together.
 pub fn format(fs: &dyn Fs, paths: &Paths) -> Result<Option<(Format, String)>> {
     let path = paths.format();
     let read = bytes(fs, &path)?.map(|bytes| Format::parse(&bytes)).transpose();
-    read.map_err(|why| Error::state(format!("`{}` cannot be trusted: {why}", path.display())))
+    let read = read.map_err(|why| Error::state(format!("`{}` cannot be trusted: {why}", path.display())))?;
+    let Some((mut format, sha256)) = read else { return Ok(None) };
+    if let Some(relaid) = relaid::last(fs, paths, &sha256)?.relaid {
+        format.partition_by = relaid.partition_by;
+    }
+    Ok(Some((format, sha256)))
 }
 
 /// Reads the key of a dataset; `None` if it is missing.

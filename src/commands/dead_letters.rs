@@ -14,6 +14,7 @@ use crate::checkpoint::{dead_letters, dead_letters::Kept};
 use crate::error::{Error, Result};
 use crate::invocation::forgotten;
 use crate::offsets::PartitionId;
+use crate::quantity::counted;
 use crate::reasons::Reasons;
 use crate::source;
 
@@ -90,8 +91,8 @@ fn print(found: &Found, to: &mut dyn Write) -> io::Result<()> {
         writeln!(to, "{tried:>9}  of all these were rejected again by a replay")?;
     }
     match replayed {
-        0 => writeln!(to, "{all} dead letters"),
-        _ => writeln!(to, "{all} dead letters, and {replayed} that were replayed"),
+        0 => writeln!(to, "{}", counted(all, "dead letter", "dead letters")),
+        _ => writeln!(to, "{}, and {replayed} that were replayed", counted(all, "dead letter", "dead letters")),
     }
 }
 

@@ -34,6 +34,7 @@ mod parts;
 mod paused;
 mod recovery;
 mod refusals;
+mod relaid;
 mod script;
 mod sequences;
 mod shutdown;
