@@ -34,7 +34,8 @@ Exit codes:
   70  internal error
   74  input or output failed
   75  try again later
-  78  wrong configuration";
+  78  wrong configuration
+  130 or 143, after a second SIGINT or SIGTERM: left at once";
 
 /// Columns of the narrowest terminal that help is written for.
 const HELP_COLUMNS: usize = 80;
@@ -124,8 +125,14 @@ pub enum Command {
     /// Declare that files with old rows may be gone, so that `verify` and `query` do without them. Removes nothing.
     Expire {
         /// Files whose rows are all older than this time (RFC 3339) or day (UTC). Files without an event time go by the time of their commit.
-        #[arg(long, value_name = "TIME", value_parser = expire_time)]
-        before: DateTime<Utc>,
+        #[arg(long, value_name = "TIME", value_parser = expire_time, required_unless_present = "take_back")]
+        before: Option<DateTime<Utc>>,
+        /// Also if the time is in the future, so that it covers files that are not written yet.
+        #[arg(long)]
+        force: bool,
+        /// Take the last declaration back; the one before it holds again.
+        #[arg(long, conflicts_with_all = ["before", "force"])]
+        take_back: bool,
         /// Options behind the command's name.
         #[command(flatten)]
         options: Options,
@@ -351,11 +358,13 @@ mod tests {
         assert!(matches!(command(&["infer", "f", "--records", "7"]), Command::Infer { records, .. } if records.get() == 7));
         assert!(matches!(command(&["verify", "lake", "--since", "3"]), Command::Verify { out: Some(_), since: Some(3), fast: false, .. }));
         let before = |text: &str| match command(&["expire", "--before", text]) {
-            Command::Expire { before, .. } => before.to_rfc3339(),
+            Command::Expire { before: Some(before), take_back: false, .. } => before.to_rfc3339(),
             other => panic!("{other:?}"),
         };
         assert_eq!(before("2026-01-31"), "2026-01-31T00:00:00+00:00");
         assert_eq!(before("2026-01-31T01:00:00+02:00"), "2026-01-30T23:00:00+00:00");
+        assert!(matches!(command(&["expire", "--take-back"]), Command::Expire { before: None, take_back: true, .. }));
+        assert!(read(&["expire"]).is_err() && read(&["expire", "--take-back", "--before", "2026-01-31"]).is_err());
         assert!(read(&["expire", "--before", "yesterday"]).is_err() && read(&["run", "--accept", "--take-over"]).is_err());
         assert!(matches!(
             command(&["repair", "--journal"]),

@@ -337,6 +337,8 @@ pub struct SinkConfig {
     pub partition_by: Vec<String>,
     /// Column of the output that gives a file its hour; `None` = the hour of the checkpoint.
     pub event_time: Option<String>,
+    /// Which of the keys `partition_by` and `event_time` have their defaults, which are made for the simulator.
+    pub defaulted: Vec<&'static str>,
     /// Compression of the Parquet pages.
     pub compression: parquet::basic::Compression,
     /// Rows of a row group.

@@ -24,15 +24,24 @@ const FROM_ENVIRONMENT: [(&str, &str); 3] = [
     ("PINTAIL_SOURCE__INSTANCE__INDEX", "source.instance.index"),
 ];
 
-/// The options that make a command one for the same dataset, each as a shell reads it, with a blank before it.
+/// How the names of our variables begin, but for the short ones.
+const OURS: &str = "PINTAIL_";
+
+/// What a process was told of its configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Options(String);
+pub struct Options {
+    /// The options that make a command one for the same dataset, each as a shell reads it, with a blank before it.
+    words: String,
+    /// Whether a configuration file or a variable of the environment says anything at all.
+    is_configured: bool,
+}
 
 impl Options {
     /// Returns those of a process with the configuration file `config`, the environment `env` and the settings `sets`, the last of which wins.
     /// Secrets are left out: `--set source.password=…`.
     pub fn new(config: Option<&Path>, env: impl Iterator<Item = (String, String)>, sets: &[String]) -> Self {
         let mut options = String::new();
+        let is_ours = |name: &str| name.starts_with(OURS) || FROM_ENVIRONMENT.iter().any(|(ours, _)| *ours == name);
         if let Some(config) = config {
             add(&mut options, "--config", &config.to_string_lossy());
         }
@@ -45,12 +54,17 @@ impl Options {
         for set in sets {
             add(&mut options, "--set", &shown(set));
         }
-        Self(options)
+        Self { words: options, is_configured: config.is_some() || env.iter().any(|(name, _)| is_ours(name)) }
     }
 
     /// Returns those of this process.
     pub fn of_this_process() -> Self {
         OPTIONS.get().cloned().unwrap_or_default()
+    }
+
+    /// Returns whether the key `key` has its default because nothing at all was configured.
+    fn leave_default(&self, key: &str) -> bool {
+        !self.is_configured && !self.words.contains(&format!(" {key}="))
     }
 
     /// Makes them those of this process. What was set first stays.
@@ -61,15 +75,24 @@ impl Options {
 
 /// Returns the command `pintail WORDS` with the options of this process, in backticks.
 pub fn command(words: impl fmt::Display) -> String {
-    let options = OPTIONS.get().map_or("", |options| &options.0);
+    let options = OPTIONS.get().map_or("", |options| &options.words);
     format!("`pintail {words}{options}`")
+}
+
+/// Asks whether `--config` was forgotten, where the default of `key` is used because nothing was configured; else says nothing.
+pub fn forgotten(key: &str) -> String {
+    match OPTIONS.get() {
+        Some(options) if options.leave_default(key) => format!(" (`{key}` has its default: was `--config` forgotten?)"),
+        _ => String::new(),
+    }
 }
 
 /// Returns the command that declares files expired whose newest row is of the time `newest`.
 pub fn expire_up_to(newest: DateTime<Utc>) -> String {
     // It takes whole seconds, and what is older than that.
-    let before = (newest + TimeDelta::seconds(1)).to_rfc3339_opts(SecondsFormat::Secs, true);
-    command(format_args!("expire --before {before}"))
+    let before = newest + TimeDelta::seconds(1);
+    let force = if before > Utc::now() { " --force" } else { "" };
+    command(format_args!("expire --before {}{force}", before.to_rfc3339_opts(SecondsFormat::Secs, true)))
 }
 
 /// Leaves the value of a secret out of `key=value`.
@@ -97,7 +120,7 @@ mod tests {
     fn options(config: Option<&str>, env: &[(&str, &str)], sets: &[&str]) -> String {
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
-        Options::new(config.map(Path::new), env, &sets).0
+        Options::new(config.map(Path::new), env, &sets).words
     }
 
     #[test]

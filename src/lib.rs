@@ -80,6 +80,7 @@ pub mod panics;
 pub mod pipeline;
 #[cfg(feature = "engine")]
 pub mod progress;
+pub mod quantity;
 pub mod reasons;
 pub mod schema;
 #[cfg(feature = "engine")]

@@ -127,7 +127,8 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
     match command {
         Command::Check { .. } => check::run(&config, to),
         Command::Adopt { .. } => adopt::run(&config, to),
-        Command::Expire { before, .. } => expire::run(&config, before, to),
+        Command::Expire { before: Some(before), force, .. } => expire::declare(&config, before, force, to),
+        Command::Expire { .. } => expire::take_back(&config, to),
         Command::Verify { out: other, since, fast, .. } => {
             let depth = if fast { verify::Depth::Length } else { verify::Depth::Content };
             verify::run(other.as_deref().unwrap_or(out), since, depth, to)

@@ -15,6 +15,11 @@ use itertools::Itertools;
 /// Most digits of a decimal.
 const DECIMAL_PRECISION_MAX: u8 = 38;
 
+/// Edits between a name and what was typed, beyond which it was not meant.
+const EDITS_MAX: usize = 3;
+/// Names that are offered where several are as near.
+const NEAREST_MAX: usize = 3;
+
 /// The types by their names in the configuration, `decimal` aside.
 const NAMED_TYPES: [(&str, ColumnType); 20] = [
     ("boolean", ColumnType::Boolean),
@@ -150,11 +155,22 @@ impl FromStr for ColumnType {
             });
         }
         let known = || NAMED_TYPES.iter().map(|(known, _)| *known).chain(["decimal(precision,scale)"]);
-        let distance = |known: &str| strsim::damerau_levenshtein(&known.to_lowercase(), &name.to_lowercase());
-        let nearest = known().min_by_key(|known| distance(known)).filter(|nearest| distance(nearest) <= 3);
-        let hint = nearest.map(|nearest| format!("did you mean `{nearest}`? ")).unwrap_or_default();
+        let hint = match nearest(&name.to_lowercase(), known()).as_slice() {
+            [] => String::new(),
+            names => format!("did you mean {}? ", names.iter().map(|name| format!("`{name}`")).join(" or ")),
+        };
         Err(Error::config(format!("unknown type `{}`: {hint}the types are {}", text.escape_debug(), known().join(", "))))
     }
+}
+
+/// Returns the names that `typed` was probably meant to be: those with the fewest edits between. One with the same letters in another order, which
+/// is one slip of the fingers, comes first.
+fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let letters = |name: &str| name.chars().sorted().collect::<String>();
+    let measured = known.map(|name| ((strsim::damerau_levenshtein(name, typed), letters(name) != letters(typed)), name));
+    let sorted: Vec<_> = measured.filter(|((edits, _), _)| *edits <= EDITS_MAX).sorted_by_key(|(distance, _)| *distance).collect();
+    let least = sorted.first().map(|((edits, _), _)| *edits);
+    sorted.into_iter().take_while(|((edits, _), _)| Some(*edits) == least).take(NEAREST_MAX).map(|(_, name)| name).collect()
 }
 
 /// Reads `(precision,scale)`.
@@ -271,6 +287,9 @@ mod tests {
     fn an_unknown_type_is_refused_with_the_nearest() {
         let error = "Inte64".parse::<ColumnType>().unwrap_err().to_string();
         assert!(error.starts_with("unknown type `Inte64`: did you mean `int64`? the types are boolean, int8"), "{error}");
+        let hint = |typed: &str| typed.parse::<ColumnType>().unwrap_err().to_string();
+        assert!(hint("int46").contains("did you mean `int64` or `int16`?"), "{}", hint("int46"));
+        assert!(hint("unit32").contains("did you mean `uint32`?"), "{}", hint("unit32"));
         assert!(!"varchar(20)".parse::<ColumnType>().unwrap_err().to_string().contains("did you mean"));
         for bad in ["decimal", "decimal(0,0)", "decimal(39,2)", "decimal(5,6)", "decimal(5)", "decimal(5,-1)", "decimal(5,2"] {
             assert!(bad.parse::<ColumnType>().unwrap_err().to_string().contains("not a decimal type"), "{bad}");

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use crate::checkpoint::held::ways_out;
+use crate::invocation::command;
 use crate::meters::Verified;
 
 /// Where the service stands.
@@ -120,8 +121,7 @@ pub(super) fn not_ready(shared: &Shared) -> Vec<String> {
         State::Running => {}
     }
     reasons.extend(shared.meters.disk.wants().map(|want| want.to_string()));
-    // Without the options of this process: whoever reaches the server reads it.
-    let ways_out = ways_out("`pintail dead-letters --accept`");
+    let ways_out = ways_out(&command("dead-letters --accept"));
     reasons.extend(shared.meters.held().map(|held| format!("paused, too much is rejected: {held}; {ways_out}")));
     reasons.extend(shared.meters.trouble().map(|why| format!("the source gives nothing: {why}")));
     reasons.extend(dead(shared));

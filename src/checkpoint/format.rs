@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sealed::{self, rfc3339};
 use crate::error::{Error, Result};
+use crate::invocation::forgotten;
 use crate::source::SourceIdentity;
 
 /// The version that this Pintail writes and reads.
@@ -81,18 +82,18 @@ impl Format {
         Ok((format, sha256))
     }
 
-    /// Checks that a configuration asks for this dataset.
+    /// Checks that a configuration reads the source of this dataset.
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::Config`], naming both values and the way out.
-    pub fn check(&self, out: &str, source: &SourceIdentity, partition_by: &[PartitionColumn]) -> Result<()> {
+    pub fn check_source(&self, out: &str, source: &SourceIdentity) -> Result<()> {
         let refuse = |what: &str, was: String, is: String| {
             Err(Error::config(format!(
                 "`{out}` was made with {what} {was}, the configuration asks for {is}: set another `pipeline.out_path`, or go back to {was}"
             )))
         };
         if self.source.kind != source.kind {
-            return refuse("the source", format!("`{}`", self.source.kind), format!("`{}`", source.kind));
+            return refuse("the source", format!("`{}`", self.source.kind), format!("`{}`{}", source.kind, forgotten("source.type")));
         }
         let names = self.source.properties.keys().chain(source.properties.keys());
         for name in names {
@@ -101,10 +102,22 @@ impl Format {
                 return refuse(&format!("the source's {name}"), value(was), value(is));
             }
         }
-        if self.partition_by != partition_by {
-            return refuse("partition_by", columns(&self.partition_by), columns(partition_by));
-        }
         Ok(())
+    }
+
+    /// Checks that a configuration asks for the partition columns of this dataset.
+    ///
+    /// # Errors
+    /// As [`Self::check_source`].
+    pub fn check_partitions(&self, out: &str, partition_by: &[PartitionColumn]) -> Result<()> {
+        if self.partition_by == partition_by {
+            return Ok(());
+        }
+        let (was, is) = (columns(&self.partition_by), columns(partition_by));
+        Err(Error::config(format!(
+            "`{out}` has rows, and was made with partition_by {was}, the configuration asks for {is}: set another `pipeline.out_path`, or go back \
+             to {was}, by a cast in the SQL where only a type differs (`CAST(column AS type) AS column`)"
+        )))
     }
 }
 
@@ -154,7 +167,8 @@ mod tests {
     #[test]
     fn another_source_seed_or_partition_is_refused_by_name_with_both_values_and_the_way_out() {
         let refusal = |source: SourceIdentity, partition_by: &[PartitionColumn]| {
-            let error = format().check("out", &source, partition_by).unwrap_err();
+            let checked = format().check_source("out", &source).and_then(|()| format().check_partitions("out", partition_by));
+            let error = checked.unwrap_err();
             assert_eq!(error.kind(), crate::error::ErrorKind::Config);
             error.to_string()
         };
@@ -171,7 +185,8 @@ mod tests {
                 assert!(message.contains(needle), "{needle} is not in: {message}");
             }
         }
-        format().check("out", &source("simulator", "42"), &region()).unwrap();
+        format().check_source("out", &source("simulator", "42")).unwrap();
+        format().check_partitions("out", &region()).unwrap();
     }
 
     #[test]

@@ -21,6 +21,7 @@ use super::sealed::{self, rfc3339};
 use crate::breaker::{Tally, Usual};
 use crate::durable::posix;
 use crate::error::{Error, Result};
+use crate::quantity::counted;
 
 /// Ranges that a message names.
 const RANGES_SHOWN: usize = 3;
@@ -88,7 +89,8 @@ impl fmt::Display for Held {
         let Usual { records: usual_records, rejected: usual_rejected } = self.usual;
         write!(
             f,
-            "{rejected} of {records} records were rejected, in {units} requests or thousands of records (before: {usual_rejected} of "
+            "{rejected} of {records} records were rejected, of {} (a request is one, or else a thousand records; before: {usual_rejected} of ",
+            counted(units, "unit", "units")
         )?;
         write!(f, "{usual_records}); held back: {}; the first: {}", self.places(), self.reason)
     }

@@ -70,6 +70,9 @@ pub struct Indexed {
     /// Files whose rows are all older than this were declared expired.
     #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
     pub expired_before: Option<Time>,
+    /// Whether what was declared before holds no more.
+    #[serde(rename = "b", default, skip_serializing_if = "std::ops::Not::not")]
+    pub took_back: bool,
     /// The columns from this record on, if they changed.
     #[serde(rename = "c", default, skip_serializing_if = "Vec::is_empty")]
     columns: Vec<OutputColumn>,
@@ -143,6 +146,11 @@ impl IndexedFile {
     /// Returns its length in bytes.
     pub fn bytes(&self) -> u64 {
         self.4
+    }
+
+    /// Returns the times of its oldest and newest row; `None` if no row has one.
+    pub fn times(&self) -> Option<(Time, Time)> {
+        self.5
     }
 
     /// Returns the time of its newest row; `None` if no row has one.
@@ -235,12 +243,13 @@ impl Index {
         let changed = now.as_slice() != self.columns();
         let timed = timed(now);
         let files = record.files.iter().map(|file| self.file(file, &timed)).collect();
-        let expire = record.action.as_ref().filter(|action| action.kind == ActionKind::Expire);
+        let expire = record.action.as_ref().filter(|action| matches!(action.kind, ActionKind::Expire | ActionKind::TakeBack));
         let indexed = Indexed {
             time: record.time.into(),
             trigger: record.trigger,
             counts: record.counts,
             expired_before: expire.and_then(|action| action.before).map(Time::from),
+            took_back: expire.is_some_and(|action| action.kind == ActionKind::TakeBack),
             columns: if changed { now.clone() } else { Vec::new() },
             adopted: record.trigger.is_none() && !record.files.is_empty(),
             files,
@@ -264,6 +273,21 @@ impl Index {
         };
         let differs = self.records.iter().zip(&other.records).position(|pair| !same(pair));
         differs.map(|place| self.written + place as u64 + 1)
+    }
+
+    /// Returns the times before which files were declared expired, each later than the one before, as far as that was not taken back.
+    pub fn declared_expired(&self) -> Vec<Time> {
+        let mut declared: Vec<Time> = Vec::new();
+        for record in &self.records {
+            if record.took_back {
+                declared.retain(|time| record.expired_before.is_some_and(|still| *time <= still));
+            } else if let Some(before) = record.expired_before
+                && declared.last().is_none_or(|last| *last < before)
+            {
+                declared.push(before);
+            }
+        }
+        declared
     }
 
     /// Returns the path of a file below the dataset.

@@ -7,7 +7,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -59,10 +59,7 @@ impl Lock {
         let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = opened.map_err(|e| cannot(root, format!("open `{}`", path.display()), e))?;
         lock(&file).map_err(|error| match error {
-            TryLockError::WouldBlock => {
-                let holder = read_holder(&mut file).map_or_else(|| "another process".into(), |holder| holder.to_string());
-                Error::try_again(format!("`{}` is held by {holder}: stop that first, or set another `pipeline.out_path`", path.display()))
-            }
+            TryLockError::WouldBlock => held(&path, &mut file),
             TryLockError::Error(e) => Error::io(format_args!("lock `{}`", path.display()), e),
         })?;
         let holder = Holder { pid: std::process::id(), host: host(), since: now, admin };
@@ -116,7 +113,7 @@ pub fn look(paths: impl Into<Paths>) -> Result<Seen> {
     let path = paths.into().lock();
     let seen = |error| Error::io(format_args!("look at `{}`", path.display()), error);
     let mut file = match File::open(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Seen::Free),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(Seen::Free),
         opened => opened.map_err(seen)?,
     };
     match file.try_lock_shared() {
@@ -130,6 +127,30 @@ pub fn look(paths: impl Into<Paths>) -> Result<Seen> {
             Ok(Seen::Held { age, admin: here.and_then(|holder| holder.admin) })
         }
     }
+}
+
+/// Refuses if another process holds the lock of an instance of a dataset, before anything is done that it would be in the way of.
+///
+/// # Errors
+/// As [`Lock::take`], which alone is sure.
+pub fn check_free(paths: impl Into<Paths>) -> Result<()> {
+    let path = paths.into().lock();
+    // Whatever is wrong with the file, taking the lock says.
+    let Ok(mut file) = File::open(&path) else { return Ok(()) };
+    let mut left = PATIENCE;
+    loop {
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) if left.is_zero() => return Err(held(&path, &mut file)),
+            Err(TryLockError::WouldBlock) => thread::sleep(RETRY),
+            _ => return Ok(()),
+        }
+        left = left.saturating_sub(RETRY);
+    }
+}
+
+fn held(path: &Path, file: &mut File) -> Error {
+    let holder = read_holder(file).map_or_else(|| "another process".into(), |holder| holder.to_string());
+    Error::try_again(format!("`{}` is held by {holder}: stop that first, or set another `pipeline.out_path`", path.display()))
 }
 
 impl std::fmt::Display for Holder {

@@ -9,6 +9,7 @@ use std::path::Path;
 use super::format::Format;
 use super::paths::{self, Paths};
 use super::record::CommitRecord;
+use super::relaid;
 use crate::durable::fs::{Entry, EntryKind, Fs};
 use crate::error::{Error, Result};
 use crate::evidence::Key;
@@ -69,14 +70,19 @@ pub fn read(fs: &dyn Fs, paths: &Paths, sequence: u64) -> Result<(CommitRecord, 
     CommitRecord::parse(&bytes, sequence).map_err(refuse)
 }
 
-/// Reads FORMAT; `None` if it is missing. Returns it with its checksum.
+/// Reads FORMAT, with the partition columns that the dataset has now; `None` if it is missing. Returns it with its checksum.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::State`] if it is torn or does not hold together.
 pub fn format(fs: &dyn Fs, paths: &Paths) -> Result<Option<(Format, String)>> {
     let path = paths.format();
     let read = bytes(fs, &path)?.map(|bytes| Format::parse(&bytes)).transpose();
-    read.map_err(|why| Error::state(format!("`{}` cannot be trusted: {why}", path.display())))
+    let read = read.map_err(|why| Error::state(format!("`{}` cannot be trusted: {why}", path.display())))?;
+    let Some((mut format, sha256)) = read else { return Ok(None) };
+    if let Some(relaid) = relaid::last(fs, paths, &sha256)?.relaid {
+        format.partition_by = relaid.partition_by;
+    }
+    Ok(Some((format, sha256)))
 }
 
 /// Reads the key of a dataset; `None` if it is missing.
@@ -95,7 +101,8 @@ pub fn bytes(fs: &dyn Fs, path: &Path) -> Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     match fs.open(path).and_then(|mut file| file.read_to_end(&mut bytes)) {
         Ok(_) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // A file where a directory is expected: there is nothing at that path either.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(Error::io(format_args!("read `{}`", path.display()), error)),
     }
 }

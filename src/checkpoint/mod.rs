@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`paths`] and [`sealed`] (names and bytes), [`format`](self::format) and [`record`] (what they say), [`state`] and
 //! [`snapshot`] (what they add up to), [`staging`] and [`dead_letters`] (files before the commit), [`store`] (the commit, and the fence at the
-//! start of a process), [`recovery`] (after a crash), [`take_over`] (another number of instances), [`reader`] (everybody else), [`held`] and [`attempts`] (what the line holds back, and starts that come to nothing), [`index`] (what spares them the records).
+//! start of a process), [`recovery`] (after a crash), [`take_over`] (another number of instances), [`relaid`] (other partition columns), [`reader`] (everybody else), [`held`] and [`attempts`] (what the line holds back, and starts that come to nothing), [`index`] (what spares them the records).
 
 pub mod attempts;
 pub mod columns;
@@ -19,6 +19,7 @@ pub mod process;
 pub mod reader;
 pub mod record;
 pub mod recovery;
+pub mod relaid;
 pub mod sealed;
 pub mod snapshot;
 pub mod staging;

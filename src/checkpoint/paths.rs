@@ -113,6 +113,11 @@ impl Paths {
         self.instances().join(format!("take-over-{number:010}.json"))
     }
 
+    /// Returns the file of a change of the partition columns.
+    pub fn relaid(&self, number: u64) -> PathBuf {
+        self.private().join(format!("layout-{number:010}.json"))
+    }
+
     /// Returns how the names of visible files tell a checkpoint: by its sequence number, and by its instance where that is not the first.
     pub fn checkpoint_name(&self, sequence: u64) -> String {
         match self.instance {

@@ -110,7 +110,8 @@ pub struct Action {
     pub by: Process,
     /// What it did, in words.
     pub text: String,
-    /// For [`ActionKind::Expire`]: files whose rows are all older than this may be gone.
+    /// For [`ActionKind::Expire`]: files whose rows are all older than this may be gone. For [`ActionKind::TakeBack`]: this alone holds from then
+    /// on; nothing if there was no declaration before.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "rfc3339_optional")]
     pub before: Option<DateTime<Utc>>,
     /// For [`ActionKind::AcceptRejected`]: rejected records below these offsets may pass, however many.
@@ -139,6 +140,8 @@ pub enum ActionKind {
     Accept,
     /// The removal of old files was declared.
     Expire,
+    /// Such a declaration was taken back.
+    TakeBack,
     /// Records that the line paused over may pass as dead letters.
     AcceptRejected,
 }

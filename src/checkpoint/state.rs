@@ -141,8 +141,10 @@ impl State {
             self.rest.schema_version = record.schema_version;
         }
         if let Some(action) = &record.action {
-            if action.kind == ActionKind::Expire && action.before.is_some() {
-                self.rest.expired_before = self.rest.expired_before.max(action.before);
+            match action.kind {
+                ActionKind::Expire => self.rest.expired_before = self.rest.expired_before.max(action.before),
+                ActionKind::TakeBack => self.rest.expired_before = action.before,
+                _ => {}
             }
             self.rest.accepted.extend(action.up_to.iter().map(|up_to| (up_to.id.clone(), up_to.to)));
         }

@@ -34,6 +34,7 @@ mod missing;
 mod named;
 mod open;
 mod share_out;
+mod stored;
 
 pub use draft::{Adopted, Draft, NewFile};
 pub use ground::check_ground;

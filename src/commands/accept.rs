@@ -12,11 +12,13 @@ use chrono::Utc;
 use crate::checkpoint::held;
 use crate::checkpoint::paths::Paths;
 use crate::checkpoint::process::Process;
+use crate::checkpoint::reader::Dataset;
 use crate::checkpoint::record::{Action, ActionKind};
 use crate::checkpoint::store::{Adopted, Allow};
 use crate::config::Config;
 use crate::durable::posix::Posix;
 use crate::error::{Error, ErrorKind, Result};
+use crate::invocation::forgotten;
 use crate::pipeline::Plan;
 
 /// Time for a running service to take what is accepted.
@@ -30,8 +32,10 @@ const LOOK: Duration = Duration::from_millis(100);
 /// [`crate::error::ErrorKind::Config`] if nothing is held back; [`crate::error::ErrorKind::TryAgain`] if the service does not take it in time.
 pub fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
     let paths = config.paths();
+    Dataset::open(paths.clone())?;
     let held = held::announced(&paths)?.ok_or_else(|| {
-        Error::config(format!("nothing is held back in `{}`: there is nothing to accept", config.pipeline.out_path.display()))
+        let (out, forgotten) = (config.pipeline.out_path.display(), forgotten("pipeline.out_path"));
+        Error::config(format!("nothing is held back in `{out}`: there is nothing to accept{forgotten}"))
     })?;
     let acceptance = held.acceptance(Process::this());
     match Plan::new(config)?.open_for(config, None, Allow::default(), Arc::new(Posix::default())) {

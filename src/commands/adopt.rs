@@ -15,10 +15,10 @@ use std::sync::Arc;
 use chrono::Utc;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
-use crate::checkpoint::log;
 use crate::checkpoint::reader::Dataset;
 use crate::checkpoint::record::{Action, ActionKind, ColumnStatistics, FileEntry, FileKind};
 use crate::checkpoint::store::{Adopted, Allow};
+use crate::checkpoint::{lock, log};
 use crate::commands::verify::visible_parquet;
 use crate::config::Config;
 use crate::digest::sha256_of;
@@ -41,6 +41,14 @@ pub fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
     let strays = strays(paths.root())?;
     let partitions: BTreeSet<String> = plan.layout.partition_columns().into_iter().map(|(name, _)| name).collect();
     let output: BTreeSet<&String> = plan.engine.output().fields().iter().map(|field| field.name()).collect();
+    if strays.is_empty() {
+        // A dataset, or a directory with files, that is not there must not be made.
+        Dataset::open(paths.clone())?;
+        // A service publishes what its next record names.
+        lock::check_free(paths.clone())?;
+        return writeln!(to, "nothing to adopt: every Parquet file of `{}` is named by a record", paths.root().display())
+            .map_err(|e| Error::io("write to standard output", e));
+    }
     let mut files = Vec::with_capacity(strays.len());
     for (index, path) in strays.iter().enumerate() {
         let index = u32::try_from(index).map_err(|_| Error::config("there are too many files to adopt"))?;

@@ -10,23 +10,28 @@ use itertools::Itertools;
 
 use crate::commands::run::check_writable;
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::{Plan, check_source};
 
 /// Checks SQL, sink, source and access; prints the output schema and an example path.
 ///
 /// # Errors
-/// [`crate::error::ErrorKind::Config`] with all faults, a line each.
+/// [`crate::error::ErrorKind::Config`] with all faults, a line each; [`crate::error::ErrorKind::TryAgain`] if all that is wrong is that something
+/// is away.
 pub fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
     let plan = Plan::new(config);
     let source = check_source(config);
     let writable = check_writable(&config.pipeline.out_path);
     let fits = plan.as_ref().map_or(Ok(()), |plan| plan.check_dataset(config));
-    let faults =
-        [plan.as_ref().err(), source.as_ref().err(), writable.as_ref().err(), fits.as_ref().err()].into_iter().flatten().join("\n");
+    let faults: Vec<&Error> =
+        [plan.as_ref().err(), source.as_ref().err(), writable.as_ref().err(), fits.as_ref().err()].into_iter().flatten().collect();
+    // A server that is away is no fault of the configuration.
+    let is_temporary = faults.iter().all(|fault| fault.kind() == ErrorKind::TryAgain);
+    let kind = if is_temporary { ErrorKind::TryAgain } else { ErrorKind::Config };
+    let told = faults.iter().join("\n");
     let (plan, source) = match (plan, source) {
-        (Ok(plan), Ok(source)) if faults.is_empty() => (plan, source),
-        _ => return Err(Error::config(faults)),
+        (Ok(plan), Ok(source)) if told.is_empty() => (plan, source),
+        _ => return Err(Error::new(kind, told)),
     };
     print(config, &plan, source, to).map_err(|e| Error::io("write to standard output", e))
 }

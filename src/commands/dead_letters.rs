@@ -12,7 +12,9 @@ use crate::checkpoint::reader::Dataset;
 use crate::checkpoint::record::FileKind;
 use crate::checkpoint::{dead_letters, dead_letters::Kept};
 use crate::error::{Error, Result};
+use crate::invocation::forgotten;
 use crate::offsets::PartitionId;
+use crate::quantity::counted;
 use crate::reasons::Reasons;
 use crate::source;
 
@@ -23,7 +25,11 @@ pub fn run(out: &Path, samples: usize, to: &mut dyn Write) -> Result<()> {
     for instance in dataset.instances()? {
         collect(&instance, samples, &mut found)?;
     }
-    print(&found, to).map_err(|e| Error::io("write the list", e))
+    let printed = print(&found, to).and_then(|()| match found.reasons.records() + found.replayed {
+        0 => writeln!(to, "none in `{}`{}", out.display(), forgotten("pipeline.out_path")),
+        _ => Ok(()),
+    });
+    printed.map_err(|e| Error::io("write the list", e))
 }
 
 /// The rejected records of a dataset.
@@ -85,8 +91,8 @@ fn print(found: &Found, to: &mut dyn Write) -> io::Result<()> {
         writeln!(to, "{tried:>9}  of all these were rejected again by a replay")?;
     }
     match replayed {
-        0 => writeln!(to, "{all} dead letters"),
-        _ => writeln!(to, "{all} dead letters, and {replayed} that were replayed"),
+        0 => writeln!(to, "{}", counted(all, "dead letter", "dead letters")),
+        _ => writeln!(to, "{}, and {replayed} that were replayed", counted(all, "dead letter", "dead letters")),
     }
 }
 

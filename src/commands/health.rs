@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::checkpoint::lock::{self, Seen};
 use crate::checkpoint::paths::Paths;
 use crate::error::{Error, Result};
+use crate::invocation::forgotten;
 
 /// The lock is touched every few seconds: this long without a touch, the process hangs or waits for room on the disk.
 const AGE_MAX: Duration = Duration::from_secs(30);
@@ -38,7 +39,7 @@ pub fn run(paths: impl Into<Paths>) -> Result<()> {
                 humantime::format_duration(AGE_MAX)
             )));
         }
-        Seen::Free => return Err(Error::try_again(format!("no pintail runs on `{}`", out.display()))),
+        Seen::Free => return Err(Error::try_again(format!("no pintail runs on `{}`{}", out.display(), forgotten("pipeline.out_path")))),
     };
     let Some(admin) = admin else { return Ok(()) };
     let said = ask(admin).map_err(|e| Error::try_again(format!("the admin server at {admin} does not answer: {e}")))?;

@@ -16,6 +16,7 @@ use crate::checkpoint::store::{Adopted, Allow, rebuild_snapshot};
 use crate::config::{Config, SourceKind};
 use crate::durable::posix::Posix;
 use crate::error::{Error, Result};
+use crate::invocation::forgotten;
 use crate::pipeline::Plan;
 use crate::source::http::journal::repair::{self, Outcome, Repair};
 use crate::source::http::{journal_committed, journal_settings};
@@ -27,7 +28,8 @@ use crate::source::http::{journal_committed, journal_settings};
 /// cannot be trusted, or the journal is another dataset's.
 pub fn journal(config: &Config, to: &mut dyn Write) -> Result<()> {
     let SourceKind::Http(http) = &config.source.kind else {
-        return Err(Error::config("`source.type` is not \"http\": only events over HTTP have a journal"));
+        let forgotten = forgotten("source.type");
+        return Err(Error::config(format!("`source.type` is not \"http\": only events over HTTP have a journal{forgotten}")));
     };
     // One that is not there must not be made.
     Dataset::open(config.paths())?;

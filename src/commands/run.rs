@@ -1,18 +1,21 @@
 //! `pintail run`: the line, from start to exit.
 //!
 //! Owns: signals first, then the admin server (it answers while the line recovers), then opening in the blocking pool, then the line; also
-//! the deadline of a stop that comes while opening.
+//! the deadline of a stop that comes while opening, and that a full disk does not hold it up.
 //! Does not own: the line itself (see `pipeline`).
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::Access;
+use tokio::sync::watch;
 use tracing::info;
 
 use crate::admin::Admin;
-use crate::checkpoint::index;
+use crate::checkpoint::reader::Dataset;
+use crate::checkpoint::{index, lock};
 use crate::commands::verify::background;
 use crate::config::Config;
 use crate::durable::disk_state::DiskState;
@@ -37,9 +40,16 @@ pub async fn run(config: Config, input: Input, start: Start, screen: Option<Arc<
     log_limits(&config);
     let disk = DiskState::default();
     let meters = Arc::new(Meters::new(disk.clone()).with_log(move || log.dropped()));
+    if input == Input::DeadLetters {
+        // A dataset that is not there has none to replay, and must not be made.
+        Dataset::open(config.paths())?;
+    }
+    // Before an address is taken that the holder may have: that it holds the dataset is what matters.
+    lock::check_free(config.paths())?;
     let admin = Admin::start(&config, input, meters.clone(), signals.stop.clone())?;
     let address = admin.as_ref().map(Admin::address);
     let (out, verified) = (config.pipeline.out_path.clone(), meters.clone());
+    let (stopping, unopened) = (signals.stop.clone(), disk.clone());
     let (paths, indexed) = (config.paths(), Arc::downgrade(&meters));
     let opening = blocking("start", move || {
         check_writable(&config.pipeline.out_path)?;
@@ -47,7 +57,7 @@ pub async fn run(config: Config, input: Input, start: Start, screen: Option<Arc<
         Line::open(&config, input, start, Outside { stop: signals.stop, reload: signals.reload, screen, meters, admin: address, fs })
     });
     let line = tokio::select! {
-        line = opening => line?,
+        line = giving_up(opening, stopping, unopened) => line?,
         () = &mut deadline => return Err(Error::try_again("the start was not finished when the time to stop had passed; nothing was changed by halves")),
     };
     if admin.is_some() {
@@ -61,6 +71,16 @@ pub async fn run(config: Config, input: Input, start: Start, screen: Option<Arc<
     ran?;
     info!("stopped: everything read is committed");
     Ok(())
+}
+
+/// Opens the line. Once a stop is asked for, nothing waits for room on a full disk any more: what is not open has nothing to commit.
+async fn giving_up<T>(opening: impl Future<Output = T>, mut stop: watch::Receiver<bool>, disk: DiskState) -> T {
+    let mut opening = pin!(opening);
+    tokio::select! {
+        done = &mut opening => return done,
+        _ = stop.wait_for(|stop| *stop) => disk.give_up(),
+    }
+    opening.await
 }
 
 /// Says what the process may take, and the settings that follow from it where they were not given.
@@ -98,5 +118,42 @@ pub fn check_writable(out: &Path) -> Result<()> {
             )))
         }
         Some(errno) => Err(Error::io(format_args!("write to `{}`", existing.display()), errno.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_start_that_waits_for_room_ends_at_once_when_a_stop_is_asked_for() {
+        let (disk, (stop, stopped)) = (DiskState::default(), watch::channel(false));
+        let full = disk.clone();
+        let opening = blocking("start", move || {
+            let never = full.wait_for_room("create", || Err::<(), _>(io::ErrorKind::StorageFull.into()));
+            never.map_err(|e| Error::io("open the dataset", e))
+        });
+        let opening = tokio::spawn(giving_up(opening, stopped, disk.clone()));
+        while !disk.full() {
+            tokio::task::yield_now().await;
+        }
+        let begun = Instant::now();
+        stop.send_replace(true);
+        let ended = opening.await.unwrap().unwrap_err();
+        assert_eq!(ended.kind(), crate::error::ErrorKind::TryAgain);
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_stop_does_not_interrupt_a_start_that_needs_no_room() {
+        let (_stop, stopped) = watch::channel(true);
+        let opening = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            7
+        };
+        assert_eq!(giving_up(opening, stopped, DiskState::default()).await, 7);
     }
 }

@@ -22,6 +22,7 @@ use crate::digest::sha256_of;
 use crate::error::{Error, Result};
 use crate::invocation::expire_up_to;
 use crate::offsets::PartitionId;
+use crate::quantity::counted;
 use crate::source;
 
 /// Contradictions that are printed; the rest is only counted.
@@ -38,9 +39,9 @@ pub fn run(out: &Path, since: Option<u64>, depth: Depth, to: &mut dyn Write) -> 
     match report.contradictions.as_slice() {
         [] => Ok(()),
         [first, ..] => Err(Error::state(format!(
-            "`{}` contradicts its commit records in {} places, the first: {first}",
+            "`{}` contradicts its commit records in {}, the first: {first}",
             out.display(),
-            report.contradictions.len()
+            counted(report.contradictions.len() as u64, "place", "places")
         ))),
     }
 }
@@ -286,7 +287,8 @@ impl Report {
             Depth::Length => "there, none read",
             Depth::Content => "read",
         };
-        writeln!(to, "{} checkpoints, {} files with {} bytes {read}", self.checkpoints, self.files, self.bytes)?;
+        let (checkpoints, files) = (counted(self.checkpoints, "checkpoint", "checkpoints"), counted(self.files, "file", "files"));
+        writeln!(to, "{checkpoints}, {files} with {} {read}", counted(self.bytes, "byte", "bytes"))?;
         writeln!(
             to,
             "{} records in + {} expanded = {} rows out + {} filtered + {} dead letters",
@@ -305,7 +307,7 @@ impl Report {
         }
         match self.contradictions.len() {
             0 => writeln!(to, "clean"),
-            found => writeln!(to, "{found} contradictions"),
+            found => writeln!(to, "{}", counted(found as u64, "contradiction", "contradictions")),
         }
     }
 }

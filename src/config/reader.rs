@@ -321,6 +321,19 @@ impl<'a> Section<'a> {
         Some(read_items)
     }
 
+    /// Returns whether a key has a value that is not its default.
+    pub fn is_given(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// Returns how many items a list has; `None` if there is no list.
+    pub fn count_of(&self, key: &str) -> Option<usize> {
+        match self.table.get(key)?.value {
+            Value::List(ref items) => Some(items.len()),
+            _ => None,
+        }
+    }
+
     /// Reads a table as a section of its own; `None` if it was not given.
     pub fn table<T>(&mut self, key: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> Option<T> {
         let node = self.take(key, |node| match &node.value {

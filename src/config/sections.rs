@@ -188,8 +188,9 @@ pub(super) fn on_gap(section: &mut Section<'_>) -> OnGap {
 /// `[schema]`
 pub(super) fn schema(section: &mut Section<'_>) -> EventSchema {
     let default = EventSchema::simulator();
+    let given = section.count_of("columns");
     let columns = section.tables("columns", column).unwrap_or(default.columns);
-    if columns.is_empty() {
+    if given == Some(0) {
         section.fault("columns", "expected at least one column with a name and a type");
     }
     for problem in repeated(columns.iter().map(|column| column.name.as_str())) {
@@ -277,7 +278,9 @@ pub(super) fn sink(section: &mut Section<'_>, limits: Limits) -> SinkConfig {
     let row_group_bytes = bounded(section, "row_group_bytes", ByteSize::mib(64), sizes(ByteSize::kib(64), ByteSize::gib(4)), |size| {
         limits.at_most_part(16, size).max(ByteSize::mib(1).as_u64())
     });
+    let defaulted = ["partition_by", "event_time"].into_iter().filter(|key| !section.is_given(key)).collect();
     let config = SinkConfig {
+        defaulted,
         partition_by: section.list("partition_by", &["region"], values::partition_column),
         event_time: event_time(section),
         compression: section.text("compression", "zstd(1)", values::compression),

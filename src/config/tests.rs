@@ -224,8 +224,8 @@ fn an_empty_event_time_switches_it_off() {
 fn a_fault_stays_on_its_line_whatever_is_in_the_key_or_the_name() {
     let text = "\"a\\nb\" = 1\n[sink]\nsort_by = [\"x\\ny\", \"x\\nY\"]\n[[schema.columns]]\nname = \"c\"\ntype = \"int\\n64\"\n";
     let found = faults(with_text(text, &[("PINTAIL_C__\n", "1")], &["e\tf.g=1"]));
-    // The count, and six faults: of the column whose type is unknown, there is none left.
-    assert_eq!(found.lines().count(), 7, "{found}");
+    // The count, and five faults.
+    assert_eq!(found.lines().count(), 6, "{found}");
     assert!(found.contains(r"`a\nb` (") && found.contains(r"`x\nY` and `x\ny`") && found.contains(r"unknown type `int\n64`"), "{found}");
     assert!(found.contains(r"environment variable PINTAIL_C__\n)") && found.contains(r"`e\tf` (--set)"), "{found}");
 }
@@ -444,4 +444,11 @@ fn limits_of_http_that_do_not_fit_each_other_are_faults() {
     assert!(fault.contains("`source.journal_bytes_max`") && fault.contains("source.idempotency_keys_max"), "{fault}");
     assert!(faults(http(&["source.tls_key_file=key.pem"])).contains("without `source.tls_cert_file`"));
     assert!(faults(load(&[], &["source.body_timeout=1s"])).contains("a key of `source.type = \"http\"`"));
+}
+
+#[test]
+fn a_broken_column_is_one_fault_and_a_schema_without_columns_another() {
+    let found = faults(load(&[], &[r#"schema.columns=[{name="id",type="int46"}]"#]));
+    assert!(found.contains("did you mean `int64`") && !found.contains("at least one column"), "{found}");
+    assert_fault(&["schema.columns=[]"], "expected at least one column");
 }

@@ -46,6 +46,9 @@ const UNKNOWN: u64 = u64::MAX;
 /// Time for the group to be told what is committed. It is for tools to look at: nothing waits longer for it.
 const TELL_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Time for a broker to say that it is there, after it could not be asked for more.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Topics of Kafka, read by a thread.
 pub struct KafkaSource {
     thread: ReadThread,
@@ -112,8 +115,10 @@ impl KafkaSource {
         let observed = shape.and_then(|shape| topics::observe(&consumer, config, &shape)).map_err(|reason| {
             drop(consumer.poll(Duration::from_millis(100)));
             let refused = consumer.context().refused();
+            let is_away = refused.is_none() && consumer.fetch_metadata(None, ANSWER_PATIENCE).is_err();
             let reason = refused.map_or(reason, |words| format!("the login is refused: {words}"));
-            Error::config(format!("`source.brokers` = {}: {reason}", config.brokers.join(",")))
+            let message = format!("`source.brokers` = {}: {reason}", config.brokers.join(","));
+            if is_away { Error::try_again(message) } else { Error::config(message) }
         })?;
         let messages: u64 = observed.iter().map(|partition| partition.high - partition.low).sum();
         Ok(format!("{} of {}: {messages} messages in {} partitions", config.topics.join(", "), config.brokers.join(","), observed.len()))

@@ -146,7 +146,8 @@ impl NatsSource {
         let runtime = runtime.map_err(|e| Error::io("start the runtime", e))?;
         runtime.block_on(probe(config)).map_err(|failure| match failure {
             Failure::Refused(error) => error,
-            Failure::Login(reason) | Failure::Passing(reason) => Error::config(reason),
+            Failure::Login(reason) => Error::config(reason),
+            Failure::Passing(reason) => Error::try_again(reason),
         })
     }
 }
@@ -166,7 +167,11 @@ async fn keep_waiting(shared: Arc<Shared>) {
 
 async fn probe(config: &NatsConfig) -> Result<String, Failure> {
     let connection = Connection::open(config).await?;
-    let stream = connection.stream(config).await?;
+    // The server is there: what it has not is a matter of the configuration.
+    let stream = connection.stream(config).await.map_err(|failure| match failure {
+        Failure::Passing(reason) | Failure::Login(reason) => Failure::Refused(Error::config(reason)),
+        refused @ Failure::Refused(_) => refused,
+    })?;
     let info = stream.cached_info();
     if let Some(subject) = &config.subject
         && !info.config.subjects.is_empty()

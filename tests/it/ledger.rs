@@ -107,6 +107,50 @@ fn a_missing_file_is_named_until_old_files_are_declared_expired() {
 }
 
 #[test]
+fn a_declaration_says_what_it_covers_and_can_be_taken_back() {
+    let dataset = Dataset::new();
+    dataset.simulator(1000).run_ok();
+    let files = dataset.data_files();
+    fs::remove_file(dataset.out().join(&files[0])).unwrap();
+    let expire = |arguments: &[&str]| dataset.simulator(1000).args(["expire"]).args(arguments.iter().copied()).run();
+    let far = expire(&["--before", "2999-01-01"]);
+    far.assert_refused(78, &["in the future", "--force"]);
+    let told = expire(&["--before", "2025-01-01"]).stdout;
+    assert!(told.contains(&format!("covers none of {} files", files.len())), "{told}");
+    let told = expire(&["--before", "2999-01-01", "--force"]).stdout;
+    for said in
+        ["covers 5 of 5 files, with 1000 rows", "from 2026-01-01T00:00:00", "1 of these is gone", "pintail expire --take-back --config"]
+    {
+        assert!(told.contains(said), "{said} in {told}");
+    }
+    dataset.pintail().args(["verify"]).run_ok();
+
+    let back = expire(&["--take-back"]);
+    assert!(back.stdout.contains("only files older than 2025-01-01T00:00:00Z may be gone"), "{}", back.stdout);
+    for arguments in [&["verify"][..], &["query", "SELECT 1"]] {
+        dataset.pintail().args(arguments).run().assert_refused(65, &[files[0].to_str().unwrap(), "missing"]);
+    }
+    expire(&["--take-back"]).assert_code(0);
+    expire(&["--take-back"]).assert_refused(78, &["nothing to take back"]);
+    dataset.simulator(2000).run_ok();
+}
+
+#[test]
+fn a_file_that_was_replaced_by_one_of_another_length_is_named_by_query_and_answers_nothing() {
+    let dataset = Dataset::new();
+    dataset.simulator(1000).run_ok();
+    let files = dataset.data_files();
+    fs::copy(dataset.out().join(&files[0]), dataset.out().join(&files[1])).unwrap();
+    for sql in ["SELECT * FROM events", "SELECT count(*) FROM events", "SELECT 1"] {
+        dataset.pintail().args(["query", sql]).run().assert_refused(65, &[files[1].to_str().unwrap(), "bytes", "pintail verify"]);
+    }
+    // Beside one that is gone, both are named.
+    fs::remove_file(dataset.out().join(&files[2])).unwrap();
+    let refused = dataset.pintail().args(["query", "SELECT 1"]).run();
+    refused.assert_refused(65, &[files[1].to_str().unwrap(), files[2].to_str().unwrap(), "missing"]);
+}
+
+#[test]
 fn a_fast_verify_reads_no_file() {
     let dataset = Dataset::new();
     dataset.simulator(1000).run_ok();

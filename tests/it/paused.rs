@@ -46,7 +46,7 @@ fn a_followed_file_of_which_too_much_is_rejected_pauses_until_that_is_accepted()
     let address = process.admin();
     let ready = get(address, "/readyz");
     assert_eq!((ready.status, get(address, "/healthz").status), (503, 200), "it is not ready, and no restart would help");
-    for said in ["paused", "events.ndjson", "dead-letters --accept", "not a JSON object"] {
+    for said in ["paused", "events.ndjson", "pintail dead-letters --accept --config ", "not a JSON object"] {
         assert!(ready.body.contains(said), "`{said}` in {}", ready.body);
     }
     assert_eq!(get(address, "/metrics").metric("pintail_paused"), 1.0);

@@ -138,8 +138,8 @@ class Hand:
             log = process.stderr()
         if unnamed := [path for path in lost if path not in log]:
             raise Broken(f"the start does not name {unnamed}:\n{log[-2000:]}")
-        before = re.search(r"pintail expire --before (\S+)", log)[1]
-        with self.trial.pintail(command=["expire", "--before", before]) as process:
+        before, force = re.search(r"pintail expire --before ([^\s`]+)( --force)?", log).groups()
+        with self.trial.pintail(command=["expire", "--before", before, *(["--force"] if force else [])]) as process:
             if (code := process.wait(END_SECONDS)) != 0:
                 raise Broken(f"`pintail expire --before {before}` ended with {code}:\n{process.stderr()[-2000:]}")
         self.verify(0)

@@ -356,7 +356,7 @@ def files_gone(case):
     case.check(Counter([*OLD, *NEW, *OTHER]))
     gone.unlink()
     case.command("verify", code=65)
-    case.command("expire", "--before", "2027-01-01")
+    case.command("expire", "--before", "2027-01-01", "--force")
     case.check_row("some files")
     case.command("verify")
 
@@ -377,7 +377,7 @@ def staging_gone(case):
     if lost["path"] not in case.run(code=65):
         raise Broken("the start does not name the file that cannot be published")
     case.command("verify", code=65)
-    case.command("expire", "--before", "2027-01-01")
+    case.command("expire", "--before", "2027-01-01", "--force")
     case.check_row("`_pintail/staging` removed", 65)
     case.command("verify")
     case.run()

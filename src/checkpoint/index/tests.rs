@@ -69,7 +69,7 @@ impl Laid {
         for file in &record.files {
             let place = paths.published(&file.path);
             fs::create_dir_all(place.parent().unwrap()).unwrap();
-            fs::write(place, "").unwrap();
+            fs::write(place, "x".repeat(file.bytes as usize)).unwrap();
         }
         let (bytes, sha256) = record.encode().unwrap();
         fs::create_dir_all(paths.commit_dir(self.next)).unwrap();
@@ -283,7 +283,7 @@ fn a_missing_file_is_named_unless_it_was_declared_expired() {
     };
     declare(&mut laid, 4);
     let text = committed(laid.dir.path()).unwrap_err().to_string();
-    assert!(text.starts_with("1 committed files"), "{text}");
+    assert!(text.starts_with("1 committed file is"), "{text}");
     declare(&mut laid, SMALL + 2);
     assert_eq!(committed(laid.dir.path()).unwrap().files.len() as u64, SMALL);
 }

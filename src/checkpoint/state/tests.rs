@@ -120,6 +120,19 @@ fn a_declared_expiry_only_ever_grows() {
     assert_eq!(state.rest().expired_before, Some(DateTime::UNIX_EPOCH + TimeDelta::seconds(100)));
 }
 
+#[test]
+fn a_declared_expiry_that_is_taken_back_leaves_the_one_before() {
+    let act = |sequence, kind, at: Option<i64>| {
+        let before = at.map(|at| DateTime::UNIX_EPOCH + TimeDelta::seconds(at));
+        let action = Action { before, ..Action::new(kind, "") };
+        CommitRecord { action: Some(action), trigger: None, ..moves(sequence, vec![]) }
+    };
+    let records = [act(1, ActionKind::Expire, Some(50)), act(2, ActionKind::Expire, Some(100)), act(3, ActionKind::TakeBack, Some(50))];
+    assert_eq!(after(&records).unwrap().rest().expired_before, Some(DateTime::UNIX_EPOCH + TimeDelta::seconds(50)));
+    let none = after(&[&records[..], &[act(4, ActionKind::TakeBack, None)]].concat()).unwrap();
+    assert_eq!(none.rest().expired_before, None);
+}
+
 /// Drawn changes of a few partitions.
 fn changes() -> impl Strategy<Value = Vec<(u8, u64, bool)>> {
     prop::collection::vec((0..6_u8, 0..5_u64, prop::bool::weighted(0.2)), 1..60)

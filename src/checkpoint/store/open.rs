@@ -16,10 +16,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::ground::{self, Ground};
 use super::head::{self, Head};
 use super::named::{self, Written, entry, publish, remove_leftovers, remove_staging};
+use super::stored::{check_stored, partition_columns};
 use super::{Store, missing};
-use crate::checkpoint::columns::{self, NewColumns};
 use crate::checkpoint::directories::{Directories, sync_dir};
-use crate::checkpoint::format::{Format, PartitionColumn};
+use crate::checkpoint::format::Format;
 use crate::checkpoint::log;
 use crate::checkpoint::paths::{self, Paths, StagedBy};
 use crate::checkpoint::process::Process;
@@ -168,7 +168,7 @@ impl Store {
         check_instances(paths, &format, take_over.as_ref(), expected.sharing.instances)?;
         let head = head::read(&**fs, paths, sequence, &format_sha256, &format.dataset_id)?;
         let key = open_key(&**fs, paths, &head, expected)?;
-        check_columns(&head, expected)?;
+        check_stored(&**fs, paths, &format, take_over.as_ref(), &head, expected)?;
         check_generation(paths, head.last.as_ref(), take_over.as_ref())?;
         let expired_before = head.state.rest().expired_before.max(expected.allow.gone_before);
         let missing = recover(&**fs, paths, &mut directories, head.last.as_ref(), expired_before)?;
@@ -192,8 +192,11 @@ impl Store {
             missing,
             in_doubt: None,
         };
-        let written = store.write_open_record(take_over.as_ref(), expected)?;
-        Ok((written == Written::Now).then_some(store))
+        if store.write_open_record(take_over.as_ref(), expected)? == Written::Taken {
+            return Ok(None);
+        }
+        store.lay_out(&format_sha256, expected)?;
+        Ok(Some(store))
     }
 
     /// Takes the next sequence number for this process. After a take-over the record says where each partition that is now its own stands.
@@ -255,7 +258,7 @@ pub fn check_dataset(fs: &dyn Fs, paths: &Paths, expected: &Expected) -> Result<
     check_instances(paths, format, take_over.as_ref(), expected.sharing.instances)?;
     let head = head::read(fs, paths, ground.last, sha256, &format.dataset_id)?;
     head::check_key(paths, head.last.as_ref(), log::key(fs, paths)?.as_ref())?;
-    check_columns(&head, expected)
+    check_stored(fs, paths, format, take_over.as_ref(), &head, expected)
 }
 
 /// Returns whether another process than this wrote records since `before` was the last one.
@@ -265,24 +268,9 @@ fn went_on(fs: &dyn Fs, paths: &Paths, before: Option<Option<u64>>, process: &Pr
     before != Some(now) && !now.is_some_and(by_this)
 }
 
-/// Refuses a dataset of another source, or with other partition columns.
+/// Refuses a dataset of another source.
 fn check_format(paths: &Paths, format: &Format, expected: &Expected) -> Result<()> {
-    format.check(&paths.root().display().to_string(), &(expected.source)(format.created_at), &partition_columns(expected))
-}
-
-/// Refuses columns that the dataset cannot take.
-fn check_columns(head: &Head, expected: &Expected) -> Result<()> {
-    let new_columns = if expected.allow_new_columns { NewColumns::Allow } else { NewColumns::Refuse };
-    match head.state.rest().columns.as_slice() {
-        [] => Ok(()),
-        columns => columns::check_evolution(columns, &columns::describe(&expected.schema), new_columns),
-    }
-}
-
-/// Returns the partition columns that a configuration asks for, as FORMAT has them.
-fn partition_columns(expected: &Expected) -> Vec<PartitionColumn> {
-    let column = |(name, data_type): &(String, String)| PartitionColumn { name: name.clone(), data_type: data_type.clone() };
-    expected.partition_by.iter().map(column).collect()
+    format.check_source(&paths.root().display().to_string(), &(expected.source)(format.created_at))
 }
 
 /// Refuses a record from after a take-over that is not there.

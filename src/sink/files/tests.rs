@@ -31,6 +31,7 @@ fn opened() -> DateTime<Utc> {
 
 fn sink() -> SinkConfig {
     SinkConfig {
+        defaulted: Vec::new(),
         partition_by: vec!["region".into()],
         event_time: Some("ts".into()),
         compression: parquet::basic::Compression::ZSTD(Default::default()),

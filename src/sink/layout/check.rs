@@ -49,6 +49,9 @@ fn partition_faults(output: &Schema, sink: &SinkConfig, faults: &mut Vec<String>
             faults.push(format!("sink.partition_by names `{name}` twice"));
             continue;
         }
+        if is_absent_default(output, sink, "partition_by", name, faults) {
+            continue;
+        }
         let Some(field) = find(output, "sink.partition_by", name, faults) else { continue };
         faults.extend(hive::column_name_fault(name));
         if hive::duckdb_type(field.data_type()).is_none() {
@@ -69,6 +72,9 @@ fn partition_faults(output: &Schema, sink: &SinkConfig, faults: &mut Vec<String>
 
 fn event_time_faults(output: &Schema, sink: &SinkConfig, faults: &mut Vec<String>) {
     let Some(name) = &sink.event_time else { return };
+    if is_absent_default(output, sink, "event_time", name, faults) {
+        return;
+    }
     let Some(field) = find(output, "sink.event_time", name, faults) else { return };
     if sink.partition_by.contains(name) {
         faults.push(format!("`{name}` is both sink.event_time and in sink.partition_by, and partition columns are not in the files: partition by another column, such as `{name}::DATE AS day`"));
@@ -106,6 +112,19 @@ fn bloom_faults(output: &Schema, sink: &SinkConfig, faults: &mut Vec<String>) {
             ));
         }
     }
+}
+
+/// Says of a key that was not set and whose default fits the simulator's events that this is why its column is not there.
+fn is_absent_default(output: &Schema, sink: &SinkConfig, key: &str, name: &str, faults: &mut Vec<String>) -> bool {
+    if !sink.defaulted.contains(&key) || output.column_with_name(name).is_some() {
+        return false;
+    }
+    let none = if key == "partition_by" { "[]" } else { "\"\"" };
+    faults.push(format!(
+        "sink.{key} is not set, and its default, the simulator's column `{name}`, is not in the output: set it to one of {}, or to {none} for none",
+        names(output)
+    ));
+    true
 }
 
 /// Finds a column that has to be in the files.

@@ -11,6 +11,7 @@ use crate::config::SortColumn;
 
 fn sink(partition_by: &[&str]) -> SinkConfig {
     SinkConfig {
+        defaulted: Vec::new(),
         partition_by: partition_by.iter().map(|name| name.to_string()).collect(),
         event_time: None,
         compression: parquet::basic::Compression::UNCOMPRESSED,
@@ -400,4 +401,18 @@ fn the_layout_tells_readers_the_types_and_users_the_path() {
     assert_eq!(layout.file_schema().fields().len(), 1);
     let hour = Utc.with_ymd_and_hms(2026, 1, 1, 7, 0, 0).unwrap();
     assert_eq!(layout.example_path(hour), "region=<region>/day=<day>/events-2026-01-01-07-2.parquet");
+}
+
+#[test]
+fn a_default_that_fits_the_simulator_alone_is_named_as_what_asks_for_the_column() {
+    let output = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true), Field::new("time", DataType::Int64, true)]));
+    let config = SinkConfig { defaulted: vec!["partition_by", "event_time"], event_time: Some("ts".into()), ..sink(&["region"]) };
+    let faults = OutputLayout::new(&output, &config).unwrap_err();
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    for (fault, key) in faults.iter().zip(["sink.partition_by", "sink.event_time"]) {
+        assert!(fault.starts_with(&format!("{key} is not set, and its default")) && fault.contains("`id`, `time`"), "{fault}");
+    }
+    // One that somebody wrote is a name that is not there.
+    let written = OutputLayout::new(&output, &SinkConfig { defaulted: Vec::new(), ..config }).unwrap_err();
+    assert!(written.iter().all(|fault| fault.contains("names the column")), "{written:?}");
 }

@@ -4,7 +4,9 @@
 //! Does not own: trying again (see `reader`). The client's own reconnecting is not relied on: after it nobody looks whether the stream is
 //! still the one that was read.
 
+use std::error::Error as _;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -31,7 +33,7 @@ const STREAMS_NAMED: usize = 5;
 pub(super) enum Failure {
     /// It may pass: the reason, as a half sentence.
     Passing(String),
-    /// The server does not let us in.
+    /// The server does not let us in, or is not the one that the certificates say.
     Login(String),
     /// It will not pass.
     Refused(Error),
@@ -165,6 +167,18 @@ pub(super) fn check_files(config: &NatsConfig) -> Result<()> {
     Ok(())
 }
 
+/// Returns whether the server was there, and its certificate or ours was not taken: rustls says so as data that are not valid.
+fn is_certificate_refused(error: &ConnectError) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 fn failure(config: &NatsConfig, error: &ConnectError) -> Failure {
     let servers = config.urls.join(", ");
     match error.kind() {
@@ -173,6 +187,8 @@ fn failure(config: &NatsConfig, error: &ConnectError) -> Failure {
              `source.nkey_file`"
         )),
         ConnectErrorKind::Authentication => Failure::Login(format!("{servers}: the credentials cannot be used: {error}")),
+        ConnectErrorKind::Tls => Failure::Login(format!("cannot reach {servers}: {error}")),
+        ConnectErrorKind::Io if is_certificate_refused(error) => Failure::Login(format!("cannot reach {servers}: {error}")),
         ConnectErrorKind::TimedOut => Failure::Passing(format!("{servers} does not answer")),
         _ => Failure::Passing(format!("cannot reach {servers}: {error}")),
     }

@@ -28,6 +28,18 @@ fn an_address_that_the_user_wrote_and_that_is_taken_is_an_error_that_names_it() 
 }
 
 #[test]
+fn a_second_instance_on_the_same_dataset_is_told_of_the_holder_and_not_of_the_address() {
+    let dataset = Dataset::new();
+    let mut first = dataset.watched().set("source.rate", 1000).spawn();
+    let address = first.admin().to_string();
+    first.wait_until_started();
+    let second = dataset.watched().set("admin.listen", address.as_str()).run();
+    second.assert_refused(75, &["LOCK", "is held by process", &first.pid().to_string()]);
+    assert!(!second.stderr.contains("admin.listen"), "{}", second.stderr);
+    first.stop(Signal::TERM).assert_code(0);
+}
+
+#[test]
 fn a_default_address_that_is_taken_is_a_warning_and_the_line_runs() {
     // Taken by this test, or by another service on this machine: either will do.
     let _taken = TcpListener::bind("127.0.0.1:9464");

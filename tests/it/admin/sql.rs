@@ -66,6 +66,17 @@ fn a_select_over_the_committed_files_is_answered_within_its_limits() {
 }
 
 #[test]
+fn a_file_of_another_length_than_was_committed_is_named_instead_of_read() {
+    let dataset = Dataset::new();
+    let (process, address) = start(resting(&dataset));
+    let file = dataset.data_files().pop().unwrap();
+    fs::OpenOptions::new().append(true).open(dataset.out().join(&file)).unwrap().set_len(10).unwrap();
+    let answer = ask(address, "SELECT count(*) FROM events");
+    assert!(answer.status == 500 && error(&answer).contains(file.to_str().unwrap()), "{answer:?}");
+    process.stop(Signal::TERM).assert_code(0);
+}
+
+#[test]
 fn an_answer_of_too_many_bytes_is_refused_however_few_rows_it_has() {
     let dataset = Dataset::new();
     let (process, address) = start(resting(&dataset));

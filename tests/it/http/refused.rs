@@ -140,7 +140,7 @@ fn check_names_an_address_that_is_taken_and_a_certificate_that_is_none() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let check = |pintail: crate::common::process::Pintail<'_>| pintail.args(["check"]).run();
-    check(dataset.push().set("source.listen", address.clone())).assert_refused(78, &["source.listen", &address, "taken"]);
+    check(dataset.push().set("source.listen", address.clone())).assert_refused(75, &["source.listen", &address, "taken"]);
     dataset.push().set("source.listen", address).run().assert_refused(75, &["source.listen", "taken"]);
     let text = dataset.write("no.pem", "nothing\n");
     let tls = dataset.push().set("source.tls_cert_file", text.to_str().unwrap());

@@ -1,0 +1,82 @@
+//! Commands that look at a dataset, or do something to one, where there is none: each names the place and makes nothing.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use crate::common::Dataset;
+
+/// Commands that need a dataset, with their exit codes where there is none.
+const COMMANDS: [(&[&str], i32); 11] = [
+    (&["query", "SELECT 1"], 78),
+    (&["verify"], 78),
+    (&["verify", "--fast"], 78),
+    (&["adopt"], 78),
+    (&["expire", "--before", "2020-01-01"], 78),
+    (&["dead-letters"], 78),
+    (&["dead-letters", "--accept"], 78),
+    (&["dead-letters", "--replay"], 78),
+    (&["repair", "--key"], 78),
+    (&["repair", "--snapshot"], 78),
+    (&["health"], 75),
+];
+
+#[test]
+fn a_command_on_a_place_without_a_dataset_names_it_and_makes_nothing() {
+    let dataset = Dataset::new();
+    let path = dataset.out().to_str().unwrap().to_owned();
+    for (arguments, code) in COMMANDS {
+        dataset.simulator(1000).args(arguments).run().assert_refused(code, &[&path]);
+        assert!(!dataset.out().exists(), "{arguments:?} made something");
+    }
+    fs::write(dataset.out(), "a file").unwrap();
+    for (arguments, code) in COMMANDS.iter().filter(|(arguments, _)| !arguments.contains(&"adopt")) {
+        dataset.simulator(1000).args(*arguments).run().assert_refused(*code, &[&path]);
+    }
+    fs::remove_file(dataset.out()).unwrap();
+    fs::create_dir(dataset.out()).unwrap();
+    for (arguments, code) in COMMANDS {
+        dataset.simulator(1000).args(arguments).run().assert_refused(code, &[&path]);
+        assert_eq!(fs::read_dir(dataset.out()).unwrap().count(), 0, "{arguments:?} made something");
+    }
+}
+
+/// Runs the binary without a configuration file.
+fn without_config(dataset: &Dataset, arguments: &[&str]) -> Output {
+    let binary = env!("CARGO_BIN_EXE_pintail");
+    Command::new(binary).env_clear().current_dir(dataset.root()).args(arguments).output().unwrap()
+}
+
+#[test]
+fn a_command_that_finds_nothing_asks_whether_the_configuration_was_forgotten() {
+    let dataset = Dataset::new();
+    let asks = |arguments: &[&str]| {
+        let output = without_config(&dataset, arguments);
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+        said.contains("was `--config` forgotten?")
+    };
+    for arguments in
+        [&["verify"][..], &["query", "SELECT 1"], &["dead-letters"], &["dead-letters", "--replay"], &["repair", "--journal"], &["health"]]
+    {
+        assert!(asks(arguments), "{arguments:?}");
+    }
+    assert!(!asks(&["verify", "elsewhere"]), "the place was named");
+    assert!(!asks(&["verify", "--set", "pipeline.out_path=elsewhere"]), "the place was named");
+
+    // A dataset of another source in the default place.
+    dataset.write("logs/a.ndjson", crate::common::lines::lines(0..10));
+    let checkpoints = dataset.root().join("checkpoints");
+    dataset.file("logs/*.ndjson").set("pipeline.out_path", checkpoints.to_str().unwrap()).run_ok();
+    for arguments in [&["dead-letters"][..], &["dead-letters", "--accept"], &["expire", "--before", "2020-01-01"]] {
+        assert!(asks(arguments), "{arguments:?}");
+    }
+}
+
+#[test]
+fn adopting_where_every_file_is_named_changes_nothing() {
+    let dataset = Dataset::new();
+    dataset.simulator(1000).run_ok();
+    let records = dataset.records().len();
+    let told = dataset.simulator(1000).args(["adopt"]).run_ok().stdout;
+    assert!(told.contains("nothing to adopt"), "{told}");
+    assert_eq!(dataset.records().len(), records);
+}
