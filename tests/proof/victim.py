@@ -41,8 +41,7 @@ class Victim:
         directory.mkdir(parents=True, exist_ok=True)
         self.binary, self.directory, self.settings, self.prefix = binary, directory, SETTINGS | settings, prefix
         self.bounds, self.peak, self.faults = (memory, descriptors), [0, 0], []
-        self.dataset, self.connection = Dataset(directory / "out"), duckdb.connect()
-        self.connection.execute("SET TimeZone = 'UTC'")
+        self.dataset = Dataset(directory / "out")
 
     def process(self, command=()):
         return Sampled(self.binary, self.settings, self.directory, command=command, prefix=self.prefix if not command else ())
@@ -102,6 +101,15 @@ class Victim:
             if code := process.wait(WAIT_SECONDS):
                 self.faults.append(f"`pintail verify` ends with {code}: {process.stderr()[-500:]}")
 
+        if self.dataset.visible_names():
+            self.check_shown()
+
+    def check_shown(self):
+        """What was committed can be shown."""
+        with self.process(("query", "SELECT * FROM events", "--format", "json")) as process:
+            if code := process.wait(WAIT_SECONDS):
+                self.faults.append(f"`pintail query` ends with {code}: {process.stderr()[-500:]}")
+
     def check_restart(self, code=0):
         """A further start, with the same input, works and changes nothing."""
         before = self.content()
@@ -115,13 +123,18 @@ class Victim:
 
     def content(self):
         letters = Counter(json.dumps(letter, sort_keys=True) for letter in self.letters())
-        return self.dataset.sums(self.connection), letters
+        return self.dataset.sums(), letters
 
     def rows(self, select="*"):
         """Returns the committed rows, as often as each is there."""
         if not self.dataset.visible_names():
             return Counter()
-        return Counter(self.connection.execute(f"SELECT {select} FROM {self.dataset.scan()}").fetchall())
+        try:
+            # In a database of its own: a value may end one.
+            with duckdb.connect() as connection:
+                return Counter(connection.execute(f"SELECT {select} FROM {self.dataset.scan()}").fetchall())
+        except duckdb.Error as error:
+            raise Broken(f"the committed rows cannot be read: {str(error)[:500]}") from error
 
     def letters(self):
         """Returns the dead letters, without what differs from start to start."""
@@ -142,15 +155,23 @@ class Service:
     def __init__(self, process):
         self.process = process
         process.wait_log("admin server listens", WAIT_SECONDS)
+        self.admin = self.address_of("admin server")
         process.wait_until(lambda: not self.not_ready(), "readiness", WAIT_SECONDS)
-        addresses = {what: (host, int(port)) for what, host, port in LISTENS.findall(process.stderr())}
-        self.admin, self.events = addresses["admin server"], addresses.get("HTTP source")
+        if process.config["source.type"] == "http":
+            process.wait_log("HTTP source listens", WAIT_SECONDS)
+            self.events = self.address_of("HTTP source")
+
+    def address_of(self, what):
+        return next((host, int(port)) for found, host, port in LISTENS.findall(self.process.stderr()) if found == what)
 
     def not_ready(self):
         """Returns why it is not ready; nothing if it is."""
-        host, port = {what: (host, int(port)) for what, host, port in LISTENS.findall(self.process.stderr())}["admin server"]
-        status, body = ask((host, port), "GET", "/readyz")
+        status, body = ask(self.admin, "GET", "/readyz")
         return "" if status == 200 else body
+
+    def readiness(self):
+        """Returns all that it says of its readiness."""
+        return ask(self.admin, "GET", "/readyz")[1]
 
     def post(self, body, headers=None):
         """Sends NDJSON. Returns the status and the answer."""
