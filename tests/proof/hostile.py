@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Gives Pintail records, statements, requests and files that are meant to break it, each among good ones. Is anything lost, or anybody hurt?
 
-    python3 tests/proof/hostile.py                      the short form: one or two inputs of every kind; less than a minute
-    nice python3 tests/proof/hostile.py --full          all of them, each kind in a process of its own; some minutes
-    python3 tests/proof/hostile.py --only surrogate gz  kinds whose name has one of these
+    python3 tests/proof/hostile.py                          the short form: two inputs of every kind; about a minute
+    nice python3 tests/proof/hostile.py --full              all of them, each kind in a process of its own; some minutes
+    python3 tests/proof/hostile.py --full --only archives   the kinds whose name has one of these words
 
 Of each input it is known what must become of it: a row with exactly these values, a dead letter with its bytes, a refusal, or a file that waits and is
 named; never silence. What a record must become is said by a reading of its own (hostile_inputs/decoding.py), what a statement makes of it by DuckDB alone,
@@ -11,7 +11,7 @@ what an Arrow stream holds by pyarrow. Checked as well: each good neighbour is t
 keep to their bounds, and descriptors come back to where they were; the dataset is sound (see oracle.py), `pintail verify` is content, what was committed
 can be shown, and a further start works and changes nothing.
 
-Half of the inputs were thought up by people, half of those by one who did not know the code; the rest follows from the seed by rules.
+Half of the inputs follow from the seed by rules. The others were thought up, most of them without a look at the code.
 
 Owns: the sorts of inputs, which of them share a process, the table.
 Does not own: the inputs (see hostile_inputs), how each sort is given and judged (see hostile_lines.py and its like), the process (see victim.py).
@@ -25,6 +25,8 @@ import shutil
 import time
 from dataclasses import dataclass
 from functools import partial
+
+import duckdb
 
 import job
 import hostile_box
@@ -81,7 +83,7 @@ def run(options, work, numbered):
     try:
         victim = SORTS[name].run(options, directory, inputs)
         faults, peak = victim.faults, victim.peak
-    except (Broken, Unexpected) as error:
+    except (Broken, Unexpected, duckdb.Error) as error:
         faults, peak = [str(error)], [0, 0]
     print(f"{len(inputs):6,} {time.monotonic() - begin:8.1f} {peak[0] / 2**20:6.0f} {peak[1]:6} {len(faults):6}  {what}", flush=True)
     for fault in faults[:FAULTS_SHOWN]:

@@ -12,12 +12,16 @@ from hostile_inputs.files import lines
 from victim import WAIT_SECONDS, Victim
 
 COLUMNS = [{"name": "id", "type": "int64", "required": True}, {"name": "kind", "type": "text"}, {"name": "text", "type": "text"}]
-SETTINGS = {"source.type": "file", "schema.columns": COLUMNS, "transform.sql": "SELECT id, kind, text FROM events", "monitor.group_by": "kind", "monitor.value": "id"}
-FOLLOWED = {"source.follow": True, "source.poll_interval": "50ms", "source.on_gap": "record", "source.path": "in/**/*", "admin.listen": "127.0.0.1:0", "admin.query": True}
+SETTINGS = {"source.type": "file", "schema.columns": COLUMNS, "transform.sql": "SELECT id, kind, text FROM events", "monitor.group_by": "kind",
+    "monitor.value": "id"}
+FOLLOWED = {"source.follow": True, "source.poll_interval": "50ms", "source.on_gap": "record", "source.path": "in/**/*", "admin.listen": "127.0.0.1:0",
+    "admin.query": True}
 WAITING = 74
 """Exit code of a run that could not read everything (README: I/O)."""
 GOOD_LINES = 5
 OLD_SECONDS = 3_600
+FILES_OPEN = 100
+"""Followed files that may still be open at the end."""
 
 
 class Good:
@@ -75,7 +79,7 @@ def follow(options, directory, inputs):
     good, shown = Good(), directory / "in"
     victim = Victim(options.pintail, directory, SETTINGS | FOLLOWED)
     shown.mkdir(parents=True)
-    with victim.serve() as service:
+    with victim.serve(spare=FILES_OPEN) as service:
         for place, tree in places(directory, [input.content for input in inputs]):
             for entry in (*tree.entries, *tree.steps):
                 time.sleep(entry) if isinstance(entry, float) else make(place, entry, old=False)

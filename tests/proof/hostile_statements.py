@@ -10,6 +10,7 @@ from hostile_inputs.expressions import COLUMNS, LETTER, record, values_alone
 from hostile_inputs.mutations import places
 from victim import MEMORY, Victim
 
+GOOD_KIND = "a good neighbour"
 SETTINGS = {
     "source.type": "file", "source.path": "in.ndjson", "monitor.group_by": "k", "monitor.value": "id",
     "schema.columns": [{"name": name, "type": kind, "required": name == "id"} for name, kind in COLUMNS.items()],
@@ -43,7 +44,7 @@ def between_good(inputs, expressions):
     """Gives kind, what must become of it (`None`: what DuckDB says), the statement for it alone, its values, and the record; each after a good one."""
     for number, input in enumerate(inputs):
         case, k = input.content, expressions.index(input.content.sql)
-        yield "a good neighbour", None, case.statement(), (), record(2 * number, k)
+        yield GOOD_KIND, None, case.statement(), (), record(2 * number, k)
         yield input.kind, input.expected, case.statement(), case.values, record(2 * number + 1, k, case.values)
 
 
@@ -53,6 +54,8 @@ def check(victim, records, offsets):
         found_rows.setdefault(id, []).extend([x] * times)
     for (kind, expected, statement, values, record), offset in zip(records, offsets):
         must = None if expected == LETTER else values_alone(statement, values)
+        if kind == GOOD_KIND and not must:
+            victim.faults.append(f"the proof contradicts itself: `{statement[:300]}` fails on good values")
         letter, found = found_letters.pop(offset, None), found_rows.pop(record["id"], [])
         if must is None and not (letter and not found):
             wrong = f"no dead letter, and the rows {str(found)[:300]}"

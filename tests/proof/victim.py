@@ -22,6 +22,8 @@ MIB = 1 << 20
 MEMORY = 512 * MIB
 DESCRIPTORS = 256
 """More than a line opens that has no connections to hold."""
+SPARE = 4
+"""Descriptors that may be in use for a moment: a file of the commit, a connection of the checks."""
 WAIT_SECONDS = 120
 """Much more than anything here takes: others may use the machine."""
 LISTENS = re.compile(r'"(admin server|HTTP source) listens","address":"([^"]+):(\d+)"')
@@ -59,27 +61,27 @@ class Victim:
         return process
 
     @contextmanager
-    def serve(self):
-        """Gives a service that is ready; afterwards it must stop as it should, with no more descriptors than at first."""
+    def serve(self, spare=SPARE):
+        """Gives a service that is ready; afterwards it must stop as it should, with no more descriptors than at first and some to spare."""
         with self.process() as process:
             service = Service(process)
             base = process.descriptors()
             yield service
             if not process.is_running():
                 raise Unexpected(f"it ended with {process.wait()}: {last_line(process)}")
-            self.check_descriptors(process, base)
+            self.check_descriptors(process, base + spare)
             process.signal(signal.SIGTERM)
             if code := process.wait(WAIT_SECONDS):
                 self.faults.append(f"stopped, it ended with {code}: {last_line(process)}")
             self.take_note_of(process)
 
-    def check_descriptors(self, process, base):
+    def check_descriptors(self, process, bound):
         """Connections that were ended are closed after a moment."""
         end = time.monotonic() + WAIT_SECONDS
-        while (now := process.descriptors()) > base + SPARE and time.monotonic() < end:
+        while (now := process.descriptors()) > bound and time.monotonic() < end:
             time.sleep(0.1)
-        if now > base + SPARE:
-            self.faults.append(f"{now} descriptors are open at the end, {base} were at the start")
+        if now > bound:
+            self.faults.append(f"{now} descriptors are open at the end, at most {bound} expected")
 
     def take_note_of(self, process):
         """Keeps the peaks of a process, and looks for a panic in its log."""
@@ -179,10 +181,6 @@ class Service:
 
     def query(self, sql):
         return ask(self.admin, "POST", "/api/query", json.dumps({"sql": sql}), {"Content-Type": "application/json"})
-
-
-SPARE = 4
-"""Descriptors that may be in use for a moment: a file of the commit, a connection of the checks."""
 
 
 def ask(address, method, path, body=None, headers=None):

@@ -271,6 +271,7 @@ COLUMNS = [
 
 SHOWN = {
     "decimal(12, 2)": "CAST({0} * 100 AS BIGINT)", "timestamp": "epoch_us({0})", "date": "datediff('day', DATE '1970-01-01', {0})",
-    "timestamp_s": "epoch_us({0}) // 1000000", "timestamp_ms": "epoch_us({0}) // 1000", "timestamp_us": "epoch_us({0})", "timestamp_ns": "epoch_ns({0})",
+    "timestamp_s": "epoch_us({0}) // 1000000", "timestamp_ms": "epoch_us({0}) // 1000", "timestamp_us": "epoch_us({0})",
+    "timestamp_ns": "epoch_ns({0})",
 }
 """SQL that shows a committed value in the form that is returned here."""

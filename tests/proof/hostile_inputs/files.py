@@ -72,9 +72,11 @@ def followed(seed):
 
 def nodes(draw):
     kind = "what is no file"
-    for what, argument in (("directory", None), ("fifo", None), ("socket", None), ("device", (1, 5)), ("device", (1, 3)), ("device", (1, 7)), ("device", (5, 0)), ("device", (1, 11))):
+    for what, argument in (("directory", None), ("fifo", None), ("socket", None), ("device", (1, 5)), ("device", (1, 3)), ("device", (1, 7)),
+    ("device", (5, 0)), ("device", (1, 11))):
         yield Input(kind, Tree(((what, "m.ndjson", argument),)))
-    for target in ("/dev/zero", "/dev/null", "/dev/full", "/dev/tty", "/dev/stdin", "/dev/random", "/proc/self/fd", "/nowhere", "/", "/proc/self/root"):
+    for target in ("/dev/zero", "/dev/null", "/dev/full", "/dev/tty", "/dev/stdin", "/dev/random", "/proc/self/fd", "/nowhere", "/",
+    "/proc/self/root"):
         yield Input(kind, Tree((("symlink", "m.ndjson", target),)))
     kind = "files that cannot be read"
     for target in ("/proc/self/mem", "/proc/kmsg", "/proc/self/attr/exec", "/sys/kernel/mm/transparent_hugepage/nothing/x"):
@@ -91,7 +93,8 @@ def links(draw):
     yield Input(kind, Tree((("symlink", "m.ndjson", "a-good.ndjson/x"),)))
     kind = "copies and links of a file"
     ids = take()
-    yield Input(kind, Tree((file("m.ndjson", lines(ids)), ("hardlink", "n.ndjson", "m.ndjson"), ("symlink", "o.ndjson", "m.ndjson"), file("p.ndjson", lines(ids))), ids=ids))
+    yield Input(kind, Tree((file("m.ndjson", lines(ids)), ("hardlink", "n.ndjson", "m.ndjson"), ("symlink", "o.ndjson", "m.ndjson"),
+        file("p.ndjson", lines(ids))), ids=ids))
     ids = take()
     yield Input(kind, Tree((file("m.ndjson", lines(ids)), file("m.ndjson.gz", gzipped(lines(ids))), file("m.ndjson.zst", zstd(lines(ids)))), ids=ids))
 
@@ -99,8 +102,11 @@ def links(draw):
 def archives(draw):
     kind = "archives of an odd form"
     make = {
-        ".ndjson": lambda content: gzipped(content), ".gz": lambda content: zstd(content), ".zst": lambda content: gzipped(content), ".txt": lambda content: zstd(content), ".log.gz": lambda content: content, ".log.zst": lambda content: content,
-        "-zeros.gz": lambda content: gzipped(content) + bytes(5000), "-members.gz": lambda content: gzipped(content[:30]) + gzipped(b"") + gzipped(content[30:]), "-frames.zst": lambda content: zstd(content[:30]) + b"\x50\x2a\x4d\x18\x04\0\0\0skip" + zstd(content[30:]),
+        ".ndjson": lambda content: gzipped(content), ".gz": lambda content: zstd(content), ".zst": lambda content: gzipped(content),
+        ".txt": lambda content: zstd(content), ".log.gz": lambda content: content, ".log.zst": lambda content: content,
+        "-zeros.gz": lambda content: gzipped(content) + bytes(5000),
+        "-members.gz": lambda content: gzipped(content[:30]) + gzipped(b"") + gzipped(content[30:]),
+        "-frames.zst": lambda content: zstd(content[:30]) + b"\x50\x2a\x4d\x18\x04\0\0\0skip" + zstd(content[30:]),
         "-extra.gz": lambda content: b"\x1f\x8b\x08\x1c\0\0\0\0\0\x03\x04\0abcdname\0comment\0" + raw_deflate(content),
     }
     for ending, archive in make.items():
@@ -178,7 +184,9 @@ def ends(draw):
 
 def names(draw):
     kind = "names that are odd"
-    odd = ["a\nb.ndjson", "\x1b[2J.ndjson", "[x].ndjson", "*.ndjson", "?", "{a,b}", "x" * 248 + ".ndjson", " .ndjson", "-rf.ndjson", "\u202e.ndjson", "é", "e\u0301", "~", "$HOME", "`x`", "a;b", "%2e%2e", "\\", ".hidden", "..x", "'", "\"", "x.parquet", "_pintail", "COM1", "\ufeff", "a\tb", "\x7f"]
+    odd = ["a\nb.ndjson", "\x1b[2J.ndjson", "[x].ndjson", "*.ndjson", "?", "{a,b}", "x" * 248 + ".ndjson", " .ndjson", "-rf.ndjson", "\u202e.ndjson",
+        "é", "e\u0301", "~", "$HOME", "`x`", "a;b", "%2e%2e", "\\", ".hidden", "..x", "'", "\"", "x.parquet", "_pintail", "COM1", "\ufeff", "a\tb",
+        "\x7f"]
     for name in odd:
         ids = take(3)
         yield Input(kind, Tree((file(name, lines(ids)),), ids=ids))
@@ -209,7 +217,8 @@ def own(draw):
 
 def appearing(draw):
     kind = "followed: what appears"
-    for entry in (("fifo", "f.ndjson", None), ("directory", "x.ndjson", None), ("symlink", "l", "l"), ("symlink", "z", "/dev/zero"), ("symlink", "up", ".."), ("symlink", "gone", "/nowhere"), ("socket", "s", None)):
+    for entry in (("fifo", "f.ndjson", None), ("directory", "x.ndjson", None), ("symlink", "l", "l"), ("symlink", "z", "/dev/zero"),
+    ("symlink", "up", ".."), ("symlink", "gone", "/nowhere"), ("socket", "s", None)):
         yield Input(kind, Tree((entry,)))
     for entry in (file(os.fsdecode(b"\xff\xfe"), b"@"), file("a\n\x1b[2J", b"@"), file("long", b"x" * (5 << 20)), file("empty", b"")):
         ids = take(3) if entry[2] == b"@" else ()
@@ -226,13 +235,17 @@ def changing(draw):
     kind = "followed: what changes"
     many = [file(f"v{number}", lines(take(3))) for number in range(200)]
     yield Input(kind, Tree((), steps=(*many, *(("remove", name, None) for _, name, _ in many))))
-    yield Input(kind, Tree((), steps=tuple(step for _ in range(8) for step in (file("s", lines(take(300))), 0.03, ("truncate", "s", draw.randrange(2_000)), 0.03))))
-    yield Input(kind, Tree((), steps=(file("w", lines(take(100))), 0.2, ("remove", "w", None), ("directory", "w", None), 0.2, ("rmdir", "w", None), ("fifo", "w", None))))
+    yield Input(kind, Tree((), steps=tuple(step for _ in range(8) for step in (file("s", lines(take(300))), 0.03,
+        ("truncate", "s", draw.randrange(2_000)), 0.03))))
+    yield Input(kind, Tree((), steps=(file("w", lines(take(100))), 0.2, ("remove", "w", None), ("directory", "w", None), 0.2, ("rmdir", "w", None),
+        ("fifo", "w", None))))
     ids = take(3)
-    yield Input(kind, Tree((), ids=ids, steps=(file("r.new", lines(ids)), ("rename", "r.new", "r"), 0.2, ("rename", "r", "r.1"), 0.2, ("rename", "r.1", "r.2"))))
+    yield Input(kind, Tree((), ids=ids, steps=(file("r.new", lines(ids)), ("rename", "r.new", "r"), 0.2, ("rename", "r", "r.1"), 0.2,
+        ("rename", "r.1", "r.2"))))
     ids = take(300)
     yield Input(kind, Tree((), ids=ids, steps=(file("c", lines(ids)), 0.3, ("rename", "c", "c.old"), file("c", b""), 0.2, ("append", "c", b"\n"))))
-    yield Input(kind, Tree((), steps=(file("p", b'{"id":5'), 0.3, ("append", "p", b',"kind":"\n'), 0.2, ("append", "p", b"\0" * 5000), 0.2, ("truncate", "p", 0))))
+    yield Input(kind, Tree((), steps=(file("p", b'{"id":5'), 0.3, ("append", "p", b',"kind":"\n'), 0.2, ("append", "p", b"\0" * 5000), 0.2,
+        ("truncate", "p", 0))))
 
 
 def growing(draw):
@@ -240,7 +253,8 @@ def growing(draw):
     for compress, name in ((gzipped, "p.gz"), (zstd, "p.zst")):
         ids = take(500)
         whole = compress(lines(ids))
-        yield Input(kind, Tree((), ids=ids, steps=(file(name, whole[:1000]), 0.3, ("append", name, whole[1000:3000]), 0.3, ("append", name, whole[3000:]))))
+        yield Input(kind, Tree((), ids=ids, steps=(file(name, whole[:1000]), 0.3, ("append", name, whole[1000:3000]), 0.3,
+            ("append", name, whole[3000:]))))
     ids = take(3)
     content = lines(ids)
     yield Input(kind, Tree((), ids=ids, steps=(file("b", b""), *(step for byte in content for step in (("append", "b", bytes([byte])), 0.002)))))

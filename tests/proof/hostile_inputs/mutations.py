@@ -9,21 +9,27 @@ from itertools import accumulate
 
 from . import Input
 
-OF_EACH = 40
-ODD_CHARACTERS = [0, 7, 8, 9, 0x1B, 0x22, 0x2F, 0x5C, 0x7F, 0x85, 0xA0, 0x301, 0x61C, 0x200B, 0x200D, 0x202E, 0x2028, 0x2066, 0xFEFF, 0xFFFD, 0xFFFF, 0x1F600, 0xE0001, 0x10FFFF]
-STRUCTURE = [b"{", b"}", b"[", b"]", b'"', b":", b",", b"\\", b"\0", b"\r", b" ", b"\xef\xbb\xbf", b"\xff", b"\xc3", b"null", b"0", b"-", b"e9", rb"\u", rb"\ud800"]
-INTEGER_BITS = {"n": (63, True), "i8": (7, True), "u8": (8, False), "u64": (64, False), "ts": (38, True), "ms": (48, True), "us": (58, True), "ns": (63, True)}
+OF_EACH = 100
+ODD_CHARACTERS = [0, 7, 8, 9, 0x1B, 0x22, 0x2F, 0x5C, 0x7F, 0x85, 0xA0, 0x301, 0x61C, 0x200B, 0x200D, 0x202E, 0x2028, 0x2066, 0xFEFF, 0xFFFD, 0xFFFF,
+    0x1F600, 0xE0001, 0x10FFFF]
+STRUCTURE = [b"{", b"}", b"[", b"]", b'"', b":", b",", b"\\", b"\0", b"\r", b" ", b"\xef\xbb\xbf", b"\xff", b"\xc3", b"null", b"0", b"-", b"e9",
+    rb"\u", rb"\ud800"]
+INTEGER_BITS = {"n": (63, True), "i8": (7, True), "u8": (8, False), "u64": (64, False), "ts": (38, True), "ms": (48, True), "us": (58, True),
+    "ns": (63, True)}
 
 
 def good(id, drawn):
     """Returns a record with each declared column, which is good whatever was drawn."""
     word = lambda: "".join(drawn.choice("abcdefghij éß日😀\"\\/") for _ in range(drawn.randrange(1, 12)))
     return json.dumps({
-        "id": id, "kind": drawn.choice(["good", "fine", None]), "n": drawn.randrange(-2**63, 2**63), "i8": drawn.randrange(-128, 128), "u8": drawn.randrange(256),
-        "u64": drawn.randrange(2**64), "f": drawn.uniform(-1e9, 1e9), "f32": drawn.randrange(2**24) / 8, "d": f"{drawn.randrange(-10**11, 10**11)}e-2",
+        "id": id, "kind": drawn.choice(["good", "fine", None]), "n": drawn.randrange(-2**63, 2**63), "i8": drawn.randrange(-128, 128),
+        "u8": drawn.randrange(256),
+        "u64": drawn.randrange(2**64), "f": drawn.uniform(-1e9, 1e9), "f32": drawn.randrange(2**24) / 8,
+        "d": f"{drawn.randrange(-10**11, 10**11)}e-2",
         "s": word(), "di": drawn.choice(["one", "two"]), "b": drawn.random() < 0.5, "v": {"a": [1, word(), None], "b": {"c": drawn.random()}},
         "t": f"20{drawn.randrange(10, 99)}-0{drawn.randrange(1, 9)}-1{drawn.randrange(9)}T1{drawn.randrange(9)}:00:00.{drawn.randrange(10**6):06}+02:00",
-        "dt": f"19{drawn.randrange(10, 99)}-12-31", "ts": drawn.randrange(2**31), "ms": drawn.randrange(2**41), "us": drawn.randrange(2**51), "ns": drawn.randrange(2**61),
+        "dt": f"19{drawn.randrange(10, 99)}-12-31", "ts": drawn.randrange(2**31), "ms": drawn.randrange(2**41), "us": drawn.randrange(2**51),
+        "ns": drawn.randrange(2**61),
         "p": {"q": {"r": drawn.randrange(100)}, "x.y": word()}, "ignored": [word()],
     }, ensure_ascii=drawn.random() < 0.5).encode()
 
@@ -83,7 +89,8 @@ def spelled(value, drawn):
     """Returns an integer, written in one of many ways."""
     places = drawn.randrange(1, 30)
     sign, digits = "-" if value < 0 else "", str(abs(value))
-    return drawn.choice((f"{value}", f"{value}.{'0' * places}", f"{value}{'0' * places}e-{places}", f"{value}E+0", f"{sign}0.{digits}e{len(digits)}", f"{value}.{'0' * places}1"))
+    return drawn.choice((f"{value}", f"{value}.{'0' * places}", f"{value}{'0' * places}e-{places}", f"{value}E+0", f"{sign}0.{digits}e{len(digits)}",
+    f"{value}.{'0' * places}1"))
 
 
 def decimals(line, drawn):
@@ -124,7 +131,8 @@ def times(line, drawn):
     if drawn.random() < 0.3:
         parts[drawn.randrange(6)] = drawn.choice(("0000", "00", "13", "24", "32", "60", "61", "1", "+1"))
     joined = "".join(part + join for part, join in zip(parts, ("-", "-", drawn.choice("TTT t_"), ":", ":", "")))
-    text = joined + drawn.choice(("", ".5", ".123456789", ".")) + drawn.choice(("", "Z", "Z", "z", "+00:00", "-23:59", "+14", "+24:00", "+1:00", "Zulu"))
+    text = joined + drawn.choice(("", ".5", ".123456789", ".")) + drawn.choice(("", "Z", "Z", "z", "+00:00", "-23:59", "+14", "+24:00", "+1:00",
+        "Zulu"))
     return with_value(line, drawn.choice(("t", "t", "t", "dt")), json.dumps(text if drawn.random() < 0.8 else text[:10]))
 
 
