@@ -23,6 +23,8 @@ import random
 import resource
 import shutil
 import time
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -39,25 +41,26 @@ from oracle import Broken
 from process import Unexpected
 
 OF_EACH = 2
-FAULTS_SHOWN = 8
+FAULTS_SHOWN, FAULT_CHARACTERS = 8, 1_000
 
 
 @dataclass(frozen=True)
 class Sort:
     """A sort of inputs."""
 
-    inputs: callable
+    inputs: Callable
     """Gives all of them by a seed."""
-    run: callable
+    run: Callable
     """Gives some of them to one process; returns the victim."""
-    apart: callable = lambda input: ()
+    apart: Callable = lambda input: ()
     """What inputs must have in common that share a process."""
 
 
 SORTS = {
     "records": Sort(lambda seed: [*records.inputs(), *mutations.inputs(seed)], hostile_lines.run),
     "statements": Sort(expressions.inputs, hostile_statements.run, lambda input: (input.content.whole and input.content.sql, input.content.settings)),
-    "requests": Sort(lambda seed: [*requests.inputs(random.Random(seed)), *bodies.inputs(random.Random(seed))], hostile_clients.run),
+    "requests": Sort(lambda seed: [*requests.inputs(random.Random(seed)), *bodies.inputs(random.Random(seed))], hostile_clients.run,
+                     lambda input: input.content.settings),
     "box": Sort(box.inputs, hostile_box.run),
     "files": Sort(files.inputs, hostile_files.run, lambda input: input.content.path),
     "followed": Sort(files.followed, hostile_files.follow),
@@ -84,18 +87,19 @@ def run(options, work, numbered):
         victim = SORTS[name].run(options, directory, inputs)
         faults, peak = victim.faults, victim.peak
     except (Broken, Unexpected, duckdb.Error) as error:
-        faults, peak = [str(error)], [0, 0]
+        faults, peak = [f"{str(error)[:200]} … {str(error)[-600:]}"], [0, 0]
     print(f"{len(inputs):6,} {time.monotonic() - begin:8.1f} {peak[0] / 2**20:6.0f} {peak[1]:6} {len(faults):6}  {what}", flush=True)
-    for fault in faults[:FAULTS_SHOWN]:
-        print(f"  FAILED: {fault}", flush=True)
-    if len(faults) > FAULTS_SHOWN:
-        print(f"  FAILED: and {len(faults) - FAULTS_SHOWN} more", flush=True)
+    distinct = Counter(faults).most_common()
+    for fault, times in distinct[:FAULTS_SHOWN]:
+        print(f"  FAILED{f' {times} times' if times > 1 else ''}: {fault[:FAULT_CHARACTERS]}", flush=True)
+    if len(distinct) > FAULTS_SHOWN:
+        print(f"  FAILED: and {len(distinct) - FAULTS_SHOWN} more", flush=True)
     shutil.rmtree(directory, ignore_errors=True)
     return f"{what}: {len(faults)} faults" if faults else None
 
 
 def prove(options, work):
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # Crowds of connections have an end here, too.
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     begin, made = time.monotonic(), groups(options)

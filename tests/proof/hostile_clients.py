@@ -32,7 +32,8 @@ REFUSALS = {400, 403, 404, 405, 408, 409, 411, 413, 414, 415, 417, 422, 426, 431
 
 def run(options, directory, inputs):
     """Gives these inputs to one process. Returns the victim, with what does not hold."""
-    victim, good, exchanges = Victim(options.pintail, directory, SETTINGS, memory=MEMORY, descriptors=DESCRIPTORS), [], []
+    settings = SETTINGS | dict(inputs[0].content.settings)
+    victim, good, exchanges = Victim(options.pintail, directory, settings, memory=MEMORY, descriptors=DESCRIPTORS), [], []
     ids = count(1)
     with victim.serve() as service:
         for input in inputs:

@@ -65,6 +65,9 @@ def read(victim, code, good, inputs, complete):
     victim.check_once(good.ids, "good records")
     for tree in complete:
         victim.check_once(tree.ids, f"records of {told(tree)}")
+    rows, expected = victim.rows("id").total(), len(good.ids) + sum(len(tree.ids) for tree in complete)
+    if not code and rows != expected:
+        victim.faults.append(f"{rows} rows are there, not {expected}")
     if code:
         log = process.stderr()
         victim.faults += [f"{input.kind}: {told(input.content)} is not named" for number, input in enumerate(inputs)

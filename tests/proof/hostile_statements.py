@@ -5,6 +5,7 @@ a dead letter if it makes none.
 Does not own: expressions and values (see hostile_inputs/expressions.py), the process (see victim.py).
 """
 import json
+from itertools import count
 
 from hostile_inputs.expressions import COLUMNS, LETTER, record, values_alone
 from hostile_inputs.mutations import places
@@ -42,10 +43,12 @@ def choosing(expressions):
 
 def between_good(inputs, expressions):
     """Gives kind, what must become of it (`None`: what DuckDB says), the statement for it alone, its values, and the record; each after a good one."""
-    for number, input in enumerate(inputs):
+    ids = count()
+    for input in inputs:
         case, k = input.content, expressions.index(input.content.sql)
-        yield GOOD_KIND, None, case.statement(), (), record(2 * number, k)
-        yield input.kind, input.expected, case.statement(), case.values, record(2 * number + 1, k, case.values)
+        for _ in range(case.neighbours):
+            yield GOOD_KIND, None, case.statement(), (), record(next(ids), k)
+        yield input.kind, input.expected, case.statement(), case.values, record(next(ids), k, case.values)
 
 
 def check(victim, records, offsets):

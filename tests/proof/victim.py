@@ -89,9 +89,8 @@ class Victim:
         for peak, bound, what in zip(process.peak, self.bounds, ("bytes of memory", "descriptors")):
             if peak > bound:
                 self.faults.append(f"{peak:,} {what}, at most {bound:,} expected")
-        log = process.stderr()
-        if "panicked at" in log or process.child.returncode in (70, 101, 134):
-            self.faults.append(f"it panicked: {log[log.find('panicked at') - 200:][:800]}")
+        # A reader of Arrow that panics is refused with a warning.
+        self.faults += [f"it panicked: {line[:600]}" for line in process.stderr().splitlines() if "panicked" in line and '"level":"WARN"' not in line]
 
     def check_at_rest(self):
         """Holds the dataset against its records, by the oracle and by the command."""

@@ -23,7 +23,7 @@ OF_EACH = 100
 
 
 def inputs(draw):
-    for part in (bombs, compressed, ndjson, json_bodies, arrow_lies, arrow_schemas, arrow_drawn, gzip_drawn):
+    for part in (bombs, rejected, compressed, ndjson, json_bodies, arrow_lies, arrow_schemas, arrow_drawn, gzip_drawn):
         yield from part(draw)
 
 
@@ -53,6 +53,13 @@ def bombs(draw):
     rle = ZST_MAGIC + bytes([0, (17 - 10) << 3]) + zst_block(1, b" ", 128 << 10) * 3000 + zst_block(0, b"", last=True)
     yield Input(kind, request(sent(rle, ZSTD)), (413,))
     yield Input(kind, request(late(lambda: gzip.compress(bomb((b" " * mib, 300))()), GZIP), letters=None), (200,))
+
+
+def rejected(draw):
+    kind, switch = "requests of which everything is rejected", {"settings": (("dead_letters.ratio_max", 0.1),)}
+    for body, times, of in ((b"{}\n", 400_000, b"application/x-ndjson"), (b"x\n", 20_000, b"application/x-ndjson"), (b"1,", 300_000, JSON)):
+        pieces = ((b"[", 1), (body * 1000, times // 1000), (b"1]", 1)) if of == JSON else ((body * 1000, times // 1000),)
+        yield Input(kind, request(late(bomb(*pieces), GZIP, kind=of), letters=times + (of == JSON), **switch), (200,))
 
 
 def compressed(draw):
@@ -163,7 +170,8 @@ def arrow_of(columns, schema):
 
 def arrow_drawn(draw):
     for number in range(OF_EACH):
-        ids = take(20)
+        # No two are alike but for a byte: one that is changed must not become another.
+        ids = tuple(id * 0x0101_0101_0101 for id in take(20))
         changed = bytearray(arrow(ids, compression=(None, "zstd", "lz4")[number % 3] if number % 2 else None))
         for _ in range(draw.choice((1, 1, 2, 8))):
             changed[draw.randrange(len(changed))] = draw.randrange(256)

@@ -28,6 +28,8 @@ class Failing:
     settings: tuple = ()
     address_space: int = 0
     """Bytes that the process may map, as in a container that is as small; 0: any number."""
+    neighbours: int = 1
+    """Good records before each."""
 
     def statement(self):
         return self.sql if self.whole else f"SELECT id, k, CAST(({self.sql}) AS VARCHAR) AS x FROM events"
@@ -229,8 +231,23 @@ KINDS = [
 
 LIMITS = {"settings": {"transform.timeout": "1s", "transform.memory_limit": "256MB", "transform.rows_bytes_max": "16MiB"}}
 SMALL = LIMITS | {"address_space": 4 << 30}
+MANY = {"neighbours": 8_000, "settings": {"transform.threads": 3, "pipeline.batch_rows": 2_000}}
+SHOWN = {"settings": {"monitor.group_by": "x"}}
 
 STATEMENTS = [
+    ("one that fails among very many", None, MANY, "SELECT id, k, CAST(s AS INTEGER) AS x FROM events", S("bad", "", "1e99")),
+    ("one that fails among very many", None, MANY, "SELECT id, k, CASE WHEN s = '1' THEN s ELSE error(s) END AS x FROM events", S("a", "b")),
+    ("one that fails among very many", None, MANY, "SELECT id, k, CAST(make_timestamp(n) AS VARCHAR) AS x FROM events", N(-2**63)),
+    ("one that fails among very many", LETTER, MANY,
+     "SELECT id, k, json_structure((repeat('[', n::INTEGER) || '1' || repeat(']', n::INTEGER))::JSON)::VARCHAR AS x FROM events", N(1_100)),
+    ("one that fails among very many", LETTER, {"neighbours": 8_000} | LIMITS, "SELECT id, k, unnest(range(n)) AS x FROM events", N(10**12)),
+    ("values that are hard to show", None, SHOWN, "SELECT id, k, s AS x FROM events", S("\x1b[2J", "y" * 100_000, "\u202e", "", "a\0b", "a\nb")),
+    ("values that are hard to show", None, SHOWN, "SELECT id, k, CASE WHEN s = '1' THEN 1.5 ELSE s::DOUBLE END AS x FROM events", S("nan", "inf", "-inf", "-0")),
+    ("values that are hard to show", None, SHOWN, "SELECT id, k, CASE WHEN s = '1' THEN '10:00'::TIME ELSE s::TIME END AS x FROM events", S("24:00:00", "00:00:00")),
+    ("values that are hard to show", None, SHOWN, "SELECT id, k, s::BLOB AS x FROM events", S("\\xff\\xfe", "\\x00")),
+    ("values that are hard to show", None, SHOWN, "SELECT id, k, [s, NULL] AS x FROM events", S("\x1b", "")),
+    ("values that are hard to show", None, SHOWN, "SELECT id, k, make_date(2000 + n::INTEGER, 1, 1) AS x FROM events", N(-7_000, 8_000, 100_000, 5_000_000)),
+    ("values that are hard to show", None, SHOWN, "SELECT id, k, s::DECIMAL(38, 10) AS x FROM events", S("-" + "9" * 28, "0.0000000001")),
     ("errors in a CTE", None, {}, "WITH q AS (SELECT id, k, CASE WHEN s <> '1' THEN error(s) ELSE s END AS x FROM events) SELECT * FROM q",
     S("bad", "worse", "x" * 300)),
     ("errors in a WHERE", None, {}, "SELECT id, k, s AS x FROM events WHERE CAST(s AS INTEGER) > 0", S("bad", "", "1e99", "0", "-5")),

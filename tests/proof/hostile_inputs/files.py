@@ -185,7 +185,7 @@ def ends(draw):
 def names(draw):
     kind = "names that are odd"
     odd = ["a\nb.ndjson", "\x1b[2J.ndjson", "[x].ndjson", "*.ndjson", "?", "{a,b}", "x" * 248 + ".ndjson", " .ndjson", "-rf.ndjson", "\u202e.ndjson",
-        "é", "e\u0301", "~", "$HOME", "`x`", "a;b", "%2e%2e", "\\", ".hidden", "..x", "'", "\"", "x.parquet", "_pintail", "COM1", "\ufeff", "a\tb",
+        "é", "e\u0301", "~", "$HOME", "`x`", "a;b", "%2e%2e", "\\", "'", "\"", "x.parquet", "_pintail", "COM1", "\ufeff", "a\tb",
         "\x7f"]
     for name in odd:
         ids = take(3)
@@ -193,6 +193,8 @@ def names(draw):
     deep = "/".join(["d" * 200] * 12)
     ids = take(3)
     yield Input(kind, Tree((("directory", deep, None), file(f"{deep}/m.ndjson", lines(ids))), ids=ids))
+    # Shells and globs pass over these.
+    yield Input(kind, Tree((file(".hidden", lines(take(3))), file("..x", lines(take(3))))))
     kind = "names that are no UTF-8"
     for name in (b"\xff\xfe.ndjson", b"a\xc3", b"\xed\xa0\x80.ndjson", b"\xff.gz"):
         ids = take(3)
@@ -216,14 +218,14 @@ def own(draw):
 
 
 def appearing(draw):
-    kind = "followed: what appears"
+    kind = "what appears"
     for entry in (("fifo", "f.ndjson", None), ("directory", "x.ndjson", None), ("symlink", "l", "l"), ("symlink", "z", "/dev/zero"),
     ("symlink", "up", ".."), ("symlink", "gone", "/nowhere"), ("socket", "s", None)):
         yield Input(kind, Tree((entry,)))
     for entry in (file(os.fsdecode(b"\xff\xfe"), b"@"), file("a\n\x1b[2J", b"@"), file("long", b"x" * (5 << 20)), file("empty", b"")):
         ids = take(3) if entry[2] == b"@" else ()
         yield Input(kind, Tree(((*entry[:2], lines(ids)) if ids else entry,), ids=ids))
-    kind = "followed: what cannot be read"
+    kind = "what cannot be read"
     yield Input(kind, Tree((("symlink", "mem", "/proc/self/mem"),), waits=True))
     for name, content in (("q.gz", b"\x1f\x8b\x08" + b"\x55" * 3000), ("q.zst", b"\x28\xb5\x2f\xfd" + b"\xff" * 100)):
         yield Input(kind, Tree((file(name, content),), waits=True))
@@ -232,7 +234,7 @@ def appearing(draw):
 
 
 def changing(draw):
-    kind = "followed: what changes"
+    kind = "what changes"
     many = [file(f"v{number}", lines(take(3))) for number in range(200)]
     yield Input(kind, Tree((), steps=(*many, *(("remove", name, None) for _, name, _ in many))))
     yield Input(kind, Tree((), steps=tuple(step for _ in range(8) for step in (file("s", lines(take(300))), 0.03,
@@ -249,7 +251,7 @@ def changing(draw):
 
 
 def growing(draw):
-    kind = "followed: what grows"
+    kind = "what grows"
     for compress, name in ((gzipped, "p.gz"), (zstd, "p.zst")):
         ids = take(500)
         whole = compress(lines(ids))

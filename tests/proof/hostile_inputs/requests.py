@@ -30,6 +30,8 @@ class Request:
     """They ask nothing, and stay."""
     admin: bool = field(default=False, kw_only=True)
     """To the admin server."""
+    settings: tuple = field(default=(), kw_only=True)
+    """Of the process that it is given to, beside the usual ones."""
 
 
 def take(number=3):
@@ -173,15 +175,20 @@ def keys(draw):
         yield plain(kind, (200, 400), b"Idempotency-Key: " + key)
     yield plain(kind, (400,), b"Idempotency-Key: a", b"Idempotency-Key: b")
     ids, key = take(), b"Idempotency-Key: K1"
-    yield Input(kind, request(sent(lines(ids), key), ids=ids), (200,))
     # The same again is answered as before, and is there once; another one is refused.
-    yield Input(kind, request(sent(lines(ids), key)), (200,))
-    yield plain(kind, (422,), key)
+    yield Input(kind, request(kept(sent(lines(ids), key)), sent(lines(ids), key), ids=ids), (200,))
+    ids, key = take(), b"Idempotency-Key: K2"
+    yield Input(kind, request(kept(sent(lines(ids), key)), sent(lines(take()), key), ids=ids), (200, 422))
     ids = take()
-    yield Input(kind, request(sent(lines(ids), b"Idempotency-Key: K2"), ids=ids, connections=30), (200, 409, 503))
+    yield Input(kind, request(sent(lines(ids), b"Idempotency-Key: K3"), ids=ids, connections=30), (200, 409, 503))
     # Refused, it may be sent again under its key.
-    yield Input(kind, request(sent(b"\xff", b"Idempotency-Key: K3", b"Content-Encoding: gzip")), (400,))
-    yield plain(kind, (200,), b"Idempotency-Key: K3")
+    ids, key = take(), b"Idempotency-Key: K4"
+    yield Input(kind, request(kept(sent(b"\xff", key, b"Content-Encoding: gzip")), sent(lines(ids), key), ids=ids), (200, 400))
+
+
+def kept(data):
+    """Returns a request after which the connection stays."""
+    return data.replace(b"Connection: close\r\n", b"")
 
 
 def broken_off(draw):
@@ -250,7 +257,7 @@ def drawn(draw):
     kind = "drawn: requests behind each other"
     for _ in range(OF_EACH // 2):
         ids, cut = take(2), draw.randrange(1, 40)
-        first = sent(lines(ids[:1])).replace(b"Connection: close\r\n", b"")
+        first = kept(sent(lines(ids[:1])))
         second = sent(lines(ids[1:]))
         yield Input(kind, request(first + second[:-cut], HALF_CLOSE, ids=ids[:1]), (200, 400, CLOSED))
 
