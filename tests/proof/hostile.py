@@ -5,11 +5,11 @@
     nice python3 tests/proof/hostile.py --full              all of them, each kind in a process of its own; some minutes
     python3 tests/proof/hostile.py --full --only archives   the kinds whose name has one of these words
 
-Of each input it is known what must become of it: a row with exactly these values, a dead letter with its bytes, a refusal, or a file that waits and is
-named; never silence. What a record must become is said by a reading of its own (hostile_inputs/decoding.py), what a statement makes of it by DuckDB alone,
-what an Arrow stream holds by pyarrow. Checked as well: each good neighbour is there once; the process lives, without a panic; memory and descriptors
-keep to their bounds, and descriptors come back to where they were; the dataset is sound (see oracle.py), `pintail verify` is content, what was committed
-can be shown, and a further start works and changes nothing.
+Of each input it is known what must become of it: a row with exactly these values, a dead letter with its bytes, a refusal, or a file that
+waits and is named; never silence. What a record must become is said by a reader of its own (hostile_inputs/decoding.py), what a statement makes
+of it by DuckDB alone, what an Arrow stream holds by pyarrow. Checked as well: each good neighbour is there once; the process lives, without a
+panic; memory and descriptors keep to their bounds, and descriptors come back to where they were; the dataset is sound (see oracle.py),
+`pintail verify` finds nothing, what was committed can be shown, and a further start works and changes nothing.
 
 Half of the inputs follow from the seed by rules. The others were thought up, most of them without a look at the code.
 

@@ -38,7 +38,8 @@ def run(options, directory, inputs):
 
 def check(victim, lines, inputs):
     found_rows, found_letters = victim.rows(SHOWN), {letter["offset"]: letter for letter in victim.letters()}
-    expected = {input.content: input.expected for input in inputs if input.expected} | {line: records.ROW for kind, line in lines if kind == GOOD_KIND}
+    expected = {input.content: input.expected for input in inputs if input.expected}
+    expected |= {line: records.ROW for kind, line in lines if kind == GOOD_KIND}
     for place, (kind, line) in zip(mutations.places([line for _, line in lines]), lines):
         must, values = records.outcome(line, decoding.COLUMNS)
         if expected.get(line, must) != must:

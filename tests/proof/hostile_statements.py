@@ -42,7 +42,8 @@ def choosing(expressions):
 
 
 def between_good(inputs, expressions):
-    """Gives kind, what must become of it (`None`: what DuckDB says), the statement for it alone, its values, and the record; each after a good one."""
+    """Gives the records, each behind good ones: kind, what must become of it (`None`: what DuckDB says), the statement for it alone, its values
+    and the record."""
     ids = count()
     for input in inputs:
         case, k = input.content, expressions.index(input.content.sql)

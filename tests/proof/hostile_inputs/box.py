@@ -106,7 +106,8 @@ KINDS = [
     ]),
     ("statements that show what is there", SHOWN, [
         "FROM events", "VALUES (1)", "DESCRIBE events", "SHOW TABLES", "SELECT * FROM range(100000000000)",
-        "SELECT 'NaN'::DOUBLE, 'inf'::DOUBLE, 1e308 * 10, '\\xff'::BLOB, INTERVAL 1 YEAR, {{'a': 1}}, MAP {{'a': 1}}, [1], 170141183460469231731687303715884105727::HUGEINT",
+        "SELECT 'NaN'::DOUBLE, 'inf'::DOUBLE, 1e308 * 10, '\\xff'::BLOB, INTERVAL 1 YEAR, {{'a': 1}}, MAP {{'a': 1}}, [1]",
+        "SELECT 170141183460469231731687303715884105727::HUGEINT",
         "SELECT * FROM events ORDER BY random()", "SELECT '\x1b[2J', chr(0), chr(8238)", "SELECT TIMESTAMP 'infinity', DATE '-infinity'",
         "SELECT DATE '9999-12-31', TIMESTAMP '294247-01-10 04:00:54'", "SELECT regexp_matches(repeat('a', 1000000), '(a*)*b')",
         "SELECT 1 AS a, 2 AS a", "SELECT NULL", "SELECT 1 WHERE false",

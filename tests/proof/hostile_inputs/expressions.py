@@ -16,6 +16,38 @@ COLUMNS = {"id": "int64", "k": "int64", "n": "int64", "m": "int64", "f": "float6
 SQL_TYPES = {"int64": "BIGINT", "float64": "DOUBLE", "text": "VARCHAR", "json": "VARCHAR", "timestamp": "TIMESTAMP"}
 GOOD = {"n": 1, "m": 2, "f": 1.5, "s": "1", "v": {"x": 1}, "t": "2026-01-05T10:00:00Z"}
 LETTER = "dead letter"
+OF_EACH = 30
+
+OPERATIONS = [
+    "({0} + {1})", "({0} - {1})", "({0} * {1})", "(-{0})", "abs({0})", "({0} // {1})", "({0} % {1})", "({0} << ({1} % 64))", "gcd({0}, {1})",
+    "({0} & {1})",
+]
+NEARLY = {
+    "INTEGER": ("2147483648", " 5 ", "1e3"), "UTINYINT": ("256", "-0", "0255"), "DOUBLE": ("1e999", "nan", "1_0"),
+    "DECIMAL(10, 3)": ("9999999.9995", "1e7", "-.5"),
+    "DATE": ("2026-02-30", "epoch", "2026-1-1"), "TIMESTAMP": ("2026-01-01 24:00:00", "2026-13-01", "294247-01-10 04:00:54.775808"),
+    "TIME": ("24:00:00", "23:59:60", "1:2:3"),
+    "INTERVAL": ("1 yea", "9223372036854775807 years", "1 day 2 months"), "BOOLEAN": ("yes", "T", "2"), "BLOB": ("\\xZZ", "\\x4", "\\xff"),
+    "BIT": ("0102", "", "1" * 100),
+    "UUID": ("{00112233-4455-6677-8899-aabbccddeeff}", "00112233445566778899aabbccddeef", "00112233-4455-6677-8899-aabbccddeefg"),
+    "INTEGER[]": ("[1, 2", "[1, x]", "[]"),
+    "STRUCT(a INTEGER)": ("{'a': 1}", "{'b': 1}", "{a: x}"), "MAP(INTEGER, INTEGER)": ("{1=2}", "{1=2, 1=3}", "{1}"),
+    "HUGEINT": ("1" * 39, "2" * 39, "-1" + "7" * 38),
+}
+"""Types, and texts that are nearly of them."""
+ODD_TEXTS = [
+    "", "1", "ä", "😀", "e\u0301", "\0", "a\0b", "%", "(", "[", "\\", "\\1", "a" * 10_000, "\u202e", "0x1f", "=ff", "%zz", "////", "{}",
+    "{:d}", "%d%s", "Y%", "\ufeff", "ß" * 300,
+]
+TEXT_FUNCTIONS = [
+    "substring(s, n, n)", "left(s, n)", "s[n:n]", "split_part(s, s, n)", "regexp_extract('a1b2', s)", "regexp_replace(s, '(.)', s)",
+    "'a%b' LIKE s ESCAPE '\\'", "from_base64(s)", "unhex(s)", "url_decode(s)",
+    "strptime('2026', s)", "strftime(t, s)", "format(s, 1)", "printf(s, 1)", "chr(n::INTEGER)", "date_part(s, t)", "date_trunc(s, t)",
+    "string_split(s, '')[n]", "translate(s, 'a', s)", "trim(s, s)", "ascii(s)", "unicode(s)",
+    "bar(n, 0, 10, 10)", "json_valid(s)", "encode(s)", "strip_accents(s)", "nfc_normalize(s)", "parse_path(s)", "try_strptime(s, '%Y-%m-%d')",
+    "hex(n)", "levenshtein(s, 'abc')", "jaccard(s, 'abc')", "hamming(s, 'a')",
+    "starts_with(s, s)", "to_base(n, 36)",
+]
 
 
 @dataclass(frozen=True)
@@ -96,9 +128,6 @@ def functions(draw):
     return Failing(draw.choice(TEXT_FUNCTIONS), (("s", draw.choice(ODD_TEXTS)), ("n", draw.choice((-2**63, -1, 0, 1, 3, 100, 2**40)))))
 
 
-OF_EACH = 30
-
-
 def integer(draw):
     return draw.choice((0, 1, -1, 2, 63, 64, 2**31, -2**31, 2**62, 2**63 - 1, -2**63, 3037000500, draw.randrange(-2**63, 2**63)))
 
@@ -107,34 +136,6 @@ def term(draw, depth):
     if not depth:
         return draw.choice(("n", "m", "2", "3"))
     return draw.choice(OPERATIONS).format(term(draw, depth - 1), term(draw, draw.randrange(depth)))
-
-
-OPERATIONS = ["({0} + {1})", "({0} - {1})", "({0} * {1})", "(-{0})", "abs({0})", "({0} // {1})", "({0} % {1})", "({0} << ({1} % 64))",
-    "gcd({0}, {1})", "({0} & {1})"]
-NEARLY = {
-    "INTEGER": ("2147483648", " 5 ", "1e3"), "UTINYINT": ("256", "-0", "0255"), "DOUBLE": ("1e999", "nan", "1_0"),
-    "DECIMAL(10, 3)": ("9999999.9995", "1e7", "-.5"),
-    "DATE": ("2026-02-30", "epoch", "2026-1-1"), "TIMESTAMP": ("2026-01-01 24:00:00", "2026-13-01", "294247-01-10 04:00:54.775808"),
-    "TIME": ("24:00:00", "23:59:60", "1:2:3"),
-    "INTERVAL": ("1 yea", "9223372036854775807 years", "1 day 2 months"), "BOOLEAN": ("yes", "T", "2"), "BLOB": ("\\xZZ", "\\x4", "\\xff"),
-    "BIT": ("0102", "", "1" * 100),
-    "UUID": ("{00112233-4455-6677-8899-aabbccddeeff}", "00112233445566778899aabbccddeef", "00112233-4455-6677-8899-aabbccddeefg"),
-    "INTEGER[]": ("[1, 2", "[1, x]", "[]"),
-    "STRUCT(a INTEGER)": ("{'a': 1}", "{'b': 1}", "{a: x}"), "MAP(INTEGER, INTEGER)": ("{1=2}", "{1=2, 1=3}", "{1}"),
-    "HUGEINT": ("1" * 39, "2" * 39, "-1" + "7" * 38),
-}
-"""Types, and texts that are nearly of them."""
-ODD_TEXTS = ["", "1", "ä", "😀", "e\u0301", "\0", "a\0b", "%", "(", "[", "\\", "\\1", "a" * 10_000, "\u202e", "0x1f", "=ff", "%zz", "////", "{}",
-    "{:d}", "%d%s", "Y%", "\ufeff", "ß" * 300]
-TEXT_FUNCTIONS = [
-    "substring(s, n, n)", "left(s, n)", "s[n:n]", "split_part(s, s, n)", "regexp_extract('a1b2', s)", "regexp_replace(s, '(.)', s)",
-    "'a%b' LIKE s ESCAPE '\\'", "from_base64(s)", "unhex(s)", "url_decode(s)",
-    "strptime('2026', s)", "strftime(t, s)", "format(s, 1)", "printf(s, 1)", "chr(n::INTEGER)", "date_part(s, t)", "date_trunc(s, t)",
-    "string_split(s, '')[n]", "translate(s, 'a', s)", "trim(s, s)", "ascii(s)", "unicode(s)",
-    "bar(n, 0, 10, 10)", "json_valid(s)", "encode(s)", "strip_accents(s)", "nfc_normalize(s)", "parse_path(s)", "try_strptime(s, '%Y-%m-%d')",
-    "hex(n)", "levenshtein(s, 'abc')", "jaccard(s, 'abc')", "hamming(s, 'a')",
-    "starts_with(s, s)", "to_base(n, 36)",
-]
 
 
 def unless_good(expression):
@@ -242,11 +243,14 @@ STATEMENTS = [
      "SELECT id, k, json_structure((repeat('[', n::INTEGER) || '1' || repeat(']', n::INTEGER))::JSON)::VARCHAR AS x FROM events", N(1_100)),
     ("one that fails among very many", LETTER, {"neighbours": 8_000} | LIMITS, "SELECT id, k, unnest(range(n)) AS x FROM events", N(10**12)),
     ("values that are hard to show", None, SHOWN, "SELECT id, k, s AS x FROM events", S("\x1b[2J", "y" * 100_000, "\u202e", "", "a\0b", "a\nb")),
-    ("values that are hard to show", None, SHOWN, "SELECT id, k, CASE WHEN s = '1' THEN 1.5 ELSE s::DOUBLE END AS x FROM events", S("nan", "inf", "-inf", "-0")),
-    ("values that are hard to show", None, SHOWN, "SELECT id, k, CASE WHEN s = '1' THEN '10:00'::TIME ELSE s::TIME END AS x FROM events", S("24:00:00", "00:00:00")),
+    ("values that are hard to show", None, SHOWN,
+     "SELECT id, k, CASE WHEN s = '1' THEN 1.5 ELSE s::DOUBLE END AS x FROM events", S("nan", "inf", "-inf", "-0")),
+    ("values that are hard to show", None, SHOWN,
+     "SELECT id, k, CASE WHEN s = '1' THEN '10:00'::TIME ELSE s::TIME END AS x FROM events", S("24:00:00", "00:00:00")),
     ("values that are hard to show", None, SHOWN, "SELECT id, k, s::BLOB AS x FROM events", S("\\xff\\xfe", "\\x00")),
     ("values that are hard to show", None, SHOWN, "SELECT id, k, [s, NULL] AS x FROM events", S("\x1b", "")),
-    ("values that are hard to show", None, SHOWN, "SELECT id, k, make_date(2000 + n::INTEGER, 1, 1) AS x FROM events", N(-7_000, 8_000, 100_000, 5_000_000)),
+    ("values that are hard to show", None, SHOWN,
+     "SELECT id, k, make_date(2000 + n::INTEGER, 1, 1) AS x FROM events", N(-7_000, 8_000, 100_000, 5_000_000)),
     ("values that are hard to show", None, SHOWN, "SELECT id, k, s::DECIMAL(38, 10) AS x FROM events", S("-" + "9" * 28, "0.0000000001")),
     ("errors in a CTE", None, {}, "WITH q AS (SELECT id, k, CASE WHEN s <> '1' THEN error(s) ELSE s END AS x FROM events) SELECT * FROM q",
     S("bad", "worse", "x" * 300)),

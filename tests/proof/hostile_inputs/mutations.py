@@ -27,7 +27,7 @@ def good(id, drawn):
         "u64": drawn.randrange(2**64), "f": drawn.uniform(-1e9, 1e9), "f32": drawn.randrange(2**24) / 8,
         "d": f"{drawn.randrange(-10**11, 10**11)}e-2",
         "s": word(), "di": drawn.choice(["one", "two"]), "b": drawn.random() < 0.5, "v": {"a": [1, word(), None], "b": {"c": drawn.random()}},
-        "t": f"20{drawn.randrange(10, 99)}-0{drawn.randrange(1, 9)}-1{drawn.randrange(9)}T1{drawn.randrange(9)}:00:00.{drawn.randrange(10**6):06}+02:00",
+        "t": f"20{drawn.randrange(10, 99)}-0{drawn.randrange(1, 9)}-11T1{drawn.randrange(9)}:00:00.{drawn.randrange(10**6):06}+02:00",
         "dt": f"19{drawn.randrange(10, 99)}-12-31", "ts": drawn.randrange(2**31), "ms": drawn.randrange(2**41), "us": drawn.randrange(2**51),
         "ns": drawn.randrange(2**61),
         "p": {"q": {"r": drawn.randrange(100)}, "x.y": word()}, "ignored": [word()],
@@ -103,7 +103,8 @@ def decimals(line, drawn):
 def floats(line, drawn):
     """floats of many digits and odd exponents"""
     digits = "".join(drawn.choice("0123456789") for _ in range(drawn.choice((1, 16, 17, 18, 40))))
-    return with_value(line, "f", f"{drawn.choice(('', '-'))}{int(digits)}.{digits}e{drawn.choice((0, 22, 23, 290, 307, 308, 400, -22, -23, -308, -324, -345, -400))}")
+    exponent = drawn.choice((0, 22, 23, 290, 307, 308, 400, -22, -23, -308, -324, -345, -400))
+    return with_value(line, "f", f"{drawn.choice(('', '-'))}{int(digits)}.{digits}e{exponent}")
 
 
 def texts(line, drawn):
