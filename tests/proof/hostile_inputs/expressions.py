@@ -81,7 +81,8 @@ def values_alone(statement, values=()):
         try:
             connection.execute(f"INSERT INTO events VALUES ({', '.join('?' * len(row))})", row)
             return [x for x, in connection.execute(f"SELECT x::VARCHAR FROM ({statement})").fetchall()]
-        except duckdb.Error:
+        except (duckdb.Error, UnicodeDecodeError):
+            # Some functions cut a character in two: that is no text.
             return None
 
 
