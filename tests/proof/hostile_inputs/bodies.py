@@ -3,7 +3,6 @@
 Owns: the bodies, the answers that are right, and the records that are accepted with 200.
 Does not own: what is around a body (see requests.py), sending it (see hostile_clients.py).
 """
-import gzip
 import io
 import json
 import struct
@@ -13,6 +12,7 @@ import pyarrow as pa
 from too_much import write_gz, zst_block
 
 from . import Input
+from .files import gzipped
 from .requests import CLOSED, lines, request, sent, take
 
 JSON, ARROW = b"application/json", b"application/vnd.apache.arrow.stream"
@@ -52,7 +52,7 @@ def bombs(draw):
     yield Input(kind, request(late(bomb((b"[", 1), (b"1," * 100_000, 2), (b"1]", 1)), GZIP, kind=JSON), letters=200_001), (200,))
     rle = ZST_MAGIC + bytes([0, (17 - 10) << 3]) + zst_block(1, b" ", 128 << 10) * 3000 + zst_block(0, b"", last=True)
     yield Input(kind, request(sent(rle, ZSTD)), (413,))
-    yield Input(kind, request(late(lambda: gzip.compress(bomb((b" " * mib, 300))()), GZIP), letters=None), (200,))
+    yield Input(kind, request(late(lambda: gzipped(bomb((b" " * mib, 300))()), GZIP), letters=None), (200,))
 
 
 def rejected(draw):
@@ -65,17 +65,21 @@ def rejected(draw):
 def compressed(draw):
     kind = "bodies that are not compressed as they say"
     ids = take()
-    whole = gzip.compress(lines(ids), mtime=0)
-    for body in (whole[:-9], whole[:5], whole[:-6] + bytes([whole[-6] ^ 1]) + whole[-5:], whole + b"garbage", b"", lines(ids), whole[1:],
-    b"\x1f\x8b" + b"\0" * 100, whole[:-4] + b"\xff" * 4, gzip.compress(b"")[:12]):
+    whole = gzipped(lines(ids))
+    for body in (
+        whole[:-9], whole[:5], whole[:-6] + bytes([whole[-6] ^ 1]) + whole[-5:], whole + b"garbage", b"", lines(ids), whole[1:],
+        b"\x1f\x8b" + b"\0" * 100, whole[:-4] + b"\xff" * 4, gzipped(b"")[:12],
+    ):
         yield Input(kind, request(sent(body, GZIP)), (400,))
-    for body in (whole, lines(ids), b"", ZST_MAGIC, ZST_MAGIC + bytes([0, 0xA8, 1, 0, 0]), ZST_MAGIC + bytes([0xE0]) + struct.pack("<Q",
-    1 << 60) + b"\x01\0\0", ZST_MAGIC + b"\xff" * 50, b"\x50\x2a\x4d\x18\xff\xff\xff\x7f",
-                 ZST_MAGIC + bytes([0, 0x38]) + zst_block(2, b"\xff" * 20, last=True), ZST_MAGIC + bytes([0, 0x38]) + zst_block(3, b"", last=True),
-                     ZST_MAGIC + bytes([0x03, 0x38]) + b"\x01\0\0\0\x01\0\0"):
+    for body in (
+        whole, lines(ids), b"", ZST_MAGIC, ZST_MAGIC + bytes([0, 0xA8, 1, 0, 0]),
+        ZST_MAGIC + bytes([0xE0]) + struct.pack("<Q", 1 << 60) + b"\x01\0\0", ZST_MAGIC + b"\xff" * 50, b"\x50\x2a\x4d\x18\xff\xff\xff\x7f",
+        ZST_MAGIC + bytes([0, 0x38]) + zst_block(2, b"\xff" * 20, last=True), ZST_MAGIC + bytes([0, 0x38]) + zst_block(3, b"", last=True),
+        ZST_MAGIC + bytes([0x03, 0x38]) + b"\x01\0\0\0\x01\0\0",
+    ):
         yield Input(kind, request(sent(body, ZSTD)), (400, 413))
     ids = take(2)
-    members = gzip.compress(lines(ids[:1])[:10]) + gzip.compress(lines(ids[:1])[10:]) + gzip.compress(b"") * 50 + gzip.compress(lines(ids[1:]))
+    members = gzipped(lines(ids[:1])[:10]) + gzipped(lines(ids[:1])[10:]) + gzipped(b"") * 50 + gzipped(lines(ids[1:]))
     yield Input(kind, request(sent(members, GZIP), ids=ids), (200,))
     # A gzip without a header that says so is no record, and not unpacked unasked.
     yield Input(kind, request(sent(whole), letters=None), (200, 400))
@@ -83,10 +87,11 @@ def compressed(draw):
 
 def ndjson(draw):
     kind = "NDJSON with lines that are none"
-    for bad, letters in ((b'{"id":\n', 1), (b'{"id":"no"}\n', 1), (b'{"id":1,"kind":"\xff"}\n', 1), (b"\0\n", None), (b"[" * 10_000 + b"\n", 1),
-    (b'{"id":1,"zz":' + b"[" * 10_000 + b"]" * 10_000 + b"}\n", 1), (b"\n\r\n \n", 0),
-                         (b"x\n" * 500, 500), (b'{"kind":"no id"}\n', 1), (b'{"id":7,"kind":"' + b"y" * (1 << 20) + b'"}\n', 1),
-                         (b"\xef\xbb\xbf\n", 0), (b'{"id":null}\n', 1), (b"{}{}\n", 1), (b"\x0b\n", 1)):
+    for bad, letters in (
+        (b'{"id":\n', 1), (b'{"id":"no"}\n', 1), (b'{"id":1,"kind":"\xff"}\n', 1), (b"\0\n", None), (b"[" * 10_000 + b"\n", 1),
+        (b'{"id":1,"zz":' + b"[" * 10_000 + b"]" * 10_000 + b"}\n", 1), (b"\n\r\n \n", 0), (b"x\n" * 500, 500), (b'{"kind":"no id"}\n', 1),
+        (b'{"id":7,"kind":"' + b"y" * (1 << 20) + b'"}\n', 1), (b"\xef\xbb\xbf\n", 0), (b'{"id":null}\n', 1), (b"{}{}\n", 1), (b"\x0b\n", 1),
+    ):
         ids = take(4)
         yield Input(kind, request(sent(lines(ids[:2]) + bad + lines(ids[2:])), ids=ids, letters=letters), (200,))
     ids = take(1)
@@ -96,13 +101,17 @@ def ndjson(draw):
 
 def json_bodies(draw):
     kind = "JSON bodies that are none"
-    for body in (b"", b"[", b"]", b"[1", b"[{]", b"{", b'{"id":1}{"id":2}', b'[{"id":1},]', b"[,]", b"nul", b"\xff", b"[\xff]",
-    b'{"id":1}\n{"id":2}\n', b"[" * 100_000, b"[1]]", b'"', b'{"id":1', b"\0", b"[1 2]", b"'[]'",
-                 b"\xef\xbb\xbf", b'[{"id":"\xed\xa0\x80"}]', "[1]".encode("utf-16"), b"[1],[2]", b'[{"id":1}', b"[NaN]", b"[01]", b"[1]//"):
+    for body in (
+        b"", b"[", b"]", b"[1", b"[{]", b"{", b'{"id":1}{"id":2}', b'[{"id":1},]', b"[,]", b"nul", b"\xff", b"[\xff]", b'{"id":1}\n{"id":2}\n',
+        b"[" * 100_000, b"[1]]", b'"', b'{"id":1', b"\0", b"[1 2]", b"'[]'", b"\xef\xbb\xbf", b'[{"id":"\xed\xa0\x80"}]', "[1]".encode("utf-16"),
+        b"[1],[2]", b'[{"id":1}', b"[NaN]", b"[01]", b"[1]//",
+    ):
         yield Input(kind, request(sent(body, kind=JSON)), (400,))
     kind = "JSON bodies of no records"
-    for body, letters in ((b"[1,null,[],\"x\",true]", 5), (b"null", 1), (b"1", 1), (b'"x"', 1), (b"{}", 1), (b"[{}]", 1), (b"[]", 0), (b"[[]]", 1),
-    (b'[[{"id":1}]]', 1), (b'{"events":[{"id":1}]}', 1)):
+    for body, letters in (
+        (b"[1,null,[],\"x\",true]", 5), (b"null", 1), (b"1", 1), (b'"x"', 1), (b"{}", 1), (b"[{}]", 1), (b"[]", 0), (b"[[]]", 1),
+        (b'[[{"id":1}]]', 1), (b'{"events":[{"id":1}]}', 1),
+    ):
         yield Input(kind, request(sent(body, kind=JSON), letters=letters), (200, 400))
     ids = take(2)
     yield Input(kind, request(sent(b'[{"id":%d},%s,{"id":%d}]' % (ids[0], b"[" * 10_000 + b"]" * 10_000, ids[1]), kind=JSON), ids=ids, letters=1),
@@ -126,8 +135,10 @@ def arrow_lies(draw):
     offsets = struct.pack("<4i", 0, 3, 6, 9)
     changed = [whole.replace(offsets, struct.pack("<4i", *lie)) for lie in ((0, 5, 2, 1_000_000), (0, -5, 2, 9), (0, 3, 6, 2**31 - 1),
         (-2**31, 3, 6, 9), (9, 6, 3, 0), (0, 3, 6, 10))]
-    changed += [whole.replace(b"hqqhqqhqq", b"h\xff\xfehqqhqq"), b"\xff\xff\xff\xff\xff\xff\xff\x7f" + whole[8:], b"\xff\xff\xff\xff\xf0\xff\xff\xff",
-        whole[8:], b"ARROW1\0\0" + whole, b"\0" * 1000, b"{}", whole[:8], whole[:-9]]
+    changed += [
+        whole.replace(b"hqqhqqhqq", b"h\xff\xfehqqhqq"), b"\xff\xff\xff\xff\xff\xff\xff\x7f" + whole[8:], b"\xff\xff\xff\xff\xf0\xff\xff\xff",
+        whole[8:], b"ARROW1\0\0" + whole, b"\0" * 1000, b"{}", whole[:8], whole[:-9],
+    ]
     for size in (8, 16, 24, 64):
         changed.append(whole.replace(struct.pack("<q", size), struct.pack("<q", 2**62)))
     zipped = arrow(list(range(2_100_000, 2_101_000)), compression="zstd")
@@ -139,10 +150,11 @@ def arrow_lies(draw):
 
 def arrow_schemas(draw):
     kind = "Arrow streams of other schemas"
-    for schema in ([("id", pa.int64()), ("kind", pa.int64())], [("id", pa.string()), ("kind", pa.string())],
-    [("kind", pa.string()), ("zz", pa.int64())], [("id", pa.list_(pa.int64())), ("kind", pa.string())],
-                   [("id", pa.struct([("id", pa.int64())])), ("kind", pa.string())], [("id", pa.float64()), ("kind", pa.string())],
-                       [("id", pa.null()), ("kind", pa.null())], [("ID", pa.int64()), ("KIND", pa.string())]):
+    for schema in (
+        [("id", pa.int64()), ("kind", pa.int64())], [("id", pa.string()), ("kind", pa.string())], [("kind", pa.string()), ("zz", pa.int64())],
+        [("id", pa.list_(pa.int64())), ("kind", pa.string())], [("id", pa.struct([("id", pa.int64())])), ("kind", pa.string())],
+        [("id", pa.float64()), ("kind", pa.string())], [("id", pa.null()), ("kind", pa.null())], [("ID", pa.int64()), ("KIND", pa.string())],
+    ):
         columns = [pa.nulls(3, type) for _, type in schema]
         yield Input(kind, request(sent(arrow_of(columns, schema), kind=ARROW)), (400,))
     yield Input(kind, request(sent(arrow_of([], []), kind=ARROW)), (400,))
@@ -183,7 +195,7 @@ def arrow_drawn(draw):
 
 def gzip_drawn(draw):
     for _ in range(OF_EACH // 2):
-        changed = bytearray(gzip.compress(lines(take(20)), mtime=0))
+        changed = bytearray(gzipped(lines(take(20))))
         # Not in the head: there it may well be a name or a time, which nobody looks at.
         changed[draw.randrange(10, len(changed))] ^= 1 << draw.randrange(8)
         yield Input("drawn: compressed bytes changed", request(sent(bytes(changed), GZIP)), (400, CLOSED))

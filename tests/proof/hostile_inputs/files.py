@@ -77,8 +77,10 @@ def followed(seed):
 
 def nodes(draw):
     kind = "what is no file"
-    for what, argument in (("directory", None), ("fifo", None), ("socket", None), ("device", (1, 5)), ("device", (1, 3)), ("device", (1, 7)),
-    ("device", (5, 0)), ("device", (1, 11))):
+    for what, argument in (
+        ("directory", None), ("fifo", None), ("socket", None), ("device", (1, 5)), ("device", (1, 3)), ("device", (1, 7)), ("device", (5, 0)),
+        ("device", (1, 11)),
+    ):
         yield Input(kind, Tree(((what, "m.ndjson", argument),)))
     for target in ("/dev/zero", "/dev/null", "/dev/full", "/dev/tty", "/dev/stdin", "/dev/random", "/nowhere"):
         yield Input(kind, Tree((("symlink", "m.ndjson", target),)))
@@ -193,9 +195,11 @@ def ends(draw):
 
 def names(draw):
     kind = "names that are odd"
-    odd = ["a\nb.ndjson", "\x1b[2J.ndjson", "[x].ndjson", "*.ndjson", "?", "{a,b}", "x" * 248 + ".ndjson", " .ndjson", "-rf.ndjson", "\u202e.ndjson",
-        "é", "e\u0301", "~", "$HOME", "`x`", "a;b", "%2e%2e", "\\", "'", "\"", "x.parquet", "_pintail", "COM1", "\ufeff", "a\tb",
-        "\x7f"]
+    odd = [
+        "a\nb.ndjson", "\x1b[2J.ndjson", "[x].ndjson", "*.ndjson", "?", "{a,b}", "x" * 248 + ".ndjson", " .ndjson", "-rf.ndjson",
+        "\u202e.ndjson", "é", "e\u0301", "~", "$HOME", "`x`", "a;b", "%2e%2e", "\\", "'", "\"", "x.parquet", "_pintail", "COM1", "\ufeff",
+        "a\tb", "\x7f",
+    ]
     for name in odd:
         ids = take(3)
         yield Input(kind, Tree((file(name, lines(ids)),), ids=ids))
@@ -228,8 +232,10 @@ def own(draw):
 
 def appearing(draw):
     kind = "what appears"
-    for entry in (("fifo", "f.ndjson", None), ("directory", "x.ndjson", None), ("symlink", "mem", "/proc/self/mem"), ("symlink", "z", "/dev/zero"),
-    ("symlink", "up", ".."), ("symlink", "gone", "/nowhere"), ("socket", "s", None)):
+    for entry in (
+        ("fifo", "f.ndjson", None), ("directory", "x.ndjson", None), ("symlink", "mem", "/proc/self/mem"), ("symlink", "z", "/dev/zero"),
+        ("symlink", "up", ".."), ("symlink", "gone", "/nowhere"), ("socket", "s", None),
+    ):
         yield Input(kind, Tree((entry,)))
     for entry in (file(os.fsdecode(b"\xff\xfe"), b"@"), file("a\n\x1b[2J", b"@"), file("long", b"x" * (5 << 20)), file("empty", b"")):
         ids = take(3) if entry[2] == b"@" else ()

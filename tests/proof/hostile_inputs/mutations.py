@@ -10,12 +10,18 @@ from itertools import accumulate
 from . import Input
 
 OF_EACH = 100
-ODD_CHARACTERS = [0, 7, 8, 9, 0x1B, 0x22, 0x2F, 0x5C, 0x7F, 0x85, 0xA0, 0x301, 0x61C, 0x200B, 0x200D, 0x202E, 0x2028, 0x2066, 0xFEFF, 0xFFFD, 0xFFFF,
-    0x1F600, 0xE0001, 0x10FFFF]
-STRUCTURE = [b"{", b"}", b"[", b"]", b'"', b":", b",", b"\\", b"\0", b"\r", b" ", b"\xef\xbb\xbf", b"\xff", b"\xc3", b"null", b"0", b"-", b"e9",
-    rb"\u", rb"\ud800"]
-INTEGER_BITS = {"n": (63, True), "i8": (7, True), "u8": (8, False), "u64": (64, False), "ts": (38, True), "ms": (48, True), "us": (58, True),
-    "ns": (63, True)}
+ODD_CHARACTERS = [
+    0, 7, 8, 9, 0x1B, 0x22, 0x2F, 0x5C, 0x7F, 0x85, 0xA0, 0x301, 0x61C, 0x200B, 0x200D, 0x202E, 0x2028, 0x2066, 0xFEFF, 0xFFFD, 0xFFFF, 0x1F600,
+    0xE0001, 0x10FFFF,
+]
+STRUCTURE = [
+    b"{", b"}", b"[", b"]", b'"', b":", b",", b"\\", b"\0", b"\r", b" ", b"\xef\xbb\xbf", b"\xff", b"\xc3", b"null", b"0", b"-", b"e9", rb"\u",
+    rb"\ud800",
+]
+INTEGER_BITS = {
+    "n": (63, True), "i8": (7, True), "u8": (8, False), "u64": (64, False), "ts": (38, True), "ms": (48, True), "us": (58, True),
+    "ns": (63, True),
+}
 
 
 def good(id, drawn):
@@ -127,8 +133,10 @@ def nested(line, drawn):
 
 def times(line, drawn):
     """times with parts that are odd"""
-    parts = [drawn.choice(("2024", "0001", "9999", "1900")), drawn.choice(("01", "02", "12")), drawn.choice(("01", "29", "31")),
-             drawn.choice(("00", "23")), drawn.choice(("00", "59")), drawn.choice(("00", "59", "60"))]
+    parts = [
+        drawn.choice(("2024", "0001", "9999", "1900")), drawn.choice(("01", "02", "12")), drawn.choice(("01", "29", "31")),
+        drawn.choice(("00", "23")), drawn.choice(("00", "59")), drawn.choice(("00", "59", "60")),
+    ]
     if drawn.random() < 0.3:
         parts[drawn.randrange(6)] = drawn.choice(("0000", "00", "13", "24", "32", "60", "61", "1", "+1"))
     joined = "".join(part + join for part, join in zip(parts, ("-", "-", drawn.choice("TTT t_"), ":", ":", "")))

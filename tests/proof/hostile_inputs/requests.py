@@ -100,9 +100,10 @@ def lengths(draw):
 
 def chunks(draw):
     kind = "chunks that lie"
-    for bad in (b"ZZ\r\nabc\r\n", b"f" * 20 + b"\r\nabc\r\n", b"-1\r\n", b"5;" + b"x" * 100_000 + b"\r\n12345\r\n", b"3\r\nabcd\r\n", b"3\rabc\r\n",
-    b"\r\n\r\n", b"0x3\r\nabc\r\n", b"7fffffffffffffff\r\nabc\r\n",
-                b"1 \r\n", b"\xff\r\n", b"5\r\n{"):
+    for bad in (
+        b"ZZ\r\nabc\r\n", b"f" * 20 + b"\r\nabc\r\n", b"-1\r\n", b"5;" + b"x" * 100_000 + b"\r\n12345\r\n", b"3\r\nabcd\r\n", b"3\rabc\r\n",
+        b"\r\n\r\n", b"0x3\r\nabc\r\n", b"7fffffffffffffff\r\nabc\r\n", b"1 \r\n", b"\xff\r\n", b"5\r\n{",
+    ):
         yield Input(kind, request(chunked(bad), HALF_CLOSE), (400, CLOSED))
     yield Input(kind, request(chunked(b"5\r\n{\"id\"", end=b"")), (408,))
     yield Input(kind, request(chunked(end=b"0\r\n" + b"X: y\r\n" * 10_000 + b"\r\n")), (400, 431, CLOSED))
@@ -124,10 +125,11 @@ def heads(draw):
     kind = "heads that are none"
     for bad in (b"X: \0", b"X\0: y", b" X: y", b"X : y", b": y", b"X", b"\xff: y", b"X: a\rb", b"Host: x\r\nHost: y", b"X\x01: y"):
         yield Input(kind, request(sent(b"", bad)), (400, 403, CLOSED))
-    for bad in (b"", b"\r\n\r\n", b"\n\n", b"POST\r\n\r\n", b"POST /v1/events\r\n\r\n", b"POST  /v1/events  HTTP/1.1\r\n\r\n",
-    b"POST /v1/events HTTP/9.9\r\n\r\n", b"POST /v1/events HTTP/1.1\n", b"POST /v1\0/events HTTP/1.1\r\n\r\n",
-                b"POST /v1/ev\xc3\xa4nts HTTP/1.1\r\n\r\n", b"{\"id\":1}\n", b"\0" * 1000, b"GET / HTTP/1.1\r\nA: b\r\n",
-                b"POST h\xff HTTP/1.1\r\n\r\n"):
+    for bad in (
+        b"", b"\r\n\r\n", b"\n\n", b"POST\r\n\r\n", b"POST /v1/events\r\n\r\n", b"POST  /v1/events  HTTP/1.1\r\n\r\n",
+        b"POST /v1/events HTTP/9.9\r\n\r\n", b"POST /v1/events HTTP/1.1\n", b"POST /v1\0/events HTTP/1.1\r\n\r\n",
+        b"POST /v1/ev\xc3\xa4nts HTTP/1.1\r\n\r\n", b"{\"id\":1}\n", b"\0" * 1000, b"GET / HTTP/1.1\r\nA: b\r\n", b"POST h\xff HTTP/1.1\r\n\r\n",
+    ):
         yield Input(kind, request(bad, HALF_CLOSE), (400, 404, CLOSED))
 
 
@@ -136,24 +138,30 @@ def methods(draw):
     for method in (b"GET", b"PUT", b"DELETE", b"TRACE", b"OPTIONS", b"PATCH", b"FOO", b"HEAD", b"post"):
         yield plain(kind, (405,), method=method)
     yield Input(kind, request(b"CONNECT x:1 HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"), (404, 405, 400))
-    for path in (b"/", b"/v1/events/../../etc/passwd", b"/v1/events/", b"/V1/EVENTS", b"//v1/events", b"/v1/events%00", b"/%2e%2e/", b"/v1/%65vents",
-    b"http://evil.example/v1/event", b"*"):
+    for path in (
+        b"/", b"/v1/events/../../etc/passwd", b"/v1/events/", b"/V1/EVENTS", b"//v1/events", b"/v1/events%00", b"/%2e%2e/", b"/v1/%65vents",
+        b"http://evil.example/v1/event", b"*",
+    ):
         yield plain(kind, (404, 405, 400), path=path)
     ids = take()
     yield Input(kind, request(sent(lines(ids), path=b"/v1/events?x=" + b"y" * 5_000), ids=ids), (200, 404))
     for host in (b"evil.example", b"127.0.0.1.evil.example", b"localhost.evil", b"[::1", b"a b", b"evil.example:8088", b"\xff"):
         yield plain(kind, (403, 400), host=host)
-    for kind_of_body in (b"text/plain", b"application/xml", b"", b"application/x-ndjson/x", b"multipart/form-data; boundary=x", b"\xff",
-    b"application/json+x", b"x" * 5_000):
+    for kind_of_body in (
+        b"text/plain", b"application/xml", b"", b"application/x-ndjson/x", b"multipart/form-data; boundary=x", b"\xff", b"application/json+x",
+        b"x" * 5_000,
+    ):
         yield plain("content types", (415, 400), kind=kind_of_body)
     yield plain("content types", (415,), kind=None)
 
 
 def protocols(draw):
     kind = "other protocols"
-    for data in (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x17" * 500, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0" * 50,
-    b"GET /v1/events\r\n\r\n", b"SSH-2.0-x\r\n", b"\x04\x01\0\x50\x7f\0\0\x01\0", b"*1\r\n$4\r\nPING\r\n",
-                 b"\0\0\0\x2a\0\x12\0\x03", b"PUB x 1\r\na\r\n", b"EHLO x\r\n", b"\x80\x2e\x01\x03\x01", b"\xff\xfb\x1f", b"GET / RTSP/1.0\r\n\r\n"):
+    for data in (
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x17" * 500, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0" * 50,
+        b"GET /v1/events\r\n\r\n", b"SSH-2.0-x\r\n", b"\x04\x01\0\x50\x7f\0\0\x01\0", b"*1\r\n$4\r\nPING\r\n", b"\0\0\0\x2a\0\x12\0\x03",
+        b"PUB x 1\r\na\r\n", b"EHLO x\r\n", b"\x80\x2e\x01\x03\x01", b"\xff\xfb\x1f", b"GET / RTSP/1.0\r\n\r\n",
+    ):
         yield Input(kind, request(data, HALF_CLOSE), (400, 404, CLOSED))
     ids = take()
     upgrade = sent(lines(ids), b"Upgrade: websocket", b"Sec-WebSocket-Key: x", b"Sec-WebSocket-Version: 13")
@@ -229,19 +237,24 @@ def crowds(draw):
 def admin(draw):
     kind = "requests to the admin server"
     close = b"Host: 127.0.0.1\r\nConnection: close\r\n"
-    for path in (b"/api/checkpoints?limit=99999999999999999999", b"/api/checkpoints?limit=-1", b"/api/checkpoints?limit=%00",
-    b"/api/checkpoints?limit=x"):
+    for path in (
+        b"/api/checkpoints?limit=99999999999999999999", b"/api/checkpoints?limit=-1", b"/api/checkpoints?limit=%00", b"/api/checkpoints?limit=x",
+    ):
         yield Input(kind, request(b"GET " + path + b" HTTP/1.1\r\n" + close + b"\r\n", admin=True), (400, 200))
-    for path in (b"/%2e%2e/%2e%2e/etc/passwd", b"/../../etc/passwd", b"/api/../../etc/passwd", b"/static/../../../etc/passwd", b"/api",
-    b"/_pintail/KEY", b"//etc/passwd", b"/%00"):
+    for path in (
+        b"/%2e%2e/%2e%2e/etc/passwd", b"/../../etc/passwd", b"/api/../../etc/passwd", b"/static/../../../etc/passwd", b"/api", b"/_pintail/KEY",
+        b"//etc/passwd", b"/%00",
+    ):
         yield Input(kind, request(b"GET " + path + b" HTTP/1.1\r\n" + close + b"\r\n", admin=True), (404, 400))
     for data in (bytes(range(256)) * 20, b"GET " + b"/" * 100_000 + b" HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 10_000 + b"\r\n"):
         yield Input(kind, request(data, HALF_CLOSE, admin=True), (400, 404, 414, 431, CLOSED))
     yield Input(kind, request(b"GET /api/status HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n", admin=True), (403,))
     query = b"POST /api/query HTTP/1.1\r\n" + close + b"Content-Type: application/json\r\n"
     yield Input(kind, request(query + b"Content-Length: 50000000\r\n\r\n" + b"x" * 1_000_000, admin=True), (400, 413, CLOSED))
-    for body in (b'{"sql":' + b"[" * 60_000, b'{"sql":1}', b"{}", b"\xff", b"null", b'{"sql":null}', b"", b'{"sql":"SELECT 1"}x',
-    b'{"sql":["SELECT 1"]}', rb'{"sql":"\ud800"}', b'{"sql":"SELECT 1","sql":"DROP"}'):
+    for body in (
+        b'{"sql":' + b"[" * 60_000, b'{"sql":1}', b"{}", b"\xff", b"null", b'{"sql":null}', b"", b'{"sql":"SELECT 1"}x', b'{"sql":["SELECT 1"]}',
+        rb'{"sql":"\ud800"}', b'{"sql":"SELECT 1","sql":"DROP"}',
+    ):
         yield Input(kind, request(query + b"Content-Length: %d\r\n\r\n" % len(body) + body, admin=True), (400, 413, 422))
 
 
