@@ -1,10 +1,9 @@
 """The binary in confinement: few descriptors, cores, bytes of memory and threads, stderr and /tmp as bad as they can be.
 
-Owns: how each limit is put on, and the peaks of memory and descriptors.
-Does not own: the process itself (see process.py), what is run in it.
+Owns: how each limit is put on.
+Does not own: the process itself (see process.py), its peaks (see sampled.py), what is run in it.
 """
 import os
-import re
 import resource
 import shutil
 import threading
@@ -12,10 +11,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from process import Pintail
+from sampled import Sampled
 
 GROUPS = Path("/sys/fs/cgroup")
-SAMPLE_SECONDS = 0.02
 STARVED_SECONDS, STARTING_SECONDS = 0.1, 0.4
 # Below it are the standard streams, which are open.
 FIRST_FREE = 3
@@ -57,11 +55,11 @@ class Group:
                 break
 
 
-class Confined(Pintail):
+class Confined(Sampled):
     """One run in confinement. `peaks` gets a pair of the greatest resident memory in bytes and the greatest number of descriptors."""
 
     def __init__(self, binary, config, cwd, limits, peaks, **how):
-        self.limits, self.peaks, self.peak = limits, peaks, [0, 0]
+        self.limits, self.peaks = limits, peaks
         self.group = self.reader = None
         super().__init__(binary, config, cwd, **how)
 
@@ -77,8 +75,6 @@ class Confined(Pintail):
                 raise Impossible("`unshare` is missing")
             self.prefix = (unshare, "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"]), *self.prefix)
         super().start()
-        self.sampler = threading.Thread(target=self.sample, daemon=True)
-        self.sampler.start()
         if self.limits.get("starved"):
             threading.Thread(target=self.starve, daemon=True).start()
         return self
@@ -124,18 +120,8 @@ class Confined(Pintail):
                 return f"2>{fifo}"
         return ""
 
-    def sample(self):
-        with suppress(Exception):
-            pid = self.find()
-            while self.child.poll() is None:
-                status = Path(f"/proc/{pid}/status").read_text()
-                memory = re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)
-                self.peak = [max(self.peak[0], int(memory[1]) * 1024 if memory else 0), max(self.peak[1], len(os.listdir(f"/proc/{pid}/fd")))]
-                time.sleep(SAMPLE_SECONDS)
-
     def wait(self, timeout=60):
         code = super().wait(timeout)
-        self.sampler.join(5)
         self.peaks.append(tuple(self.peak))
         self.release()
         return code
