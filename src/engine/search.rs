@@ -93,7 +93,7 @@ impl<'a, 'd> Search<'a, 'd> {
             _ => warn!(records, %reason, advice, "the SQL fails on a batch: setting the records aside that it fails on"),
         }
         let is_of_a_value = phase == Phase::Sql && failure.kind.is_of_a_value();
-        let suspects = if is_of_a_value { self.transform.worker.suspects(all) } else { Vec::new() };
+        let suspects = if is_of_a_value { self.transform.worker.suspects(all)? } else { Vec::new() };
         let mut is_good = vec![true; records];
         for suspect in suspects {
             self.look_up(1)?;
@@ -320,6 +320,6 @@ fn advice(failure: &Failure) -> &'static str {
         FailureKind::OutOfMemory => "raise transform.memory_limit or lower pipeline.batch_rows if this goes on",
         FailureKind::TimedOut => "raise transform.timeout or lower pipeline.batch_rows if this goes on",
         FailureKind::TooLarge => "raise transform.rows_bytes_max or lower pipeline.batch_rows if this goes on",
-        FailureKind::Other => "see `pintail dead-letters`",
+        FailureKind::Broken | FailureKind::Other => "see `pintail dead-letters`",
     }
 }
