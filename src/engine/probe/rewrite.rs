@@ -49,14 +49,7 @@ impl<'s> Rewriter<'s> {
         plain["alias"] = json!("");
         let mut casts = Vec::new();
         let loose = loosen(&plain, &mut casts);
-        let mut checks = Vec::new();
-        for Cast { cast, operands } in casts {
-            let given: Vec<String> =
-                operands.iter().map(|operand| Some(format!("({}) IS NOT NULL", self.sql(operand)?))).collect::<Option<_>>()?;
-            let check = format!("({}) IS NULL AND {}", self.sql(&cast)?, given.join(" AND "));
-            let is_safe = operands.iter().all(|operand| !can_fail(operand));
-            checks.push(if is_safe { format!("({check})") } else { format!("coalesce(TRY({check}), true)") });
-        }
+        let mut checks = self.checks(&casts)?;
         let (plain_sql, loose_sql) = (self.sql(&plain)?, self.sql(&loose)?);
         if can_fail(&loose) || checks.is_empty() {
             checks.push(fails(&loose_sql));
@@ -68,6 +61,39 @@ impl<'s> Rewriter<'s> {
             plain: plain_sql,
             loose: loose_sql,
         })
+    }
+
+    /// Returns the conditions that hold where one of these fails.
+    fn checks(&self, fallible: &[Fallible]) -> Option<Vec<String>> {
+        fallible.iter().map(|one| self.check(one)).collect()
+    }
+
+    fn check(&self, fallible: &Fallible) -> Option<String> {
+        let (check, is_safe) = match fallible {
+            Fallible::Cast { cast, operands } => {
+                let given: Vec<String> =
+                    operands.iter().map(|operand| Some(format!("({}) IS NOT NULL", self.sql(operand)?))).collect::<Option<_>>()?;
+                let check = format!("({}) IS NULL AND {}", self.sql(cast)?, given.join(" AND "));
+                (check, operands.iter().all(|operand| !can_fail(operand)))
+            }
+            Fallible::Case { branches, otherwise } => {
+                let mut check = "CASE".to_owned();
+                for Branch { when, of_when, of_then } in branches {
+                    if !of_when.is_empty() {
+                        check += &format!(" WHEN {} THEN true", self.any(of_when)?);
+                    }
+                    check += &format!(" WHEN ({})::BOOLEAN THEN {}", self.sql(when)?, self.any(of_then)?);
+                }
+                check += &format!(" ELSE {} END", self.any(otherwise)?);
+                (check, branches.iter().all(|branch| !can_fail(&branch.when)))
+            }
+        };
+        Some(if is_safe { format!("({check})") } else { format!("coalesce(TRY({check}), true)") })
+    }
+
+    fn any(&self, fallible: &[Fallible]) -> Option<String> {
+        let checks = self.checks(fallible)?;
+        Some(if checks.is_empty() { "false".to_owned() } else { format!("({})", checks.join(" OR ")) })
     }
 
     /// Returns a `FROM` clause that reads `view` as `events`.
@@ -157,14 +183,23 @@ pub fn mentions(value: &Value, class: &str) -> bool {
     }
 }
 
-/// A cast, or a function that is one, which gives NULL where it would fail, and what it gives NULL for anyhow.
-struct Cast {
-    cast: Value,
-    operands: Vec<Value>,
+/// A part of an expression that fails for some records, in its form that does not.
+enum Fallible {
+    /// A cast, or a function that is one, which gives NULL where it would fail, and what it gives NULL for anyhow.
+    Cast { cast: Value, operands: Vec<Value> },
+    /// A `CASE`: of its parts only some are evaluated.
+    Case { branches: Vec<Branch>, otherwise: Vec<Fallible> },
+}
+
+/// A branch of a `CASE`, and what can fail in its parts.
+struct Branch {
+    when: Value,
+    of_when: Vec<Fallible>,
+    of_then: Vec<Fallible>,
 }
 
 /// Returns the expression with casts that do not fail, in all that is evaluated whatever the record holds.
-fn loosen(expression: &Value, casts: &mut Vec<Cast>) -> Value {
+fn loosen(expression: &Value, casts: &mut Vec<Fallible>) -> Value {
     let mut loose = expression.clone();
     let is_lazy = matches!(expression["type"].as_str(), Some("OPERATOR_COALESCE" | "OPERATOR_TRY"));
     match expression["class"].as_str() {
@@ -172,7 +207,7 @@ fn loosen(expression: &Value, casts: &mut Vec<Cast>) -> Value {
             loose["child"] = loosen(&expression["child"], casts);
             if expression["try_cast"] == json!(false) {
                 loose["try_cast"] = json!(true);
-                casts.push(Cast { cast: loose.clone(), operands: vec![loose["child"].clone()] });
+                casts.push(Fallible::Cast { cast: loose.clone(), operands: vec![loose["child"].clone()] });
             }
         }
         Some("FUNCTION") => {
@@ -184,7 +219,24 @@ fn loosen(expression: &Value, casts: &mut Vec<Cast>) -> Value {
                 loose["function_name"] = json!("try_strptime");
                 loose["qualified_name"] = json!({ "path": ["try_strptime"] });
                 let operands = (0..2).map(|argument| loose["arguments"][argument]["expression"].clone()).collect();
-                casts.push(Cast { cast: loose.clone(), operands });
+                casts.push(Fallible::Cast { cast: loose.clone(), operands });
+            }
+        }
+        Some("CASE") => {
+            let mut branches = Vec::new();
+            for check in 0..expression["case_checks"].as_array().map_or(0, Vec::len) {
+                let (mut of_when, mut of_then) = (Vec::new(), Vec::new());
+                let when = loosen(&expression["case_checks"][check]["when_expr"], &mut of_when);
+                let then = loosen(&expression["case_checks"][check]["then_expr"], &mut of_then);
+                loose["case_checks"][check]["when_expr"] = when.clone();
+                loose["case_checks"][check]["then_expr"] = then;
+                branches.push(Branch { when, of_when, of_then });
+            }
+            let mut otherwise = Vec::new();
+            loose["else_expr"] = loosen(&expression["else_expr"], &mut otherwise);
+            let in_any = |branch: &Branch| !branch.of_when.is_empty() || !branch.of_then.is_empty();
+            if branches.iter().any(in_any) || !otherwise.is_empty() {
+                casts.push(Fallible::Case { branches, otherwise });
             }
         }
         Some("COMPARISON") => ["left", "right"].iter().for_each(|side| loose[side] = loosen(&expression[side], casts)),
