@@ -23,6 +23,7 @@ use arrow::compute::filter_record_batch;
 use tracing::{info, warn};
 
 use crate::batch::{Counts, Phase};
+use crate::breaker::{Tally, is_too_much};
 use crate::decode::Decoded;
 use crate::engine::probe::{Check, Suspect};
 use crate::engine::scan::VECTOR_ROWS;
@@ -268,9 +269,8 @@ impl<'a, 'd> Search<'a, 'd> {
     /// Stops the search in a batch that is hopeless: record by record it would take minutes to come to the same end.
     fn check_ratio(&self) -> Result<(), Fault> {
         let Counts { records_in, dead_letters, .. } = self.draft.frame.counts;
-        let Some(config) =
-            self.transform.stops_at.as_ref().filter(|config| config.is_exceeded(dead_letters.sql + dead_letters.sink, records_in))
-        else {
+        let tally = Tally { records: records_in, rejected: dead_letters.sql + dead_letters.sink, units: 0 };
+        let Some((config, _)) = self.transform.stops_at.as_ref().filter(|(config, usual)| is_too_much(tally, config, *usual)) else {
             return Ok(());
         };
         let reason = self.draft.frame.dead_letters.last().map_or("no reason known", |letter| &*letter.reason);
