@@ -7,7 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::DataType;
 use bytes::Bytes;
 
 use crate::memory::{Lease, Waiting};
@@ -83,8 +84,8 @@ impl Chunk {
     pub fn bytes(&self) -> usize {
         match &self.records {
             Records::Lines(bytes) => bytes.len(),
-            Records::Messages { lines, metadata } => lines.len() + metadata_bytes(metadata),
-            Records::Arrow(rows) => rows.get_array_memory_size(),
+            Records::Messages { lines, metadata: rows } => lines.len() + slice_bytes(rows),
+            Records::Arrow(rows) => slice_bytes(rows),
             Records::TooLong { head, .. } => head.len(),
         }
     }
@@ -125,9 +126,18 @@ fn split_off_rows(batch: &mut RecordBatch, rows: usize) -> RecordBatch {
     front
 }
 
-/// The bytes of the rows that are in use: a slice shares its buffers with the rest.
-fn metadata_bytes(metadata: &RecordBatch) -> usize {
-    metadata.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or_default()).sum()
+/// The bytes of the rows that are in use: a slice shares its buffers with the rest. Where that cannot be told, those of all that is shared.
+fn slice_bytes(rows: &RecordBatch) -> usize {
+    let long = |view: &u128| Some(*view as u32 as usize).filter(|length| *length > 12).unwrap_or(0);
+    let views = |views: &[u128]| size_of_val(views) + views.iter().map(long).sum::<usize>();
+    let in_use = |column: &ArrayRef| match column.data_type() {
+        DataType::Utf8View => views(column.as_string_view().views()),
+        DataType::BinaryView => views(column.as_binary_view().views()),
+        DataType::Dictionary(..) => column.get_array_memory_size(),
+        nested if nested.is_nested() => column.get_array_memory_size(),
+        _ => column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size()),
+    };
+    rows.columns().iter().map(in_use).sum()
 }
 
 /// From the producer to the batcher.
@@ -416,6 +426,8 @@ impl Counts {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::{Int64Array, StringArray, StringViewArray};
+
     use super::*;
     use crate::offsets::Partition;
 
@@ -472,5 +484,17 @@ mod tests {
         let batch = Batch::new(vec![lines("a\n", 0, 1, unit), lines("b\n", 1, 2, unit)]);
         let ranges = batch.ranges();
         assert_eq!((ranges.len(), ranges[0].from, ranges[0].to), (1, 0, 2));
+    }
+
+    #[test]
+    fn a_slice_of_rows_counts_for_what_is_in_use_of_it() {
+        let text = |n: usize| format!("a text of more than twelve bytes: {n:04}");
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1_000));
+        let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..1_000).map(text)));
+        let views: ArrayRef = Arc::new(StringViewArray::from_iter_values((0..1_000).map(text)));
+        let rows = RecordBatch::try_from_iter([("n", numbers), ("t", texts), ("v", views)]).unwrap();
+        let (all, part) = (slice_bytes(&rows), slice_bytes(&rows.slice(500, 100)));
+        assert!((100_000..110_000).contains(&all), "{all}");
+        assert!((10_000..11_000).contains(&part), "{part}");
     }
 }

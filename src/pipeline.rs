@@ -124,15 +124,11 @@ impl Line {
         let full = disk.clone();
         meters.link(linked(&store, &*source, &engine, remaining.clone())?);
         let chunk_outlet = Outlet::new(chunk_sender, &meters.chunks);
-        let mut batch_outlet = Outlet::new(batch_sender, &meters.batches);
-        let trier = try_first(config, &store).map(|trial| {
-            let (sender, input) = mpsc::channel(1);
-            Trier { input, output: std::mem::replace(&mut batch_outlet, Outlet::unwatched(sender)), trial }
-        });
         let frame_outlet = Outlet::new(frame_sender, &meters.frames);
         // A search in what cannot be read again is not given up.
         let give_up = if source.reads_again() { stop.clone() } else { watch::channel(false).1 };
-        let transform = |worker| Transform::new(config, worker, &layout, &aggregator, (source.when_rejected(), give_up.clone()));
+        let usual = store.state().rest().usual;
+        let transform = |worker| Transform::new(config, worker, &layout, &aggregator, (source.when_rejected(), usual, give_up.clone()));
         let workers = engine.workers()?.into_iter().map(transform).collect();
 
         let monitor = Monitor {
@@ -145,6 +141,8 @@ impl Line {
             meters: meters.clone(),
         };
         let (schema, early) = (engine.output().clone(), Arc::<Notify>::default());
+        let paths = store.paths().clone();
+        let state_sha256 = store.state().sha256();
         let writer = Writer {
             input: frames,
             checkpoint: Checkpoint::new(
@@ -160,6 +158,12 @@ impl Line {
             groups_max: config.monitor.groups_max,
             stop: stop.clone(),
         };
+        // Nothing is left that can fail before the first record: what fails here is no record's fault.
+        let mut batch_outlet = Outlet::new(batch_sender, &meters.batches);
+        let trier = try_first(config, &paths, state_sha256, give_up).map(|trial| {
+            let (sender, input) = mpsc::channel(1);
+            Trier { input, output: std::mem::replace(&mut batch_outlet, Outlet::unwatched(sender)), trial }
+        });
         let transformer = Transformer { input: batches, output: frame_outlet, engine, workers, reload, meters: meters.clone() };
         let batcher = Batcher {
             input: chunks,
@@ -172,7 +176,6 @@ impl Line {
             meters: meters.clone(),
         };
         let producer = Producer { source, output: chunk_outlet, stop, committed, remaining: remaining_sender, meters };
-        let paths = config.paths();
         let trying = trier.map(|trier| ("trial", Box::pin(trier.run()) as BoxFuture<'static, _>));
         let mut stages: Vec<(&'static str, BoxFuture<'static, _>)> = vec![
             (MONITOR, Box::pin(monitor.run())),
@@ -237,8 +240,8 @@ fn linked(store: &Store, source: &dyn Source, engine: &Engine, remaining: watch:
 }
 
 /// Counts this start. Returns what tries its batches first, if those before it came to no end from the same positions.
-fn try_first(config: &Config, store: &Store) -> Option<Trial> {
-    let attempt = attempts::begin(store.paths(), store.state().sha256());
+fn try_first(config: &Config, paths: &Paths, state_sha256: String, stop: watch::Receiver<bool>) -> Option<Trial> {
+    let attempt = attempts::begin(paths, state_sha256);
     if attempt < trial::ATTEMPTS {
         return None;
     }
@@ -246,7 +249,7 @@ fn try_first(config: &Config, store: &Store) -> Option<Trial> {
         attempt,
         "the starts before this one ended from the same positions without a commit: until the next one, each batch is tried in a process of its own"
     );
-    Some(Trial::new(config))
+    Some(Trial::new(config, stop))
 }
 
 /// Returns the records of a batch: fewer where there are so many columns that the rows would take more than the bytes of a batch.

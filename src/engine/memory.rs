@@ -9,6 +9,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::UInt64Type;
 use duckdb::Connection;
 
+use super::databases::Databases;
 use super::session::{Database, collect};
 use super::sql_error::message;
 use crate::error::{Error, Result};
@@ -17,16 +18,23 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub struct MemoryMeter {
     connection: Connection,
-    _database: Arc<Database>,
+    database: Arc<Database>,
+    databases: Arc<Databases>,
 }
 
 impl MemoryMeter {
-    pub(super) fn new(database: &Arc<Database>) -> Result<Self> {
-        Ok(Self { connection: database.connect()?, _database: database.clone() })
+    pub(super) fn new(databases: &Arc<Databases>) -> Result<Self> {
+        let database = databases.current();
+        Ok(Self { connection: database.connect()?, database, databases: databases.clone() })
     }
 
     /// Returns the bytes. Takes some tenths of a millisecond.
-    pub fn bytes(&self) -> Result<u64> {
+    pub fn bytes(&mut self) -> Result<u64> {
+        let current = self.databases.current();
+        if !Arc::ptr_eq(&self.database, &current) {
+            self.connection = current.connect()?;
+            self.database = current;
+        }
         let sql = "SELECT coalesce(sum(memory_usage_bytes), 0)::UBIGINT FROM duckdb_memory()";
         let asked = collect(&self.connection, sql);
         let (_, batches) = asked.map_err(|e| Error::internal(format!("cannot ask DuckDB for its memory: {}", message(&e))))?;
@@ -45,11 +53,12 @@ mod tests {
 
     #[test]
     fn a_table_is_seen_in_the_memory_also_when_the_settings_are_locked() {
-        let database = Database::open(1 << 30).unwrap();
+        let databases = Arc::new(Databases::open(1 << 30).unwrap());
+        let database = databases.current();
         let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1_000_000));
         let rows = RecordBatch::try_from_iter([("a", column)]).unwrap();
         let session = Session::new(&database, &rows.schema()).unwrap();
-        let meter = MemoryMeter::new(&database).unwrap();
+        let mut meter = MemoryMeter::new(&databases).unwrap();
         let before = meter.bytes().unwrap();
         session.create_table("t", &rows.schema(), vec![rows.clone()]).unwrap();
         database.lock().unwrap();

@@ -5,7 +5,8 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `session` | the database, its settings, a connection that sees a batch as `events` |
+//! | `session` | a database, its settings, a connection that sees a batch as `events` |
+//! | `databases` | which database is in use, and the one that takes the place of a broken one |
 //! | `scan`, `gather` | how batches get into a query, and its rows out of it |
 //! | `arrow_ffi`, `vector`, `raw`, `callback` | what these two stand on; with them the only unsafe code |
 //! | `statement`, `plan` | what a text of SQL is, and whether its rows depend on each other |
@@ -16,6 +17,7 @@
 //! | `aggregate` | the monitor's figures, by Polars |
 
 mod callback;
+mod databases;
 mod deadline;
 mod gather;
 mod lookup;
@@ -47,9 +49,10 @@ use crate::batch::LookupVersion;
 use crate::config::{LookupConfig, TransformConfig};
 use crate::error::{Error, Result};
 
+use databases::Databases;
 use lookup::Lookup;
 use plan::Fault;
-use session::{Database, Session};
+use session::Session;
 use sql_error::message;
 use statement::Select;
 
@@ -64,9 +67,8 @@ pub struct Engine {
     select: Select,
     output: SchemaRef,
     lookups: Arc<[LookupVersion]>,
-    /// Checks the SQL and loads lookups; runs no batch.
-    session: Session,
-    database: Arc<Database>,
+    input: SchemaRef,
+    databases: Arc<Databases>,
 }
 
 impl Engine {
@@ -76,14 +78,15 @@ impl Engine {
     /// [`crate::error::ErrorKind::Config`] if the SQL or a lookup is at fault; the message names the column and the nearest one.
     pub fn open(transform: &TransformConfig, input: SchemaRef) -> Result<Self> {
         check_lookup_names(&transform.lookups)?;
-        let database = Database::open(transform.memory_limit)?;
+        let databases = Arc::new(Databases::open(transform.memory_limit)?);
+        let database = databases.current();
         let session = Session::new(&database, &input)?;
         let lookups = read_lookups(&transform.lookups)?;
         create_tables(&session, &lookups)?;
         database.lock()?;
         let (select, output) = check_sql(&session, transform)?;
         let lookups = lookups.into_iter().map(|lookup| lookup.version).collect();
-        Ok(Self { transform: transform.clone(), select, output, lookups, session, database })
+        Ok(Self { transform: transform.clone(), select, output, lookups, input, databases })
     }
 
     /// Returns the schema of the SQL's result. Text is `Utf8View`.
@@ -93,16 +96,13 @@ impl Engine {
 
     /// Makes `transform.threads` workers.
     pub fn workers(&self) -> Result<Vec<Worker>> {
-        let worker = |_| {
-            let session = Session::new(&self.database, self.session.schema())?;
-            Worker::new(session, &self.select, &self.transform, self.output.clone())
-        };
+        let worker = |_| Worker::new(&self.databases, &self.select, &self.transform, (self.input.clone(), self.output.clone()));
         (0..self.transform.threads).map(worker).collect()
     }
 
     /// Makes a meter of the memory that the database holds.
     pub fn memory(&self) -> Result<MemoryMeter> {
-        MemoryMeter::new(&self.database)
+        MemoryMeter::new(&self.databases)
     }
 
     /// Returns what the lookup tables hold.
@@ -116,17 +116,22 @@ impl Engine {
     /// A file cannot be read, the SQL no longer suits the tables, or its result would have another schema; the old tables stay.
     pub fn reload_lookups(&mut self) -> Result<Arc<[LookupVersion]>> {
         let lookups = read_lookups(&self.transform.lookups)?;
-        self.execute("BEGIN TRANSACTION")?;
-        let replaced = self.replace_tables(&lookups);
-        self.execute(if replaced.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
+        let session = Session::new(&self.databases.current(), &self.input)?;
+        let execute = |sql| {
+            let done = session.connection().execute_batch(sql);
+            done.map_err(|e| Error::internal(format!("cannot replace the lookup tables: {}", message(&e))))
+        };
+        execute("BEGIN TRANSACTION")?;
+        let replaced = self.replace_tables(&session, &lookups);
+        execute(if replaced.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
         replaced?;
         self.lookups = lookups.into_iter().map(|lookup| lookup.version).collect();
         Ok(self.lookups())
     }
 
-    fn replace_tables(&self, lookups: &[Lookup]) -> Result<()> {
-        create_tables(&self.session, lookups)?;
-        let (_, output) = check_sql(&self.session, &self.transform)?;
+    fn replace_tables(&self, session: &Session, lookups: &[Lookup]) -> Result<()> {
+        create_tables(session, lookups)?;
+        let (_, output) = check_sql(session, &self.transform)?;
         if output.fields() == self.output.fields() {
             return Ok(());
         }
@@ -141,11 +146,6 @@ impl Engine {
             ),
             None => "the new lookup tables would change the number of output columns: name the columns in `transform.sql`".to_owned(),
         }))
-    }
-
-    fn execute(&self, sql: &str) -> Result<()> {
-        let done = self.session.connection().execute_batch(sql);
-        done.map_err(|e| Error::internal(format!("cannot replace the lookup tables: {}", message(&e))))
     }
 }
 

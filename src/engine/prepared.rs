@@ -22,6 +22,8 @@ pub enum Class {
     Conversion,
     /// The memory limit was reached.
     OutOfMemory,
+    /// A check of DuckDB's own failed: it does not vouch for the database any more.
+    Broken,
     /// Any other.
     Other,
 }
@@ -132,6 +134,7 @@ impl RunResult {
         let class = match unsafe { ffi::duckdb_result_error_type(&mut self.0) } {
             ffi::duckdb_error_type_DUCKDB_ERROR_CONVERSION => Class::Conversion,
             ffi::duckdb_error_type_DUCKDB_ERROR_OUT_OF_MEMORY => Class::OutOfMemory,
+            ffi::duckdb_error_type_DUCKDB_ERROR_INTERNAL | ffi::duckdb_error_type_DUCKDB_ERROR_FATAL => Class::Broken,
             _ => Class::Other,
         };
         // SAFETY: the message is NUL-terminated and lives as long as the result.

@@ -23,6 +23,7 @@ use arrow::compute::filter_record_batch;
 use tracing::{info, warn};
 
 use crate::batch::{Counts, Phase};
+use crate::breaker::{Tally, is_too_much};
 use crate::decode::Decoded;
 use crate::engine::probe::{Check, Suspect};
 use crate::engine::scan::VECTOR_ROWS;
@@ -93,7 +94,7 @@ impl<'a, 'd> Search<'a, 'd> {
             _ => warn!(records, %reason, advice, "the SQL fails on a batch: setting the records aside that it fails on"),
         }
         let is_of_a_value = phase == Phase::Sql && failure.kind.is_of_a_value();
-        let suspects = if is_of_a_value { self.transform.worker.suspects(all) } else { Vec::new() };
+        let suspects = if is_of_a_value { self.transform.worker.suspects(all)? } else { Vec::new() };
         let mut is_good = vec![true; records];
         for suspect in suspects {
             self.look_up(1)?;
@@ -268,9 +269,8 @@ impl<'a, 'd> Search<'a, 'd> {
     /// Stops the search in a batch that is hopeless: record by record it would take minutes to come to the same end.
     fn check_ratio(&self) -> Result<(), Fault> {
         let Counts { records_in, dead_letters, .. } = self.draft.frame.counts;
-        let Some(config) =
-            self.transform.stops_at.as_ref().filter(|config| config.is_exceeded(dead_letters.sql + dead_letters.sink, records_in))
-        else {
+        let tally = Tally { records: records_in, rejected: dead_letters.sql + dead_letters.sink, units: 0 };
+        let Some((config, _)) = self.transform.stops_at.as_ref().filter(|(config, usual)| is_too_much(tally, config, *usual)) else {
             return Ok(());
         };
         let reason = self.draft.frame.dead_letters.last().map_or("no reason known", |letter| &*letter.reason);
@@ -320,6 +320,6 @@ fn advice(failure: &Failure) -> &'static str {
         FailureKind::OutOfMemory => "raise transform.memory_limit or lower pipeline.batch_rows if this goes on",
         FailureKind::TimedOut => "raise transform.timeout or lower pipeline.batch_rows if this goes on",
         FailureKind::TooLarge => "raise transform.rows_bytes_max or lower pipeline.batch_rows if this goes on",
-        FailureKind::Other => "see `pintail dead-letters`",
+        FailureKind::Broken | FailureKind::Other => "see `pintail dead-letters`",
     }
 }

@@ -1,10 +1,12 @@
 //! Session: one database, and connections that see a batch as `events`.
 //!
 //! Owns: the database and its locked settings; a connection's slot, its view `events`, and running a text over batches.
-//! Does not own: what errors mean (see `sql_error`), the user's SQL and when it runs (see the engine and its workers).
+//! Does not own: which database is in use (see `databases`), what errors mean (see `sql_error`), the user's SQL and when it runs (see the
+//! engine and its workers).
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::cast;
@@ -13,7 +15,7 @@ use duckdb::Connection;
 
 use super::arrow_ffi::Converter;
 use super::gather::{self, Columns, Gathers, is_gathered};
-use super::prepared::{Failed, Prepared};
+use super::prepared::{Class, Failed, Prepared};
 use super::raw::{RawConnection, RawDatabase};
 use super::scan::{self, Input, Pace, Slot, Slots};
 use super::sql_error::{message, one_line};
@@ -23,13 +25,11 @@ use crate::error::{Error, Result};
 /// The view that holds the user's SQL.
 const RESULT: &str = "pintail_result";
 
-/// A database in memory with the two functions of ours. Lookup tables and the memory limit exist once in it.
+/// A database in memory with the two functions of ours.
 #[derive(Debug)]
 pub struct Database {
     slots: Slots,
     gathers: Gathers,
-    /// Read while a batch runs, written while a record runs that is to have the memory and the cores to itself.
-    peace: RwLock<()>,
     raw: RawDatabase,
 }
 
@@ -45,11 +45,13 @@ impl Database {
             ("allow_unsigned_extensions", "false"),
             ("autoload_known_extensions", "false"),
             ("autoinstall_known_extensions", "false"),
+            // What a broken database may still be asked is decided here (see `databases`).
+            ("disable_database_invalidation", "true"),
         ])?;
         let (slots, gathers) = (Slots::default(), Gathers::default());
         scan::register(&raw.connect()?, &slots)?;
         gather::register(&raw.connect()?, &gathers)?;
-        let database = Self { slots, gathers, peace: RwLock::default(), raw };
+        let database = Self { slots, gathers, raw };
         // Text as views is what Polars holds natively, and Parquet's writer reads either form at the same speed. Views need both settings.
         database.execute(
             "SET GLOBAL arrow_output_version = '1.4'; SET GLOBAL produce_arrow_string_view = true; SET GLOBAL explain_output = 'all'",
@@ -65,16 +67,6 @@ impl Database {
     /// Opens a connection without a slot. It must not outlive the database.
     pub(super) fn connect(&self) -> Result<Connection> {
         self.raw.sql_connection()
-    }
-
-    /// Lets a batch run beside others.
-    pub fn share(&self) -> RwLockReadGuard<'_, ()> {
-        self.peace.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until nothing runs, and keeps it so.
-    pub fn alone(&self) -> RwLockWriteGuard<'_, ()> {
-        self.peace.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn execute(&self, sql: &str) -> Result<()> {
@@ -94,6 +86,8 @@ pub struct Session {
     converter: Arc<Converter>,
     slot: Slot,
     schema: SchemaRef,
+    /// Whether a check of DuckDB's own has failed.
+    broken: Cell<bool>,
     database: Arc<Database>,
 }
 
@@ -107,6 +101,7 @@ impl Session {
             converter: Arc::new(Converter::new(database.raw.connect()?)),
             slot: database.slots.reserve(),
             schema: schema.clone(),
+            broken: Cell::new(false),
             database: database.clone(),
         };
         let view = format!("CREATE TEMPORARY VIEW events AS SELECT * FROM {}", session.slot.call());
@@ -130,6 +125,11 @@ impl Session {
     /// Returns the database.
     pub fn database(&self) -> &Arc<Database> {
         &self.database
+    }
+
+    /// Returns whether a check of DuckDB's own has failed: then nothing more must be run in this database.
+    pub fn is_broken(&self) -> bool {
+        self.broken.get()
     }
 
     /// Returns the connection on which [`Self::gather`] runs.
@@ -216,12 +216,21 @@ impl Session {
         let ran = self.with_input(schema, vec![batch.clone()], pace, || statement.run());
         let gathered = gathers.end(self.slot.number()).expect("the slot was begun, and the query that shared it is over");
         self.statements.insert(query.to_owned(), statement);
+        self.note(ran.as_ref().err());
         (gathered, ran)
     }
 
     /// Runs `sql` over a batch as `events` once more, for what DuckDB says of its failure.
     pub fn fails(&self, sql: &str, batch: &RecordBatch) -> Option<Failed> {
-        self.with_input(&self.schema, vec![batch.clone()], Pace::default(), || self.runner.execute(sql).err())
+        let failed = self.with_input(&self.schema, vec![batch.clone()], Pace::default(), || self.runner.execute(sql).err());
+        self.note(failed.as_ref());
+        failed
+    }
+
+    fn note(&self, failed: Option<&Failed>) {
+        if failed.is_some_and(|failed| failed.class == Class::Broken) {
+            self.broken.set(true);
+        }
     }
 
     /// Forgets the plans that were kept.

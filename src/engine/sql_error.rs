@@ -39,6 +39,8 @@ pub enum FailureKind {
     TimedOut,
     /// The rows take more bytes than a run may return.
     TooLarge,
+    /// A check of DuckDB's own failed, and its database was opened anew.
+    Broken,
     /// Anything else.
     Other,
 }
@@ -60,6 +62,7 @@ impl From<Class> for FailureKind {
         match class {
             Class::Conversion => Self::Conversion,
             Class::OutOfMemory => Self::OutOfMemory,
+            Class::Broken => Self::Broken,
             Class::Other => Self::Other,
         }
     }

@@ -10,7 +10,7 @@ use arrow::array::RecordBatch;
 use tokio::sync::watch;
 
 use crate::batch::{Batch, Counts, Frame, Phase};
-use crate::breaker::{self, WhenRejected};
+use crate::breaker::{self, Usual, WhenRejected};
 use crate::config::{Config, DeadLetterConfig};
 use crate::decode::{Decoded, Decoder, reject_undecoded};
 use crate::engine::aggregate::Aggregator;
@@ -29,7 +29,7 @@ pub struct Transform {
     /// Whether the line pauses where too much is rejected: only there the units of all records count.
     may_pause: bool,
     /// Set if too many rejected records stop the line; where they pause it, the writer decides.
-    pub(super) stops_at: Option<DeadLetterConfig>,
+    pub(super) stops_at: Option<(DeadLetterConfig, Usual)>,
     /// Bytes of rows after which a frame is handed on before its batch is done.
     frame_bytes_max: usize,
     /// Turns true when the line shall stop.
@@ -75,13 +75,13 @@ pub(super) struct Draft<'a> {
 }
 
 impl Transform {
-    /// Makes the worker ready. It gives up the search for culprits once `stop` is true.
+    /// Makes the worker ready. It gives up the search for culprits once `stop` is true. `usual` is what was rejected before the start.
     pub fn new(
         config: &Config,
         worker: Worker,
         layout: &Arc<OutputLayout>,
         aggregator: &Arc<Aggregator>,
-        (when_rejected, stop): (WhenRejected, watch::Receiver<bool>),
+        (when_rejected, usual, stop): (WhenRejected, Usual, watch::Receiver<bool>),
     ) -> Self {
         Self {
             decoder: Decoder::new(&config.schema),
@@ -90,7 +90,7 @@ impl Transform {
             aggregator: aggregator.clone(),
             per_batch: config.transform.per_batch,
             may_pause: when_rejected == WhenRejected::Pause,
-            stops_at: (when_rejected == WhenRejected::Stop).then(|| config.dead_letters.clone()),
+            stops_at: (when_rejected == WhenRejected::Stop).then(|| (config.dead_letters.clone(), usual)),
             frame_bytes_max: config.transform.rows_bytes_max,
             stop,
         }

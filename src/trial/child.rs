@@ -12,7 +12,7 @@ use rustix::process::getppid;
 use tokio::sync::watch;
 
 use super::wire;
-use crate::breaker::WhenRejected;
+use crate::breaker::{Usual, WhenRejected};
 use crate::config::Config;
 use crate::engine::transform::Transform;
 use crate::error::{Error, Result};
@@ -37,7 +37,8 @@ pub fn run(config: &Config, sha256: &str) -> Result<()> {
     }
     let Plan { engine, layout, aggregator } = Plan::new(config)?;
     let worker = engine.workers()?.into_iter().next().ok_or_else(|| Error::internal("an engine without workers"))?;
-    let mut transform = Transform::new(config, worker, &layout, &aggregator, (WhenRejected::GoOn, watch::channel(false).1));
+    let mut transform =
+        Transform::new(config, worker, &layout, &aggregator, (WhenRejected::GoOn, Usual::default(), watch::channel(false).1));
     let (mut from, mut to) = (BufReader::new(io::stdin().lock()), io::stdout().lock());
     let failed = |e| Error::io("talk to the service", e);
     let mut done = || to.write_all(&[DONE]).and_then(|()| to.flush()).map_err(failed);

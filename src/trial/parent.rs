@@ -4,23 +4,45 @@
 //! Does not own: what runs in it.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io::{self, BufWriter, Read};
 use std::process::{ChildStdin, ChildStdout};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Command, child, wire};
+use tokio::sync::watch;
+
+use super::{Command, START, child, wire};
 use crate::batch::Batch;
 use crate::child::{LOOK, Reaped, again};
 use crate::cli::TRIAL;
 use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
+
+/// Memory that is left free of what both processes may have: it is taken within the time between two looks.
+const RESERVE_BYTES: u64 = 64 << 20;
 
 /// A child that is over, and reaped, when this is dropped.
 pub struct Child {
     process: Reaped,
     stdin: Option<ChildStdin>,
     stdout: Option<ChildStdout>,
+    /// Bytes of resident memory that it may have.
+    memory: u64,
+}
+
+/// How a child has ended.
+pub struct End {
+    why: String,
+    /// Whether it was ended by this process.
+    pub is_own: bool,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
 }
 
 impl Child {
@@ -28,31 +50,37 @@ impl Child {
     ///
     /// # Errors
     /// If it does not come so far that it could run a batch: no record is to blame for that.
-    pub fn start(command: &Command) -> Result<Self> {
+    pub fn start(command: &Command, stop: &watch::Receiver<bool>) -> Result<Self> {
         let mut arguments: Vec<OsString> = vec![TRIAL.into(), command.sha256.clone().into()];
         arguments.extend(command.file.iter().flat_map(|file| ["--config".into(), file.clone().into_os_string()]));
         arguments.extend(command.sets.iter().flat_map(|set| ["--set".into(), set.into()]));
         let started = again().args(arguments).spawn();
         let mut process = Reaped(started.map_err(|e| Error::io("start a process to try the records in", e))?);
         let (stdin, stdout) = (process.0.stdin.take(), process.0.stdout.take());
-        let mut child = Self { process, stdin, stdout };
-        match child.wait_for_answer(command, |_| Ok(()))? {
-            None => Ok(child),
-            Some(end) => Err(Error::try_again(format!("a process that is to try records {end} before it was given any: is memory short?"))),
+        let mut child = Self { process, stdin, stdout, memory: command.memory };
+        if let Some(end) = child.wait_for_answer(START, stop, |_| Ok(()))? {
+            return Err(Error::try_again(format!("a process that is to try records {end} before it was given any: is memory short?")));
         }
+        if let Some(together) = command.together {
+            // What it has now this process would not need beside its own.
+            let free = together.saturating_sub(limits::process_bytes("self", "RssAnon").unwrap_or(0)).saturating_sub(RESERVE_BYTES);
+            child.memory = child.memory.min(free.saturating_add(child.process.resident()));
+        }
+        Ok(child)
     }
 
-    /// Lets it run a batch. Returns how it ended; `None` if it lives.
-    pub fn run(&mut self, batch: &Batch, command: &Command) -> Result<Option<String>> {
-        self.wait_for_answer(command, |to| wire::write(batch, to))
+    /// Lets it run a batch for a time. Returns how it ended; `None` if it lives.
+    pub fn run(&mut self, batch: &Batch, time: Duration, stop: &watch::Receiver<bool>) -> Result<Option<End>> {
+        self.wait_for_answer(time, stop, |to| wire::write(batch, to))
     }
 
     /// Writes to it and waits until it answers. Returns how it ended; `None` if it lives.
     fn wait_for_answer(
         &mut self,
-        command: &Command,
+        time: Duration,
+        stop: &watch::Receiver<bool>,
         write: impl FnOnce(&mut BufWriter<ChildStdin>) -> io::Result<()> + Send,
-    ) -> Result<Option<String>> {
+    ) -> Result<Option<End>> {
         let (Some(stdin), Some(mut stdout)) = (self.stdin.take(), self.stdout.take()) else {
             return Err(Error::internal("a child that has ended cannot run a batch"));
         };
@@ -77,30 +105,36 @@ impl Child {
                     Ok(None) | Err(RecvTimeoutError::Disconnected) => return self.end(),
                     Err(RecvTimeoutError::Timeout) => {}
                 }
-                if let Some(why) = self.beyond(command, begun) {
-                    // The thread ends with the child's streams.
+                // The thread ends with the child's streams.
+                if *stop.borrow() {
                     self.process.end();
-                    return Ok(Some(why));
+                    return Err(Error::try_again(
+                        "stopped while records were tried that may end the process: they are tried again at the next start",
+                    ));
+                }
+                if let Some(why) = self.beyond(time, begun) {
+                    self.process.end();
+                    return Ok(Some(End { why, is_own: true }));
                 }
             }
         })
     }
 
     /// Says what it takes that it may not.
-    fn beyond(&self, command: &Command, begun: Instant) -> Option<String> {
-        if begun.elapsed() > command.timeout {
-            return Some(format!("takes longer than {}", humantime::format_duration(command.timeout)));
+    fn beyond(&self, time: Duration, begun: Instant) -> Option<String> {
+        if begun.elapsed() > time {
+            return Some(format!("takes longer than {}", humantime::format_duration(time)));
         }
-        (self.process.resident() > command.memory).then(|| format!("takes more than {} bytes of memory", command.memory))
+        (self.process.resident() > self.memory).then(|| format!("takes more than {} bytes of memory", self.memory))
     }
 
     /// Returns how it ended.
-    fn end(&mut self) -> Result<Option<String>> {
+    fn end(&mut self) -> Result<Option<End>> {
         let status = self.process.0.wait().map_err(|e| Error::io("wait for the process that tries records", e))?;
         let said = |kind: ErrorKind| status.code() == Some(kind.exit_code().into());
         if said(ErrorKind::Config) {
             return Err(Error::config("a process that tries records does not start: was the configuration changed while the service ran?"));
         }
-        Ok(Some(format!("ends ({status})")))
+        Ok(Some(End { why: format!("ends ({status})"), is_own: false }))
     }
 }

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::common::Dataset;
@@ -67,4 +68,32 @@ fn a_record_that_ends_the_process_is_set_aside_at_the_third_start_and_its_neighb
 
 fn id_of(letter: &Value) -> i64 {
     serde_json::from_str::<Value>(letter["record"].as_str().unwrap()).unwrap()["id"].as_i64().unwrap()
+}
+
+#[test]
+fn a_record_that_cannot_be_interrupted_is_set_aside_at_the_third_start_in_a_time_that_does_not_grow_with_the_halvings() {
+    let dataset = Dataset::new();
+    let length = |id| if id == 50 { 3_000_000 } else { 1 };
+    let event = |id| json!({ "id": id, "ts": 1_767_225_600_000 + id, "region": "eu", "length": length(id) }).to_string() + "\n";
+    dataset.write("events.ndjson", (0..64_i64).map(event).collect::<String>());
+    let sql = "SELECT id, ts, region, levenshtein(repeat('x', length), repeat('y', length)) AS length FROM events";
+    let pintail = || pipeline(&dataset).set("transform.sql", sql).set("transform.timeout", "100ms").set("transform.memory_limit", "1GiB");
+    for _ in 0..2 {
+        let mut process = pintail().spawn();
+        thread::sleep(Duration::from_secs(2));
+        assert!(process.is_running(), "it can be interrupted");
+        process.kill();
+    }
+    // A stop is obeyed at once, and does not count as an end of the trial.
+    let stopped = pintail().spawn();
+    thread::sleep(Duration::from_secs(1));
+    let begun = Instant::now();
+    stopped.stop(Signal::TERM).assert_code(75);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    let begun = Instant::now();
+    pintail().run().assert_code(0);
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    assert_eq!(dataset.ids(), (0..64).filter(|id| *id != 50).collect::<Vec<_>>());
+    let letters = dataset.dead_letters();
+    assert_eq!(letters.iter().map(id_of).collect::<Vec<_>>(), [50], "{letters:?}");
 }

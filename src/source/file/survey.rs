@@ -153,9 +153,8 @@ impl Files {
             }
             if !known.place().is_some_and(|known| known.may_be(&place)) {
                 // Another file has its name: saved by an editor, or restored, it holds the same.
-                let other =
-                    Sight::look(other.try_clone()?, Path::new(label), Name::Matches, Compression::of(label)).map_err(io::Error::other)?;
-                if matches!(other.judge(&self.positions.key, known)?.verdict, Verdict::Other(_)) {
+                let saved = Sight::look(other.try_clone()?, &names::path_of(label), Name::Matches).map_err(io::Error::other)?;
+                if matches!(saved.judge(&self.positions.key, known)?.verdict, Verdict::Other(_)) {
                     return Ok(false);
                 }
             }

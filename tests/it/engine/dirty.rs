@@ -8,7 +8,7 @@ use arrow::compute::concat_batches;
 use arrow::util::pretty::pretty_format_batches;
 use bytes::Bytes;
 use pintail::batch::{Batch, Chunk, Frame, OffsetUnit, Records};
-use pintail::breaker::WhenRejected;
+use pintail::breaker::{Usual, WhenRejected};
 use pintail::config::Config;
 use pintail::decode::Decoder;
 use pintail::engine::transform::{Outcome, Transform};
@@ -23,7 +23,7 @@ use tokio::sync::watch;
 const SCHEMA: &str = r#"schema.columns=[{name="id",type="int64"},{name="s",type="text"},{name="n",type="int64"},{name="t",type="text"},{name="j",type="json"}]"#;
 
 /// SQL of many shapes that fails on some records.
-const STATEMENTS: [&str; 26] = [
+const STATEMENTS: [&str; 29] = [
     "SELECT id, CAST(s AS INTEGER) AS v FROM events",
     "SELECT * REPLACE (CAST(s AS INTEGER) AS s) FROM events",
     "SELECT id, s::INTEGER + n::SMALLINT AS v, t::DATE AS d FROM events",
@@ -38,6 +38,8 @@ const STATEMENTS: [&str; 26] = [
     "SELECT id FROM events WHERE s LIKE 'x%' OR CAST(s AS INTEGER) > 2",
     "SELECT id, coalesce(TRY_CAST(s AS INTEGER), CAST(t AS INTEGER)) AS v FROM events",
     "SELECT id, CASE WHEN s LIKE 'x%' THEN -1 ELSE CAST(s AS INTEGER) END AS v FROM events",
+    "SELECT id, CASE WHEN CAST(s AS INTEGER) % 3 = 1 THEN CAST(t AS DATE) WHEN n % 5 = 2 THEN error(s)::DATE END AS v FROM events",
+    "SELECT id, CASE n % 4 WHEN 1 THEN s::TINYINT WHEN 2 THEN n::TINYINT ELSE CASE WHEN s IS NULL THEN error(t)::INT ELSE s::INT END END AS v FROM events",
     "SELECT id, CAST(j AS INTEGER) AS v FROM events",
     "SELECT id, (j->>'a')::INTEGER AS v FROM events",
     "WITH parsed AS (SELECT id, CAST(s AS INTEGER) AS v, t FROM events) SELECT id, v * 2 AS v, CAST(t AS DATE) AS d FROM parsed",
@@ -49,6 +51,7 @@ const STATEMENTS: [&str; 26] = [
     "SELECT id, json_deserialize_sql(CASE WHEN n % 13 = 5 THEN '{}' ELSE json_serialize_sql('SELECT 1') END) AS v FROM events",
     "SELECT id, CAST(s AS INTEGER) AS v FROM events ORDER BY v",
     "SELECT id, (SELECT max(CAST(x AS INTEGER)) FROM (SELECT unnest([s, '7']) AS x)) AS v FROM events",
+    "SELECT id, typeof(CAST(s AS INTEGER)) AS v, (s || '1')::INTEGER::VARCHAR::DOUBLE AS w, t::DATE::TIMESTAMP AS d FROM events",
     "SELECT id, s::INTEGER AS a, a + 1 AS b, CAST(t AS DATE) AS d FROM events",
 ];
 
@@ -92,7 +95,8 @@ pub fn batch(records: &[Value]) -> Batch {
 pub fn transformed(config: &Config, records: &[Value]) -> (Vec<RecordBatch>, BTreeSet<u64>, usize) {
     let plan = Plan::new(config).unwrap();
     let worker = plan.engine.workers().unwrap().remove(0);
-    let mut transform = Transform::new(config, worker, &plan.layout, &plan.aggregator, (WhenRejected::Stop, watch::channel(false).1));
+    let mut transform =
+        Transform::new(config, worker, &plan.layout, &plan.aggregator, (WhenRejected::Stop, Usual::default(), watch::channel(false).1));
     let mut frames: Vec<Frame> = Vec::new();
     let outcome = transform.apply(&batch(records), &mut |frame| {
         frames.push(frame);
@@ -209,7 +213,7 @@ fn a_search_is_given_up_when_the_line_shall_stop() {
     let plan = Plan::new(&config).unwrap();
     let (stop, stopping) = watch::channel(true);
     let worker = plan.engine.workers().unwrap().remove(0);
-    let mut transform = Transform::new(&config, worker, &plan.layout, &plan.aggregator, (WhenRejected::Stop, stopping));
+    let mut transform = Transform::new(&config, worker, &plan.layout, &plan.aggregator, (WhenRejected::Stop, Usual::default(), stopping));
     let mut records = records(&mut StdRng::seed_from_u64(1), 100, 0.0);
     assert!(matches!(transform.apply(&batch(&records), &mut |_| true).unwrap(), Outcome::Frame(_)), "a clean batch is finished");
     records[7]["s"] = json!("x");
@@ -217,4 +221,18 @@ fn a_search_is_given_up_when_the_line_shall_stop() {
     stop.send_replace(false);
     let Outcome::Frame(frame) = transform.apply(&batch(&records), &mut |_| true).unwrap() else { panic!("given up") };
     assert_eq!((frame.counts.rows_out, frame.counts.dead_letters.sql), (99, 1));
+}
+
+#[test]
+fn a_batch_that_is_as_dirty_as_usual_is_searched_to_its_end() {
+    let config = config("SELECT id, CAST(s AS INTEGER) AS v FROM events", &["dead_letters.ratio_max=0.1"]);
+    let mut records = records(&mut StdRng::seed_from_u64(1), 1_000, 0.0);
+    records.iter_mut().step_by(3).for_each(|record| record["s"] = json!("x"));
+    let plan = Plan::new(&config).unwrap();
+    for (usual, goes_on) in [(Usual { records: 1_000_000, rejected: 300_000 }, true), (Usual::default(), false)] {
+        let worker = plan.engine.workers().unwrap().remove(0);
+        let outside = (WhenRejected::Stop, usual, watch::channel(false).1);
+        let outcome = Transform::new(&config, worker, &plan.layout, &plan.aggregator, outside).apply(&batch(&records), &mut |_| true);
+        assert_eq!(outcome.is_ok(), goes_on, "{outcome:?}");
+    }
 }

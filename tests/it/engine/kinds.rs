@@ -1,6 +1,6 @@
 //! Errors of many kinds: each is of the records that it is of, and of no other; what is of none stops the line.
 
-use pintail::breaker::WhenRejected;
+use pintail::breaker::{Usual, WhenRejected};
 use pintail::engine::transform::Transform;
 use pintail::error::{Error, ErrorKind};
 use pintail::pipeline::Plan;
@@ -107,7 +107,8 @@ fn failure(sql: &str, sets: &[&str], records: &[Value]) -> Error {
     let config = config(sql, sets);
     let plan = Plan::new(&config).unwrap();
     let worker = plan.engine.workers().unwrap().remove(0);
-    let mut transform = Transform::new(&config, worker, &plan.layout, &plan.aggregator, (WhenRejected::Stop, watch::channel(false).1));
+    let mut transform =
+        Transform::new(&config, worker, &plan.layout, &plan.aggregator, (WhenRejected::Stop, Usual::default(), watch::channel(false).1));
     transform.apply(&batch(records), &mut |_| true).err().unwrap_or_else(|| panic!("{sql} passes"))
 }
 

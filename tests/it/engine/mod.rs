@@ -1,5 +1,6 @@
 //! The engine through its public face.
 
+mod broken;
 mod dirty;
 mod kinds;
 mod lookups;
