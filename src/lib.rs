@@ -86,6 +86,8 @@ pub mod schema;
 #[cfg(feature = "engine")]
 pub mod server;
 #[cfg(feature = "engine")]
+pub mod shown;
+#[cfg(feature = "engine")]
 pub mod signals;
 pub mod sink;
 pub mod source;

@@ -17,7 +17,7 @@ use crate::checkpoint::reader;
 use crate::cli::QueryFormat;
 use crate::engine::query::{Answer, query};
 use crate::error::{Error, Result};
-use crate::escape;
+use crate::{escape, shown};
 
 /// Runs the SQL and writes its result.
 pub fn run(out: &Path, sql: &str, format: QueryFormat, to: &mut dyn Write) -> Result<()> {
@@ -27,7 +27,8 @@ pub fn run(out: &Path, sql: &str, format: QueryFormat, to: &mut dyn Write) -> Re
         // A header without rows is an answer too.
         batches.push(RecordBatch::new_empty(schema));
     }
-    write(&batches, format, to).map_err(|error| match error {
+    let shown: Result<Vec<_>, _> = batches.iter().map(shown::batch).collect();
+    shown.and_then(|batches| write(&batches, format, to)).map_err(|error| match error {
         ArrowError::IoError(_, source) => Error::io("write the result", source),
         other => Error::internal("cannot write the result").with_source(other),
     })

@@ -17,6 +17,7 @@ use super::arrow_ffi::polars_series;
 use crate::config::MonitorConfig;
 use crate::error::{Error, Result};
 use crate::grouping::GroupIds;
+use crate::shown;
 use crate::totals::{Total, Totals};
 
 /// The one group of an output that lacks the group's column.
@@ -118,7 +119,10 @@ fn failed(error: impl std::fmt::Display) -> Error {
 
 /// Returns a column as it is, if it has the type already.
 fn as_type(column: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, String> {
-    if column.data_type() == data_type { Ok(column.clone()) } else { cast(column, data_type).map_err(|e| e.to_string()) }
+    if column.data_type() == data_type {
+        return Ok(column.clone());
+    }
+    shown::column(column).and_then(|column| cast(&column, data_type)).map_err(|e| e.to_string())
 }
 
 fn find(output: &Schema, key: &str, name: &str, warnings: &mut Vec<String>) -> Option<usize> {

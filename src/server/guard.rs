@@ -13,7 +13,12 @@ pub type Refusal = (StatusCode, &'static str);
 
 /// Refuses a name that a foreign site has pointed at this machine (DNS rebinding). Only a loopback listener can tell: others are reached
 /// by names that nobody here knows.
+///
+/// A request with more than one is refused by every listener, as RFC 9112 asks: what stands before this server may go by another of them.
 pub fn check_host(listener: SocketAddr, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    if headers.get_all(HOST).iter().nth(1).is_some() {
+        return Err((StatusCode::BAD_REQUEST, "a request has one Host"));
+    }
     if !listener.ip().is_loopback() {
         return Ok(());
     }
@@ -64,6 +69,9 @@ mod tests {
             assert!(!asked(loopback, host), "{host}");
             assert!(asked(open, host), "{host}");
         }
+        let mut two = headers(&[("host", "localhost")]);
+        two.append(HOST, "127.0.0.1".parse().unwrap());
+        assert!([loopback, open].iter().all(|listener| check_host(*listener, &uri, &two).is_err()));
         assert!(check_host(loopback, &Uri::from_static("http://evil.example/"), &headers(&[("host", "localhost")])).is_err());
     }
 

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::{Task, values};
 use crate::engine::query::{Answer, Limits, query_within, too_many_bytes};
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits;
+use crate::{limits, shown};
 
 /// Stack of the query's thread. DuckDB's parser and planner go down by recursion: this is room for the deepest statement that a request can hold.
 /// What is not used costs nothing.
@@ -106,6 +106,7 @@ fn render(answer: &Answer, bytes_max: usize, begun: Instant, spent: Duration) ->
     let columns: Value = columns.collect();
     let mut text = format!("{{\"columns\":{columns},\"rows\":[").into_bytes();
     for batch in &answer.batches {
+        let batch = &shown::batch(batch).map_err(|e| failed(&e))?;
         for row in 0..batch.num_rows() {
             if text.last() != Some(&b'[') {
                 text.push(b',');

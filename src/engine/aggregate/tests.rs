@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, DictionaryArray, Float64Array, Int32Array, StringViewArray};
+use arrow::array::{
+    Array, AsArray, DictionaryArray, Float64Array, Int32Array, StringViewArray, Time64MicrosecondArray, TimestampMicrosecondArray,
+};
 use arrow::datatypes::{Float64Type, Int32Type};
 
 use super::*;
@@ -85,5 +87,17 @@ fn polars_reads_numbers_where_arrow_put_them() {
         let amounts = polars_series("value", rows.column(1)).unwrap();
         let after = amounts.f64().unwrap().downcast_iter().next().unwrap();
         assert_eq!(after.values().as_slice().as_ptr(), rows.column(1).as_primitive::<Float64Type>().values().as_ptr());
+    }
+}
+
+#[test]
+fn a_time_that_no_calendar_of_ours_has_is_a_group_as_any_other() {
+    let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![Some(i64::MAX), Some(0), Some(i64::MAX), None]));
+    let hours: ArrayRef = Arc::new(Time64MicrosecondArray::from(vec![Some(86_400_000_000), Some(0), None, None]));
+    let rows = RecordBatch::try_from_iter_with_nullable([("at", times, true), ("hour", hours, true)]).unwrap();
+    for (column, name, count) in [("at", "infinity", 2), ("hour", "24:00:00", 1)] {
+        let aggregator = Aggregator::new(rows.schema_ref(), &monitor(column, ""));
+        let found = totals(&aggregator, &rows).into_iter().find(|(group, _)| group.as_deref() == Some(name));
+        assert_eq!(found.map(|(_, total)| total.rows), Some(count), "{column}");
     }
 }

@@ -103,6 +103,9 @@ struct Announced {
 impl Announced {
     fn read(headers: &HeaderMap) -> Result<Self, Refusal> {
         let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+        if headers.get_all(IDEMPOTENCY_KEY).iter().nth(1).is_some() {
+            return Err(Refusal::bad("a request has one Idempotency-Key"));
+        }
         let key = match headers.get(IDEMPOTENCY_KEY).map(|key| key.as_bytes()) {
             Some(key) if key.is_empty() || key.len() > KEY_BYTES_MAX => {
                 return Err(Refusal::bad(format!("an Idempotency-Key has 1 to {KEY_BYTES_MAX} characters")));
