@@ -64,7 +64,7 @@ impl Options {
 
     /// Returns whether the key `key` has its default because nothing at all was configured.
     fn leave_default(&self, key: &str) -> bool {
-        !self.is_configured && !self.words.contains(&format!(" {key}="))
+        !self.is_configured && ![" ", " '"].iter().any(|before| self.words.contains(&format!("{before}{key}=")))
     }
 
     /// Makes them those of this process. What was set first stays.

@@ -121,7 +121,12 @@ pub(super) fn not_ready(shared: &Shared) -> Vec<String> {
         State::Running => {}
     }
     reasons.extend(shared.meters.disk.wants().map(|want| want.to_string()));
-    let ways_out = ways_out(&command("dead-letters --accept"));
+    // The options of this process are for those on its host alone.
+    let accept = match shared.facts.address.ip().is_loopback() {
+        true => command("dead-letters --accept"),
+        false => "`pintail dead-letters --accept` with the options of the service".to_owned(),
+    };
+    let ways_out = ways_out(&accept);
     reasons.extend(shared.meters.held().map(|held| format!("paused, too much is rejected: {held}; {ways_out}")));
     reasons.extend(shared.meters.trouble().map(|why| format!("the source gives nothing: {why}")));
     reasons.extend(dead(shared));

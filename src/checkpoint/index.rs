@@ -275,16 +275,16 @@ impl Index {
         differs.map(|place| self.written + place as u64 + 1)
     }
 
-    /// Returns the times before which files were declared expired, each later than the one before, as far as that was not taken back.
+    /// Returns the times before which files were declared expired, ascending, as far as that was not taken back: the last one counts.
     pub fn declared_expired(&self) -> Vec<Time> {
         let mut declared: Vec<Time> = Vec::new();
         for record in &self.records {
             if record.took_back {
                 declared.retain(|time| record.expired_before.is_some_and(|still| *time <= still));
             } else if let Some(before) = record.expired_before
-                && declared.last().is_none_or(|last| *last < before)
+                && let Err(at) = declared.binary_search(&before)
             {
-                declared.push(before);
+                declared.insert(at, before);
             }
         }
         declared

@@ -10,6 +10,7 @@ mod service;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -22,7 +23,7 @@ use signal_hook::flag;
 use tempfile::TempDir;
 
 use self::content::Content;
-use self::service::{CHECKPOINT_INTERVAL, Service};
+use self::service::{CHECKPOINT_INTERVAL, Running, Service};
 use super::verify;
 use crate::child::LOOK;
 use crate::error::{Error, Result};
@@ -112,10 +113,7 @@ impl Show<'_> {
         for kill in 1..=KILLS {
             let mut running = service.start(io::stdout().is_terminal())?;
             while watched.look()?.events < self.demo.events * kill / (KILLS + 1) {
-                self.signals.check()?;
-                if let Some(status) = running.ended()? {
-                    return Err(Error::internal(format!("the service ended by itself ({status}) before it was killed")).into());
-                }
+                self.is_killable(&mut running)?;
                 thread::sleep(LOOK);
             }
             if kill < KILLS {
@@ -123,11 +121,13 @@ impl Show<'_> {
                 thread::sleep(CHECKPOINT_INTERVAL.mul_f64(chance.random()));
             } else {
                 // Amid a commit.
-                while service.staged().is_none() && running.ended()?.is_none() {
+                while service.staged().is_none() {
+                    self.is_killable(&mut running)?;
                     thread::sleep(SHORTEST_LOOK);
                 }
                 thread::sleep(COMMIT.mul_f64(chance.random()));
             }
+            self.is_killable(&mut running)?;
             running.kill();
             let at = watched.look()?.clone();
             let left = service.staged();
@@ -136,22 +136,30 @@ impl Show<'_> {
             self.step("", format_args!("{left}"))?;
             self.step("start", format_args!("goes on with event {}\n", thousands(at.events + 1)))?;
         }
-        let mut running = service.start(io::stdout().is_terminal())?;
-        let status = loop {
-            self.signals.check()?;
-            if let Some(status) = running.ended()? {
-                break status;
-            }
-            thread::sleep(LOOK);
-        };
-        if !status.success() {
-            return Err(Error::internal(format!("the service ended with {status}")).into());
-        }
+        self.to_the_end(service.start(io::stdout().is_terminal())?)?;
         let at = watched.look()?.clone();
         self.line(format_args!(""))?;
         self.step("end", format_args!("{} events are committed, in {} checkpoints", thousands(at.events), at.checkpoints))?;
         self.step("", format_args!("{}", service.staged()))?;
         Ok(())
+    }
+
+    /// Checks that a service still runs, which is to be killed.
+    fn is_killable(&self, running: &mut Running) -> Result<(), Ended> {
+        self.signals.check()?;
+        running.ended()?.map_or(Ok(()), |status| Err(ended(status, "before it was killed").into()))
+    }
+
+    /// Waits for the end of a service.
+    fn to_the_end(&self, mut running: Running) -> Result<(), Ended> {
+        loop {
+            self.signals.check()?;
+            match running.ended()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => return Err(ended(status, "before all events were committed").into()),
+                None => thread::sleep(LOOK),
+            }
+        }
     }
 
     /// Compares the dataset with one that nobody disturbs.
@@ -160,11 +168,7 @@ impl Show<'_> {
         self.step("compare", format_args!("the same events, as fast as they go, and no kill …"))?;
         let service = Service::new(&undisturbed, self.demo, 0)?;
         let begun = Instant::now();
-        let mut running = service.start(false)?;
-        while running.ended()?.is_none() {
-            self.signals.check()?;
-            thread::sleep(LOOK);
-        }
+        self.to_the_end(service.start(false)?)?;
         let rate = self.demo.events as f64 / begun.elapsed().as_secs_f64();
         self.step("", format_args!("{} events a second, start and end included", thousands(rate as u64)))?;
         let (ours, theirs) = (Content::of(lake)?, Content::of(&undisturbed)?);
@@ -208,6 +212,11 @@ impl Show<'_> {
         let written = writeln!(self.to, "{line}").and_then(|()| self.to.flush());
         written.map_err(|e| Error::io("write the report", e).into())
     }
+}
+
+/// Returns what a service that ends by itself comes to. It has said why.
+fn ended(status: ExitStatus, when: &str) -> Error {
+    Error::try_again(format!("the service of the demonstration ended by itself {when} ({status})"))
 }
 
 impl Place {

@@ -45,7 +45,8 @@ pub async fn run(config: Config, input: Input, start: Start, screen: Option<Arc<
         Dataset::open(config.paths())?;
     }
     // Before an address is taken that the holder may have: that it holds the dataset is what matters.
-    lock::check_free(config.paths())?;
+    let paths = config.paths();
+    blocking("look at the lock", move || lock::check_free(paths)).await?;
     let admin = Admin::start(&config, input, meters.clone(), signals.stop.clone())?;
     let address = admin.as_ref().map(Admin::address);
     let (out, verified) = (config.pipeline.out_path.clone(), meters.clone());
