@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use tempfile::TempDir;
 
@@ -35,6 +35,9 @@ const KILLS: u64 = 2;
 const SHORTEST_LOOK: Duration = Duration::from_micros(200);
 /// Time that a commit takes, about.
 const COMMIT: Duration = Duration::from_millis(20);
+/// Room on the disk: for an event in two datasets, and for what does not grow with them.
+const EVENT_BYTES: u64 = 32;
+const FIXED_BYTES: u64 = 16 << 20;
 /// Exit code where the two datasets differ.
 const DIFFERS: u8 = 1;
 
@@ -64,10 +67,13 @@ enum Place {
 pub fn run(demo: &Demo, to: &mut dyn Write) -> Result<u8> {
     let signals = Signals::install()?;
     let place = Place::make(demo.keep.as_deref())?;
+    place.check_room(demo.events)?;
     let mut show = Show { demo, place: &place, signals: &signals, to };
     match show.run() {
         Ok(code) => Ok(code),
-        Err(Ended::Signal(code)) => Ok(code),
+        Err(Ended::Signal(code)) => show
+            .line(format_args!("\ninterrupted{}", if demo.keep.is_some() { "" } else { ": its files are removed" }))
+            .map_or(Ok(code), |()| Ok(code)),
         Err(Ended::Error(error)) => Err(error),
     }
 }
@@ -233,6 +239,23 @@ impl Place {
         std::path::absolute(keep).map(Self::Kept).map_err(failed)
     }
 
+    /// Refuses a disk without room for two datasets: a service waits for room, and nobody would make any.
+    fn check_room(&self, events: u64) -> Result<()> {
+        let wanted = events * EVENT_BYTES + FIXED_BYTES;
+        let disk =
+            rustix::fs::statvfs(self.path()).map_err(|e| Error::io(format_args!("look at `{}`", self.path().display()), e.into()))?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if free >= wanted {
+            return Ok(());
+        }
+        Err(Error::try_again(format!(
+            "`{}` has room for {} bytes, a demonstration takes up to {}: set TMPDIR, or name another directory with --keep",
+            self.path().display(),
+            thousands(free),
+            thousands(wanted)
+        )))
+    }
+
     fn path(&self) -> &Path {
         match self {
             Self::Kept(path) => path,
@@ -242,12 +265,12 @@ impl Place {
 }
 
 /// Signals that end a demonstration: what it has started and made goes first.
-struct Signals([(u8, Arc<AtomicBool>); 2]);
+struct Signals([(u8, Arc<AtomicBool>); 3]);
 
 impl Signals {
     fn install() -> Result<Self> {
-        let signals = Self([(130, Arc::default()), (143, Arc::default())]);
-        for (number, (_, came)) in [SIGINT, SIGTERM].into_iter().zip(&signals.0) {
+        let signals = Self([(130, Arc::default()), (143, Arc::default()), (129, Arc::default())]);
+        for (number, (_, came)) in [SIGINT, SIGTERM, SIGHUP].into_iter().zip(&signals.0) {
             flag::register(number, came.clone()).map_err(|e| Error::io("install the signal handlers", e))?;
         }
         Ok(signals)

@@ -30,6 +30,7 @@ use crate::engine::scan::VECTOR_ROWS;
 use crate::engine::transform::{Draft, Fault, Transform};
 use crate::engine::{Failure, FailureKind};
 use crate::error::{Error, ErrorKind, Result};
+use crate::invocation::command;
 use crate::reasons::Reason;
 
 /// Suspects of one kind that are tried alone, for their own reasons: each run plans the SQL anew, which takes a millisecond.
@@ -273,13 +274,15 @@ impl<'a, 'd> Search<'a, 'd> {
         let Some((config, _)) = self.transform.stops_at.as_ref().filter(|(config, usual)| is_too_much(tally, config, *usual)) else {
             return Ok(());
         };
-        let reason = self.draft.frame.dead_letters.last().map_or("no reason known", |letter| &*letter.reason);
+        let reason = self.draft.frame.dead_letters.first().map_or("no reason known", |letter| &*letter.reason);
         Err(Fault::Fatal(Error::new(
             ErrorKind::DeadLetters,
             format!(
-                "the SQL fails on more than dead_letters.ratio_max = {} of a batch of {records_in} records; nothing of this checkpoint is \
-                 committed; the last: {reason}",
-                config.ratio_max
+                "the SQL fails on {} of a batch of {records_in} records, more than dead_letters.ratio_max = {}; nothing of this \
+                 checkpoint is committed; mend the SQL or the input, or let them pass once with {}; the first reason: {reason}",
+                tally.rejected,
+                config.ratio_max,
+                command("run --set dead_letters.ratio_max=1")
             ),
         )))
     }

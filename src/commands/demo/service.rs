@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
@@ -79,6 +80,8 @@ impl Service {
         let stdout = if shown { Stdio::inherit() } else { Stdio::null() };
         let mut command = child::again();
         command.args(&self.arguments).env_clear().envs(kept).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::inherit());
+        // Ctrl-C is for the demonstration, which then ends it.
+        command.process_group(0);
         command.spawn().map(|child: Child| Running(Reaped(child))).map_err(|e| Error::io("start the service", e))
     }
 

@@ -115,7 +115,8 @@ pub(super) struct Plan {
 
 /// Decides.
 pub(super) fn plan(known: &[KnownFile], files: &[SeenFile], copies: Copies) -> Plan {
-    let owners = assign(known, files);
+    let edited = edited(known, files);
+    let owners = assign(known, files, &edited);
     let mut owned = vec![None; known.len()];
     for (file, owner) in owners.iter().enumerate() {
         if let Some(owner) = *owner {
@@ -135,7 +136,7 @@ pub(super) fn plan(known: &[KnownFile], files: &[SeenFile], copies: Copies) -> P
     let over = known.iter().enumerate().filter(|(at, _)| owned[*at].is_none());
     let losses = over.filter_map(|(at, known_file)| {
         let loss = match known_file.holder {
-            Holder::Wanted => loss(known, files, &owners, at),
+            Holder::Wanted => loss(known, files, &owners, at, edited[at]),
             Holder::Nameless => rewritten(known, files, at)?,
             Holder::Open | Holder::Unsearched => return None,
         };
@@ -145,10 +146,13 @@ pub(super) fn plan(known: &[KnownFile], files: &[SeenFile], copies: Copies) -> P
 }
 
 /// Gives each file at most one known position, and each position at most one file: the surest pairs first.
-fn assign(known: &[KnownFile], files: &[SeenFile]) -> Vec<Option<usize>> {
+fn assign(known: &[KnownFile], files: &[SeenFile], edited: &[bool]) -> Vec<Option<usize>> {
     let mut pairs = Vec::new();
     for (at, file) in files.iter().enumerate().filter(|(_, file)| !is_open(known, file)) {
         for pair in file.pairs.iter().filter(|pair| known[pair.known].holder != Holder::Open && holds(known, file, pair)) {
+            if pair.verdict != Verdict::Same && edited[pair.known] {
+                continue;
+            }
             let position = &known[pair.known];
             let same_place = position.place.is_some_and(|place| place.may_be(&file.place));
             let rank = (!same_place, position.label != file.label, file.name == Name::Renamed);
@@ -224,10 +228,20 @@ fn compared(files: &[SeenFile], at: usize) -> impl Iterator<Item = (usize, &Seen
     pairs.filter(move |(_, _, pair)| pair.known == at)
 }
 
+/// Returns which positions have an edited file: that its old content lies in a copy too changes nothing, what was not edited would be read twice.
+fn edited(known: &[KnownFile], files: &[SeenFile]) -> Vec<bool> {
+    let mut edited = vec![false; known.len()];
+    for (file, pair) in files.iter().flat_map(|file| file.pairs.iter().map(move |pair| (file, pair))) {
+        let differs = matches!(pair.verdict, Verdict::Other(Why::Differs { .. }));
+        edited[pair.known] |= pair.shares && differs && is_rewritten(known, file, pair);
+    }
+    edited
+}
+
 /// Decides on a position that no file holds.
-fn loss(known: &[KnownFile], files: &[SeenFile], owners: &[Option<usize>], at: usize) -> Loss {
+fn loss(known: &[KnownFile], files: &[SeenFile], owners: &[Option<usize>], at: usize, is_edited: bool) -> Loss {
     let position = &known[at];
-    if let Some((file, ..)) = compared(files, at).find(|(_, seen, pair)| holds(known, seen, pair)) {
+    if let Some((file, ..)) = compared(files, at).find(|(_, seen, pair)| !is_edited && holds(known, seen, pair)) {
         return Loss::Elsewhere { file };
     }
     if let Some(rewritten) = rewritten(known, files, at) {

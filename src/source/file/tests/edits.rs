@@ -419,3 +419,20 @@ async fn a_compressed_file_that_is_new_while_another_one_is_searched_for_is_read
         assert_eq!(running.lines, ["1", "2", "3"]);
     }
 }
+
+#[tokio::test]
+async fn an_edited_file_is_a_gap_also_where_a_copy_holds_what_was_read_of_it() {
+    for follow in [true, false] {
+        let mut world = World::new(&["*.log*"]);
+        world.config.follow = follow;
+        world.config.on_gap = OnGap::Record;
+        world.write("app.log", numbered(0..300));
+        copy(&world, "app.log", "app.log.1");
+        world.follow(300).await;
+        let edited = numbered(0..300).replace("{\"n\":150,", "{\"n\":7150,");
+        world.write("app.log", &edited);
+        let mut running = world.start();
+        running.settle().await;
+        assert!(running.notes().contains(&NoteKind::Gap), "{follow} {:?}", running.notes());
+    }
+}
