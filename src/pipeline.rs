@@ -103,14 +103,7 @@ impl Line {
         let disk = meters.disk.clone();
         let lock = Arc::new(lock);
         let offsets = store.offsets().clone();
-        info!(
-            out_path = %config.pipeline.out_path.display(),
-            next_checkpoint = store.next_sequence(),
-            partitions = offsets.spans().len(),
-            workers = config.transform.threads,
-            "line ready"
-        );
-
+        let (next_checkpoint, partitions) = (store.next_sequence(), offsets.spans().len());
         let row_bytes = config.schema.row_bytes();
         meters.memory.limit(memory::Limits { bytes_max: config.pipeline.line_bytes_max, row_bytes, process: config.limits.memory });
         let (chunk_sender, chunks) = mpsc::channel(config.pipeline.chunk_channel);
@@ -185,6 +178,13 @@ impl Line {
             (PRODUCER, Box::pin(producer.run())),
         ];
         stages.extend(trying);
+        info!(
+            out_path = %config.pipeline.out_path.display(),
+            next_checkpoint,
+            partitions,
+            workers = config.transform.threads,
+            "line ready"
+        );
         Ok(Self { stages, paths, lock, disk })
     }
 

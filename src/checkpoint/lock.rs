@@ -135,8 +135,14 @@ pub fn look(paths: impl Into<Paths>) -> Result<Seen> {
 /// As [`Lock::take`], which alone is sure.
 pub fn check_free(paths: impl Into<Paths>) -> Result<()> {
     let path = paths.into().lock();
-    // Whatever is wrong with the file, taking the lock says.
-    let Ok(mut file) = File::open(&path) else { return Ok(()) };
+    let mut file = match File::open(&path) {
+        Ok(file) => file,
+        // Whose directory it is, taking the lock says.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied) => {
+            return Ok(());
+        }
+        Err(error) => return Err(Error::io(format_args!("open `{}`", path.display()), error)),
+    };
     let mut left = PATIENCE;
     loop {
         match file.try_lock_shared() {

@@ -54,6 +54,11 @@ pub struct Piece {
 }
 
 impl Piece {
+    /// Returns whether it is nothing but zeros before a line. No line begins with one.
+    pub fn is_padding(&self) -> bool {
+        matches!(&self.records, Records::Lines(lines) if lines.first() == Some(&0))
+    }
+
     /// Counts the lines, blank ones too.
     pub fn lines(&self) -> u64 {
         match &self.records {

@@ -81,6 +81,9 @@ fn read_lines(mut lines: LineReader<impl Read>, partition: &Arc<Partition>, from
             }
             Err(e) => return Err(Error::io(format_args!("read standard input after line {from}"), e).into()),
         };
+        if piece.is_padding() {
+            continue;
+        }
         let to = from + piece.lines();
         let range = OffsetRange::new(partition.clone(), from, to);
         sender.send(Chunk::new(piece.records, range, OffsetUnit::Records))?;
@@ -128,6 +131,17 @@ mod tests {
         offsets.extend(&OffsetRange::new(partition, 0, 41)).unwrap();
         let mut source = Stdin::over(&b"a\nb\n"[..], 100, &offsets).unwrap();
         assert_eq!(next(&mut source).await.unwrap(), (Bytes::from("a\nb\n"), 41, 43));
+    }
+
+    #[tokio::test]
+    async fn zeros_before_a_line_are_no_line() {
+        let input = [&b"a\n"[..], &[0; 200_000], b"b\n", &[0; 7]].concat();
+        let mut source = Stdin::over(io::Cursor::new(input), 100, &Offsets::default()).unwrap();
+        let mut read = Vec::new();
+        while let Some((lines, from, to)) = next(&mut source).await {
+            read.push((lines, from, to));
+        }
+        assert_eq!(read, [(Bytes::from("a\n"), 0, 1), (Bytes::from("b\n"), 1, 2)]);
     }
 
     #[tokio::test]

@@ -73,7 +73,7 @@ def cases(inputs, full):
     def reading(path, more=None):
         return {"source.type": "file", "source.path": str(path)} | (more or {})
 
-    too_long = dict(said=(f"a record of {GIB} bytes {TOO_LONG}",), rows=2, letters=1, peak=160)
+    too_long = dict(said=(f"a record of {GIB + 1} bytes {TOO_LONG}",), rows=2, letters=1, peak=160)
     yield "line", lambda: Case("a line of 1 GiB in a file", reading(inputs.line(GIB)), **too_long)
     yield "line-stdin", lambda: Case("the same through a pipe", {"source.type": "stdin"}, piped=inputs.line(GIB), **too_long)
     yield "line-gz", lambda: Case("the same in a .gz of 1 MiB", reading(inputs.line_gz(GIB)), **too_long)

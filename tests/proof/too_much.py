@@ -19,17 +19,17 @@ class Inputs:
         self.directory.mkdir(parents=True, exist_ok=True)
 
     def line(self, length):
-        """A line of so many bytes between two good ones."""
-        return self._made("line.ndjson", lambda file: write_hole(file, GOOD, length, b"\n" + GOOD))
+        """A line of so many zeros behind a letter, between two good ones: zeros that a line begins with are no content."""
+        return self._made("line.ndjson", lambda file: write_hole(file, GOOD + b"x", length, b"\n" + GOOD))
 
     def line_first(self, length):
         return self._made("line-first.ndjson", lambda file: write_hole(file, b"", length, b"\n" + GOOD))
 
     def line_gz(self, length):
-        return self._made("line.ndjson.gz", lambda file: write_gz(file, [(GOOD, 1), (ZERO * (1 << 20), length >> 20), (b"\n" + GOOD, 1)]))
+        return self._made("line.ndjson.gz", lambda file: write_gz(file, [(GOOD + b"x", 1), (ZERO * (1 << 20), length >> 20), (b"\n" + GOOD, 1)]))
 
     def line_zst(self, length):
-        return self._made("line.ndjson.zst", lambda file: write_zst(file, GOOD, length, b"\n" + GOOD))
+        return self._made("line.ndjson.zst", lambda file: write_zst(file, GOOD + b"x", length, b"\n" + GOOD))
 
     def window_zst(self):
         """A frame whose header asks for 2 GiB to decompress into."""
