@@ -148,12 +148,8 @@ impl Trial {
                 self.split_into(back, parts)
             }
             Err(single) => {
-                // Somebody else may have ended the child: what is set aside has ended two, unless it was this process that ended it.
-                let again = if end.is_own { Some(end) } else { self.survives(&single)? };
-                parts.push(match again {
-                    None => single,
-                    Some(end) => Batch { deadly: Some(format!("a process that runs this record alone {end}")), ..single },
-                });
+                let part = judge(single, end, |single| self.survives(single))?;
+                parts.push(part);
                 check_that_some_live(parts)
             }
         }
@@ -175,6 +171,13 @@ impl Trial {
         }
         Ok(end)
     }
+}
+
+/// Marks a single record that a child did not survive. Unless it is to blame for certain, it is run in a new one first: what is set aside has ended
+/// two.
+fn judge(single: Batch, end: End, run: impl FnOnce(&Batch) -> Result<Option<End>>) -> Result<Batch> {
+    let end = if end.is_certain { Some(end) } else { run(&single)? };
+    Ok(Batch { deadly: end.map(|end| format!("a process that runs this record alone {end}")), ..single })
 }
 
 /// Refuses to set everything aside: where no record can be run, it is not they that are to blame.
@@ -203,6 +206,17 @@ mod tests {
         assert_eq!(check_that_some_live(&parts).unwrap_err().kind(), crate::error::ErrorKind::TryAgain);
         parts.insert(3, Batch::new(Vec::new()));
         check_that_some_live(&parts).unwrap();
+    }
+
+    #[test]
+    fn only_a_record_that_takes_too_long_is_set_aside_for_one_child_that_it_ended() {
+        let end = |is_certain| End { why: "ends".into(), is_certain };
+        let record = || Batch::new(Vec::new());
+        let judged = judge(record(), end(true), |_| panic!("it would take as long again")).unwrap();
+        assert!(judged.deadly.is_some());
+        assert!(judge(record(), end(false), |_| Ok(Some(end(false)))).unwrap().deadly.is_some());
+        assert_eq!(judge(record(), end(false), |_| Ok(None)).unwrap().deadly, None);
+        assert!(judge(record(), end(false), |_| Err(Error::try_again("stopped"))).is_err());
     }
 
     #[test]

@@ -180,6 +180,10 @@ impl Store {
     /// Writes a record that publishes nothing: one that is no checkpoint.
     fn write_record(&mut self, record: CommitRecord) -> Result<Written> {
         let sealed = self.seal(record)?;
+        self.write_sealed(sealed)
+    }
+
+    fn write_sealed(&mut self, sealed: Sealed) -> Result<Written> {
         self.directories.ensure([self.paths.commit_dir(sealed.record.sequence)])?;
         let written = self.create_record(&sealed)?;
         if written == Written::Now {

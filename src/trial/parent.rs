@@ -22,6 +22,8 @@ use crate::limits;
 
 /// Memory that is left free of what both processes may have: it is taken within the time between two looks.
 const RESERVE_BYTES: u64 = 64 << 20;
+/// What a child must be able to take beyond what it has at its start: any record takes some of it.
+const LEAST_BYTES: u64 = 32 << 20;
 
 /// A child that is over, and reaped, when this is dropped.
 pub struct Child {
@@ -34,9 +36,10 @@ pub struct Child {
 
 /// How a child has ended.
 pub struct End {
-    why: String,
-    /// Whether it was ended by this process.
-    pub is_own: bool,
+    pub why: String,
+    /// Whether the records that it ran are to blame for certain. They are not for memory, of which it may have kept much from records before, nor
+    /// where somebody else may have ended it.
+    pub is_certain: bool,
 }
 
 impl fmt::Display for End {
@@ -62,8 +65,8 @@ impl Child {
             return Err(Error::try_again(format!("a process that is to try records {end} before it was given any: is memory short?")));
         }
         if let Some(together) = command.together {
+            let free = free(together, limits::process_bytes("self", "RssAnon").unwrap_or(0))?;
             // What it has now this process would not need beside its own.
-            let free = together.saturating_sub(limits::process_bytes("self", "RssAnon").unwrap_or(0)).saturating_sub(RESERVE_BYTES);
             child.memory = child.memory.min(free.saturating_add(child.process.resident()));
         }
         Ok(child)
@@ -112,20 +115,21 @@ impl Child {
                         "stopped while records were tried that may end the process: they are tried again at the next start",
                     ));
                 }
-                if let Some(why) = self.beyond(time, begun) {
+                if let Some(end) = self.beyond(time, begun) {
                     self.process.end();
-                    return Ok(Some(End { why, is_own: true }));
+                    return Ok(Some(end));
                 }
             }
         })
     }
 
     /// Says what it takes that it may not.
-    fn beyond(&self, time: Duration, begun: Instant) -> Option<String> {
+    fn beyond(&self, time: Duration, begun: Instant) -> Option<End> {
         if begun.elapsed() > time {
-            return Some(format!("takes longer than {}", humantime::format_duration(time)));
+            return Some(End { why: format!("takes longer than {}", humantime::format_duration(time)), is_certain: true });
         }
-        (self.process.resident() > self.memory).then(|| format!("takes more than {} bytes of memory", self.memory))
+        let takes_more = self.process.resident() > self.memory;
+        takes_more.then(|| End { why: format!("takes more than {} bytes of memory", self.memory), is_certain: false })
     }
 
     /// Returns how it ended.
@@ -135,6 +139,37 @@ impl Child {
         if said(ErrorKind::Config) {
             return Err(Error::config("a process that tries records does not start: was the configuration changed while the service ran?"));
         }
-        Ok(Some(End { why: format!("ends ({status})"), is_own: false }))
+        Ok(Some(End { why: format!("ends ({status})"), is_certain: false }))
+    }
+}
+
+/// Returns how much of the memory that both processes may have together is left beside the `own` of this one.
+///
+/// # Errors
+/// If it is too little to run any record: none of them would be to blame.
+fn free(together: u64, own: u64) -> Result<u64> {
+    let free = together.saturating_sub(own).saturating_sub(RESERVE_BYTES);
+    if free >= LEAST_BYTES {
+        return Ok(free);
+    }
+    Err(Error::try_again(format!(
+        "records may end the process, and memory is too short to try them in another one: of the limit of {together} bytes this process has {own}, \
+         and {} must be left: raise the limit",
+        RESERVE_BYTES + LEAST_BYTES
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_record_is_tried_where_memory_is_too_short_for_any() {
+        let (limit, own) = (512 << 20, 100 << 20);
+        assert_eq!(free(limit, own).unwrap(), limit - own - RESERVE_BYTES);
+        assert_eq!(free(limit, limit - RESERVE_BYTES - LEAST_BYTES).unwrap(), LEAST_BYTES);
+        for own in [limit - RESERVE_BYTES - LEAST_BYTES + 1, limit - 1, limit, 2 * limit] {
+            assert_eq!(free(limit, own).unwrap_err().kind(), ErrorKind::TryAgain, "{own}");
+        }
     }
 }

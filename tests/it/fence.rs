@@ -2,7 +2,8 @@
 //!
 //! Owns: what the processes do, the schedules that are tried (every kind of operation of one against every kind of the other, drawn beyond), the
 //! oracle.
-//! Does not own: carrying out a schedule (see `fence::turns`), the disk (see `model`).
+//! Does not own: carrying out a schedule (see `fence::turns`), processes that ask for other partition columns (see `fence::layouts`), the disk (see
+//! `model`).
 //!
 //! The oracle: every visible file is exactly what the records say, written by the process whose record names it; the ranges of the checkpoints
 //! join, so that each record of the source is there once; what was acknowledged is there; whoever was not fenced by a younger open record ends
@@ -27,6 +28,7 @@ use crate::script::{Checked, commit_files, committed, named, open_as, stage, tre
 use crate::sequences::{Event, Faulty};
 use crate::states::ROOT;
 
+mod layouts;
 mod turns;
 
 use turns::{Done, Kind, NONCES, Scheduled, Turn, Turns};

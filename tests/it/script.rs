@@ -91,10 +91,15 @@ pub fn open(fs: Arc<dyn Fs>, root: &Path) -> Result<Store> {
 
 /// Opens the dataset as a process, with so many records between two snapshots.
 pub fn open_as(process: Process, fs: Arc<dyn Fs>, root: &Path, records_max: u64) -> Result<Store> {
+    open_by(process, fs, root, records_max, &["region"])
+}
+
+/// Opens the dataset with these partition columns, which are texts.
+pub fn open_by(process: Process, fs: Arc<dyn Fs>, root: &Path, records_max: u64, partition_by: &[&str]) -> Result<Store> {
     let source = |_| SourceIdentity { kind: "stdin".into(), properties: BTreeMap::new() };
     let expected = Expected {
         source: &source,
-        partition_by: vec![("region".into(), "Utf8".into())],
+        partition_by: partition_by.iter().map(|column| ((*column).to_owned(), "Utf8".to_owned())).collect(),
         schema: schema(),
         allow_new_columns: false,
         now: DateTime::UNIX_EPOCH,

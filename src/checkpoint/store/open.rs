@@ -192,15 +192,14 @@ impl Store {
             missing,
             in_doubt: None,
         };
-        if store.write_open_record(take_over.as_ref(), expected)? == Written::Taken {
+        if store.write_open_record(take_over.as_ref(), &format_sha256, expected)? == Written::Taken {
             return Ok(None);
         }
-        store.lay_out(&format_sha256, expected)?;
         Ok(Some(store))
     }
 
     /// Takes the next sequence number for this process. After a take-over the record says where each partition that is now its own stands.
-    fn write_open_record(&mut self, take_over: Option<&TakeOver>, expected: &Expected) -> Result<Written> {
+    fn write_open_record(&mut self, take_over: Option<&TakeOver>, format_sha256: &str, expected: &Expected) -> Result<Written> {
         self.write_due_snapshot()?;
         self.epoch = self.next_sequence();
         let mut record = self.next_record(expected.now);
@@ -210,7 +209,11 @@ impl Store {
             record.generation = take_over.number;
             record.source.partitions = taken_over(&self.paths, take_over, expected.sharing);
         }
-        let written = self.write_record(record)?;
+        let sealed = self.seal(record)?;
+        if self.lay_out(&sealed, format_sha256, expected)? == Written::Taken {
+            return Ok(Written::Taken);
+        }
+        let written = self.write_sealed(sealed)?;
         self.offsets = self.state.offsets();
         Ok(written)
     }

@@ -4,6 +4,7 @@
 //! Does not own: which change of the columns is one (see `columns`), the file that names other partition columns (see `relaid`).
 
 use super::Store;
+use super::draft::Sealed;
 use super::head::Head;
 use super::named::{self, Written};
 use super::open::Expected;
@@ -12,10 +13,10 @@ use crate::checkpoint::format::{Format, PartitionColumn};
 use crate::checkpoint::log;
 use crate::checkpoint::paths::Paths;
 use crate::checkpoint::record::FileKind;
-use crate::checkpoint::relaid;
+use crate::checkpoint::relaid::{self, Opened};
 use crate::checkpoint::take_over::TakeOver;
 use crate::durable::fs::Fs;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Refuses other partition columns and columns that the dataset cannot take. One without any rows takes all.
 pub(super) fn check_stored(
@@ -61,22 +62,17 @@ pub(super) fn partition_columns(expected: &Expected) -> Vec<PartitionColumn> {
 }
 
 impl Store {
-    /// Takes up the partition columns that are asked for, if they are others: no rows are stored, and whoever ran before is fenced by now.
-    pub(super) fn lay_out(&mut self, format_sha256: &str, expected: &Expected) -> Result<()> {
+    /// Writes that other partition columns hold from an open record on, if the ones that are asked for are others. They hold if that record comes to
+    /// be: whoever stores rows in the meantime takes its number. [`Written::Taken`] if another process writes the same at this moment.
+    pub(super) fn lay_out(&mut self, open_record: &Sealed, format_sha256: &str, expected: &Expected) -> Result<Written> {
         let partition_by = partition_columns(expected);
         if self.format.partition_by == partition_by {
-            return Ok(());
+            return Ok(Written::Now);
         }
+        let opened = Opened { sequence: open_record.record.sequence, sha256: open_record.sha256.clone() };
         let last = relaid::last(&*self.fs, &self.paths, format_sha256)?;
-        let (number, bytes) = last.next(partition_by.clone(), expected.now, expected.process.clone());
-        let path = self.paths.relaid(number);
-        if named::write(&*self.fs, &self.paths, &self.process.nonce, &path, &bytes)? == Written::Taken {
-            return Err(Error::try_again(format!(
-                "`{}` was made at this moment by another process: run one process on a dataset",
-                path.display()
-            )));
-        }
+        let (number, bytes) = last.next(opened, partition_by.clone(), expected.now, expected.process.clone());
         self.format.partition_by = partition_by;
-        Ok(())
+        named::write(&*self.fs, &self.paths, &self.process.nonce, &self.paths.relaid(number), &bytes)
     }
 }

@@ -68,6 +68,15 @@ fn what_breaks_the_database_is_told_by_its_kind_and_the_next_database_has_the_lo
     }
 }
 
+/// Says that a thread is over, also when it panics: whoever waits for it would wait for ever.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_worker_beside_one_that_breaks_the_database_sees_nothing_of_it() {
     let config = config(&format!("SELECT id, json_structure({DEEP})::VARCHAR AS v FROM events"), &["transform.threads=2"]);
@@ -78,10 +87,10 @@ fn a_worker_beside_one_that_breaks_the_database_sees_nothing_of_it() {
     let (mut breaking, mut working) = (workers.remove(0), workers.remove(0));
     thread::scope(|scope| {
         scope.spawn(|| {
+            let _over = Over(&broken);
             for _ in 0..20 {
                 assert!(matches!(breaking.run(&bad), Err(SqlError::Suspect(_))));
             }
-            broken.store(true, Ordering::Relaxed);
         });
         while !broken.load(Ordering::Relaxed) {
             assert_eq!(working.run(&good).unwrap().num_rows(), 1_999);
