@@ -24,6 +24,7 @@ use crate::config::{Copies, FileConfig, OnGap};
 use crate::durable::disk_state::DiskState;
 use crate::error::{Error, ErrorKind, Result};
 use crate::offsets::Offsets;
+use crate::quantity::counted;
 use crate::source::waiting::WaitingInputs;
 
 mod archive;
@@ -127,7 +128,7 @@ impl FileSource {
     pub fn check(config: &FileConfig, around: &Surroundings<'_>, resume: &Resume<'_>) -> Result<Vec<String>> {
         let source = Self::open(config, around, resume)?;
         let found = Patterns::parse(&config.paths, config.files_max, around.out_path, around.disk.clone())?.find()?;
-        let mut notes = vec![format!("{} files", found.files.len())];
+        let mut notes = vec![counted(found.files.len() as u64, "file", "files")];
         notes.extend(found.unmatched.iter().map(|pattern| format!("no file matches `{pattern}` yet: it is waited for")));
         if found.met_own {
             let own = around.out_path.display();
@@ -273,7 +274,9 @@ fn check_all_matched(found: &Found, positions: &Positions) -> Result<()> {
     // What vanished is forgotten by name.
     let read_before =
         |pattern: &&Pattern| positions.remembers_any() || positions.iter().any(|known| pattern.may_match(&known.partition.label));
-    match found.unmatched.iter().find(|pattern| !read_before(pattern)) {
+    // What could not be looked at is named at the end, when everything else is committed.
+    let is_hidden = |pattern: &&Pattern| found.failed.iter().any(|(path, _)| pattern.may_lie_at(path));
+    match found.unmatched.iter().find(|pattern| !read_before(pattern) && !is_hidden(pattern)) {
         None => Ok(()),
         Some(pattern) => Err(Error::config(format!(
             "`source.path`: no file matches `{pattern}`: correct it, or set `source.follow = true` to wait for one"

@@ -4,7 +4,9 @@
 //! Does not own: how a file is compressed (see [`Compression::tell`]), what becomes of a damaged one (see `aside`).
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::sync::Arc;
 
 use flate2::bufread::GzDecoder;
 
@@ -13,7 +15,8 @@ use super::input::{At, COMPRESSED_BUFFER_BYTES, Compression};
 /// The content of a compressed file.
 pub(super) struct Archive {
     compression: Compression,
-    /// `None` only while one part takes the place of another, or if that failed.
+    file: Arc<File>,
+    /// `None` only while one part takes the place of another, and for good if that failed.
     part: Option<Part>,
 }
 
@@ -22,21 +25,17 @@ enum Part {
     Between(BufReader<At>),
     Gzip(Box<GzDecoder<BufReader<At>>>),
     Zstd(zstd::Decoder<'static, BufReader<At>>),
-    End(BufReader<At>),
+    End,
 }
 
 impl Archive {
     pub(super) fn new(file: BufReader<At>, compression: Compression) -> Self {
-        Self { compression, part: Some(Part::Between(file)) }
+        Self { compression, file: file.get_ref().file.clone(), part: Some(Part::Between(file)) }
     }
 
     /// Returns the file.
-    pub(super) fn file(&self) -> &At {
-        match self.part.as_ref().expect("each read puts back what it took") {
-            Part::Between(file) | Part::End(file) => file.get_ref(),
-            Part::Gzip(decoder) => decoder.get_ref().get_ref(),
-            Part::Zstd(decoder) => decoder.get_ref().get_ref(),
-        }
+    pub(super) fn file(&self) -> &File {
+        &self.file
     }
 }
 
@@ -46,14 +45,15 @@ impl Read for Archive {
             return Ok(0);
         }
         loop {
-            let read = match self.part.as_mut().expect("each read puts back what it took") {
+            let Some(part) = self.part.as_mut() else { return Err(io::Error::other("its decoder could not be made")) };
+            let read = match part {
                 Part::Between(file) => {
                     let is_over = is_over(file)?;
                     let Some(Part::Between(file)) = self.part.take() else { unreachable!("matched just now") };
-                    self.part = Some(if is_over { Part::End(file) } else { Part::begin(file, self.compression)? });
+                    self.part = Some(if is_over { Part::End } else { Part::begin(file, self.compression)? });
                     continue;
                 }
-                Part::End(_) => return Ok(0),
+                Part::End => return Ok(0),
                 Part::Gzip(decoder) => decoder.read(buffer)?,
                 Part::Zstd(decoder) => decoder.read(buffer)?,
             };
@@ -95,7 +95,7 @@ fn is_over(file: &mut BufReader<At>) -> io::Result<bool> {
     if next.first().is_some_and(|byte| *byte != 0) {
         return Ok(false);
     }
-    let mut at = file.get_ref().clone_at(file.buffer().len())?;
+    let mut at = file.get_ref().clone_at(file.buffer().len());
     let mut bytes = vec![0; COMPRESSED_BUFFER_BYTES];
     loop {
         match at.read(&mut bytes) {

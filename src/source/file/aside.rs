@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -65,17 +66,20 @@ enum What {
     Directory,
 }
 
-/// What tells that a file was written or replaced.
+/// What tells that a file was written, replaced, or allowed to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     place: Place,
     length: u64,
     modified: Option<SystemTime>,
+    /// Seconds and nanoseconds: when permissions were changed, too.
+    changed: (i64, i64),
 }
 
 impl Stamp {
     pub(super) fn of(metadata: &Metadata) -> Self {
-        Self { place: Place::of(metadata), length: metadata.len(), modified: metadata.modified().ok() }
+        let changed = (metadata.ctime(), metadata.ctime_nsec());
+        Self { place: Place::of(metadata), length: metadata.len(), modified: metadata.modified().ok(), changed }
     }
 }
 
@@ -144,7 +148,7 @@ impl Aside {
         let (since, lines, left_out) = self.lines;
         if now.duration_since(since) >= LINES_EVERY {
             if left_out > 0 {
-                warn!(inputs = left_out, waiting = self.inputs.len(), "of as many more inputs the same was to be said");
+                warn!(inputs = left_out, waiting = self.inputs.len(), "further inputs changed state; log lines suppressed");
             }
             self.lines = (now, 1, 0);
             return true;

@@ -171,6 +171,14 @@ impl Pattern {
             Self::Glob(glob) => glob.matches(label),
         }
     }
+
+    /// Returns whether what is meant may lie at a path that cannot be looked at, or below it.
+    pub(super) fn may_lie_at(&self, failed: &Path) -> bool {
+        match self {
+            Self::Name(name) => name == failed,
+            Self::Glob(glob) => glob.base() == Path::new(".") || failed.starts_with(glob.base()),
+        }
+    }
 }
 
 impl fmt::Display for Pattern {

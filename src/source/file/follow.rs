@@ -1,8 +1,8 @@
 //! Follow: what is appended, what appears, what is rotated away.
 //!
-//! Owns: the polling, the open descriptors, letting go of rotated and deleted files.
-//! Does not own: a file's turn (see `tail`), doing with few descriptors (see `idle`), what becomes of files that appear and of positions that
-//! lost their file (see `survey`).
+//! Owns: the polling, the open descriptors.
+//! Does not own: a file's turn (see `tail`), letting go of rotated and deleted files (see `closed`), doing with few descriptors (see `idle`), what
+//! becomes of files that appear and of positions that lost their file (see `survey`).
 //!
 //! A file is followed by its descriptor, not by its name: after a rotation the old file is read on, before the new one, until its writer
 //! has left it. Compressed files do not grow: each is read whole once its length has stood still from one look to the next.
@@ -11,8 +11,6 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-
-use tracing::{info, warn};
 
 use super::aside::is_of_input;
 use super::discover::{Wanted, gone_is_none, open, search};
@@ -27,11 +25,12 @@ use super::survey::{Facts, Start, note};
 use super::{Files, Found};
 use crate::config::FileConfig;
 use crate::error::{Error, Result};
-use crate::offsets::{NoteKind, PartitionId};
+use crate::offsets::PartitionId;
 use crate::source::lines::Unterminated;
 use crate::source::thread::{ChunkSender, Exit};
 
 mod archives;
+mod closed;
 mod copies;
 mod deleted;
 mod idle;
@@ -147,7 +146,7 @@ impl Follow {
         while at < self.tails.len() {
             match self.turn(at, sender)? {
                 TurnEnd::Lost => {
-                    let tail = self.tails.remove(at);
+                    let mut tail = self.tails.remove(at);
                     self.lost.extend(tail.known().cloned());
                     tail.forget_unread(&self.files);
                     end = TurnEnd::More;
@@ -210,7 +209,8 @@ impl Follow {
         let mut archives = HashMap::new();
         let mut facts = self.take_begun(&mut archives)?;
         self.settle_copies_of_lost()?;
-        self.tails.iter_mut().for_each(|tail| tail.name = Name::Renamed);
+        let named: Vec<bool> =
+            self.tails.iter_mut().map(|tail| std::mem::replace(&mut tail.name, Name::Renamed) == Name::Matches).collect();
         let mut tails: HashMap<Inode, usize> = self.tails.iter().enumerate().map(|(at, tail)| (tail.place.inode, at)).collect();
         let (mut held, mut to_open) = (HashSet::new(), 0);
         self.forget_waiting();
@@ -253,6 +253,9 @@ impl Follow {
                 facts.push(self.within_open_max(found, facts.len()));
             }
         }
+        // The time in which its writer may leave a file begins when its name goes, however long nothing was written before.
+        let rotated = self.tails.iter_mut().zip(named).filter(|(tail, named)| *named && tail.name == Name::Renamed);
+        rotated.for_each(|(tail, _)| tail.last_read = self.looked);
         self.archives = archives;
         self.parts.retain(|inode, _| facts.iter().any(|facts| facts.place.inode == *inode));
         self.take_facts(facts, held)?;
@@ -298,11 +301,17 @@ impl Follow {
         let over = |tail: &Tail| tail.known().is_some_and(|known| some.contains(known) && self.files.positions.get(known).is_none());
         let (over, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.tails).into_iter().partition(over);
         self.tails = kept;
-        over.iter().for_each(|tail| tail.forget_unread(&self.files));
+        over.into_iter().for_each(|mut tail| tail.forget_unread(&self.files));
     }
 
-    /// Begins to read a file.
+    /// Begins to read a file. One that cannot be read is set aside.
     fn begin(&mut self, facts: Facts, start: Start) -> Result<()> {
+        let path = facts.path.clone();
+        let begun = self.begin_at(facts, start);
+        self.files.or_set_aside(&path, begun).map(|_| ())
+    }
+
+    fn begin_at(&mut self, facts: Facts, start: Start) -> Result<()> {
         if let Start::At { known, .. } | Start::Finished(known) = &start
             && let Some(at) = self.tails.iter().position(|tail| tail.known() == Some(known))
         {
@@ -311,7 +320,10 @@ impl Follow {
         }
         match (start, facts.compression) {
             // It was only looked at in search of another.
-            (Start::Nothing, _) if facts.name == Name::Renamed => Ok(()),
+            (Start::Nothing, _) if facts.name == Name::Renamed => {
+                self.files.aside.well(&facts.path);
+                Ok(())
+            }
             (Start::Aside, _) => Ok(()),
             (Start::PartOf(of), _) => self.wait_with_part(facts, of),
             (Start::Later, _) => self.settle_again(&facts),
@@ -363,6 +375,7 @@ impl Follow {
         let known = known.unwrap_or_else(|| Known { partition: new_partition(&tail.path), next: 0, evidence: None, v1: None });
         // Years of rotated files may lie there: one that is read to its end and has stood still is left closed.
         if name == Name::Renamed && length == known.next && tail.stands_still().unwrap_or(false) {
+            self.files.aside.well(&tail.path);
             return Ok(());
         }
         let key = &self.files.positions.key;
@@ -401,70 +414,6 @@ impl Follow {
             }
         }
         Ok(facts)
-    }
-
-    /// Closes files that have no matching name any more and have stood still. The length of time is what tells that their writer left.
-    fn let_go(&mut self, now: Instant, sender: &ChunkSender) -> Result<(), Exit> {
-        let quiet = |tail: &Tail| tail.name == Name::Renamed && now.saturating_duration_since(tail.last_read) >= QUIET;
-        if !self.tails.iter().any(quiet) {
-            return Ok(());
-        }
-        let (closed, kept) = std::mem::take(&mut self.tails).into_iter().partition(quiet);
-        self.tails = kept;
-        for tail in closed {
-            self.close(tail, sender)?;
-        }
-        Ok(())
-    }
-
-    /// Closes a file. A deleted one is forgotten; its last line will get no end, and is a record without it.
-    fn close(&mut self, mut tail: Tail, sender: &ChunkSender) -> Result<(), Exit> {
-        let deleted = tail.is_deleted();
-        if let Stage::Open(reader) = &mut tail.stage {
-            if deleted && let Lines::Chunk(chunk) = reader.next_lines(Unterminated::Record)? {
-                self.files.unread.see(&mut tail.seen, chunk.range.to);
-                self.files.positions.advance(reader.partition(), chunk.range.to, chunk.range.evidence.clone());
-                sender.send(chunk)?;
-            }
-            let unread = tail.seen.saturating_sub(reader.next());
-            if unread > 0 {
-                warn!(path = %tail.path.display(), bytes = unread, "a rotated file ends in an unfinished line: left unread");
-            }
-        }
-        let known = tail.known().and_then(|id| self.files.positions.get(id)).cloned();
-        if let Some(known) = known.filter(|_| deleted) {
-            let text = format!("`{}` was deleted after it was read to its end", known.partition.label);
-            self.files.forget(&known, vec![note(NoteKind::Vanished, text, None)]);
-        }
-        info!(path = %tail.path.display(), deleted, "closed a rotated file");
-        tail.forget_unread(&self.files);
-        Ok(())
-    }
-
-    /// Finds out which known files that are not open are gone, and which have grown under a name that does not match.
-    fn miss_closed(&mut self, found: &Found) -> Result<()> {
-        let open: HashSet<&PartitionId> = self.tails.iter().filter_map(Tail::known).collect();
-        let there: HashSet<Inode> = found.files.iter().map(|(_, metadata)| Inode::of(metadata)).collect();
-        let closed = self.files.positions.iter().filter(|known| !open.contains(known.id()));
-        let missing = closed.filter(|known| !known.place().is_some_and(|place| there.contains(&place.inode)));
-        let missing: Vec<(PartitionId, Option<Inode>)> =
-            missing.map(|known| (known.id().clone(), known.place().map(|place| place.inode))).collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let labels: Vec<PathBuf> =
-            missing.iter().filter_map(|(id, _)| self.files.positions.get(id)).map(|known| names::path_of(&known.partition.label)).collect();
-        let directories = self.files.patterns.directories(labels.iter().map(PathBuf::as_path));
-        let numbers = missing.iter().filter_map(|(_, inode)| *inode).map(|inode| inode.number).collect();
-        let searched = search(&directories, &Wanted { numbers, ..Wanted::default() }, &self.files.patterns.disk);
-        searched.failed.iter().for_each(|(directory, error)| self.files.aside.directory(directory, error));
-        let present: HashMap<Inode, u64> = searched.files.iter().map(|(_, metadata)| (Inode::of(metadata), metadata.len())).collect();
-        let over = |(id, inode): &(PartitionId, Option<Inode>)| {
-            let Some(length) = inode.and_then(|inode| present.get(&inode)) else { return true };
-            self.files.positions.get(id).is_some_and(|known| known.has_grown(*length))
-        };
-        self.lost.extend(missing.into_iter().filter(over).map(|(id, _)| id));
-        Ok(())
     }
 
     fn check_count(&self) -> Result<()> {

@@ -1,13 +1,14 @@
 //! Input: the content of a file, from an offset on.
 //!
-//! Owns: how a file is compressed, decompression, whether an archive is whole, walking to an offset of decompressed content, and noticing that what was read has changed: each read of a plain file
-//! begins up to a KiB before its offset, so that nothing lies between the check and the read.
-//! Does not own: what a change means (see `plan`), lines (see [`crate::source::lines`]).
+//! Owns: how a file is compressed, which errors say that its content is damaged, walking to an offset of decompressed content, and noticing that what
+//! was read has changed: each read of a plain file begins up to a KiB before its offset, so that nothing lies between the check and the read.
+//! Does not own: decompression (see `archive`), what a change means (see `plan`), lines (see [`crate::source::lines`]).
 
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader, IoSliceMut, Read};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use super::archive::Archive;
 use crate::source::lines::{TAIL_BYTES_MAX, keep_last};
@@ -48,6 +49,11 @@ impl Compression {
             _ => Self::None,
         }
     }
+
+    /// Returns whether a failed read says that compressed content is damaged, and not that the disk cannot be read: errors of the system have a number.
+    pub(super) fn is_damage(self, error: &io::Error) -> bool {
+        self != Self::None && error.raw_os_error().is_none()
+    }
 }
 
 /// What was read of a file is not what it holds there now.
@@ -81,7 +87,7 @@ impl Input {
         Ok(match compression {
             Compression::None => Self::Plain(Plain { file, at: 0, last: Vec::new() }),
             Compression::Gzip | Compression::Zstd => {
-                let file = BufReader::with_capacity(COMPRESSED_BUFFER_BYTES, At { file, at: 0 });
+                let file = BufReader::with_capacity(COMPRESSED_BUFFER_BYTES, At { file: Arc::new(file), at: 0 });
                 Self::Archive(Archive::new(file, compression))
             }
         })
@@ -96,7 +102,7 @@ impl Input {
     pub(super) fn file(&self) -> &File {
         match self {
             Self::Plain(plain) => &plain.file,
-            Self::Archive(archive) => &archive.file().file,
+            Self::Archive(archive) => archive.file(),
         }
     }
 
@@ -154,14 +160,14 @@ impl Read for Plain {
 /// A file that is read at an offset of its own, whoever else reads it.
 #[derive(Debug)]
 pub(super) struct At {
-    pub(super) file: File,
+    pub(super) file: Arc<File>,
     at: u64,
 }
 
 impl At {
     /// Makes another reader, of what begins `buffered` bytes before the place that is read next.
-    pub(super) fn clone_at(&self, buffered: usize) -> io::Result<Self> {
-        Ok(Self { file: self.file.try_clone()?, at: self.at - buffered as u64 })
+    pub(super) fn clone_at(&self, buffered: usize) -> Self {
+        Self { file: self.file.clone(), at: self.at - buffered as u64 }
     }
 }
 

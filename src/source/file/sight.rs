@@ -60,7 +60,10 @@ impl Sight {
         let head = match compression {
             Compression::None => disk_head.clone(),
             // What is wrong with a damaged file is said when it is read.
-            Compression::Gzip | Compression::Zstd => begin(&file, compression).unwrap_or_default(),
+            Compression::Gzip | Compression::Zstd => match begin(&file, compression) {
+                Err(e) if compression.is_damage(&e) => Vec::new(),
+                head => head.map_err(failed)?,
+            },
         };
         // The length was asked first: a file that grew in between shows a beginning that is longer, never one that is missing.
         let length = metadata.len().max(disk_head.len() as u64);

@@ -2,9 +2,9 @@
 //!
 //! Owns: gathering the facts of the plan, the search for files that lost their name, and what the plan leads to: positions that go on elsewhere,
 //! files that vanished or are back, and what `source.on_gap` makes of a gap. What is found out rides in empty chunks into the commit record.
-//! Does not own: the decision (see `plan`), what is passed over in copies (see `copies`), reading (see `follow`, `read_once`).
+//! Does not own: the decision (see `plan`), what is passed over in copies (see `copies`) and in files that are back (see `returns`), reading (see `follow`, `read_once`).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,22 +15,23 @@ use tracing::{info, warn};
 use super::Files;
 use super::aside;
 use super::discover::{Wanted, open, search};
-use super::identity::Place;
+use super::identity::{Inode, Place};
 use super::input::{Compression, Walk, read_range};
 use super::names;
 use super::plan::{Fate, Holder, KnownFile, Loss, Name, Pair, SeenFile, plan};
-use super::positions::{Known, evidence_of_fingerprint, new_partition};
+use super::positions::Known;
 use super::reader::empty_chunk;
 use super::sight::{Judged, Sight};
 use super::trail::{EDGE_BYTES, archive_of, evidence_of};
 use crate::config::{Copies, OnGap};
 use crate::durable::disk_state::DiskState;
 use crate::error::{Error, Result};
-use crate::evidence::{Evidence, Mark, Verdict, Why};
+use crate::evidence::{Evidence, Verdict, Why};
 use crate::invocation::command;
-use crate::offsets::{Fingerprint, Note, NoteKind, Partition, PartitionId};
+use crate::offsets::{Note, NoteKind, Partition, PartitionId};
 
 mod copies;
+mod returns;
 
 /// What was found out about a file.
 #[derive(Debug)]
@@ -76,17 +77,6 @@ pub(super) enum Start {
     Aside,
 }
 
-/// What a file is that begins as one that vanished.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Vanished {
-    /// That one, with all that was read of it; a compressed one may hold nothing else.
-    Back { finished: bool },
-    /// It ends before the other did: a first part of it, or something else.
-    Longer,
-    /// Another one.
-    Other,
-}
-
 impl Files {
     /// Looks at a file and compares it with what is known; `None` if it is gone.
     pub(super) fn examine(&self, path: &Path, name: Name) -> Result<Option<Facts>> {
@@ -123,7 +113,7 @@ impl Files {
             let judged = match sight.judge(&self.positions.key, known) {
                 Ok(judged) => judged,
                 // A damaged archive that may be any other file says nothing of this one.
-                Err(_) if !own => continue,
+                Err(e) if !own && sight.compression.is_damage(&e) => continue,
                 Err(e) => return Err(failed(e)),
             };
             let begins = sight.begins_as(&self.positions.key, known);
@@ -201,6 +191,8 @@ impl Files {
         known.sort_unstable_by(|a, b| a.id().cmp(b.id()));
         let index = |id: &PartitionId| known.binary_search_by(|known| known.id().cmp(id)).expect("compared with what is known");
         let seen: Vec<SeenFile> = facts.iter().map(|facts| facts.seen(index)).collect();
+        let places: HashMap<Inode, Place> = facts.iter().map(|facts| (facts.place.inode, facts.place)).collect();
+        let was_seen = |place: Place| places.get(&place.inode).is_some_and(|seen| seen.may_be(&place));
         let files: Vec<KnownFile> = known
             .iter()
             .map(|known| KnownFile {
@@ -209,8 +201,8 @@ impl Files {
                 next: known.next,
                 end: known.evidence.as_ref().and_then(|evidence| evidence.end),
                 holder: match holder(known) {
-                    // It may be one that cannot be read now.
-                    Holder::Wanted if self.aside.may_hold(known) => Holder::Unsearched,
+                    // It may be one that cannot be read now; but not where the file in its place was looked at.
+                    Holder::Wanted if !known.place().is_some_and(was_seen) && self.aside.may_hold(known) => Holder::Unsearched,
                     holder => holder,
                 },
             })
@@ -345,54 +337,6 @@ impl Files {
         let copy_of = farthest.map(|other| other.known.clone()).filter(|_| self.copies == Copies::Skip);
         self.positions.put(goes_on);
         Ok(if finished { Start::Finished(id) } else { Start::At { known: id, copy_of } })
-    }
-
-    /// Begins a file that nothing known is in. It may be one that vanished.
-    fn take_new(&mut self, facts: &Facts) -> Result<Start> {
-        let mut is_shorter = false;
-        for (mark, fingerprint) in self.positions.remembered(&facts.head) {
-            // Any file may begin with the same line or two, and what the vanished one was called is not remembered.
-            if fingerprint.to < EDGE_BYTES {
-                info!(path = %facts.path.display(), bytes = fingerprint.to, "the file begins as one that vanished; too short to tell, it is read as new");
-                continue;
-            }
-            match self.compare_vanished(&fingerprint, facts) {
-                Vanished::Back { finished } => return self.take_back(mark, &fingerprint, facts, finished),
-                Vanished::Longer => is_shorter |= !self.positions.was_rewritten(&mark),
-                Vanished::Other => {}
-            }
-        }
-        // More than one file may begin so.
-        let is_alone = !facts.compared.iter().any(|other| other.shares);
-        Ok(if is_shorter && is_alone { Start::Returning } else { Start::New })
-    }
-
-    /// Compares a file with one that vanished and began alike.
-    fn compare_vanished(&self, fingerprint: &Fingerprint, facts: &Facts) -> Vanished {
-        let walked = facts.with_file(|file| {
-            let mut walk = Walk::begin(file.try_clone()?, facts.compression)?;
-            walk.to(fingerprint.to)?;
-            if walk.at < fingerprint.to {
-                return Ok(Vanished::Longer);
-            }
-            if self.positions.key.mark(&[&walk.tail]) != fingerprint.tail {
-                return Ok(Vanished::Other);
-            }
-            walk.to(fingerprint.to.saturating_add(1))?;
-            Ok(Vanished::Back { finished: facts.compression != Compression::None && walk.at == fingerprint.to })
-        });
-        // What is wrong with a damaged file is said when it is read.
-        walked.unwrap_or(Vanished::Other)
-    }
-
-    /// Takes up that a file is back.
-    fn take_back(&mut self, mark: Mark, fingerprint: &Fingerprint, facts: &Facts, finished: bool) -> Result<Start> {
-        self.positions.recall(&mark);
-        let evidence = Some(evidence_of_fingerprint(mark, fingerprint, &facts.place));
-        let evidence = self.placed(evidence.as_ref(), facts, Judged { verdict: Verdict::Moved, finished })?;
-        let known = Known { partition: new_partition(&facts.path), next: fingerprint.to, evidence, v1: None };
-        let known = self.begin_behind(known, NoteKind::Returned, "what was read before it vanished");
-        Ok(if finished { Start::Finished(known) } else { Start::At { known, copy_of: None } })
     }
 
     /// Begins a partition behind what is read already.

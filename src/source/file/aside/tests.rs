@@ -1,3 +1,5 @@
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
 
 fn aside() -> (Aside, WaitingInputs) {
@@ -25,8 +27,12 @@ fn a_pause_doubles_up_to_five_minutes_and_a_change_of_the_file_shortens_it() {
     let due = |seconds, stamp| input.is_due(stamp, input.tried + Duration::from_secs(seconds));
     let stamp = Stamp::of(&fs::metadata(&path).unwrap());
     assert!(!due(299, stamp) && due(300, stamp));
-    let changed = Stamp { length: 2, ..stamp };
-    assert!(!due(9, changed) && due(10, changed));
+    let longer = Stamp { length: 2, ..stamp };
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let allowed = Stamp::of(&fs::metadata(&path).unwrap());
+    for changed in [longer, allowed] {
+        assert!(!due(9, changed) && due(10, changed));
+    }
 }
 
 #[test]

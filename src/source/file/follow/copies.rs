@@ -128,23 +128,29 @@ impl Follow {
                     continue;
                 }
                 self.tails[at].copy_of = None;
-                let facts = self.examine_tail(at)?;
-                let holds = facts.judged(&lost).is_some_and(|judged| !matches!(judged.verdict, Verdict::Other(_)));
-                if holds && self.lost.contains(&lost) {
-                    if self.tails[at].next().is_some_and(|next| next < known.next) {
-                        self.pass_over(at, &known, &facts)?;
-                    }
-                    let text = format!(
-                        "`{}` holds no more what was read of it; its content is in `{}`",
-                        known.partition.label,
-                        facts.path.display()
-                    );
-                    self.files.forget(&known, vec![note(NoteKind::Vanished, text, None)]);
-                    self.lost.remove(&lost);
+                let path = self.tails[at].path.clone();
+                let settled = self.settle_copy(at, &known);
+                if self.files.or_set_aside(&path, settled)?.is_none() {
+                    self.tails.remove(at).forget_unread(&self.files);
                 }
-                at += 1;
             }
         }
+        Ok(())
+    }
+
+    /// Lets go of a lost position if its content is in an open file that was a copy of it.
+    fn settle_copy(&mut self, at: usize, lost: &Known) -> Result<()> {
+        let facts = self.examine_tail(at)?;
+        let holds = facts.judged(lost.id()).is_some_and(|judged| !matches!(judged.verdict, Verdict::Other(_)));
+        if !holds || !self.lost.contains(lost.id()) {
+            return Ok(());
+        }
+        if self.tails[at].next().is_some_and(|next| next < lost.next) {
+            self.pass_over(at, lost, &facts)?;
+        }
+        let text = format!("`{}` holds no more what was read of it; its content is in `{}`", lost.partition.label, facts.path.display());
+        self.files.forget(lost, vec![note(NoteKind::Vanished, text, None)]);
+        self.lost.remove(lost.id());
         Ok(())
     }
 

@@ -129,7 +129,7 @@ impl Follow {
         let mut closed: Vec<_> = at_rest.take(self.idle.open_max.div_ceil(CLOSED_PART)).collect();
         closed.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
         for (at, file) in closed {
-            let tail = self.tails.remove(at);
+            let mut tail = self.tails.remove(at);
             tail.forget_unread(&self.files);
             // What is found by no name is none of the idle files: whether it has grown is looked up by its inode.
             if tail.name == Name::Matches {
@@ -165,6 +165,7 @@ impl Follow {
         if metadata.len() == position.as_ref().map_or(0, |known| known.next) {
             let file = IdleFile::new(path, &metadata, position.map(|known| known.id().clone()));
             self.idle.files.insert(file.place.inode, file);
+            self.files.aside.well(path);
             return Ok(());
         }
         self.idle.waiting = true;
@@ -199,7 +200,8 @@ impl Tail {
         let still = now.saturating_duration_since(self.last_read) >= STILL;
         let read = match rest {
             Rest::Read => is_whole && self.name == Name::Matches,
-            Rest::Rotated => is_whole && still && self.name == Name::Renamed,
+            // Of an empty one no position is kept: what its writer adds could not be found again.
+            Rest::Rotated => is_whole && still && self.name == Name::Renamed && self.known().is_some(),
             // A copy waits for its original, and is not seen to change by itself.
             Rest::Unfinished => is_taken && still && self.name == Name::Matches && self.copy_of.is_none(),
         };

@@ -169,9 +169,10 @@ impl Tail {
     }
 
     /// Counts its unread bytes no more.
-    pub(super) fn forget_unread(&self, files: &Files) {
+    pub(super) fn forget_unread(&mut self, files: &Files) {
         if let Stage::Open(reader) = &self.stage {
             files.unread.sub(self.seen.saturating_sub(reader.next()));
+            self.seen = reader.next();
         }
     }
 

@@ -271,3 +271,78 @@ fn a_file_with_bytes_that_are_not_read_keeps_its_descriptor_and_others_wait_for_
         assert_eq!(read_of(&follow), [("b.log".into(), 21), ("c.log".into(), 2)], "the deleted one is read to its last byte and noted");
     });
 }
+
+#[test]
+fn an_empty_file_that_is_rotated_is_held_open_from_then_on_however_many_others_want_its_descriptor() {
+    let dir = tempfile::tempdir().unwrap();
+    with_sender(move |sender| {
+        let name = |name: &str| dir.path().join(name);
+        fs::write(name("a.log"), "").unwrap();
+        let mut follow = follow_with(dir.path(), "*.log", 2);
+        settle(&mut follow, 2, sender);
+        // It was opened long ago.
+        follow.tails[0].last_read -= QUIET;
+        fs::rename(name("a.log"), name("a.old")).unwrap();
+        follow.look_again().unwrap();
+        follow.let_go(Instant::now(), sender).unwrap();
+        assert_eq!(follow.tails.len(), 1, "its writer has had no time to leave it");
+        follow.tails[0].last_read -= QUIET / 2;
+        (0..4).for_each(|n| fs::write(name(&format!("{n}.log")), format!("{n}\n")).unwrap());
+        settle(&mut follow, 2, sender);
+        fs::write(name("a.old"), "the last line of who had it open\n").unwrap();
+        settle(&mut follow, 2, sender);
+        let read = read_of(&follow);
+        assert!(read.contains(&("a.old".into(), 33)) || read.contains(&("a.log".into(), 33)), "{read:?}");
+        assert_eq!(read.len(), 5);
+    });
+}
+
+#[test]
+fn unread_bytes_of_a_file_are_counted_no_more_once() {
+    let dir = tempfile::tempdir().unwrap();
+    with_sender(move |sender| {
+        fs::write(dir.path().join("a.log"), "1\nunfinished").unwrap();
+        let mut follow = follow(dir.path(), "*.log");
+        follow.read_round(sender).unwrap();
+        assert_eq!(follow.files.unread.get(), 12);
+        // A copy is passed over, and then cannot be opened again: both end its count.
+        for _ in 0..2 {
+            follow.tails[0].forget_unread(&follow.files);
+            assert_eq!(follow.files.unread.get(), 2, "what was handed on is taken off by who takes it");
+        }
+    });
+}
+
+/// Returns what follows a file that vanished after it was read, and the facts of that file come back.
+fn returned(dir: &Path, sender: &ChunkSender) -> (Follow, Facts) {
+    let name = dir.join("a.log");
+    let content = "0123456789abcde\n".repeat(200);
+    fs::write(&name, &content).unwrap();
+    let mut follow = follow(dir, "*.log");
+    follow.read_round(sender).unwrap();
+    fs::remove_file(&name).unwrap();
+    follow.look_again().unwrap();
+    follow.let_go(Instant::now() + QUIET, sender).unwrap();
+    let back = dir.join("back.log");
+    fs::write(&back, &content).unwrap();
+    let facts = follow.files.examine(&back, Name::Matches).unwrap().unwrap();
+    (follow, facts)
+}
+
+#[test]
+fn a_file_that_is_back_and_cannot_be_read_for_a_moment_is_not_read_as_new() {
+    let dir = tempfile::tempdir().unwrap();
+    with_sender(move |sender| {
+        let (mut follow, facts) = returned(dir.path(), sender);
+        let (back, kept) = (dir.path().join("back.log"), dir.path().join("kept"));
+        fs::rename(&back, &kept).unwrap();
+        std::os::unix::fs::symlink("back.log", &back).unwrap();
+        let starts = follow.files.decide(&[facts.closed()], |_| Holder::Wanted).unwrap();
+        assert_eq!(starts, [Start::Aside]);
+        fs::rename(&kept, &back).unwrap();
+        let facts = follow.files.examine(&back, Name::Matches).unwrap().unwrap();
+        let starts = follow.files.decide(&[facts], |_| Holder::Wanted).unwrap();
+        let next = follow.files.positions.iter().map(|known| known.next).collect::<Vec<_>>();
+        assert!(matches!(starts[..], [Start::At { .. }]) && next == [3200], "{starts:?} {next:?}");
+    });
+}

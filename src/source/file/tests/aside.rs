@@ -235,7 +235,7 @@ fn a_check_says_what_is_not_there_what_is_passed_over_and_what_cannot_be_read() 
     let (out, key) = (world.path("out"), Key::new([7; 32]));
     let around = Surroundings { record_bytes_max: 1000, out_path: &out, disk: &DiskState::default() };
     let said = FileSource::check(&world.config, &around, &Resume { offsets: &Offsets::default(), key: &key }).unwrap().join("\n");
-    for what in ["no.ndjson", "self", "1 files"] {
+    for what in ["no.ndjson", "self", "1 file"] {
         assert!(said.contains(what), "{said}");
     }
     let world = World::following(&["**/*"]);
@@ -275,4 +275,37 @@ async fn a_known_file_that_cannot_be_looked_at_is_not_lost_and_read_on_later() {
         running.settle().await;
         assert_eq!(running.lines, lines(300..302));
     }
+}
+
+#[tokio::test]
+async fn a_file_that_waits_does_not_hide_that_a_relative_of_it_was_cut() {
+    let world = World::following(&["app.log*"]);
+    let whole = gzip(&numbered(5000..8000));
+    world.write("app.log.3.gz", &whole[..whole.len() / 2]);
+    world.write("app.log", numbered(0..300) + "unfinished");
+    let mut running = world.start();
+    running.read(300).await;
+    running.settle().await;
+    assert_eq!(running.source.waiting.get().count, 1);
+    world.write("app.log", numbered(9000..9003));
+    let error = running.failure().await;
+    assert!(error.kind() == ErrorKind::State && error.to_string().contains("app.log"), "{error}");
+}
+
+#[tokio::test]
+async fn a_pattern_behind_what_cannot_be_looked_at_is_no_mistake_of_the_configuration() {
+    for pattern in ["loop/*.ndjson", "loop"] {
+        let world = World::new(&["a", pattern]);
+        symlink("loop", world.path("loop")).unwrap();
+        world.write("a", numbered(0..3));
+        let mut running = world.start();
+        while running.step().await.unwrap() {}
+        assert_eq!(running.lines, lines(0..3));
+        let left = running.source.left().unwrap();
+        assert!(left.kind() == ErrorKind::Io && left.to_string().contains("loop"), "{left}");
+    }
+    let world = World::new(&["a", "loop", "no/*.ndjson"]);
+    symlink("loop", world.path("loop")).unwrap();
+    world.write("a", numbered(0..3));
+    assert_eq!(world.open().unwrap_err().kind(), ErrorKind::Config);
 }
