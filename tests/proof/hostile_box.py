@@ -3,6 +3,7 @@
 Owns: asking them, and what holds of each answer: its status, that it is JSON, that it has no secret; that nothing was written.
 Does not own: the statements (see hostile_inputs/box.py), the process (see victim.py).
 """
+import contextlib
 import json
 import os
 import time
@@ -100,4 +101,9 @@ def alone(statement):
 
 
 def children_of(pid):
-    return [child for thread in Path(f"/proc/{pid}/task").iterdir() for child in (thread / "children").read_text().split()]
+    children = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        # A thread may end while it is looked at.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            children += (thread / "children").read_text().split()
+    return children

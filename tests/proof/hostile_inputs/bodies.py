@@ -45,15 +45,17 @@ def late(make, *headers, **how):
 
 def bombs(draw):
     kind, mib = "bodies that become too much", 1 << 20
+    # Of many at once not each is read to its end: who still sends when it is refused may see the connection end instead of the answer.
+    too_much = (413, 0)
     for byte in (b" ", b"\n", b"\0", b"x", b"["):
-        yield Input(kind, request(late(bomb((byte * mib, 300)), GZIP)), (413,))
-        yield Input(kind, request(late(bomb((byte * mib, 300)), GZIP, kind=JSON)), (413,))
+        yield Input(kind, request(late(bomb((byte * mib, 300)), GZIP)), too_much)
+        yield Input(kind, request(late(bomb((byte * mib, 300)), GZIP, kind=JSON)), too_much)
     yield Input(kind, request(late(bomb((b"\n" * mib, 30)), GZIP)), (200,))
     yield Input(kind, request(late(bomb((b"[" * mib, 30)), GZIP, kind=JSON)), (400,))
     yield Input(kind, request(late(bomb((b"{}\n" * 100_000, 1)), GZIP), letters=100_000), (200,))
     yield Input(kind, request(late(bomb((b"[", 1), (b"1," * 100_000, 2), (b"1]", 1)), GZIP, kind=JSON), letters=200_001), (200,))
     rle = ZST_MAGIC + bytes([0, (17 - 10) << 3]) + zst_block(1, b" ", 128 << 10) * 3000 + zst_block(0, b"", last=True)
-    yield Input(kind, request(sent(rle, ZSTD)), (413,))
+    yield Input(kind, request(sent(rle, ZSTD)), too_much)
     yield Input(kind, request(late(lambda: gzipped(bomb((b" " * mib, 300))()), GZIP), letters=None), (200,))
 
 

@@ -82,7 +82,7 @@ KINDS = [
     ]),
     ("statements that are too much", REFUSED, [
         "SELECT " + "(" * 20_000 + "1" + ")" * 20_000, "SELECT " + "1+" * 50_000 + "1", "SELECT " + "NOT " * 50_000 + "true",
-        "SELECT '" + "x" * 2_000_000 + "'", "SELECT " + ",".join(f"{i} AS c{i}" for i in range(20_000)), "SELECT " + "-" * 3 + "1",
+        "SELECT '" + "x" * 100_000 + "'", "SELECT " + ",".join(f"{i} AS c{i}" for i in range(20_000)), "SELECT " + "-" * 3 + "1",
         "SELECT a FROM (SELECT repeat('y', 20000) a FROM range(1000))", "SELECT " + "CASE WHEN true THEN " * 3000 + "1" + " END" * 3000,
         "SELECT * FROM " + "(SELECT * FROM " * 2000 + "events" + ")" * 2000,
         "SELECT " + "[" * 5_000 + "]" * 5_000, "SELECT regexp_matches('a', '((a{{1000}}){{1000}}){{1000}}')", "SELECT range(10000000000)",
