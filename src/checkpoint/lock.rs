@@ -58,7 +58,7 @@ impl Lock {
         let path = paths.lock();
         let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = opened.map_err(|e| cannot(root, format!("open `{}`", path.display()), e))?;
-        lock(&file).map_err(|error| match error {
+        patiently(|| file.try_lock()).map_err(|error| match error {
             TryLockError::WouldBlock => held(&path, &mut file),
             TryLockError::Error(e) => Error::io(format_args!("lock `{}`", path.display()), e),
         })?;
@@ -143,14 +143,9 @@ pub fn check_free(paths: impl Into<Paths>) -> Result<()> {
         }
         Err(error) => return Err(Error::io(format_args!("open `{}`", path.display()), error)),
     };
-    let mut left = PATIENCE;
-    loop {
-        match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) if left.is_zero() => return Err(held(&path, &mut file)),
-            Err(TryLockError::WouldBlock) => thread::sleep(RETRY),
-            _ => return Ok(()),
-        }
-        left = left.saturating_sub(RETRY);
+    match patiently(|| file.try_lock_shared()) {
+        Err(TryLockError::WouldBlock) => Err(held(&path, &mut file)),
+        _ => Ok(()),
     }
 }
 
@@ -165,10 +160,11 @@ impl std::fmt::Display for Holder {
     }
 }
 
-fn lock(file: &File) -> Result<(), TryLockError> {
+/// Tries for a while to lock a file.
+fn patiently(lock: impl Fn() -> Result<(), TryLockError>) -> Result<(), TryLockError> {
     let mut left = PATIENCE;
     loop {
-        match file.try_lock() {
+        match lock() {
             Err(TryLockError::WouldBlock) if !left.is_zero() => {
                 thread::sleep(RETRY);
                 left = left.saturating_sub(RETRY);

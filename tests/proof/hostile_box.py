@@ -3,16 +3,15 @@
 Owns: asking them, and what holds of each answer: its status, that it is JSON, that it has no secret; that nothing was written.
 Does not own: the statements (see hostile_inputs/box.py), the process (see victim.py).
 """
-import contextlib
 import json
 import os
 import time
-from pathlib import Path
 
 import duckdb
 
 from hostile_clients import SETTINGS
 from hostile_inputs.box import ENDED, SECRET
+from process import children_of
 from victim import WAIT_SECONDS, Victim, last_line
 
 EVENTS = 20
@@ -98,12 +97,3 @@ def alone(statement):
             return (200,)
         except duckdb.Error:
             return (400,)
-
-
-def children_of(pid):
-    children = []
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        # A thread may end while it is looked at.
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            children += (thread / "children").read_text().split()
-    return children

@@ -151,11 +151,20 @@ def process_of(root, binary):
         try:
             if os.readlink(f"/proc/{pid}/exe") == str(binary):
                 return pid
-            for thread in os.listdir(f"/proc/{pid}/task"):
-                waiting += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_text().split())
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
+        waiting += children_of(pid)
     return 0
+
+
+def children_of(pid):
+    """Returns the ids of the children of a process; none if it has ended. A thread may end while it is looked at."""
+    children = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                children += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_text().split())
+    return children
 
 
 def handles(pid, number):

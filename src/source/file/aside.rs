@@ -6,7 +6,7 @@
 //!
 //! Nothing of it is kept: after a restart what cannot be read is found anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -195,6 +195,7 @@ impl Aside {
             return;
         }
         let files: BTreeMap<&Path, Inode> = found.iter().map(|(path, metadata)| (path.as_path(), Inode::of(metadata))).collect();
+        let failed: HashSet<&PathBuf> = failed.iter().collect();
         let over: Vec<(PathBuf, What)> = self
             .inputs
             .iter()
