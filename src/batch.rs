@@ -11,10 +11,10 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::DataType;
 use bytes::Bytes;
 
+use crate::hive::HivePartition;
 use crate::memory::{Lease, Waiting};
 use crate::offsets::{OffsetRange, PartitionId};
 use crate::reasons::Reason;
-use crate::sink::layout::HivePartition;
 use crate::totals::Totals;
 
 /// Records as a source reads them.

@@ -14,7 +14,6 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{Batch, Chunk, DeadLetter, OffsetUnit};
-use crate::config::DeadLetterConfig;
 use crate::offsets::PartitionId;
 
 /// Units that must have rejections, where clients could have sent them.
@@ -25,6 +24,29 @@ const UNIT_RECORDS: u64 = 1_000;
 const USUAL_FACTOR: u64 = 20;
 /// Records that the usual share is taken of.
 const USUAL_RECORDS: u64 = 1_000_000;
+
+/// `[dead_letters]`
+#[derive(Debug, Clone)]
+pub struct DeadLetterConfig {
+    /// Share of rejected records of a checkpoint above which the line stops or pauses (see [`is_too_much`]); 1.0 = never.
+    pub ratio_max: f64,
+    /// Records of a checkpoint below which the share is not looked at.
+    pub ratio_records_min: u64,
+    /// Bytes of dead letters after which a checkpoint is ended before its time.
+    pub bytes_max: u64,
+}
+
+impl DeadLetterConfig {
+    /// Returns whether so many rejected of so many records are a larger share than is allowed, and enough to tell.
+    pub fn is_exceeded(&self, rejected: u64, records: u64) -> bool {
+        records >= self.ratio_records_min && self.is_above(rejected, records)
+    }
+
+    /// Returns whether so many rejected of so many records are a larger share than is allowed.
+    pub fn is_above(&self, rejected: u64, records: u64) -> bool {
+        rejected as f64 > self.ratio_max * records as f64
+    }
+}
 
 /// What is to be done when too much is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

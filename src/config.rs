@@ -19,25 +19,26 @@ mod example_tests;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-
-pub use self::http::{HttpConfig, HttpTls};
-pub use self::kafka::{Instance, KafkaConfig};
-pub use self::nats::{NatsConfig, NatsLogin, NatsSecret, NatsTls};
-pub(crate) use self::raw::without_login;
 use self::raw::{RawConfig, Table};
-pub(crate) use self::reader::is_secret;
 use self::reader::{Report, Section};
+use crate::breaker::DeadLetterConfig;
 use crate::checkpoint::paths::Paths;
 use crate::digest::sha256_hex;
 use crate::error::{Error, Result};
+use crate::identity::Instance;
 use crate::limits::Limits;
-use crate::schema::{EventSchema, KAFKA_METADATA};
+use crate::schema::EventSchema;
+use crate::secret::Secret;
+use crate::sink::config::SinkConfig;
+use crate::source::file::config::FileConfig;
+use crate::source::http::config::HttpConfig;
+use crate::source::kafka::config::{KafkaConfig, METADATA};
+use crate::source::nats::config::NatsConfig;
+use crate::source::simulator::SimulatorConfig;
 
 /// A configuration that may run.
 #[derive(Debug, Clone)]
@@ -134,7 +135,7 @@ fn read(raw: RawConfig, limits: Limits, report: &mut Report) -> Option<Config> {
     let (mut pipeline, memory) = section(root, "pipeline", report, |section| sections::pipeline(section, limits, record_bytes_max as u64));
     let mut schema = section(root, "schema", report, sections::schema);
     if let Some(SourceConfig { kind: SourceKind::Kafka(_), .. }) = &source {
-        schema.metadata = KAFKA_METADATA.to_vec();
+        schema.metadata = METADATA.to_vec();
         for column in schema.columns.iter().filter(|column| schema.metadata.iter().any(|own| own.name.eq_ignore_ascii_case(&column.name))) {
             report.fault(
                 "schema.columns",
@@ -241,60 +242,6 @@ pub enum SourceKind {
     Kafka(KafkaConfig),
 }
 
-/// `source.type = "simulator"`
-#[derive(Debug, Clone)]
-pub struct SimulatorConfig {
-    /// Seed of the events.
-    pub seed: u64,
-    /// Events of the whole dataset; 0 = endless.
-    pub limit: u64,
-    /// Events a second; 0 = as fast as the line takes them.
-    pub rate: u64,
-    /// Time of event 0; `None` = the creation of the dataset.
-    pub start_time: Option<DateTime<Utc>>,
-}
-
-/// `source.type = "file"`
-#[derive(Debug, Clone)]
-pub struct FileConfig {
-    /// File names and globs; read in the order of names.
-    pub paths: Vec<String>,
-    /// Whether to go on waiting for lines and files.
-    pub follow: bool,
-    /// What to do when a file with uncommitted or already committed data was truncated, replaced or has vanished.
-    pub on_gap: OnGap,
-    /// Time between two looks at the files in follow mode.
-    pub poll_interval: Duration,
-    /// Files known at the same time.
-    pub files_max: usize,
-    /// Files open at the same time while following: the share of the descriptors that there are.
-    pub open_max: usize,
-    /// What to make of a file whose content was read under another name that still holds it.
-    pub copies: Copies,
-    /// How long a file that vanished after it was read is known again when it comes back.
-    pub remember: Duration,
-    /// Files that vanished and are remembered.
-    pub remember_max: usize,
-}
-
-/// `source.copies`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Copies {
-    /// Pass over what was read under the other name; read what the copy holds beyond.
-    Skip,
-    /// Read it as a file of its own.
-    Read,
-}
-
-/// `source.on_gap`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnGap {
-    /// Stop with an error that names the file.
-    Refuse,
-    /// Log a warning, record the file's new identity and go on.
-    Record,
-}
-
 /// `[transform]`
 #[derive(Debug, Clone)]
 pub struct TransformConfig {
@@ -328,73 +275,6 @@ pub struct LookupConfig {
     pub name: String,
     /// A Parquet, CSV or NDJSON file, told apart by its ending.
     pub path: PathBuf,
-}
-
-/// `[sink]`
-#[derive(Debug, Clone)]
-pub struct SinkConfig {
-    /// Columns of the output that become directories.
-    pub partition_by: Vec<String>,
-    /// Column of the output that gives a file its hour; `None` = the hour of the checkpoint.
-    pub event_time: Option<String>,
-    /// Which of the keys `partition_by` and `event_time` have their defaults, which are made for the simulator.
-    pub defaulted: Vec<&'static str>,
-    /// Compression of the Parquet pages.
-    pub compression: parquet::basic::Compression,
-    /// Rows of a row group.
-    pub row_group_rows: usize,
-    /// Bytes of a row group, encoded.
-    pub row_group_bytes: usize,
-    /// Size at which a file is closed and the next one begun.
-    pub target_file_bytes: u64,
-    /// Bytes that all open files together may hold in memory.
-    pub buffer_bytes_max: usize,
-    /// Files open at the same time.
-    pub open_files_max: usize,
-    /// Hive partitions of one checkpoint.
-    pub partitions_max: usize,
-    /// Files that are encoded side by side.
-    pub threads: usize,
-    /// Columns that order the rows within each row group.
-    pub sort_by: Vec<SortColumn>,
-    /// Text columns with statistics, beside those of `sort_by`.
-    pub text_statistics: Vec<String>,
-    /// Columns with a bloom filter.
-    pub bloom_filter: Vec<String>,
-    /// Whether a start may add nullable columns to the output.
-    pub allow_new_columns: bool,
-}
-
-/// A column that orders rows: `"ts"`, `"ts desc"`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SortColumn {
-    /// The output column.
-    pub name: String,
-    /// Largest first.
-    pub descending: bool,
-}
-
-/// `[dead_letters]`
-#[derive(Debug, Clone)]
-pub struct DeadLetterConfig {
-    /// Share of rejected records of a checkpoint above which the line stops or pauses (see [`crate::breaker`]); 1.0 = never.
-    pub ratio_max: f64,
-    /// Records of a checkpoint below which the share is not looked at.
-    pub ratio_records_min: u64,
-    /// Bytes of dead letters after which a checkpoint is ended before its time.
-    pub bytes_max: u64,
-}
-
-impl DeadLetterConfig {
-    /// Returns whether so many rejected of so many records are a larger share than is allowed, and enough to tell.
-    pub fn is_exceeded(&self, rejected: u64, records: u64) -> bool {
-        records >= self.ratio_records_min && self.is_above(rejected, records)
-    }
-
-    /// Returns whether so many rejected of so many records are a larger share than is allowed.
-    pub fn is_above(&self, rejected: u64, records: u64) -> bool {
-        rejected as f64 > self.ratio_max * records as f64
-    }
 }
 
 /// `[monitor]`
@@ -436,35 +316,6 @@ pub struct Listen {
     pub address: SocketAddr,
     /// Whether the user wrote it: one that is taken is an error then, and not if it is the default.
     pub chosen: bool,
-}
-
-/// A text that is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Returns the text, for whoever it is to be shown to.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-
-    /// Returns whether `given` is the same text. The time it takes says nothing but the length of `given`.
-    pub fn is(&self, given: &[u8]) -> bool {
-        // Hashes have one length, and whoever guesses cannot choose where theirs begin to differ.
-        let (own, given) = (sha256_hex(self.0.as_bytes()), sha256_hex(given));
-        own.bytes().zip(given.bytes()).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
-    }
-
-    /// Returns the lower-case hexadecimal SHA-256.
-    pub fn sha256(&self) -> String {
-        sha256_hex(self.0.as_bytes())
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
 }
 
 /// `[log]`

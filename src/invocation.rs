@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{is_secret, without_login};
+use crate::secret::{is_secret, without_login};
 
 /// Set once, before anything else is done: like the arguments, it does not change while the process lives.
 static OPTIONS: OnceLock<Options> = OnceLock::new();

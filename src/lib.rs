@@ -68,6 +68,8 @@ pub mod error;
 pub mod escape;
 pub mod evidence;
 mod grouping;
+pub mod hive;
+pub mod identity;
 pub mod invocation;
 pub mod limits;
 pub mod logging;
@@ -83,6 +85,7 @@ pub mod progress;
 pub mod quantity;
 pub mod reasons;
 pub mod schema;
+pub mod secret;
 #[cfg(feature = "engine")]
 pub mod server;
 #[cfg(feature = "engine")]

@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::evidence::{Evidence, Mark};
 
+/// What the ids of dead letters as partitions begin with.
+const DEAD_LETTERS: &str = "dead_letters/";
+
 /// Names a partition of the *source* (never a hive partition of the output). Stable over restarts.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PartitionId(Arc<str>);
@@ -27,6 +30,21 @@ impl PartitionId {
     /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Returns the partition of a checkpoint's dead letters, which are read again as a source of their own.
+    pub fn of_dead_letters(sequence: u64) -> Self {
+        Self::of_letter_file(&format!("{sequence:010}"))
+    }
+
+    /// As [`Self::of_dead_letters`], by the name of the file without its ending.
+    pub fn of_letter_file(stem: &str) -> Self {
+        Self::new(format!("{DEAD_LETTERS}{stem}"))
+    }
+
+    /// Returns whether this is a file of dead letters, and not the original source's.
+    pub fn is_of_dead_letters(&self) -> bool {
+        self.as_str().starts_with(DEAD_LETTERS)
     }
 }
 

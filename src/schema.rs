@@ -211,16 +211,6 @@ pub struct MetadataColumn {
     pub column_type: ColumnType,
 }
 
-/// What the source `kafka` says of each message.
-pub const KAFKA_METADATA: [MetadataColumn; 6] = [
-    MetadataColumn { name: "_topic", column_type: ColumnType::Dictionary },
-    MetadataColumn { name: "_partition", column_type: ColumnType::Int32 },
-    MetadataColumn { name: "_offset", column_type: ColumnType::Int64 },
-    MetadataColumn { name: "_timestamp", column_type: ColumnType::Timestamp(TimeUnit::Millisecond) },
-    MetadataColumn { name: "_key", column_type: ColumnType::Text },
-    MetadataColumn { name: "_headers", column_type: ColumnType::Json },
-];
-
 impl EventSchema {
     /// Returns the bytes of a row, without those of its texts.
     pub fn row_bytes(&self) -> usize {

@@ -6,7 +6,7 @@
 use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::{HeaderMap, StatusCode};
 
-use crate::config::Secret;
+use crate::secret::Secret;
 use crate::server::guard::{Refusal, bearer};
 
 /// Refuses what a page of another site could send without asking (CSRF): a browser asks before it sends JSON elsewhere, and this server

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::sealed::{self, rfc3339};
 use crate::error::{Error, Result};
+use crate::identity::SourceIdentity;
 use crate::invocation::forgotten;
-use crate::source::SourceIdentity;
 
 /// The version that this Pintail writes and reads.
 const VERSION: u32 = 1;

@@ -22,7 +22,6 @@ use crate::breaker::Usual;
 use crate::digest::sha256_hex;
 use crate::evidence::{Evidence, Mark};
 use crate::offsets::{Fingerprint, Offsets, PartitionId, Remembered, Span};
-use crate::source::dead_letters;
 
 /// Where a source partition stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,7 +156,7 @@ impl State {
 
     /// Takes in what became of a checkpoint's records, and drops what was accepted up to an offset that is reached.
     fn judge(&mut self, record: &CommitRecord) {
-        let replayed = record.source.partitions.iter().any(|span| dead_letters::owns(&PartitionId::new(span.id.as_str())));
+        let replayed = record.source.partitions.iter().any(|span| PartitionId::new(span.id.as_str()).is_of_dead_letters());
         // Of a chain of version 1 only the last record is taken in.
         if record.version > 1 && record.trigger.is_some() && !replayed {
             self.rest.usual.add(record.counts.records_in, record.counts.dead_letters.total());
@@ -184,7 +183,7 @@ impl State {
 
     /// Gives up the positions of the generation before: the take-over has them. Those of replayed dead letters stay.
     fn take_over(&mut self, record: &CommitRecord) {
-        let left: Vec<_> = self.positions.keys().filter(|id| !dead_letters::owns(id)).cloned().collect();
+        let left: Vec<_> = self.positions.keys().filter(|id| !id.is_of_dead_letters()).cloned().collect();
         left.iter().for_each(|id| self.remove(id));
         self.rest.accepted.clear();
         self.rest.generation = record.generation;

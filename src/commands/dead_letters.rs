@@ -16,7 +16,6 @@ use crate::invocation::forgotten;
 use crate::offsets::PartitionId;
 use crate::quantity::counted;
 use crate::reasons::Reasons;
-use crate::source;
 
 /// Lists the rejected records of the dataset at `out` that were not replayed, by reason, the most frequent first, with at most `samples` records each.
 pub fn run(out: &Path, samples: usize, to: &mut dyn Write) -> Result<()> {
@@ -50,7 +49,7 @@ fn collect(dataset: &Dataset, samples: usize, found: &mut Found) -> Result<()> {
         let record = record?;
         let files = record.files.iter().filter(|file| file.kind == FileKind::DeadLetters);
         for place in files.filter_map(|file| dataset.visible(file)) {
-            let done = committed.get(&source::dead_letters::partition(record.sequence)).copied().unwrap_or(0);
+            let done = committed.get(&PartitionId::of_dead_letters(record.sequence)).copied().unwrap_or(0);
             found.replayed += done;
             for kept in dead_letters::read(&place)?.skip(done as usize) {
                 let Kept { letter, tried } = kept?;
@@ -70,7 +69,7 @@ fn replayed_up_to(dataset: &Dataset) -> Result<BTreeMap<PartitionId, u64>> {
     let mut replayed = BTreeMap::new();
     for record in dataset.records()? {
         let spans = record?.source.partitions.into_iter().map(|span| (PartitionId::new(span.id), span.to));
-        replayed.extend(spans.filter(|(id, _)| source::dead_letters::owns(id)));
+        replayed.extend(spans.filter(|(id, _)| id.is_of_dead_letters()));
     }
     Ok(replayed)
 }

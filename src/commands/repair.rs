@@ -34,7 +34,7 @@ pub fn journal(config: &Config, to: &mut dyn Write) -> Result<()> {
     // One that is not there must not be made.
     Dataset::open(config.paths())?;
     let (_lock, mut store) = Plan::new(config)?.open_for(config, None, Allow::default(), Arc::new(Posix::default()))?;
-    let settings = journal_settings(config, http, &store.format().dataset_id, store.key());
+    let settings = journal_settings(&config.pipeline.out_path, http, &store.format().dataset_id, store.key());
     let outcome = repair::repair(&Posix::default(), &settings, &journal_committed(store.offsets()))?;
     let report = match &outcome {
         Outcome::Sound => writeln!(to, "The journal `{}` is sound: nothing was changed.", settings.dir.display()),

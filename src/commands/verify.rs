@@ -23,7 +23,6 @@ use crate::error::{Error, Result};
 use crate::invocation::expire_up_to;
 use crate::offsets::PartitionId;
 use crate::quantity::counted;
-use crate::source;
 
 /// Contradictions that are printed; the rest is only counted.
 const PRINTED_MAX: usize = 20;
@@ -182,7 +181,7 @@ impl Check<'_> {
         for span in record.source.partitions.iter().filter(|span| !span.new) {
             let id = PartitionId::new(span.id.as_str());
             let Some(origin) = &span.taken_over else {
-                if before.position(&id).is_some_and(|position| position.to == span.from) && source::dead_letters::owns(&id) {
+                if before.position(&id).is_some_and(|position| position.to == span.from) && id.is_of_dead_letters() {
                     continue;
                 }
                 return Err(format!("{} is neither new nor taken over", span.label));

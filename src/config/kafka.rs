@@ -11,50 +11,14 @@ use itertools::Itertools;
 
 use super::reader::Section;
 use super::sections::{HOUR, on_gap, secret_or_file};
-use super::{OnGap, Secret, values};
+use super::values;
+use crate::identity::Instance;
+use crate::secret::Secret;
+use crate::source::kafka::config::KafkaConfig;
 
 /// The keys of this source, some of which others have as well.
 pub(super) const OWN_KEYS: [&str; 9] =
     ["brokers", "topics", "group", "on_gap", "password", "password_file", "properties", "partitions_interval", "instance"];
-
-/// `source.type = "kafka"`
-#[derive(Debug, Clone)]
-pub struct KafkaConfig {
-    /// Brokers of one cluster to begin with, `host:port`.
-    pub brokers: Vec<String>,
-    /// The topics.
-    pub topics: Vec<String>,
-    /// The consumer group that is told what is committed, for tools that show its lag.
-    pub group: String,
-    /// What to do when messages that were not read are gone, or what was read is not what the log holds there.
-    pub on_gap: OnGap,
-    /// `sasl.password`
-    pub password: Option<Secret>,
-    /// Settings for librdkafka as they are, such as those of TLS and SASL.
-    pub properties: BTreeMap<String, String>,
-    /// Time between two looks at the number of partitions.
-    pub partitions_interval: Duration,
-    /// Which of the partitions are read.
-    pub instance: Instance,
-}
-
-/// `[source.instance]`: several processes share the partitions of one dataset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Instance {
-    /// Which one this is, from 0.
-    pub index: u32,
-    /// How many there are.
-    pub count: u32,
-    /// Whether they may share a dataset on a network file system.
-    pub network_file_system: bool,
-}
-
-impl Default for Instance {
-    /// The only one.
-    fn default() -> Self {
-        Self { index: 0, count: 1, network_file_system: false }
-    }
-}
 
 /// Reads the keys.
 pub(super) fn read(section: &mut Section<'_>) -> KafkaConfig {
@@ -86,7 +50,7 @@ fn password(section: &mut Section<'_>) -> Option<Secret> {
     if password.is_empty() {
         section.fault(key, "it is empty");
     }
-    Some(Secret(password))
+    Some(Secret::new(password))
 }
 
 /// The settings that keep the promise, with what a user who sets one is told. Aliases count too: the library takes either.
@@ -163,6 +127,7 @@ mod tests {
     use super::super::{Config, SourceKind};
     use super::*;
     use crate::error::Result;
+    use crate::source::OnGap;
 
     fn load_kafka(sets: &[&str]) -> Result<Config> {
         let needed = ["source.type=kafka", "source.brokers=127.0.0.1:9092", "source.topics=events"];

@@ -3,12 +3,11 @@
 //! Owns: servers, stream and subject, the ways to log in, the files of TLS; what each may be.
 //! Does not own: whether they can be reached (see `source::nats`), the keys that every source has (see `sections`).
 
-use std::path::PathBuf;
-
 use super::reader::Section;
 use super::sections::on_gap;
 use super::values;
-use super::{OnGap, Secret};
+use crate::secret::Secret;
+use crate::source::nats::config::{NatsConfig, NatsLogin, NatsSecret, NatsTls};
 
 /// The keys of this source, some of which others have as well.
 pub(super) const OWN_KEYS: [&str; 17] = [
@@ -30,67 +29,6 @@ pub(super) const OWN_KEYS: [&str; 17] = [
     "tls_cert_file",
     "tls_key_file",
 ];
-
-/// `source.type = "nats"`
-#[derive(Debug, Clone)]
-pub struct NatsConfig {
-    /// Servers of one cluster: `nats://host:4222`, `tls://host:4222`.
-    pub urls: Vec<String>,
-    /// The stream.
-    pub stream: String,
-    /// Which of its subjects to read; `None` = all.
-    pub subject: Option<String>,
-    /// The durable consumer that acknowledges, where the stream's retention asks for it.
-    pub consumer: String,
-    /// Records read and not yet committed, where they are acknowledged.
-    pub unacknowledged_max: usize,
-    /// What to do when messages that were not read are gone, or the stream was made again.
-    pub on_gap: OnGap,
-    /// How to log in.
-    pub login: NatsLogin,
-    /// How the connection is encrypted.
-    pub tls: NatsTls,
-}
-
-/// How to log in to NATS.
-#[derive(Debug, Clone)]
-pub enum NatsLogin {
-    /// Without credentials.
-    None,
-    /// A `.creds` file: JWT and its key.
-    CredentialsFile(PathBuf),
-    /// The seed of an nkey, in a file.
-    NkeyFile(PathBuf),
-    /// User and password.
-    User {
-        /// The name.
-        user: String,
-        /// The password.
-        password: NatsSecret,
-    },
-    /// A token.
-    Token(NatsSecret),
-}
-
-/// How the connection to NATS is encrypted. A URL `tls://…`, or a server that demands it, switches it on as well.
-#[derive(Debug, Clone, Default)]
-pub struct NatsTls {
-    /// Whether a connection without it is refused.
-    pub required: bool,
-    /// Who signs the server's certificate; `None` = those that the machine trusts.
-    pub ca_file: Option<PathBuf>,
-    /// The client's own certificate and its key.
-    pub client: Option<(PathBuf, PathBuf)>,
-}
-
-/// A secret, or the file that holds it.
-#[derive(Debug, Clone)]
-pub enum NatsSecret {
-    /// The secret.
-    Value(Secret),
-    /// A file that holds nothing else; spaces and line ends around it do not count. Read again at each connection.
-    File(PathBuf),
-}
 
 /// Takes the keys.
 pub(super) fn read(section: &mut Section<'_>) -> NatsConfig {
@@ -144,7 +82,7 @@ fn secret(section: &mut Section<'_>, key: &str, file_key: &str) -> Option<NatsSe
     if given && section.has(file_key) {
         section.fault(file_key, format_args!("given together with `source.{key}`: leave one of them out"));
     }
-    let value = section.secret(key).map(|text| NatsSecret::Value(Secret(text)));
+    let value = section.secret(key).map(|text| NatsSecret::Value(Secret::new(text)));
     if given && value.is_none() && !section.is_faulty(key) {
         // An empty variable of the environment is a secret that somebody forgot to fill in, not a login without one.
         section.fault(key, "expected a text that is not empty");
@@ -211,6 +149,7 @@ mod tests {
     use super::super::SourceKind;
     use super::super::tests::{assert_fault, faults, load};
     use super::*;
+    use crate::source::OnGap;
 
     fn nats(sets: &[&str]) -> NatsConfig {
         let all: Vec<_> = ["source.type=nats", "source.stream=EVENTS"].into_iter().chain(sets.iter().copied()).collect();

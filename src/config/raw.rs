@@ -15,6 +15,8 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::secret::without_login;
+
 /// Every variable that sets a key begins so, and has [`SEPARATOR`] between section and key.
 ///
 /// Others are left alone: Kubernetes makes `PINTAIL_SERVICE_HOST` and its like for a service named `pintail`.
@@ -87,15 +89,6 @@ impl fmt::Display for Node {
             Value::List(_) => f.write_str("[…]"),
             Value::Table(_) => f.write_str("{…}"),
         }
-    }
-}
-
-/// Leaves user and password out of a URL: `nats://…@host`.
-pub(crate) fn without_login(text: &str) -> Cow<'_, str> {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.into() };
-    match rest.rsplit_once('@') {
-        Some((_, host)) => format!("{scheme}://…@{host}").into(),
-        None => text.into(),
     }
 }
 

@@ -11,21 +11,9 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde_json::{Value as Json, json};
 
-use super::raw::{Node, Origin, Table, Value, without_login};
+use super::raw::{Node, Origin, Table, Value};
 use crate::digest::sha256_hex;
-
-/// Keys whose values are never shown.
-const SECRETS: [&str; 2] = ["password", "token"];
-/// A table whose keys are librdkafka's: any may be a secret.
-const FOREIGN: &str = "properties";
-
-/// Returns whether a setting `key=value` may hold a secret.
-pub fn is_secret(key: &str, value: &str) -> bool {
-    let names = |name: &str| SECRETS.contains(&name) || name == FOREIGN;
-    let in_key = key.split(['.', '"', ' ']).any(names);
-    let in_table = value.trim_start().starts_with('{') && value.split(|c: char| !c.is_alphanumeric() && c != '_').any(names);
-    in_key || in_table
-}
+use crate::secret::{is_secret_key, without_login};
 
 /// What reading found out.
 #[derive(Debug, Default)]
@@ -139,7 +127,7 @@ impl<'a> Section<'a> {
         for key in keys {
             self.ask(key);
             if let Some(node) = self.table.remove(*key) {
-                let shown = if SECRETS.contains(key) { "…".to_owned() } else { node.to_string() };
+                let shown = if is_secret_key(key) { "…".to_owned() } else { node.to_string() };
                 self.report.faults.push(format!("`{}` = {shown} ({}): {why}", self.key(key), node.origin));
             }
         }

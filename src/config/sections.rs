@@ -17,11 +17,17 @@ use super::raw::read_text;
 use super::reader::Section;
 use super::values;
 use super::{
-    AdminConfig, Copies, DeadLetterConfig, FileConfig, Listen, LogConfig, LogFormat, LookupConfig, MonitorConfig, OnGap, PipelineConfig,
-    Secret, SimulatorConfig, SinkConfig, SortColumn, SourceConfig, SourceKind, TransformConfig, kafka, nats,
+    AdminConfig, Listen, LogConfig, LogFormat, LookupConfig, MonitorConfig, PipelineConfig, SourceConfig, SourceKind, TransformConfig,
+    kafka, nats,
 };
+use crate::breaker::DeadLetterConfig;
 use crate::limits::Limits;
 use crate::schema::{Column, EventSchema};
+use crate::secret::Secret;
+use crate::sink::config::{SinkConfig, SortColumn};
+use crate::source::OnGap;
+use crate::source::file::config::{Copies, FileConfig};
+use crate::source::simulator::SimulatorConfig;
 
 /// The SQL unless another is given: for the simulator's events.
 pub(super) const DEFAULT_SQL: &str = r#"SELECT epoch_ms("timestamp") AS ts, user_id, region, round(amount, 2) AS amount, sku, CASE WHEN amount >= 80 THEN 'high' WHEN amount >= 30 THEN 'medium' ELSE 'low' END AS bucket FROM events"#;
@@ -393,7 +399,7 @@ pub(super) fn admin(section: &mut Section<'_>, limits: Limits) -> AdminConfig {
 fn query_token(section: &mut Section<'_>) -> Option<Secret> {
     let (key, token) = secret_or_file(section, "query_token", "query_token_file")?;
     match values::token(&token) {
-        Ok(()) => Some(Secret(token)),
+        Ok(()) => Some(Secret::new(token)),
         Err(problem) => {
             section.fault(key, problem);
             None

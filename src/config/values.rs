@@ -12,9 +12,9 @@ use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use serde_json::Deserializer;
 use tracing_subscriber::EnvFilter;
 
-use super::SortColumn;
 use crate::error::Error;
 use crate::schema::ColumnType;
+use crate::sink::config::SortColumn;
 
 /// Bytes of a file that holds a secret.
 pub(super) const SECRET_BYTES_MAX: u64 = 64 << 10;

@@ -10,8 +10,8 @@ use arrow::array::RecordBatch;
 use tokio::sync::watch;
 
 use crate::batch::{Batch, Counts, Frame, Phase};
-use crate::breaker::{self, Usual, WhenRejected};
-use crate::config::{Config, DeadLetterConfig};
+use crate::breaker::{self, DeadLetterConfig, Usual, WhenRejected};
+use crate::config::Config;
 use crate::decode::{Decoded, Decoder, reject_undecoded};
 use crate::engine::aggregate::Aggregator;
 use crate::engine::search::Search;

@@ -7,10 +7,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::Input;
 use crate::checkpoint::store::{Remember, Store};
-use crate::config::{Config, OnGap, SourceKind};
+use crate::config::{Config, SourceKind};
 use crate::durable::disk_state::DiskState;
 use crate::error::Result;
 use crate::evidence::Key;
+use crate::identity::SourceIdentity;
 use crate::offsets::Offsets;
 use crate::source::dead_letters::DeadLetterSource;
 use crate::source::file::{FileSource, Surroundings};
@@ -19,7 +20,7 @@ use crate::source::kafka::KafkaSource;
 use crate::source::nats::NatsSource;
 use crate::source::simulator::Simulator;
 use crate::source::stdin::Stdin;
-use crate::source::{Resume, Source, SourceIdentity};
+use crate::source::{OnGap, Resume, Source};
 
 /// Returns what makes the configured source's offsets comparable.
 pub(super) fn identity(config: &Config, created_at: DateTime<Utc>) -> SourceIdentity {
@@ -74,7 +75,16 @@ pub(super) fn open_source(config: &Config, input: Input, store: &Store, disk: &D
         SourceKind::Stdin => Box::new(Stdin::open(record_bytes_max, resume.offsets)?),
         SourceKind::Http(http) => {
             let dataset_id = &store.format().dataset_id;
-            Box::new(HttpSource::open(&Opening { config, http, dataset_id }, &resume)?)
+            let opening = Opening {
+                http,
+                out_path: &config.pipeline.out_path,
+                dataset_id,
+                schema: &config.schema,
+                record_bytes_max,
+                cores: config.limits.cores,
+                checkpoint_interval: config.pipeline.checkpoint_interval,
+            };
+            Box::new(HttpSource::open(&opening, &resume)?)
         }
         SourceKind::Nats(nats) => Box::new(NatsSource::open(nats, config.pipeline.checkpoint_interval, record_bytes_max, &resume)?),
         SourceKind::Kafka(kafka) => Box::new(KafkaSource::open(kafka, record_bytes_max, &resume)?),
@@ -94,7 +104,7 @@ pub fn check_source(config: &Config) -> Result<Vec<String>> {
             };
             FileSource::check(file, &around, &resume)
         }
-        SourceKind::Http(http) => HttpSource::check(config, http).map(|()| Vec::new()),
+        SourceKind::Http(http) => HttpSource::check(http, &config.pipeline.out_path).map(|()| Vec::new()),
         SourceKind::Nats(nats) => NatsSource::probe(nats).map(|found| vec![found]),
         SourceKind::Kafka(kafka) => KafkaSource::probe(kafka).map(|found| vec![found]),
     }

@@ -11,8 +11,8 @@ use chrono::{DateTime, Utc};
 use crate::batch::PartitionedRows;
 use crate::checkpoint::record::ColumnStatistics;
 use crate::checkpoint::staging::{Staged, Staging};
-use crate::config::SinkConfig;
 use crate::error::{Error, Result};
+use crate::sink::config::SinkConfig;
 use crate::sink::layout::OutputLayout;
 
 mod collected;

@@ -10,16 +10,15 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use chrono::{DateTime, Utc};
 
-use crate::config::SinkConfig;
+use crate::hive;
+use crate::sink::config::SinkConfig;
 
 mod check;
-mod hive;
 mod split;
 mod storable;
 #[cfg(test)]
 mod tests;
 
-pub use hive::{COMPONENT_BYTES_MAX, HivePartition, NULL_VALUE};
 pub use split::{SplitError, Splitter, Unplaceable};
 
 /// The layout of an output schema: checked, so that its rows can be written.

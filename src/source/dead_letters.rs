@@ -36,21 +36,8 @@ mod tests;
 /// The name of the thread.
 const NAME: &str = "dead_letters";
 
-/// What the ids of the partitions begin with.
-const PREFIX: &str = "dead_letters/";
-
 /// Bytes of records after which a chunk is handed on.
 const CHUNK_BYTES: usize = 256 << 10;
-
-/// Returns whether a partition is a file of dead letters, and not the original source's.
-pub fn owns(partition: &PartitionId) -> bool {
-    partition.as_str().starts_with(PREFIX)
-}
-
-/// Returns the partition of a checkpoint's dead letters.
-pub fn partition(sequence: u64) -> PartitionId {
-    PartitionId::new(format!("{PREFIX}{sequence:010}"))
-}
 
 /// The rejected records of a dataset that were not replayed yet.
 #[derive(Debug)]
@@ -117,7 +104,7 @@ fn list(directory: &Path, offsets: &Offsets) -> Result<VecDeque<Letters>> {
     for entry in entries {
         let path = entry.map_err(failed)?.path();
         let Some(stem) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".ndjson")) else { continue };
-        let id = PartitionId::new(format!("{PREFIX}{stem}"));
+        let id = PartitionId::of_letter_file(stem);
         let from = offsets.next_offset(&id).unwrap_or(0);
         let label = id.as_str().into();
         files.push(Letters { path, partition: Arc::new(Partition { id, label }), from });

@@ -16,19 +16,21 @@ use async_trait::async_trait;
 use tracing::info;
 
 use super::thread::{ChunkSender, Exit, ReadThread};
-use super::{Resume, Source, SourceIdentity};
+use super::{OnGap, Resume, Source};
 use crate::batch::{Chunk, OffsetUnit};
 use crate::breaker::WhenRejected;
 use crate::clock::Clock;
-use crate::config::{Copies, FileConfig, OnGap};
 use crate::durable::disk_state::DiskState;
 use crate::error::{Error, ErrorKind, Result};
+use crate::identity::SourceIdentity;
 use crate::offsets::Offsets;
 use crate::quantity::counted;
 use crate::source::waiting::WaitingInputs;
+use config::{Copies, FileConfig};
 
 mod archive;
 mod aside;
+pub mod config;
 mod discover;
 mod follow;
 mod identity;

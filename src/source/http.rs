@@ -29,6 +29,7 @@ mod budget;
 mod chunks;
 #[cfg(feature = "engine")]
 mod compressed;
+pub mod config;
 pub mod journal;
 #[cfg(feature = "engine")]
 mod json;

@@ -3,7 +3,6 @@
 //! Owns: the contract between a source and the producer, and the identity that makes a source's offsets comparable.
 //! Does not own: batching, decoding, when to stop (the producer asks), what is committed (the writer says).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -22,27 +21,23 @@ use waiting::WaitingInputs;
 pub mod dead_letters;
 pub mod file;
 pub mod http;
-#[cfg(feature = "engine")]
 pub mod kafka;
 pub mod lines;
 #[cfg(feature = "engine")]
 mod messages;
-#[cfg(feature = "engine")]
 pub mod nats;
 pub mod simulator;
 pub mod stdin;
 mod thread;
 pub mod waiting;
 
-/// What makes offsets comparable between two starts: kept in FORMAT, compared at each start.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct SourceIdentity {
-    /// `simulator`, `file`, `stdin`, …
-    pub kind: String,
-    /// What must not change, by name: the simulator's seed and start time, a topic and its id. Empty for files, whose
-    /// partitions carry their own identity.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub properties: BTreeMap<String, String>,
+/// `source.on_gap`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnGap {
+    /// Stop with an error that names the file.
+    Refuse,
+    /// Log a warning, record the file's new identity and go on.
+    Record,
 }
 
 /// What a source is opened with: where it goes on, and how it checks that.

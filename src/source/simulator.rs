@@ -9,13 +9,13 @@ use std::time::Instant;
 use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat, Utc};
 
+use super::Source;
 use super::thread::{ChunkSender, Exit, ReadThread};
-use super::{Source, SourceIdentity};
 use crate::batch::{Chunk, OffsetUnit, Records};
 use crate::breaker::WhenRejected;
 use crate::clock::Clock;
-use crate::config::SimulatorConfig;
 use crate::error::{Error, Result};
+use crate::identity::SourceIdentity;
 use crate::offsets::{OffsetRange, Offsets, Partition, PartitionId};
 
 mod events;
@@ -26,6 +26,19 @@ use pace::Pace;
 
 /// The only partition, and the kind in the identity.
 const NAME: &str = "simulator";
+
+/// `source.type = "simulator"`
+#[derive(Debug, Clone)]
+pub struct SimulatorConfig {
+    /// Seed of the events.
+    pub seed: u64,
+    /// Events of the whole dataset; 0 = endless.
+    pub limit: u64,
+    /// Events a second; 0 = as fast as the line takes them.
+    pub rate: u64,
+    /// Time of event 0; `None` = the creation of the dataset.
+    pub start_time: Option<DateTime<Utc>>,
+}
 
 /// Makes events, on a thread of its own: event n is a function of seed, start time and n.
 #[derive(Debug)]

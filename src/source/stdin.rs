@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::Source;
 use super::lines::{LineReader, Unterminated};
 use super::thread::{ChunkSender, Exit, ReadThread};
-use super::{Source, SourceIdentity};
 use crate::batch::{Chunk, OffsetUnit};
 use crate::error::{Error, Result};
+use crate::identity::SourceIdentity;
 use crate::offsets::{OffsetRange, Offsets, Partition, PartitionId};
 
 /// The only partition, and the kind in the identity.

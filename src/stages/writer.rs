@@ -13,20 +13,20 @@ use chrono::Utc;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::batch::{Barrier, Counts, DeadLetter, Frame, LetterForm, LookupVersion, Phase, Transformed, Trigger};
+use crate::breaker::DeadLetterConfig;
 use crate::breaker::{self, Tally, UNITS_MIN, WhenRejected};
 use crate::checkpoint::dead_letters::DeadLetterFile;
 use crate::checkpoint::held;
 use crate::checkpoint::lock::Lock;
 use crate::checkpoint::record::FileKind;
 use crate::checkpoint::store::{Draft, NewFile, Store};
-use crate::config::{Config, DeadLetterConfig};
+use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::meters::Meters;
 use crate::offsets::{OffsetRange, Offsets};
 use crate::progress::{CheckpointDone, Progress};
 use crate::reasons::{Reason, Reasons};
 use crate::sink::files::{OpenFiles, Unplaced};
-use crate::source;
 use crate::stages::blocking;
 use crate::totals::Totals;
 
@@ -299,7 +299,7 @@ impl Checkpoint {
                 Some(DeadLetterFile::create(self.files.staging_mut()?, self.store.paths().dead_letters_of(self.store.next_sequence()))?);
         }
         let file = self.open.dead_letters.as_mut().expect("made above");
-        let is_replayed = source::dead_letters::owns(&letter.partition);
+        let is_replayed = letter.partition.is_of_dead_letters();
         file.write(letter, is_replayed.then_some(&self.facts.sql_sha256))?;
         if file.bytes() >= self.facts.dead_letters.bytes_max {
             self.end_early();

@@ -21,8 +21,8 @@ use pintail::checkpoint::store::{Allow, Draft, Expected, NewFile, Remember, Shar
 use pintail::durable::fs::{EntryKind, Fs};
 use pintail::error::{Error, Result};
 use pintail::evidence::Key;
+use pintail::identity::SourceIdentity;
 use pintail::offsets::{OffsetRange, Partition, PartitionId};
-use pintail::source::SourceIdentity;
 
 /// Checkpoints of the whole script.
 pub const CHECKPOINTS: u64 = 5;

@@ -10,7 +10,7 @@ use crate::checkpoint::reader::{Dataset, committed};
 use crate::checkpoint::record::tests::checkpoint;
 use crate::checkpoint::record::{Action, EventTimes};
 use crate::durable::posix::Posix;
-use crate::source::SourceIdentity;
+use crate::identity::SourceIdentity;
 
 /// A dataset whose files are empty: nobody reads them.
 pub(crate) struct Laid {

@@ -31,9 +31,9 @@ use crate::digest::{hex, sha256_of};
 use crate::durable::fs::{EntryKind, Fs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::evidence::Key;
+use crate::identity::SourceIdentity;
 use crate::invocation::command;
 use crate::offsets::{PartitionId, Remembered};
-use crate::source::SourceIdentity;
 
 /// Starts that may come between this one's looking and its open record. More at the same time is a mistake of whoever starts them.
 const OPENINGS_MAX: usize = 8;

@@ -14,7 +14,6 @@ use crate::checkpoint::paths::Paths;
 use crate::checkpoint::take_over::{self, HandedOver, Origin, TakeOver};
 use crate::durable::fs::Fs;
 use crate::error::{Error, Result};
-use crate::source::dead_letters;
 
 /// Shares the source partitions of the dataset at `root` out among as many instances as `expected` asks for; nothing if it is theirs already.
 /// Completes first what a crash interrupted, in every chain. The caller holds the locks of all instances, of before and of after.
@@ -70,7 +69,7 @@ fn positions(store: &Store) -> impl Iterator<Item = HandedOver> {
     // An open record was just written: it is durable, and the state after it holds them all.
     let last = store.last().expect("a store that is open has a record");
     let from = Origin { instance: store.paths.instance(), sequence: last.sequence, sha256: store.previous.clone() };
-    let positions = store.state.positions().filter(|(id, _)| !dead_letters::owns(id));
+    let positions = store.state.positions().filter(|(id, _)| !id.is_of_dead_letters());
     positions.map(move |(id, position)| HandedOver {
         id: id.as_str().into(),
         label: position.label.as_ref().into(),

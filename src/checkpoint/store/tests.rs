@@ -12,8 +12,8 @@ use crate::checkpoint::{columns, paths, record};
 use crate::durable::posix::Posix;
 use crate::error::ErrorKind;
 use crate::evidence::Key;
+use crate::identity::SourceIdentity;
 use crate::offsets::{OffsetRange, Partition, PartitionId};
-use crate::source::SourceIdentity;
 
 pub(crate) fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("amount", DataType::Int64, true), Field::new("region", DataType::Utf8, true)]))

@@ -27,7 +27,7 @@ use crate::engine::scan::{self, Input, Loaded, Pace, Slot, Slots, Withheld};
 use crate::engine::session::{collect, collect_texts, literal, quoted};
 use crate::engine::statement::Select;
 use crate::error::Result;
-use crate::sink::layout::HivePartition;
+use crate::hive::HivePartition;
 
 /// Rows of a batch that repeats the values of one partition.
 const REPEATED: usize = 1 << 16;

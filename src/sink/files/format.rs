@@ -14,7 +14,7 @@ use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::{ColumnDescPtr, ColumnPath};
 
-use crate::config::SinkConfig;
+use crate::sink::config::SinkConfig;
 use crate::sink::layout::OutputLayout;
 
 /// Bytes of rows (in Arrow) that a file collects at least before it gets a writer: a writer costs a descriptor, buffers and an fsync, and below some pages'

@@ -24,7 +24,7 @@ use super::{Rules, statistics};
 use crate::checkpoint::record::ColumnStatistics;
 use crate::checkpoint::staging::{Staged, StagedFile};
 use crate::error::{Error, Result};
-use crate::sink::layout::HivePartition;
+use crate::hive::HivePartition;
 
 /// A file that takes rows.
 ///

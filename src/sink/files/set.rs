@@ -19,7 +19,7 @@ use crate::batch::PartitionedRows;
 use crate::checkpoint::staging::Staging;
 use crate::error::{Error, Result};
 use crate::grouping::GroupIds;
-use crate::sink::layout::HivePartition;
+use crate::hive::HivePartition;
 
 /// Frames without a row for a file after which its row group ends: where events come in the order of their time, an hour that is over must
 /// not hold encoders (half a megabyte a column) until the end of the checkpoint, which then has less to do.

@@ -12,9 +12,9 @@ use tempfile::TempDir;
 
 use self::disk::Disk;
 use super::*;
-use crate::config::SortColumn;
 use crate::error::ErrorKind;
-use crate::sink::layout::HivePartition;
+use crate::hive::HivePartition;
+use crate::sink::config::SortColumn;
 
 mod disk;
 mod limits;

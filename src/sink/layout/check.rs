@@ -7,8 +7,9 @@ use arrow::array::new_empty_array;
 use arrow::compute::{SortColumn, lexsort_to_indices};
 use arrow::datatypes::{DataType, Field, Schema};
 
-use super::{hive, names, storable};
-use crate::config::SinkConfig;
+use super::{names, storable};
+use crate::hive;
+use crate::sink::config::SinkConfig;
 
 /// Similarity (Jaro-Winkler) from which a name is offered instead of one that does not exist.
 const NEAR: f64 = 0.7;

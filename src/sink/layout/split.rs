@@ -10,10 +10,10 @@ use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 
 use super::OutputLayout;
-use super::hive::{HivePartition, value_text};
 use crate::batch::PartitionedRows;
 use crate::error::Error;
 use crate::grouping::GroupIds;
+use crate::hive::{HivePartition, value_text};
 
 /// Partitions that a splitter remembers. Past it all are forgotten: remembering only saves allocations.
 const REMEMBERED_MAX: usize = 4096;

@@ -7,7 +7,8 @@ use chrono::TimeZone;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::SortColumn;
+use crate::hive::{HivePartition, NULL_VALUE};
+use crate::sink::config::SortColumn;
 
 fn sink(partition_by: &[&str]) -> SinkConfig {
     SinkConfig {

@@ -65,7 +65,7 @@ async fn a_line_that_stands_for_many_records_is_read_as_often_and_a_replay_goes_
     let out = dataset(&[("0000000001.ndjson", &(line("a") + &many + &line("b")))]);
     let mut offsets = Offsets::default();
     assert_eq!(replay(&out, &mut offsets).await.unwrap(), [read("dead_letters/0000000001", 0, 7, "a\n1\n1\n1\n1\n1\nb\n")]);
-    let partition = Arc::new(Partition { id: partition(1), label: "x".into() });
+    let partition = Arc::new(Partition { id: PartitionId::of_dead_letters(1), label: "x".into() });
     let mut offsets = Offsets::default();
     offsets.extend(&OffsetRange::new(partition, 0, 4)).unwrap();
     offsets = offsets.committed();

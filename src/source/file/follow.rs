@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::aside::is_of_input;
+use super::config::FileConfig;
 use super::discover::{Wanted, gone_is_none, open, search};
 use super::identity::{Inode, Place};
 use super::input::Compression;
@@ -23,7 +24,6 @@ use super::read_once::Turn;
 use super::reader::{FileReader, Lines, Opened};
 use super::survey::{Facts, Start, note};
 use super::{Files, Found};
-use crate::config::FileConfig;
 use crate::error::{Error, Result};
 use crate::offsets::PartitionId;
 use crate::source::lines::Unterminated;

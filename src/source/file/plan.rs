@@ -4,10 +4,10 @@
 //! vanished.
 //! Does not own: looking (see `sight`), acting, and what `source.on_gap` makes of a gap (see `survey`).
 
+use super::config::Copies;
 use super::identity::Place;
 use super::names::are_related;
 use super::trail::EDGE_BYTES;
-use crate::config::Copies;
 use crate::evidence::{Verdict, Why};
 
 #[cfg(test)]

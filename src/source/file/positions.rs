@@ -17,7 +17,6 @@ use crate::error::{Error, Result};
 use crate::evidence::{Evidence, Key, Mark, Witness};
 use crate::offsets::{Fingerprint, Offsets, Partition, PartitionId};
 use crate::source::Resume;
-use crate::source::dead_letters;
 
 /// What is known of a file.
 #[derive(Debug, Clone)]
@@ -347,7 +346,7 @@ pub(super) fn new_partition(path: &Path) -> Arc<Partition> {
 fn read_positions(offsets: &Offsets) -> Result<Vec<Known>> {
     let mut positions = Vec::new();
     let mut latest: HashMap<Inode, u32> = HashMap::new();
-    for (id, span) in offsets.spans().filter(|(id, _)| !dead_letters::owns(id)) {
+    for (id, span) in offsets.spans().filter(|(id, _)| !id.is_of_dead_letters()) {
         let v1 = IdentityV1::parse(id);
         if v1.is_none() && !is_partition_id(id) {
             return Err(Error::state(format!("the commit record's partition `{id}` is no file's identity: {}", log::way_out())));

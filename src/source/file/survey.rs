@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::Files;
 use super::aside;
+use super::config::Copies;
 use super::discover::{Wanted, open, search};
 use super::identity::{Inode, Place};
 use super::input::{Compression, Walk, read_range};
@@ -23,12 +24,12 @@ use super::positions::Known;
 use super::reader::empty_chunk;
 use super::sight::{Judged, Sight};
 use super::trail::{EDGE_BYTES, archive_of, evidence_of};
-use crate::config::{Copies, OnGap};
 use crate::durable::disk_state::DiskState;
 use crate::error::{Error, Result};
 use crate::evidence::{Evidence, Verdict, Why};
 use crate::invocation::command;
 use crate::offsets::{Note, NoteKind, Partition, PartitionId};
+use crate::source::OnGap;
 
 mod copies;
 mod returns;

@@ -7,13 +7,14 @@ use flate2::write::GzEncoder;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
+use super::config::Copies;
 use super::identity::{IdentityV1, Inode};
 use super::*;
 use crate::batch::Records;
-use crate::config::{Copies, OnGap};
 use crate::error::ErrorKind;
 use crate::evidence::Key;
 use crate::offsets::{Fingerprint, NoteKind, Offsets};
+use crate::source::OnGap;
 use crate::source::Resume;
 
 mod aside;

@@ -9,8 +9,8 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::refusal::Refusal;
-use crate::config::Secret;
 use crate::digest::sha256_hex;
+use crate::secret::Secret;
 use crate::server::guard;
 
 /// Who may send.

@@ -24,7 +24,7 @@ use super::journal::{self, AppendError, Journal, Receipt};
 use super::meter::PushMeter;
 use super::records::{self, MediaType, Rules};
 use super::refusal::Refusal;
-use crate::config::{Config, HttpConfig};
+use super::source::Opening;
 use crate::server::working;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -57,21 +57,22 @@ pub struct Intake {
 
 impl Intake {
     /// Takes up the settings.
-    pub fn new(config: &Config, http: &HttpConfig, address: SocketAddr, journal: Journal, meter: Arc<PushMeter>) -> Self {
+    pub fn new(opening: &Opening<'_>, address: SocketAddr, journal: Journal, meter: Arc<PushMeter>) -> Self {
+        let http = opening.http;
         Self {
             access: Access::new(address, &http.tokens),
             limits: Limits { bytes_max: http.body_bytes_max, timeout: http.body_timeout },
             budget: Budget::new(http.bodies_bytes_max),
             rules: Rules {
                 decompressed_bytes_max: http.decompressed_bytes_max,
-                schema: config.schema.clone(),
-                record_bytes_max: config.source.record_bytes_max,
+                schema: opening.schema.clone(),
+                record_bytes_max: opening.record_bytes_max,
             },
-            cutters: Semaphore::new(config.limits.cores),
+            cutters: Semaphore::new(opening.cores),
             discards: Semaphore::new(DISCARDS_MAX),
             journal,
             meter,
-            retry_after: config.pipeline.checkpoint_interval.as_secs().clamp(1, RETRY_SECONDS_MAX),
+            retry_after: opening.checkpoint_interval.as_secs().clamp(1, RETRY_SECONDS_MAX),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
 use super::chunks::Chunks;
+use super::config::HttpConfig;
 use super::journal::time::Machine;
 use super::journal::{Committed, Journal, Settings};
 use super::meter::PushMeter;
@@ -25,14 +27,15 @@ use crate::breaker::WhenRejected;
 use crate::checkpoint::lock::{self, Seen};
 use crate::checkpoint::paths::Paths;
 use crate::clock::Clock;
-use crate::config::{Config, HttpConfig};
 use crate::durable::posix::Posix;
 use crate::error::{Error, Result};
 use crate::evidence::Key;
+use crate::identity::SourceIdentity;
 use crate::offsets::{Offsets, Partition, PartitionId};
+use crate::schema::EventSchema;
 use crate::server::{self, Further, Limits, tls};
 use crate::source::thread::ReadThread;
-use crate::source::{Resume, Source, SourceIdentity};
+use crate::source::{Resume, Source};
 
 /// The only partition, and the kind in the identity.
 const NAME: &str = "http";
@@ -73,15 +76,23 @@ struct Server {
     ended: JoinHandle<()>,
 }
 
-/// What the source needs to know of the dataset.
+/// What the source is opened with.
 #[derive(Debug)]
 pub struct Opening<'a> {
-    /// The whole configuration.
-    pub config: &'a Config,
-    /// That of the source.
+    /// Its own settings.
     pub http: &'a HttpConfig,
-    /// The dataset that the journal belongs to. Its lock is held.
+    /// The dataset's directory, which the journal lies in. Its lock is held.
+    pub out_path: &'a Path,
+    /// The dataset that the journal belongs to.
     pub dataset_id: &'a str,
+    /// The columns of the events, which pushed Arrow data is held against.
+    pub schema: &'a EventSchema,
+    /// Bytes of a record.
+    pub record_bytes_max: usize,
+    /// Bodies that are cut into records at the same time.
+    pub cores: usize,
+    /// Time between checkpoints, after which the journal has room again.
+    pub checkpoint_interval: Duration,
 }
 
 impl HttpSource {
@@ -91,7 +102,7 @@ impl HttpSource {
     /// As [`Journal::open`]; [`crate::error::ErrorKind::TryAgain`] if the address is taken, `Config` if it or the certificate is no good.
     pub fn open(opening: &Opening<'_>, resume: &Resume<'_>) -> Result<Self> {
         let offsets = resume.offsets;
-        let Opening { config, http, dataset_id } = *opening;
+        let http = opening.http;
         // First what is wrong without a look at the disk.
         let acceptor = acceptor(http)?;
         let listener = listen(http)?;
@@ -99,11 +110,11 @@ impl HttpSource {
         let committed = journal_committed(offsets);
         let next = committed.offset.unwrap_or(0);
         let unsaid = committed.offset.is_some() && committed.evidence.is_none();
-        let settings = journal_settings(config, http, dataset_id, resume.key);
+        let settings = journal_settings(opening.out_path, http, opening.dataset_id, resume.key);
         // It does not wait for room on a full disk: the clients are told, and keep what they have.
         let journal = Journal::open(Arc::new(Posix::unwaiting()), settings, committed)?;
-        let (record_bytes_max, schema) = (config.source.record_bytes_max, config.schema.clone());
-        let chunks = Chunks::new(journal.reader(next), partition.clone(), record_bytes_max, schema, resume.key.clone());
+        let schema = opening.schema.clone();
+        let chunks = Chunks::new(journal.reader(next), partition.clone(), opening.record_bytes_max, schema, resume.key.clone());
         let accepted = unsaid.then(|| chunks.accepted(next));
         let thread = ReadThread::spawn(NAME, move |sender| {
             accepted.into_iter().try_for_each(|chunk| sender.send(chunk))?;
@@ -111,7 +122,7 @@ impl HttpSource {
         })?;
         let meter = Arc::new(PushMeter::new(journal.clone(), http.journal_bytes_max));
         let address = listener.local_addr().map_err(|e| Error::io("listen for the HTTP source", e))?;
-        let intake = Intake::new(config, http, address, journal.clone(), meter.clone());
+        let intake = Intake::new(opening, address, journal.clone(), meter.clone());
         info!(%address, tls = acceptor.is_some(), token = !http.tokens.is_empty(), backlog = journal.end() - next, "HTTP source listens");
         let server = Server::start(listener, intake, acceptor, http);
         Ok(Self { journal, thread, partition: partition.id.clone(), next, server: Some(server), meter })
@@ -123,10 +134,10 @@ impl HttpSource {
     }
 
     /// Checks that it could be opened now: the certificate, and the address unless a running service has it.
-    pub fn check(config: &Config, http: &HttpConfig) -> Result<()> {
+    pub fn check(http: &HttpConfig, out_path: &Path) -> Result<()> {
         acceptor(http)?;
         match listen(http) {
-            Err(_) if matches!(lock::look(&config.pipeline.out_path), Ok(Seen::Held { .. })) => Ok(()),
+            Err(_) if matches!(lock::look(out_path), Ok(Seen::Held { .. })) => Ok(()),
             listening => listening.map(drop),
         }
     }
@@ -224,12 +235,12 @@ pub fn journal_committed(offsets: &Offsets) -> Committed {
 }
 
 /// Returns the settings of the journal of a dataset.
-pub fn journal_settings(config: &Config, http: &HttpConfig, dataset_id: &str, key: &Key) -> Settings {
+pub fn journal_settings(out_path: &Path, http: &HttpConfig, dataset_id: &str, key: &Key) -> Settings {
     // The least of the journal's own limits, with room for some segments.
     let keys = 2 * (http.keys_max * super::journal::frame::HEADER) as u64;
     let segment_bytes = (http.journal_bytes_max.saturating_sub(keys) / 8).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES);
     Settings {
-        dir: Paths::new(&config.pipeline.out_path).journal(),
+        dir: Paths::new(out_path).journal(),
         dataset_id: dataset_id.to_owned(),
         segment_bytes,
         bytes_max: http.journal_bytes_max,

@@ -15,7 +15,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 use tracing::{debug, info, warn};
 
-use crate::config::KafkaConfig;
+use super::config::KafkaConfig;
 use crate::error::{Error, Result};
 
 /// A consumer of ours.

@@ -18,11 +18,11 @@ use rdkafka::{Offset, TopicPartitionList};
 use tracing::debug;
 
 use super::client::{self, Consumer, Reset};
+use super::config::KafkaConfig;
 use super::epochs::set_leader_epoch;
 use super::position::{Ask, Known, Looked, Observed, Sight};
 use super::reader::{End, judge, said};
 use super::witness::witness;
-use crate::config::KafkaConfig;
 use crate::error::Result;
 use crate::evidence::Key;
 use crate::source::thread::{ChunkSender, Exit};

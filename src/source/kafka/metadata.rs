@@ -1,7 +1,7 @@
 //! Metadata: what Kafka says of a message beside its payload, as columns.
 //!
 //! Owns: the values, and how bytes become text in them.
-//! Does not own: the names and types (see [`crate::schema::KAFKA_METADATA`]), which rows are kept (see `decode`), the payload (see `messages`),
+//! Does not own: the names and types (see [`super::config::METADATA`]), which rows are kept (see `decode`), the payload (see `messages`),
 //! what a message is as evidence (see `witness`).
 //!
 //! | column | type | |
@@ -56,7 +56,7 @@ pub(super) struct MetadataRows {
 }
 
 impl MetadataRows {
-    /// Begins for a partition, behind `latest`. `schema` is that of [`crate::schema::KAFKA_METADATA`].
+    /// Begins for a partition, behind `latest`. `schema` is that of [`super::config::METADATA`].
     pub(super) fn new(schema: SchemaRef, topic: &str, partition: i32, latest: Latest) -> Self {
         Self {
             schema,
@@ -158,11 +158,12 @@ fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::evidence::Key;
-    use crate::schema::{EventSchema, KAFKA_METADATA};
+    use crate::schema::EventSchema;
+    use crate::source::kafka::config::METADATA;
 
     #[test]
     fn every_message_has_a_row_and_a_hole_has_one_of_nulls() {
-        let schema = EventSchema { columns: Vec::new(), metadata: KAFKA_METADATA.to_vec() }.arrow_metadata();
+        let schema = EventSchema { columns: Vec::new(), metadata: METADATA.to_vec() }.arrow_metadata();
         let latest = Latest::new(Key::new([7; 32]), Arc::default());
         let mut rows = MetadataRows::new(schema, "events", 3, latest);
         let headers = vec![("a\"", Some(&b"1"[..])), ("b", None), ("a\"", Some(&b"\xff\\"[..]))];

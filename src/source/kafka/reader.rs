@@ -24,20 +24,21 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use tracing::{debug, info, warn};
 
-use super::Shared;
 use super::client::{Consumer, Ties};
+use super::config::KafkaConfig;
 use super::epochs::{leader_epoch, set_leader_epoch};
 use super::looker::Looker;
 use super::metadata::{MetadataRows, Said};
 use super::position::{Finding, Known, Looked, Observed, Position, Positions};
+use super::source::Shared;
 use super::topics::{Shape, observe, reason, shape};
 use super::witness::Latest;
 use crate::batch::{Chunk, OffsetUnit, Records};
-use crate::config::{KafkaConfig, OnGap};
 use crate::error::{Error, Result};
 use crate::evidence::{Evidence, Key, Witness};
 use crate::invocation::command;
 use crate::offsets::{Note, NoteKind, OffsetRange, Partition};
+use crate::source::OnGap;
 use crate::source::messages::Chunks;
 use crate::source::thread::{ChunkSender, Exit};
 

@@ -11,9 +11,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 
 use super::client::Consumer;
+use super::config::KafkaConfig;
 use super::position::Observed;
 use super::topic_ids::topic_ids;
-use crate::config::KafkaConfig;
 
 /// Time for a broker to answer, also in another part of the world.
 const ANSWER: Duration = Duration::from_secs(5);

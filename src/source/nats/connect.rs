@@ -17,7 +17,7 @@ use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, 
 use futures_util::StreamExt;
 use tokio::sync::watch;
 
-use crate::config::{NatsConfig, NatsLogin, NatsSecret};
+use super::config::{NatsConfig, NatsLogin, NatsSecret};
 use crate::error::{Error, Result};
 
 /// Time for a server to answer, also in another part of the world.

@@ -19,7 +19,6 @@ use super::check::{Begins, Restored};
 use crate::error::{Error, Result};
 use crate::evidence::{Evidence, Why};
 use crate::offsets::{OffsetRange, Offsets, Partition, PartitionId};
-use crate::source::dead_letters;
 
 /// Earlier generations of a stream that are looked at, the latest of them. Each costs a question at the start of a session.
 const EARLIER_MAX: usize = 16;
@@ -105,7 +104,7 @@ impl Positions {
     /// `State` if a partition is none of this stream.
     pub(super) fn new(stream: &str, offsets: &Offsets) -> Result<Self> {
         let mut known: BTreeMap<String, Generations> = BTreeMap::new();
-        for (id, span) in offsets.spans().filter(|(id, _)| !dead_letters::owns(id)) {
+        for (id, span) in offsets.spans().filter(|(id, _)| !id.is_of_dead_letters()) {
             let Id { created, generation, goes_on } = Id::parse(stream, id).ok_or_else(|| {
                 Error::state(format!("the last commit record has the source partition `{id}`, which is none of the stream `{stream}`"))
             })?;

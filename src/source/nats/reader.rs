@@ -15,20 +15,21 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use super::Shared;
 use super::check::{Begins, Checked, Messages, Restored, Standing, check, found, standing};
+use super::config::NatsConfig;
 use super::connect::{Connection, Failure};
 use super::history::{History, nothing};
 use super::intake::Intake;
 use super::position::{Found, Gap, Observed, Position, Positions};
 use super::session::{Session, observed};
+use super::source::Shared;
 use super::unreadable;
 use crate::batch::{Chunk, OffsetUnit, Records};
-use crate::config::{NatsConfig, OnGap};
 use crate::error::{Error, Result};
 use crate::evidence::{Evidence, Key};
 use crate::invocation::command;
 use crate::offsets::{Note, NoteKind, OffsetRange};
+use crate::source::OnGap;
 use crate::source::messages::Beside;
 
 /// The pause after a failure doubles from the shortest, which means that all is well, to the longest.

@@ -21,10 +21,10 @@ use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use async_nats::jetstream::stream::{ConsumerErrorKind, Info, RetentionPolicy, Stream};
 use chrono::DateTime;
 
+use super::config::NatsConfig;
 use super::connect::{Connection, Failure};
 use super::history::nanoseconds;
 use super::position::{Observed, Position};
-use crate::config::NatsConfig;
 
 /// Messages asked for at a time: enough that the server never waits for the next request.
 const PULL_MESSAGES: usize = 4_000;

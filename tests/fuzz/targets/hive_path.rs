@@ -12,7 +12,8 @@ use arrow::array::{ArrayRef, BooleanArray, Date32Array, Int64Array, RecordBatch,
 use arrow::datatypes::{DataType, Field, Schema};
 use libfuzzer_sys::fuzz_target;
 use pintail::config::Config;
-use pintail::sink::layout::{COMPONENT_BYTES_MAX, HivePartition, NULL_VALUE, OutputLayout, SplitError, Splitter};
+use pintail::hive::{COMPONENT_BYTES_MAX, HivePartition, NULL_VALUE};
+use pintail::sink::layout::{OutputLayout, SplitError, Splitter};
 
 #[derive(Debug, Arbitrary)]
 struct Input {

@@ -11,7 +11,7 @@ use pintail::checkpoint::columns::OutputColumn;
 use pintail::checkpoint::index::Bounds;
 use pintail::checkpoint::reader::{Committed, DataFile};
 use pintail::engine::query::query;
-use pintail::sink::layout::HivePartition;
+use pintail::hive::HivePartition;
 use proptest::prelude::*;
 use tempfile::TempDir;
 

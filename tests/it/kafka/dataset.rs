@@ -4,11 +4,13 @@
 use std::time::{Duration, Instant};
 
 use pintail::batch::Records;
-use pintail::config::{Instance, KafkaConfig, OnGap};
 use pintail::error::{Error, ErrorKind};
 use pintail::evidence::Key;
+use pintail::identity::Instance;
 use pintail::offsets::{NoteKind, Offsets, Span};
+use pintail::source::OnGap;
 use pintail::source::kafka::KafkaSource;
+use pintail::source::kafka::config::KafkaConfig;
 use pintail::source::{Resume, Source as _};
 use tokio::runtime::Runtime;
 

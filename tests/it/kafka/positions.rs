@@ -1,8 +1,8 @@
 //! Positions in Kafka: whatever becomes of a log between two looks at it is noticed, and nothing else is.
 
-use pintail::config::OnGap;
 use pintail::error::ErrorKind;
 use pintail::offsets::NoteKind;
+use pintail::source::OnGap;
 use pintail::source::Source as _;
 
 use super::dataset::{AGES, Dataset, TOPIC, numbers};

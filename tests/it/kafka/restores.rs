@@ -1,8 +1,8 @@
 //! Logs of Kafka that were restored to another state, once or more often: nothing that can be read is lost, and what is sure to be read is not
 //! read again.
 
-use pintail::config::OnGap;
 use pintail::offsets::NoteKind;
+use pintail::source::OnGap;
 use pintail::source::Source as _;
 
 use super::dataset::{AGES, Dataset, TOPIC, numbers};

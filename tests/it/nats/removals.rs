@@ -6,10 +6,11 @@ use std::time::Duration;
 use async_nats::jetstream::stream::Config;
 use async_nats::jetstream::stream::RetentionPolicy::{Limits, WorkQueue};
 use pintail::batch::Chunk;
-use pintail::config::{NatsConfig, NatsLogin, NatsTls, OnGap};
 use pintail::evidence::Key;
 use pintail::offsets::{NoteKind, OffsetRange, Offsets, Partition, PartitionId};
+use pintail::source::OnGap;
 use pintail::source::nats::NatsSource;
+use pintail::source::nats::config::{NatsConfig, NatsLogin, NatsTls};
 use pintail::source::{Resume, Source};
 use rustix::process::Signal;
 

@@ -18,7 +18,7 @@ fn read_one(store: &mut Store, id: &PartitionId) {
 fn a_partition_goes_on_in_the_chain_of_its_new_instance_at_each_start_and_replayed_dead_letters_stay() {
     let dir = tempfile::tempdir().unwrap();
     let fs: Arc<dyn Fs> = Arc::new(Posix::default());
-    let (events, letters) = (PartitionId::new("events"), dead_letters::partition(7));
+    let (events, letters) = (PartitionId::new("events"), PartitionId::of_dead_letters(7));
     let mut store = open(dir.path()).unwrap();
     [&events, &events, &letters].into_iter().for_each(|id| read_one(&mut store, id));
     drop(store);

@@ -2,13 +2,14 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::config::{Copies, OnGap};
 use crate::durable::disk_state::DiskState;
 use crate::evidence::Key;
 use crate::offsets::{Offsets, Span};
+use crate::source::OnGap;
 use crate::source::Resume;
 use crate::source::file::Unread;
 use crate::source::file::aside::Aside;
+use crate::source::file::config::Copies;
 use crate::source::file::discover::Patterns;
 use crate::source::file::positions::Positions;
 use crate::source::waiting::WaitingInputs;
