@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::limits;
+use pintail_core::limits;
 
 /// Time between two looks at a child. Memory grows by some 20 MB in it.
 pub const LOOK: Duration = Duration::from_millis(10);

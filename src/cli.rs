@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
-
-use crate::error::ErrorKind;
-use crate::{config, invocation};
+use pintail_config as config;
+use pintail_core::error::ErrorKind;
+use pintail_core::invocation;
 
 /// The examples at the end of `--help`.
 const EXAMPLES: &str = "\

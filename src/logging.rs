@@ -10,6 +10,10 @@ use std::panic::PanicHookInfo;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pintail_config::{LogConfig, LogFormat};
+use pintail_core::error::{Error, Result};
+use pintail_core::escape::{self, Form};
+use pintail_core::panics;
 use tracing::field::Field;
 use tracing::{Subscriber, error};
 use tracing_subscriber::EnvFilter;
@@ -18,10 +22,6 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::{LogConfig, LogFormat};
-use crate::error::{Error, Result};
-use crate::escape::{self, Form};
-use crate::panics;
 use crate::terminal::Screen;
 use spool::Spool;
 
@@ -48,7 +48,7 @@ impl Log {
 /// Lines go to standard error; above the table of `screen` if both are the terminal. Nobody waits for who reads them.
 ///
 /// # Errors
-/// [`crate::error::ErrorKind::Config`] if `RUST_LOG` is no filter; [`crate::error::ErrorKind::Internal`] at a second call.
+/// [`pintail_core::error::ErrorKind::Config`] if `RUST_LOG` is no filter; [`pintail_core::error::ErrorKind::Internal`] at a second call.
 pub fn init(log: &LogConfig, screen: Option<Arc<Screen>>) -> Result<Log> {
     let env = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
     let terminal = io::stderr().is_terminal();

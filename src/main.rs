@@ -7,13 +7,13 @@ use std::time::Duration;
 use pintail::cli::{Cli, Command, QueryFormat, Repairs};
 use pintail::commands::demo::{self, Demo};
 use pintail::commands::{accept, adopt, check, dead_letters, expire, health, infer, query, repair, run, verify};
-use pintail::config::{self, Config};
-use pintail::error::{Error, Result};
-use pintail::escape::{Form, Writer};
-use pintail::limits::descriptors::Descriptors;
 use pintail::pipeline::{Input, Start};
 use pintail::terminal::Screen;
 use pintail::{cli, logging, sql_box, trial};
+use pintail_config::Config;
+use pintail_core::error::{Error, Result};
+use pintail_core::escape::{Form, Writer};
+use pintail_core::limits::descriptors::Descriptors;
 use tracing::error;
 
 // glibc gives the pages of every batch back to the kernel and fetches them again; and over hours its arenas grow.
@@ -70,7 +70,7 @@ fn complain(error: &Error) {
 }
 
 fn load(cli: &Cli) -> Result<Config> {
-    Config::load(cli.config(), config::environment(), &cli.sets())
+    Config::load(cli.config(), pintail_config::environment(), &cli.sets())
 }
 
 /// Runs a demonstration.

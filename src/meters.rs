@@ -9,18 +9,17 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use pintail_core::batch::OffsetUnit;
+use pintail_core::clock::{Clock, Running};
+use pintail_core::memory::Memory;
+use pintail_core::totals::Totals;
+use pintail_duckdb::MemoryMeter;
+use pintail_sources::http::meter::PushMeter;
+use pintail_sources::waiting::{Waiting, WaitingInputs};
+use pintail_storage::checkpoint::held::Held;
+use pintail_storage::durable::disk_state::DiskState;
 use prometheus::{Histogram, HistogramOpts, exponential_buckets};
 use tokio::sync::{mpsc, watch};
-
-use crate::batch::OffsetUnit;
-use crate::checkpoint::held::Held;
-use crate::clock::{Clock, Running};
-use crate::durable::disk_state::DiskState;
-use crate::engine::MemoryMeter;
-use crate::memory::Memory;
-use crate::source::http::meter::PushMeter;
-use crate::source::waiting::{Waiting, WaitingInputs};
-use crate::totals::Totals;
 
 pub mod ledger;
 

@@ -8,29 +8,29 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use pintail_config::Config;
+use pintail_core::breaker::WhenRejected;
+use pintail_core::error::{Error, ErrorKind, Result};
+use pintail_core::memory;
+use pintail_duckdb::Engine;
+use pintail_sink::files::OpenFiles;
+use pintail_sources::Source;
+use pintail_storage::checkpoint::attempts;
+use pintail_storage::checkpoint::lock::Lock;
+use pintail_storage::checkpoint::paths::Paths;
+use pintail_storage::checkpoint::store::Store;
+use pintail_storage::durable::disk_state::DiskState;
+use pintail_storage::durable::fs::Fs;
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::{info, warn};
 
-use crate::breaker::WhenRejected;
-use crate::checkpoint::attempts;
-use crate::checkpoint::lock::Lock;
-use crate::checkpoint::paths::Paths;
-use crate::checkpoint::store::Store;
-use crate::config::Config;
-use crate::durable::disk_state::DiskState;
-use crate::durable::fs::Fs;
-use crate::engine::Engine;
-use crate::engine::transform::Transform;
-use crate::error::{Error, ErrorKind, Result};
-use crate::memory;
 use crate::meters::{Linked, Meters};
-use crate::sink::files::OpenFiles;
-use crate::source::Source;
 use crate::stages::batcher::Batcher;
 use crate::stages::blocking;
 use crate::stages::monitor::{Channels, Monitor};
 use crate::stages::outlet::Outlet;
 use crate::stages::producer::Producer;
+use crate::stages::transform::Transform;
 use crate::stages::transformer::Transformer;
 use crate::stages::trier::Trier;
 use crate::stages::writer::{Checkpoint, Writer};
@@ -191,7 +191,7 @@ impl Line {
     /// Runs the stages until all have ended.
     ///
     /// # Errors
-    /// The first failure of a stage, not the cascade behind it; [`crate::error::ErrorKind::TryAgain`] if a stop took longer than
+    /// The first failure of a stage, not the cascade behind it; [`pintail_core::error::ErrorKind::TryAgain`] if a stop took longer than
     /// `deadline` allows: what was not committed by then is read again at the next start.
     pub async fn run(self, mut deadline: BoxFuture<'static, ()>) -> Result<()> {
         let Self { stages, paths, lock, disk } = self;

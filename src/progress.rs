@@ -5,8 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::batch::{Counts, Trigger};
-use crate::totals::Totals;
+use pintail_core::batch::{Counts, Trigger};
+use pintail_core::totals::Totals;
 
 /// A checkpoint that was committed.
 #[derive(Debug, Clone, PartialEq)]

@@ -10,14 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use pintail_core::error::{Error, ErrorKind, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::low_level::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info};
-
-use crate::error::{Error, ErrorKind, Result};
 
 /// Signals that come together are one: `timeout` sends its own to the process and to the process group, microseconds apart.
 const TOGETHER: Duration = Duration::from_millis(100);

@@ -2,7 +2,7 @@
 //!
 //! Owns: what a statement may take of the machine, and that it takes nothing of the service beside it: the service runs itself again
 //! (`/proc/self/exe`) as a child that answers one question and ends.
-//! Does not own: who may ask (see `admin::sql`), the guard of the statement and of the files (see [`crate::engine::query`]).
+//! Does not own: who may ask (see `admin::sql`), the guard of the statement and of the files (see [`pintail_duckdb::query`]).
 //!
 //! DuckDB's own limits do not hold: it counts only the memory of its buffers, and looks at an interrupt only between vectors, so one
 //! expression can take gigabytes or minutes. The kernel's do:
@@ -25,10 +25,9 @@
 use std::borrow::Cow;
 use std::path::Path;
 
+use pintail_core::invocation::Options;
+use pintail_storage::checkpoint::reader::Committed;
 use serde::{Deserialize, Serialize};
-
-use crate::checkpoint::reader::Committed;
-use crate::invocation::Options;
 
 mod child;
 mod parent;

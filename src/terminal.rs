@@ -14,10 +14,11 @@ use std::time::Duration;
 pub use self::layout::thousands;
 pub use self::screen::Screen;
 
-use self::layout::{Column, bar, cell, clip, decimal, grouped, pack, pad, seconds};
-use crate::batch::Trigger;
-use crate::totals::{Total, Totals};
 use itertools::Itertools;
+use pintail_core::batch::Trigger;
+use pintail_core::totals::{Total, Totals};
+
+use self::layout::{Column, bar, cell, clip, decimal, grouped, pack, pad, seconds};
 
 /// Group names are cut here: beyond it the figures would be pushed off the screen.
 const NAME_WIDTH_MAX: usize = 32;

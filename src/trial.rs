@@ -20,12 +20,11 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use pintail_config::Config;
+use pintail_core::batch::Batch;
+use pintail_core::error::{Error, Result};
 use tokio::sync::watch;
 use tracing::warn;
-
-use crate::batch::Batch;
-use crate::config::Config;
-use crate::error::{Error, Result};
 
 mod child;
 mod parent;
@@ -203,7 +202,7 @@ mod tests {
         let mut parts: Vec<Batch> = (1..DEADLY_MAX).map(|_| deadly()).collect();
         check_that_some_live(&parts).unwrap();
         parts.push(deadly());
-        assert_eq!(check_that_some_live(&parts).unwrap_err().kind(), crate::error::ErrorKind::TryAgain);
+        assert_eq!(check_that_some_live(&parts).unwrap_err().kind(), pintail_core::error::ErrorKind::TryAgain);
         parts.insert(3, Batch::new(Vec::new()));
         check_that_some_live(&parts).unwrap();
     }

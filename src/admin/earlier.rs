@@ -2,22 +2,22 @@
 //!
 //! Owns: reading that once, newest first, on a thread of its own that rests as long as it works: a dataset of years has a million records, and
 //! only the page waits for them. Records that the index has are not read.
-//! Does not own: the sums (see [`crate::meters::ledger`]), the index (see [`crate::checkpoint::index`]).
+//! Does not own: the sums (see [`crate::meters::ledger`]), the index (see [`pintail_storage::checkpoint::index`]).
 
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use pintail_core::error::Result;
+use pintail_core::reasons::Reasons;
+use pintail_storage::checkpoint::dead_letters;
+use pintail_storage::checkpoint::index::Indexed;
+use pintail_storage::checkpoint::reader::Dataset;
+use pintail_storage::checkpoint::record::FileKind;
 use tracing::{debug, warn};
 
 use super::Shared;
-use crate::checkpoint::dead_letters;
-use crate::checkpoint::index::Indexed;
-use crate::checkpoint::reader::Dataset;
-use crate::checkpoint::record::FileKind;
-use crate::error::Result;
 use crate::meters::ledger::{Before, Sums};
-use crate::reasons::Reasons;
 
 /// Work between two rests.
 const WORK: Duration = Duration::from_millis(5);

@@ -5,9 +5,8 @@
 
 use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::{HeaderMap, StatusCode};
-
-use crate::secret::Secret;
-use crate::server::guard::{Refusal, bearer};
+use pintail_core::secret::Secret;
+use pintail_server::guard::{Refusal, bearer};
 
 /// Refuses what a page of another site could send without asking (CSRF): a browser asks before it sends JSON elsewhere, and this server
 /// never says yes.

@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
+use pintail_core::invocation::command;
+use pintail_storage::checkpoint::held::ways_out;
 use serde_json::{Value, json};
 
 use super::Shared;
-use crate::checkpoint::held::ways_out;
-use crate::invocation::command;
 use crate::meters::Verified;
 
 /// Where the service stands.

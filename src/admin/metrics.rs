@@ -5,12 +5,12 @@
 //!
 //! Counters begin at 0 with the process, as Prometheus expects of them; `/api/status` has the sums since the dataset began.
 
+use pintail_core::limits;
 use prometheus::core::Collector;
 use prometheus::{CounterVec, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 use super::sampler::lag;
 use super::{Shared, health};
-use crate::limits;
 use crate::meters::Verified;
 use crate::meters::ledger::TRIGGERS;
 

@@ -15,12 +15,12 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures_util::stream;
+use pintail_server::{Working, asked, guard, working};
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::page::{ASSETS, Asset};
 use super::{Shared, health, metrics, sql, status};
-use crate::server::{Working, asked, guard, working};
 
 /// Checkpoints in an answer that names no limit.
 const CHECKPOINTS: usize = 50;

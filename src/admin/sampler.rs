@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use pintail_core::batch::OffsetUnit;
+use pintail_server::asked;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::debug;
 
 use super::{Shared, earlier, status};
-use crate::batch::OffsetUnit;
 use crate::meters::Meters;
-use crate::server::asked;
 
 /// Time between two looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -195,8 +195,9 @@ fn ask_memory(shared: &Arc<Shared>, answer: &Arc<AtomicU64>) {
 
 #[cfg(test)]
 mod tests {
+    use pintail_storage::durable::disk_state::DiskState;
+
     use super::*;
-    use crate::durable::disk_state::DiskState;
 
     #[test]
     fn rates_are_those_of_the_time_between_two_looks() {

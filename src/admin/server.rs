@@ -1,17 +1,17 @@
 //! Server: the limits of the admin server's connections.
 //!
 //! Owns: how many may ask, and how long they may take.
-//! Does not own: the connections (see [`crate::server`]), what is answered (see `routes`).
+//! Does not own: the connections (see [`pintail_server`]), what is answered (see `routes`).
 
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pintail_core::error::Result;
+use pintail_server::{Further, Limits};
 use tokio::sync::watch;
 
 use super::{STOP_GRACE, Shared, routes, sampler};
-use crate::error::Result;
-use crate::server::{self, Further, Limits};
 
 /// Bytes of a request's head, and of what is read at a time.
 const HEAD_BYTES_MAX: usize = 32 << 10;
@@ -34,5 +34,5 @@ const fn limits(connections_max: usize) -> Limits {
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, stopped: watch::Receiver<bool>) -> Result<()> {
     tokio::spawn(sampler::run(shared.clone()));
     let limits = limits(shared.config.connections_max);
-    server::serve(listener, routes::router(shared), None, limits, stopped).await
+    pintail_server::serve(listener, routes::router(shared), None, limits, stopped).await
 }

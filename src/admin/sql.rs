@@ -23,16 +23,16 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use pintail_config::AdminConfig;
+use pintail_core::error::{Error, ErrorKind};
+use pintail_server::{asked, working};
+use pintail_storage::checkpoint::reader;
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::timeout;
 use tracing::warn;
 
 use super::{Shared, guard, routes};
-use crate::checkpoint::reader;
-use crate::config::{self, AdminConfig};
-use crate::error::{Error, ErrorKind};
-use crate::server::{asked, working};
 use crate::sql_box::{self, Failure, Limits};
 
 /// Bytes of a request. A statement is typed by a person.
@@ -102,7 +102,7 @@ async fn read(body: Body) -> Result<String, Refused> {
     let bytes = bytes.map_err(|_| bad(format!("the request has more than {BODY_BYTES_MAX} bytes, or broke off")))?;
     let question: Question =
         serde_json::from_slice(&bytes).map_err(|e| bad(format!("the request must be {{\"sql\":\"SELECT …\"}}: {e}")))?;
-    config::check_sql(&question.sql).map_err(|why| bad(format!("the query cannot be taken: {why}")))?;
+    pintail_config::check_sql(&question.sql).map_err(|why| bad(format!("the query cannot be taken: {why}")))?;
     Ok(question.sql)
 }
 

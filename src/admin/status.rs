@@ -7,15 +7,15 @@ use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use pintail_core::limits;
+use pintail_core::reasons::Group;
+use pintail_core::totals::Total;
 use serde_json::{Value, json};
 
 use super::sampler::{HISTORY_INTERVAL, lag};
 use super::{Shared, health};
-use crate::limits;
 use crate::meters::Groups;
 use crate::meters::ledger::{Before, Checkpoint, Ledger, Sums};
-use crate::reasons::Group;
-use crate::totals::Total;
 
 /// Hive partitions that are listed, those with the most rows.
 const PARTITIONS_SHOWN: usize = 100;
@@ -121,7 +121,7 @@ fn committed(ledger: &Ledger, interval: Duration) -> Value {
     })
 }
 
-fn reason((phase, reason, group): (crate::batch::Phase, &str, &Group)) -> Value {
+fn reason((phase, reason, group): (pintail_core::batch::Phase, &str, &Group)) -> Value {
     let samples = group.samples.iter().map(|sample| json!({ "position": sample.place, "text": sample.text }));
     json!({ "phase": phase, "reason": reason, "count": group.records, "samples": samples.collect::<Vec<_>>() })
 }

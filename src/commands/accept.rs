@@ -8,17 +8,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
+use pintail_config::Config;
+use pintail_core::error::{Error, ErrorKind, Result};
+use pintail_core::invocation::forgotten;
+use pintail_storage::checkpoint::held;
+use pintail_storage::checkpoint::paths::Paths;
+use pintail_storage::checkpoint::process::Process;
+use pintail_storage::checkpoint::reader::Dataset;
+use pintail_storage::checkpoint::record::{Action, ActionKind};
+use pintail_storage::checkpoint::store::{Adopted, Allow};
+use pintail_storage::durable::posix::Posix;
 
-use crate::checkpoint::held;
-use crate::checkpoint::paths::Paths;
-use crate::checkpoint::process::Process;
-use crate::checkpoint::reader::Dataset;
-use crate::checkpoint::record::{Action, ActionKind};
-use crate::checkpoint::store::{Adopted, Allow};
-use crate::config::Config;
-use crate::durable::posix::Posix;
-use crate::error::{Error, ErrorKind, Result};
-use crate::invocation::forgotten;
 use crate::pipeline::Plan;
 
 /// Time for a running service to take what is accepted.
@@ -29,7 +29,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Lets pass what the line holds back: by a record if no service runs, else by telling the service, which writes that record.
 ///
 /// # Errors
-/// [`crate::error::ErrorKind::Config`] if nothing is held back; [`crate::error::ErrorKind::TryAgain`] if the service does not take it in time.
+/// [`pintail_core::error::ErrorKind::Config`] if nothing is held back; [`pintail_core::error::ErrorKind::TryAgain`] if the service does not take it in time.
 pub fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
     let paths = config.paths();
     Dataset::open(paths.clone())?;

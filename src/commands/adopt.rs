@@ -14,18 +14,18 @@ use std::sync::Arc;
 
 use chrono::Utc;
 use parquet::file::reader::{FileReader, SerializedFileReader};
+use pintail_config::Config;
+use pintail_core::digest::sha256_of;
+use pintail_core::error::{Error, Result};
+use pintail_sink::files::column_statistics;
+use pintail_storage::checkpoint::reader::Dataset;
+use pintail_storage::checkpoint::record::{Action, ActionKind, ColumnStatistics, FileEntry, FileKind};
+use pintail_storage::checkpoint::store::{Adopted, Allow};
+use pintail_storage::checkpoint::{lock, log};
+use pintail_storage::durable::posix::Posix;
 
-use crate::checkpoint::reader::Dataset;
-use crate::checkpoint::record::{Action, ActionKind, ColumnStatistics, FileEntry, FileKind};
-use crate::checkpoint::store::{Adopted, Allow};
-use crate::checkpoint::{lock, log};
 use crate::commands::verify::visible_parquet;
-use crate::config::Config;
-use crate::digest::sha256_of;
-use crate::durable::posix::Posix;
-use crate::error::{Error, Result};
 use crate::pipeline::Plan;
-use crate::sink::files::column_statistics;
 
 /// Records that may be needed so that new files do not get the names of adopted ones.
 const RECORDS_MAX: u64 = 100_000;
@@ -33,7 +33,7 @@ const RECORDS_MAX: u64 = 100_000;
 /// Names every visible Parquet file that no record names.
 ///
 /// # Errors
-/// [`crate::error::ErrorKind::Config`] if a file cannot be one of this dataset.
+/// [`pintail_core::error::ErrorKind::Config`] if a file cannot be one of this dataset.
 pub fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
     let plan = Plan::new(config)?;
     let paths = config.paths();

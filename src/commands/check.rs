@@ -7,16 +7,16 @@ use std::io::Write;
 
 use chrono::Utc;
 use itertools::Itertools;
+use pintail_config::Config;
+use pintail_core::error::{Error, ErrorKind, Result};
 
 use crate::commands::run::check_writable;
-use crate::config::Config;
-use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::{Plan, check_source};
 
 /// Checks SQL, sink, source and access; prints the output schema and an example path.
 ///
 /// # Errors
-/// [`crate::error::ErrorKind::Config`] with all faults, a line each; [`crate::error::ErrorKind::TryAgain`] if all that is wrong is that something
+/// [`pintail_core::error::ErrorKind::Config`] with all faults, a line each; [`pintail_core::error::ErrorKind::TryAgain`] if all that is wrong is that something
 /// is away.
 pub fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
     let plan = Plan::new(config);

@@ -7,15 +7,15 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::batch::Phase;
-use crate::checkpoint::reader::Dataset;
-use crate::checkpoint::record::FileKind;
-use crate::checkpoint::{dead_letters, dead_letters::Kept};
-use crate::error::{Error, Result};
-use crate::invocation::forgotten;
-use crate::offsets::PartitionId;
-use crate::quantity::counted;
-use crate::reasons::Reasons;
+use pintail_core::batch::Phase;
+use pintail_core::error::{Error, Result};
+use pintail_core::invocation::forgotten;
+use pintail_core::offsets::PartitionId;
+use pintail_core::quantity::counted;
+use pintail_core::reasons::Reasons;
+use pintail_storage::checkpoint::reader::Dataset;
+use pintail_storage::checkpoint::record::FileKind;
+use pintail_storage::checkpoint::{dead_letters, dead_letters::Kept};
 
 /// Lists the rejected records of the dataset at `out` that were not replayed, by reason, the most frequent first, with at most `samples` records each.
 pub fn run(out: &Path, samples: usize, to: &mut dyn Write) -> Result<()> {
@@ -106,11 +106,11 @@ fn says(phase: Phase) -> &'static str {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use pintail_core::batch::DeadLetter;
+    use pintail_storage::checkpoint::dead_letters::DeadLetterFile;
+    use pintail_storage::samples::{draft, open};
 
     use super::*;
-    use crate::batch::DeadLetter;
-    use crate::checkpoint::dead_letters::DeadLetterFile;
-    use crate::checkpoint::store::tests::{draft, open};
 
     fn letter(reason: &str, offset: u64, record: &'static [u8]) -> DeadLetter {
         DeadLetter {
@@ -118,7 +118,7 @@ mod tests {
             reason: reason.into(),
             partition: PartitionId::new("a.ndjson"),
             offset,
-            form: crate::batch::LetterForm::Record,
+            form: pintail_core::batch::LetterForm::Record,
             bytes: Bytes::from_static(record),
             length: record.len() as u64,
         }

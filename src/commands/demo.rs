@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use pintail_core::error::{Error, Result};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -26,7 +27,6 @@ use self::content::Content;
 use self::service::{CHECKPOINT_INTERVAL, Running, Service};
 use super::verify;
 use crate::child::LOOK;
-use crate::error::{Error, Result};
 use crate::terminal::thousands;
 
 /// Kills on the way.
@@ -63,7 +63,7 @@ enum Place {
 /// Runs a demonstration and returns the exit code: 0, 1 if the datasets differ, 130 or 143 after a signal.
 ///
 /// # Errors
-/// Those of the service and of `verify`; [`crate::error::ErrorKind::Config`] if the directory to keep is not empty.
+/// Those of the service and of `verify`; [`pintail_core::error::ErrorKind::Config`] if the directory to keep is not empty.
 pub fn run(demo: &Demo, to: &mut dyn Write) -> Result<u8> {
     let signals = Signals::install()?;
     let place = Place::make(demo.keep.as_deref())?;

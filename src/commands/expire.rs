@@ -7,22 +7,22 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use pintail_config::Config;
+use pintail_core::error::{Error, Result};
+use pintail_core::invocation::command;
+use pintail_core::quantity::counted;
+use pintail_storage::checkpoint::index::Time;
+use pintail_storage::checkpoint::reader::Dataset;
+use pintail_storage::checkpoint::record::{Action, ActionKind, FileKind};
+use pintail_storage::checkpoint::store::{Adopted, Allow};
+use pintail_storage::durable::posix::Posix;
 
-use crate::checkpoint::index::Time;
-use crate::checkpoint::reader::Dataset;
-use crate::checkpoint::record::{Action, ActionKind, FileKind};
-use crate::checkpoint::store::{Adopted, Allow};
-use crate::config::Config;
-use crate::durable::posix::Posix;
-use crate::error::{Error, Result};
-use crate::invocation::command;
 use crate::pipeline::Plan;
-use crate::quantity::counted;
 
 /// Declares files expired whose rows are all older than `before`; one in the future only with `force`.
 ///
 /// # Errors
-/// [`crate::error::ErrorKind::TryAgain`] while a service holds the dataset; [`crate::error::ErrorKind::Config`] if the time is in the future.
+/// [`pintail_core::error::ErrorKind::TryAgain`] while a service holds the dataset; [`pintail_core::error::ErrorKind::Config`] if the time is in the future.
 pub fn declare(config: &Config, before: DateTime<Utc>, force: bool, to: &mut dyn Write) -> Result<()> {
     // One that is not there must not be made.
     let dataset = Dataset::open(config.paths())?;
@@ -46,7 +46,7 @@ pub fn declare(config: &Config, before: DateTime<Utc>, force: bool, to: &mut dyn
 /// Takes the last declaration back: from then on the one before it holds, if there was one.
 ///
 /// # Errors
-/// [`crate::error::ErrorKind::Config`] if nothing was declared; [`crate::error::ErrorKind::TryAgain`] while a service holds the dataset.
+/// [`pintail_core::error::ErrorKind::Config`] if nothing was declared; [`pintail_core::error::ErrorKind::TryAgain`] while a service holds the dataset.
 pub fn take_back(config: &Config, to: &mut dyn Write) -> Result<()> {
     let dataset = Dataset::open(config.paths())?;
     let mut declared = dataset.index(&|| Ok(()))?.declared_expired();

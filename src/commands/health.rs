@@ -7,12 +7,11 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use pintail_core::error::{Error, Result};
+use pintail_core::invocation::forgotten;
+use pintail_storage::checkpoint::lock::{self, Seen};
+use pintail_storage::checkpoint::paths::Paths;
 use serde::Deserialize;
-
-use crate::checkpoint::lock::{self, Seen};
-use crate::checkpoint::paths::Paths;
-use crate::error::{Error, Result};
-use crate::invocation::forgotten;
 
 /// The lock is touched every few seconds: this long without a touch, the process hangs or waits for room on the disk.
 const AGE_MAX: Duration = Duration::from_secs(30);
@@ -25,7 +24,7 @@ const ANSWER_BYTES_MAX: u64 = 64 << 10;
 /// from here, does not say that it cannot go on. Recovering and draining pass: they are no fault, and a restart would only prolong them.
 ///
 /// # Errors
-/// [`crate::error::ErrorKind::TryAgain`] if the lock is free or stale, or with what the server says.
+/// [`pintail_core::error::ErrorKind::TryAgain`] if the lock is free or stale, or with what the server says.
 pub fn run(paths: impl Into<Paths>) -> Result<()> {
     let paths = paths.into();
     let out = paths.root();
@@ -81,9 +80,10 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
+    use pintail_storage::checkpoint::lock::Lock;
+    use pintail_storage::checkpoint::paths::Paths;
+
     use super::*;
-    use crate::checkpoint::lock::Lock;
-    use crate::checkpoint::paths::Paths;
 
     #[test]
     fn a_process_that_touches_its_lock_is_healthy_and_a_silent_or_absent_one_is_not() {

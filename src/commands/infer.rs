@@ -8,15 +8,14 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
-
-use crate::decode::infer::infer;
-use crate::error::{Error, Result};
+use pintail_core::error::{Error, Result};
+use pintail_decode::infer::infer;
 
 /// Prints the schema that the first `records_max` records of `path` suggest, as TOML for the configuration. `-` is standard input;
 /// `.gz` and `.zst` are decompressed.
 ///
 /// # Errors
-/// [`crate::error::ErrorKind::Io`] if `path` cannot be read or `to` not be written; [`crate::error::ErrorKind::Config`] if there is no JSON object in it.
+/// [`pintail_core::error::ErrorKind::Io`] if `path` cannot be read or `to` not be written; [`pintail_core::error::ErrorKind::Config`] if there is no JSON object in it.
 pub fn run(path: &Path, records_max: usize, to: &mut dyn Write) -> Result<()> {
     let inferred = infer(open(path)?, records_max)?;
     write!(to, "{inferred}").and_then(|()| to.flush()).map_err(|e| Error::io("print the schema", e))

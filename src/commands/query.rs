@@ -1,7 +1,7 @@
 //! `pintail query`: SQL over what is committed.
 //!
 //! Owns: the looks of the result. In a table every value stays in its cell: line ends and control characters are escaped.
-//! Does not own: the SQL (see [`crate::engine::query`]), which files are committed (the records say).
+//! Does not own: the SQL (see [`pintail_duckdb::query`]), which files are committed (the records say).
 
 use std::io::Write;
 use std::path::Path;
@@ -12,12 +12,13 @@ use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches;
 use arrow::{csv, json};
+use pintail_core::error::{Error, Result};
+use pintail_core::escape;
+use pintail_duckdb::query::{Answer, query};
+use pintail_duckdb::shown;
+use pintail_storage::checkpoint::reader;
 
-use crate::checkpoint::reader;
 use crate::cli::QueryFormat;
-use crate::engine::query::{Answer, query};
-use crate::error::{Error, Result};
-use crate::{escape, shown};
 
 /// Runs the SQL and writes its result.
 pub fn run(out: &Path, sql: &str, format: QueryFormat, to: &mut dyn Write) -> Result<()> {

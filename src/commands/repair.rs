@@ -1,30 +1,30 @@
 //! `pintail repair`: makes a dataset usable again that no start accepts, by giving up what cannot be trusted.
 //!
 //! Owns: the lock meanwhile, the record that says who asked for it, and the report of what is given up.
-//! Does not own: how much that is (see [`crate::source::http::journal::repair`], [`crate::checkpoint::state`]).
+//! Does not own: how much that is (see [`pintail_storage::journal::repair`], [`pintail_storage::checkpoint::state`]).
 
 use std::io::{self, Write};
 use std::sync::Arc;
 
 use chrono::Utc;
+use pintail_config::{Config, SourceKind};
+use pintail_core::error::{Error, Result};
+use pintail_core::invocation::forgotten;
+use pintail_sources::http::{journal_committed, journal_settings};
+use pintail_storage::checkpoint::lock::Lock;
+use pintail_storage::checkpoint::process::Process;
+use pintail_storage::checkpoint::reader::Dataset;
+use pintail_storage::checkpoint::record::{Action, ActionKind};
+use pintail_storage::checkpoint::store::{Adopted, Allow, rebuild_snapshot};
+use pintail_storage::durable::posix::Posix;
+use pintail_storage::journal::repair::{self, Outcome, Repair};
 
-use crate::checkpoint::lock::Lock;
-use crate::checkpoint::process::Process;
-use crate::checkpoint::reader::Dataset;
-use crate::checkpoint::record::{Action, ActionKind};
-use crate::checkpoint::store::{Adopted, Allow, rebuild_snapshot};
-use crate::config::{Config, SourceKind};
-use crate::durable::posix::Posix;
-use crate::error::{Error, Result};
-use crate::invocation::forgotten;
 use crate::pipeline::Plan;
-use crate::source::http::journal::repair::{self, Outcome, Repair};
-use crate::source::http::{journal_committed, journal_settings};
 
 /// Repairs the journal of HTTP push. Prints what is given up, or that nothing is.
 ///
 /// # Errors
-/// [`crate::error::ErrorKind::TryAgain`] while a service holds the dataset, `Config` if it has no journal, `State` if the commit records
+/// [`pintail_core::error::ErrorKind::TryAgain`] while a service holds the dataset, `Config` if it has no journal, `State` if the commit records
 /// cannot be trusted, or the journal is another dataset's.
 pub fn journal(config: &Config, to: &mut dyn Write) -> Result<()> {
     let SourceKind::Http(http) = &config.source.kind else {
@@ -50,7 +50,7 @@ pub fn journal(config: &Config, to: &mut dyn Write) -> Result<()> {
 /// Makes a new key, if the one that the evidence was made with is lost. The next start accepts all positions as they are, once.
 ///
 /// # Errors
-/// [`crate::error::ErrorKind::TryAgain`] while a service holds the dataset.
+/// [`pintail_core::error::ErrorKind::TryAgain`] while a service holds the dataset.
 pub fn key(config: &Config, to: &mut dyn Write) -> Result<()> {
     Dataset::open(config.paths())?;
     let allow = Allow { another_key: true, ..Allow::default() };
@@ -62,7 +62,7 @@ pub fn key(config: &Config, to: &mut dyn Write) -> Result<()> {
 /// Makes the last snapshot again.
 ///
 /// # Errors
-/// [`crate::error::ErrorKind::State`] if the records do not lead to it.
+/// [`pintail_core::error::ErrorKind::State`] if the records do not lead to it.
 pub fn snapshot(config: &Config, to: &mut dyn Write) -> Result<()> {
     Dataset::open(config.paths())?;
     let lock = Lock::take(config.paths(), Utc::now(), None)?;

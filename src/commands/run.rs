@@ -9,18 +9,18 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pintail_config::Config;
+use pintail_core::error::{Error, Result};
+use pintail_storage::checkpoint::reader::Dataset;
+use pintail_storage::checkpoint::{index, lock};
+use pintail_storage::durable::disk_state::DiskState;
+use pintail_storage::durable::posix::Posix;
 use rustix::fs::Access;
 use tokio::sync::watch;
 use tracing::info;
 
 use crate::admin::Admin;
-use crate::checkpoint::reader::Dataset;
-use crate::checkpoint::{index, lock};
 use crate::commands::verify::background;
-use crate::config::Config;
-use crate::durable::disk_state::DiskState;
-use crate::durable::posix::Posix;
-use crate::error::{Error, Result};
 use crate::logging::Log;
 use crate::meters::Meters;
 use crate::pipeline::{self, Input, Line, Outside, Start};
@@ -144,7 +144,7 @@ mod tests {
         let begun = Instant::now();
         stop.send_replace(true);
         let ended = opening.await.unwrap().unwrap_err();
-        assert_eq!(ended.kind(), crate::error::ErrorKind::TryAgain);
+        assert_eq!(ended.kind(), pintail_core::error::ErrorKind::TryAgain);
         assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     }
 

@@ -11,18 +11,17 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use parquet::file::reader::{FileReader, SerializedFileReader};
-
-use crate::batch::Counts;
-use crate::checkpoint::dead_letters;
-use crate::checkpoint::index::Comparison;
-use crate::checkpoint::reader::Dataset;
-use crate::checkpoint::record::{CommitRecord, FileEntry, FileKind};
-use crate::checkpoint::state::State;
-use crate::digest::sha256_of;
-use crate::error::{Error, Result};
-use crate::invocation::expire_up_to;
-use crate::offsets::PartitionId;
-use crate::quantity::counted;
+use pintail_core::batch::Counts;
+use pintail_core::digest::sha256_of;
+use pintail_core::error::{Error, Result};
+use pintail_core::invocation::expire_up_to;
+use pintail_core::offsets::PartitionId;
+use pintail_core::quantity::counted;
+use pintail_storage::checkpoint::dead_letters;
+use pintail_storage::checkpoint::index::Comparison;
+use pintail_storage::checkpoint::reader::Dataset;
+use pintail_storage::checkpoint::record::{CommitRecord, FileEntry, FileKind};
+use pintail_storage::checkpoint::state::State;
 
 /// Contradictions that are printed; the rest is only counted.
 const PRINTED_MAX: usize = 20;
@@ -30,7 +29,7 @@ const PRINTED_MAX: usize = 20;
 /// Checks the dataset at `out`: all records and their chain, and the content of the files of checkpoint `since` and later. Prints a summary.
 ///
 /// # Errors
-/// [`crate::error::ErrorKind::State`] if anything contradicts the records, naming the first contradiction.
+/// [`pintail_core::error::ErrorKind::State`] if anything contradicts the records, naming the first contradiction.
 pub fn run(out: &Path, since: Option<u64>, depth: Depth, to: &mut dyn Write) -> Result<()> {
     let dataset = Dataset::open(out)?;
     let report = look(&dataset, since, depth)?;
@@ -367,7 +366,6 @@ pub(crate) fn visible_parquet(out: &Path) -> Result<BTreeSet<PathBuf>> {
     Ok(found)
 }
 
-#[cfg(feature = "engine")]
 pub mod background;
 #[cfg(test)]
 mod tests;

@@ -10,9 +10,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use pintail_core::error::{Error, Result};
 use tracing::warn;
-
-use crate::error::{Error, Result};
 
 /// Bytes of lines that wait: about a thousand.
 const BYTES_MAX: usize = 256 << 10;

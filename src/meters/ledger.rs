@@ -10,12 +10,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use pintail_core::batch::{Counts, Trigger};
+use pintail_core::reasons::Reasons;
+use pintail_storage::checkpoint::index::Part;
+use pintail_storage::checkpoint::record::{CommitRecord, FileKind};
 
 use super::Opened;
-use crate::batch::{Counts, Trigger};
-use crate::checkpoint::index::Part;
-use crate::checkpoint::record::{CommitRecord, FileKind};
-use crate::reasons::Reasons;
 
 /// Checkpoints that are listed one by one: a day of the default interval is 2,880.
 pub const CHECKPOINTS_KEPT: usize = 1_000;
@@ -206,9 +206,10 @@ impl Sums {
 
 #[cfg(test)]
 mod tests {
+    use pintail_storage::checkpoint::record::{FileEntry, SourceRange};
+    use pintail_storage::samples::checkpoint;
+
     use super::*;
-    use crate::checkpoint::record::tests::checkpoint;
-    use crate::checkpoint::record::{FileEntry, SourceRange};
 
     fn record(sequence: u64, trigger: Trigger, files: &[(&str, u64)]) -> CommitRecord {
         let files: Vec<_> = files

@@ -1,32 +1,32 @@
 //! The dataset of a line: what a start asks of it, and the locks that are held meanwhile.
 //!
 //! Owns: the plan of a start, the order of locks, checks and opening, also of the chains of other instances.
-//! Does not own: what opening does (see [`crate::checkpoint::store`]), the source, the stages (see [`super`]).
+//! Does not own: what opening does (see [`pintail_storage::checkpoint::store`]), the source, the stages (see [`super`]).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
+use pintail_config::Config;
+use pintail_core::error::{Error, ErrorKind, Result};
+use pintail_core::evidence::Key;
+use pintail_duckdb::Engine;
+use pintail_sink::layout::OutputLayout;
+use pintail_sources::kafka::KafkaSource;
+use pintail_storage::checkpoint::lock::Lock;
+use pintail_storage::checkpoint::mount;
+use pintail_storage::checkpoint::paths::Paths;
+use pintail_storage::checkpoint::process::Process;
+use pintail_storage::checkpoint::record::{Action, ActionKind};
+use pintail_storage::checkpoint::snapshot;
+use pintail_storage::checkpoint::store::{self, Allow, Expected, Sharing, Store, instances, share_out};
+use pintail_storage::durable::fs::Fs;
+use pintail_storage::durable::posix::Posix;
 use tracing::{error, info};
 
 use super::source::{identity, remember};
-use crate::checkpoint::lock::Lock;
-use crate::checkpoint::mount;
-use crate::checkpoint::paths::Paths;
-use crate::checkpoint::process::Process;
-use crate::checkpoint::record::{Action, ActionKind};
-use crate::checkpoint::snapshot;
-use crate::checkpoint::store::{self, Allow, Expected, Sharing, Store, instances, share_out};
-use crate::config::Config;
-use crate::durable::fs::Fs;
-use crate::durable::posix::Posix;
-use crate::engine::Engine;
-use crate::engine::aggregate::Aggregator;
-use crate::error::{Error, ErrorKind, Result};
-use crate::evidence::Key;
-use crate::sink::layout::OutputLayout;
-use crate::source::kafka::KafkaSource;
+use crate::aggregate::Aggregator;
 
 /// Time for instances that are started together to bring each other's chains to version 2. Taking a lock waits by itself.
 const UPGRADE_PATIENCE: Duration = Duration::from_secs(10);

@@ -1,26 +1,26 @@
 //! The source of a line: the one place that tells the configured kinds of sources apart.
 //!
 //! Owns: opening it where the dataset stands, checking that it could be opened, what identifies it.
-//! Does not own: reading (see [`crate::source`]).
+//! Does not own: reading (see [`pintail_sources`]).
 
 use chrono::{DateTime, TimeDelta, Utc};
+use pintail_config::{Config, SourceKind};
+use pintail_core::error::Result;
+use pintail_core::evidence::Key;
+use pintail_core::identity::SourceIdentity;
+use pintail_core::offsets::Offsets;
+use pintail_sources::dead_letters::DeadLetterSource;
+use pintail_sources::file::{FileSource, Surroundings};
+use pintail_sources::http::{HttpSource, Opening};
+use pintail_sources::kafka::KafkaSource;
+use pintail_sources::nats::NatsSource;
+use pintail_sources::simulator::Simulator;
+use pintail_sources::stdin::Stdin;
+use pintail_sources::{OnGap, Resume, Source};
+use pintail_storage::checkpoint::store::{Remember, Store};
+use pintail_storage::durable::disk_state::DiskState;
 
 use super::Input;
-use crate::checkpoint::store::{Remember, Store};
-use crate::config::{Config, SourceKind};
-use crate::durable::disk_state::DiskState;
-use crate::error::Result;
-use crate::evidence::Key;
-use crate::identity::SourceIdentity;
-use crate::offsets::Offsets;
-use crate::source::dead_letters::DeadLetterSource;
-use crate::source::file::{FileSource, Surroundings};
-use crate::source::http::{HttpSource, Opening};
-use crate::source::kafka::KafkaSource;
-use crate::source::nats::NatsSource;
-use crate::source::simulator::Simulator;
-use crate::source::stdin::Stdin;
-use crate::source::{OnGap, Resume, Source};
 
 /// Returns what makes the configured source's offsets comparable.
 pub(super) fn identity(config: &Config, created_at: DateTime<Utc>) -> SourceIdentity {

@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use pintail_core::error::Result;
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 
-use crate::error::Result;
 use crate::stages::panicked;
 
 /// The stage that shows figures: it ends last, and is not waited for long.

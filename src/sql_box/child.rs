@@ -11,13 +11,14 @@ use std::os::fd::RawFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use pintail_core::error::{Error, ErrorKind, Result};
+use pintail_core::limits;
+use pintail_duckdb::query::{Answer, Limits, query_within, too_many_bytes};
+use pintail_duckdb::shown;
 use rustix::process::{Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setpriority_process, setrlimit};
 use serde_json::{Value, json};
 
 use super::{Task, values};
-use crate::engine::query::{Answer, Limits, query_within, too_many_bytes};
-use crate::error::{Error, ErrorKind, Result};
-use crate::{limits, shown};
 
 /// Stack of the query's thread. DuckDB's parser and planner go down by recursion: this is room for the deepest statement that a request can hold.
 /// What is not used costs nothing.

@@ -12,14 +12,14 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use pintail_core::error::ErrorKind;
+use pintail_core::invocation::Options;
+use pintail_storage::checkpoint::reader::Committed;
 use rustix::process::getpid;
 
 use super::Task;
-use crate::checkpoint::reader::Committed;
 use crate::child::{self, LOOK, Reaped};
 use crate::cli::SQL_BOX;
-use crate::error::ErrorKind;
-use crate::invocation::Options;
 
 /// Time between two looks at a child that has written all it had.
 const LAST_LOOK: Duration = Duration::from_millis(1);

@@ -9,11 +9,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant as Moment};
 
+use pintail_core::batch::{Barrier, Batch, Chunk, Cut, EndReason, Read, Trigger};
+use pintail_core::error::Result;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::batch::{Barrier, Batch, Chunk, Cut, EndReason, Read, Trigger};
-use crate::error::Result;
 use crate::meters::Meters;
 use crate::stages::outlet::{Closed, Outlet};
 

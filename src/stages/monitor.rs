@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use itertools::Itertools;
+use pintail_config::MonitorConfig;
+use pintail_core::batch::{Cut, Read, Transformed};
+use pintail_core::error::Result;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::info;
 
-use crate::batch::{Cut, Read, Transformed};
-use crate::config::MonitorConfig;
-use crate::error::Result;
 use crate::meters::Meters;
 use crate::progress::{CheckpointDone, Progress};
 use crate::terminal::{ChannelFill, LastCheckpoint, Screen, Snapshot, render};

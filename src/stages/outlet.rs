@@ -6,9 +6,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use pintail_core::clock::Clock;
 use tokio::sync::mpsc;
 
-use crate::clock::Clock;
 use crate::meters::ChannelMeter;
 
 /// The line behind is gone: the stage ends, and its neighbour says why.
@@ -58,8 +58,9 @@ impl<T: Send + 'static> Outlet<T> {
 mod tests {
     use std::time::Duration;
 
+    use pintail_storage::durable::disk_state::DiskState;
+
     use super::*;
-    use crate::durable::disk_state::DiskState;
     use crate::meters::Meters;
 
     #[tokio::test]

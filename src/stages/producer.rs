@@ -6,14 +6,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use pintail_core::batch::{Chunk, EndReason, Read};
+use pintail_core::error::Result;
+use pintail_core::memory::Memory;
+use pintail_core::offsets::Offsets;
+use pintail_sources::Source;
 use tokio::sync::watch;
 
-use crate::batch::{Chunk, EndReason, Read};
-use crate::error::Result;
-use crate::memory::Memory;
 use crate::meters::Meters;
-use crate::offsets::Offsets;
-use crate::source::Source;
 use crate::stages::outlet::Outlet;
 
 /// The first stage.

@@ -7,19 +7,19 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use pintail_core::batch::{Barrier, Batch, Cut, Frame, LookupVersion, Transformed};
+use pintail_core::error::Result;
+use pintail_core::memory::Lease;
+use pintail_duckdb::Engine;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::{debug, info, warn};
 
-use crate::batch::{Barrier, Batch, Cut, Frame, LookupVersion, Transformed};
-use crate::engine::Engine;
-use crate::engine::transform::{Outcome, Transform};
-use crate::error::Result;
-use crate::memory::Lease;
 use crate::meters::Meters;
 use crate::stages::blocking;
 use crate::stages::outlet::Outlet;
+use crate::stages::transform::{Outcome, Transform};
 
 /// The third stage.
 pub struct Transformer {

@@ -3,11 +3,11 @@
 //! Owns: how long batches are tried: until the first checkpoint with records is past.
 //! Does not own: how a batch is tried (see [`crate::trial`]).
 
+use pintail_core::batch::Cut;
+use pintail_core::error::Result;
 use tokio::sync::mpsc;
 use tracing::{error, info};
 
-use crate::batch::Cut;
-use crate::error::Result;
 use crate::stages::blocking;
 use crate::stages::outlet::Outlet;
 use crate::trial::Trial;

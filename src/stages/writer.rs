@@ -10,25 +10,25 @@ use std::time::Instant;
 
 use arrow::datatypes::SchemaRef;
 use chrono::Utc;
+use pintail_config::Config;
+use pintail_core::batch::{Barrier, Counts, DeadLetter, Frame, LetterForm, LookupVersion, Phase, Transformed, Trigger};
+use pintail_core::breaker::DeadLetterConfig;
+use pintail_core::breaker::{self, Tally, UNITS_MIN, WhenRejected};
+use pintail_core::error::{Error, ErrorKind, Result};
+use pintail_core::offsets::{OffsetRange, Offsets};
+use pintail_core::reasons::{Reason, Reasons};
+use pintail_core::totals::Totals;
+use pintail_sink::files::{OpenFiles, Unplaced};
+use pintail_storage::checkpoint::dead_letters::DeadLetterFile;
+use pintail_storage::checkpoint::held;
+use pintail_storage::checkpoint::lock::Lock;
+use pintail_storage::checkpoint::record::FileKind;
+use pintail_storage::checkpoint::store::{Draft, NewFile, Store};
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::batch::{Barrier, Counts, DeadLetter, Frame, LetterForm, LookupVersion, Phase, Transformed, Trigger};
-use crate::breaker::DeadLetterConfig;
-use crate::breaker::{self, Tally, UNITS_MIN, WhenRejected};
-use crate::checkpoint::dead_letters::DeadLetterFile;
-use crate::checkpoint::held;
-use crate::checkpoint::lock::Lock;
-use crate::checkpoint::record::FileKind;
-use crate::checkpoint::store::{Draft, NewFile, Store};
-use crate::config::Config;
-use crate::error::{Error, ErrorKind, Result};
 use crate::meters::Meters;
-use crate::offsets::{OffsetRange, Offsets};
 use crate::progress::{CheckpointDone, Progress};
-use crate::reasons::{Reason, Reasons};
-use crate::sink::files::{OpenFiles, Unplaced};
 use crate::stages::blocking;
-use crate::totals::Totals;
 
 mod wait;
 

@@ -1,14 +1,13 @@
 //! Cells, columns and lines in terminal columns.
 //!
 //! Owns: widths, cutting, the looks of numbers.
-//! Does not own: what is shown (see `render`), what is escaped (see [`crate::escape`]).
+//! Does not own: what is shown (see `render`), what is escaped (see [`pintail_core::escape`]).
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use pintail_core::escape;
 use unicode_width::UnicodeWidthChar;
-
-use crate::escape;
 
 /// Columns of a fill bar.
 const BAR: usize = 8;

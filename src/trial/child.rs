@@ -8,15 +8,15 @@ use std::process;
 use std::thread;
 use std::time::Duration;
 
+use pintail_config::Config;
+use pintail_core::breaker::{Usual, WhenRejected};
+use pintail_core::error::{Error, Result};
 use rustix::process::getppid;
 use tokio::sync::watch;
 
 use super::wire;
-use crate::breaker::{Usual, WhenRejected};
-use crate::config::Config;
-use crate::engine::transform::Transform;
-use crate::error::{Error, Result};
 use crate::pipeline::Plan;
+use crate::stages::transform::Transform;
 
 /// What a child says when it has started, and of each batch that it has run.
 pub(super) const DONE: u8 = b'.';

@@ -11,14 +11,14 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use pintail_core::batch::Batch;
+use pintail_core::error::{Error, ErrorKind, Result};
+use pintail_core::limits;
 use tokio::sync::watch;
 
 use super::{Command, START, child, wire};
-use crate::batch::Batch;
 use crate::child::{LOOK, Reaped, again};
 use crate::cli::TRIAL;
-use crate::error::{Error, ErrorKind, Result};
-use crate::limits;
 
 /// Memory that is left free of what both processes may have: it is taken within the time between two looks.
 const RESERVE_BYTES: u64 = 64 << 20;

@@ -10,10 +10,9 @@ use arrow::array::RecordBatch;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
+use pintail_core::batch::{Batch, Chunk, OffsetUnit, Records};
+use pintail_core::offsets::{OffsetRange, Partition, PartitionId};
 use serde::{Deserialize, Serialize};
-
-use crate::batch::{Batch, Chunk, OffsetUnit, Records};
-use crate::offsets::{OffsetRange, Partition, PartitionId};
 
 #[derive(Serialize, Deserialize)]
 struct Header {

@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use pintail::batch::{Chunk, OffsetUnit, Records};
-use pintail::checkpoint::reader::Dataset;
-use pintail::config::Config;
-use pintail::durable::disk_state::DiskState;
-use pintail::durable::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile};
-use pintail::durable::posix::Posix;
-use pintail::error::Result;
 use pintail::meters::Meters;
-use pintail::offsets::{OffsetRange, Partition, PartitionId};
 use pintail::pipeline::{Line, Outside, Plan, Start, deadline};
-use pintail::source::Source;
+use pintail_config::Config;
+use pintail_core::batch::{Chunk, OffsetUnit, Records};
+use pintail_core::error::Result;
+use pintail_core::offsets::{OffsetRange, Partition, PartitionId};
+use pintail_sources::Source;
+use pintail_storage::checkpoint::reader::Dataset;
+use pintail_storage::durable::disk_state::DiskState;
+use pintail_storage::durable::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile};
+use pintail_storage::durable::posix::Posix;
 use tokio::sync::watch;
 
 const CHUNK_RECORDS: u64 = 100;

@@ -9,14 +9,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use pintail::checkpoint::reader::Dataset;
-use pintail::checkpoint::record::CommitRecord;
-use pintail::config::{Config, LogConfig, LogFormat};
-use pintail::durable::disk_state::DiskState;
-use pintail::durable::posix::Posix;
-use pintail::error::{Error, ErrorKind, Result};
 use pintail::meters::Meters;
 use pintail::pipeline::{Input, Line, Outside, Start, deadline};
+use pintail_config::{Config, LogConfig, LogFormat};
+use pintail_core::error::{Error, ErrorKind, Result};
+use pintail_storage::checkpoint::reader::Dataset;
+use pintail_storage::checkpoint::record::CommitRecord;
+use pintail_storage::durable::disk_state::DiskState;
+use pintail_storage::durable::posix::Posix;
 use tokio::sync::watch;
 
 #[derive(Debug, Clone, Copy)]
@@ -99,7 +99,7 @@ async fn a_fault_of(stage: &str, fault: Fault) {
 
         let before = records(out.path());
         assert!(
-            before.iter().all(|record| record.trigger.is_none_or(|trigger| trigger == pintail::batch::Trigger::Interval)),
+            before.iter().all(|record| record.trigger.is_none_or(|trigger| trigger == pintail_core::batch::Trigger::Interval)),
             "after poll {polls_left}: {before:?}"
         );
         let (line, stop) = open(&config);

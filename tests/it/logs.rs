@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pintail::checkpoint::lock::{self, Seen};
+use pintail_storage::checkpoint::lock::{self, Seen};
 use rustix::process::Signal;
 
 use crate::common::http::get;

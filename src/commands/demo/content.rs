@@ -7,11 +7,10 @@ use std::path::Path;
 
 use arrow::array::AsArray;
 use arrow::datatypes::UInt64Type;
-
-use crate::checkpoint::reader;
-use crate::digest::sha256_hex;
-use crate::engine::query::query;
-use crate::error::{Error, Result};
+use pintail_core::digest::sha256_hex;
+use pintail_core::error::{Error, Result};
+use pintail_duckdb::query::query;
+use pintail_storage::checkpoint::reader;
 
 /// The hashes of all rows, sorted.
 #[derive(Debug, PartialEq, Eq)]

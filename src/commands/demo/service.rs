@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
+use pintail_core::error::{Error, Result};
+use pintail_storage::checkpoint::paths::Paths;
+use pintail_storage::checkpoint::reader::Dataset;
+
 use super::Demo;
-use crate::checkpoint::paths::Paths;
-use crate::checkpoint::reader::Dataset;
 use crate::child::{self, Reaped};
-use crate::error::{Error, Result};
 use crate::terminal::thousands;
 
 /// Time between two checkpoints.

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::thread;
 
 use chrono::Utc;
+use pintail_core::error::Result;
+use pintail_core::invocation::command;
+use pintail_storage::checkpoint::reader::Dataset;
 use tracing::{error, info, warn};
 
 use super::{Depth, Report, look};
-use crate::checkpoint::reader::Dataset;
-use crate::error::Result;
-use crate::invocation::command;
 use crate::meters::{Meters, Verified};
 
 /// Starts looking at the dataset at `out`, which is open. Nobody waits for it.

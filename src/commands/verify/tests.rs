@@ -4,17 +4,17 @@ use std::sync::Arc;
 use arrow::array::{Int64Array, RecordBatch};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
+use pintail_core::batch::{DeadLetter, LetterForm, Phase};
+use pintail_core::error::ErrorKind;
+use pintail_core::offsets::PartitionId;
+use pintail_storage::checkpoint::dead_letters::DeadLetterFile;
+use pintail_storage::checkpoint::paths::Paths;
+use pintail_storage::checkpoint::reader;
+use pintail_storage::checkpoint::record::{Action, ActionKind};
+use pintail_storage::checkpoint::store::{Adopted, NewFile, Store};
+use pintail_storage::samples::{draft, open};
 
 use super::*;
-use crate::batch::{DeadLetter, LetterForm, Phase};
-use crate::checkpoint::dead_letters::DeadLetterFile;
-use crate::checkpoint::paths::Paths;
-use crate::checkpoint::reader;
-use crate::checkpoint::record::{Action, ActionKind};
-use crate::checkpoint::store::tests::{draft, open};
-use crate::checkpoint::store::{Adopted, NewFile, Store};
-use crate::error::ErrorKind;
-use crate::offsets::PartitionId;
 
 /// Commits a checkpoint of one Parquet file and one rejected record.
 fn commit(store: &mut Store, rows: i64) {

@@ -1,13 +1,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use pintail_core::batch::{OffsetUnit, Records};
+use pintail_core::memory::Memory;
+use pintail_core::offsets::{OffsetRange, Partition, PartitionId};
+use pintail_storage::durable::disk_state::DiskState;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::batch::{OffsetUnit, Records};
-use crate::durable::disk_state::DiskState;
-use crate::memory::Memory;
-use crate::offsets::{OffsetRange, Partition, PartitionId};
 
 const INTERVAL: Duration = Duration::from_secs(30);
 

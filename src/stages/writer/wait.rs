@@ -6,18 +6,18 @@
 use std::time::Duration;
 
 use chrono::Utc;
+use pintail_core::batch::Frame;
+use pintail_core::breaker::Tally;
+use pintail_core::error::{Error, ErrorKind, Result};
+use pintail_core::invocation::command;
+use pintail_core::offsets::OffsetRange;
+use pintail_storage::checkpoint::held::{self, Held, HeldRange, ways_out};
+use pintail_storage::checkpoint::record::{Action, ActionKind};
+use pintail_storage::checkpoint::store::Adopted;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::{Checkpoint, Suspicion};
-use crate::batch::Frame;
-use crate::breaker::Tally;
-use crate::checkpoint::held::{self, Held, HeldRange, ways_out};
-use crate::checkpoint::record::{Action, ActionKind};
-use crate::checkpoint::store::Adopted;
-use crate::error::{Error, ErrorKind, Result};
-use crate::invocation::command;
-use crate::offsets::OffsetRange;
 use crate::stages::blocking;
 
 /// Time between two looks for an acceptance.

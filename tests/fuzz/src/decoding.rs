@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pintail::batch::{Batch, Chunk, DeadLetter, OffsetUnit, Phase, Records};
-use pintail::decode::{Decoded, Decoder};
-use pintail::offsets::{OffsetRange, Partition, PartitionId};
-use pintail::schema::{Column, ColumnType, EventSchema};
+use pintail_core::batch::{Batch, Chunk, DeadLetter, OffsetUnit, Phase, Records};
+use pintail_decode::{Decoded, Decoder};
+use pintail_core::offsets::{OffsetRange, Partition, PartitionId};
+use pintail_core::schema::{Column, ColumnType, EventSchema};
 
 #[path = "../../../src/decode/tests/rule.rs"]
 mod rule;

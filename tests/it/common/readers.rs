@@ -162,7 +162,7 @@ fn column(batch: &RecordBatch, name: &str, to: &DataType) -> ArrayRef {
 /// Returns the simulated events `[0, count)` put through the default SQL, sorted.
 fn simulated(seed: u64, count: u64) -> Vec<Event> {
     let start: DateTime<Utc> = START_TIME.parse().unwrap();
-    let batch = pintail::source::simulator::events(seed, start, 0..count);
+    let batch = pintail_sources::simulator::events(seed, start, 0..count);
     let (ts, users) = (column(&batch, "timestamp", &DataType::Int64), column(&batch, "user_id", &DataType::Int64));
     let (regions, skus) = (column(&batch, "region", &DataType::Utf8), column(&batch, "sku", &DataType::Utf8));
     let amounts = column(&batch, "amount", &DataType::Float64);

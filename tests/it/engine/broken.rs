@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use pintail::decode::Decoder;
-use pintail::engine::{FailureKind, SqlError};
 use pintail::pipeline::Plan;
+use pintail_decode::Decoder;
+use pintail_duckdb::{FailureKind, SqlError};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};

@@ -1,9 +1,9 @@
 //! Errors of many kinds: each is of the records that it is of, and of no other; what is of none stops the line.
 
-use pintail::breaker::{Usual, WhenRejected};
-use pintail::engine::transform::Transform;
-use pintail::error::{Error, ErrorKind};
 use pintail::pipeline::Plan;
+use pintail::stages::transform::Transform;
+use pintail_core::breaker::{Usual, WhenRejected};
+use pintail_core::error::{Error, ErrorKind};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
-use pintail::config::{LookupConfig, TransformConfig};
-use pintail::engine::Engine;
-use pintail::error::ErrorKind;
+use pintail_core::error::ErrorKind;
+use pintail_core::transform::{LookupConfig, TransformConfig};
+use pintail_duckdb::Engine;
 
 use super::transform;
 

@@ -12,8 +12,8 @@ mod sql;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use pintail::config::TransformConfig;
-use pintail::engine::{Engine, Worker};
+use pintail_core::transform::TransformConfig;
+use pintail_duckdb::{Engine, Worker};
 
 fn transform(sql: &str) -> TransformConfig {
     TransformConfig {

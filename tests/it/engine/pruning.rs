@@ -7,11 +7,11 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use parquet::arrow::ArrowWriter;
-use pintail::checkpoint::columns::OutputColumn;
-use pintail::checkpoint::index::Bounds;
-use pintail::checkpoint::reader::{Committed, DataFile};
-use pintail::engine::query::query;
-use pintail::hive::HivePartition;
+use pintail_core::hive::HivePartition;
+use pintail_duckdb::query::query;
+use pintail_storage::checkpoint::columns::OutputColumn;
+use pintail_storage::checkpoint::index::Bounds;
+use pintail_storage::checkpoint::reader::{Committed, DataFile};
 use proptest::prelude::*;
 use tempfile::TempDir;
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use parquet::arrow::ArrowWriter;
-use pintail::checkpoint::reader::{Committed, DataFile};
-use pintail::engine::query::{Answer, query};
-use pintail::error::{ErrorKind, Result};
+use pintail_core::error::{ErrorKind, Result};
+use pintail_duckdb::query::{Answer, query};
+use pintail_storage::checkpoint::reader::{Committed, DataFile};
 
 /// A dataset of two partitions with one row each, beside a file that no record names.
 fn dataset(out: &Path) -> Committed {

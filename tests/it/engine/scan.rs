@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow::array::*;
 use arrow::datatypes::*;
-use pintail::config::TransformConfig;
-use pintail::schema::{Column, ColumnType, EventSchema};
+use pintail_core::schema::{Column, ColumnType, EventSchema};
+use pintail_core::transform::TransformConfig;
 
 use super::{per_batch, transform, worker};
 

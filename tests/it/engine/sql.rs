@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
-use pintail::config::TransformConfig;
-use pintail::engine::{Engine, Failure, FailureKind, SqlError};
-use pintail::error::{Error, ErrorKind};
+use pintail_core::error::{Error, ErrorKind};
+use pintail_core::transform::TransformConfig;
+use pintail_duckdb::{Engine, Failure, FailureKind, SqlError};
 
 use super::{per_batch, transform, worker};
 

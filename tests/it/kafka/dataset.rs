@@ -3,15 +3,15 @@
 
 use std::time::{Duration, Instant};
 
-use pintail::batch::Records;
-use pintail::error::{Error, ErrorKind};
-use pintail::evidence::Key;
-use pintail::identity::Instance;
-use pintail::offsets::{NoteKind, Offsets, Span};
-use pintail::source::OnGap;
-use pintail::source::kafka::KafkaSource;
-use pintail::source::kafka::config::KafkaConfig;
-use pintail::source::{Resume, Source as _};
+use pintail_core::batch::Records;
+use pintail_core::error::{Error, ErrorKind};
+use pintail_core::evidence::Key;
+use pintail_core::identity::Instance;
+use pintail_core::offsets::{NoteKind, Offsets, Span};
+use pintail_sources::OnGap;
+use pintail_sources::kafka::KafkaSource;
+use pintail_sources::kafka::config::KafkaConfig;
+use pintail_sources::{Resume, Source as _};
 use tokio::runtime::Runtime;
 
 use crate::common::PATIENCE;

@@ -1,9 +1,9 @@
 //! Positions in Kafka: whatever becomes of a log between two looks at it is noticed, and nothing else is.
 
-use pintail::error::ErrorKind;
-use pintail::offsets::NoteKind;
-use pintail::source::OnGap;
-use pintail::source::Source as _;
+use pintail_core::error::ErrorKind;
+use pintail_core::offsets::NoteKind;
+use pintail_sources::OnGap;
+use pintail_sources::Source as _;
 
 use super::dataset::{AGES, Dataset, TOPIC, numbers};
 use crate::common::broker::Age;

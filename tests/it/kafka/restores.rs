@@ -1,9 +1,9 @@
 //! Logs of Kafka that were restored to another state, once or more often: nothing that can be read is lost, and what is sure to be read is not
 //! read again.
 
-use pintail::offsets::NoteKind;
-use pintail::source::OnGap;
-use pintail::source::Source as _;
+use pintail_core::offsets::NoteKind;
+use pintail_sources::OnGap;
+use pintail_sources::Source as _;
 
 use super::dataset::{AGES, Dataset, TOPIC, numbers};
 use crate::common::broker::Age;

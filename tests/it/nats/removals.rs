@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use async_nats::jetstream::stream::Config;
 use async_nats::jetstream::stream::RetentionPolicy::{Limits, WorkQueue};
-use pintail::batch::Chunk;
-use pintail::evidence::Key;
-use pintail::offsets::{NoteKind, OffsetRange, Offsets, Partition, PartitionId};
-use pintail::source::OnGap;
-use pintail::source::nats::NatsSource;
-use pintail::source::nats::config::{NatsConfig, NatsLogin, NatsTls};
-use pintail::source::{Resume, Source};
+use pintail_core::batch::Chunk;
+use pintail_core::evidence::Key;
+use pintail_core::offsets::{NoteKind, OffsetRange, Offsets, Partition, PartitionId};
+use pintail_sources::OnGap;
+use pintail_sources::nats::NatsSource;
+use pintail_sources::nats::config::{NatsConfig, NatsLogin, NatsTls};
+use pintail_sources::{Resume, Source};
 use rustix::process::Signal;
 
 use crate::common::Dataset;

@@ -1,0 +1,308 @@
+//! The configuration: what the user typed → what may run.
+//!
+//! Owns: every key, its default and its check; after it no string is parsed and no number checked again.
+//! Does not own: the SQL's own errors (see `engine::check`), nor whether paths can be reached (see `commands::check`).
+//!
+//! Read `raw` (the layers), then `sections` (the keys), then `reader` (how a key becomes a value or a fault).
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests do to files what others do"))]
+
+mod http;
+mod kafka;
+mod memory;
+mod nats;
+mod raw;
+mod reader;
+mod sections;
+mod values;
+
+#[cfg(test)]
+mod example_tests;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pintail_core::breaker::DeadLetterConfig;
+use pintail_core::error::{Error, Result};
+use pintail_core::identity::Instance;
+use pintail_core::limits::Limits;
+use pintail_core::schema::EventSchema;
+use pintail_core::secret::Secret;
+use pintail_core::transform::TransformConfig;
+use pintail_sink::config::SinkConfig;
+use pintail_sources::file::config::FileConfig;
+use pintail_sources::http::config::HttpConfig;
+use pintail_sources::kafka::config::{KafkaConfig, METADATA};
+use pintail_sources::nats::config::NatsConfig;
+use pintail_sources::simulator::SimulatorConfig;
+use pintail_storage::checkpoint::paths::Paths;
+
+use self::raw::{RawConfig, Table};
+use self::reader::{Report, Section};
+
+/// A configuration that may run.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to, how much at a time, how often.
+    pub pipeline: PipelineConfig,
+    /// Where records come from.
+    pub source: SourceConfig,
+    /// What they look like.
+    pub schema: EventSchema,
+    /// What is done with them.
+    pub transform: TransformConfig,
+    /// How they are stored.
+    pub sink: SinkConfig,
+    /// When rejected records stop the line.
+    pub dead_letters: DeadLetterConfig,
+    /// What the live table shows.
+    pub monitor: MonitorConfig,
+    /// Who may look at it, and how.
+    pub admin: AdminConfig,
+    /// What is logged.
+    pub log: LogConfig,
+    /// Lower-case hexadecimal SHA-256 of all effective settings, for the commit record. What follows from `limits` is not in it: the same
+    /// configuration has the same hash on every machine.
+    pub sha256: String,
+    /// What the process may take: threads and sizes that were not given keep to it.
+    pub limits: Limits,
+    /// What it was read from, beside the environment.
+    pub given: Given,
+}
+
+/// What a configuration is read from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Given {
+    /// The file.
+    pub file: Option<PathBuf>,
+    /// Settings laid over it, as `key=value`.
+    pub sets: Vec<String>,
+}
+
+impl Config {
+    /// Loads the configuration: defaults < `file` < environment < `sets`.
+    ///
+    /// `sets` are `key=value`, the value as TOML, else as a string. Of `env`, the variables `PINTAIL_SECTION__KEY` and the short
+    /// `BATCH_ROWS`, `CHECKPOINT_SECONDS`, `OUT_PATH` are looked at. Without `file` no file is read: a `pintail.toml` that happens to
+    /// lie in the working directory must not change what a service does. Relative paths are relative to the working directory.
+    ///
+    /// # Errors
+    /// [`pintail_core::error::ErrorKind::Config`] with every fault at once, each with its key, its value and where that was typed.
+    pub fn load(file: Option<&Path>, env: impl Iterator<Item = (String, String)>, sets: &[String]) -> Result<Self> {
+        let mut report = Report::default();
+        let limits = Limits::of_this_process();
+        let read = RawConfig::collect(file, env, sets).map(|raw| read(raw, limits, &mut report));
+        match read {
+            Err(faults) => Err(refusal(&faults)),
+            Ok(Some(config)) if report.faults.is_empty() => {
+                Ok(Self { given: Given { file: file.map(Path::to_owned), sets: sets.to_vec() }, ..config })
+            }
+            Ok(_) => Err(refusal(&report.faults)),
+        }
+    }
+
+    /// Returns where everything of the dataset lies, as this instance sees it.
+    pub fn paths(&self) -> Paths {
+        Paths::new(&self.pipeline.out_path).of_instance(self.instance().index)
+    }
+
+    /// Returns which of the instances this is that share the dataset. Only partitions of Kafka can be shared.
+    pub fn instance(&self) -> Instance {
+        match &self.source.kind {
+            SourceKind::Kafka(kafka) => kafka.instance,
+            _ => Instance::default(),
+        }
+    }
+}
+
+/// Returns the process' environment for [`Config::load`]. What is no UTF-8 is read with replacement characters, and so named in faults.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+}
+
+/// Reads every section. The result counts only if the report has no fault; it is `None` where not even a default makes sense.
+fn read(raw: RawConfig, limits: Limits, report: &mut Report) -> Option<Config> {
+    fn section<T>(root: &mut Table, name: &str, report: &mut Report, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
+        let mut section = Section::open(root, name, report);
+        let value = read(&mut section);
+        section.close();
+        value
+    }
+    let RawConfig { mut root, unclaimed } = raw;
+    let root = &mut root;
+    let source = section(root, "source", report, |section| sections::source(section, limits));
+    let record_bytes_max = source.as_ref().map_or(0, |source| source.record_bytes_max);
+    let (mut pipeline, memory) = section(root, "pipeline", report, |section| sections::pipeline(section, limits, record_bytes_max as u64));
+    let mut schema = section(root, "schema", report, sections::schema);
+    if let Some(SourceConfig { kind: SourceKind::Kafka(_), .. }) = &source {
+        schema.metadata = METADATA.to_vec();
+        for column in schema.columns.iter().filter(|column| schema.metadata.iter().any(|own| own.name.eq_ignore_ascii_case(&column.name))) {
+            report.fault(
+                "schema.columns",
+                format_args!("`{}` is a column that the source `kafka` brings along; choose another name", column.name),
+            );
+        }
+    }
+    let transform = section(root, "transform", report, |section| sections::transform(section, limits));
+    let sink = section(root, "sink", report, |section| sections::sink(section, memory.within(limits)));
+    let dead_letters = section(root, "dead_letters", report, sections::dead_letters);
+    let monitor = section(root, "monitor", report, sections::monitor);
+    let admin = section(root, "admin", report, |section| sections::admin(section, limits));
+    let log = section(root, "log", report, sections::log);
+    report.judge_unknown(std::mem::take(root), &unclaimed);
+    let bodies = match &source {
+        Some(SourceConfig { kind: SourceKind::Http(http), .. }) => http.bodies_bytes_max,
+        _ => 0,
+    };
+    match memory.of_line(sink.buffer_bytes_max, bodies) {
+        Ok(bytes) => pipeline.line_bytes_max = bytes,
+        Err(why) => report.fault("pipeline.memory_max", why),
+    }
+    if pipeline.batch_bytes_max < record_bytes_max {
+        report.fault("pipeline.batch_bytes_max", "smaller than `source.record_bytes_max`: the longest record would fit into no batch");
+    }
+    let sha256 = report.sha256();
+    Some(Config {
+        pipeline,
+        source: source?,
+        schema,
+        transform,
+        sink,
+        dead_letters,
+        monitor,
+        admin,
+        log,
+        sha256,
+        limits,
+        given: Given::default(),
+    })
+}
+
+/// Checks a text of SQL as far as it can be judged without the engine: its length, and how deep a parser must go down in it.
+///
+/// # Errors
+/// What is wrong with it, as a clause.
+pub fn check_sql(text: &str) -> Result<(), String> {
+    values::sql(text).map(drop)
+}
+
+fn refusal(faults: &[String]) -> Error {
+    match faults {
+        [fault] => Error::config(format!("configuration: {fault}")),
+        _ => Error::config(format!("{} faults in the configuration:\n  {}", faults.len(), faults.join("\n  "))),
+    }
+}
+
+/// `[pipeline]`
+#[derive(Debug, Clone)]
+pub struct PipelineConfig {
+    /// The dataset's directory.
+    pub out_path: PathBuf,
+    /// Records of a batch.
+    pub batch_rows: usize,
+    /// Bytes of a batch: long records are cut before `batch_rows`.
+    pub batch_bytes_max: usize,
+    /// Time between checkpoints.
+    pub checkpoint_interval: Duration,
+    /// Time for the last checkpoint after a signal.
+    pub shutdown_timeout: Duration,
+    /// Chunks that wait between producer and batcher.
+    pub chunk_channel: usize,
+    /// Batches that wait between batcher and transformer.
+    pub batch_channel: usize,
+    /// Frames that wait between transformer and writer.
+    pub frame_channel: usize,
+    /// Bytes that the line may hold: batches on their way and open Parquet files, what is kept for request bodies taken off.
+    pub line_bytes_max: usize,
+}
+
+/// `[source]`
+#[derive(Debug, Clone)]
+pub struct SourceConfig {
+    /// Bytes of a record; a longer one is a dead letter of its first 64 KiB.
+    pub record_bytes_max: usize,
+    /// The source and its own settings.
+    pub kind: SourceKind,
+}
+
+/// `source.type`
+#[derive(Debug, Clone)]
+pub enum SourceKind {
+    /// Made events.
+    Simulator(SimulatorConfig),
+    /// NDJSON files.
+    File(FileConfig),
+    /// NDJSON on standard input.
+    Stdin,
+    /// What clients send.
+    Http(HttpConfig),
+    /// A stream of NATS JetStream.
+    Nats(NatsConfig),
+    /// Topics of Kafka.
+    Kafka(KafkaConfig),
+}
+
+/// `[monitor]`
+#[derive(Debug, Clone)]
+pub struct MonitorConfig {
+    /// Output column of the groups.
+    pub group_by: String,
+    /// Output column whose mean is shown.
+    pub value: String,
+    /// Groups shown by name; the rest is one line.
+    pub groups_max: usize,
+}
+
+/// `[admin]`
+#[derive(Debug, Clone)]
+pub struct AdminConfig {
+    /// Where the server listens; `None` = it is off.
+    pub listen: Option<Listen>,
+    /// Connections at the same time.
+    pub connections_max: usize,
+    /// Time without a move after which a stage that has work counts as dead.
+    pub stalled_after: Duration,
+    /// Whether SQL over the committed files is answered.
+    pub query: bool,
+    /// What a query must bring.
+    pub query_token: Option<Secret>,
+    /// Rows of an answer.
+    pub query_rows_max: usize,
+    /// Time of a query.
+    pub query_timeout: Duration,
+    /// Memory of a query in bytes.
+    pub query_memory_limit: u64,
+}
+
+/// `admin.listen`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listen {
+    /// The address; port 0 = any that is free.
+    pub address: SocketAddr,
+    /// Whether the user wrote it: one that is taken is an error then, and not if it is the default.
+    pub chosen: bool,
+}
+
+/// `[log]`
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    /// A `tracing` filter, e.g. `info` or `pintail=debug`.
+    pub level: String,
+    /// Looks of the lines.
+    pub format: LogFormat,
+}
+
+/// `log.format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `text` on a terminal, `json` otherwise.
+    Auto,
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}

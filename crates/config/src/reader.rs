@@ -1,0 +1,424 @@
+//! Reads typed values out of what the user typed, and keeps every fault.
+//!
+//! Owns: the wording of faults, the list of known keys, the list of effective settings.
+//! Does not own: the keys themselves and their limits (see `sections`), the syntax of single values (see `values`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use pintail_core::digest::sha256_hex;
+use pintail_core::secret::{is_secret_key, without_login};
+use serde_json::{Value as Json, json};
+
+use super::raw::{Node, Origin, Table, Value};
+
+/// What reading found out.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    /// Faults, in the order of reading.
+    pub faults: Vec<String>,
+    /// The settings that hold, by key, in a canonical form: the same intent gives the same text.
+    pub effective: BTreeMap<String, Json>,
+    /// All keys that were asked for; those of list items without their index.
+    pub known: BTreeSet<String>,
+    unknown: Vec<(String, Origin)>,
+}
+
+impl Report {
+    /// Keeps a fault of a key that has no value to quote.
+    pub fn fault(&mut self, key: &str, problem: impl Display) {
+        self.faults.push(format!("`{key}`: {problem}"));
+    }
+
+    /// Returns the hash of the effective settings.
+    pub fn sha256(&self) -> String {
+        // The map is ordered and the values are canonical, so this JSON is too.
+        let json = serde_json::to_vec(&self.effective).expect("JSON values with text keys can be written");
+        sha256_hex(&json)
+    }
+
+    /// Judges the keys that nobody asked for, once all known ones are known: `rest` of the root, and variables that set nothing.
+    pub fn judge_unknown(&mut self, rest: Table, unclaimed: &[String]) {
+        self.unknown.extend(rest.into_iter().map(|(name, node)| (name, node.origin)));
+        for (key, origin) in std::mem::take(&mut self.unknown) {
+            let near = self.nearest(&key).map(|known| format!(", did you mean `{known}`?"));
+            // The only keys that are not ours, and so may have any character in them: a fault stays on its line.
+            self.faults.push(format!("`{}` ({origin}): unknown key{}", key.escape_debug(), near.unwrap_or_default()));
+        }
+        for name in unclaimed {
+            let meant = name.to_lowercase();
+            if let Some(known) = self.known.iter().find(|known| meant == format!("pintail_{}", known.replace('.', "_"))) {
+                let right = known.replace('.', "__").to_uppercase();
+                self.faults.push(format!("environment variable {name} sets nothing, did you mean PINTAIL_{right}?"));
+            }
+        }
+    }
+
+    /// Returns the known key that `key` was probably meant to be: the same name in another section, else a similar one.
+    fn nearest(&self, key: &str) -> Option<&str> {
+        let last = |key: &str| key.rsplit('.').next().map(str::to_owned);
+        let sections = self.known.iter().filter_map(|known| known.split_once('.')).map(|(section, _)| section);
+        let candidates = || self.known.iter().map(String::as_str).chain(sections.clone());
+        let moved = candidates().find(|known| last(known) == last(key));
+        let similar = |known: &str| (strsim::damerau_levenshtein(known, key), strsim::jaro_winkler(known, key));
+        let closest = candidates()
+            .map(|known| (known, similar(known)))
+            .filter(|(_, (edits, likeness))| *edits <= 2 || (*edits <= 5 && *likeness > 0.92))
+            .min_by_key(|(_, (edits, _))| *edits);
+        moved.or(closest.map(|(known, _)| known))
+    }
+}
+
+/// One table of the configuration. Every key is taken out by name; what remains is unknown.
+pub(super) struct Section<'a> {
+    name: String,
+    table: Table,
+    report: &'a mut Report,
+}
+
+impl<'a> Section<'a> {
+    /// Takes the section `name` out of the root.
+    pub fn open(root: &mut Table, name: &str, report: &'a mut Report) -> Self {
+        let table = match root.remove(name) {
+            None => Table::new(),
+            Some(Node { value: Value::Table(table), .. }) => table,
+            Some(node) => {
+                report.faults.push(format!("`{name}` = {node} ({}): expected a section with keys", node.origin));
+                Table::new()
+            }
+        };
+        Self { name: name.into(), table, report }
+    }
+
+    /// Ends reading: what is left over is unknown.
+    pub fn close(self) {
+        for (key, node) in self.table {
+            self.report.unknown.push((format!("{}.{key}", self.name), node.origin));
+        }
+    }
+
+    /// Drops what is left over, where it cannot be judged.
+    pub fn forget_rest(&mut self) {
+        self.table.clear();
+    }
+
+    /// Returns whether the user gave this key.
+    pub fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// Keeps a fault of a key of this section.
+    pub fn fault(&mut self, key: &str, problem: impl Display) {
+        let key = self.key(key);
+        self.report.fault(&key, problem);
+    }
+
+    /// Returns whether there is a fault of this key already.
+    pub fn is_faulty(&self, key: &str) -> bool {
+        let name = format!("`{}`", self.key(key));
+        self.report.faults.iter().any(|fault| fault.starts_with(&name))
+    }
+
+    /// Takes keys away that are of no use here, each a fault.
+    pub fn refuse(&mut self, keys: &[&str], why: &str) {
+        for key in keys {
+            self.ask(key);
+            if let Some(node) = self.table.remove(*key) {
+                let shown = if is_secret_key(key) { "…".to_owned() } else { node.to_string() };
+                self.report.faults.push(format!("`{}` = {shown} ({}): {why}", self.key(key), node.origin));
+            }
+        }
+    }
+
+    /// Takes a value as it was typed; `None` if it was not given or is faulty.
+    pub fn take<T>(&mut self, key: &str, parse: impl FnOnce(&Node) -> Result<T, String>) -> Option<T> {
+        self.ask(key);
+        let node = self.table.remove(key)?;
+        match parse(&node) {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                self.report.faults.push(format!("`{}` = {node} ({}): {problem}", self.key(key), node.origin));
+                None
+            }
+        }
+    }
+
+    /// Notes what holds, for the hash of the configuration. The keys of list items are left out: whoever reads the list notes it whole.
+    pub fn note(&mut self, key: &str, canonical: Json) {
+        if !self.name.ends_with(']') {
+            let key = self.key(key);
+            self.report.effective.insert(key, canonical);
+        }
+    }
+
+    /// Takes an integer in a range.
+    pub fn integer(&mut self, key: &str, default: u64, range: RangeInclusive<u64>) -> u64 {
+        let parse = |node: &Node| match node.value {
+            Value::Integer(number) if u64::try_from(number).is_ok_and(|number| range.contains(&number)) => Ok(number.unsigned_abs()),
+            _ => Err(format!("expected an integer from {} to {}", grouped(*range.start()), grouped(*range.end()))),
+        };
+        let value = self.take(key, parse).unwrap_or(default);
+        self.note(key, json!(value));
+        value
+    }
+
+    /// Takes a number of things that are held in memory.
+    pub fn count(&mut self, key: &str, default: u32, range: RangeInclusive<u32>) -> usize {
+        let value = self.integer(key, default.into(), (*range.start()).into()..=(*range.end()).into());
+        usize::try_from(value).expect("the range ends at 32 bits")
+    }
+
+    /// Takes a number with a fraction.
+    pub fn float(&mut self, key: &str, default: f64, range: RangeInclusive<f64>) -> f64 {
+        let parse = |node: &Node| match node.value {
+            Value::Float(number) if range.contains(&number) => Ok(number),
+            Value::Integer(number) if range.contains(&(number as f64)) => Ok(number as f64),
+            _ => Err(format!("expected a number from {:?} to {:?}", range.start(), range.end())),
+        };
+        let value = self.take(key, parse).unwrap_or(default);
+        self.note(key, json!(value));
+        value
+    }
+
+    /// Takes `true` or `false`.
+    pub fn boolean(&mut self, key: &str, default: bool) -> bool {
+        let parse = |node: &Node| match node.value {
+            Value::Boolean(flag) => Ok(flag),
+            _ => Err("expected true or false".to_owned()),
+        };
+        let value = self.take(key, parse).unwrap_or(default);
+        self.note(key, json!(value));
+        value
+    }
+
+    /// Takes a size in bytes.
+    pub fn size(&mut self, key: &str, default: ByteSize, range: RangeInclusive<ByteSize>) -> u64 {
+        let parse = |node: &Node| {
+            let size = match &node.value {
+                Value::Integer(bytes) => u64::try_from(*bytes).ok().map(ByteSize::b),
+                Value::Text(text) => text.trim().parse().ok(),
+                _ => None,
+            };
+            let (from, to) = (range.start(), range.end());
+            size.filter(|size| range.contains(size)).ok_or_else(|| format!("expected a size from {from} to {to}, such as \"{default}\""))
+        };
+        let value = self.take(key, parse).unwrap_or(default).as_u64();
+        self.note(key, json!(value));
+        value
+    }
+
+    /// Takes a duration.
+    pub fn duration(&mut self, key: &str, default: Duration, range: RangeInclusive<Duration>) -> Duration {
+        let text = |duration: Duration| humantime::format_duration(duration).to_string();
+        let parse = |node: &Node| {
+            let duration = match &node.value {
+                Value::Text(text) => humantime::parse_duration(text.trim()).ok(),
+                _ => None,
+            };
+            let (from, to) = (text(*range.start()), text(*range.end()));
+            let wanted = || format!("expected a duration from {from} to {to} with its unit, such as \"{}\"", text(default));
+            duration.filter(|duration| range.contains(duration)).ok_or_else(wanted)
+        };
+        let value = self.take(key, parse).unwrap_or(default);
+        self.note(key, json!(text(value)));
+        value
+    }
+
+    /// Takes text and makes something of it. The default goes the same way.
+    pub fn text<T>(&mut self, key: &str, default: &str, parse: impl Fn(&str) -> Result<T, String>) -> T {
+        let (canonical, value) = match self.take(key, |node| both(text_of(node)?, &parse)) {
+            Some(given) => given,
+            None => both(default, &parse).expect("every default is valid: a test loads them"),
+        };
+        self.note(key, json!(canonical));
+        value
+    }
+
+    /// Takes text that has no default.
+    pub fn optional_text<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let given = self.take(key, |node| both(text_of(node)?, &parse));
+        self.note(key, json!(given.as_ref().map(|(canonical, _)| canonical)));
+        given.map(|(_, value)| value)
+    }
+
+    /// Takes text that must be given.
+    pub fn required_text<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        if !self.has(key) {
+            self.ask(key);
+            self.fault(key, "missing");
+            return None;
+        }
+        self.optional_text(key, parse)
+    }
+
+    /// Takes text that is not to be seen: not in faults, and of the hash only whether there is one.
+    pub fn secret(&mut self, key: &str) -> Option<String> {
+        self.ask(key);
+        let given = self.table.remove(key).map(|node| text_of(&node).map(str::to_owned));
+        let text = match given {
+            Some(Err(problem)) => {
+                self.fault(key, problem);
+                None
+            }
+            Some(Ok(text)) => Some(text).filter(|text| !text.is_empty()),
+            None => None,
+        };
+        self.note(key, json!(text.is_some()));
+        text
+    }
+
+    /// Takes a list of texts; a single text is a list of one. Every faulty item is named.
+    pub fn list<T>(&mut self, key: &str, default: &[&str], parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+        let given = self.take(key, |node| match &node.value {
+            Value::List(items) => items.iter().map(|item| Ok(text_of(item)?.to_owned())).collect::<Result<Vec<_>, String>>(),
+            _ => Ok(vec![text_of(node).map_err(|_| "expected a list of texts".to_owned())?.to_owned()]),
+        });
+        let texts = given.unwrap_or_else(|| default.iter().map(|text| (*text).to_owned()).collect());
+        let mut items = Vec::with_capacity(texts.len());
+        for text in &texts {
+            match parse(text) {
+                Ok(item) => items.push(item),
+                Err(problem) => self.fault(key, format_args!("{:?}: {problem}", without_login(text))),
+            }
+        }
+        self.note(key, json!(texts));
+        items
+    }
+
+    /// Takes a list of tables and reads each as a section of its own, named `key[0]`, `key[1]`, …; `None` if it was not given.
+    pub fn tables<T>(&mut self, key: &str, read: impl Fn(&mut Section<'_>) -> Option<T>) -> Option<Vec<T>> {
+        let header = format!("[[{}]]", self.key(key));
+        let items = self.take(key, |node| match &node.value {
+            Value::List(items) => Ok(items.clone()),
+            _ => Err(format!("expected a list of tables, each under a line {header}")),
+        })?;
+        let mut read_items = Vec::with_capacity(items.len());
+        for (index, item) in items.into_iter().enumerate() {
+            let name = format!("{}[{index}]", self.key(key));
+            let Value::Table(table) = item.value else {
+                self.report.faults.push(format!("`{name}` = {item} ({}): expected a table with keys", item.origin));
+                continue;
+            };
+            let mut section = Section { name, table, report: &mut *self.report };
+            read_items.extend(read(&mut section));
+            section.close();
+        }
+        Some(read_items)
+    }
+
+    /// Returns whether a key has a value that is not its default.
+    pub fn is_given(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// Returns how many items a list has; `None` if there is no list.
+    pub fn count_of(&self, key: &str) -> Option<usize> {
+        match self.table.get(key)?.value {
+            Value::List(ref items) => Some(items.len()),
+            _ => None,
+        }
+    }
+
+    /// Reads a table as a section of its own; `None` if it was not given.
+    pub fn table<T>(&mut self, key: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> Option<T> {
+        let node = self.take(key, |node| match &node.value {
+            Value::Table(table) => Ok(table.clone()),
+            _ => Err("expected a table with keys".to_owned()),
+        });
+        // Its keys are known also where it is not given, for the hints of others.
+        let given = node.is_some();
+        let mut section = Section { name: self.key(key), table: node.unwrap_or_default(), report: &mut *self.report };
+        let value = read(&mut section);
+        section.close();
+        given.then_some(value)
+    }
+
+    /// Takes a table of texts whose keys are not ours. Tables in it are read as keys with dots. Secrets are not noted.
+    pub fn texts(&mut self, key: &str) -> BTreeMap<String, String> {
+        let mut texts = BTreeMap::new();
+        let found = self.take(key, |node| match &node.value {
+            Value::Table(table) => flatten("", table, &mut texts),
+            _ => Err("expected a table of texts".to_owned()),
+        });
+        if found.is_none() {
+            texts.clear();
+        }
+        let secret = |name: &str| ["password", "secret", "pem"].iter().any(|word| name.contains(word));
+        let shown: BTreeMap<_, _> = texts.iter().map(|(name, text)| (name, if secret(name) { "…" } else { text })).collect();
+        self.note(key, json!(shown));
+        texts
+    }
+
+    fn ask(&mut self, key: &str) {
+        let key = self.key(key);
+        self.report.known.insert(without_index(&key));
+    }
+
+    /// Returns the whole name of a key of this section.
+    pub fn key(&self, key: &str) -> String {
+        format!("{}.{key}", self.name)
+    }
+}
+
+fn flatten(prefix: &str, table: &Table, texts: &mut BTreeMap<String, String>) -> Result<(), String> {
+    for (key, node) in table {
+        let name = format!("{prefix}{key}");
+        let text = match (&node.value, &node.typed) {
+            (Value::Table(inner), _) => {
+                flatten(&format!("{name}."), inner, texts)?;
+                continue;
+            }
+            (Value::Text(text), _) | (_, Some(text)) => text.clone(),
+            (Value::Integer(number), _) => number.to_string(),
+            (Value::Float(number), _) => number.to_string(),
+            (Value::Boolean(flag), _) => flag.to_string(),
+            (Value::List(_), _) => return Err(format!("`{name}` is a list: expected a text")),
+        };
+        texts.insert(name, text);
+    }
+    Ok(())
+}
+
+/// Returns the text of a node; of one that was typed without quotes, the characters.
+fn text_of(node: &Node) -> Result<&str, String> {
+    match (&node.value, &node.typed) {
+        (Value::Text(text), _) | (_, Some(text)) => Ok(text),
+        _ => Err("expected text in quotes".into()),
+    }
+}
+
+/// Returns the text beside what it means.
+fn both<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<(String, T), String> {
+    Ok((text.to_owned(), parse(text)?))
+}
+
+/// Writes a number as TOML may read it: `1_000_000`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push('_');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Turns `schema.columns[0].name` into `schema.columns.name`.
+fn without_index(key: &str) -> String {
+    let mut plain = String::with_capacity(key.len());
+    let mut inside = false;
+    for c in key.chars() {
+        match c {
+            '[' => inside = true,
+            ']' => inside = false,
+            _ if !inside => plain.push(c),
+            _ => {}
+        }
+    }
+    plain
+}

@@ -1,0 +1,453 @@
+//! The keys, section by section: default, limits, meaning.
+//!
+//! Owns: every key and the reason of its default (the words for users are in `config.example.toml`, which a test holds to this file).
+//! Does not own: the wording of faults (see `reader`), the syntax of values (see `values`).
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use pintail_core::breaker::DeadLetterConfig;
+use pintail_core::limits::Limits;
+use pintail_core::schema::{Column, EventSchema};
+use pintail_core::secret::Secret;
+use pintail_core::transform::{LookupConfig, TransformConfig};
+use pintail_sink::config::{SinkConfig, SortColumn};
+use pintail_sources::OnGap;
+use pintail_sources::file::config::{Copies, FileConfig};
+use pintail_sources::simulator::SimulatorConfig;
+use serde_json::json;
+
+use super::http;
+use super::memory::MemoryMax;
+use super::raw::read_text;
+use super::reader::Section;
+use super::values;
+use super::{AdminConfig, Listen, LogConfig, LogFormat, MonitorConfig, PipelineConfig, SourceConfig, SourceKind, kafka, nats};
+
+/// The SQL unless another is given: for the simulator's events.
+pub(super) const DEFAULT_SQL: &str = r#"SELECT epoch_ms("timestamp") AS ts, user_id, region, round(amount, 2) AS amount, sku, CASE WHEN amount >= 80 THEN 'high' WHEN amount >= 30 THEN 'medium' ELSE 'low' END AS bucket FROM events"#;
+
+/// TOML has no larger integer.
+const INTEGER_MAX: u64 = i64::MAX as u64;
+pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
+const MEMORY_LIMIT_MIN: ByteSize = ByteSize::mb(64);
+const QUERY_MEMORY_MIN: ByteSize = ByteSize::mb(32);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
+
+pub(super) fn sizes(from: ByteSize, to: ByteSize) -> RangeInclusive<ByteSize> {
+    from..=to
+}
+
+/// Sizes that are `usize` in the line. The ranges of those keys end at 1 TiB, far below it.
+pub(super) fn in_memory(bytes: u64) -> usize {
+    usize::try_from(bytes).expect("pintail runs on 64-bit machines")
+}
+
+/// A size whose default keeps to the memory there is. What was typed holds as it was typed.
+pub(super) fn bounded(
+    section: &mut Section<'_>,
+    key: &str,
+    default: ByteSize,
+    range: RangeInclusive<ByteSize>,
+    bound: impl FnOnce(u64) -> u64,
+) -> u64 {
+    let given = section.has(key);
+    let size = section.size(key, default, range);
+    if given { size } else { bound(size) }
+}
+
+/// `[pipeline]`; the longest record fits into a batch, also where memory is short.
+pub(super) fn pipeline(section: &mut Section<'_>, limits: Limits, record_bytes_max: u64) -> (PipelineConfig, MemoryMax) {
+    let memory = MemoryMax::read(section, limits);
+    let limits = memory.within(limits);
+    let config = PipelineConfig {
+        out_path: section.text("out_path", "checkpoints/", values::path),
+        // Planning the SQL costs 1 ms a batch whatever its size: at 50,000 rows that is a tenth of the transform.
+        batch_rows: section.count("batch_rows", 50_000, 1..=10_000_000),
+        // 50,000 records of 330 bytes; of longer ones fewer make a batch, at the same speed. Up to threads + batch_channel batches are on their
+        // way at once, and each takes several times its bytes while it is worked on.
+        batch_bytes_max: in_memory(bounded(
+            section,
+            "batch_bytes_max",
+            ByteSize::mib(16),
+            sizes(ByteSize::kib(64), ByteSize::gib(2)),
+            |size| limits.at_most_part(64, size).max(record_bytes_max.min(size)),
+        )),
+        checkpoint_interval: section.duration("checkpoint_interval", Duration::from_secs(30), MILLISECOND..=DAY),
+        // `docker stop` kills after 10 s.
+        shutdown_timeout: section.duration("shutdown_timeout", Duration::from_secs(8), Duration::from_millis(100)..=HOUR),
+        // Chunks are small (a read of a file): 16 bridge a pause of the batcher. The large ones behind it wait only so that no stage
+        // starves between two of its turns.
+        chunk_channel: section.count("chunk_channel", 16, 1..=4096),
+        batch_channel: section.count("batch_channel", 2, 1..=256),
+        frame_channel: section.count("frame_channel", 4, 1..=256),
+        // Known with the other sections.
+        line_bytes_max: 0,
+    };
+    (config, memory)
+}
+
+/// `source.type`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SourceType {
+    Simulator,
+    File,
+    Stdin,
+    Http,
+    Nats,
+    Kafka,
+}
+
+impl SourceType {
+    const ALL: [(&str, Self); 6] = [
+        ("simulator", Self::Simulator),
+        ("file", Self::File),
+        ("stdin", Self::Stdin),
+        ("http", Self::Http),
+        ("nats", Self::Nats),
+        ("kafka", Self::Kafka),
+    ];
+
+    /// The keys that not every type has.
+    fn own_keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Simulator => &["seed", "limit", "rate", "start_time"],
+            Self::File => &["path", "follow", "on_gap", "poll_interval", "files_max", "copies", "remember", "remember_max"],
+            Self::Stdin => &[],
+            Self::Http => http::KEYS,
+            Self::Nats => &nats::OWN_KEYS,
+            Self::Kafka => &kafka::OWN_KEYS,
+        }
+    }
+}
+
+/// `[source]`; `None` if it cannot be told which source is meant.
+pub(super) fn source(section: &mut Section<'_>, limits: Limits) -> Option<SourceConfig> {
+    let record_bytes_max = section.size("record_bytes_max", ByteSize::mib(1), sizes(ByteSize::b(64), ByteSize::gib(1)));
+    let asked = section.has("type");
+    let chosen = if asked {
+        section.required_text("type", |text| values::choice(text, &SourceType::ALL))
+    } else {
+        Some(section.text("type", "simulator", |text| values::choice(text, &SourceType::ALL)))
+    };
+    let Some(chosen) = chosen else {
+        section.forget_rest();
+        return None;
+    };
+    for (name, other) in SourceType::ALL.into_iter().filter(|(_, other)| *other != chosen) {
+        let is = SourceType::ALL.iter().find(|(_, kind)| *kind == chosen).map_or("", |(name, _)| name);
+        let why = format!("a key of `source.type = \"{name}\"`, but the type is \"{is}\"{}", if asked { "" } else { ", the default" });
+        let foreign: Vec<_> = other.own_keys().iter().copied().filter(|key| !chosen.own_keys().contains(key)).collect();
+        section.refuse(&foreign, &why);
+    }
+    let kind = match chosen {
+        SourceType::Simulator => SourceKind::Simulator(simulator(section)),
+        SourceType::File => SourceKind::File(file(section, limits)),
+        SourceType::Stdin => SourceKind::Stdin,
+        SourceType::Http => SourceKind::Http(http::http(section, limits)),
+        SourceType::Nats => SourceKind::Nats(nats::read(section)),
+        SourceType::Kafka => SourceKind::Kafka(kafka::read(section)),
+    };
+    Some(SourceConfig { record_bytes_max: in_memory(record_bytes_max), kind })
+}
+
+fn simulator(section: &mut Section<'_>) -> SimulatorConfig {
+    SimulatorConfig {
+        seed: section.integer("seed", 42, 0..=INTEGER_MAX),
+        limit: section.integer("limit", 0, 0..=INTEGER_MAX),
+        rate: section.integer("rate", 50_000, 0..=1_000_000_000),
+        start_time: section.optional_text("start_time", values::time),
+    }
+}
+
+fn file(section: &mut Section<'_>, limits: Limits) -> FileConfig {
+    if !section.has("path") {
+        section.fault("path", "missing: `source.type = \"file\"` needs a file name or a glob, such as \"events/*.ndjson\"");
+    }
+    FileConfig {
+        paths: section.list("path", &[], values::glob),
+        follow: section.boolean("follow", false),
+        on_gap: on_gap(section),
+        // Four looks a second cost nothing measurable and are below what a reader of the dataset notices.
+        poll_interval: section.duration("poll_interval", Duration::from_millis(250), MILLISECOND..=HOUR),
+        // Each known file costs a few hundred bytes of every snapshot.
+        files_max: section.count("files_max", 10_000, 1..=1_000_000),
+        open_max: limits.descriptors.input(),
+        copies: section.text("copies", "skip", |text| values::choice(text, &[("skip", Copies::Skip), ("read", Copies::Read)])),
+        remember: section.duration("remember", DAY * 90, Duration::ZERO..=DAY * 3660),
+        // About 48 bytes each.
+        remember_max: section.count("remember_max", 1_000_000, 0..=10_000_000),
+    }
+}
+
+/// `source.on_gap`
+pub(super) fn on_gap(section: &mut Section<'_>) -> OnGap {
+    section.text("on_gap", "refuse", |text| values::choice(text, &[("refuse", OnGap::Refuse), ("record", OnGap::Record)]))
+}
+
+/// `[schema]`
+pub(super) fn schema(section: &mut Section<'_>) -> EventSchema {
+    let default = EventSchema::simulator();
+    let given = section.count_of("columns");
+    let columns = section.tables("columns", column).unwrap_or(default.columns);
+    if given == Some(0) {
+        section.fault("columns", "expected at least one column with a name and a type");
+    }
+    for problem in repeated(columns.iter().map(|column| column.name.as_str())) {
+        section.fault("columns", problem);
+    }
+    let canonical = |column: &Column| {
+        let Column { name, path, column_type, required } = column;
+        json!({ "name": name, "path": path, "type": column_type.to_string(), "required": required })
+    };
+    section.note("columns", columns.iter().map(canonical).collect());
+    EventSchema::new(columns)
+}
+
+fn column(section: &mut Section<'_>) -> Option<Column> {
+    let name = section.required_text("name", values::name);
+    let column_type = section.required_text("type", values::column_type);
+    let path = section.optional_text("path", values::keys);
+    let required = section.boolean("required", false);
+    let (name, column_type) = (name?, column_type?);
+    Some(Column { path: path.unwrap_or_else(|| vec![name.clone()]), name, column_type, required })
+}
+
+/// `[transform]`
+pub(super) fn transform(section: &mut Section<'_>, limits: Limits) -> TransformConfig {
+    let lookups = section.tables("lookup", lookup).unwrap_or_default();
+    for problem in repeated(lookups.iter().map(|lookup| lookup.name.as_str())) {
+        section.fault("lookup", problem);
+    }
+    let canonical = |lookup: &LookupConfig| json!({ "name": lookup.name, "path": lookup.path });
+    section.note("lookup", lookups.iter().map(canonical).collect());
+    TransformConfig {
+        sql: sql(section),
+        // One more than there are cores: the others keep these busy while it hands on its frame and waits for a batch.
+        threads: section.count("threads", 8, 1..=256).min(limits.cores + 1),
+        // Lookup tables and the state of joins live here; below 64 MB DuckDB cannot plan.
+        memory_limit: bounded(section, "memory_limit", ByteSize::gb(4), sizes(MEMORY_LIMIT_MIN, ByteSize::tib(16)), |size| {
+            limits.at_most_part(4, size).max(MEMORY_LIMIT_MIN.as_u64())
+        }),
+        timeout: section.duration("timeout", Duration::from_secs(60), Duration::from_millis(10)..=DAY),
+        // Ten times a usual batch. What is more goes through the SQL in parts.
+        rows_bytes_max: in_memory(bounded(
+            section,
+            "rows_bytes_max",
+            ByteSize::mib(256),
+            sizes(ByteSize::mib(1), ByteSize::gib(16)),
+            |size| limits.at_most_part(8, size).max(1 << 20),
+        )),
+        per_batch: section.boolean("per_batch", false),
+        lookups,
+    }
+}
+
+/// `transform.sql`, or what `transform.sql_file` holds. The effective settings hold the text, wherever it came from.
+fn sql(section: &mut Section<'_>) -> String {
+    let given = section.has("sql");
+    let read = |text: &str| {
+        let path = values::path(text)?;
+        read_text(&path, values::SQL_BYTES_MAX).map_err(|e| format!("cannot read it: {e}"))
+    };
+    let file = section.optional_text("sql_file", read);
+    if given && file.is_some() {
+        section.fault("sql_file", "given together with `transform.sql`: leave one of them out");
+    }
+    let sql = section.text("sql", DEFAULT_SQL, values::sql);
+    let Some(sql_of_file) = file else { return sql };
+    if let Err(problem) = values::sql(&sql_of_file) {
+        section.fault("sql_file", problem);
+    }
+    section.note("sql", json!(sql_of_file));
+    sql_of_file
+}
+
+fn lookup(section: &mut Section<'_>) -> Option<LookupConfig> {
+    let name = section.required_text("name", |text| match text {
+        _ if text.eq_ignore_ascii_case("events") => Err("`events` is the name of the records; choose another".into()),
+        _ => values::name(text),
+    });
+    let path = section.required_text("path", values::path);
+    Some(LookupConfig { name: name?, path: path? })
+}
+
+/// `[sink]`
+pub(super) fn sink(section: &mut Section<'_>, limits: Limits) -> SinkConfig {
+    // Half of the buffer: the row group that is being filled, and the others.
+    let row_group_bytes = bounded(section, "row_group_bytes", ByteSize::mib(64), sizes(ByteSize::kib(64), ByteSize::gib(4)), |size| {
+        limits.at_most_part(16, size).max(ByteSize::mib(1).as_u64())
+    });
+    let defaulted = ["partition_by", "event_time"].into_iter().filter(|key| !section.is_given(key)).collect();
+    let config = SinkConfig {
+        defaulted,
+        partition_by: section.list("partition_by", &["region"], values::partition_column),
+        event_time: event_time(section),
+        compression: section.text("compression", "zstd(1)", values::compression),
+        // A reader's thread takes a row group at a time: below about 100,000 rows it works on headers, not on rows.
+        row_group_rows: section.count("row_group_rows", 1_000_000, 1_000..=100_000_000),
+        row_group_bytes: in_memory(row_group_bytes),
+        target_file_bytes: section.size("target_file_bytes", ByteSize::mib(256), sizes(ByteSize::kib(64), ByteSize::tib(1))),
+        // Open row groups are the largest part of the process' memory. With 128 MiB, about 100 MB of code, DuckDB and allocator, and
+        // up to 14 batches of a few MB each on their way, the process stays below 400 MB.
+        buffer_bytes_max: in_memory(bounded(
+            section,
+            "buffer_bytes_max",
+            ByteSize::mib(128),
+            sizes(ByteSize::mib(1), ByteSize::tib(1)),
+            |size| limits.at_most_part(8, size).max(row_group_bytes.min(size)),
+        )),
+        // Each open file holds its own encoders and pages, about 1 MiB before the first row group is full.
+        open_files_max: section.count("open_files_max", 64, 1..=65_536).min(limits.descriptors.written_files()),
+        threads: section.count("threads", 8, 1..=256).min(limits.cores),
+        // A column of ids must not make a directory for each user.
+        partitions_max: section.count("partitions_max", 1_000, 1..=1_000_000),
+        sort_by: section.list("sort_by", &[], values::sort_column),
+        text_statistics: section.list("text_statistics", &[], values::name),
+        bloom_filter: section.list("bloom_filter", &[], values::name),
+        allow_new_columns: section.boolean("allow_new_columns", false),
+    };
+    check_sink_columns(section, &config);
+    if config.row_group_bytes > config.buffer_bytes_max {
+        section.fault("row_group_bytes", "larger than `sink.buffer_bytes_max`: no row group could ever reach it");
+    }
+    config
+}
+
+/// `""` switches the column off.
+fn event_time(section: &mut Section<'_>) -> Option<String> {
+    section.text("event_time", "ts", |text| Ok((!text.is_empty()).then(|| text.to_owned())))
+}
+
+fn check_sink_columns(section: &mut Section<'_>, config: &SinkConfig) {
+    let sorted = || config.sort_by.iter().map(|column: &SortColumn| column.name.as_str());
+    let statistics = || config.text_statistics.iter().map(String::as_str);
+    let bloom = || config.bloom_filter.iter().map(String::as_str);
+    let repeats = [
+        ("partition_by", repeated(config.partition_by.iter().map(String::as_str))),
+        ("sort_by", repeated(sorted())),
+        ("text_statistics", repeated(statistics())),
+        ("bloom_filter", repeated(bloom())),
+    ];
+    for (key, problems) in repeats {
+        problems.iter().for_each(|problem| section.fault(key, problem));
+    }
+    let partitions = |name: &&str| config.partition_by.iter().any(|column| column.eq_ignore_ascii_case(name));
+    let in_files = sorted().map(|name| ("sort_by", name));
+    let in_files = in_files.chain(statistics().map(|name| ("text_statistics", name))).chain(bloom().map(|name| ("bloom_filter", name)));
+    for (key, name) in in_files.filter(|(_, name)| partitions(name)) {
+        section.fault(key, format_args!("`{}` is a partition column: it is in the path, not in the files", name.escape_debug()));
+    }
+}
+
+/// `[dead_letters]`
+pub(super) fn dead_letters(section: &mut Section<'_>) -> DeadLetterConfig {
+    DeadLetterConfig {
+        ratio_max: section.float("ratio_max", 0.10, 0.0..=1.0),
+        ratio_records_min: section.integer("ratio_records_min", 1_000, 1..=INTEGER_MAX),
+        bytes_max: section.size("bytes_max", ByteSize::mib(64), sizes(ByteSize::kib(64), ByteSize::tib(1))),
+    }
+}
+
+/// `[monitor]`
+pub(super) fn monitor(section: &mut Section<'_>) -> MonitorConfig {
+    MonitorConfig {
+        group_by: section.text("group_by", "bucket", values::name),
+        value: section.text("value", "amount", values::name),
+        // A table that fits on a screen.
+        groups_max: section.count("groups_max", 20, 1..=10_000),
+    }
+}
+
+/// `[admin]`
+pub(super) fn admin(section: &mut Section<'_>, limits: Limits) -> AdminConfig {
+    let chosen = section.has("listen");
+    let address = section.text("listen", "127.0.0.1:9464", values::address);
+    // What takes longer than this is hardly ever still at work, and what is restarted for nothing reads its last records again.
+    let stalled_after = section.duration("stalled_after", Duration::from_secs(300), Duration::from_secs(1)..=DAY);
+    let query = section.boolean("query", false);
+    let query_token = query_token(section);
+    if query && query_token.is_none() && address.is_some_and(|address| !address.ip().is_loopback()) {
+        let why = "answered without a token on an address that other machines reach: set `admin.query_token` or `admin.query_token_file`, \
+                   or listen on 127.0.0.1";
+        section.fault("query", why);
+    }
+    AdminConfig {
+        listen: address.map(|address| Listen { address, chosen }),
+        // More than the listeners, so that a scrape finds room beside them.
+        connections_max: limits.descriptors.admin().min(64),
+        stalled_after,
+        query,
+        query_token,
+        // As many as a person looks at; for more there is `pintail query`.
+        query_rows_max: section.count("query_rows_max", 1_000, 1..=100_000),
+        query_timeout: section.duration("query_timeout", Duration::from_secs(10), Duration::from_millis(10)..=HOUR),
+        // Beside the line's own memory: in a container of 1 GB both fit.
+        query_memory_limit: bounded(section, "query_memory_limit", ByteSize::mb(256), sizes(QUERY_MEMORY_MIN, ByteSize::tib(16)), |size| {
+            limits.at_most_part(4, size).max(QUERY_MEMORY_MIN.as_u64())
+        }),
+    }
+}
+
+/// `admin.query_token`, or what `admin.query_token_file` holds.
+fn query_token(section: &mut Section<'_>) -> Option<Secret> {
+    let (key, token) = secret_or_file(section, "query_token", "query_token_file")?;
+    match values::token(&token) {
+        Ok(()) => Some(Secret::new(token)),
+        Err(problem) => {
+            section.fault(key, problem);
+            None
+        }
+    }
+}
+
+/// Takes what is not to be seen from the one key, or from the file that the other names. Returns it with the key that it came from.
+pub(super) fn secret_or_file(section: &mut Section<'_>, key: &'static str, file_key: &'static str) -> Option<(&'static str, String)> {
+    let read = |text: &str| {
+        let path = values::path(text)?;
+        let text = read_text(&path, values::SECRET_BYTES_MAX).map_err(|e| format!("cannot read it: {e}"))?;
+        Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+    };
+    let file = section.optional_text(file_key, read);
+    match (section.secret(key), file) {
+        (Some(_), Some(_)) => {
+            let other = section.key(key);
+            section.fault(file_key, format_args!("given together with `{other}`: leave one of them out"));
+            None
+        }
+        (Some(secret), None) => Some((key, secret)),
+        (None, Some(secret)) => Some((file_key, secret)),
+        (None, None) => None,
+    }
+}
+
+/// `[log]`
+pub(super) fn log(section: &mut Section<'_>) -> LogConfig {
+    let formats = [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
+    LogConfig {
+        level: section.text("level", "info", values::log_filter),
+        format: section.text("format", "auto", |text| values::choice(text, &formats)),
+    }
+}
+
+/// Names each name that comes twice, case ignored: DuckDB and most readers ignore it.
+fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut seen: HashMap<String, &str> = HashMap::new();
+    let mut problems = Vec::new();
+    for name in names {
+        match seen.entry(name.to_lowercase()) {
+            Entry::Occupied(known) => {
+                let (name, known) = (name.escape_debug(), known.get().escape_debug());
+                problems.push(format!("`{name}` and `{known}` are the same name (case is ignored)"));
+            }
+            Entry::Vacant(new) => {
+                new.insert(name);
+            }
+        }
+    }
+    problems
+}

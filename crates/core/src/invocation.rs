@@ -1,0 +1,166 @@
+//! How this process was called, so that a message can name a command for the same dataset: `pintail verify --config pintail.toml`.
+//!
+//! Owns: the options that such a command needs, and their quoting for a shell.
+//! Does not own: the arguments themselves (see [`pintail::cli`]), the messages.
+
+use std::borrow::Cow;
+use std::fmt::{self, Write};
+use std::path::Path;
+use std::sync::OnceLock;
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::secret::{is_secret, without_login};
+
+/// Set once, before anything else is done: like the arguments, it does not change while the process lives.
+static OPTIONS: OnceLock<Options> = OnceLock::new();
+
+/// Keys that say which dataset and which chain of records a command is about. In the environment of a service they may be set where the shell of
+/// whoever types the command has them not.
+const FROM_ENVIRONMENT: [(&str, &str); 3] = [
+    ("OUT_PATH", "pipeline.out_path"),
+    ("PINTAIL_PIPELINE__OUT_PATH", "pipeline.out_path"),
+    ("PINTAIL_SOURCE__INSTANCE__INDEX", "source.instance.index"),
+];
+
+/// How the names of our variables begin, but for the short ones.
+const OURS: &str = "PINTAIL_";
+
+/// What a process was told of its configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Options {
+    /// The options that make a command one for the same dataset, each as a shell reads it, with a blank before it.
+    words: String,
+    /// Whether a configuration file or a variable of the environment says anything at all.
+    is_configured: bool,
+}
+
+impl Options {
+    /// Returns those of a process with the configuration file `config`, the environment `env` and the settings `sets`, the last of which wins.
+    /// Secrets are left out: `--set source.password=…`.
+    pub fn new(config: Option<&Path>, env: impl Iterator<Item = (String, String)>, sets: &[String]) -> Self {
+        let mut options = String::new();
+        let is_ours = |name: &str| name.starts_with(OURS) || FROM_ENVIRONMENT.iter().any(|(ours, _)| *ours == name);
+        if let Some(config) = config {
+            add(&mut options, "--config", &config.to_string_lossy());
+        }
+        let env: Vec<(String, String)> = env.collect();
+        for (name, key) in FROM_ENVIRONMENT {
+            if let Some((_, value)) = env.iter().find(|(found, _)| found == name) {
+                add(&mut options, "--set", &format!("{key}={value}"));
+            }
+        }
+        for set in sets {
+            add(&mut options, "--set", &shown(set));
+        }
+        Self { words: options, is_configured: config.is_some() || env.iter().any(|(name, _)| is_ours(name)) }
+    }
+
+    /// Returns those of this process.
+    pub fn of_this_process() -> Self {
+        OPTIONS.get().cloned().unwrap_or_default()
+    }
+
+    /// Returns whether the key `key` has its default because nothing at all was configured.
+    fn leave_default(&self, key: &str) -> bool {
+        !self.is_configured && ![" ", " '"].iter().any(|before| self.words.contains(&format!("{before}{key}=")))
+    }
+
+    /// Makes them those of this process. What was set first stays.
+    pub fn set(self) {
+        OPTIONS.get_or_init(|| self);
+    }
+}
+
+/// Returns the command `pintail WORDS` with the options of this process, in backticks.
+pub fn command(words: impl fmt::Display) -> String {
+    let options = OPTIONS.get().map_or("", |options| &options.words);
+    format!("`pintail {words}{options}`")
+}
+
+/// Asks whether `--config` was forgotten, where the default of `key` is used because nothing was configured; else says nothing.
+pub fn forgotten(key: &str) -> String {
+    match OPTIONS.get() {
+        Some(options) if options.leave_default(key) => format!(" (`{key}` has its default: was `--config` forgotten?)"),
+        _ => String::new(),
+    }
+}
+
+/// Returns the command that declares files expired whose newest row is of the time `newest`.
+pub fn expire_up_to(newest: DateTime<Utc>) -> String {
+    // It takes whole seconds, and what is older than that.
+    let before = newest + TimeDelta::seconds(1);
+    let force = if before > Utc::now() { " --force" } else { "" };
+    command(format_args!("expire --before {}{force}", before.to_rfc3339_opts(SecondsFormat::Secs, true)))
+}
+
+/// Leaves the value of a secret out of `key=value`.
+fn shown(set: &str) -> Cow<'_, str> {
+    match set.split_once('=') {
+        Some((key, value)) if is_secret(key, value) => format!("{key}=…").into(),
+        Some((key, value)) => format!("{key}={}", without_login(value)).into(),
+        None => set.into(),
+    }
+}
+
+fn add(options: &mut String, name: &str, value: &str) {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:,@%+…".contains(c);
+    let written = match value.is_empty() || !value.chars().all(is_plain) {
+        true => write!(options, " {name} '{}'", value.replace('\'', r"'\''")),
+        false => write!(options, " {name} {value}"),
+    };
+    written.expect("a String takes what is written to it");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(config: Option<&str>, env: &[(&str, &str)], sets: &[&str]) -> String {
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+        Options::new(config.map(Path::new), env, &sets).words
+    }
+
+    #[test]
+    fn a_command_has_the_file_the_settings_and_the_dataset_of_the_environment() {
+        assert_eq!(options(None, &[("HOME", "/root"), ("BATCH_ROWS", "7")], &[]), "");
+        assert_eq!(options(Some("a.toml"), &[], &["source.limit=5"]), " --config a.toml --set source.limit=5");
+        let env = [("PINTAIL_PIPELINE__OUT_PATH", "/lake"), ("OUT_PATH", "/other"), ("PINTAIL_SOURCE__INSTANCE__INDEX", "2")];
+        // The long name wins in the configuration, and the last one wins on the command line.
+        let expected =
+            " --set pipeline.out_path=/other --set pipeline.out_path=/lake --set source.instance.index=2 --set pipeline.out_path=/mine";
+        assert_eq!(options(None, &env, &["pipeline.out_path=/mine"]), expected);
+    }
+
+    #[test]
+    fn a_shell_reads_each_option_as_it_was_typed() {
+        let sets = [r#"sink.partition_by=["a", "b"]"#, "transform.sql=SELECT 'x' AS y FROM events", "a="];
+        let words = std::process::Command::new("sh")
+            .args(["-c", &format!(r#"printf '%s\n'{}"#, options(Some("my file.toml"), &[], &sets))])
+            .output()
+            .unwrap();
+        let read = String::from_utf8(words.stdout).unwrap();
+        assert_eq!(read.lines().collect::<Vec<_>>(), ["--config", "my file.toml", "--set", sets[0], "--set", sets[1], "--set", sets[2]]);
+    }
+
+    #[test]
+    fn no_secret_is_in_a_message() {
+        let sets = [
+            "source.password=hush",
+            "source.token = hush",
+            r#"source.properties."sasl.password"=hush"#,
+            r#"source.properties={ssl="hush"}"#,
+            r#"source={ type="nats", password="hush" }"#,
+            r#"source.servers=["nats://me:hush@a:4222", "nats://me:hush@host:4222"]"#,
+            "source.token_file=/run/token",
+            "transform.sql=SELECT token FROM events",
+        ];
+        let told = options(None, &[], &sets);
+        assert!(!told.contains("hush"), "{told}");
+        for kept in ["source.password=…", "…@host:4222", "/run/token", "SELECT token FROM events"] {
+            assert!(told.contains(kept), "{told}");
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! Inference: a sample of NDJSON → a schema to begin with.
+//!
+//! Owns: what is guessed from which values, and the TOML that shows it.
+//! Does not own: what a type takes (a guess is made only of values that the decoder takes for it), opening files (see `commands::infer`).
+//!
+//! A guess is careful where a wrong one would reject records: every column is nullable, an integer stays an integer whatever its name
+//! says, and values of different kinds become `json`. What a person might know better stands in a comment.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::{self, Write};
+use std::io::{BufRead, Read};
+
+use itertools::Itertools;
+use pintail_core::error::{Error, Result};
+use pintail_core::schema::{Column, ColumnType, EventSchema};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::column::shown;
+use super::depth::{self, DEPTH_MAX};
+use super::time::{date_days, timestamp_micros};
+
+/// Bytes of a line of the sample: far more than a record has, and what a file that is not NDJSON may cost.
+const LINE_BYTES_MAX: u64 = 16 << 20;
+/// Distinct values of a column that may become a dictionary.
+const DICTIONARY_VALUES_MAX: usize = 256;
+/// How often each value of a dictionary occurs on average, at least.
+const DICTIONARY_REPEATS_MIN: usize = 10;
+/// Keys of a nested object that is taken apart. One with more is a map of data, not a record.
+const FLAT_KEYS_MAX: usize = 64;
+/// 2000-01-01 and 2100-01-01 in seconds: integers in between may be times.
+const LIKELY_SECONDS: std::ops::Range<i64> = 946_684_800..4_102_444_800;
+
+/// A guessed schema. [`fmt::Display`] writes it as TOML for the configuration.
+#[derive(Debug, Clone)]
+pub struct Inferred {
+    /// The columns.
+    pub schema: EventSchema,
+    /// Records that were looked at.
+    pub records: u64,
+    /// Lines that are no JSON objects.
+    pub skipped: u64,
+    /// What is worth knowing of each column.
+    notes: Vec<Vec<String>>,
+}
+
+/// Guesses a schema from the first `records_max` records.
+///
+/// # Errors
+/// [`pintail_core::error::ErrorKind::Io`] if the sample cannot be read; [`pintail_core::error::ErrorKind::Config`] if it holds no JSON object.
+pub fn infer(mut sample: impl BufRead, records_max: usize) -> Result<Inferred> {
+    let mut root = Objects::default();
+    let mut line = Vec::new();
+    let mut skipped = 0;
+    let mut first_skipped = None;
+    while root.count + skipped < records_max as u64 && read_line(&mut sample, &mut line)? {
+        let text = String::from_utf8_lossy(&line);
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim();
+        if text.is_empty() {
+            continue;
+        }
+        match serde_json::from_str(text) {
+            Ok(members) if !depth::exceeds(text, DEPTH_MAX) => root.observe(members),
+            _ => {
+                skipped += 1;
+                first_skipped.get_or_insert_with(|| shown(text));
+            }
+        }
+    }
+    let records = root.count;
+    let mut guess = Guess { records, columns: Vec::new(), notes: Vec::new(), names: BTreeSet::new() };
+    guess.object(&root, &[]);
+    let Guess { columns, notes, .. } = guess;
+    if columns.is_empty() {
+        let found = first_skipped.map_or_else(|| "it has none".to_owned(), |line| format!("the first line is {line}"));
+        return Err(Error::config(format!("no JSON object with a key in the sample, which should have one a line: {found}")));
+    }
+    Ok(Inferred { schema: EventSchema::new(columns), records, skipped, notes })
+}
+
+/// Reads the next line; `false` at the end.
+fn read_line(sample: &mut impl BufRead, line: &mut Vec<u8>) -> Result<bool> {
+    line.clear();
+    let mut limited = sample.take(LINE_BYTES_MAX);
+    let length = limited.read_until(b'\n', line).map_err(|e| Error::io("read the sample", e))?;
+    if length as u64 == LINE_BYTES_MAX && line.last() != Some(&b'\n') {
+        return Err(Error::config(format!(
+            "a line of the sample is longer than {LINE_BYTES_MAX} bytes: NDJSON has one JSON object a line"
+        )));
+    }
+    Ok(length > 0)
+}
+
+/// The members of a JSON object in their order.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Members<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+/// What was seen of all objects at one path.
+#[derive(Debug, Default)]
+struct Objects {
+    count: u64,
+    keys: Vec<String>,
+    values: HashMap<String, Seen>,
+}
+
+/// What was seen of all values at one path, nulls aside.
+#[derive(Debug, Default)]
+struct Seen {
+    count: u64,
+    booleans: u64,
+    integers: Integers,
+    /// Numbers that are no 64-bit integer.
+    floats: u64,
+    /// Those of `floats` that are whole, and exact in a double.
+    whole_floats: u64,
+    texts: Texts,
+    objects: Objects,
+}
+
+#[derive(Debug, Default)]
+struct Integers {
+    count: u64,
+    /// Those above the largest `int64`.
+    unsigned: u64,
+    negative: u64,
+    smallest: Option<i64>,
+    largest: Option<i64>,
+}
+
+#[derive(Debug, Default)]
+struct Texts {
+    count: u64,
+    timestamps: u64,
+    dates: u64,
+    /// At most one more than a dictionary may have.
+    distinct: BTreeSet<String>,
+}
+
+impl Objects {
+    fn observe(&mut self, members: Members<'_>) {
+        self.count += 1;
+        for (key, value) in members.0 {
+            if !self.values.contains_key(&key) {
+                self.keys.push(key.clone());
+            }
+            self.values.entry(key).or_default().observe(value.get());
+        }
+    }
+
+    /// Returns whether its keys are names of fields: few, and most of them in most of the objects.
+    fn is_record(&self) -> bool {
+        let members: u64 = self.values.values().map(|seen| seen.count).sum();
+        let all = self.count * self.keys.len() as u64;
+        (1..=FLAT_KEYS_MAX).contains(&self.keys.len()) && members * 4 >= all
+    }
+}
+
+impl Seen {
+    fn observe(&mut self, json: &str) {
+        if json == "null" {
+            return;
+        }
+        self.count += 1;
+        match json.as_bytes().first() {
+            Some(b't' | b'f') => self.booleans += 1,
+            Some(b'-' | b'0'..=b'9') => self.observe_number(json),
+            Some(b'"') => {
+                // A text that cannot be unescaped fits no type; it counts, so that no other type is guessed for it.
+                if let Ok(text) = serde_json::from_str(json) {
+                    self.texts.observe(text);
+                }
+            }
+            Some(b'{') => {
+                if let Ok(members) = serde_json::from_str(json) {
+                    self.objects.observe(members);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn observe_number(&mut self, json: &str) {
+        if let Ok(value) = json.parse::<i64>() {
+            let integers = &mut self.integers;
+            integers.count += 1;
+            integers.negative += u64::from(value < 0);
+            integers.smallest = Some(integers.smallest.map_or(value, |smallest| smallest.min(value)));
+            integers.largest = Some(integers.largest.map_or(value, |largest| largest.max(value)));
+        } else if json.parse::<u64>().is_ok() {
+            self.integers.count += 1;
+            self.integers.unsigned += 1;
+        } else if let Some(value) = json.parse::<f64>().ok().filter(|value| value.is_finite()) {
+            self.floats += 1;
+            self.whole_floats += u64::from(value.fract() == 0.0 && value.abs() < 9e15);
+        }
+    }
+
+    /// Guesses the type; `None` = an object to take apart.
+    fn guess(&self) -> Option<ColumnType> {
+        let all = |count| count == self.count;
+        Some(match self {
+            Self { count: 0, .. } => ColumnType::Json,
+            _ if all(self.objects.count) && self.objects.is_record() => return None,
+            _ if all(self.booleans) => ColumnType::Boolean,
+            _ if all(self.integers.count) && self.integers.unsigned == 0 => ColumnType::Int64,
+            _ if all(self.integers.count) && self.integers.negative == 0 => ColumnType::UInt64,
+            _ if all(self.integers.count + self.floats) => ColumnType::Float64,
+            _ if all(self.texts.count) => self.texts.guess(),
+            _ => ColumnType::Json,
+        })
+    }
+
+    /// Says what a person may know better than the guess.
+    fn notes(&self, name: &str, guess: ColumnType, records: u64) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.count == 0 {
+            notes.push("only nulls in the sample".to_owned());
+        } else if self.count < records {
+            notes.push(format!("null or missing in {} of {records} records", records - self.count));
+        }
+        if guess == ColumnType::Int64
+            && let Some(unit) = self.integers.likely_time(name)
+        {
+            notes.push(format!("perhaps a time: then `{unit}`"));
+        }
+        if guess == ColumnType::Float64 && self.floats == self.whole_floats {
+            notes.push("only whole numbers in the sample: `int64` takes them, also when written with `.0`".to_owned());
+        }
+        if guess == ColumnType::Json && self.objects.count < self.count && self.kinds() > 1 {
+            notes.push("values of different kinds".to_owned());
+        }
+        notes
+    }
+
+    fn kinds(&self) -> usize {
+        let numbers = self.integers.count + self.floats;
+        let arrays = self.count.saturating_sub(self.booleans + numbers + self.texts.count + self.objects.count);
+        [self.booleans, numbers, self.texts.count, self.objects.count, arrays].into_iter().filter(|count| *count > 0).count()
+    }
+}
+
+impl Integers {
+    /// Returns the timestamp type that would make times of our days of them, if the name speaks for it.
+    fn likely_time(&self, name: &str) -> Option<&'static str> {
+        let name = name.to_lowercase();
+        let named = ["time", "date", "created", "updated"].iter().any(|word| name.contains(word))
+            || ["ts", "_at", "_ms"].iter().any(|ending| name.ends_with(ending));
+        let (smallest, largest) = self.smallest.zip(self.largest).filter(|_| named)?;
+        let units = [(1, "timestamp_s"), (1_000, "timestamp_ms"), (1_000_000, "timestamp_us"), (1_000_000_000, "timestamp_ns")];
+        let likely =
+            |per_second: i64| LIKELY_SECONDS.contains(&(smallest / per_second)) && LIKELY_SECONDS.contains(&(largest / per_second));
+        units.into_iter().find(|(per_second, _)| likely(*per_second)).map(|(_, unit)| unit)
+    }
+}
+
+impl Texts {
+    fn observe(&mut self, text: String) {
+        self.count += 1;
+        self.timestamps += u64::from(timestamp_micros(&text).is_some());
+        self.dates += u64::from(date_days(&text).is_some());
+        if self.distinct.len() <= DICTIONARY_VALUES_MAX {
+            self.distinct.insert(text);
+        }
+    }
+
+    fn guess(&self) -> ColumnType {
+        let repeated = (self.distinct.len() * DICTIONARY_REPEATS_MIN) as u64 <= self.count;
+        match self {
+            _ if self.timestamps == self.count => ColumnType::TimestampText,
+            _ if self.dates == self.count => ColumnType::Date,
+            _ if self.distinct.len() <= DICTIONARY_VALUES_MAX && repeated => ColumnType::Dictionary,
+            _ => ColumnType::Text,
+        }
+    }
+}
+
+/// The columns so far.
+struct Guess {
+    records: u64,
+    columns: Vec<Column>,
+    notes: Vec<Vec<String>>,
+    /// Names given, in lower case: SQL does not tell `ID` from `id`.
+    names: BTreeSet<String>,
+}
+
+impl Guess {
+    fn object(&mut self, objects: &Objects, path: &[String]) {
+        for key in &objects.keys {
+            let seen = &objects.values[key];
+            let path: Vec<String> = path.iter().chain([key]).cloned().collect();
+            match seen.guess() {
+                None => self.object(&seen.objects, &path),
+                Some(column_type) => {
+                    let name = self.free_name(&path);
+                    self.notes.push(seen.notes(&name, column_type, self.records));
+                    self.columns.push(Column { name, path, column_type, required: false });
+                }
+            }
+        }
+    }
+
+    fn free_name(&mut self, path: &[String]) -> String {
+        let joined = path.join("_");
+        let joined = if joined.is_empty() { "unnamed".to_owned() } else { joined };
+        let numbered = (2u64..).map(|number| format!("{joined}_{number}"));
+        let mut names = std::iter::once(joined.clone()).chain(numbered);
+        let name = names.find(|name| self.names.insert(name.to_lowercase()));
+        name.expect("numbers do not end before names do")
+    }
+}
+
+impl fmt::Display for Inferred {
+    /// Writes `[[schema.columns]]` entries, each with what is worth knowing as a comment.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "# Inferred from {} records.", self.records)?;
+        if self.skipped > 0 {
+            writeln!(f, "# Lines that are no JSON objects, and would be dead letters: {}.", self.skipped)?;
+        }
+        writeln!(f, "# A sample cannot prove that a value is always there: add `required = true` to reject records without it.")?;
+        for (column, notes) in self.schema.columns.iter().zip(&self.notes) {
+            writeln!(f, "\n[[schema.columns]]")?;
+            writeln!(f, "name = {}", Quoted(&column.name))?;
+            if !matches!(column.path.as_slice(), [key] if *key == column.name) {
+                writeln!(f, "path = {}", Path(&column.path))?;
+            }
+            write!(f, "type = {}", Quoted(&column.column_type.to_string()))?;
+            let comment = if notes.is_empty() { String::new() } else { format!(" # {}", notes.join("; ")) };
+            writeln!(f, "{comment}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A path as the configuration has it: keys joined by dots; a key that holds a dot or a quote, or is empty, in quotes of its own.
+struct Path<'a>(&'a [String]);
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = |key: &str| !key.is_empty() && !key.contains(['.', '"']);
+        let mut keys = self.0.iter().map(|key| if plain(key) { key.clone() } else { Quoted(key).to_string() });
+        Quoted(&keys.join(".")).fmt(f)
+    }
+}
+
+/// A basic string of TOML.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('"')?;
+        for c in self.0.chars() {
+            match c {
+                '"' | '\\' => write!(f, "\\{c}")?,
+                '\0'..='\u{1f}' | '\u{7f}' => write!(f, "\\u{:04X}", u32::from(c))?,
+                _ => f.write_char(c)?,
+            }
+        }
+        f.write_char('"')
+    }
+}
+
+#[cfg(test)]
+mod tests;

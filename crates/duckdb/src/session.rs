@@ -1,0 +1,306 @@
+//! Session: one database, and connections that see a batch as `events`.
+//!
+//! Owns: the database and its locked settings; a connection's slot, its view `events`, and running a text over batches.
+//! Does not own: which database is in use (see `databases`), what errors mean (see `sql_error`), the user's SQL and when it runs (see the
+//! engine and its workers).
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, SchemaRef};
+use duckdb::Connection;
+use pintail_core::error::{Error, Result};
+
+use super::arrow_ffi::Converter;
+use super::gather::{self, Columns, Gathers, is_gathered};
+use super::prepared::{Class, Failed, Prepared};
+use super::raw::{RawConnection, RawDatabase};
+use super::scan::{self, Input, Pace, Slot, Slots};
+use super::sql_error::{message, one_line};
+use super::statement::Select;
+
+/// The view that holds the user's SQL.
+const RESULT: &str = "pintail_result";
+
+/// A database in memory with the two functions of ours.
+#[derive(Debug)]
+pub struct Database {
+    slots: Slots,
+    gathers: Gathers,
+    raw: RawDatabase,
+}
+
+impl Database {
+    /// Opens the database: one DuckDB thread, so each query runs on its caller's; nothing is loaded, downloaded or spilled to disk.
+    pub fn open(memory_limit: u64) -> Result<Arc<Self>> {
+        let memory_limit = format!("{memory_limit}B");
+        let raw = RawDatabase::open_in_memory(&[
+            ("threads", "1"),
+            ("memory_limit", &memory_limit),
+            ("preserve_insertion_order", "true"),
+            ("temp_directory", ""),
+            ("allow_unsigned_extensions", "false"),
+            ("autoload_known_extensions", "false"),
+            ("autoinstall_known_extensions", "false"),
+            // What a broken database may still be asked is decided here (see `databases`).
+            ("disable_database_invalidation", "true"),
+        ])?;
+        let (slots, gathers) = (Slots::default(), Gathers::default());
+        scan::register(&raw.connect()?, &slots)?;
+        gather::register(&raw.connect()?, &gathers)?;
+        let database = Self { slots, gathers, raw };
+        // Text as views is what Polars holds natively, and Parquet's writer reads either form at the same speed. Views need both settings.
+        database.execute(
+            "SET GLOBAL arrow_output_version = '1.4'; SET GLOBAL produce_arrow_string_view = true; SET GLOBAL explain_output = 'all'",
+        )?;
+        Ok(Arc::new(database))
+    }
+
+    /// Closes the database to files, extensions and changed settings, for good. Must come before any text of the user's is bound.
+    pub fn lock(&self) -> Result<()> {
+        self.execute("SET GLOBAL enable_external_access = false; SET GLOBAL lock_configuration = true")
+    }
+
+    /// Opens a connection without a slot. It must not outlive the database.
+    pub(super) fn connect(&self) -> Result<Connection> {
+        self.raw.sql_connection()
+    }
+
+    fn execute(&self, sql: &str) -> Result<()> {
+        let done = self.raw.sql_connection()?.execute_batch(sql);
+        done.map_err(|e| Error::internal(format!("cannot set up DuckDB: {}", message(&e))))
+    }
+}
+
+/// A connection with its slot. The fields are dropped from the top: connections before the database.
+#[derive(Debug)]
+pub struct Session {
+    /// Of `runner`, by their text.
+    statements: BTreeMap<String, Prepared>,
+    /// Runs what is run for each batch; `connection` whatever has rows to be read.
+    runner: RawConnection,
+    connection: Connection,
+    converter: Arc<Converter>,
+    slot: Slot,
+    schema: SchemaRef,
+    /// Whether a check of DuckDB's own has failed.
+    broken: Cell<bool>,
+    database: Arc<Database>,
+}
+
+impl Session {
+    /// Connects, and makes the view `events` over batches of `schema`.
+    pub fn new(database: &Arc<Database>, schema: &SchemaRef) -> Result<Self> {
+        let session = Self {
+            statements: BTreeMap::new(),
+            runner: database.raw.connect()?,
+            connection: database.raw.sql_connection()?,
+            converter: Arc::new(Converter::new(database.raw.connect()?)),
+            slot: database.slots.reserve(),
+            schema: schema.clone(),
+            broken: Cell::new(false),
+            database: database.clone(),
+        };
+        let view = format!("CREATE TEMPORARY VIEW events AS SELECT * FROM {}", session.slot.call());
+        let made = session.with_no_events(|connection| connection.execute_batch(&view));
+        made.map_err(|e| Error::internal(format!("cannot make the view `events`: {}", message(&e))))?;
+        session.make_view("events", schema)?;
+        Ok(session)
+    }
+
+    /// Makes a view of the slot that the statements of [`Self::gather`] see, for batches of `schema`.
+    pub fn make_view(&self, name: &str, schema: &SchemaRef) -> Result<()> {
+        self.make_view_of(name, &format!("SELECT * FROM {}", self.slot.call()), schema)
+    }
+
+    fn make_view_of(&self, name: &str, sql: &str, schema: &SchemaRef) -> Result<()> {
+        let view = format!("CREATE OR REPLACE TEMPORARY VIEW {name} AS {sql}");
+        let made = self.with_input(schema, Vec::new(), Pace::default(), || self.runner.execute(&view));
+        made.map_err(|failed| Error::internal(format!("cannot make the view `{name}`: {}", one_line(&failed.message))))
+    }
+
+    /// Returns the database.
+    pub fn database(&self) -> &Arc<Database> {
+        &self.database
+    }
+
+    /// Returns whether a check of DuckDB's own has failed: then nothing more must be run in this database.
+    pub fn is_broken(&self) -> bool {
+        self.broken.get()
+    }
+
+    /// Returns the connection on which [`Self::gather`] runs.
+    pub fn runner(&self) -> &RawConnection {
+        &self.runner
+    }
+
+    /// Returns the connection.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Returns the schema of `events`.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Parses a text that must be exactly one `SELECT`.
+    ///
+    /// # Errors
+    /// What is wrong with it, as the end of a sentence.
+    pub fn parse(&self, sql: &str) -> Result<Select, String> {
+        let extraction = self.database.raw.connect().map_err(|e| e.to_string())?;
+        Select::parse(&self.connection, &extraction, sql)
+    }
+
+    /// Runs `sql` over a batch as `events`.
+    pub fn run(&self, sql: &str, batch: &RecordBatch) -> duckdb::Result<(SchemaRef, Vec<RecordBatch>)> {
+        self.with_events(batch, Pace::default(), |connection| collect(connection, sql))
+    }
+
+    /// Does work while `events` is a batch, handed out at a pace.
+    pub fn with_events<T>(&self, batch: &RecordBatch, pace: Pace, body: impl FnOnce(&Connection) -> T) -> T {
+        self.with_input(&self.schema, vec![batch.clone()], pace, || body(&self.connection))
+    }
+
+    /// Makes a query out of `sql`, which returns `output`, whose rows [`Self::gather`] can take; `None` if that has a type it cannot.
+    ///
+    /// The text stands in a view: whatever ends it (a semicolon, a comment) then does no harm to the query around it.
+    pub fn gathering(&self, sql: &str, output: &SchemaRef) -> Result<Option<String>> {
+        let is_gathered = |connection: &Connection| -> duckdb::Result<bool> {
+            let statement = connection.prepare(sql)?;
+            let mut fields = output.fields().iter().enumerate();
+            Ok(fields.all(|(index, field)| is_gathered(statement.column_logical_type(index).id(), field.data_type())))
+        };
+        let planned = self.with_no_events(is_gathered);
+        if output.fields().is_empty() || !planned.map_err(|e| Error::internal("cannot prepare `transform.sql`").with_source(e))? {
+            return Ok(None);
+        }
+        self.make_view_of(RESULT, sql, &self.schema)?;
+        let columns: Vec<String> = output.fields().iter().map(|field| quoted(field.name())).collect();
+        Ok(Some(self.gather_from(&columns, RESULT)))
+    }
+
+    /// Makes the query that gathers columns of what stands behind `FROM`.
+    pub fn gather_from(&self, columns: &[String], from: &str) -> String {
+        format!("SELECT {}({}, {}) FROM {from}", gather::FUNCTION, self.slot.number(), columns.join(", "))
+    }
+
+    /// Prepares a query over batches of `schema`, to see whether it can be.
+    pub fn can_prepare(&self, query: &str, schema: &SchemaRef) -> bool {
+        self.prepare(query, schema).is_ok()
+    }
+
+    fn prepare(&self, query: &str, schema: &SchemaRef) -> Result<Prepared, Failed> {
+        self.with_input(schema, Vec::new(), Pace::default(), || self.runner.prepare(query))
+    }
+
+    /// Runs a query whose rows go through the gather, over a batch of `schema`; returns them, also what came before a failure. Its plan
+    /// is kept for the next batch.
+    pub fn gather(
+        &mut self,
+        query: &str,
+        (schema, batch): (&SchemaRef, &RecordBatch),
+        pace: Pace,
+        columns: Columns,
+    ) -> (Columns, Result<(), Failed>) {
+        let mut statement = match self.statements.remove(query).map_or_else(|| self.prepare(query, schema), Ok) {
+            Ok(statement) => statement,
+            Err(failed) => return (columns, Err(failed)),
+        };
+        let gathers = &self.database.gathers;
+        gathers.begin(self.slot.number(), columns);
+        let ran = self.with_input(schema, vec![batch.clone()], pace, || statement.run());
+        let gathered = gathers.end(self.slot.number()).expect("the slot was begun, and the query that shared it is over");
+        self.statements.insert(query.to_owned(), statement);
+        self.note(ran.as_ref().err());
+        (gathered, ran)
+    }
+
+    /// Runs `sql` over a batch as `events` once more, for what DuckDB says of its failure.
+    pub fn fails(&self, sql: &str, batch: &RecordBatch) -> Option<Failed> {
+        let failed = self.with_input(&self.schema, vec![batch.clone()], Pace::default(), || self.runner.execute(sql).err());
+        self.note(failed.as_ref());
+        failed
+    }
+
+    fn note(&self, failed: Option<&Failed>) {
+        if failed.is_some_and(|failed| failed.class == Class::Broken) {
+            self.broken.set(true);
+        }
+    }
+
+    /// Forgets the plans that were kept.
+    pub fn forget_plans(&mut self) {
+        self.statements.clear();
+    }
+
+    /// Runs `body` while `events` has no rows.
+    pub fn with_no_events<T>(&self, body: impl FnOnce(&Connection) -> T) -> T {
+        self.with_input(&self.schema, Vec::new(), Pace::default(), || body(&self.connection))
+    }
+
+    /// Makes or replaces a table.
+    pub fn create_table(&self, name: &str, schema: &SchemaRef, rows: Vec<RecordBatch>) -> duckdb::Result<()> {
+        let create = format!("CREATE OR REPLACE TABLE {} AS SELECT * FROM {}", quoted(name), self.slot.call());
+        self.with_input(schema, rows, Pace::default(), || self.connection.execute_batch(&create))
+    }
+
+    fn with_input<T>(&self, schema: &SchemaRef, batches: Vec<RecordBatch>, pace: Pace, body: impl FnOnce() -> T) -> T {
+        let input = Input { schema: schema.clone(), batches, converter: self.converter.clone(), withheld: None, pace };
+        let _loaded = self.slot.load(input);
+        body()
+    }
+}
+
+/// Runs a query to its end.
+pub fn collect(connection: &Connection, sql: &str) -> duckdb::Result<(SchemaRef, Vec<RecordBatch>)> {
+    stream(connection, sql, |_| true)
+}
+
+/// Runs a query as long as `take` takes its rows; returns those that it took.
+pub fn stream(
+    connection: &Connection,
+    sql: &str,
+    mut take: impl FnMut(&RecordBatch) -> bool,
+) -> duckdb::Result<(SchemaRef, Vec<RecordBatch>)> {
+    let mut statement = connection.prepare(sql)?;
+    // Not `query_arrow`, which panics where this yields an error.
+    let stream = statement.stream_arrow([])?;
+    let schema = stream.get_schema();
+    let mut pieces = Vec::new();
+    for piece in stream {
+        let piece = piece?;
+        if !take(&piece) {
+            break;
+        }
+        pieces.push(piece);
+    }
+    Ok((schema, pieces))
+}
+
+/// Runs a query to its end; returns its rows as text, NULL as nothing. `duckdb-rs` cannot read text out of views itself.
+pub fn collect_texts(connection: &Connection, sql: &str) -> duckdb::Result<Vec<Vec<String>>> {
+    let (_, batches) = collect(connection, sql)?;
+    let mut rows = Vec::new();
+    for batch in batches {
+        let columns = batch.columns().iter().map(|column| cast(column, &DataType::Utf8View));
+        let columns = columns.collect::<Result<Vec<_>, _>>().map_err(|e| duckdb::Error::ToSqlConversionFailure(e.into()))?;
+        let row = |row| columns.iter().map(|column| column.as_string_view().value(row).to_owned()).collect();
+        rows.extend((0..batch.num_rows()).map(row));
+    }
+    Ok(rows)
+}
+
+/// Writes a name so that SQL takes it as it is.
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Writes a text as SQL.
+pub fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}

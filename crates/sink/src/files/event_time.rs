@@ -1,0 +1,148 @@
+//! The event times of rows: which hour names their file.
+//!
+//! Owns: reading the event-time column, hours, and the span of a file.
+//! Does not own: which file an hour goes to (see `set`).
+
+use arrow::array::{Array, AsArray, Int64Array, RecordBatch};
+use arrow::compute::{cast, max, min};
+use arrow::datatypes::{DataType, Int64Type, TimeUnit};
+use chrono::{DateTime, Utc};
+use pintail_core::error::{Error, Result};
+use pintail_core::grouping::GroupIds;
+
+use crate::layout::OutputLayout;
+
+/// An hour in UTC, counted from 1970-01-01T00.
+pub(super) type Hour = i64;
+
+/// The earliest and the latest event time.
+pub(super) type Span = (DateTime<Utc>, DateTime<Utc>);
+
+/// The hours of a batch.
+#[derive(Debug)]
+pub(super) enum Hours {
+    /// All rows are of one hour.
+    Same(Hour),
+    /// A number for each row, and the hours in the order of the numbers.
+    Each(GroupIds, Vec<Hour>),
+}
+
+/// How event times are read from rows.
+///
+/// A time outside the years 0 to 9999 (`infinity` is one) counts as missing: it names no hour.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EventTime {
+    column: Option<Scale>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Scale {
+    index: usize,
+    /// What the column counts.
+    unit: Unit,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Unit {
+    Time(TimeUnit),
+    Day,
+}
+
+/// The first and the last second of the years 0 to 9999.
+const YEARS: (i64, i64) = (-62_167_219_200, 253_402_300_799);
+
+impl EventTime {
+    /// Finds the event time of a layout.
+    pub fn of(layout: &OutputLayout) -> Self {
+        let scale = |index: usize| Scale {
+            index,
+            unit: match layout.file_schema().field(index).data_type() {
+                DataType::Timestamp(unit, _) => Unit::Time(*unit),
+                _ => Unit::Day,
+            },
+        };
+        Self { column: layout.event_time().map(scale) }
+    }
+
+    /// Returns the hours of rows; `missing` is that of rows without an event time.
+    pub fn hours(&self, rows: &RecordBatch, missing: Hour) -> Result<Hours> {
+        let Some(scale) = self.column else { return Ok(Hours::Same(missing)) };
+        let times = scale.times(rows)?;
+        let hour = |time: Option<i64>| time.and_then(|time| scale.hour(time));
+        let (earliest, latest) = (hour(min(&times)), hour(max(&times)));
+        match (earliest, latest) {
+            (Some(earliest), Some(latest)) if earliest == latest && (times.null_count() == 0 || earliest == missing) => {
+                return Ok(Hours::Same(earliest));
+            }
+            _ if times.null_count() == times.len() => return Ok(Hours::Same(missing)),
+            _ => {}
+        }
+        let (ids, hours) = GroupIds::of_values(times.iter().map(|time| hour(time).unwrap_or(missing)));
+        Ok(match hours[..] {
+            [hour] => Hours::Same(hour),
+            _ => Hours::Each(ids, hours),
+        })
+    }
+
+    /// Returns the earliest and the latest event time of rows.
+    pub fn span(&self, rows: &RecordBatch) -> Result<Option<Span>> {
+        let Some(scale) = self.column else { return Ok(None) };
+        let times = scale.times(rows)?;
+        let instant = |time: Option<i64>| time.and_then(|time| scale.instant(time));
+        let ends = (instant(min(&times)), instant(max(&times)));
+        if let (Some(earliest), Some(latest)) = ends {
+            return Ok(Some((earliest, latest)));
+        }
+        let usable = || times.iter().flatten().filter_map(|time| scale.instant(time));
+        Ok(usable().min().zip(usable().max()))
+    }
+}
+
+impl Scale {
+    fn times(&self, rows: &RecordBatch) -> Result<Int64Array> {
+        let times = cast(rows.column(self.index), &DataType::Int64);
+        let times = times.map_err(|e| Error::internal("cannot read the event time").with_source(e))?;
+        Ok(times.as_primitive::<Int64Type>().clone())
+    }
+
+    fn per_second(self) -> i64 {
+        match self.unit {
+            Unit::Day | Unit::Time(TimeUnit::Second) => 1,
+            Unit::Time(TimeUnit::Millisecond) => 1_000,
+            Unit::Time(TimeUnit::Microsecond) => 1_000_000,
+            Unit::Time(TimeUnit::Nanosecond) => 1_000_000_000,
+        }
+    }
+
+    fn seconds(self, time: i64) -> Option<i64> {
+        let seconds = match self.unit {
+            Unit::Day => time.checked_mul(86_400)?,
+            Unit::Time(_) => time.div_euclid(self.per_second()),
+        };
+        (YEARS.0..=YEARS.1).contains(&seconds).then_some(seconds)
+    }
+
+    fn hour(self, time: i64) -> Option<Hour> {
+        Some(self.seconds(time)?.div_euclid(3600))
+    }
+
+    fn instant(self, time: i64) -> Option<DateTime<Utc>> {
+        let seconds = self.seconds(time)?;
+        let rest = match self.unit {
+            Unit::Day => 0,
+            Unit::Time(_) => time.rem_euclid(self.per_second()),
+        };
+        DateTime::from_timestamp(seconds, (rest * (1_000_000_000 / self.per_second())) as u32)
+    }
+}
+
+/// Returns the hour of an instant.
+pub(super) fn hour_of(instant: DateTime<Utc>) -> Hour {
+    instant.timestamp().div_euclid(3600)
+}
+
+/// Returns an hour as it stands in a file's name.
+pub(super) fn hour_text(hour: Hour) -> String {
+    let begin = DateTime::from_timestamp(hour * 3600, 0).expect("hours come from instants within the calendar");
+    begin.format("%Y-%m-%d-%H").to_string()
+}

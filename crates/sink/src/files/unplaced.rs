@@ -1,0 +1,69 @@
+//! Rows that a checkpoint has no hive partition left for.
+//!
+//! Owns: their form as dead letters.
+//! Does not own: the limit (see `set`), the source records that they came from: the writer sees rows only.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::error::ArrowError;
+use arrow::json::WriterBuilder;
+use arrow::json::writer::LineDelimited;
+use pintail_core::batch::PartitionedRows;
+use pintail_core::error::{Error, Result};
+
+use crate::layout::OutputLayout;
+
+/// A row that was not written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unplaced {
+    /// Why, naming the limit.
+    pub reason: String,
+    /// The output row as a JSON object with all its columns, the partition columns among them; nulls are written.
+    pub row_json: Vec<u8>,
+}
+
+/// Makes a letter of each row.
+pub(super) fn letters(layout: &OutputLayout, rows: &PartitionedRows, partitions_max: usize) -> Result<Vec<Unplaced>> {
+    let reason =
+        format!("hive partition `{}` is one more than the {partitions_max} of sink.partitions_max in one checkpoint", rows.partition.dir());
+    let json = json_lines(layout, rows).map_err(|e| Error::internal("cannot write a row as JSON").with_source(e))?;
+    // JSON texts escape line ends: every one here ends a row.
+    let lines = json.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+    Ok(lines.map(|line| Unplaced { reason: reason.clone(), row_json: line.to_vec() }).collect())
+}
+
+fn json_lines(layout: &OutputLayout, rows: &PartitionedRows) -> Result<Vec<u8>, ArrowError> {
+    let whole = with_partition_columns(layout, rows)?;
+    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
+    writer.write(&whole)?;
+    writer.finish()?;
+    Ok(writer.into_inner())
+}
+
+/// Undoes the split: the columns are those of the SQL again, in its order.
+fn with_partition_columns(layout: &OutputLayout, rows: &PartitionedRows) -> Result<RecordBatch, ArrowError> {
+    let output = layout.output_schema();
+    let values: Vec<_> = rows.partition.values().collect();
+    let mut kept = rows.rows.columns().iter();
+    let mut columns: Vec<(Field, ArrayRef)> = Vec::with_capacity(output.fields().len());
+    for (index, field) in output.fields().iter().enumerate() {
+        let column = match layout.partition_indices().iter().position(|&partition| partition == index) {
+            Some(level) => constant(values[level].1.as_deref(), field.data_type(), rows.rows.num_rows())?,
+            None => kept.next().expect("a column is in the path or in the file").clone(),
+        };
+        columns.push((Field::new(field.name(), column.data_type().clone(), true), column));
+    }
+    let (fields, columns): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+}
+
+fn constant(value: Option<&str>, data_type: &DataType, rows: usize) -> Result<ArrayRef, ArrowError> {
+    let text: ArrayRef = Arc::new(StringArray::from(vec![value; rows]));
+    match data_type {
+        DataType::Dictionary(_, _) | DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Ok(text),
+        other => cast(&text, other),
+    }
+}

@@ -1,0 +1,106 @@
+//! Splitting: the rows of a transformed batch → rows by hive partition.
+//!
+//! Owns: one worker's memory of the partitions that it has met.
+//! Does not own: what a partition is called (see `hive`), when its files open and close (see `files`).
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+use pintail_core::batch::PartitionedRows;
+use pintail_core::error::Error;
+use pintail_core::grouping::GroupIds;
+use pintail_core::hive::{HivePartition, value_text};
+
+use super::OutputLayout;
+
+/// Partitions that a splitter remembers. Past it all are forgotten: remembering only saves allocations.
+const REMEMBERED_MAX: usize = 4096;
+
+/// A row that cannot be in any directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unplaceable {
+    /// One such row: the first with its value, counted in the batch that was to be split. There may be others with other values.
+    pub row: usize,
+    /// Why, naming the column.
+    pub reason: String,
+}
+
+/// Why a batch was not split.
+#[derive(Debug)]
+pub enum SplitError {
+    /// The data: the record belongs to the dead letters.
+    Unplaceable(Unplaceable),
+    /// The batch is not what the layout was made for, or memory ran out.
+    Failed(Error),
+}
+
+impl From<ArrowError> for SplitError {
+    fn from(error: ArrowError) -> Self {
+        Self::Failed(Error::internal("cannot split a batch by hive partition").with_source(error))
+    }
+}
+
+/// Splits batches for one worker.
+#[derive(Debug)]
+pub struct Splitter {
+    layout: Arc<OutputLayout>,
+    root: Arc<HivePartition>,
+    known: HashSet<Arc<HivePartition>>,
+}
+
+impl Splitter {
+    /// Makes a splitter that remembers nothing yet.
+    pub fn new(layout: Arc<OutputLayout>) -> Self {
+        Self { layout, root: Arc::default(), known: HashSet::new() }
+    }
+
+    /// Groups rows by the partition columns and leaves these out; the order within a partition is kept.
+    ///
+    /// Nothing is copied if all rows are of one partition. No rows make no partition.
+    pub fn split(&mut self, rows: &RecordBatch) -> Result<Vec<PartitionedRows>, SplitError> {
+        let file_rows = self.layout.file_rows(rows)?;
+        if rows.num_rows() == 0 {
+            return Ok(Vec::new());
+        }
+        let mut ids: Option<GroupIds> = None;
+        for &index in self.layout.partition_indices() {
+            let column = GroupIds::of_column(rows.column(index));
+            ids = Some(match ids {
+                None => column,
+                Some(before) => before.combine(&column),
+            });
+        }
+        let Some(ids) = ids else {
+            return Ok(vec![PartitionedRows { partition: self.root.clone(), rows: file_rows }]);
+        };
+        let groups = ids.group(&file_rows)?;
+        groups
+            .into_iter()
+            .map(|group| Ok(PartitionedRows { partition: self.partition(rows, group.first_row)?, rows: group.rows }))
+            .collect()
+    }
+
+    /// Returns the partition of a row.
+    fn partition(&mut self, rows: &RecordBatch, row: usize) -> Result<Arc<HivePartition>, SplitError> {
+        let mut partition = HivePartition::root();
+        for &index in self.layout.partition_indices() {
+            let name = rows.schema_ref().field(index).name();
+            let pushed = match value_text(rows.column(index), row) {
+                Ok(value) => partition.push(name, value.as_deref()),
+                Err(why) => Err(format!("partition column `{name}`: {why}")),
+            };
+            pushed.map_err(|reason| SplitError::Unplaceable(Unplaceable { row, reason }))?;
+        }
+        if let Some(known) = self.known.get(&partition) {
+            return Ok(known.clone());
+        }
+        if self.known.len() >= REMEMBERED_MAX {
+            self.known.clear();
+        }
+        let partition = Arc::new(partition);
+        self.known.insert(partition.clone());
+        Ok(partition)
+    }
+}

@@ -1,0 +1,287 @@
+//! Files: NDJSON in files, read once or followed.
+//!
+//! Owns: the start, and the figure of what is unread.
+//! Does not own: what is known (`positions`), what a look shows (`sight`), what becomes of it (`plan`, carried out by `survey`), the two ways of
+//! reading (`read_once`, `follow`).
+//!
+//! A file is a partition of the source; its offsets are bytes of its decompressed content. A position is never believed: the first KiB of a file and the
+//! KiB before the offset are marked as they are read, and compared before reading goes on, wherever that content lies by then.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use pintail_core::batch::{Chunk, OffsetUnit};
+use pintail_core::breaker::WhenRejected;
+use pintail_core::clock::Clock;
+use pintail_core::error::{Error, ErrorKind, Result};
+use pintail_core::identity::SourceIdentity;
+use pintail_core::offsets::Offsets;
+use pintail_core::quantity::counted;
+use pintail_storage::durable::disk_state::DiskState;
+use tracing::info;
+
+use super::thread::{ChunkSender, Exit, ReadThread};
+use super::{OnGap, Resume, Source};
+use crate::waiting::WaitingInputs;
+use config::{Copies, FileConfig};
+
+mod archive;
+mod aside;
+pub mod config;
+mod discover;
+mod follow;
+mod identity;
+mod input;
+mod names;
+mod plan;
+mod positions;
+mod read_once;
+mod reader;
+mod sight;
+mod survey;
+mod trail;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+use aside::Aside;
+use discover::{Found, Pattern, Patterns, gone_is_none};
+use follow::{Behind, Follow};
+use positions::Positions;
+use read_once::ReadOnce;
+
+/// The kind in the identity.
+const NAME: &str = "file";
+
+/// Lines of files, read on a thread of its own.
+#[derive(Debug)]
+pub struct FileSource {
+    thread: ReadThread,
+    unread: Unread,
+    when_rejected: WhenRejected,
+    behind: Behind,
+    waiting: WaitingInputs,
+    left: Left,
+}
+
+/// What is to be said at the end of the input.
+type Left = Arc<Mutex<Option<Error>>>;
+
+/// What a source of files needs to know of the line that it is part of.
+#[derive(Debug)]
+pub struct Surroundings<'a> {
+    /// Bytes of a record.
+    pub record_bytes_max: usize,
+    /// The directory that the line writes to: never input.
+    pub out_path: &'a Path,
+    /// What waits for room or for a descriptor.
+    pub disk: &'a DiskState,
+}
+
+impl FileSource {
+    /// Finds the files, compares them with what is committed, and begins to read.
+    ///
+    /// # Errors
+    /// `Config` if a name is wrong, too many files match, or (read once) nothing matches; `State` if a file was truncated or replaced and
+    /// `source.on_gap` is `refuse`. A file that cannot be read is none: it waits, or is named at the end.
+    pub fn open(config: &FileConfig, around: &Surroundings<'_>, resume: &Resume<'_>) -> Result<Self> {
+        let patterns = Patterns::parse(&config.paths, config.files_max, around.out_path, around.disk.clone())?;
+        let positions = Positions::new(resume, config.remember_max)?;
+        let (unread, behind) = (Unread::default(), Behind::default());
+        let found = patterns.find()?;
+        check_all_files(&found)?;
+        if !config.follow {
+            check_all_matched(&found, &positions)?;
+        }
+        if found.met_own {
+            info!(out_path = %around.out_path.display(), "the directory of the dataset lies among the inputs: it is passed over");
+        }
+        let (waiting, left) = (WaitingInputs::default(), Left::default());
+        behind.watch(around.disk.clone());
+        let files = Files {
+            patterns,
+            positions,
+            unread: unread.clone(),
+            aside: Aside::new(waiting.clone()),
+            record_bytes_max: around.record_bytes_max,
+            on_gap: config.on_gap,
+            copies: config.copies,
+            pending: Vec::new(),
+        };
+        let thread = if config.follow {
+            let follow = Follow::start(files, config, behind.clone(), found)?;
+            ReadThread::spawn(NAME, move |sender| follow.run(sender))?
+        } else {
+            let read_once = ReadOnce::start(files, found, left.clone())?;
+            ReadThread::spawn(NAME, move |sender| read_once.run(sender))?
+        };
+        let when_rejected = if config.follow { WhenRejected::Pause } else { WhenRejected::Stop };
+        Ok(Self { thread, unread, when_rejected, behind, waiting, left })
+    }
+
+    /// Checks that the files could be read now, and returns what is worth a line: what is not there yet, is passed over, or cannot be read.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn check(config: &FileConfig, around: &Surroundings<'_>, resume: &Resume<'_>) -> Result<Vec<String>> {
+        let source = Self::open(config, around, resume)?;
+        let found = Patterns::parse(&config.paths, config.files_max, around.out_path, around.disk.clone())?.find()?;
+        let mut notes = vec![counted(found.files.len() as u64, "file", "files")];
+        notes.extend(found.unmatched.iter().map(|pattern| format!("no file matches `{pattern}` yet: it is waited for")));
+        if found.met_own {
+            let own = around.out_path.display();
+            notes.push(format!(
+                "`{own}` lies among the inputs: it is where the dataset is written (`pipeline.out_path`), and nothing there is read"
+            ));
+        }
+        let waiting = source.waiting.get();
+        notes.extend(waiting.named.iter().map(|input| format!("cannot be read now, and would wait: {}", input.why)));
+        if waiting.count > waiting.named.len() {
+            notes.push(format!("cannot be read now: {} more", waiting.count - waiting.named.len()));
+        }
+        Ok(notes)
+    }
+
+    /// Returns what makes offsets comparable: nothing but the kind, each file carries its own identity.
+    pub fn identity() -> SourceIdentity {
+        SourceIdentity { kind: NAME.to_owned(), properties: Default::default() }
+    }
+}
+
+#[async_trait]
+impl Source for FileSource {
+    async fn read(&mut self) -> Result<Option<Chunk>> {
+        let chunk = self.thread.recv().await?;
+        if let Some(chunk) = &chunk {
+            self.unread.sub(chunk.range.to - chunk.range.from);
+        }
+        Ok(chunk)
+    }
+
+    async fn committed(&mut self, offsets: &Offsets) -> Result<()> {
+        self.behind.commit(offsets);
+        Ok(())
+    }
+
+    /// Returns the bytes of uncompressed files that were seen and not yet read, an unfinished last line included.
+    fn remaining(&self) -> Option<u64> {
+        Some(self.unread.get())
+    }
+
+    fn waiting(&self) -> Option<WaitingInputs> {
+        Some(self.waiting.clone())
+    }
+
+    fn left(&mut self) -> Option<Error> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn when_rejected(&self) -> WhenRejected {
+        self.when_rejected
+    }
+
+    fn unit(&self) -> OffsetUnit {
+        OffsetUnit::Bytes
+    }
+
+    fn work(&self) -> Option<Arc<Clock>> {
+        Some(self.thread.work())
+    }
+}
+
+/// What both ways of reading share.
+#[derive(Debug)]
+struct Files {
+    patterns: Patterns,
+    positions: Positions,
+    aside: Aside,
+    unread: Unread,
+    record_bytes_max: usize,
+    on_gap: OnGap,
+    copies: Copies,
+    /// What was found out and not yet handed on.
+    pending: Vec<Chunk>,
+}
+
+impl Files {
+    /// Opens a file to look at it; `None` if it is gone.
+    fn open_file(&self, path: &Path) -> Result<Option<File>> {
+        let open = gone_is_none(discover::open(path, &self.patterns.disk));
+        open.map_err(|e| Error::io(format_args!("open `{}`", names::label_of(path)), e))
+    }
+
+    /// Looks for the files that match, and takes up what cannot be looked at.
+    fn find(&mut self) -> Result<Found> {
+        let found = self.patterns.find()?;
+        self.take_failed(&found);
+        Ok(found)
+    }
+
+    /// Takes up what could not be looked at.
+    fn take_failed(&mut self, found: &Found) {
+        let failed: Vec<PathBuf> = found.failed.iter().map(|(path, _)| path.clone()).collect();
+        for (path, error) in &found.failed {
+            // What is below a directory is not known; what is below a name that cannot be looked at neither.
+            self.aside.directory(path, error);
+        }
+        self.aside.look(&found.files, &failed);
+    }
+
+    /// Hands on what was found out.
+    fn tell(&mut self, sender: &ChunkSender) -> Result<(), Exit> {
+        self.pending.drain(..).try_for_each(|chunk| sender.send(chunk))
+    }
+}
+
+/// Counts the bytes of uncompressed files that are known and not yet handed on.
+#[derive(Debug, Clone, Default)]
+struct Unread(Arc<AtomicU64>);
+
+impl Unread {
+    /// Takes up that a file of which `seen` bytes were counted now has `length`.
+    fn see(&self, seen: &mut u64, length: u64) {
+        self.0.fetch_add(length.saturating_sub(*seen), Ordering::Relaxed);
+        *seen = length.max(*seen);
+    }
+
+    /// Takes up that bytes are handed on that were not counted.
+    fn add(&self, bytes: u64) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn sub(&self, bytes: u64) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Checks that each name is that of a file that may be read, and each glob leads out of the dataset. While files are followed, what becomes of a name is
+/// waited for.
+fn check_all_files(found: &Found) -> Result<()> {
+    match found.failed.iter().find(|(_, error)| error.kind() == ErrorKind::Config) {
+        Some((_, error)) => Err(Error::config(error.to_string())),
+        None => Ok(()),
+    }
+}
+
+/// Checks that each name exists and each glob matches something, or did when it was read.
+fn check_all_matched(found: &Found, positions: &Positions) -> Result<()> {
+    // What vanished is forgotten by name.
+    let read_before =
+        |pattern: &&Pattern| positions.remembers_any() || positions.iter().any(|known| pattern.may_match(&known.partition.label));
+    // What could not be looked at is named at the end, when everything else is committed.
+    let is_hidden = |pattern: &&Pattern| found.failed.iter().any(|(path, _)| pattern.may_lie_at(path));
+    match found.unmatched.iter().find(|pattern| !read_before(pattern) && !is_hidden(pattern)) {
+        None => Ok(()),
+        Some(pattern) => Err(Error::config(format!(
+            "`source.path`: no file matches `{pattern}`: correct it, or set `source.follow = true` to wait for one"
+        ))),
+    }
+}

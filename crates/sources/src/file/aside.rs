@@ -1,0 +1,238 @@
+//! Aside: inputs that cannot be read for now, each set aside alone.
+//!
+//! Owns: which files and directories wait, why, the growing pauses after which each is tried again, and saying so: in the log once a pause, and for
+//! whoever asks.
+//! Does not own: what a fault is (an error of kind `Io` on the way to one file), trying again (see `follow`; what is read once is tried once).
+//!
+//! Nothing of it is kept: after a restart what cannot be read is found anew.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use chrono::{DateTime, Utc};
+use pintail_core::error::{Error, ErrorKind};
+use pintail_core::escape;
+use tracing::{info, warn};
+
+use super::identity::{Inode, Place};
+use super::names;
+use super::positions::Known;
+use crate::waiting::{NAMED_MAX, Waiting, WaitingInput, WaitingInputs};
+
+#[cfg(test)]
+mod tests;
+
+/// The first pause: what was half written or locked is often well again at once.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Longer ones would only delay what somebody has mended.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// What has changed is tried again sooner, though not at each look: a large archive that comes in slowly is decompressed from its beginning each time.
+const LONGEST_PAUSE_CHANGED: Duration = Duration::from_secs(10);
+
+/// Lines of the log in a second; what waits beyond them is counted in the next one.
+const LINES_MAX: u32 = 10;
+const LINES_EVERY: Duration = Duration::from_secs(1);
+
+/// Bytes of a reason.
+const WHY_BYTES_MAX: usize = 200;
+
+/// The inputs that wait.
+#[derive(Debug)]
+pub(super) struct Aside {
+    inputs: BTreeMap<PathBuf, Input>,
+    shared: WaitingInputs,
+    /// Lines of the log since a moment, and those that were left out.
+    lines: (Instant, u32, u64),
+}
+
+/// An input that waits.
+#[derive(Debug)]
+struct Input {
+    what: What,
+    why: String,
+    since: DateTime<Utc>,
+    tried: Instant,
+    pause: Duration,
+    seen: Option<Stamp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    File,
+    /// Nothing below it is known.
+    Directory,
+}
+
+/// What tells that a file was written, replaced, or allowed to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    place: Place,
+    length: u64,
+    modified: Option<SystemTime>,
+    /// Seconds and nanoseconds: when permissions were changed, too.
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        let changed = (metadata.ctime(), metadata.ctime_nsec());
+        Self { place: Place::of(metadata), length: metadata.len(), modified: metadata.modified().ok(), changed }
+    }
+}
+
+/// Returns whether an error is one of a single input, and not of the line or of what it is asked to do.
+pub(super) fn is_of_input(error: &Error) -> bool {
+    error.kind() == ErrorKind::Io
+}
+
+impl Aside {
+    pub(super) fn new(shared: WaitingInputs) -> Self {
+        Self { inputs: BTreeMap::new(), shared, lines: (Instant::now(), 0, 0) }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.inputs.is_empty()
+    }
+
+    /// Sets a file aside.
+    pub(super) fn file(&mut self, path: &Path, error: &Error) {
+        self.put(path, What::File, error);
+    }
+
+    /// Sets a directory aside that cannot be listed.
+    pub(super) fn directory(&mut self, path: &Path, error: &Error) {
+        self.put(path, What::Directory, error);
+    }
+
+    fn put(&mut self, path: &Path, what: What, error: &Error) {
+        let (now, seen) = (Instant::now(), fs::metadata(path).ok().as_ref().map(Stamp::of));
+        let why = escape::beginning(&error.to_string(), WHY_BYTES_MAX);
+        let before = self.inputs.get(path);
+        // A directory is tried at each look.
+        if let Some(before) = before.filter(|before| what == What::Directory && now.duration_since(before.tried) < before.pause) {
+            let (tried, pause, since) = (before.tried, before.pause, before.since);
+            self.inputs.insert(path.to_owned(), Input { what, why, since, tried, pause, seen });
+            return;
+        }
+        let pause = before.map_or(FIRST_PAUSE, |before| (before.pause * 2).min(LONGEST_PAUSE));
+        let since = before.map_or_else(Utc::now, |before| before.since);
+        self.inputs.insert(path.to_owned(), Input { what, why, since, tried: now, pause, seen });
+        let waiting = self.inputs.len();
+        if self.may_log(now) {
+            warn!(path = %names::label_of(path), %error, again_in_s = pause.as_secs(), waiting, "an input cannot be read: it waits, the others go on");
+        }
+        self.publish();
+    }
+
+    /// Takes up that a file or a directory can be read.
+    pub(super) fn well(&mut self, path: &Path) {
+        self.end(path, "an input that waited can be read again");
+    }
+
+    fn end(&mut self, path: &Path, how: &str) {
+        if self.inputs.remove(path).is_none() {
+            return;
+        }
+        let waiting = self.inputs.len();
+        if self.may_log(Instant::now()) {
+            info!(path = %names::label_of(path), waiting, "{how}");
+        }
+        self.publish();
+    }
+
+    /// Returns whether one more line may be written now.
+    fn may_log(&mut self, now: Instant) -> bool {
+        let (since, lines, left_out) = self.lines;
+        if now.duration_since(since) >= LINES_EVERY {
+            if left_out > 0 {
+                warn!(inputs = left_out, waiting = self.inputs.len(), "further inputs changed state; log lines suppressed");
+            }
+            self.lines = (now, 1, 0);
+            return true;
+        }
+        let may = lines < LINES_MAX;
+        self.lines = if may { (since, lines + 1, left_out) } else { (since, lines, left_out + 1) };
+        may
+    }
+
+    fn publish(&self) {
+        let named = self.inputs.iter().take(NAMED_MAX).map(|(path, input)| WaitingInput {
+            path: escape::line(&names::label_of(path)).into_owned(),
+            why: input.why.clone(),
+            since: input.since,
+        });
+        self.shared.set(Waiting { count: self.inputs.len(), named: named.collect() });
+    }
+
+    /// Returns whether a file that was found is to be left alone for now.
+    pub(super) fn waits(&self, path: &Path, metadata: &Metadata) -> bool {
+        self.inputs.get(path).is_some_and(|input| !input.is_due(Stamp::of(metadata), Instant::now()))
+    }
+
+    pub(super) fn holds(&self, path: &Path) -> bool {
+        self.inputs.contains_key(path)
+    }
+
+    /// Returns whether the file of a known position may be one that waits: nothing follows from not having seen it.
+    pub(super) fn may_hold(&self, known: &Known) -> bool {
+        let label = &*known.partition.label;
+        let path = names::path_of(label);
+        self.inputs.iter().any(|(waiting, input)| match input.what {
+            What::Directory => path.starts_with(waiting),
+            What::File => {
+                let same_place = || known.place().zip(input.seen).is_some_and(|(place, seen)| place.may_be(&seen.place));
+                *waiting == path || same_place() || names::are_related(&names::label_of(waiting), label)
+            }
+        })
+    }
+
+    /// Takes up a look at everything: what is no input any more does not wait.
+    pub(super) fn look(&mut self, found: &[(PathBuf, Metadata)], failed: &[PathBuf]) {
+        if self.inputs.is_empty() {
+            return;
+        }
+        let files: BTreeMap<&Path, Inode> = found.iter().map(|(path, metadata)| (path.as_path(), Inode::of(metadata))).collect();
+        let failed: HashSet<&PathBuf> = failed.iter().collect();
+        let over: Vec<(PathBuf, What)> = self
+            .inputs
+            .iter()
+            .filter(|(path, _)| !files.contains_key(path.as_path()) && !failed.contains(path))
+            .filter(|(path, input)| match input.what {
+                What::Directory => fs::read_dir(path).is_ok() || !path.exists(),
+                What::File => !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()),
+            })
+            .map(|(path, input)| (path.clone(), input.what))
+            .collect();
+        for (path, what) in over {
+            match what {
+                What::Directory if path.exists() => self.well(&path),
+                _ => self.end(&path, "an input that waited is gone"),
+            }
+        }
+    }
+
+    /// Returns what is to be said at the end of an input that was read once; nothing if all of it was read.
+    pub(super) fn unread(&self) -> Option<Error> {
+        let (path, first) = self.inputs.first_key_value()?;
+        let why = &first.why;
+        let others = match self.inputs.len() - 1 {
+            0 => String::new(),
+            others => format!(", and {others} more"),
+        };
+        let path = escape::line(&names::label_of(path)).into_owned();
+        Some(Error::new(
+            ErrorKind::Io,
+            format!("`{path}` could not be read{others}; everything else is committed, start again when that is mended: {why}"),
+        ))
+    }
+}
+
+impl Input {
+    fn is_due(&self, stamp: Stamp, now: Instant) -> bool {
+        let pause = if self.seen == Some(stamp) { self.pause } else { self.pause.min(LONGEST_PAUSE_CHANGED) };
+        now.duration_since(self.tried) >= pause
+    }
+}

@@ -1,0 +1,442 @@
+//! Follow: what is appended, what appears, what is rotated away.
+//!
+//! Owns: the polling, the open descriptors.
+//! Does not own: a file's turn (see `tail`), letting go of rotated and deleted files (see `closed`), doing with few descriptors (see `idle`), what
+//! becomes of files that appear and of positions that lost their file (see `survey`).
+//!
+//! A file is followed by its descriptor, not by its name: after a rotation the old file is read on, before the new one, until its writer
+//! has left it. Compressed files do not grow: each is read whole once its length has stood still from one look to the next.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::File;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use pintail_core::error::{Error, Result};
+use pintail_core::offsets::PartitionId;
+
+use super::aside::is_of_input;
+use super::config::FileConfig;
+use super::discover::{Wanted, gone_is_none, open, search};
+use super::identity::{Inode, Place};
+use super::input::Compression;
+use super::names;
+use super::plan::{Holder, Name};
+use super::positions::{Known, new_partition};
+use super::read_once::Turn;
+use super::reader::{FileReader, Lines, Opened};
+use super::survey::{Facts, Start, note};
+use super::{Files, Found};
+use crate::lines::Unterminated;
+use crate::thread::{ChunkSender, Exit};
+
+mod archives;
+mod closed;
+mod copies;
+mod deleted;
+mod idle;
+mod tail;
+
+#[cfg(test)]
+mod tests;
+
+use archives::{Archive, ArchiveState};
+pub(super) use deleted::Behind;
+use idle::Idle;
+use tail::{Stage, Tail, TurnEnd};
+
+/// How long a rotated file must stand still before its descriptor is closed. Loggers reopen within seconds; what comes later is read at
+/// the next start, by the file's content.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// Follows files until nobody listens.
+#[derive(Debug)]
+pub(super) struct Follow {
+    files: Files,
+    poll_interval: Duration,
+    behind: Behind,
+    /// Whether it was said which deleted files keep room on a full disk.
+    named: bool,
+    looked: Instant,
+    /// When known files that are not open were looked for.
+    searched: Instant,
+    /// In the order in which they were first seen, which puts a rotated file before its successor.
+    tails: Vec<Tail>,
+    /// Files that are known and have no descriptor.
+    idle: Idle,
+    archives: HashMap<PathBuf, Archive>,
+    /// How many files were opened so far.
+    opened: u64,
+    /// Compressed files to be read next.
+    ready: Vec<Turn>,
+    /// Files that hold a part of another, or may: how long they were, and since when.
+    parts: HashMap<Inode, (u64, Instant)>,
+    /// Positions whose file was cut, rewritten or is gone: what became of them is found out at the next look.
+    lost: BTreeSet<PartitionId>,
+}
+
+impl Follow {
+    /// Opens the files that are there, as many as may be open at the same time.
+    pub(super) fn start(files: Files, config: &FileConfig, behind: Behind, found: Found) -> Result<Self> {
+        let mut follow = Self {
+            files,
+            poll_interval: config.poll_interval,
+            behind,
+            named: false,
+            looked: Instant::now(),
+            searched: Instant::now(),
+            tails: Vec::new(),
+            idle: Idle::new(config.open_max),
+            archives: HashMap::new(),
+            opened: 0,
+            ready: Vec::new(),
+            parts: HashMap::new(),
+            lost: BTreeSet::new(),
+        };
+        follow.files.take_failed(&found);
+        let mut facts = Vec::new();
+        for (path, metadata) in found.files {
+            let Some(mut found) = follow.files.examine_or_set_aside(&path, Name::Matches)? else { continue };
+            if found.compression != Compression::None {
+                found = found.closed();
+                let archive = Archive { inode: Inode::of(&metadata), length: metadata.len(), state: ArchiveState::Settling };
+                follow.archives.insert(path, archive);
+            }
+            facts.push(follow.within_open_max(found, facts.len()));
+        }
+        follow.files.search_missing(&mut facts, |_| true)?;
+        let starts = follow.files.decide(&facts, |_| Holder::Wanted)?;
+        // What was rotated away is older than what has its name now.
+        let (renamed, named): (Vec<_>, Vec<_>) = facts.into_iter().zip(starts).partition(|(facts, _)| facts.name == Name::Renamed);
+        for (facts, start) in renamed.into_iter().chain(named) {
+            let settled = facts.compression == Compression::None || facts.name == Name::Renamed || matches!(start, Start::Finished(_));
+            // Another compressed file may still be written.
+            if settled {
+                follow.begin(facts, start)?;
+            }
+        }
+        follow.check_count()?;
+        Ok(follow)
+    }
+
+    /// Reads what is there and what comes.
+    pub(super) fn run(mut self, sender: &ChunkSender) -> Result<(), Exit> {
+        let mut in_vain = false;
+        loop {
+            let turns = self.read_round(sender)?;
+            let ready = turns == TurnEnd::AtEnd && !in_vain && self.has_room_for_waiting();
+            if turns == TurnEnd::AtEnd && !ready {
+                self.idle.tell();
+                sender.sleep(self.poll_interval)?;
+            }
+            if ready || self.looked.elapsed() >= self.poll_interval || !self.lost.is_empty() {
+                self.looked = Instant::now();
+                let before = self.opened;
+                self.look_again()?;
+                // There is room, and nothing that may be opened: another look at once would find the same.
+                in_vain = ready && self.opened == before;
+            }
+        }
+    }
+
+    /// Gives each file its turn.
+    fn read_round(&mut self, sender: &ChunkSender) -> Result<TurnEnd, Exit> {
+        self.files.tell(sender)?;
+        let mut end = TurnEnd::AtEnd;
+        let mut at = 0;
+        while at < self.tails.len() {
+            match self.turn(at, sender)? {
+                TurnEnd::Lost => {
+                    let mut tail = self.tails.remove(at);
+                    self.lost.extend(tail.known().cloned());
+                    tail.forget_unread(&self.files);
+                    end = TurnEnd::More;
+                    continue;
+                }
+                TurnEnd::Failed => {
+                    self.tails.remove(at).forget_unread(&self.files);
+                    continue;
+                }
+                TurnEnd::More => end = TurnEnd::More,
+                TurnEnd::AtEnd => {}
+            }
+            at += 1;
+        }
+        let ready = std::mem::take(&mut self.ready);
+        self.files.read_turns(ready.into(), sender)?;
+        self.relieve_disk();
+        self.let_go(Instant::now(), sender)?;
+        self.files.tell(sender)?;
+        Ok(end)
+    }
+
+    fn turn(&mut self, at: usize, sender: &ChunkSender) -> Result<TurnEnd, Exit> {
+        match self.read(at, sender) {
+            Err(Exit::NoRoom) => self.wait_for_room(sender).map(|()| TurnEnd::More),
+            Err(Exit::Failed(error)) if is_of_input(&error) => {
+                let tail = &self.tails[at];
+                self.files.aside.file(&tail.path, &error);
+                Ok(TurnEnd::Failed)
+            }
+            turn => turn,
+        }
+    }
+
+    fn read(&mut self, at: usize, sender: &ChunkSender) -> Result<TurnEnd, Exit> {
+        let Some(metadata) = self.tails[at].changed()? else { return Ok(TurnEnd::AtEnd) };
+        if self.tails[at].copy_of.is_some() && !self.may_read_copy(at)? {
+            return Ok(TurnEnd::AtEnd);
+        }
+        self.files.tell(sender)?;
+        let turn = sender.impatiently(|| self.tails[at].read_turn(&metadata, &mut self.files, sender))?;
+        if turn != TurnEnd::Lost && !self.files.aside.is_empty() {
+            self.files.aside.well(&self.tails[at].path);
+        }
+        Ok(turn)
+    }
+
+    /// Looks at the names, and at what became of positions that lost their file.
+    fn look_again(&mut self) -> Result<()> {
+        let found = self.files.find()?;
+        if self.searched.elapsed() >= QUIET {
+            self.searched = Instant::now();
+            self.miss_closed(&found)?;
+        }
+        self.take_found(found)
+    }
+
+    /// Takes up what a look at the names has found.
+    fn take_found(&mut self, found: Found) -> Result<()> {
+        let mut archives = HashMap::new();
+        let mut facts = self.take_begun(&mut archives)?;
+        self.settle_copies_of_lost()?;
+        let named: Vec<bool> =
+            self.tails.iter_mut().map(|tail| std::mem::replace(&mut tail.name, Name::Renamed) == Name::Matches).collect();
+        let mut tails: HashMap<Inode, usize> = self.tails.iter().enumerate().map(|(at, tail)| (tail.place.inode, at)).collect();
+        let (mut held, mut to_open) = (HashSet::new(), 0);
+        self.forget_waiting();
+        let inodes = found.files.iter().map(|(_, metadata)| Inode::of(metadata)).collect();
+        self.lost.extend(self.idle.take_missing(&inodes));
+        for (path, metadata) in found.files {
+            let inode = Inode::of(&metadata);
+            if let Some(at) = tails.get(&inode) {
+                // None is open yet where the name passed to another file between the look and the opening.
+                if let Some(tail) = self.tails.get_mut(*at) {
+                    tail.take_name(path, &mut self.files);
+                }
+            } else if self.archives.get(&path).is_some_and(|archive| archive.inode == inode) {
+                let (archive, is_due) = self.settle(&path, &metadata);
+                if is_due {
+                    facts.extend(self.files.examine_or_set_aside(&path, Name::Matches)?.map(Facts::closed));
+                } else if archive.state == ArchiveState::Taken {
+                    held.extend(self.files.positions.at(&Place::of(&metadata)).map(|known| known.id().clone()));
+                }
+                archives.insert(path, archive);
+            } else if self.idle.holds(&path, &metadata) {
+                held.extend(self.idle.known(&inode));
+            } else if self.files.aside.waits(&path, &metadata) || facts.iter().any(|facts| facts.place.inode == inode) {
+            } else if self.lost.is_empty() && to_open >= self.idle.open_max() {
+                // As many as could be opened at once: the others need not be looked at again each time.
+                self.let_wait();
+            } else if let Some(found) = self.files.examine_or_set_aside(&path, Name::Matches)?
+                // Between the look and the opening the name may have passed to a file that is followed already.
+                && !tails.contains_key(&found.place.inode)
+            {
+                if found.compression != Compression::None {
+                    archives.insert(path, Archive { inode, length: metadata.len(), state: ArchiveState::Settling });
+                    // What was lost may be in it.
+                    facts.extend((!self.lost.is_empty()).then(|| found.closed()));
+                    continue;
+                }
+                tails.insert(found.place.inode, usize::MAX);
+                // One that waits for what it may be a part of takes no descriptor.
+                to_open += usize::from(!self.parts.contains_key(&found.place.inode));
+                facts.push(self.within_open_max(found, facts.len()));
+            }
+        }
+        // The time in which its writer may leave a file begins when its name goes, however long nothing was written before.
+        let rotated = self.tails.iter_mut().zip(named).filter(|(tail, named)| *named && tail.name == Name::Renamed);
+        rotated.for_each(|(tail, _)| tail.last_read = self.looked);
+        self.archives = archives;
+        self.parts.retain(|inode, _| facts.iter().any(|facts| facts.place.inode == *inode));
+        self.take_facts(facts, held)?;
+        self.check_count()
+    }
+
+    /// Decides on files that nobody holds open, and begins to read them.
+    fn take_facts(&mut self, mut facts: Vec<Facts>, mut held: HashSet<PartitionId>) -> Result<()> {
+        if facts.is_empty() && self.lost.is_empty() {
+            return Ok(());
+        }
+        let mut lost = std::mem::take(&mut self.lost);
+        lost.extend(self.written_again(&facts).into_iter().filter(|known| !held.contains(known)));
+        if !lost.is_empty() {
+            self.files.search_missing(&mut facts, |known| lost.contains(known.id()))?;
+        }
+        for tail in self.tails.iter().filter(|tail| tail.name == Name::Matches || !tail.is_deleted()) {
+            held.extend(tail.known().cloned());
+        }
+        let nameless = self.replaced(&facts);
+        if !nameless.is_empty() {
+            self.files.search_missing(&mut facts, |known| nameless.contains(known.id()))?;
+        }
+        let holder = |known: &Known| match known.id() {
+            id if held.contains(id) => Holder::Open,
+            id if lost.contains(id) => Holder::Wanted,
+            id if nameless.contains(id) => Holder::Nameless,
+            _ => Holder::Unsearched,
+        };
+        let starts = self.files.decide(&facts, holder)?;
+        self.drop_edited(&nameless);
+        facts.into_iter().zip(starts).try_for_each(|(facts, start)| self.begin(facts, start))
+    }
+
+    /// Returns the open files that have no name any more, since these took them.
+    fn replaced(&self, by: &[Facts]) -> HashSet<PartitionId> {
+        let nameless = self.tails.iter().filter(|tail| by.iter().any(|facts| facts.path == tail.path) && tail.is_deleted());
+        nameless.filter_map(|tail| tail.known().cloned()).collect()
+    }
+
+    /// Closes those of some open files whose positions are over: an edited file took their place.
+    fn drop_edited(&mut self, some: &HashSet<PartitionId>) {
+        let over = |tail: &Tail| tail.known().is_some_and(|known| some.contains(known) && self.files.positions.get(known).is_none());
+        let (over, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.tails).into_iter().partition(over);
+        self.tails = kept;
+        over.into_iter().for_each(|mut tail| tail.forget_unread(&self.files));
+    }
+
+    /// Begins to read a file. One that cannot be read is set aside.
+    fn begin(&mut self, facts: Facts, start: Start) -> Result<()> {
+        let path = facts.path.clone();
+        let begun = self.begin_at(facts, start);
+        self.files.or_set_aside(&path, begun).map(|_| ())
+    }
+
+    fn begin_at(&mut self, facts: Facts, start: Start) -> Result<()> {
+        if let Start::At { known, .. } | Start::Finished(known) = &start
+            && let Some(at) = self.tails.iter().position(|tail| tail.known() == Some(known))
+        {
+            // It was deleted, and its content is here.
+            self.tails.remove(at).forget_unread(&self.files);
+        }
+        match (start, facts.compression) {
+            // It was only looked at in search of another.
+            (Start::Nothing, _) if facts.name == Name::Renamed => {
+                self.files.aside.well(&facts.path);
+                Ok(())
+            }
+            (Start::Aside, _) => Ok(()),
+            (Start::PartOf(of), _) => self.wait_with_part(facts, of),
+            (Start::Later, _) => self.settle_again(&facts),
+            (Start::Returning, Compression::None) => self.wait_for_return(facts),
+            (start, Compression::Gzip | Compression::Zstd) => {
+                if let Some(archive) = self.archives.get_mut(&facts.path) {
+                    archive.state = ArchiveState::Taken;
+                }
+                let turn = Turn::of(&facts, start.without_copy());
+                if turn.is_none() {
+                    self.files.aside.well(&facts.path);
+                }
+                self.ready.extend(turn);
+                Ok(())
+            }
+            (Start::Nothing | Start::New, Compression::None) => self.open_tail(facts, None, None),
+            (Start::At { known, copy_of }, Compression::None) => self.open_tail(facts, Some(known), copy_of),
+            (Start::Finished(_), Compression::None) => {
+                self.files.aside.well(&facts.path);
+                Ok(())
+            }
+        }
+    }
+
+    /// Closes what was looked at if so many are held open already.
+    fn within_open_max(&self, facts: Facts, held: usize) -> Facts {
+        if self.tails.len() + held < self.idle.open_max() { facts } else { facts.closed() }
+    }
+
+    fn open_tail(&mut self, mut facts: Facts, known: Option<PartitionId>, copy_of: Option<PartitionId>) -> Result<()> {
+        let (name, length) = (facts.name, facts.length);
+        // One that has no matching name is not found again.
+        if name == Name::Matches && !self.make_room() {
+            return self.leave_closed(&facts, known);
+        }
+        self.opened += 1;
+        let taken = facts.take_file();
+        let Some(file) = self.files.or_set_aside(&facts.path, taken)?.flatten() else {
+            self.lost.extend(known);
+            return Ok(());
+        };
+        let mut tail = Tail::new(facts.path, facts.place, name, Stage::Empty(file));
+        if length == 0 && known.is_none() {
+            self.files.aside.well(&tail.path);
+            self.tails.push(tail);
+            return Ok(());
+        }
+        let known = known.and_then(|known| self.files.positions.get(&known)).cloned();
+        let known = known.unwrap_or_else(|| Known { partition: new_partition(&tail.path), next: 0, evidence: None, v1: None });
+        // Years of rotated files may lie there: one that is read to its end and has stood still is left closed.
+        if name == Name::Renamed && length == known.next && tail.stands_still().unwrap_or(false) {
+            self.files.aside.well(&tail.path);
+            return Ok(());
+        }
+        let key = &self.files.positions.key;
+        let opened = tail
+            .try_clone()
+            .and_then(|file| FileReader::open(file, &tail.path, Compression::None, &known, key, self.files.record_bytes_max));
+        let Some(opened) = self.files.or_set_aside(&tail.path, opened)? else { return Ok(()) };
+        match opened {
+            Opened::Ready(reader) => {
+                tail.seen = known.next;
+                self.files.unread.see(&mut tail.seen, reader.length());
+                tail.stage = Stage::Open(reader);
+                tail.copy_of = copy_of;
+                self.tails.push(tail);
+            }
+            Opened::Other(_) => self.lost.extend([known.id().clone()]),
+        }
+        Ok(())
+    }
+
+    /// Takes empty files that are no more: what is in them may be known.
+    fn take_begun(&mut self, archives: &mut HashMap<PathBuf, Archive>) -> Result<Vec<Facts>> {
+        let (begun, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.tails).into_iter().partition(Tail::has_begun);
+        self.tails = kept;
+        let mut facts = Vec::new();
+        for tail in begun {
+            let Stage::Empty(file) = tail.stage else { continue };
+            // It was found by its name, wherever it has been rotated to since.
+            let examined = self.files.examine_open(file, &tail.path, Name::Matches);
+            let Some(examined) = self.files.or_set_aside(&tail.path, examined)? else { continue };
+            if examined.compression == Compression::None {
+                facts.push(examined);
+            } else {
+                let archive = Archive { inode: examined.place.inode, length: examined.length, state: ArchiveState::Settling };
+                archives.insert(examined.path, archive);
+            }
+        }
+        Ok(facts)
+    }
+
+    fn check_count(&self) -> Result<()> {
+        let count = self.tails.len() + self.idle.len() + self.archives.len();
+        if self.files.patterns.check_count(count).is_ok() {
+            return Ok(());
+        }
+        // Deleted files are held open for a while, and do not count.
+        let deleted = self.tails.iter().filter(|tail| tail.name == Name::Renamed && tail.is_deleted()).count();
+        self.files.patterns.check_count(count - deleted)
+    }
+}
+
+impl Facts {
+    /// Takes the open file, or opens it if it is still the one that was looked at.
+    fn take_file(&mut self) -> Result<Option<File>> {
+        if let Some(file) = self.file.take() {
+            return Ok(Some(file));
+        }
+        let opened = gone_is_none(open(&self.path, &self.disk));
+        let Some(file) = opened.map_err(|e| Error::io(format_args!("open `{}`", names::label_of(&self.path)), e))? else { return Ok(None) };
+        let metadata = file.metadata().map_err(|e| Error::io(format_args!("look at `{}`", self.path.display()), e))?;
+        Ok((Place::of(&metadata) == self.place).then_some(file))
+    }
+}

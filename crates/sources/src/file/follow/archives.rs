@@ -1,0 +1,60 @@
+//! Compressed files that are followed: when one is read.
+//!
+//! Owns: waiting until its length stands still, and noticing that it was written again.
+//! Does not own: reading it (see `read_once`), one that is damaged (see `aside`).
+
+use std::fs::Metadata;
+use std::path::Path;
+
+use pintail_core::error::Result;
+use pintail_core::offsets::PartitionId;
+
+use super::{Compression, Facts, Follow, Inode};
+use crate::file::names;
+
+/// A compressed file.
+#[derive(Debug)]
+pub(super) struct Archive {
+    pub(super) inode: Inode,
+    pub(super) length: u64,
+    pub(super) state: ArchiveState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ArchiveState {
+    /// Seen with this length once: it may still be written.
+    Settling,
+    /// Read, or about to be.
+    Taken,
+}
+
+impl Follow {
+    /// Takes a compressed file for reading if its length stands still. Returns whether it is to be looked at: it was not yet, or it could not be read
+    /// and its pause is over, or what was lost may be in it.
+    pub(super) fn settle(&self, path: &Path, metadata: &Metadata) -> (Archive, bool) {
+        let (inode, length) = (Inode::of(metadata), metadata.len());
+        let known = self.archives.get(path).filter(|known| known.inode == inode && known.length == length);
+        let state = known.map_or(ArchiveState::Settling, |_| ArchiveState::Taken);
+        let is_new = known.is_some_and(|known| known.state == ArchiveState::Settling);
+        let is_due = match self.files.aside.holds(path) {
+            true => known.is_some() && !self.files.aside.waits(path, metadata),
+            false => is_new || (!self.lost.is_empty() && state == ArchiveState::Settling),
+        };
+        (Archive { inode, length, state }, is_due)
+    }
+
+    /// Looks again later at a compressed file that another one begins as.
+    pub(super) fn settle_again(&mut self, facts: &Facts) -> Result<()> {
+        if let Some(archive) = self.archives.get_mut(&facts.path) {
+            archive.state = ArchiveState::Settling;
+        }
+        Ok(())
+    }
+
+    /// Returns what was read of compressed files that have other bytes now: nobody holds those open.
+    pub(super) fn written_again(&self, files: &[Facts]) -> Vec<PartitionId> {
+        let compressed = files.iter().filter(|facts| facts.compression != Compression::None);
+        let known = compressed.flat_map(|facts| self.files.positions.named(&names::label_of(&facts.path)));
+        known.map(|known| known.id().clone()).collect()
+    }
+}

@@ -1,0 +1,350 @@
+use std::fs;
+use std::path::Path;
+
+use pintail_core::evidence::Key;
+use pintail_core::offsets::{Offsets, Span};
+use pintail_storage::durable::disk_state::DiskState;
+
+use super::*;
+use crate::OnGap;
+use crate::Resume;
+use crate::file::Unread;
+use crate::file::aside::Aside;
+use crate::file::config::Copies;
+use crate::file::discover::Patterns;
+use crate::file::positions::Positions;
+use crate::waiting::WaitingInputs;
+
+fn follow(directory: &Path, pattern: &str) -> Follow {
+    follow_with(directory, pattern, usize::MAX)
+}
+
+fn follow_with(directory: &Path, pattern: &str, open_max: usize) -> Follow {
+    let patterns =
+        Patterns::parse(&[directory.join(pattern).display().to_string()], 10, &directory.join("out"), DiskState::default()).unwrap();
+    let found = patterns.find().unwrap();
+    let resume = Resume { offsets: &Offsets::default(), key: &Key::new([7; 32]) };
+    let files = Files {
+        patterns,
+        positions: Positions::new(&resume, 10).unwrap(),
+        aside: Aside::new(WaitingInputs::default()),
+        unread: Unread::default(),
+        record_bytes_max: 100,
+        on_gap: OnGap::Refuse,
+        copies: Copies::Skip,
+        pending: Vec::new(),
+    };
+    let config = FileConfig {
+        paths: Vec::new(),
+        follow: true,
+        on_gap: OnGap::Refuse,
+        poll_interval: Duration::ZERO,
+        files_max: 10,
+        open_max,
+        copies: Copies::Skip,
+        remember: Duration::ZERO,
+        remember_max: 10,
+    };
+    Follow::start(files, &config, Behind::default(), found).unwrap()
+}
+
+/// Runs `body` where chunks are taken by nobody, but in order.
+fn with_sender(body: impl FnOnce(&ChunkSender) + Send + 'static) {
+    let (done, ended) = std::sync::mpsc::channel();
+    let mut thread = crate::thread::ReadThread::spawn("test", move |sender| {
+        body(sender);
+        done.send(()).unwrap();
+        Ok(())
+    })
+    .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    while runtime.block_on(thread.recv()).unwrap().is_some() {}
+    ended.recv().expect("the body panicked");
+}
+
+#[test]
+fn a_rotated_file_is_held_open_until_it_has_stood_still_and_one_with_a_name_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    with_sender(move |sender| {
+        let (name, rotated) = (dir.path().join("app.log"), dir.path().join("app.log.1"));
+        fs::write(&name, "1\n").unwrap();
+        let mut follow = follow(dir.path(), "app.log");
+        follow.read_round(sender).unwrap();
+        follow.look_again().unwrap();
+        follow.let_go(Instant::now() + 10 * QUIET, sender).unwrap();
+        assert_eq!(follow.tails.len(), 1);
+        fs::rename(&name, &rotated).unwrap();
+        follow.look_again().unwrap();
+        follow.let_go(Instant::now(), sender).unwrap();
+        assert_eq!(follow.tails.len(), 1);
+        follow.let_go(Instant::now() + QUIET, sender).unwrap();
+        assert_eq!(follow.tails.len(), 0);
+        assert_eq!(follow.files.unread.get(), 2, "what was handed on is taken off by who takes it");
+        // It is still known: back under its name it goes on, and is not begun again.
+        fs::rename(&rotated, &name).unwrap();
+        follow.look_again().unwrap();
+        assert!(matches!(&follow.tails[0].stage, Stage::Open(reader) if reader.next() == 2));
+    });
+}
+
+#[test]
+fn a_deleted_file_is_forgotten_with_its_last_line_and_does_not_count_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    with_sender(move |sender| {
+        let name = |n: usize| dir.path().join(format!("{n}.log"));
+        (0..10).for_each(|n| fs::write(name(n), format!("{n}\nunfinished {n}")).unwrap());
+        let mut follow = follow(dir.path(), "*.log");
+        follow.read_round(sender).unwrap();
+        for n in 0..10 {
+            fs::remove_file(name(n)).unwrap();
+            fs::write(name(n + 10), format!("{}\n", n + 10)).unwrap();
+        }
+        follow.look_again().unwrap();
+        follow.read_round(sender).unwrap();
+        assert_eq!(follow.tails.len(), 20);
+        follow.let_go(Instant::now() + QUIET, sender).unwrap();
+        assert_eq!((follow.tails.len(), follow.files.positions.iter().count(), follow.files.unread.get()), (10, 10, 170));
+        assert_eq!(follow.files.pending.len(), 10, "each is noted");
+    });
+}
+
+#[test]
+fn a_closed_file_that_is_deleted_later_is_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    with_sender(move |sender| {
+        let (name, rotated) = (dir.path().join("app.log"), dir.path().join("app.log.1"));
+        fs::write(&name, "1\n").unwrap();
+        let mut follow = follow(dir.path(), "app.log");
+        follow.read_round(sender).unwrap();
+        fs::rename(&name, &rotated).unwrap();
+        follow.look_again().unwrap();
+        follow.let_go(Instant::now() + QUIET, sender).unwrap();
+        let found = follow.files.patterns.find().unwrap();
+        follow.miss_closed(&found).unwrap();
+        assert!(follow.lost.is_empty());
+        fs::remove_file(&rotated).unwrap();
+        follow.miss_closed(&found).unwrap();
+        follow.look_again().unwrap();
+        assert_eq!((follow.files.positions.iter().count(), follow.files.pending.len()), (0, 1));
+    });
+}
+
+#[test]
+fn a_compressed_file_is_read_once_and_only_when_its_length_stands_still() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = dir.path().join("a.gz");
+    fs::write(&name, b"\x1f\x8b\x08half").unwrap();
+    let mut follow = follow(dir.path(), "*.gz");
+    fs::write(&name, b"\x1f\x8b\x08half and half").unwrap();
+    follow.look_again().unwrap();
+    assert_eq!(follow.ready.len(), 0);
+    for _ in 0..3 {
+        follow.look_again().unwrap();
+        assert_eq!(follow.ready.len(), 1);
+    }
+    fs::write(&name, b"\x1f\x8b\x08another one, longer").unwrap();
+    follow.look_again().unwrap();
+    follow.look_again().unwrap();
+    assert_eq!(follow.ready.len(), 2);
+}
+
+#[test]
+fn what_begins_as_a_file_that_vanished_and_stays_shorter_is_read_after_a_while() {
+    let dir = tempfile::tempdir().unwrap();
+    with_sender(move |sender| {
+        let (name, part) = (dir.path().join("a.log"), dir.path().join("b.log"));
+        let content = "0123456789abcde\n".repeat(200);
+        fs::write(&name, &content).unwrap();
+        let mut follow = follow(dir.path(), "*.log");
+        follow.read_round(sender).unwrap();
+        fs::remove_file(&name).unwrap();
+        follow.look_again().unwrap();
+        follow.let_go(Instant::now() + QUIET, sender).unwrap();
+        fs::write(&part, &content[..1600]).unwrap();
+        follow.look_again().unwrap();
+        assert_eq!((follow.tails.len(), follow.parts.len()), (0, 1), "it may become the file that vanished");
+        follow.parts.values_mut().for_each(|(_, since)| *since -= QUIET);
+        follow.look_again().unwrap();
+        assert_eq!((follow.tails.len(), follow.parts.len()), (1, 0));
+    });
+}
+
+#[test]
+fn on_a_full_disk_deleted_files_are_closed_that_are_committed_and_no_others() {
+    let dir = tempfile::tempdir().unwrap();
+    with_sender(move |sender| {
+        let name = |name: &str| dir.path().join(name);
+        let names = ["committed.log", "half.log", "read.log", "there.log"];
+        names.iter().for_each(|of| fs::write(name(of), "1\n22\n").unwrap());
+        let mut follow = follow(dir.path(), "*.log");
+        follow.read_round(sender).unwrap();
+        let at = |follow: &Follow, of: &str| {
+            let known = follow.files.positions.iter().find(|known| known.partition.label.ends_with(of)).unwrap();
+            (known.id().clone(), known.partition.label.clone())
+        };
+        let spans = [("committed.log", 5), ("half.log", 2), ("there.log", 5)].map(|(of, next)| {
+            let (id, label) = at(&follow, of);
+            (id, Span::standing(label, next, None))
+        });
+        follow.behind.commit(&Offsets::from_spans(spans));
+        ["committed.log", "half.log", "read.log"].iter().for_each(|of| fs::remove_file(name(of)).unwrap());
+        follow.look_again().unwrap();
+        follow.close_committed();
+        let open: Vec<_> = follow.tails.iter().map(|tail| tail.path.file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(open, ["half.log", "read.log", "there.log"]);
+        assert_eq!(follow.files.pending.len(), 1, "it is noted that the committed one vanished");
+    });
+}
+
+/// Reads and looks for a while, and checks that no more than `open_max` files are open at any time.
+fn settle(follow: &mut Follow, open_max: usize, sender: &ChunkSender) {
+    for _ in 0..20 {
+        follow.read_round(sender).unwrap();
+        assert!(follow.tails.len() <= open_max, "{}", follow.tails.len());
+        follow.look_again().unwrap();
+    }
+}
+
+/// Returns how much is read of each file, by its name.
+fn read_of(follow: &Follow) -> Vec<(String, u64)> {
+    let name = |known: &Known| Path::new(&*known.partition.label).file_name().unwrap().to_str().unwrap().to_owned();
+    let mut read: Vec<_> = follow.files.positions.iter().map(|known| (name(known), known.next)).collect();
+    read.sort();
+    read
+}
+
+#[test]
+fn of_more_files_than_may_be_open_each_is_read_and_read_on() {
+    let dir = tempfile::tempdir().unwrap();
+    with_sender(move |sender| {
+        let name = |n: usize| dir.path().join(format!("{n}.log"));
+        (0..9).for_each(|n| fs::write(name(n), format!("{n}\n")).unwrap());
+        fs::write(name(9), "").unwrap();
+        let mut follow = follow_with(dir.path(), "*.log", 3);
+        settle(&mut follow, 3, sender);
+        assert_eq!(read_of(&follow), (0..9).map(|n| (format!("{n}.log"), 2)).collect::<Vec<_>>());
+        (0..10).for_each(|n| fs::write(name(n), format!("{n}\nmore {n}\n")).unwrap());
+        settle(&mut follow, 3, sender);
+        assert_eq!(read_of(&follow), (0..10).map(|n| (format!("{n}.log"), 9)).collect::<Vec<_>>());
+        assert!(follow.files.pending.is_empty() && !follow.has_room_for_waiting());
+    });
+}
+
+#[test]
+fn an_idle_file_that_is_rotated_is_read_on_and_one_that_is_deleted_is_noted() {
+    let dir = tempfile::tempdir().unwrap();
+    with_sender(move |sender| {
+        let name = |name: &str| dir.path().join(name);
+        (0..6).for_each(|n| fs::write(name(&format!("{n}.log")), format!("{n}\n")).unwrap());
+        let mut follow = follow_with(dir.path(), "*.log", 2);
+        settle(&mut follow, 2, sender);
+        let idle = |at: usize| (0..6).filter(|n| !follow.tails.iter().any(|tail| tail.path == name(&format!("{n}.log")))).nth(at).unwrap();
+        let (rotated, deleted) = (format!("{}.log", idle(0)), format!("{}.log", idle(1)));
+        fs::rename(name(&rotated), name(&format!("{rotated}.1"))).unwrap();
+        let mut file = fs::OpenOptions::new().append(true).open(name(&format!("{rotated}.1"))).unwrap();
+        std::io::Write::write_all(&mut file, b"the last line before the rotation\n").unwrap();
+        fs::remove_file(name(&deleted)).unwrap();
+        follow.look_again().unwrap();
+        assert!(!follow.files.pending.is_empty(), "the deleted one is noted");
+        follow.read_round(sender).unwrap();
+        let read = read_of(&follow);
+        assert!(read.iter().any(|(name, next)| name.starts_with(&rotated) && *next == 36), "{read:?}");
+        assert!(!read.iter().any(|(name, _)| *name == deleted), "{read:?}");
+    });
+}
+
+#[test]
+fn a_file_with_bytes_that_are_not_read_keeps_its_descriptor_and_others_wait_for_one() {
+    let dir = tempfile::tempdir().unwrap();
+    with_sender(move |sender| {
+        let name = |name: &str| dir.path().join(name);
+        fs::write(name("a.log"), "1\nunfinished").unwrap();
+        fs::write(name("b.log"), "2\nunfinished").unwrap();
+        fs::write(name("c.log"), "3\n").unwrap();
+        let mut follow = follow_with(dir.path(), "*.log", 2);
+        settle(&mut follow, 2, sender);
+        assert_eq!(read_of(&follow), [("a.log".into(), 2), ("b.log".into(), 2)]);
+        assert!(!follow.has_room_for_waiting());
+        fs::remove_file(name("a.log")).unwrap();
+        fs::write(name("b.log"), "2\nunfinished no more\n").unwrap();
+        settle(&mut follow, 2, sender);
+        assert_eq!(read_of(&follow), [("a.log".into(), 2), ("b.log".into(), 21), ("c.log".into(), 2)]);
+        follow.let_go(Instant::now() + QUIET, sender).unwrap();
+        assert_eq!(read_of(&follow), [("b.log".into(), 21), ("c.log".into(), 2)], "the deleted one is read to its last byte and noted");
+    });
+}
+
+#[test]
+fn an_empty_file_that_is_rotated_is_held_open_from_then_on_however_many_others_want_its_descriptor() {
+    let dir = tempfile::tempdir().unwrap();
+    with_sender(move |sender| {
+        let name = |name: &str| dir.path().join(name);
+        fs::write(name("a.log"), "").unwrap();
+        let mut follow = follow_with(dir.path(), "*.log", 2);
+        settle(&mut follow, 2, sender);
+        // It was opened long ago.
+        follow.tails[0].last_read -= QUIET;
+        fs::rename(name("a.log"), name("a.old")).unwrap();
+        follow.look_again().unwrap();
+        follow.let_go(Instant::now(), sender).unwrap();
+        assert_eq!(follow.tails.len(), 1, "its writer has had no time to leave it");
+        follow.tails[0].last_read -= QUIET / 2;
+        (0..4).for_each(|n| fs::write(name(&format!("{n}.log")), format!("{n}\n")).unwrap());
+        settle(&mut follow, 2, sender);
+        fs::write(name("a.old"), "the last line of who had it open\n").unwrap();
+        settle(&mut follow, 2, sender);
+        let read = read_of(&follow);
+        assert!(read.contains(&("a.old".into(), 33)) || read.contains(&("a.log".into(), 33)), "{read:?}");
+        assert_eq!(read.len(), 5);
+    });
+}
+
+#[test]
+fn unread_bytes_of_a_file_are_counted_no_more_once() {
+    let dir = tempfile::tempdir().unwrap();
+    with_sender(move |sender| {
+        fs::write(dir.path().join("a.log"), "1\nunfinished").unwrap();
+        let mut follow = follow(dir.path(), "*.log");
+        follow.read_round(sender).unwrap();
+        assert_eq!(follow.files.unread.get(), 12);
+        // A copy is passed over, and then cannot be opened again: both end its count.
+        for _ in 0..2 {
+            follow.tails[0].forget_unread(&follow.files);
+            assert_eq!(follow.files.unread.get(), 2, "what was handed on is taken off by who takes it");
+        }
+    });
+}
+
+/// Returns what follows a file that vanished after it was read, and the facts of that file come back.
+fn returned(dir: &Path, sender: &ChunkSender) -> (Follow, Facts) {
+    let name = dir.join("a.log");
+    let content = "0123456789abcde\n".repeat(200);
+    fs::write(&name, &content).unwrap();
+    let mut follow = follow(dir, "*.log");
+    follow.read_round(sender).unwrap();
+    fs::remove_file(&name).unwrap();
+    follow.look_again().unwrap();
+    follow.let_go(Instant::now() + QUIET, sender).unwrap();
+    let back = dir.join("back.log");
+    fs::write(&back, &content).unwrap();
+    let facts = follow.files.examine(&back, Name::Matches).unwrap().unwrap();
+    (follow, facts)
+}
+
+#[test]
+fn a_file_that_is_back_and_cannot_be_read_for_a_moment_is_not_read_as_new() {
+    let dir = tempfile::tempdir().unwrap();
+    with_sender(move |sender| {
+        let (mut follow, facts) = returned(dir.path(), sender);
+        let (back, kept) = (dir.path().join("back.log"), dir.path().join("kept"));
+        fs::rename(&back, &kept).unwrap();
+        std::os::unix::fs::symlink("back.log", &back).unwrap();
+        let starts = follow.files.decide(&[facts.closed()], |_| Holder::Wanted).unwrap();
+        assert_eq!(starts, [Start::Aside]);
+        fs::rename(&kept, &back).unwrap();
+        let facts = follow.files.examine(&back, Name::Matches).unwrap().unwrap();
+        let starts = follow.files.decide(&[facts], |_| Holder::Wanted).unwrap();
+        let next = follow.files.positions.iter().map(|known| known.next).collect::<Vec<_>>();
+        assert!(matches!(starts[..], [Start::At { .. }]) && next == [3200], "{starts:?} {next:?}");
+    });
+}

@@ -1,0 +1,409 @@
+//! Positions: what is known of each file, found again by its place, its name and its content.
+//!
+//! Owns: the known positions while the source runs, their indexes, and the fingerprints of files that vanished.
+//! Does not own: what a position is worth (see `sight`), what becomes of it (see `plan`), where it is kept (the commit records do).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
+use std::path::Path;
+use std::sync::Arc;
+
+use pintail_core::error::{Error, Result};
+use pintail_core::evidence::{Evidence, Key, Mark, Witness};
+use pintail_core::offsets::{Fingerprint, Offsets, Partition, PartitionId};
+use pintail_storage::checkpoint::log;
+
+use super::identity::{IdentityV1, Inode, Place, hash as hash_v1, is_partition_id, new_partition_id};
+use super::names;
+use super::sight::Sight;
+use super::trail::EDGE_BYTES;
+use crate::Resume;
+
+/// What is known of a file.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) partition: Arc<Partition>,
+    /// Next offset, in decompressed bytes.
+    pub(super) next: u64,
+    /// What stands before it; `None` in a position of version 1.
+    pub(super) evidence: Option<Arc<Evidence>>,
+    /// What version 1 recognized the file by.
+    pub(super) v1: Option<IdentityV1>,
+}
+
+impl Known {
+    pub(super) fn id(&self) -> &PartitionId {
+        &self.partition.id
+    }
+
+    /// Returns where the file lay.
+    pub(super) fn place(&self) -> Option<Place> {
+        let v1 = || self.v1.map(|identity| Place { inode: identity.inode, born: None });
+        let place = self.evidence.as_ref().and_then(|evidence| evidence.place.as_deref());
+        place.map_or_else(v1, Place::parse)
+    }
+
+    /// Returns whether a plain file is longer than it was when it was seen last.
+    pub(super) fn has_grown(&self, length: u64) -> bool {
+        self.evidence.as_ref().is_some_and(|evidence| evidence.archive.is_none() && length > evidence.end.unwrap_or(self.next))
+    }
+
+    /// Returns the position of a file that was `length` bytes long when it was seen last.
+    pub(super) fn ending(&self, length: u64) -> Self {
+        let mut known = self.clone();
+        if let Some(evidence) = &mut known.evidence
+            && length > self.next
+        {
+            Arc::make_mut(evidence).end = Some(length);
+        }
+        known
+    }
+
+    fn head(&self) -> Option<(usize, Mark)> {
+        length_and_mark(self.evidence.as_ref()?.witnesses.first()?)
+    }
+
+    /// Returns what version 1 recognized its beginning by, as long as there is nothing better.
+    fn v1_head(&self) -> Option<(usize, Mark)> {
+        let (bytes, hash) = self.v1.filter(|_| self.evidence.is_none())?.prefix();
+        Some((bytes, Mark(hash)))
+    }
+
+    /// Returns whether the indexes need not change with other evidence.
+    fn is_indexed_as(&self, other: Option<&Evidence>) -> bool {
+        if self.v1_head().is_some() {
+            return false;
+        }
+        let head = |evidence: Option<&Evidence>| evidence.and_then(|evidence| evidence.witnesses.first().map(|head| head.mark));
+        let own = self.evidence.as_deref();
+        let place = |evidence: Option<&Evidence>| evidence.and_then(|evidence| evidence.place.clone());
+        let archived = own.is_some_and(|own| own.archive.is_some()) || other.is_some_and(|other| other.archive.is_some());
+        !archived && head(own) == head(other) && place(own) == place(other)
+    }
+
+    fn archive_head(&self) -> Option<(usize, Mark)> {
+        length_and_mark(self.evidence.as_ref()?.archive.as_ref()?.witnesses.first()?)
+    }
+}
+
+fn length_and_mark(head: &Witness) -> Option<(usize, Mark)> {
+    Some((usize::try_from(head.to).ok()?, head.mark))
+}
+
+/// All known files.
+#[derive(Debug)]
+pub(super) struct Positions {
+    pub(super) key: Key,
+    known: HashMap<PartitionId, Known>,
+    by_inode: Index<Inode>,
+    by_label: Index<Arc<str>>,
+    /// By the names that a rotated file may have had.
+    by_key: Index<String>,
+    /// By the first bytes of the content.
+    by_head: Heads,
+    /// By the first bytes of a compressed file as it lies on the disk.
+    by_archive: Heads,
+    /// By the first bytes as version 1 hashed them.
+    by_v1: Heads,
+    /// Files that vanished after they were read, by the mark of their first bytes.
+    remembered: BTreeMap<Mark, Fingerprint>,
+    remembered_heads: BTreeSet<u64>,
+    /// Those of them that were cut or rewritten since the start: what begins alike is not one on its way back.
+    rewritten: BTreeSet<Mark>,
+    remember_max: usize,
+}
+
+/// Partitions by something that several may share.
+#[derive(Debug)]
+struct Index<K>(HashMap<K, HashSet<PartitionId>>);
+
+impl<K: Hash + Eq> Index<K> {
+    fn new() -> Self {
+        Self(HashMap::new())
+    }
+
+    fn insert(&mut self, key: K, id: &PartitionId) {
+        self.0.entry(key).or_default().insert(id.clone());
+    }
+
+    fn remove(&mut self, key: &K, id: &PartitionId) {
+        if let Some(ids) = self.0.get_mut(key) {
+            ids.remove(id);
+            if ids.is_empty() {
+                self.0.remove(key);
+            }
+        }
+    }
+
+    fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> impl Iterator<Item = &PartitionId>
+    where
+        K: std::borrow::Borrow<Q>,
+    {
+        self.0.get(key).into_iter().flatten()
+    }
+}
+
+/// Partitions by their first bytes: how many, and their mark.
+#[derive(Debug, Default)]
+struct Heads(BTreeMap<usize, Index<Mark>>);
+
+impl Heads {
+    fn insert(&mut self, head: Option<(usize, Mark)>, id: &PartitionId) {
+        if let Some((length, mark)) = head {
+            self.0.entry(length).or_insert_with(Index::new).insert(mark, id);
+        }
+    }
+
+    fn remove(&mut self, head: Option<(usize, Mark)>, id: &PartitionId) {
+        let Some((length, mark)) = head else { return };
+        if let Some(index) = self.0.get_mut(&length) {
+            index.remove(&mark, id);
+            if index.0.is_empty() {
+                self.0.remove(&length);
+            }
+        }
+    }
+
+    /// Returns the partitions that begin as `head` does.
+    fn of<'a>(&'a self, head: &'a [u8], mark: impl Fn(&[u8]) -> Mark + 'a) -> impl Iterator<Item = &'a PartitionId> {
+        self.0.range(..=head.len()).flat_map(move |(length, index)| index.get(&mark(&head[..*length])).collect::<Vec<_>>())
+    }
+}
+
+impl Positions {
+    /// Takes up what is committed.
+    ///
+    /// # Errors
+    /// `State` if a partition is no file's.
+    pub(super) fn new(resume: &Resume<'_>, remember_max: usize) -> Result<Self> {
+        let mut positions = Self {
+            key: resume.key.clone(),
+            known: HashMap::new(),
+            by_inode: Index::new(),
+            by_label: Index::new(),
+            by_key: Index::new(),
+            by_head: Heads::default(),
+            by_archive: Heads::default(),
+            by_v1: Heads::default(),
+            remembered: BTreeMap::new(),
+            remembered_heads: BTreeSet::new(),
+            rewritten: BTreeSet::new(),
+            remember_max,
+        };
+        for (mark, fingerprint) in resume.offsets.remembered().iter() {
+            positions.remember(*mark, *fingerprint);
+        }
+        for known in read_positions(resume.offsets)? {
+            positions.put(known);
+        }
+        Ok(positions)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Known> {
+        self.known.values()
+    }
+
+    pub(super) fn get(&self, id: &PartitionId) -> Option<&Known> {
+        self.known.get(id)
+    }
+
+    /// Returns whether files are remembered that vanished.
+    pub(super) fn remembers_any(&self) -> bool {
+        !self.remembered.is_empty()
+    }
+
+    /// Returns the known files that may lie in a place.
+    pub(super) fn at(&self, place: &Place) -> impl Iterator<Item = &Known> {
+        let known = self.by_inode.get(&place.inode).filter_map(|id| self.known.get(id));
+        known.filter(move |known| known.place().is_some_and(|known| known.may_be(place)))
+    }
+
+    /// Returns the known files that had a name when they were seen last.
+    pub(super) fn named(&self, label: &str) -> Vec<&Known> {
+        self.by_label.get(label).filter_map(|id| self.known.get(id)).collect()
+    }
+
+    /// Takes up a position in place of what was known of its partition.
+    pub(super) fn put(&mut self, known: Known) {
+        self.take(&known.partition.id);
+        let id = known.id().clone();
+        if let Some(place) = known.place() {
+            self.by_inode.insert(place.inode, &id);
+        }
+        self.by_label.insert(known.partition.label.clone(), &id);
+        names::keys(&known.partition.label).into_iter().for_each(|key| self.by_key.insert(key, &id));
+        self.by_head.insert(known.head(), &id);
+        self.by_archive.insert(known.archive_head(), &id);
+        self.by_v1.insert(known.v1_head(), &id);
+        self.known.insert(id, known);
+    }
+
+    /// Forgets a partition.
+    pub(super) fn take(&mut self, id: &PartitionId) -> Option<Known> {
+        let known = self.known.remove(id)?;
+        if let Some(place) = known.place() {
+            self.by_inode.remove(&place.inode, id);
+        }
+        self.by_label.remove(&known.partition.label, id);
+        names::keys(&known.partition.label).iter().for_each(|key| self.by_key.remove(key, id));
+        self.by_head.remove(known.head(), id);
+        self.by_archive.remove(known.archive_head(), id);
+        self.by_v1.remove(known.v1_head(), id);
+        Some(known)
+    }
+
+    /// Moves a position on.
+    pub(super) fn advance(&mut self, partition: &Arc<Partition>, next: u64, evidence: Option<Arc<Evidence>>) {
+        // Most chunks change neither name nor beginning.
+        if let Some(known) = self.known.get_mut(&partition.id)
+            && known.partition == *partition
+            && known.is_indexed_as(evidence.as_deref())
+        {
+            (known.next, known.evidence) = (next, evidence);
+            return;
+        }
+        let v1 = self.known.get(&partition.id).and_then(|known| known.v1);
+        self.put(Known { partition: partition.clone(), next, evidence, v1 });
+    }
+
+    /// Returns the known files that one which was seen may be: by place, name and beginning.
+    pub(super) fn candidates(&self, sight: &Sight) -> Vec<&Known> {
+        let mut ids: BTreeSet<&PartitionId> = self.by_inode.get(&sight.place.inode).collect();
+        ids.extend(self.by_label.get(&*sight.label()));
+        if sight.length < EDGE_BYTES {
+            names::keys(&sight.label()).iter().for_each(|key| ids.extend(self.by_key.get(key)));
+        }
+        ids.extend(self.by_head.of(&sight.head, |head| self.key.mark(&[head])));
+        ids.extend(self.by_archive.of(&sight.disk_head, |head| self.key.mark(&[head])));
+        for head in [&sight.disk_head, &sight.head] {
+            ids.extend(self.by_v1.of(head, |head| Mark(hash_v1(head))));
+        }
+        ids.into_iter().filter_map(|id| self.known.get(id)).collect()
+    }
+
+    /// Returns the fingerprints that the beginning of a file has.
+    pub(super) fn remembered(&self, head: &[u8]) -> Vec<(Mark, Fingerprint)> {
+        let lengths = self.remembered_heads.iter().filter(|length| **length <= head.len() as u64);
+        let marks = lengths.map(|length| (*length, self.key.mark(&[&head[..usize::try_from(*length).unwrap_or(0)]])));
+        let known = marks.filter_map(|(length, mark)| {
+            let fingerprint = self.remembered.get(&mark).filter(|fingerprint| u64::from(fingerprint.head_bytes) == length)?;
+            Some((mark, *fingerprint))
+        });
+        known.collect()
+    }
+
+    /// Forgets a fingerprint: its file is back.
+    pub(super) fn recall(&mut self, mark: &Mark) {
+        self.remembered.remove(mark);
+        self.rewritten.remove(mark);
+    }
+
+    /// Takes up that a file that is remembered was cut or rewritten.
+    pub(super) fn remember_rewritten(&mut self, known: &Known) {
+        let head = known.head().map(|(_, mark)| mark);
+        self.rewritten.extend(head.filter(|mark| self.remembered.contains_key(mark)));
+    }
+
+    /// Returns whether a file that is remembered was cut or rewritten.
+    pub(super) fn was_rewritten(&self, mark: &Mark) -> bool {
+        self.rewritten.contains(mark)
+    }
+
+    /// Remembers a file that is forgotten, to know it if it comes back.
+    pub(super) fn remember_known(&mut self, known: &Known, at: u32) {
+        let Some([head, tail]) = known.evidence.as_ref().map(|evidence| &evidence.witnesses[..]) else { return };
+        let head_bytes = u16::try_from(head.to).unwrap_or(u16::MAX);
+        self.remember(head.mark, Fingerprint { head_bytes, tail: tail.mark, to: known.next, at });
+    }
+
+    fn remember(&mut self, mark: Mark, fingerprint: Fingerprint) {
+        if self.remember_max == 0 {
+            return;
+        }
+        if self.remembered.len() >= self.remember_max
+            && let Some(oldest) = self.remembered.iter().min_by_key(|(_, fingerprint)| fingerprint.at).map(|(mark, _)| *mark)
+        {
+            self.recall(&oldest);
+        }
+        self.remembered_heads.insert(u64::from(fingerprint.head_bytes));
+        self.remembered.insert(mark, fingerprint);
+    }
+}
+
+/// Makes the evidence of a position from its fingerprint.
+pub(super) fn evidence_of_fingerprint(mark: Mark, fingerprint: &Fingerprint, place: &Place) -> Arc<Evidence> {
+    let witness = |from, to, mark| Witness { from, to, time: None, epoch: None, mark };
+    let to = fingerprint.to;
+    let witnesses = vec![witness(0, u64::from(fingerprint.head_bytes), mark), witness(to.saturating_sub(EDGE_BYTES), to, fingerprint.tail)];
+    Arc::new(Evidence { place: Some(place.to_string().into()), witnesses, ..Evidence::default() })
+}
+
+/// Makes the partition of a file that nothing is known of.
+pub(super) fn new_partition(path: &Path) -> Arc<Partition> {
+    Arc::new(Partition { id: new_partition_id(), label: names::label_of(path).into() })
+}
+
+/// Reads the positions of commit records; of version 1, the latest on each inode: the others' files were over before.
+fn read_positions(offsets: &Offsets) -> Result<Vec<Known>> {
+    let mut positions = Vec::new();
+    let mut latest: HashMap<Inode, u32> = HashMap::new();
+    for (id, span) in offsets.spans().filter(|(id, _)| !id.is_of_dead_letters()) {
+        let v1 = IdentityV1::parse(id);
+        if v1.is_none() && !is_partition_id(id) {
+            return Err(Error::state(format!("the commit record's partition `{id}` is no file's identity: {}", log::way_out())));
+        }
+        if let Some(identity) = v1 {
+            let latest = latest.entry(identity.inode).or_default();
+            *latest = identity.generation.max(*latest);
+        }
+        let partition = Arc::new(Partition { id: id.clone(), label: span.label.clone() });
+        positions.push(Known { partition, next: span.to, evidence: span.evidence.clone(), v1 });
+    }
+    let superseded = |known: &Known| {
+        let identity = known.v1.filter(|_| known.evidence.is_none());
+        identity.is_some_and(|identity| latest.get(&identity.inode).is_some_and(|latest| *latest > identity.generation))
+    };
+    positions.retain(|known| !superseded(known));
+    Ok(positions)
+}
+
+#[cfg(test)]
+mod tests {
+    use pintail_core::error::ErrorKind;
+    use pintail_core::offsets::OffsetRange;
+
+    use super::*;
+
+    const INODE: Inode = Inode { device: 1, number: 2 };
+
+    fn positions(ids: &[(PartitionId, u64)]) -> Result<Positions> {
+        let mut offsets = Offsets::default();
+        for (id, to) in ids {
+            offsets.extend(&OffsetRange::new(Arc::new(Partition { id: id.clone(), label: "a".into() }), 0, *to)).unwrap();
+        }
+        Positions::new(&Resume { offsets: &offsets, key: &Key::new([7; 32]) }, 10)
+    }
+
+    #[test]
+    fn of_the_positions_of_version_1_on_one_inode_the_latest_is_live() {
+        let ids = [(0, 100), (10, 4), (9, 50)].map(|(generation, to)| (IdentityV1::id_of(INODE, generation, b"1\n2\n"), to));
+        let positions = positions(&ids).unwrap();
+        assert_eq!(positions.iter().map(|known| known.next).collect::<Vec<_>>(), [4]);
+    }
+
+    #[test]
+    fn offsets_of_replayed_dead_letters_are_left_alone_and_of_anything_else_refused() {
+        assert_eq!(positions(&[(PartitionId::new("dead_letters/0000000042"), 1)]).unwrap().iter().count(), 0);
+        assert_eq!(positions(&[(PartitionId::new("topic-1"), 1)]).unwrap_err().kind(), ErrorKind::State);
+    }
+
+    #[test]
+    fn what_is_remembered_has_a_limit_and_the_oldest_goes_first() {
+        let mut positions = positions(&[]).unwrap();
+        for at in 0..20_u8 {
+            positions.remember(Mark([at; 16]), Fingerprint { head_bytes: 1, tail: Mark([0; 16]), to: 1, at: u32::from(at) });
+        }
+        let oldest = positions.remembered.keys().next();
+        assert_eq!((positions.remembered.len(), oldest), (10, Some(&Mark([10; 16]))));
+    }
+}

@@ -1,0 +1,448 @@
+//! Survey: what was found is compared with what is known, and the plan is carried out.
+//!
+//! Owns: gathering the facts of the plan, the search for files that lost their name, and what the plan leads to: positions that go on elsewhere,
+//! files that vanished or are back, and what `source.on_gap` makes of a gap. What is found out rides in empty chunks into the commit record.
+//! Does not own: the decision (see `plan`), what is passed over in copies (see `copies`) and in files that are back (see `returns`), reading (see `follow`, `read_once`).
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pintail_core::error::{Error, Result};
+use pintail_core::evidence::{Evidence, Verdict, Why};
+use pintail_core::invocation::command;
+use pintail_core::offsets::{Note, NoteKind, Partition, PartitionId};
+use pintail_storage::durable::disk_state::DiskState;
+use tracing::{info, warn};
+
+use super::Files;
+use super::aside;
+use super::config::Copies;
+use super::discover::{Wanted, open, search};
+use super::identity::{Inode, Place};
+use super::input::{Compression, Walk, read_range};
+use super::names;
+use super::plan::{Fate, Holder, KnownFile, Loss, Name, Pair, SeenFile, plan};
+use super::positions::Known;
+use super::reader::empty_chunk;
+use super::sight::{Judged, Sight};
+use super::trail::{EDGE_BYTES, archive_of, evidence_of};
+use crate::OnGap;
+
+mod copies;
+mod returns;
+
+/// What was found out about a file.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub(super) path: PathBuf,
+    pub(super) name: Name,
+    pub(super) place: Place,
+    pub(super) length: u64,
+    pub(super) compression: Compression,
+    head: Vec<u8>,
+    compared: Vec<Compared>,
+    /// Open, if it is to be held.
+    pub(super) file: Option<File>,
+    pub(super) disk: DiskState,
+}
+
+#[derive(Debug)]
+struct Compared {
+    known: PartitionId,
+    judged: Judged,
+    shares: bool,
+    prefix: bool,
+}
+
+/// How reading of a file begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Start {
+    /// At the position that is known of it. It may be a copy of another, as far as that is read.
+    At { known: PartitionId, copy_of: Option<PartitionId> },
+    /// It is compressed, and read to its end.
+    Finished(PartitionId),
+    /// At its beginning.
+    New,
+    /// Not yet: it holds the beginning of another file, and nothing else so far.
+    PartOf(PartitionId),
+    /// Not yet: another file that begins alike is read first.
+    Later,
+    /// At its beginning, if it does not become one that vanished: it begins as that one did, and is shorter.
+    Returning,
+    /// Not at all.
+    Nothing,
+    /// Not now: it cannot be read, and is set aside.
+    Aside,
+}
+
+impl Files {
+    /// Looks at a file and compares it with what is known; `None` if it is gone.
+    pub(super) fn examine(&self, path: &Path, name: Name) -> Result<Option<Facts>> {
+        self.open_file(path)?.map(|file| self.examine_open(file, path, name)).transpose()
+    }
+
+    /// Looks at a file and compares it with what is known; `None` if it is gone, or cannot be read and is set aside.
+    pub(super) fn examine_or_set_aside(&mut self, path: &Path, name: Name) -> Result<Option<Facts>> {
+        let examined = self.examine(path, name);
+        Ok(self.or_set_aside(path, examined)?.flatten())
+    }
+
+    /// Sets a file aside that cannot be read. Passes on what is no fault of one file.
+    pub(super) fn or_set_aside<T>(&mut self, path: &Path, result: Result<T>) -> Result<Option<T>> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if aside::is_of_input(&error) => {
+                self.aside.file(path, &error);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Looks at an open file and compares it with what is known.
+    pub(super) fn examine_open(&self, file: File, path: &Path, name: Name) -> Result<Facts> {
+        let sight = Sight::look(file, path, name)?;
+        let label = sight.label();
+        let mut compared = Vec::new();
+        for known in self.positions.candidates(&sight) {
+            let same_place = known.place().is_some_and(|place| place.may_be(&sight.place));
+            let own = same_place || *known.partition.label == *label;
+            let failed = |e| Error::io(format_args!("compare `{}` with what was read of it", path.display()), e);
+            let judged = match sight.judge(&self.positions.key, known) {
+                Ok(judged) => judged,
+                // A damaged archive that may be any other file says nothing of this one.
+                Err(e) if !own && sight.compression.is_damage(&e) => continue,
+                Err(e) => return Err(failed(e)),
+            };
+            let begins = sight.begins_as(&self.positions.key, known);
+            let may_be_edited = own && !same_place && matches!(judged.verdict, Verdict::Other(_));
+            let shares = begins || (may_be_edited && sight.holds_end_of(&self.positions.key, known).map_err(failed)?);
+            let shorter = matches!(judged.verdict, Verdict::Other(Why::Shorter { .. }));
+            let alike = begins || (sight.length < EDGE_BYTES && names::are_related(&label, &known.partition.label));
+            let prefix = alike && shorter && self.is_prefix(&sight, known);
+            compared.push(Compared { known: known.id().clone(), judged, shares, prefix });
+        }
+        let Sight { path, name, file, place, length, compression, head, .. } = sight;
+        Ok(Facts { path, name, place, length, compression, head, compared, file: Some(file), disk: self.patterns.disk.clone() })
+    }
+
+    /// Returns whether all that a file holds stands at the beginning of a known one, as far as its first and last KiB tell.
+    fn is_prefix(&self, sight: &Sight, known: &Known) -> bool {
+        let label = &*known.partition.label;
+        let walk = |file: File, compression, offset| {
+            let mut walk = Walk::begin(file, compression)?;
+            walk.to(offset).map(|()| walk)
+        };
+        let compare = || -> io::Result<bool> {
+            let other = open(&names::path_of(label), &self.patterns.disk)?;
+            let place = Place::of(&other.metadata()?);
+            if place.inode == sight.place.inode {
+                return Ok(false);
+            }
+            if !known.place().is_some_and(|known| known.may_be(&place)) {
+                // Another file has its name: saved by an editor, or restored, it holds the same.
+                let saved = Sight::look(other.try_clone()?, &names::path_of(label), Name::Matches).map_err(io::Error::other)?;
+                if matches!(saved.judge(&self.positions.key, known)?.verdict, Verdict::Other(_)) {
+                    return Ok(false);
+                }
+            }
+            let own = walk(sight.file.try_clone()?, sight.compression, known.next)?;
+            let compression = Compression::tell(&read_range(&other, 0, EDGE_BYTES)?, label);
+            let other = walk(other, compression, own.at)?;
+            Ok(own.at > 0 && own.at < known.next && own.at == other.at && own.head == other.head && own.tail == other.tail)
+        };
+        compare().unwrap_or(false)
+    }
+
+    /// Looks for the files of known positions that nothing of `facts` holds, under other names in the directories that files come from.
+    pub(super) fn search_missing(&mut self, facts: &mut Vec<Facts>, wanted: impl Fn(&Known) -> bool) -> Result<()> {
+        let held: HashSet<&PartitionId> =
+            facts.iter().flat_map(|facts| &facts.compared).filter(|c| c.may_hold()).map(|c| &c.known).collect();
+        let missing: Vec<&Known> = self.positions.iter().filter(|known| !held.contains(known.id()) && wanted(known)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let wanted = Wanted {
+            numbers: missing.iter().filter_map(|known| known.place()).map(|place| place.inode.number).collect(),
+            keys: missing.iter().flat_map(|known| names::keys(&known.partition.label)).collect(),
+            seen: facts.iter().map(|facts| facts.place.inode).collect(),
+        };
+        let paths: Vec<PathBuf> = missing.iter().map(|known| names::path_of(&known.partition.label)).collect();
+        let paths = facts.iter().map(|facts| facts.path.as_path()).chain(paths.iter().map(PathBuf::as_path));
+        let directories = self.patterns.directories(paths);
+        let searched = search(&directories, &wanted, &self.patterns.disk);
+        searched.failed.iter().for_each(|(directory, error)| self.aside.directory(directory, error));
+        for (path, metadata) in searched.files {
+            if !self.aside.waits(&path, &metadata) {
+                facts.extend(self.examine_or_set_aside(&path, Name::Renamed)?.map(Facts::closed));
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides what becomes of the files and of the known positions, and takes it up.
+    ///
+    /// # Errors
+    /// `State` if something was lost and `source.on_gap` is `refuse`.
+    pub(super) fn decide(&mut self, facts: &[Facts], holder: impl Fn(&Known) -> Holder) -> Result<Vec<Start>> {
+        let mut known: Vec<&Known> = self.positions.iter().collect();
+        known.sort_unstable_by(|a, b| a.id().cmp(b.id()));
+        let index = |id: &PartitionId| known.binary_search_by(|known| known.id().cmp(id)).expect("compared with what is known");
+        let seen: Vec<SeenFile> = facts.iter().map(|facts| facts.seen(index)).collect();
+        let places: HashMap<Inode, Place> = facts.iter().map(|facts| (facts.place.inode, facts.place)).collect();
+        let was_seen = |place: Place| places.get(&place.inode).is_some_and(|seen| seen.may_be(&place));
+        let files: Vec<KnownFile> = known
+            .iter()
+            .map(|known| KnownFile {
+                label: known.partition.label.to_string(),
+                place: known.place(),
+                next: known.next,
+                end: known.evidence.as_ref().and_then(|evidence| evidence.end),
+                holder: match holder(known) {
+                    // It may be one that cannot be read now; but not where the file in its place was looked at.
+                    Holder::Wanted if !known.place().is_some_and(was_seen) && self.aside.may_hold(known) => Holder::Unsearched,
+                    holder => holder,
+                },
+            })
+            .collect();
+        let plan = plan(&files, &seen, self.copies);
+        let known: Vec<Known> = known.into_iter().cloned().collect();
+        self.take_losses(&known, facts, &plan.losses)?;
+        let mut starts = Vec::with_capacity(facts.len());
+        for (facts, fate) in facts.iter().zip(&plan.fates) {
+            let start = self.take_fate(&known, facts, *fate);
+            starts.push(self.or_set_aside(&facts.path, start)?.unwrap_or(Start::Aside));
+        }
+        Ok(starts)
+    }
+
+    fn take_losses(&mut self, known: &[Known], facts: &[Facts], losses: &[(usize, Loss)]) -> Result<()> {
+        let mut vanished = Vec::new();
+        for (at, loss) in losses {
+            let known = &known[*at];
+            match loss {
+                Loss::Rewritten { file, why } => self.lose(known, &gap(*why, facts[*file].length))?,
+                Loss::Unread { end } => self.lose(known, &format!("is gone, and was {end} bytes long when it was seen last"))?,
+                Loss::Replaced { file } => self.replaced(known, &facts[*file]),
+                Loss::Vanished => vanished.push((known, "has vanished; it was read to its end as it was seen last".to_owned())),
+                Loss::Elsewhere { file } => {
+                    vanished.push((known, format!("has vanished; its content is in `{}`", facts[*file].path.display())));
+                }
+            }
+        }
+        vanished.sort_by(|(a, _), (b, _)| a.partition.label.cmp(&b.partition.label));
+        if let Some((first, _)) = vanished.first() {
+            let first = &*first.partition.label;
+            warn!(files = vanished.len(), first, "known files have vanished; they were read to their ends as they were seen last");
+        }
+        for (known, text) in vanished {
+            self.forget(known, vec![note(NoteKind::Vanished, format!("`{}` {text}", known.partition.label), None)]);
+        }
+        Ok(())
+    }
+
+    /// Takes up that a file is gone that was read to its end, and that another one has its name: a rotation that kept nothing, as far as can be told.
+    fn replaced(&mut self, known: &Known, by: &Facts) {
+        let (label, read, bytes) = (&known.partition.label, known.next, by.length);
+        warn!(path = %label, read, bytes, "the file is gone; it was read to its end as it was seen last. Another one has its name, and is read as new");
+        let text = format!(
+            "`{label}` has vanished; it was read to its end as it was seen last. A file of {bytes} bytes has its name that shares no KiB with it"
+        );
+        self.forget(known, vec![note(NoteKind::Vanished, text, None)]);
+    }
+
+    /// Takes up that data was or may have been lost: the position is over.
+    ///
+    /// # Errors
+    /// `State` if `source.on_gap` is `refuse`.
+    pub(super) fn lose(&mut self, known: &Known, what: &str) -> Result<()> {
+        let (label, next) = (&known.partition.label, known.next);
+        if self.on_gap == OnGap::Refuse {
+            return Err(Error::state(format!(
+                "`{label}` {what}, and {next} bytes of it are read already: what lay between may be lost; set `source.on_gap = \"record\"`, or \
+                 start once with {}, to read what is there as a new file",
+                command("run --accept")
+            )));
+        }
+        warn!(path = %label, next, "the file {what}: what lay between may be lost, what is there is read as a new file");
+        let lost = known.evidence.as_ref().and_then(|evidence| evidence.end).map(|end| end - next);
+        let text = format!("`{label}` {what}, and {next} bytes of it were read");
+        let over = note(NoteKind::Vanished, format!("`{label}` holds no more what was read of it"), None);
+        self.forget(known, vec![note(NoteKind::Gap, text, lost), over]);
+        self.positions.remember_rewritten(known);
+        Ok(())
+    }
+
+    /// Forgets a position, but for its fingerprint.
+    pub(super) fn forget(&mut self, known: &Known, notes: Vec<Note>) {
+        self.pending.push(empty_chunk(known, known.next, notes));
+        self.positions.take(known.id());
+        self.positions.remember_known(known, now());
+    }
+
+    fn take_fate(&mut self, known: &[Known], facts: &Facts, fate: Fate) -> Result<Start> {
+        match fate {
+            Fate::GoesOn { known: at, beyond } => self.go_on(&known[at], beyond.map(|at| &known[at]), facts),
+            Fate::Copy { of } => self.take_copy(&known[of], facts),
+            Fate::PartOf { of } => Ok(Start::PartOf(known[of].id().clone())),
+            Fate::After { .. } => Ok(Start::Later),
+            Fate::New => self.take_new(facts),
+            Fate::Nothing => Ok(Start::Nothing),
+        }
+    }
+
+    fn go_on(&mut self, known: &Known, beyond: Option<&Known>, facts: &Facts) -> Result<Start> {
+        let judged = facts.judged(known.id()).unwrap_or(Verdict::Same.into());
+        let label = names::label_of(&facts.path);
+        let keeps_name = facts.name == Name::Renamed && judged.verdict == Verdict::Same;
+        let label: Arc<str> = if keeps_name { known.partition.label.clone() } else { label.into() };
+        let partition = Arc::new(Partition { id: known.id().clone(), label });
+        let mut goes_on = Known { partition, ..known.clone() };
+        let place = facts.place.to_string();
+        let old = &*known.partition.label;
+        match judged.verdict {
+            Verdict::Same if judged.finished => goes_on.evidence = self.placed(known.evidence.as_ref(), facts, judged)?,
+            // A commit names where it lies: what takes that name later is compared with it.
+            Verdict::Same if *goes_on.partition.label != *known.partition.label => {
+                self.pending.push(empty_chunk(&goes_on, known.next, Vec::new()));
+            }
+            Verdict::Same => {}
+            Verdict::CannotBeSeen => {
+                let evidence = facts.with_file(|file| evidence_of(&self.positions.key, file, facts.compression, known.next, &place))?;
+                // Shorter than what was read of it, decompressed: reading says so.
+                if evidence.witnesses.last().is_some_and(|tail| tail.to == known.next) {
+                    goes_on.evidence = Some(evidence);
+                    let text = format!("`{}` is accepted at byte {} as an earlier version left it", goes_on.partition.label, known.next);
+                    self.pending.push(empty_chunk(&goes_on, known.next, vec![note(NoteKind::Accepted, text, None)]));
+                }
+            }
+            Verdict::Moved | Verdict::Other(_) => {
+                goes_on.evidence = self.placed(known.evidence.as_ref(), facts, judged)?;
+                let text = format!("what was read as `{old}` is in `{}`, and goes on there at byte {}", facts.path.display(), known.next);
+                info!(path = %facts.path.display(), known_as = old, next = known.next, "found a known file in another place");
+                self.pending.push(empty_chunk(&goes_on, known.next, vec![note(NoteKind::Moved, text, None)]));
+            }
+        }
+        if let Some(beyond) = beyond {
+            let judged = facts.judged(beyond.id()).unwrap_or(judged);
+            let evidence = self.placed(beyond.evidence.as_ref(), facts, judged)?;
+            self.pass_over(&mut goes_on, beyond, evidence);
+        }
+        let finished = beyond.map_or(Some(judged), |beyond| facts.judged(beyond.id())).is_some_and(|judged| judged.finished);
+        let id = known.id().clone();
+        let others = facts.compared.iter().filter(|other| other.known != id && (other.may_hold() || other.prefix));
+        let farthest = others.max_by_key(|other| self.positions.get(&other.known).map(|known| known.next));
+        let copy_of = farthest.map(|other| other.known.clone()).filter(|_| self.copies == Copies::Skip);
+        self.positions.put(goes_on);
+        Ok(if finished { Start::Finished(id) } else { Start::At { known: id, copy_of } })
+    }
+
+    /// Begins a partition behind what is read already.
+    fn begin_behind(&mut self, known: Known, kind: NoteKind, what: &str) -> PartitionId {
+        let (label, next) = (&known.partition.label, known.next);
+        warn!(path = %label, bytes = next, "the file holds {what}: passed over");
+        let text = format!("`{label}` holds up to byte {next} {what}: passed over");
+        self.pending.push(empty_chunk(&known, next, vec![note(kind, text, None)]));
+        let id = known.id().clone();
+        self.positions.put(known);
+        id
+    }
+
+    /// Makes evidence that holds where the file lies now.
+    pub(super) fn placed(&self, evidence: Option<&Arc<Evidence>>, facts: &Facts, judged: Judged) -> Result<Option<Arc<Evidence>>> {
+        let Some(evidence) = evidence else { return Ok(None) };
+        let finished = judged.finished && facts.compression != Compression::None;
+        let archive = finished.then(|| facts.with_file(|file| archive_of(&self.positions.key, file))).transpose()?;
+        let witnesses = evidence.witnesses.clone();
+        let end = evidence.end.filter(|_| judged.verdict == Verdict::Same);
+        Ok(Some(Arc::new(Evidence { place: Some(facts.place.to_string().into()), end, witnesses, archive })))
+    }
+}
+
+impl Start {
+    /// Returns the start without waiting for an original.
+    pub(super) fn without_copy(self) -> Self {
+        match self {
+            Self::At { known, .. } => Self::At { known, copy_of: None },
+            start => start,
+        }
+    }
+}
+
+impl Compared {
+    fn may_hold(&self) -> bool {
+        !matches!(self.judged.verdict, Verdict::Other(_))
+    }
+}
+
+impl Facts {
+    /// Returns the facts alone: the file is opened again in its turn.
+    pub(super) fn closed(self) -> Self {
+        Self { file: None, ..self }
+    }
+
+    fn seen(&self, index: impl Fn(&PartitionId) -> usize) -> SeenFile {
+        let pair = |compared: &Compared| Pair {
+            known: index(&compared.known),
+            verdict: compared.judged.verdict,
+            shares: compared.shares,
+            prefix: compared.prefix,
+        };
+        SeenFile {
+            label: names::label_of(&self.path).into_owned(),
+            name: self.name,
+            place: self.place,
+            head: self.head.clone(),
+            empty: self.length == 0,
+            pairs: self.compared.iter().map(pair).collect(),
+        }
+    }
+
+    pub(super) fn judged(&self, id: &PartitionId) -> Option<Judged> {
+        self.compared.iter().find(|compared| compared.known == *id).map(|compared| compared.judged)
+    }
+
+    /// Says that it is read although it may be a part of a file that vanished: of that one, nothing is known between its first and its last KiB.
+    pub(super) fn warn_of_part(&self) {
+        warn!(
+            path = %self.path.display(), bytes = self.length,
+            "the file begins as one that vanished and is shorter: whether it is a part of that cannot be known. It is read as new"
+        );
+    }
+
+    /// Returns whether all of the file stands at the beginning of a known one.
+    pub(super) fn is_part_of(&self, id: &PartitionId) -> bool {
+        self.compared.iter().any(|compared| compared.known == *id && compared.prefix)
+    }
+
+    /// Does something with the file, opened again if it is not held.
+    pub(super) fn with_file<T>(&self, act: impl FnOnce(&File) -> io::Result<T>) -> Result<T> {
+        let acted = match &self.file {
+            Some(file) => act(file),
+            None => open(&self.path, &self.disk).and_then(|file| act(&file)),
+        };
+        acted.map_err(|e| Error::io(format_args!("look at `{}`", self.path.display()), e))
+    }
+}
+
+/// Completes a sentence that begins with a known file: what is in its place now, `length` bytes long on the disk.
+pub(super) fn gap(why: Why, length: u64) -> String {
+    match why {
+        Why::Shorter { end } => format!("was truncated to {end} bytes"),
+        Why::Differs { at } => format!("was replaced by other content of {length} bytes, which differs at byte {at} or behind it"),
+        why => why.to_string(),
+    }
+}
+
+pub(super) fn note(kind: NoteKind, text: String, lost: Option<u64>) -> Note {
+    Note { kind, text, lost }
+}
+
+/// Returns the time in seconds since 1970.
+fn now() -> u32 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,165 @@
+//! The source: the thread that reads, what the group is told.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pintail_core::batch::Chunk;
+use pintail_core::breaker::WhenRejected;
+use pintail_core::clock::Clock;
+use pintail_core::error::{Error, Result};
+use pintail_core::identity::SourceIdentity;
+use pintail_core::offsets::{Offsets, PartitionId};
+use pintail_core::schema::EventSchema;
+use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::watch;
+use tracing::debug;
+
+use super::client::{self, Consumer, Context};
+use super::config::{KafkaConfig, METADATA};
+use super::position::{self, Positions};
+use super::reader::Reader;
+use super::topics;
+use crate::thread::ReadThread;
+use crate::{Resume, Source};
+
+const NAME: &str = "kafka";
+/// The lag while nobody knows it.
+pub(super) const UNKNOWN: u64 = u64::MAX;
+/// Time for the group to be told what is committed. It is for tools to look at: nothing waits longer for it.
+const TELL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Time for a broker to say that it is there, after it could not be asked for more.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Topics of Kafka, read by a thread.
+pub struct KafkaSource {
+    thread: ReadThread,
+    consumer: Arc<Consumer>,
+    shared: Arc<Shared>,
+    telling: Arc<AtomicBool>,
+}
+
+/// What the thread and the source both look at.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// Messages that are not read yet.
+    pub(super) lag: AtomicU64,
+    /// Why nothing can be read now.
+    pub(super) trouble: watch::Sender<Option<String>>,
+    pub(super) was_connected: AtomicBool,
+}
+
+impl KafkaSource {
+    /// Begins to read behind what is committed, as soon as a broker can be reached: it need not be there yet.
+    ///
+    /// # Errors
+    /// `Config` if the library refuses a setting. What the broker shows (a refused login, an offset that is gone, a topic that was made
+    /// again) comes from [`Source::read`].
+    pub fn open(config: &KafkaConfig, record_bytes_max: usize, resume: &Resume<'_>) -> Result<Self> {
+        let offsets = resume.offsets;
+        let consumer = Arc::new(client::consumer(config, Context::default())?);
+        let shared = Arc::new(Shared {
+            lag: AtomicU64::new(UNKNOWN),
+            // Not ready before the first look at the topics, and not worth a word until it fails.
+            trouble: watch::Sender::new(Some(String::new())),
+            was_connected: AtomicBool::new(false),
+        });
+        let reader = Reader {
+            config: config.clone(),
+            consumer: consumer.clone(),
+            record_bytes_max,
+            metadata: EventSchema { columns: Vec::new(), metadata: METADATA.to_vec() }.arrow_metadata(),
+            key: resume.key.clone(),
+            positions: Positions::new(offsets),
+            shared: shared.clone(),
+        };
+        let thread = ReadThread::spawn(NAME, move |sender| reader.run(sender))?;
+        Ok(Self { thread, consumer, shared, telling: Arc::default() })
+    }
+
+    /// Returns what makes offsets comparable: nothing but the kind, the id of each partition holds that of its topic.
+    pub fn identity() -> SourceIdentity {
+        SourceIdentity { kind: NAME.to_owned(), properties: Default::default() }
+    }
+
+    /// Returns whether a partition is that of instance `index` of `count`, going by its id.
+    pub fn owns(index: u32, count: u32, id: &PartitionId) -> bool {
+        position::place(id).is_some_and(|(topic, partition)| topics::is_ours((index, count), &topic, partition))
+    }
+
+    /// Connects once and says what is there. Blocks.
+    ///
+    /// # Errors
+    /// `Config` if no broker can be reached, the login is refused or a topic is not there.
+    pub fn probe(config: &KafkaConfig) -> Result<String> {
+        let consumer = client::consumer(config, Context::default())?;
+        let shape = topics::shape(&consumer, config);
+        let observed = shape.and_then(|shape| topics::observe(&consumer, config, &shape)).map_err(|reason| {
+            drop(consumer.poll(Duration::from_millis(100)));
+            let refused = consumer.context().refused();
+            let is_away = refused.is_none() && consumer.fetch_metadata(None, ANSWER_PATIENCE).is_err();
+            let reason = refused.map_or(reason, |words| format!("the login is refused: {words}"));
+            let message = format!("`source.brokers` = {}: {reason}", config.brokers.join(","));
+            if is_away { Error::try_again(message) } else { Error::config(message) }
+        })?;
+        let messages: u64 = observed.iter().map(|partition| partition.high - partition.low).sum();
+        Ok(format!("{} of {}: {messages} messages in {} partitions", config.topics.join(", "), config.brokers.join(","), observed.len()))
+    }
+}
+
+#[async_trait]
+impl Source for KafkaSource {
+    async fn read(&mut self) -> Result<Option<Chunk>> {
+        match self.thread.recv().await? {
+            Some(chunk) => Ok(Some(chunk)),
+            None => Err(Error::internal("the reader of the source `kafka` has ended")),
+        }
+    }
+
+    async fn committed(&mut self, offsets: &Offsets) -> Result<()> {
+        let mut next = TopicPartitionList::new();
+        // A partition whose log became another one is known by both; the later one counts.
+        let places: BTreeMap<_, _> = offsets.spans().filter_map(|(id, span)| Some((position::place(id)?, span.to))).collect();
+        for ((topic, partition), offset) in places {
+            let Ok(offset) = i64::try_from(offset) else { continue };
+            if let Err(error) = next.add_partition_offset(&topic, partition, Offset::Offset(offset)) {
+                debug!(%error, topic, partition, "not told to the group");
+            }
+        }
+        // Where no broker answers the library would wait for a minute, and nobody needs that offset any more.
+        if next.count() == 0 || self.consumer.context().unreachable().is_some() || self.telling.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let (consumer, telling) = (self.consumer.clone(), self.telling.clone());
+        let told = tokio::task::spawn_blocking(move || {
+            if let Err(error) = consumer.commit(&next, CommitMode::Sync) {
+                debug!(%error, "the group was not told what is committed");
+            }
+            telling.store(false, Ordering::Release);
+        });
+        let _ = tokio::time::timeout(TELL_PATIENCE, told).await;
+        Ok(())
+    }
+
+    fn when_rejected(&self) -> WhenRejected {
+        WhenRejected::Pause
+    }
+
+    /// Returns the messages of the partitions that are read, which are not read yet; within a log its markers of
+    /// transactions count.
+    fn remaining(&self) -> Option<u64> {
+        Some(self.shared.lag.load(Ordering::Relaxed)).filter(|lag| *lag != UNKNOWN)
+    }
+
+    fn work(&self) -> Option<Arc<Clock>> {
+        Some(self.thread.work())
+    }
+
+    fn trouble(&self) -> Option<watch::Receiver<Option<String>>> {
+        Some(self.shared.trouble.subscribe())
+    }
+}

@@ -1,0 +1,224 @@
+//! The source: the task that reads, what is acknowledged and when, the look at the server for `pintail check`.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_nats::jetstream::stream::RetentionPolicy;
+use async_trait::async_trait;
+use pintail_core::batch::Chunk;
+use pintail_core::breaker::WhenRejected;
+use pintail_core::error::{Error, Result};
+use pintail_core::identity::SourceIdentity;
+use pintail_core::offsets::Offsets;
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+
+use super::acks::{ACK, Acks, IN_PROGRESS, reply_all};
+use super::config::NatsConfig;
+use super::connect::{Connection, Failure, check_files};
+use super::position::Positions;
+use super::reader::{self, Reader};
+use super::session::observed;
+use super::subject;
+use crate::{Resume, Source};
+
+/// The kind in the identity.
+const NAME: &str = "nats";
+
+/// Chunks that wait for the producer. Two keep the reader at work while one is handled.
+const CHUNKS_WAITING: usize = 2;
+
+/// Time for acknowledgements to reach the server. Those that do not are made up for when the message is delivered again.
+const ACK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A delivery that waits longer for its commit is in danger of being delivered again: a third of the least time after which the server does so.
+const LONG_WAIT: Duration = Duration::from_secs(20);
+
+/// The lag before the server was asked.
+const UNKNOWN: u64 = u64::MAX;
+
+/// A stream of NATS JetStream, read by a task of its own.
+#[derive(Debug)]
+pub struct NatsSource {
+    chunks: mpsc::Receiver<Result<Chunk>>,
+    stop: watch::Sender<bool>,
+    shared: Arc<Shared>,
+    task: AbortHandle,
+    waiting: AbortHandle,
+}
+
+/// What the task and the source both look at.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) acks: Mutex<Acks>,
+    /// The connection that acknowledges; `None` while there is none.
+    pub(super) client: Mutex<Option<async_nats::Client>>,
+    /// Messages that are not read yet.
+    pub(super) lag: AtomicU64,
+    /// Why nothing can be read now.
+    pub(super) trouble: watch::Sender<Option<String>>,
+    pub(super) was_connected: AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn acks(&self) -> MutexGuard<'_, Acks> {
+        self.acks.lock().expect("nobody panics with it")
+    }
+
+    pub(super) fn client(&self) -> Option<async_nats::Client> {
+        self.client.lock().expect("nobody panics with it").clone()
+    }
+
+    pub(super) fn set_client(&self, client: Option<async_nats::Client>) {
+        *self.client.lock().expect("nobody panics with it") = client;
+    }
+}
+
+impl NatsSource {
+    /// Begins to read behind what is committed, as soon as a server can be reached: it need not be there yet. Inside a runtime.
+    ///
+    /// # Errors
+    /// `Config` if a file of the configuration cannot be read; `State` if the offsets are of something else. What the server shows
+    /// (a refused login, a stream that was purged, restored or made again) comes from [`Source::read`].
+    pub fn open(config: &NatsConfig, checkpoint_interval: Duration, record_bytes_max: usize, resume: &Resume<'_>) -> Result<Self> {
+        let offsets = resume.offsets;
+        check_files(config)?;
+        let shared = Arc::new(Shared {
+            acks: Mutex::new(Acks::new(offsets)),
+            client: Mutex::new(None),
+            lag: AtomicU64::new(UNKNOWN),
+            trouble: watch::Sender::new(Some("not connected yet".to_owned())),
+            was_connected: AtomicBool::new(false),
+        });
+        let (sender, chunks) = mpsc::channel(CHUNKS_WAITING);
+        let stop = watch::Sender::new(false);
+        let reader = Reader {
+            config: config.clone(),
+            checkpoint_interval,
+            record_bytes_max,
+            key: resume.key.clone(),
+            positions: Positions::new(&config.stream, offsets)?,
+            shared: shared.clone(),
+            chunks: sender,
+            stop: stop.subscribe(),
+            begun_at: None,
+            pause: reader::PAUSE_MIN,
+            warned: None,
+        };
+        let task = tokio::spawn(reader.run()).abort_handle();
+        let waiting = tokio::spawn(keep_waiting(shared.clone())).abort_handle();
+        Ok(Self { chunks, stop, shared, task, waiting })
+    }
+
+    /// Returns what makes offsets comparable: the stream. When it was made is in the id of its partition, so that a stream that was made again
+    /// can be told apart from one that goes on without a server to ask.
+    pub fn identity(config: &NatsConfig) -> SourceIdentity {
+        SourceIdentity { kind: NAME.to_owned(), properties: [("stream".to_owned(), config.stream.clone())].into() }
+    }
+
+    /// Connects once and says what is there. Outside a runtime.
+    ///
+    /// # Errors
+    /// `Config` if the server cannot be reached, refuses the login or does not have the stream.
+    pub fn probe(config: &NatsConfig) -> Result<String> {
+        check_files(config)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|e| Error::io("start the runtime", e))?;
+        runtime.block_on(probe(config)).map_err(|failure| match failure {
+            Failure::Refused(error) => error,
+            Failure::Login(reason) => Error::config(reason),
+            Failure::Passing(reason) => Error::try_again(reason),
+        })
+    }
+}
+
+/// Asks the server to wait longer for what a full disk or a pause keeps from being committed: what it delivers again costs its bytes once more.
+async fn keep_waiting(shared: Arc<Shared>) {
+    let mut ticks = tokio::time::interval(LONG_WAIT);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let replies = shared.acks().long_waiting();
+        if let Some(client) = shared.client().filter(|_| !replies.is_empty()) {
+            let _ = tokio::time::timeout(ACK_PATIENCE, reply_all(&client, replies, IN_PROGRESS)).await;
+        }
+    }
+}
+
+async fn probe(config: &NatsConfig) -> Result<String, Failure> {
+    let connection = Connection::open(config).await?;
+    // The server is there: what it has not is a matter of the configuration.
+    let stream = connection.stream(config).await.map_err(|failure| match failure {
+        Failure::Passing(reason) | Failure::Login(reason) => Failure::Refused(Error::config(reason)),
+        refused @ Failure::Refused(_) => refused,
+    })?;
+    let info = stream.cached_info();
+    if let Some(subject) = &config.subject
+        && !info.config.subjects.is_empty()
+        && !info.config.subjects.iter().any(|of_stream| subject::overlap(subject, of_stream))
+    {
+        let of_stream = info.config.subjects.join("`, `");
+        let why = format!("`source.subject`: the stream `{}` has nothing of `{subject}`: its subjects are `{of_stream}`", config.stream);
+        return Err(Failure::Refused(Error::config(why)));
+    }
+    let seen = observed(info);
+    let retention = match info.config.retention {
+        RetentionPolicy::Limits => "limits",
+        RetentionPolicy::Interest => "interest",
+        RetentionPolicy::WorkQueue => "work queue",
+    };
+    let messages = match info.state.messages {
+        0 => "no messages".to_owned(),
+        count => format!("{count} messages, sequence {} to {}", seen.first, seen.last),
+    };
+    let version = connection.client.server_info().version;
+    let subjects = info.config.subjects.join(", ");
+    Ok(format!("stream `{}` ({subjects}) on nats-server {version}: {messages}; retention: {retention}", config.stream))
+}
+
+#[async_trait]
+impl Source for NatsSource {
+    async fn read(&mut self) -> Result<Option<Chunk>> {
+        match self.chunks.recv().await {
+            Some(chunk) => chunk.map(Some),
+            None => Err(Error::internal("the reader of the source `nats` has ended")),
+        }
+    }
+
+    async fn stop(&mut self) -> Result<Vec<Chunk>> {
+        self.stop.send_replace(true);
+        self.chunks.close();
+        while self.chunks.try_recv().is_ok() {}
+        Ok(Vec::new())
+    }
+
+    async fn committed(&mut self, offsets: &Offsets) -> Result<()> {
+        let replies = self.shared.acks().commit(offsets);
+        let client = self.shared.client();
+        if let Some(client) = client.filter(|_| !replies.is_empty()) {
+            let _ = tokio::time::timeout(ACK_PATIENCE, reply_all(&client, replies, ACK)).await;
+        }
+        Ok(())
+    }
+
+    fn when_rejected(&self) -> WhenRejected {
+        WhenRejected::Pause
+    }
+
+    /// Returns the messages of the stream, of the subjects that are read, which are not read yet.
+    fn remaining(&self) -> Option<u64> {
+        Some(self.shared.lag.load(Ordering::Relaxed)).filter(|lag| *lag != UNKNOWN)
+    }
+
+    fn trouble(&self) -> Option<watch::Receiver<Option<String>>> {
+        Some(self.shared.trouble.subscribe())
+    }
+}
+
+impl Drop for NatsSource {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.waiting.abort();
+    }
+}

@@ -1,0 +1,156 @@
+//! The output schema as the commit records keep it.
+//!
+//! Owns: which change of the schema a dataset can take from one start to the next.
+//! Does not own: the SQL that makes the schema, the partition columns (they are among these, and FORMAT pins them).
+
+use arrow::datatypes::Schema;
+use pintail_core::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// A column of the output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputColumn {
+    /// Its number in the dataset, from 1: never given to another column. 0 in version 1.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub id: u32,
+    /// The name.
+    pub name: String,
+    /// The Arrow type as text.
+    #[serde(rename = "type")]
+    pub data_type: String,
+    /// Whether it may hold nulls.
+    pub nullable: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// Numbers the columns `new`: those that `old` has keep their ids, others get ids that none had.
+pub fn number(old: &[OutputColumn], new: &[OutputColumn]) -> Vec<OutputColumn> {
+    let mut next = old.iter().map(|column| column.id).max().unwrap_or(0);
+    let mut id = |name: &str| {
+        let known = old.iter().find(|column| column.name == name).map(|column| column.id).filter(|id| *id > 0);
+        known.unwrap_or_else(|| {
+            next += 1;
+            next
+        })
+    };
+    new.iter().map(|column| OutputColumn { id: id(&column.name), ..column.clone() }).collect()
+}
+
+/// Describes the columns of `schema`, in its order, without ids.
+pub fn describe(schema: &Schema) -> Vec<OutputColumn> {
+    let column = |field: &std::sync::Arc<arrow::datatypes::Field>| OutputColumn {
+        id: 0,
+        name: field.name().clone(),
+        data_type: field.data_type().to_string(),
+        nullable: field.is_nullable(),
+    };
+    schema.fields().iter().map(column).collect()
+}
+
+/// What a start may do to the output schema of a dataset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewColumns {
+    /// The columns stay as they are: one extra column already breaks a plain glob over the tree.
+    Refuse,
+    /// Nullable columns may join (`allow_new_columns = true`).
+    Allow,
+}
+
+/// Checks that files with the columns `new` can stand beside files with the columns `old`. Their order is free: Parquet is read by name.
+///
+/// # Errors
+/// [`pintail_core::error::ErrorKind::Config`], naming the first column that stands in the way and the way out.
+pub fn check_evolution(old: &[OutputColumn], new: &[OutputColumn], new_columns: NewColumns) -> Result<()> {
+    for was in old {
+        let Some(is) = new.iter().find(|column| column.name == was.name) else {
+            return refuse(&was.name, &format!("is gone from the SQL's output; the dataset has it as {}: give it back", was.data_type));
+        };
+        if is.data_type != was.data_type {
+            return refuse(
+                &was.name,
+                &format!("is {} in the SQL's output, {} in the dataset: cast it to that in the SQL", is.data_type, was.data_type),
+            );
+        }
+    }
+    for is in new.iter().filter(|column| old.iter().all(|was| was.name != column.name)) {
+        match new_columns {
+            NewColumns::Refuse => {
+                return refuse(&is.name, "is new in the SQL's output: allow it with `sink.allow_new_columns = true`");
+            }
+            NewColumns::Allow if !is.nullable => {
+                return refuse(
+                    &is.name,
+                    "is new in the SQL's output and cannot be null, but the files there have no value for it: make it nullable",
+                );
+            }
+            NewColumns::Allow => {}
+        }
+    }
+    Ok(())
+}
+
+fn refuse(name: &str, why: &str) -> Result<()> {
+    Err(Error::config(format!("column `{name}` {why}; or set another `pipeline.out_path`")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn columns(columns: &[(&str, &str, bool)]) -> Vec<OutputColumn> {
+        let column = |&(name, data_type, nullable): &(&str, &str, bool)| OutputColumn {
+            id: 0,
+            name: name.into(),
+            data_type: data_type.into(),
+            nullable,
+        };
+        columns.iter().map(column).collect()
+    }
+
+    #[test]
+    fn a_removed_column_and_a_changed_type_are_refused_by_name_even_when_new_columns_are_allowed() {
+        let old = columns(&[("a", "Int64", true), ("b", "Utf8", true)]);
+        for (new, needle) in [
+            (columns(&[("a", "Int64", true)]), "column `b` is gone"),
+            (columns(&[("a", "Float64", true), ("b", "Utf8", true)]), "column `a` is Float64 in the SQL's output, Int64 in the dataset"),
+            (columns(&[("A", "Int64", true), ("b", "Utf8", true)]), "column `a` is gone"),
+        ] {
+            let error = check_evolution(&old, &new, NewColumns::Allow).unwrap_err();
+            assert!(error.to_string().contains(needle), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_new_column_is_taken_only_when_allowed_and_nullable() {
+        let old = columns(&[("a", "Int64", true)]);
+        let new = columns(&[("b", "Utf8", true), ("a", "Int64", true)]);
+        assert!(check_evolution(&old, &new, NewColumns::Refuse).unwrap_err().to_string().contains("allow_new_columns"));
+        check_evolution(&old, &new, NewColumns::Allow).unwrap();
+        let required = columns(&[("a", "Int64", true), ("b", "Utf8", false)]);
+        assert!(check_evolution(&old, &required, NewColumns::Allow).unwrap_err().to_string().contains("cannot be null"));
+    }
+
+    #[test]
+    fn a_column_keeps_its_number_and_a_new_one_gets_one_that_none_had() {
+        let ids = |columns: &[OutputColumn]| columns.iter().map(|column| (column.name.clone(), column.id)).collect::<Vec<_>>();
+        let first = number(&[], &columns(&[("a", "Int64", true), ("b", "Utf8", true)]));
+        assert_eq!(ids(&first), [("a".into(), 1), ("b".into(), 2)]);
+        let second = number(&first, &columns(&[("b", "Utf8", true), ("c", "Utf8", true), ("a", "Int64", true)]));
+        assert_eq!(ids(&second), [("b".into(), 2), ("c".into(), 3), ("a".into(), 1)]);
+        assert_eq!(number(&second, &second), second);
+        // Those of version 1 have none yet.
+        let old = columns(&[("x", "Int64", true)]);
+        assert_eq!(ids(&number(&old, &old)), [("x".into(), 1)]);
+    }
+
+    #[test]
+    fn the_same_columns_in_another_order_are_taken() {
+        let old = columns(&[("a", "Int64", true), ("b", "Utf8", true)]);
+        let new = columns(&[("b", "Utf8", false), ("a", "Int64", true)]);
+        check_evolution(&old, &new, NewColumns::Refuse).unwrap();
+    }
+}

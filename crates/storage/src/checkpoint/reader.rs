@@ -1,0 +1,342 @@
+//! Reading a dataset beside the service, without the lock.
+//!
+//! Owns: the view of what is committed and visible, for `query`, `verify` and `dead-letters`.
+//! Does not own: writing or mending anything.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use pintail_core::error::{Error, Result};
+use pintail_core::invocation::{command, forgotten};
+use pintail_core::quantity::counted;
+use rustix::fs::{AtFlags, FileType, statat};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::columns::OutputColumn;
+use super::format::Format;
+use super::index::{Backwards, Bounds, Comparison, Index, Indexed, IndexedFile, Time};
+use super::log;
+use super::paths::Paths;
+use super::record::{CommitRecord, FileEntry, FileKind};
+use super::store;
+use super::take_over;
+use crate::durable::posix::Posix;
+
+/// Directories that are held open while files are looked at.
+const OPEN_DIRS_MAX: usize = 64;
+
+/// A dataset open for reading. The service may write to it meanwhile.
+#[derive(Debug)]
+pub struct Dataset {
+    fs: Posix,
+    paths: Paths,
+    format: Format,
+    format_sha256: String,
+}
+
+/// The data of a dataset: what a query reads.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Committed {
+    /// The partition columns and their types, outermost first. Readers that guess them from the paths guess wrong.
+    pub partition_by: Vec<(String, String)>,
+    /// The directories of the files, relative to the dataset.
+    pub dirs: Vec<String>,
+    /// The Parquet files that are committed and in their places, in the order of their commits.
+    pub files: Vec<DataFile>,
+    /// The sets of columns that files have.
+    pub classes: Vec<Vec<OutputColumn>>,
+}
+
+/// A committed Parquet file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataFile {
+    /// The place of its directory.
+    pub dir: usize,
+    /// Its name there.
+    pub name: String,
+    /// Its rows.
+    pub rows: u64,
+    /// The place of the set of columns that it has; `None` if that is not known.
+    pub class: Option<usize>,
+    /// The bounds of its columns of times, as far as they are known.
+    pub bounds: Vec<Bounds>,
+}
+
+impl Committed {
+    /// Returns the path of a file, relative to the dataset.
+    pub fn path(&self, file: &DataFile) -> PathBuf {
+        Path::new(&self.dirs[file.dir]).join(&file.name)
+    }
+}
+
+impl Dataset {
+    /// Opens the dataset, as one of its instances sees it.
+    ///
+    /// # Errors
+    /// [`pintail_core::error::ErrorKind::Config`] if there is none.
+    pub fn open(paths: impl Into<Paths>) -> Result<Self> {
+        let (fs, paths) = (Posix::default(), paths.into());
+        let Some((format, format_sha256)) = log::format(&fs, &paths)? else { return Err(no_dataset(&paths)) };
+        Ok(Self { fs, paths, format, format_sha256 })
+    }
+
+    /// Returns what the dataset is.
+    pub fn format(&self) -> &Format {
+        &self.format
+    }
+
+    /// Returns the checksum of FORMAT, which the first record names.
+    pub fn format_sha256(&self) -> &str {
+        &self.format_sha256
+    }
+
+    /// Returns where things lie.
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    /// Returns the dataset as each of the instances sees it that it ever had.
+    ///
+    /// # Errors
+    /// [`pintail_core::error::ErrorKind::State`] if the log of take-overs cannot be trusted.
+    pub fn instances(&self) -> Result<Vec<Self>> {
+        let take_overs = self.take_overs()?;
+        let counts = take_overs.iter().map(|sealed| sealed.take_over.to_instances);
+        let most = counts.chain([self.format.instances]).max().unwrap_or(1);
+        let of = |instance| Self {
+            fs: Posix::default(),
+            paths: self.paths.of_instance(instance),
+            format: self.format.clone(),
+            format_sha256: self.format_sha256.clone(),
+        };
+        Ok((0..most).map(of).collect())
+    }
+
+    /// Returns the changes of the number of instances, oldest first.
+    ///
+    /// # Errors
+    /// [`pintail_core::error::ErrorKind::State`] if they cannot be trusted.
+    pub fn take_overs(&self) -> Result<Vec<take_over::Sealed>> {
+        take_over::all(&self.fs, &self.paths, &self.format_sha256)
+    }
+
+    /// Returns the sequence number of the instance's last record at this moment, 0 if there is none.
+    pub fn last_sequence(&self) -> Result<u64> {
+        Ok(log::last_sequence(&self.fs, &self.paths)?.unwrap_or(0))
+    }
+
+    /// Reads a record. Returns it with its checksum.
+    pub fn record(&self, sequence: u64) -> Result<(CommitRecord, String)> {
+        log::read(&self.fs, &self.paths, sequence)
+    }
+
+    /// Reads all records of the instance of this moment, in order.
+    pub fn records(&self) -> Result<impl Iterator<Item = Result<CommitRecord>>> {
+        Ok((1..=self.last_sequence()?).map(|sequence| Ok(self.record(sequence)?.0)))
+    }
+
+    /// Checks what a start needs beside the records, of which `last` is the last: the key and the snapshot that it names.
+    ///
+    /// # Errors
+    /// [`pintail_core::error::ErrorKind::State`], naming what is missing or torn and the way out.
+    pub fn check_beside(&self, last: &CommitRecord) -> Result<()> {
+        store::check_beside(&self.fs, &self.paths, &self.format.dataset_id, last)
+    }
+
+    /// Begins to hold the stored index against the records.
+    pub fn index_comparison(&self) -> Comparison<'_> {
+        Comparison::new(&self.fs, &self.paths, &self.format.dataset_id, &self.format_sha256)
+    }
+
+    /// Returns what all records say of files and counts: from the index as far as it reaches, and from the records after it.
+    ///
+    /// # Errors
+    /// Those of `go_on`, which is asked before each record; [`pintail_core::error::ErrorKind::State`] if a record cannot be trusted.
+    pub fn index(&self, go_on: &dyn Fn() -> Result<()>) -> Result<Index> {
+        let last = self.last_sequence()?;
+        let mut index = Index::load(&self.fs, &self.paths, &self.format.dataset_id, &self.format_sha256);
+        for sequence in index.end() + 1..=last {
+            go_on()?;
+            let (record, sha256) = self.record(sequence)?;
+            index.push(&record, sha256)?;
+        }
+        Ok(index)
+    }
+
+    /// Returns what the records up to `last` say of files and counts, the newest first: from the index where it reaches.
+    pub fn backwards(&self, last: u64) -> Backwards<'_> {
+        Backwards::new(&self.fs, &self.paths, &self.format.dataset_id, &self.format_sha256, last)
+    }
+
+    /// Returns the place of `file` if it is there: it is not in the moment between commit and publication, nor after somebody's retention.
+    pub fn visible(&self, file: &FileEntry) -> Option<PathBuf> {
+        Some(self.paths.published(&file.path)).filter(|place| place.is_file())
+    }
+}
+
+/// Says what a directory lacks to be a dataset.
+fn no_dataset(paths: &Paths) -> Error {
+    let root = paths.root();
+    let what = match root.metadata() {
+        Ok(found) if found.is_dir() => "is no dataset of pintail: it has no `_pintail/FORMAT`",
+        Ok(_) => "is no dataset of pintail: it is no directory",
+        Err(_) => "does not exist",
+    };
+    Error::config(format!("`{}` {what}{}", root.display(), forgotten("pipeline.out_path")))
+}
+
+/// Returns the committed data of the dataset at `out`.
+///
+/// # Errors
+/// [`pintail_core::error::ErrorKind::State`] if a committed file is gone that was not declared expired, or has another length than its record says.
+pub fn committed(out: &Path) -> Result<Committed> {
+    committed_while(out, || Ok(()))
+}
+
+/// As [`committed`]; asks before each record whether to go on.
+pub fn committed_while(out: &Path, go_on: impl Fn() -> Result<()>) -> Result<Committed> {
+    let dataset = Dataset::open(out)?;
+    let instances = dataset.instances()?;
+    let indexes = instances.iter().map(|instance| instance.index(&go_on)).collect::<Result<Vec<_>>>()?;
+    let expired_before = indexes.iter().filter_map(|index| index.declared_expired().pop()).max();
+    let mut gathered = Gathered { expired_before, ..Gathered::default() };
+    for (instance, index) in instances.iter().zip(indexes) {
+        go_on()?;
+        gathered.add(instance, &index)?;
+    }
+    gathered.committed.partition_by = dataset.format.partition_by.into_iter().map(|column| (column.name, column.data_type)).collect();
+    gathered.check(out)?;
+    Ok(gathered.committed)
+}
+
+/// The data of the instances so far.
+#[derive(Default)]
+struct Gathered {
+    committed: Committed,
+    places: HashMap<String, usize>,
+    /// The directories of the files that were looked at; `None` where there is none.
+    opened: HashMap<usize, Option<File>>,
+    expired_before: Option<Time>,
+    /// The first file that is gone, and how many are.
+    missing: Option<(String, u64)>,
+    /// The first file of another length than its record says, with both, and how many there are.
+    replaced: Option<(String, u64)>,
+}
+
+impl Gathered {
+    fn add(&mut self, instance: &Dataset, index: &Index) -> Result<()> {
+        let dirs: Vec<usize> = index.dirs.iter().map(|dir| self.dir(dir)).collect();
+        let classes: Vec<usize> = index.classes.iter().map(|columns| self.class(columns)).collect();
+        for (sequence, record) in (1..).zip(&index.records) {
+            for file in record.files.iter().filter(|file| file.kind() == FileKind::Parquet) {
+                let dir = dirs[file.dir() as usize];
+                match self.length(instance, dir, file.name())? {
+                    None => {
+                        self.judge(instance, sequence, record, file, index.path(file))?;
+                        continue;
+                    }
+                    Some(bytes) if bytes != file.bytes() => {
+                        let first = || (format!("`{}` has {bytes} bytes, its record says {}", index.path(file), file.bytes()), 0);
+                        self.replaced.get_or_insert_with(first).1 += 1;
+                    }
+                    Some(_) => {}
+                }
+                let class = record.class.map(|class| classes[class as usize]);
+                let (name, rows, bounds) = (file.name().to_owned(), file.rows(), file.bounds().to_vec());
+                self.committed.files.push(DataFile { dir, name, rows, class, bounds });
+            }
+        }
+        Ok(())
+    }
+
+    fn dir(&mut self, dir: &str) -> usize {
+        let dirs = &mut self.committed.dirs;
+        *self.places.entry(dir.to_owned()).or_insert_with(|| {
+            dirs.push(dir.to_owned());
+            dirs.len() - 1
+        })
+    }
+
+    /// Returns the place of a set of columns. Their order counts: it is that of the columns of `SELECT *`.
+    fn class(&mut self, columns: &[OutputColumn]) -> usize {
+        let classes = &mut self.committed.classes;
+        let same = |known: &&Vec<OutputColumn>| {
+            known.len() == columns.len() && known.iter().zip(columns).all(|(a, b)| (&a.name, &a.data_type) == (&b.name, &b.data_type))
+        };
+        classes.iter().position(|known| same(&known)).unwrap_or_else(|| {
+            classes.push(columns.to_vec());
+            classes.len() - 1
+        })
+    }
+
+    /// Returns the length of a file; `None` if it is not there. Its directory stays open: a look from there costs a third of one from the root.
+    fn length(&mut self, instance: &Dataset, dir: usize, name: &str) -> Result<Option<u64>> {
+        let path = || instance.paths.published(&self.committed.dirs[dir]);
+        let cannot = |e: io::Error| Error::io(format_args!("look at `{}`", path().join(name).display()), e);
+        if !self.opened.contains_key(&dir) {
+            if self.opened.len() >= OPEN_DIRS_MAX {
+                self.opened.clear();
+            }
+            let opened = match File::open(path()) {
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => None,
+                opened => Some(opened.map_err(cannot)?),
+            };
+            self.opened.insert(dir, opened);
+        }
+        let Some(opened) = &self.opened[&dir] else { return Ok(None) };
+        match statat(opened, name, AtFlags::empty()) {
+            Ok(found) if FileType::from_raw_mode(found.st_mode) == FileType::RegularFile => Ok(Some(found.st_size.cast_unsigned())),
+            Ok(_) | Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(cannot(errno.into())),
+        }
+    }
+
+    /// Tells why a file is not there: it expired as was declared, it is not published yet, or it is missing.
+    fn judge(&mut self, instance: &Dataset, sequence: u64, record: &Indexed, file: &IndexedFile, path: String) -> Result<()> {
+        let newest = file.newest().unwrap_or(record.time);
+        if self.expired_before.is_some_and(|before| newest < before) {
+            return Ok(());
+        }
+        let place = instance.paths.published(&path);
+        // Only the last commit may still be under way. Looked at again last: it may have been published meanwhile.
+        if sequence >= instance.last_sequence()? {
+            let (record, _) = instance.record(sequence)?;
+            let entry = record.files.iter().find(|entry| entry.path == path);
+            if entry.is_some_and(|entry| instance.paths.staged(record.staged_by(), entry.staged).exists()) {
+                return Ok(());
+            }
+        }
+        if place.is_file() {
+            // Published since the directory was listed: this answer is from before.
+            return Ok(());
+        }
+        self.missing.get_or_insert((path, 0)).1 += 1;
+        Ok(())
+    }
+
+    /// Refuses what a query would answer wrongly from.
+    fn check(&self, out: &Path) -> Result<()> {
+        let (out, verify) = (out.display(), command("verify"));
+        let missing = self.missing.as_ref().map(|(first, files)| {
+            format!(
+                "{} of `{out}` missing, the first is `{first}`: an answer would leave their rows out; restore them, or declare them expired: \
+                 {verify} names each, and how",
+                counted(*files, "committed file is", "committed files are")
+            )
+        });
+        let replaced = self.replaced.as_ref().map(|(first, files)| {
+            format!(
+                "{} of `{out}` not what was committed, the first: {first}: an answer would have rows that no record accounts for; restore them: \
+                 {verify} names each",
+                counted(*files, "committed file is", "committed files are")
+            )
+        });
+        match missing.into_iter().chain(replaced).collect::<Vec<_>>() {
+            faults if faults.is_empty() => Ok(()),
+            faults => Err(Error::state(faults.join("\n"))),
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! The store: commits checkpoints, in the one order that a crash cannot break.
+//!
+//! Owns: the commit order (every operation of it is a crash point), the last record, the state, the committed offsets.
+//! Does not own: what happens at start (see `open`), writing the files before the commit (see `staging`), when to commit (the writer).
+//!
+//! A commit makes the staged files durable, prepares their places, creates the record (the commit point: a name that another process has taken
+//! fences this one), publishes the files, and removes their staging.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use pintail_core::error::{Error, Result};
+use pintail_core::evidence::Key;
+use pintail_core::invocation::command;
+use pintail_core::offsets::Offsets;
+
+use super::directories::{Directories, sync_dir};
+use super::format::Format;
+use super::log;
+use super::paths::{Paths, StagedBy};
+use super::process::Process;
+use super::record::{Action, CommitRecord, SnapshotName};
+use super::recovery::Step;
+use super::snapshot::{self, Since};
+use super::staging::{self, Staging};
+use super::state::State;
+use crate::durable::fs::{FileIdentity, Fs};
+
+mod draft;
+mod ground;
+mod head;
+mod missing;
+mod named;
+mod open;
+mod share_out;
+mod stored;
+
+pub use draft::{Adopted, Draft, NewFile};
+pub use ground::check_ground;
+pub use head::{check_beside, is_version_1, rebuild_snapshot};
+pub use open::{Allow, Expected, Remember, Sharing, check_dataset};
+pub use share_out::{instances, share_out};
+
+use draft::Sealed;
+use named::{Written, check_written, entry, parents, publish, remove_staging};
+
+/// A dataset open for writing. The caller holds its [`super::lock::Lock`]; its open record fences whoever holds none.
+#[derive(Debug)]
+pub struct Store {
+    fs: Arc<dyn Fs>,
+    paths: Paths,
+    directories: Directories,
+    format: Format,
+    key: Key,
+    process: Process,
+    remember: Remember,
+    /// Records between two snapshots.
+    records_max: u64,
+    last: Option<CommitRecord>,
+    /// Checksum of the last record; of FORMAT before the first.
+    previous: String,
+    state: State,
+    offsets: Offsets,
+    /// The sequence number of the open record of this process.
+    epoch: u64,
+    snapshot: Option<SnapshotName>,
+    since: Since,
+    /// Snapshots that only older records name.
+    stale: Vec<u64>,
+    /// What must be said of committed files that are gone.
+    missing: Option<String>,
+    /// A commit that began and did not end. Only the recovery of a new start can tell what became of it.
+    in_doubt: Option<u64>,
+}
+
+impl Store {
+    /// Returns what is committed: every span empty, at its end.
+    pub fn offsets(&self) -> &Offsets {
+        &self.offsets
+    }
+
+    /// Returns what the dataset is.
+    pub fn format(&self) -> &Format {
+        &self.format
+    }
+
+    /// Returns the key that evidence is made with.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Returns where things lie.
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    /// Returns the last record; `None` before the first commit.
+    pub fn last(&self) -> Option<&CommitRecord> {
+        self.last.as_ref()
+    }
+
+    /// Returns the sequence number of the next record.
+    pub fn next_sequence(&self) -> u64 {
+        self.last.as_ref().map_or(1, |last| last.sequence + 1)
+    }
+
+    /// Returns the sequence number of the open record of this process.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Returns what the records add up to.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Returns the staging of the next checkpoint. Ask once a checkpoint.
+    pub fn staging(&self) -> Staging {
+        Staging::new(self.fs.clone(), self.paths.staging_of(self.next_staged()))
+    }
+
+    /// Returns the names of the last checkpoint's files that were gone at start, with the ways out; `None` if all were there, or declared to be gone.
+    pub fn missing(&self) -> Option<&str> {
+        self.missing.as_deref()
+    }
+
+    fn next_staged(&self) -> StagedBy {
+        StagedBy { sequence: self.next_sequence(), epoch: self.epoch }
+    }
+
+    /// Commits the next checkpoint: makes everything durable, creates the record, publishes the files.
+    ///
+    /// # Errors
+    /// [`pintail_core::error::ErrorKind::TryAgain`] if another process has opened the dataset since: nothing was published. After any error
+    /// nothing more can be committed: the process ends, and the next start rolls the checkpoint forward or back. Nothing is discarded here.
+    pub fn commit(&mut self, staging: Staging, draft: Draft) -> Result<&CommitRecord> {
+        self.check_certain()?;
+        self.check_draft(&staging, &draft)?;
+        let committed = draft.offsets.committed();
+        self.in_doubt = Some(self.next_sequence());
+        let done = self.write_checkpoint(&staging, draft);
+        done.map_err(|error| self.fenced().or_else(|| self.ledger_gone()).unwrap_or(error))?;
+        self.in_doubt = None;
+        self.offsets = committed.with_remembered(self.state.remembered().clone());
+        Ok(self.last.as_ref().expect("it was just written"))
+    }
+
+    /// Writes the record of an action of an operator.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub fn act(&mut self, action: Action, adopted: Adopted, time: DateTime<Utc>) -> Result<&CommitRecord> {
+        self.check_certain()?;
+        for (file, _) in &adopted.files {
+            let place = self.paths.published(&file.path);
+            self.fs.sync_file(&place).map_err(|e| Error::io(format_args!("fsync `{}`", place.display()), e))?;
+        }
+        // With the directories above: whoever put the files there may have made them a moment ago.
+        let dirs = parents(&self.paths, adopted.files.iter().map(|(file, _)| file.path.as_str()));
+        let above = dirs.iter().flat_map(|dir| dir.ancestors().take_while(|above| above.starts_with(self.paths.root())));
+        above.collect::<BTreeSet<_>>().into_iter().try_for_each(|dir| sync_dir(&*self.fs, dir))?;
+        self.in_doubt = Some(self.next_sequence());
+        self.write_due_snapshot()?;
+        let record = CommitRecord { action: Some(action), ..self.adopting(adopted, time) };
+        if self.write_record(record)? == Written::Taken {
+            return Err(self.fenced().unwrap_or_else(|| Error::internal("the record is there and is ours")));
+        }
+        self.in_doubt = None;
+        Ok(self.last.as_ref().expect("it was just written"))
+    }
+
+    fn check_certain(&self) -> Result<()> {
+        match self.in_doubt {
+            None => Ok(()),
+            Some(sequence) => Err(Error::internal(format!("checkpoint {sequence} did not complete: only a restart can go on"))),
+        }
+    }
+
+    /// Writes a record that publishes nothing: one that is no checkpoint.
+    fn write_record(&mut self, record: CommitRecord) -> Result<Written> {
+        let sealed = self.seal(record)?;
+        self.write_sealed(sealed)
+    }
+
+    fn write_sealed(&mut self, sealed: Sealed) -> Result<Written> {
+        self.directories.ensure([self.paths.commit_dir(sealed.record.sequence)])?;
+        let written = self.create_record(&sealed)?;
+        if written == Written::Now {
+            self.take(sealed);
+        }
+        Ok(written)
+    }
+
+    /// Creates a record in its place, durable.
+    fn create_record(&self, sealed: &Sealed) -> Result<Written> {
+        named::write(&*self.fs, &self.paths, &self.process.nonce, &self.paths.record(sealed.record.sequence), &sealed.bytes)
+    }
+
+    fn write_checkpoint(&mut self, staging: &Staging, draft: Draft) -> Result<()> {
+        if let Some(gone) = self.ledger_gone() {
+            return Err(gone);
+        }
+        self.write_due_snapshot()?;
+        let identities: Vec<FileIdentity> = draft.files.iter().map(|file| file.staged.identity).collect();
+        let sealed = self.seal(self.checkpoint(draft))?;
+        let record = &sealed.record;
+        self.make_staging_durable(staging, record, &identities)?;
+        self.prepare_places(record)?;
+        if self.create_record(&sealed)? == Written::Taken {
+            let path = self.paths.record(record.sequence);
+            return Err(Error::try_again(format!("`{}` is there already: another process writes to this dataset", path.display())));
+        }
+        // The commit point. From here on nothing is discarded.
+        let steps = record.files.iter().map(|file| (file, Step::Publish));
+        publish(&*self.fs, &self.paths, &mut self.directories, record.staged_by(), steps, &identities)?;
+        if staging.is_made() {
+            remove_staging(&*self.fs, &self.paths, [record.staged_by()])?;
+        }
+        self.take(sealed);
+        self.remove_stale_snapshots()
+    }
+
+    /// Takes up that a record is durable.
+    fn take(&mut self, sealed: Sealed) {
+        self.since.add(sealed.bytes.len());
+        self.previous = sealed.sha256;
+        self.last = Some(sealed.record);
+    }
+
+    /// Returns the error that says so if the record that the next one follows is gone. Directories that are gone would be made again, and the next
+    /// record would lie in a ledger without its past.
+    fn ledger_gone(&self) -> Option<Error> {
+        let path = self.paths.record(self.last.as_ref()?.sequence);
+        match entry(&*self.fs, &path) {
+            // Where it cannot be looked at, whatever comes next says why.
+            Ok(Some(_)) | Err(_) => None,
+            Ok(None) => Some(Error::state(format!(
+                "`{}`, which this process wrote, is gone: somebody removed the ledger while it ran; nothing more is committed; restore `{}` from a \
+                 copy, or run {} to name the files as they are (what they hold is read again)",
+                path.display(),
+                self.paths.private().display(),
+                command("adopt")
+            ))),
+        }
+    }
+
+    /// Returns the error that says who took the next sequence number, if another process did. A record of this one's epoch is its own, of a
+    /// commit that failed behind its commit point.
+    fn fenced(&self) -> Option<Error> {
+        let sequence = self.next_sequence();
+        entry(&*self.fs, &self.paths.record(sequence)).ok().flatten()?;
+        let (record, _) = log::read(&*self.fs, &self.paths, sequence).ok()?;
+        if record.epoch == self.epoch {
+            return None;
+        }
+        let who = record.opened.map_or_else(|| "another process".to_owned(), |by| by.to_string());
+        Some(Error::try_again(format!(
+            "{who} writes to `{}` since record {sequence}, this process has to stop: nothing of its checkpoint was published, what it read is \
+             read again; run one process on a dataset",
+            self.paths.root().display()
+        )))
+    }
+
+    /// Writes the snapshot of the state as it is, if the next record needs one.
+    fn write_due_snapshot(&mut self) -> Result<()> {
+        let Some(last) = self.last.as_ref().filter(|_| self.since.is_due(self.records_max)) else { return Ok(()) };
+        let sequence = last.sequence;
+        let (bytes, sha256) = snapshot::encode(&self.format.dataset_id, sequence, &self.state);
+        let path = self.paths.snapshot(sequence);
+        if named::write(&*self.fs, &self.paths, &self.process.nonce, &path, &bytes)? == Written::Taken {
+            // Of a process that was killed before its record, or of one that does the same now: the same state is the same bytes.
+            if log::bytes(&*self.fs, &path)?.is_none_or(|there| there != bytes) {
+                return Err(Error::state(format!("`{}` is there and holds another state: move it away, and start again", path.display())));
+            }
+            self.fs.sync_file(&path).map_err(|e| Error::io(format_args!("fsync `{}`", path.display()), e))?;
+            sync_dir(&*self.fs, &self.paths.snapshots())?;
+        }
+        // The one before stays: a record that was written by then names it.
+        self.stale.extend(self.snapshot.replace(SnapshotName { sequence, sha256 }).map(|before| before.sequence));
+        self.since = Since { snapshot_bytes: bytes.len() as u64, ..Since::default() };
+        Ok(())
+    }
+
+    /// Removes snapshots that no start needs: all stale ones but the newest, which a record may name that was written by then.
+    fn remove_stale_snapshots(&mut self) -> Result<()> {
+        let kept = self.stale.pop();
+        for sequence in self.stale.drain(..) {
+            named::remove_if_there(&*self.fs, &self.paths.snapshot(sequence))?;
+        }
+        self.stale.extend(kept);
+        Ok(())
+    }
+
+    /// Makes the names of the staged files durable; their bytes are.
+    fn make_staging_durable(&self, staging: &Staging, record: &CommitRecord, identities: &[FileIdentity]) -> Result<()> {
+        if staging.is_made() {
+            for dir in [staging.dir(), &self.paths.staging()] {
+                self.fs.sync_dir(dir).map_err(|e| staging::failed(format_args!("fsync `{}`", dir.display()), e))?;
+            }
+        }
+        for (file, identity) in record.files.iter().zip(identities) {
+            let staged = self.paths.staged(record.staged_by(), file.staged);
+            check_written(&*self.fs, &staged, Some(identity))?;
+            if entry(&*self.fs, &staged)?.is_none() {
+                return Err(staging::failed(format_args!("publish `{}`", staged.display()), std::io::ErrorKind::NotFound.into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the directories of all that the record names, and of the record. Refuses here what must not fail after the commit point.
+    fn prepare_places(&mut self, record: &CommitRecord) -> Result<()> {
+        let dirs = parents(&self.paths, record.files.iter().map(|file| file.path.as_str()));
+        self.directories.ensure(dirs.into_iter().chain([self.paths.commit_dir(record.sequence)]))?;
+        for file in &record.files {
+            let place = self.paths.published(&file.path);
+            if entry(&*self.fs, &place)?.is_some() {
+                return Err(Error::state(format!(
+                    "`{}` is in the place of a file of checkpoint {}, and no commit record names it: move it out of the dataset",
+                    place.display(),
+                    record.sequence
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

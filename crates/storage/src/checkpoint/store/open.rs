@@ -1,0 +1,464 @@
+//! Opening a dataset: FORMAT, the head, recovery, and the open record that fences whoever still runs.
+//!
+//! Owns: looking (facts) and acting (carrying out the plan) at start. What is seen here may be visible without being durable: it is
+//! made durable before anything is built on it.
+//! Does not own: the decision (see `recovery`), the lock, which is held before.
+//!
+//! The order: what the last process left undone is completed; then the *open record* takes the next sequence number, by creating it if it is
+//! absent. Whoever still runs finds that number taken at its next commit, whatever the lock says. Only then is anything removed, and only what
+//! older processes left. If the number is taken first by another, all is looked at anew.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use chrono::{DateTime, TimeDelta, Utc};
+use pintail_core::digest::{hex, sha256_of};
+use pintail_core::error::{Error, ErrorKind, Result};
+use pintail_core::evidence::Key;
+use pintail_core::identity::SourceIdentity;
+use pintail_core::invocation::command;
+use pintail_core::offsets::{PartitionId, Remembered};
+
+use super::ground::{self, Ground};
+use super::head::{self, Head};
+use super::named::{self, Written, entry, publish, remove_leftovers, remove_staging};
+use super::stored::{check_stored, partition_columns};
+use super::{Store, missing};
+use crate::checkpoint::directories::{Directories, sync_dir};
+use crate::checkpoint::format::Format;
+use crate::checkpoint::log;
+use crate::checkpoint::paths::{self, Paths, StagedBy};
+use crate::checkpoint::process::Process;
+use crate::checkpoint::record::{Action, CommitRecord, FileEntry, PartitionSpan};
+use crate::checkpoint::recovery::{self, Facts, FileFacts, Found, LastRecord};
+use crate::checkpoint::snapshot;
+use crate::checkpoint::take_over::{self, TakeOver};
+use crate::durable::fs::{EntryKind, Fs};
+
+/// Starts that may come between this one's looking and its open record. More at the same time is a mistake of whoever starts them.
+const OPENINGS_MAX: usize = 8;
+
+/// What the configuration asks of the dataset.
+#[derive(Clone)]
+pub struct Expected<'a> {
+    /// Identifies the source, given the time that the dataset was made.
+    pub source: &'a dyn Fn(DateTime<Utc>) -> SourceIdentity,
+    /// The partition columns and their types, outermost first.
+    pub partition_by: Vec<(String, String)>,
+    /// The columns of the SQL's output, with the partition columns.
+    pub schema: SchemaRef,
+    /// Whether nullable columns may join the dataset.
+    pub allow_new_columns: bool,
+    /// The time to record.
+    pub now: DateTime<Utc>,
+    /// The key of the dataset if it is made now, or has none yet.
+    pub new_key: Key,
+    /// Who opens it.
+    pub process: Process,
+    /// What the operator asked of this start, to be recorded with it.
+    pub action: Option<Action>,
+    /// What the operator asked it to take as it is.
+    pub allow: Allow,
+    /// How long vanished partitions are remembered.
+    pub remember: Remember,
+    /// Records between two snapshots, at most [`snapshot::RECORDS_MAX`].
+    pub records_max: u64,
+    /// How many instances share the dataset, and which source partitions are whose.
+    pub sharing: Sharing<'a>,
+}
+
+/// What a start takes as it is, because an operator asked for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Allow {
+    /// Visible files that no record names: `pintail adopt` names them.
+    pub strangers: bool,
+    /// Another key than the evidence was made with: `pintail repair --key` gives the evidence up.
+    pub another_key: bool,
+    /// That files are gone whose rows are all older than this time: `pintail expire` declares it.
+    pub gone_before: Option<DateTime<Utc>>,
+}
+
+/// How long vanished partitions are remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remember {
+    /// Longest time.
+    pub longest: TimeDelta,
+    /// Most of them.
+    pub most: usize,
+}
+
+impl Default for Remember {
+    fn default() -> Self {
+        Self { longest: TimeDelta::days(90), most: 1_000_000 }
+    }
+}
+
+impl Remember {
+    /// Returns before which time, in seconds since 1970, a fingerprint must have been taken to be forgotten now; `None` if all stay.
+    pub(super) fn forget_before(&self, remembered: &Remembered, now: DateTime<Utc>) -> Option<u32> {
+        let oldest = remembered.values().map(|fingerprint| fingerprint.at).min()?;
+        let longest_ago = now.checked_sub_signed(self.longest).map_or(0, |time| u32::try_from(time.timestamp()).unwrap_or(0));
+        let too_many = remembered.len().saturating_sub(self.most);
+        let mut before = longest_ago;
+        if too_many > 0 {
+            let mut times: Vec<u32> = remembered.values().map(|fingerprint| fingerprint.at).collect();
+            let (_, newest_to_go, _) = times.select_nth_unstable(too_many - 1);
+            before = before.max(newest_to_go.saturating_add(1));
+        }
+        (oldest < before).then_some(before)
+    }
+}
+
+/// How instances share the source partitions of a dataset.
+#[derive(Clone, Copy)]
+pub struct Sharing<'a> {
+    /// How many they are.
+    pub instances: u32,
+    /// Returns whether a source partition is that of instance `index` of `count`.
+    pub owns: &'a dyn Fn(u32, u32, &PartitionId) -> bool,
+}
+
+impl Sharing<'_> {
+    /// Returns that of a dataset with one instance.
+    pub fn alone() -> Self {
+        Self { instances: 1, owns: &|_, _, _| true }
+    }
+}
+
+impl Store {
+    /// Opens the dataset as one of its instances, makes it if there is none, completes what a crash interrupted, and fences whoever still
+    /// writes to it. The caller holds the lock.
+    ///
+    /// # Errors
+    /// [`pintail_core::error::ErrorKind::Config`] if the dataset is not what `expected` asks for, [`pintail_core::error::ErrorKind::State`] if what
+    /// lies there contradicts itself: nothing is skipped silently. [`pintail_core::error::ErrorKind::TryAgain`] if others open it all the time.
+    pub fn open(fs: Arc<dyn Fs>, paths: impl Into<Paths>, expected: &Expected) -> Result<Self> {
+        let paths = paths.into();
+        let absolute = paths.absolute();
+        let paths = absolute.map_err(|e| Error::io(format_args!("use `{}` as `pipeline.out_path`", paths.root().display()), e))?;
+        for _ in 0..OPENINGS_MAX {
+            let ground = Ground::look(&*fs, &paths);
+            let last = ground.as_ref().ok().map(|ground| ground.last);
+            let opened = ground.and_then(|ground| Self::open_once(&fs, &paths, ground, expected));
+            match opened {
+                Ok(Some(mut store)) => {
+                    store.clear_older()?;
+                    return Ok(store);
+                }
+                // The number of the open record was taken.
+                Ok(None) => {}
+                // What was looked at is not what is there now.
+                Err(_) if went_on(&*fs, &paths, last, &expected.process) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::try_again(format!("other processes open `{}` all the time: run one process on a dataset", paths.root().display())))
+    }
+
+    /// Opens the dataset as it lies on `ground`; `None` if another process takes the next sequence number first.
+    fn open_once(fs: &Arc<dyn Fs>, paths: &Paths, ground: Ground, expected: &Expected) -> Result<Option<Self>> {
+        if !expected.allow.strangers {
+            ground.check(paths)?;
+        }
+        let mut directories = Directories::open(fs.clone(), paths)?;
+        ground::probe(&**fs, paths, &expected.process.nonce)?;
+        let sequence = ground.last;
+        let (format, format_sha256) = open_format(&**fs, paths, ground, expected)?;
+        let take_over = take_over::last(&**fs, paths, &format_sha256)?.map(|sealed| sealed.take_over);
+        check_instances(paths, &format, take_over.as_ref(), expected.sharing.instances)?;
+        let head = head::read(&**fs, paths, sequence, &format_sha256, &format.dataset_id)?;
+        let key = open_key(&**fs, paths, &head, expected)?;
+        check_stored(&**fs, paths, &format, take_over.as_ref(), &head, expected)?;
+        check_generation(paths, head.last.as_ref(), take_over.as_ref())?;
+        let expired_before = head.state.rest().expired_before.max(expected.allow.gone_before);
+        let missing = recover(&**fs, paths, &mut directories, head.last.as_ref(), expired_before)?;
+        let mut store = Self {
+            fs: fs.clone(),
+            paths: paths.clone(),
+            directories,
+            format,
+            key,
+            process: expected.process.clone(),
+            remember: expected.remember,
+            records_max: expected.records_max.clamp(1, snapshot::RECORDS_MAX),
+            last: head.last,
+            previous: head.previous,
+            offsets: head.state.offsets(),
+            state: head.state,
+            epoch: 0,
+            snapshot: head.snapshot,
+            since: head.since,
+            stale: Vec::new(),
+            missing,
+            in_doubt: None,
+        };
+        if store.write_open_record(take_over.as_ref(), &format_sha256, expected)? == Written::Taken {
+            return Ok(None);
+        }
+        Ok(Some(store))
+    }
+
+    /// Takes the next sequence number for this process. After a take-over the record says where each partition that is now its own stands.
+    fn write_open_record(&mut self, take_over: Option<&TakeOver>, format_sha256: &str, expected: &Expected) -> Result<Written> {
+        self.write_due_snapshot()?;
+        self.epoch = self.next_sequence();
+        let mut record = self.next_record(expected.now);
+        record.opened = Some(expected.process.clone());
+        record.action.clone_from(&expected.action);
+        if let Some(take_over) = take_over.filter(|take_over| take_over.number > record.generation) {
+            record.generation = take_over.number;
+            record.source.partitions = taken_over(&self.paths, take_over, expected.sharing);
+        }
+        let sealed = self.seal(record)?;
+        if self.lay_out(&sealed, format_sha256, expected)? == Written::Taken {
+            return Ok(Written::Taken);
+        }
+        let written = self.write_sealed(sealed)?;
+        self.offsets = self.state.offsets();
+        Ok(written)
+    }
+
+    #[cfg(test)]
+    pub(super) fn clear_older_for_test(&mut self) {
+        self.clear_older().expect("the test has a disk that works");
+    }
+
+    /// Removes what older processes left. Whoever still runs is fenced by now, and what it misses it cannot commit.
+    fn clear_older(&mut self) -> Result<()> {
+        let staging = staging(&*self.fs, &self.paths)?;
+        remove_staging(&*self.fs, &self.paths, recovery::garbage(&staging, self.epoch))?;
+        // A process writes its open record before it stages: without one, an older copy of the dataset was put back under it.
+        for staged in staging.into_iter().filter(|staged| staged.epoch > self.epoch) {
+            if entry(&*self.fs, &self.paths.record(staged.epoch))?.is_none() {
+                remove_staging(&*self.fs, &self.paths, [staged])?;
+            }
+        }
+        let nonce = &self.process.nonce;
+        let mut dirs = vec![self.paths.own(), self.paths.snapshots(), self.paths.commit_dir(self.epoch)];
+        dirs.extend((self.epoch > 1).then(|| self.paths.commit_dir(self.epoch - 1)));
+        dirs.dedup();
+        dirs.iter().try_for_each(|dir| remove_leftovers(&*self.fs, dir, nonce))?;
+        let snapshots = self.fs.names(&self.paths.snapshots());
+        let snapshots = snapshots.map_err(|e| Error::io(format_args!("list `{}`", self.paths.snapshots().display()), e))?;
+        let mut old: Vec<u64> = snapshots.iter().filter_map(|(path, _)| paths::sequence_of(path)).collect();
+        old.retain(|sequence| self.snapshot.as_ref().is_none_or(|current| *sequence < current.sequence));
+        old.sort_unstable();
+        self.stale = old;
+        self.remove_stale_snapshots()
+    }
+}
+
+/// Compares a dataset with what a configuration asks of it, without changing anything. A directory without a dataset fits every one.
+///
+/// # Errors
+/// As [`Store::open`].
+pub fn check_dataset(fs: &dyn Fs, paths: &Paths, expected: &Expected) -> Result<()> {
+    let ground = Ground::look(fs, paths)?;
+    ground.check(paths)?;
+    let Some((format, sha256)) = &ground.format else { return Ok(()) };
+    check_format(paths, format, expected)?;
+    let take_over = take_over::last(fs, paths, sha256)?.map(|sealed| sealed.take_over);
+    check_instances(paths, format, take_over.as_ref(), expected.sharing.instances)?;
+    let head = head::read(fs, paths, ground.last, sha256, &format.dataset_id)?;
+    head::check_key(paths, head.last.as_ref(), log::key(fs, paths)?.as_ref())?;
+    check_stored(fs, paths, format, take_over.as_ref(), &head, expected)
+}
+
+/// Returns whether another process than this wrote records since `before` was the last one.
+fn went_on(fs: &dyn Fs, paths: &Paths, before: Option<Option<u64>>, process: &Process) -> bool {
+    let Ok(now) = log::last_sequence(fs, paths) else { return false };
+    let by_this = |last| log::read(fs, paths, last).is_ok_and(|(record, _)| record.opened.as_ref() == Some(process));
+    before != Some(now) && !now.is_some_and(by_this)
+}
+
+/// Refuses a dataset of another source.
+fn check_format(paths: &Paths, format: &Format, expected: &Expected) -> Result<()> {
+    format.check_source(&paths.root().display().to_string(), &(expected.source)(format.created_at))
+}
+
+/// Refuses a record from after a take-over that is not there.
+fn check_generation(paths: &Paths, last: Option<&CommitRecord>, take_over: Option<&TakeOver>) -> Result<()> {
+    let generation = take_over.map_or(0, |take_over| take_over.number);
+    let Some(last) = last.filter(|last| last.generation > generation) else { return Ok(()) };
+    Err(Error::state(format!(
+        "commit record {} was made after take-over {}, of which there is none in `{}`: {}",
+        last.sequence,
+        last.generation,
+        paths.instances().display(),
+        log::way_out()
+    )))
+}
+
+/// Refuses a number of instances that is not the dataset's: two of them would read the same partitions.
+fn check_instances(paths: &Paths, format: &Format, take_over: Option<&TakeOver>, asked: u32) -> Result<()> {
+    let instances = take_over.map_or(format.instances, |take_over| take_over.to_instances);
+    if instances == asked {
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "`{}` is shared by {instances} instances, `source.instance.count` asks for {asked}: go back to {instances}, or stop all instances and \
+         start one of the {asked} with {}",
+        paths.root().display(),
+        command("run --take-over")
+    )))
+}
+
+/// Returns where this instance begins after a take-over, and where that stands.
+fn taken_over(paths: &Paths, take_over: &TakeOver, sharing: Sharing) -> Vec<PartitionSpan> {
+    let owned = take_over.partitions.iter().filter(|handed| {
+        let id = PartitionId::new(handed.id.as_str());
+        (sharing.owns)(paths.instance(), take_over.to_instances, &id)
+    });
+    let span = |handed: &take_over::HandedOver| PartitionSpan {
+        id: handed.id.clone(),
+        label: handed.label.clone(),
+        from: handed.offset,
+        to: handed.offset,
+        new: false,
+        vanished: false,
+        taken_over: Some(handed.from.clone()),
+        evidence: handed.evidence.clone(),
+    };
+    owned.map(span).collect()
+}
+
+/// Returns FORMAT as it was found, or makes it.
+fn open_format(fs: &dyn Fs, paths: &Paths, ground: Ground, expected: &Expected) -> Result<(Format, String)> {
+    let path = paths.format();
+    match (ground.format, ground.last) {
+        (Some((format, sha256)), _) => {
+            check_format(paths, &format, expected)?;
+            // Who made it may have been killed before its name was durable: `open_key` fsyncs `_pintail`.
+            Ok((format, sha256))
+        }
+        (None, Some(sequence)) => Err(Error::state(format!(
+            "`{}` is missing, but there are {sequence} commit records: restore it, or set another `pipeline.out_path`",
+            path.display()
+        ))),
+        (None, None) if paths.instance() > 0 => {
+            Err(Error::try_again(format!("`{}` is not there yet: instance 0 makes it, start that first", path.display())))
+        }
+        (None, None) => {
+            let partition_by = partition_columns(expected);
+            let format = Format::new(expected.now, expected.source, partition_by).for_instances(expected.sharing.instances);
+            let (bytes, sha256) = format.encode();
+            match named::write(fs, paths, &expected.process.nonce, &path, &bytes)? {
+                Written::Now => Ok((format, sha256)),
+                // Another process makes the dataset at this moment.
+                Written::Taken => open_format(fs, paths, Ground::look(fs, paths)?, expected),
+            }
+        }
+    }
+}
+
+/// Reads the key, or makes it: a dataset of version 1 has none.
+fn open_key(fs: &dyn Fs, paths: &Paths, head: &Head, expected: &Expected) -> Result<Key> {
+    let (path, any) = (paths.key(), expected.allow.another_key);
+    let found = match log::key(fs, paths) {
+        // The operator said that there is no copy of the right one.
+        Err(error) if any && error.kind() == ErrorKind::State => {
+            named::remove_if_there(fs, &path)?;
+            None
+        }
+        found => found?,
+    };
+    if !any {
+        // Before one is made: it would lie in the way of whoever restores the right one.
+        head::check_key(paths, head.last.as_ref(), found.as_ref())?;
+    }
+    let key = match found {
+        Some(key) => key,
+        None => make_key(fs, paths, expected)?,
+    };
+    // Also one that is there may be visible and not durable, and FORMAT beside it: of a process that was killed, or that starts at this moment.
+    fs.sync_file(&path).map_err(|e| Error::io(format_args!("fsync `{}`", path.display()), e))?;
+    sync_dir(fs, &paths.private())?;
+    Ok(key)
+}
+
+/// Makes the key. Returns that of another process if one was faster.
+fn make_key(fs: &dyn Fs, paths: &Paths, expected: &Expected) -> Result<Key> {
+    let (path, key) = (paths.key(), &expected.new_key);
+    match named::write(fs, paths, &expected.process.nonce, &path, format!("{}\n", hex(key.bytes())).as_bytes())? {
+        Written::Now => Ok(key.clone()),
+        Written::Taken => {
+            let made = log::key(fs, paths)?;
+            made.ok_or_else(|| Error::try_again(format!("`{}` was removed at this moment: start again", path.display())))
+        }
+    }
+}
+
+/// Completes the last commit. May be killed at any step and run again. Returns what must be said of files that are gone.
+fn recover(
+    fs: &dyn Fs,
+    paths: &Paths,
+    directories: &mut Directories,
+    last: Option<&CommitRecord>,
+    expired_before: Option<DateTime<Utc>>,
+) -> Result<Option<String>> {
+    let Some(last) = last else { return Ok(None) };
+    let steps = recovery::plan(&look(fs, paths, last, expired_before)?);
+    let missing = missing::judge(last, &steps, expired_before)?;
+    make_durable(fs, directories, paths, last.sequence)?;
+    publish(fs, paths, directories, last.staged_by(), last.files.iter().zip(steps.iter().copied()), &[])?;
+    Ok(missing)
+}
+
+/// Makes the last record durable before it is acted upon: a killed process leaves names that a power cut still takes away.
+fn make_durable(fs: &dyn Fs, directories: &mut Directories, paths: &Paths, sequence: u64) -> Result<()> {
+    let record = paths.record(sequence);
+    directories.ensure([paths.commit_dir(sequence)])?;
+    fs.sync_file(&record).map_err(|e| Error::io(format_args!("fsync `{}`", record.display()), e))?;
+    sync_dir(fs, &paths.commit_dir(sequence))
+}
+
+fn staging(fs: &dyn Fs, paths: &Paths) -> Result<Vec<StagedBy>> {
+    let listed = fs.list(&paths.staging()).map_err(|e| Error::io(format_args!("list `{}`", paths.staging().display()), e))?;
+    let dirs = listed.iter().filter(|entry| entry.kind == EntryKind::Dir);
+    Ok(dirs.filter_map(|entry| StagedBy::parse(&entry.path)).collect())
+}
+
+fn look(fs: &dyn Fs, paths: &Paths, last: &CommitRecord, expired_before: Option<DateTime<Utc>>) -> Result<Facts> {
+    let staging = staging(fs, paths)?;
+    let staged = staging.contains(&last.staged_by());
+    let look = |file| {
+        let (at_final, at_staged) = look_at(fs, paths, last.staged_by(), staged, file)?;
+        let may_be_gone = missing::may_be_gone(last, file, expired_before);
+        Ok(FileFacts { path: file.path.clone(), staged_index: file.staged, at_final, at_staged, may_be_gone })
+    };
+    let files = last.files.iter().map(look).collect::<Result<_>>()?;
+    Ok(Facts { last: Some(LastRecord { staged_by: last.staged_by(), files }), staging })
+}
+
+/// Returns what lies in the place of a file, and staged.
+fn look_at(fs: &dyn Fs, paths: &Paths, staged_by: StagedBy, staged: bool, file: &FileEntry) -> Result<(Found, Found)> {
+    let place = paths.published(&file.path);
+    // Files are hashed only if the commit was interrupted: an ordinary start reads none.
+    if !staged {
+        return Ok((compare_length(entry(fs, &place)?, file), Found::Absent));
+    }
+    // The staged one first: another process may publish it at this moment.
+    let at_staged = compare(fs, &paths.staged(staged_by, file.staged), file)?;
+    Ok((compare(fs, &place, file)?, at_staged))
+}
+
+fn compare_length(found: Option<EntryKind>, file: &FileEntry) -> Found {
+    match found {
+        None => Found::Absent,
+        Some(EntryKind::File(bytes)) if bytes == file.bytes => Found::Right,
+        Some(_) => Found::Wrong,
+    }
+}
+
+fn compare(fs: &dyn Fs, path: &std::path::Path, file: &FileEntry) -> Result<Found> {
+    match compare_length(entry(fs, path)?, file) {
+        Found::Right => {}
+        different => return Ok(different),
+    }
+    match fs.open(path).and_then(sha256_of) {
+        // Renamed since by another process.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Found::Absent),
+        Err(error) => Err(Error::io(format_args!("read `{}`", path.display()), error)),
+        Ok(read) => Ok(if read == file.sha256 { Found::Right } else { Found::Wrong }),
+    }
+}

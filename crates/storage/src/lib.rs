@@ -1,0 +1,15 @@
+//! The ledger of commit records, the journal of pushed records, and the file system below them.
+//!
+//! Owns: what is promised of a dataset on a disk, and how it is kept: the order of durable steps, recovery, the fence.
+//! Does not own: what is in the files (see `pintail_sink`).
+//!
+//! Read [`durable`] first, then [`checkpoint`]; [`journal`] is a chain of its own for what clients push.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests do to files what others do"))]
+
+pub mod checkpoint;
+pub mod durable;
+pub mod journal;
+#[doc(hidden)]
+pub mod samples;

@@ -1,0 +1,307 @@
+//! A small scripted dataset: what a writer does, the same at each run, so that any prefix of it is known exactly.
+//!
+//! Owns: the commits of the script, and the oracle that holds a directory against them.
+//! Does not own: where the script is interrupted (see `crash_points`, `recovery`).
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use bytes::Bytes;
+use chrono::DateTime;
+use pintail_core::batch::{Counts, DeadLetter, DeadLetterCounts, LetterForm, Phase, Trigger};
+use pintail_core::error::{Error, Result};
+use pintail_core::evidence::Key;
+use pintail_core::identity::SourceIdentity;
+use pintail_core::offsets::{OffsetRange, Partition, PartitionId};
+use pintail_storage::checkpoint::dead_letters::DeadLetterFile;
+use pintail_storage::checkpoint::paths::Paths;
+use pintail_storage::checkpoint::process::Process;
+use pintail_storage::checkpoint::record::{CommitRecord, FileKind};
+use pintail_storage::checkpoint::staging::Staging;
+use pintail_storage::checkpoint::store::{Allow, Draft, Expected, NewFile, Remember, Sharing, Store};
+use pintail_storage::durable::fs::{EntryKind, Fs};
+
+/// Checkpoints of the whole script.
+pub const CHECKPOINTS: u64 = 5;
+/// The checkpoint after which another process goes on with the script.
+const SECOND_PROCESS: u64 = 3;
+/// Records of each checkpoint.
+const RECORDS: u64 = 10;
+
+/// The files that each checkpoint publishes: new directories, nested ones, old ones again, dead letters, and nothing at all.
+fn files_of(checkpoint: u64) -> Vec<String> {
+    let dirs: &[&str] = match checkpoint {
+        1 => &["region=us", "region=eu"],
+        2 => &[],
+        3 => &["region=us", "region=apac/day=2026-01-01"],
+        _ => &["region=apac/day=2026-01-01"],
+    };
+    dirs.iter().map(|dir| format!("{dir}/events-{checkpoint}.parquet")).collect()
+}
+
+/// Large enough for a write to be torn, different for every file.
+fn content(path: &str) -> String {
+    format!("{path}\n").repeat(50)
+}
+
+fn has_dead_letter(checkpoint: u64) -> bool {
+    checkpoint == 3
+}
+
+/// Returns a directory in memory where there is one. A killed process leaves the same there as on a disk, and hundreds of them take
+/// seconds instead of minutes.
+pub fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
+/// Records between two snapshots.
+const RECORDS_MAX: u64 = 3;
+
+/// Returns a process that no file is named after yet, the same on the same disk.
+fn process(fs: &dyn Fs, root: &Path) -> Process {
+    let names: Vec<String> = tree(fs, root).into_keys().map(|path| path.to_string_lossy().into_owned()).collect();
+    let unused = |nonce: &String| names.iter().all(|name| !name.contains(nonce.as_str()));
+    let nonce = (1_u64..).map(|number| format!("{number:016x}")).find(unused).expect("there are more numbers than files");
+    named(&nonce)
+}
+
+/// Returns the process of a nonce.
+pub fn named(nonce: &str) -> Process {
+    Process { host: "host".into(), boot_id: None, pid: 1, started: None, user: "user".into(), nonce: nonce.into() }
+}
+
+/// Returns how many records of the source are committed in a dataset that is open.
+pub fn committed(store: &Store) -> u64 {
+    store.offsets().next_offset(&PartitionId::new("events")).unwrap_or(0)
+}
+
+fn checkpoints(store: &Store) -> u64 {
+    committed(store) / RECORDS
+}
+
+/// Opens the dataset: this is where recovery happens.
+pub fn open(fs: Arc<dyn Fs>, root: &Path) -> Result<Store> {
+    let process = process(&*fs, root);
+    open_as(process, fs, root, RECORDS_MAX)
+}
+
+/// Opens the dataset as a process, with so many records between two snapshots.
+pub fn open_as(process: Process, fs: Arc<dyn Fs>, root: &Path, records_max: u64) -> Result<Store> {
+    open_by(process, fs, root, records_max, &["region"])
+}
+
+/// Opens the dataset with these partition columns, which are texts.
+pub fn open_by(process: Process, fs: Arc<dyn Fs>, root: &Path, records_max: u64, partition_by: &[&str]) -> Result<Store> {
+    let source = |_| SourceIdentity { kind: "stdin".into(), properties: BTreeMap::new() };
+    let expected = Expected {
+        source: &source,
+        partition_by: partition_by.iter().map(|column| ((*column).to_owned(), "Utf8".to_owned())).collect(),
+        schema: schema(),
+        allow_new_columns: false,
+        now: DateTime::UNIX_EPOCH,
+        new_key: Key::new([7; 32]),
+        process,
+        action: None,
+        allow: Allow::default(),
+        remember: Remember::default(),
+        records_max,
+        sharing: Sharing::alone(),
+    };
+    Store::open(fs, root, &expected)
+}
+
+/// Goes on with the script from wherever the dataset stands, to its end. Tells `announce` the checkpoints that a process may have
+/// acknowledged to its source: what it found when it opened the dataset, then each commit that returned.
+pub fn run(fs: &Arc<dyn Fs>, root: &Path, announce: &mut dyn FnMut(u64)) -> Result<()> {
+    let store = open(fs.clone(), root)?;
+    go_on(store, fs, root, announce)
+}
+
+/// Goes on with a dataset that is open. A second process takes over in the middle.
+pub fn go_on(mut store: Store, fs: &Arc<dyn Fs>, root: &Path, announce: &mut dyn FnMut(u64)) -> Result<()> {
+    announce(checkpoints(&store));
+    while checkpoints(&store) < CHECKPOINTS {
+        commit(&mut store)?;
+        announce(checkpoints(&store));
+        if checkpoints(&store) == SECOND_PROCESS {
+            store = open(fs.clone(), root)?;
+            announce(checkpoints(&store));
+        }
+    }
+    Ok(())
+}
+
+fn schema() -> Arc<Schema> {
+    Arc::new(Schema::new(vec![Field::new("amount", DataType::Int64, true)]))
+}
+
+fn commit(store: &mut Store) -> Result<()> {
+    let (checkpoint, mut staging) = (checkpoints(store) + 1, store.staging());
+    let mut files = Vec::new();
+    for path in files_of(checkpoint) {
+        let content = content(&path);
+        files.push(stage(&mut staging, path, content.as_bytes())?);
+    }
+    let mut dead_letters = DeadLetterCounts::default();
+    if has_dead_letter(checkpoint) {
+        let mut file = DeadLetterFile::create(&mut staging, Paths::new("").dead_letters_of(checkpoint))?;
+        file.write(&dead_letter(), None)?;
+        files.push(file.finish()?);
+        dead_letters.decode = 1;
+    }
+    commit_files(store, staging, files, dead_letters)
+}
+
+/// Stages a file of one row.
+pub fn stage(staging: &mut Staging, path: String, content: &[u8]) -> Result<NewFile> {
+    let mut staged = staging.create()?;
+    staged.write_all(content).map_err(|error| Error::io("write", error))?;
+    Ok(NewFile { staged: staged.finish()?, path, kind: FileKind::Parquet, rows: 1, event_time: None, columns: vec![] })
+}
+
+/// Commits the next records of the source with what became of them.
+pub fn commit_files(store: &mut Store, staging: Staging, files: Vec<NewFile>, dead_letters: DeadLetterCounts) -> Result<()> {
+    let (from, rows_out) = (committed(store), files.iter().filter(|file| file.kind == FileKind::Parquet).count() as u64);
+    let mut offsets = store.offsets().clone();
+    let partition = Arc::new(Partition { id: PartitionId::new("events"), label: "events".into() });
+    offsets.extend(&OffsetRange::new(partition, from, from + RECORDS))?;
+    let filtered = RECORDS - rows_out - dead_letters.total();
+    let draft = Draft {
+        offsets,
+        counts: Counts { records_in: RECORDS, rows_out, filtered, expanded: 0, dead_letters },
+        files,
+        schema: schema(),
+        trigger: Trigger::Interval,
+        lookups: vec![],
+        config_sha256: "c".repeat(64),
+        sql_sha256: "d".repeat(64),
+        time: DateTime::UNIX_EPOCH,
+    };
+    store.commit(staging, draft).map(|_| ())
+}
+
+/// What the dead letter of [`dead_letter`] is on the disk.
+const DEAD_LETTER_LINE: &str =
+    concat!(r#"{"phase":"decode","reason":"bad","partition":"events","offset":0,"length":3,"record":"bad"}"#, "\n");
+
+fn dead_letter() -> DeadLetter {
+    let bytes = Bytes::from_static(b"bad");
+    DeadLetter {
+        phase: Phase::Decode,
+        reason: "bad".into(),
+        partition: PartitionId::new("events"),
+        offset: 0,
+        form: LetterForm::Record,
+        bytes,
+        length: 3,
+    }
+}
+
+/// Returns all files below `dir` with their content. A directory that is not there has none.
+pub fn tree(fs: &dyn Fs, dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut dirs = vec![dir.to_path_buf()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs.list(&dir).unwrap_or_default() {
+            match entry.kind {
+                EntryKind::Dir => dirs.push(entry.path),
+                _ => {
+                    let mut bytes = Vec::new();
+                    fs.open(&entry.path).unwrap().read_to_end(&mut bytes).unwrap();
+                    files.insert(entry.path, bytes);
+                }
+            }
+        }
+    }
+    files
+}
+
+/// The published files after `checkpoints` commits: what any reader's glob must find, and the dead letters.
+fn expected_files(root: &Path, checkpoints: u64) -> BTreeMap<PathBuf, Vec<u8>> {
+    let data = (1..=checkpoints).flat_map(files_of).map(|path| (root.join(&path), content(&path).into_bytes()));
+    let letters = (1..=checkpoints).filter(|checkpoint| has_dead_letter(*checkpoint));
+    let letters = letters.map(|checkpoint| (root.join(Paths::new("").dead_letters_of(checkpoint)), DEAD_LETTER_LINE.into()));
+    data.chain(letters).collect()
+}
+
+fn is_published(root: &Path, path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "parquet") || path.starts_with(Paths::new(root).dead_letters())
+}
+
+/// What is wrong, in words. The checks return it: a mutant is caught by it, everything else fails its test by unwrapping it.
+pub type Checked<T> = std::result::Result<T, String>;
+
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Checked<()> {
+    if found == expected { Ok(()) } else { Err(format!("{what}: found {found:?}, expected {expected:?}")) }
+}
+
+/// Reads the records of checkpoints that lie at `root`, in their order: each is whole.
+pub fn records(fs: &dyn Fs, root: &Path) -> Checked<Vec<CommitRecord>> {
+    let files = tree(fs, &root.join("_pintail/commits"));
+    let files = files.iter().filter(|(path, _)| path.extension().unwrap() == "json");
+    let read = |(path, bytes): (&PathBuf, &Vec<u8>)| {
+        let sequence = path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        let record = CommitRecord::parse(bytes, sequence).map_err(|why| format!("{} is torn: {why}", path.display()))?;
+        Ok(record.0)
+    };
+    let records: Vec<_> = files.map(read).collect::<Checked<_>>()?;
+    Ok(records.into_iter().filter(|record| record.trigger.is_some()).collect())
+}
+
+/// Holds what lies at `root` right after a crash against the script: each visible file is whole. Returns the checkpoints seen.
+pub fn check_crashed(fs: &dyn Fs, root: &Path) -> Checked<u64> {
+    let files = tree(fs, root);
+    let checkpoints = records(fs, root)?.len() as u64;
+    let committed = expected_files(root, checkpoints);
+    for (path, bytes) in files.iter().filter(|(path, _)| is_published(root, path)) {
+        match committed.get(path) {
+            Some(whole) if whole == bytes => {}
+            Some(_) => return Err(format!("{} is torn", path.display())),
+            None => return Err(format!("{} is visible before its commit", path.display())),
+        }
+    }
+    Ok(checkpoints)
+}
+
+/// Checks that nothing is staged for a checkpoint that was acknowledged. If its staging came back with the power after somebody's
+/// retention had removed one of its files, that file would be missing in both places, and no start possible.
+pub fn check_acknowledged(fs: &dyn Fs, root: &Path, acknowledged: u64) -> Checked<()> {
+    let (paths, records) = (Paths::new(root), records(fs, root)?);
+    let acknowledged = records.iter().take(usize::try_from(acknowledged).unwrap());
+    let left = acknowledged.map(CommitRecord::staged_by).find(|staged| !matches!(fs.entry(&paths.staging_of(*staged)), Ok(None)));
+    same("staging of an acknowledged checkpoint", left, None)
+}
+
+/// Opens the dataset after a crash and holds it against the script. Returns the number of checkpoints.
+pub fn check_recovered(fs: &Arc<dyn Fs>, root: &Path) -> Checked<u64> {
+    let opened = open(fs.clone(), root);
+    let store = opened.map_err(|error| format!("a crash must not keep the next start from opening: {error}"))?;
+    check_open(&store, fs, root)
+}
+
+/// Holds a dataset that was just opened against the script: exactly the committed checkpoints, each file once and whole, offsets without
+/// a gap, nothing left over. Returns the number of checkpoints.
+pub fn check_open(store: &Store, fs: &Arc<dyn Fs>, root: &Path) -> Checked<u64> {
+    same("missing", store.missing(), None)?;
+    let checkpoints = checkpoints(store);
+    same("checkpoints with a record", records(&**fs, root)?.len() as u64, checkpoints)?;
+    let mut files = tree(&**fs, root);
+    let left_over = files.keys().find(|path| path.extension().is_some_and(|ending| ending == "inprogress"));
+    same("left over", left_over, None)?;
+    files.retain(|path, _| is_published(root, path));
+    let expected = expected_files(root, checkpoints);
+    same("the published files", files.keys().collect::<Vec<_>>(), expected.keys().collect())?;
+    let torn = files.iter().find(|(path, bytes)| expected[*path] != **bytes);
+    same("torn", torn.map(|(path, _)| path), None)?;
+    Ok(checkpoints)
+}
+
+/// Goes on after a crash to the end of the script and checks that everything is there once.
+pub fn check_completes(fs: &Arc<dyn Fs>, root: &Path) -> Checked<()> {
+    run(fs, root, &mut |_| ()).map_err(|error| format!("the script does not go on: {error}"))?;
+    same("checkpoints at the end", check_recovered(fs, root)?, CHECKPOINTS)
+}

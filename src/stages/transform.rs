@@ -1,0 +1,224 @@
+//! Transform: what one worker does with one batch.
+//!
+//! Owns: decode → SQL → hive partitions → totals; the frames that a batch becomes. No state outlives a batch.
+//! Does not own: the search for the records that the SQL fails on (see `search`), the order of batches and how many run side by side (see
+//! `stages::transformer`). Blocking.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use pintail_config::Config;
+use pintail_core::batch::{Batch, Counts, Frame, Phase};
+use pintail_core::breaker::{self, DeadLetterConfig, Usual, WhenRejected};
+use pintail_core::error::{Error, ErrorKind, Result};
+use pintail_decode::{Decoded, Decoder, reject_undecoded};
+use pintail_duckdb::{Failure, FailureKind, SqlError, Worker};
+use pintail_sink::layout::{OutputLayout, SplitError, Splitter};
+use tokio::sync::watch;
+
+use crate::aggregate::Aggregator;
+use search::Search;
+
+mod search;
+
+/// One worker and all that it needs for a batch.
+pub struct Transform {
+    decoder: Decoder,
+    pub(super) worker: Worker,
+    splitter: Splitter,
+    aggregator: Arc<Aggregator>,
+    per_batch: bool,
+    /// Whether the line pauses where too much is rejected: only there the units of all records count.
+    may_pause: bool,
+    /// Set if too many rejected records stop the line; where they pause it, the writer decides.
+    pub(super) stops_at: Option<(DeadLetterConfig, Usual)>,
+    /// Bytes of rows after which a frame is handed on before its batch is done.
+    frame_bytes_max: usize,
+    /// Turns true when the line shall stop.
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+/// What a batch has become.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Its last frame.
+    Frame(Box<Frame>),
+    /// Nothing: the line shall stop, or takes no more, and the search for culprits was given up. It is read again at the next start.
+    GivenUp,
+}
+
+/// Why records did not become rows.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// One of them may be to blame.
+    Suspect(Phase, Failure),
+    /// None is: the line must stop.
+    Fatal(Error),
+    /// The line shall stop, or takes no more.
+    GivenUp,
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Fatal(error)
+    }
+}
+
+/// Takes the frames of a batch before its last one, and says whether more are wanted.
+pub type HandOn<'a> = &'a mut dyn FnMut(Frame) -> bool;
+
+/// What becomes of a batch: its open frame, and where those before it go.
+pub(super) struct Draft<'a> {
+    pub(super) frame: Frame,
+    /// Rows of all its frames.
+    rows: u64,
+    bytes: usize,
+    hand_on: HandOn<'a>,
+}
+
+impl Transform {
+    /// Makes the worker ready. It gives up the search for culprits once `stop` is true. `usual` is what was rejected before the start.
+    pub fn new(
+        config: &Config,
+        worker: Worker,
+        layout: &Arc<OutputLayout>,
+        aggregator: &Arc<Aggregator>,
+        (when_rejected, usual, stop): (WhenRejected, Usual, watch::Receiver<bool>),
+    ) -> Self {
+        Self {
+            decoder: Decoder::new(&config.schema),
+            worker,
+            splitter: Splitter::new(layout.clone()),
+            aggregator: aggregator.clone(),
+            per_batch: config.transform.per_batch,
+            may_pause: when_rejected == WhenRejected::Pause,
+            stops_at: (when_rejected == WhenRejected::Stop).then(|| (config.dead_letters.clone(), usual)),
+            frame_bytes_max: config.transform.rows_bytes_max,
+            stop,
+        }
+    }
+
+    /// Transforms a batch. Every record of it is in its frames: as rows, as filtered, or as a dead letter. There is more than one frame only
+    /// if the SQL makes so many rows that they had to be handed on in parts; the last one has the ranges.
+    ///
+    /// # Errors
+    /// A failure that no record explains; or a failing batch of `per_batch` SQL.
+    pub fn apply(&mut self, batch: &Batch, hand_on: HandOn<'_>) -> Result<Outcome> {
+        if let Some(reason) = &batch.deadly {
+            return Ok(Outcome::Frame(Box::new(set_aside(batch, reason))));
+        }
+        let decoded = self.decoder.decode(batch)?;
+        let frame = Frame { ranges: batch.ranges(), ..Frame::default() };
+        let mut draft = Draft { frame, rows: 0, bytes: 0, hand_on };
+        draft.frame.counts.records_in = decoded.records_in;
+        draft.frame.counts.dead_letters.decode = decoded.dead_letters.len() as u64;
+        match self.transform(&decoded, &mut draft) {
+            Ok(()) => {}
+            Err(Fault::GivenUp) => return Ok(Outcome::GivenUp),
+            Err(Fault::Fatal(error)) => return Err(error),
+            Err(Fault::Suspect(_, Failure { reason, .. })) => return Err(not_row_by_row(&reason)),
+        }
+        let Draft { mut frame, rows, .. } = draft;
+        let good = frame.counts.records_in - frame.counts.dead_letters.total();
+        frame.counts.filtered = good.saturating_sub(rows);
+        frame.counts.expanded = rows.saturating_sub(good);
+        // In the order of the source: first what did not decode, among which the culprits of the SQL are then put.
+        frame.dead_letters.extend(decoded.dead_letters);
+        frame.dead_letters.sort_by(|a, b| (&a.partition, a.offset).cmp(&(&b.partition, b.offset)));
+        frame.rejected_units = breaker::units(batch, &frame.dead_letters);
+        if self.may_pause {
+            frame.units = breaker::whole_units(batch);
+        }
+        Ok(Outcome::Frame(Box::new(frame)))
+    }
+
+    fn transform(&mut self, decoded: &Decoded, draft: &mut Draft<'_>) -> Result<(), Fault> {
+        let records = &decoded.batch;
+        if records.num_rows() == 0 {
+            return Ok(());
+        }
+        match self.attempt(records, records.num_rows(), draft) {
+            // What failed once may have failed by chance; what fails again does not, and its records cannot be told apart.
+            Err(Fault::Suspect(..)) if self.per_batch => self.attempt(records, records.num_rows(), draft),
+            Err(Fault::Suspect(phase, failure)) => Search::new(self, decoded, draft).run(phase, failure),
+            done => done,
+        }
+    }
+
+    /// Runs the SQL over records, so many at a time, and places its rows. Touches the draft only if all went well.
+    pub(super) fn attempt(&mut self, records: &RecordBatch, at_a_time: usize, draft: &mut Draft<'_>) -> Result<(), Fault> {
+        let output = self.worker.run_by(records, at_a_time).map_err(Fault::from)?;
+        self.place(records.num_rows(), &output, draft)
+    }
+
+    /// Places the rows that the SQL has made of so many records.
+    pub(super) fn place(&mut self, records: usize, output: &RecordBatch, draft: &mut Draft<'_>) -> Result<(), Fault> {
+        if output.num_rows() == 0 {
+            return Ok(());
+        }
+        let placed = self.splitter.split(output).map_err(|error| match error {
+            SplitError::Unplaceable(unplaceable) => {
+                // With a row for each record, it is likely that one's.
+                let at = (output.num_rows() == records).then(|| unplaceable.row..unplaceable.row + 1);
+                Fault::Suspect(Phase::Sink, Failure { kind: FailureKind::Other, reason: unplaceable.reason, at })
+            }
+            SplitError::Failed(error) => Fault::Fatal(error),
+        })?;
+        let totals = self.aggregator.totals(output)?;
+        draft.frame.counts.rows_out += output.num_rows() as u64;
+        draft.frame.totals.merge(&totals, self.aggregator.groups_max());
+        draft.frame.rows.extend(placed);
+        draft.rows += output.num_rows() as u64;
+        draft.bytes += output.get_array_memory_size();
+        if draft.bytes < self.frame_bytes_max || records == 0 {
+            return Ok(());
+        }
+        draft.hand_on_rows()
+    }
+}
+
+impl Draft<'_> {
+    /// Hands the rows on that there are. The counts of the records stay for the last frame.
+    fn hand_on_rows(&mut self) -> Result<(), Fault> {
+        let rows_out = std::mem::take(&mut self.frame.counts.rows_out);
+        let part = Frame {
+            is_part: true,
+            rows: std::mem::take(&mut self.frame.rows),
+            ranges: self.frame.ranges.clone(),
+            counts: Counts { rows_out, ..Counts::default() },
+            totals: std::mem::take(&mut self.frame.totals),
+            ..Frame::default()
+        };
+        self.bytes = 0;
+        if (self.hand_on)(part) { Ok(()) } else { Err(Fault::GivenUp) }
+    }
+}
+
+/// Makes a dead letter of a record that must not be run.
+fn set_aside(batch: &Batch, reason: &str) -> Frame {
+    let record = batch.chunks.iter().find(|chunk| chunk.records() > 0);
+    let dead_letters: Vec<_> = record.map(|chunk| reject_undecoded(chunk, Phase::Sql, reason.into())).into_iter().collect();
+    let mut counts = Counts { records_in: dead_letters.len() as u64, ..Counts::default() };
+    counts.dead_letters.sql = counts.records_in;
+    Frame { ranges: batch.ranges(), counts, rejected_units: breaker::units(batch, &dead_letters), dead_letters, ..Frame::default() }
+}
+
+impl From<SqlError> for Fault {
+    fn from(error: SqlError) -> Self {
+        match error {
+            SqlError::Suspect(failure) => Self::Suspect(Phase::Sql, failure),
+            SqlError::Fatal(error) => Self::Fatal(error),
+        }
+    }
+}
+
+fn not_row_by_row(reason: &str) -> Error {
+    Error::new(
+        ErrorKind::DeadLetters,
+        format!(
+            "the SQL fails on a batch, and with transform.per_batch no single record can be set aside: {}; let the SQL take such records, \
+             with TRY_CAST or a filter, or lower pipeline.batch_rows if a limit is too low",
+            pintail_core::reasons::Reason::from(reason)
+        ),
+    )
+}

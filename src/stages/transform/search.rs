@@ -1,0 +1,326 @@
+//! Search: finds the records that the SQL fails on, and sets them aside.
+//!
+//! Owns: what must be seen of a record before it is a dead letter, the order in which records are tried, saying how far the search is.
+//! Does not own: what a failure is (see `worker`), guessing at culprits (see `probe`), the rows of the good records (see `transform`).
+//!
+//! A record is set aside only if it has failed among others *and* alone, the first ones twice. What failed among others and passes in smaller parts failed by
+//! chance, and its rows are good. A record that fails alone and then passes shows that the SQL cannot be reproduced, and what fails even on no
+//! records at all is nobody's fault: both stop the line. The good records go through the SQL as it was written, so their rows are the SQL's
+//! own, whoever named the others.
+//!
+//! 1. The probe names suspects. Of those that are certain to fail, the first of each kind are tried alone, for their reason; the others
+//!    have failed in DuckDB's `TRY`, which is the same trial.
+//! 2. The rest goes through the SQL at once.
+//! 3. If that fails, its records are tried in runs. Each failure tells which of them DuckDB had taken last: those before it pass in one
+//!    run, and the few that are left are tried in smaller ones. A hint that leads nowhere is not followed again: then the runs are halves.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use pintail_core::batch::{Counts, Phase};
+use pintail_core::breaker::{Tally, is_too_much};
+use pintail_core::error::{Error, ErrorKind, Result};
+use pintail_core::invocation::command;
+use pintail_core::reasons::Reason;
+use pintail_decode::Decoded;
+use pintail_duckdb::{Check, Failure, FailureKind, Suspect, VECTOR_ROWS};
+use tracing::{info, warn};
+
+use super::{Draft, Fault, Transform};
+
+/// Suspects of one kind that are tried alone, for their own reasons: each run plans the SQL anew, which takes a millisecond.
+const TRIED_PER_CHECK: usize = 4;
+/// Into how many runs those are cut that hold a culprit.
+const PARTS: usize = 64;
+/// So few records are handed to DuckDB one by one: that costs less than another run.
+const SINGLY: usize = 256;
+/// Records that are tried alone twice, which shows whether failures can be reproduced.
+const TRIED_TWICE: u64 = 16;
+/// Hints that may lead nowhere in one batch.
+const MISLED_MAX: usize = 3;
+/// Time between two lines of the log that say how far the search is.
+const SAID_EVERY: Duration = Duration::from_secs(1);
+
+/// The search in one batch.
+pub(super) struct Search<'a, 'd> {
+    transform: &'a mut Transform,
+    decoded: &'a Decoded,
+    draft: &'a mut Draft<'d>,
+    /// By the expression that fails: what the first suspects said of it.
+    known: HashMap<Check, Known>,
+    misled: usize,
+    searched: usize,
+    said: Instant,
+}
+
+/// What is known of suspects of one kind.
+struct Known {
+    tried: usize,
+    /// Whether one of them passed alone: then each is tried.
+    passes: bool,
+    /// For those that are not tried alone.
+    reason: Reason,
+}
+
+/// What a record that has failed alone does once more.
+enum Alone {
+    Passes(RecordBatch),
+    Fails(Phase, Failure),
+}
+
+/// Records that are looked at, and which rows of the batch they are.
+struct Records {
+    batch: RecordBatch,
+    rows: Vec<usize>,
+}
+
+impl<'a, 'd> Search<'a, 'd> {
+    pub(super) fn new(transform: &'a mut Transform, decoded: &'a Decoded, draft: &'a mut Draft<'d>) -> Self {
+        Self { transform, decoded, draft, known: HashMap::new(), misled: 0, searched: 0, said: Instant::now() }
+    }
+
+    /// Sets the culprits aside and puts the others through, after the batch has failed.
+    pub(super) fn run(mut self, phase: Phase, failure: Failure) -> Result<(), Fault> {
+        let all = &self.decoded.batch;
+        self.try_none(&failure)?;
+        let reason = Reason::from(failure.reason.as_str());
+        let (records, advice) = (all.num_rows(), advice(&failure));
+        match phase {
+            Phase::Sink => warn!(records, %reason, "rows of a batch have no place: setting their records aside"),
+            _ => warn!(records, %reason, advice, "the SQL fails on a batch: setting the records aside that it fails on"),
+        }
+        let is_of_a_value = phase == Phase::Sql && failure.kind.is_of_a_value();
+        let suspects = if is_of_a_value { self.transform.worker.suspects(all)? } else { Vec::new() };
+        let mut is_good = vec![true; records];
+        for suspect in suspects {
+            self.look_up(1)?;
+            if self.judge(suspect)? {
+                is_good[suspect.row] = false;
+            }
+        }
+        let rows: Vec<usize> = (0..records).filter(|row| is_good[*row]).collect();
+        let rest = match rows.len() == records {
+            true => all.clone(),
+            false => {
+                filter_record_batch(all, &BooleanArray::from(is_good)).map_err(|e| Error::internal("cannot cut a batch").with_source(e))?
+            }
+        };
+        let known = (rows.len() == records).then_some((phase, failure));
+        let rest = Records { batch: rest, rows };
+        let whole = 0..rest.rows.len();
+        self.put_through(&rest, whole, VECTOR_ROWS, known)
+    }
+
+    /// Runs the SQL on no records: what fails then is no record's fault.
+    fn try_none(&mut self, failure: &Failure) -> Result<(), Fault> {
+        let none = self.decoded.batch.slice(0, 0);
+        match self.transform.worker.run(&none).map_err(Fault::from) {
+            Ok(_) => Ok(()),
+            Err(Fault::Suspect(..)) => Err(Fault::Fatal(Error::internal(format!(
+                "the SQL fails on no records at all, which it did not at start: {}; nothing of this checkpoint is committed",
+                Reason::from(failure.reason.as_str())
+            )))),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Returns whether a suspect is a culprit, which is then set aside.
+    fn judge(&mut self, suspect: Suspect) -> Result<bool, Fault> {
+        let is_known = |known: &&Known| suspect.is_certain && !known.passes && known.tried >= TRIED_PER_CHECK;
+        if let Some(known) = self.known.get(&suspect.check).filter(is_known) {
+            let reason = known.reason.clone();
+            self.set_aside(suspect.row, Phase::Sql, reason)?;
+            return Ok(true);
+        }
+        let record = self.decoded.batch.slice(suspect.row, 1);
+        let fault = match self.transform.worker.run(&record).map_err(Fault::from) {
+            Ok(_) => {
+                self.known.entry(suspect.check).or_insert_with(|| Known { tried: 0, passes: true, reason: "".into() }).passes = true;
+                return Ok(false);
+            }
+            Err(fault) => fault,
+        };
+        let (phase, failure) = match fault {
+            // It has failed in `TRY` too, which is the second time.
+            Fault::Suspect(phase, failure) if failure.kind.is_of_a_value() => (phase, failure),
+            fault => match self.once_more(&record, fault)? {
+                Alone::Passes(_) => return Ok(false),
+                Alone::Fails(phase, failure) => (phase, failure),
+            },
+        };
+        let like = || Known {
+            tried: 0,
+            passes: false,
+            reason: format!("the same expression fails as for another record: {}", failure.reason).into(),
+        };
+        self.known.entry(suspect.check).or_insert_with(like).tried += 1;
+        self.set_aside(suspect.row, phase, failure.reason.into())?;
+        Ok(true)
+    }
+
+    /// Runs a record that has failed alone once more; while nothing else runs, if that may have been the cause.
+    fn once_more(&mut self, record: &RecordBatch, fault: Fault) -> Result<Alone, Fault> {
+        let (phase, failure) = match fault {
+            Fault::Suspect(Phase::Sql, failure) => (Phase::Sql, failure),
+            // That its rows have no place does not hang on when it is run.
+            Fault::Suspect(phase, failure) => return Ok(Alone::Fails(phase, failure)),
+            other => return Err(other),
+        };
+        let hangs_on_neighbours = failure.kind.hangs_on_neighbours();
+        if !hangs_on_neighbours && self.draft.frame.counts.dead_letters.sql >= TRIED_TWICE {
+            return Ok(Alone::Fails(phase, failure));
+        }
+        let worker = &mut self.transform.worker;
+        let ran = if hangs_on_neighbours { worker.run_alone(record) } else { worker.run(record) };
+        match ran.map_err(Fault::from) {
+            Ok(rows) if hangs_on_neighbours => Ok(Alone::Passes(rows)),
+            Ok(_) => Err(Fault::Fatal(not_reproducible(&failure))),
+            Err(Fault::Suspect(_, failure)) => Ok(Alone::Fails(phase, failure)),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Puts the records `[from, to)` through in order, `at_a_time` handed to DuckDB at once; sets those aside that it fails on. `failed` says
+    /// that they were run already, and how they failed.
+    fn put_through(
+        &mut self,
+        records: &Records,
+        range: Range<usize>,
+        mut at_a_time: usize,
+        failed: Option<(Phase, Failure)>,
+    ) -> Result<(), Fault> {
+        let Range { start: mut from, end: to } = range;
+        let mut failed = failed.filter(|_| to - from > 1);
+        while from < to {
+            self.look_up(0)?;
+            let known = match failed.take() {
+                Some(known) => known,
+                None => match self.transform.attempt(&records.batch.slice(from, to - from), at_a_time, self.draft) {
+                    Ok(()) => return self.look_up(to - from),
+                    Err(Fault::Suspect(phase, failure)) => (phase, failure),
+                    Err(other) => return Err(other),
+                },
+            };
+            if to - from == 1 {
+                return self.put_aside_or_through(records, from, known);
+            }
+            let (phase, failure) = known;
+            let smaller = part(to - from, &failure);
+            if failure.at == Some(0..to - from) && smaller < at_a_time && self.misled < MISLED_MAX {
+                // They were all handed out at once: in smaller parts the hint says more.
+                at_a_time = smaller;
+                continue;
+            }
+            let Range { start, end } = self.suspected(phase, &failure, to - from);
+            let set_aside = self.draft.frame.counts.dead_letters.total();
+            if start > 0 {
+                self.put_through(records, from..from + start, VECTOR_ROWS, None)?;
+            }
+            self.put_through(records, from + start..from + end, part(end - start, &failure), None)?;
+            // Parts of what passed a limit may well pass, and the hint was good.
+            if failure.at.is_some() && failure.kind.is_of_a_value() && self.draft.frame.counts.dead_letters.total() == set_aside {
+                self.misled += 1;
+            }
+            from += end;
+        }
+        Ok(())
+    }
+
+    /// Returns which of so many records to try next after a failure, after those before them: fewer than all.
+    fn suspected(&self, phase: Phase, failure: &Failure, count: usize) -> Range<usize> {
+        let is_less = |hint: &Range<usize>| hint.end <= count && hint.len() < count && !hint.is_empty();
+        let hint = failure.at.clone().filter(is_less).filter(|_| self.misled < MISLED_MAX);
+        match hint {
+            // To find the place of one row that has none takes a run over all, so the others of its run are tried with it.
+            Some(hint) if phase == Phase::Sink => {
+                let part = (count / PARTS).max(1);
+                let start = hint.start / part * part;
+                start..(start + part).min(count)
+            }
+            Some(hint) => hint,
+            None => 0..count / 2,
+        }
+    }
+
+    /// Sets a record aside that has failed alone, unless it passes while nothing else runs.
+    fn put_aside_or_through(&mut self, records: &Records, index: usize, known: (Phase, Failure)) -> Result<(), Fault> {
+        let (phase, failure) = match self.once_more(&records.batch.slice(index, 1), Fault::Suspect(known.0, known.1))? {
+            Alone::Fails(phase, failure) => (phase, failure),
+            Alone::Passes(rows) => match self.transform.place(1, &rows, self.draft) {
+                Ok(()) => return self.look_up(1),
+                Err(Fault::Suspect(phase, failure)) => (phase, failure),
+                Err(other) => return Err(other),
+            },
+        };
+        self.set_aside(records.rows[index], phase, failure.reason.into())?;
+        self.look_up(1)
+    }
+
+    fn set_aside(&mut self, row: usize, phase: Phase, reason: Reason) -> Result<(), Fault> {
+        self.draft.frame.dead_letters.push(self.decoded.origins.dead_letter(row, phase, reason));
+        *self.draft.frame.counts.dead_letters.phase_mut(phase) += 1;
+        self.check_ratio()
+    }
+
+    /// Stops the search in a batch that is hopeless: record by record it would take minutes to come to the same end.
+    fn check_ratio(&self) -> Result<(), Fault> {
+        let Counts { records_in, dead_letters, .. } = self.draft.frame.counts;
+        let tally = Tally { records: records_in, rejected: dead_letters.sql + dead_letters.sink, units: 0 };
+        let Some((config, _)) = self.transform.stops_at.as_ref().filter(|(config, usual)| is_too_much(tally, config, *usual)) else {
+            return Ok(());
+        };
+        let reason = self.draft.frame.dead_letters.first().map_or("no reason known", |letter| &*letter.reason);
+        Err(Fault::Fatal(Error::new(
+            ErrorKind::DeadLetters,
+            format!(
+                "the SQL fails on {} of a batch of {records_in} records, more than dead_letters.ratio_max = {}; nothing of this \
+                 checkpoint is committed; mend the SQL or the input, or let them pass once with {}; the first reason: {reason}",
+                tally.rejected,
+                config.ratio_max,
+                command("run --set dead_letters.ratio_max=1")
+            ),
+        )))
+    }
+
+    /// Counts records that are done, says how far the search is, and gives it up if the line shall stop.
+    fn look_up(&mut self, done: usize) -> Result<(), Fault> {
+        self.searched += done;
+        if *self.transform.stop.borrow() {
+            return Err(Fault::GivenUp);
+        }
+        if self.said.elapsed() >= SAID_EVERY {
+            self.said = Instant::now();
+            let (records, set_aside) = (self.decoded.batch.num_rows(), self.draft.frame.counts.dead_letters.total());
+            info!(searched = self.searched.min(records), records, set_aside, "searching a batch for the records that the SQL fails on");
+        }
+        Ok(())
+    }
+}
+
+/// Returns how many of so many records are handed to DuckDB at a time after a failure.
+fn part(records: usize, failure: &Failure) -> usize {
+    if failure.kind == FailureKind::TimedOut || records <= SINGLY { 1 } else { records / PARTS }
+}
+
+/// What stops the line where the same record fails and passes.
+fn not_reproducible(failure: &Failure) -> Error {
+    Error::internal(format!(
+        "the SQL fails on a record alone and then does not: its failures cannot be reproduced, so no record can be set aside for them; nothing of \
+         this checkpoint is committed: {}",
+        Reason::from(failure.reason.as_str())
+    ))
+}
+
+/// What the operator may do about failures of this kind.
+fn advice(failure: &Failure) -> &'static str {
+    match failure.kind {
+        FailureKind::Conversion => "use TRY_CAST to take such values as NULL",
+        FailureKind::OutOfMemory => "raise transform.memory_limit or lower pipeline.batch_rows if this goes on",
+        FailureKind::TimedOut => "raise transform.timeout or lower pipeline.batch_rows if this goes on",
+        FailureKind::TooLarge => "raise transform.rows_bytes_max or lower pipeline.batch_rows if this goes on",
+        FailureKind::Broken | FailureKind::Other => "see `pintail dead-letters`",
+    }
+}
