@@ -20,10 +20,10 @@
 //! writes its own clocks and counts into the [`meters`], and the server reads them.
 //!
 //! Records that others push over HTTP come into a journal of the source's own first, and are answered once they are durable there
-//! ([`source::http`]). For the line it is a source like any other, which can be read again.
+//! ([`pintail_sources::http`]). For the line it is a source like any other, which can be read again.
 //!
 //! Several instances may share the partitions of a source. Each has a chain of commit records of its own, and another number of them is one
-//! more record ([`checkpoint::take_over`]).
+//! more record ([`pintail_storage::checkpoint::take_over`]).
 //!
 //! # Guarantees
 //!
@@ -35,15 +35,24 @@
 //!
 //! # Reading order
 //!
-//! 1. [`batch`] and [`offsets`]: what flows.
-//! 2. [`pipeline`] and [`stages`]: who passes it on.
-//! 3. [`source`], [`decode`], [`engine`], [`sink`]: what is done to it.
-//! 4. [`checkpoint`], over [`durable`]: what is promised, and how it is kept.
-//! 5. [`meters`] and [`admin`]: what can be seen of it. [`server`] has the connections of both servers, [`sql_box`] the process that a statement of
-//!    somebody else runs in, [`escape`] what text from outside may show.
-//! 6. [`limits`], [`memory`] and [`durable::disk_state`]: what it keeps to, and what it waits for.
+//! This crate is the program: what the user typed, the stages and their order, the commands, the admin server. What the stages do is in members
+//! that know nothing of each other beyond the arrows here:
 //!
-//! Without the feature `engine` the pure modules still build, without DuckDB and Polars.
+//! ```text
+//!   pintail ──▶ config ──▶ sources ──▶ decode ──▶ core
+//!      │           └─────▶ sink ─────▶ storage ─▶ core
+//!      └──▶ duckdb ──▶ storage      sources ──▶ storage, server
+//! ```
+//!
+//! 1. [`pintail_core::batch`] and [`pintail_core::offsets`]: what flows.
+//! 2. [`pipeline`] and [`stages`]: who passes it on.
+//! 3. [`pintail_sources`], [`pintail_decode`], [`pintail_duckdb`], [`pintail_sink`]: what is done to it.
+//! 4. [`pintail_storage`]: what is promised, and how it is kept.
+//! 5. [`meters`] and [`admin`]: what can be seen of it. [`pintail_server`] has the connections of both servers, [`sql_box`] the process that a
+//!    statement of somebody else runs in, [`pintail_core::escape`] what text from outside may show.
+//! 6. [`pintail_core::limits`], [`pintail_core::memory`] and [`pintail_storage::durable::disk_state`]: what it keeps to, and what it waits for.
+//!
+//! `core`, `storage`, `decode`, `sink`, `config`, and `sources` without its features build without a C++ compiler.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests do to files what others do"))]

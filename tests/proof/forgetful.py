@@ -2,7 +2,7 @@
 
     python3 tests/proof/forgetful.py DIRECTORY [LIE]    mounts one there; speaks JSON lines on its standard streams (see `Session`)
 
-What a cut may leave is what the crash model allows, and nothing more (the header of tests/it/model.rs says it in full): a name becomes durable
+What a cut may leave is what the crash model allows, and nothing more (the header of crates/storage/tests/it/model.rs says it in full): a name becomes durable
 by the fsync of its directory; until then each change of names has reached the disk or not, in any combination, but those of the same name keep
 their order; a rename is one step. Bytes become durable by the fsync of their file; until then none of them, half, zeros or all are there.
 

@@ -6,8 +6,8 @@
     python3 tests/proof/mutants.py --target DIR     where to build, and the copy of the sources; a first build takes 10 minutes, each mutant half a minute
 
 These are the mutants that the trait `Fs` cannot express: a changed order of whole steps, a check left out. Those that it can (a call left
-out, swapped, replacing) are tried by `tests/it/mutants.rs` in each test run. Each mutant is built without DuckDB and Polars (the protocol
-needs neither) in a copy of the sources; the sources here are not touched. The unchanged sources must be green first.
+out, swapped, replacing) are tried by `crates/storage/tests/it/mutants.rs` in each test run. Of each mutant only the member `pintail-storage` is built, in
+a copy of the sources; the sources here are not touched. The unchanged sources must be green first.
 
 Owns: copying, patching, building, the table. Exit code 1 if a mutant survives, does not apply or does not build.
 Does not own: the mutants (see mutants/*.patch), the tests that catch them.
@@ -24,9 +24,6 @@ import time
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 PATCHES = pathlib.Path(__file__).resolve().parent / "mutants"
 
-# The modules of tests/it that need no engine.
-MODULES = ["crash_points", "fence", "model", "mutants", "recovery", "script", "sequences", "states"]
-
 # What must catch a mutant. Not `mutants::every_call`: a changed order has other calls, and its list of reasons would be red for that alone.
 TESTS = {
     "--lib": ["checkpoint::", "durable::"],
@@ -34,29 +31,21 @@ TESTS = {
 }
 
 
+# Each mutant differs by a few lines and runs once: what matters is the time that it takes to compile.
+QUICKLY = [part for key in ["opt-level=1", "codegen-units=64"] for part in ["--config", f"profile.release.package.pintail-storage.{key}"]]
+
+
 def copy(work):
-    """Copies the sources to `work`, without what needs the engine."""
+    """Copies the workspace to `work`."""
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    for name in ["src", "tests"]:
+    for name in ["benches", "crates", "src", "tests/it"]:
         shutil.copytree(REPOSITORY / name, work / name)
-    for path in (work / "src").rglob("*.rs"):
-        if path.relative_to(work / "src").parts[0] not in ["checkpoint", "durable"]:
-            # The tests of other modules would be compiled with each mutant, and take minutes.
-            path.write_text(re.sub(r"#\[cfg\(test\)\](\s*mod )", r"#[cfg(any())]\1", path.read_text()))
-    for name in ["Cargo.lock", "config.example.toml"]:
+    shutil.copytree(REPOSITORY / "tests/fuzz/seeds", work / "tests/fuzz/seeds")
+    for name in ["Cargo.lock", "Cargo.toml"]:
         shutil.copy(REPOSITORY / name, work)
-    manifest = (REPOSITORY / "Cargo.toml").read_text()
-    manifest = re.sub(r'\[\[(bin|bench)\]\]\n(?:[^\[\n].*\n)+', "", manifest)
-    manifest = re.sub(r'(path = "tests/it/main.rs"\n)required-features = .*\n', r"\1", manifest)
-    manifest = manifest.replace("[package]\n", "[package]\nautobins = false\nautobenches = false\n")
-    # Each mutant differs by a few lines and runs once: what matters is the time that it takes to compile.
-    manifest += "\n[profile.release.package.pintail]\nopt-level = 1\ncodegen-units = 64\n"
-    (work / "Cargo.toml").write_text(manifest)
-    main = "#![allow(clippy::unwrap_used, reason = \"a test fails by panicking\")]\n" + "".join(f"mod {name};\n" for name in MODULES)
-    (work / "tests/it/main.rs").write_text(main)
     # The times of the copies are those of the originals: cargo would take an older build of another copy for this one's.
-    (work / "src/lib.rs").touch()
+    (work / "crates/storage/src/lib.rs").touch()
 
 
 def run_tests(work, target):
@@ -64,7 +53,7 @@ def run_tests(work, target):
     environment = {**os.environ, "CARGO_TARGET_DIR": str(target), "CARGO_TERM_COLOR": "never", "CARGO_INCREMENTAL": "1"}
     failed = []
     for which, tests in TESTS.items():
-        command = ["cargo", "test", "--release", "--no-default-features", which]
+        command = ["cargo", "test", "--release", "--package", "pintail-storage", *QUICKLY, which]
         built = subprocess.run([*command, "--no-run"], cwd=work, env=environment, capture_output=True, text=True)
         if built.returncode != 0:
             raise RuntimeError("does not build:\n" + built.stderr[-3000:])

@@ -6,10 +6,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pintail::checkpoint::record::CommitRecord;
-use pintail::checkpoint::snapshot;
-use pintail::checkpoint::state::State;
-use pintail::digest::sha256_hex;
+use pintail_storage::checkpoint::record::CommitRecord;
+use pintail_storage::checkpoint::snapshot;
+use pintail_storage::checkpoint::state::State;
+use pintail_core::digest::sha256_hex;
 
 fn run(data: &[u8]) {
     // As it stands.

@@ -9,9 +9,9 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use libfuzzer_sys::{Corpus, fuzz_target};
-use pintail::config::{Config, SourceKind};
-use pintail::error::ErrorKind;
-use pintail::schema::EventSchema;
+use pintail_config::{Config, SourceKind};
+use pintail_core::error::ErrorKind;
+use pintail_core::schema::EventSchema;
 
 /// What a fault may begin with, beside a key in backticks.
 const OTHER_BEGINNINGS: [&str; 4] = ["--set ", "environment variable PINTAIL_", "CHECKPOINT_SECONDS = ", "cannot read `"];
@@ -65,7 +65,7 @@ fn check_schema(schema: &EventSchema) {
         assert!(!column.name.is_empty() && !column.path.is_empty());
         let lower = column.name.to_lowercase();
         assert!(schema.columns[..index].iter().all(|other| other.name.to_lowercase() != lower), "{} twice", column.name);
-        assert_eq!(column.column_type.to_string().parse::<pintail::schema::ColumnType>().ok(), Some(column.column_type));
+        assert_eq!(column.column_type.to_string().parse::<pintail_core::schema::ColumnType>().ok(), Some(column.column_type));
     }
 }
 

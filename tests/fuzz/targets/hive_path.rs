@@ -11,9 +11,9 @@ use arbitrary::Arbitrary;
 use arrow::array::{ArrayRef, BooleanArray, Date32Array, Int64Array, RecordBatch, StringArray, StringViewArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use libfuzzer_sys::fuzz_target;
-use pintail::config::Config;
-use pintail::hive::{COMPONENT_BYTES_MAX, HivePartition, NULL_VALUE};
-use pintail::sink::layout::{OutputLayout, SplitError, Splitter};
+use pintail_config::Config;
+use pintail_core::hive::{COMPONENT_BYTES_MAX, HivePartition, NULL_VALUE};
+use pintail_sink::layout::{OutputLayout, SplitError, Splitter};
 
 #[derive(Debug, Arbitrary)]
 struct Input {
