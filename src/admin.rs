@@ -36,7 +36,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use pintail_config::{AdminConfig, Config, Listen, MonitorConfig, SourceKind};
+use pintail_config::{AdminConfig, Config, Listen, MonitorConfig};
 use pintail_core::error::{Error, Result};
 use pintail_storage::checkpoint::paths::Paths;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -157,14 +157,9 @@ impl Shared {
         stopped: watch::Receiver<bool>,
         address: SocketAddr,
     ) -> Self {
-        let source = match (input, &config.source.kind) {
-            (Input::DeadLetters, _) => "dead_letters",
-            (Input::Source, SourceKind::Simulator(_)) => "simulator",
-            (Input::Source, SourceKind::File(_)) => "file",
-            (Input::Source, SourceKind::Stdin) => "stdin",
-            (Input::Source, SourceKind::Http(_)) => "http",
-            (Input::Source, SourceKind::Nats(_)) => "nats",
-            (Input::Source, SourceKind::Kafka(_)) => "kafka",
+        let source = match input {
+            Input::DeadLetters => "dead_letters",
+            Input::Source => config.source.kind.name(),
         };
         let facts = Facts {
             address,

@@ -42,7 +42,7 @@ mod source;
 mod tasks;
 
 pub use dataset::{Plan, Start};
-pub use source::check_source;
+pub use source::{check_source, surroundings};
 
 use source::{accepting_gaps, open_source};
 use tasks::{MONITOR, PRODUCER, Tasks};

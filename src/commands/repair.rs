@@ -7,19 +7,20 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use chrono::Utc;
-use pintail_config::{Config, SourceKind};
+use pintail_config::Config;
 use pintail_core::error::{Error, Result};
 use pintail_core::invocation::forgotten;
-use pintail_sources::http::{journal_committed, journal_settings};
+use pintail_sources::http::config::{HttpConfig, journal_committed};
 use pintail_storage::checkpoint::lock::Lock;
 use pintail_storage::checkpoint::process::Process;
 use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::checkpoint::record::{Action, ActionKind};
 use pintail_storage::checkpoint::store::{Adopted, Allow, rebuild_snapshot};
+use pintail_storage::durable::disk_state::DiskState;
 use pintail_storage::durable::posix::Posix;
 use pintail_storage::journal::repair::{self, Outcome, Repair};
 
-use crate::pipeline::Plan;
+use crate::pipeline::{Plan, surroundings};
 
 /// Repairs the journal of HTTP push. Prints what is given up, or that nothing is.
 ///
@@ -27,14 +28,14 @@ use crate::pipeline::Plan;
 /// [`pintail_core::error::ErrorKind::TryAgain`] while a service holds the dataset, `Config` if it has no journal, `State` if the commit records
 /// cannot be trusted, or the journal is another dataset's.
 pub fn journal(config: &Config, to: &mut dyn Write) -> Result<()> {
-    let SourceKind::Http(http) = &config.source.kind else {
+    let Some(http) = config.source.settings::<HttpConfig>() else {
         let forgotten = forgotten("source.type");
         return Err(Error::config(format!("`source.type` is not \"http\": only events over HTTP have a journal{forgotten}")));
     };
     // One that is not there must not be made.
     Dataset::open(config.paths())?;
     let (_lock, mut store) = Plan::new(config)?.open_for(config, None, Allow::default(), Arc::new(Posix::default()))?;
-    let settings = journal_settings(&config.pipeline.out_path, http, &store.format().dataset_id, store.key());
+    let settings = http.journal_settings(&surroundings(config, Some(&store), &DiskState::default()), store.key());
     let outcome = repair::repair(&Posix::default(), &settings, &journal_committed(store.offsets()))?;
     let report = match &outcome {
         Outcome::Sound => writeln!(to, "The journal `{}` is sound: nothing was changed.", settings.dir.display()),

@@ -11,9 +11,9 @@ use chrono::Utc;
 use pintail_config::Config;
 use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::evidence::Key;
+use pintail_core::offsets::PartitionId;
 use pintail_duckdb::Engine;
 use pintail_sink::layout::OutputLayout;
-use pintail_sources::kafka::KafkaSource;
 use pintail_storage::checkpoint::lock::Lock;
 use pintail_storage::checkpoint::mount;
 use pintail_storage::checkpoint::paths::Paths;
@@ -25,7 +25,6 @@ use pintail_storage::durable::fs::Fs;
 use pintail_storage::durable::posix::Posix;
 use tracing::{error, info};
 
-use super::source::{identity, remember};
 use crate::aggregate::Aggregator;
 
 /// Time for instances that are started together to bring each other's chains to version 2. Taking a lock waits by itself.
@@ -93,7 +92,8 @@ impl Plan {
     /// Says what this plan asks of a dataset.
     fn with_expected<T>(&self, config: &Config, asked: impl FnOnce(&Expected<'_>) -> Result<T>) -> Result<T> {
         let instance = config.instance();
-        let identify = |created_at| identity(config, created_at);
+        let owns = |index, count, id: &PartitionId| count == 1 || config.source.kind.owns(index, count, id);
+        let identify = |created_at| config.source.kind.identity(created_at);
         let expected = Expected {
             source: &identify,
             partition_by: self.layout.partition_columns(),
@@ -104,9 +104,9 @@ impl Plan {
             process: Process::this(),
             action: None,
             allow: Allow::default(),
-            remember: remember(config),
+            remember: config.source.kind.remember(),
             records_max: snapshot::RECORDS_MAX,
-            sharing: Sharing { instances: instance.count, owns: if instance.count == 1 { &|_, _, _| true } else { &KafkaSource::owns } },
+            sharing: Sharing { instances: instance.count, owns: &owns },
         };
         asked(&expected)
     }

@@ -72,6 +72,7 @@ fn report_of(text: &str) -> Report {
     let mut report = Report::default();
     read(
         RawConfig::collect(Some(&path), std::iter::empty(), &[]).unwrap(),
+        KINDS,
         Limits { cores: 8, memory: None, descriptors: Descriptors::new(65_536) },
         &mut report,
     );

@@ -3,17 +3,13 @@
 //! Owns: every key, its default and its check; after it no string is parsed and no number checked again.
 //! Does not own: the SQL's own errors (see `engine::check`), nor whether paths can be reached (see `commands::check`).
 //!
-//! Read `raw` (the layers), then `sections` (the keys), then `reader` (how a key becomes a value or a fault).
+//! Read [`pintail_settings::raw`] (the layers), then `sections` (the keys; those of a source are in its own file), then
+//! [`pintail_settings::reader`] (how a key becomes a value or a fault).
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests do to files what others do"))]
 
-mod http;
-mod kafka;
 mod memory;
-mod nats;
-mod raw;
-mod reader;
 mod sections;
 mod values;
 
@@ -22,8 +18,10 @@ mod example_tests;
 #[cfg(test)]
 mod tests;
 
+use std::any::Any;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pintail_core::breaker::DeadLetterConfig;
@@ -33,16 +31,11 @@ use pintail_core::limits::Limits;
 use pintail_core::schema::EventSchema;
 use pintail_core::secret::Secret;
 use pintail_core::transform::TransformConfig;
+use pintail_settings::raw::{RawConfig, Table};
+use pintail_settings::reader::{Report, Section};
 use pintail_sink::config::SinkConfig;
-use pintail_sources::file::config::FileConfig;
-use pintail_sources::http::config::HttpConfig;
-use pintail_sources::kafka::config::{KafkaConfig, METADATA};
-use pintail_sources::nats::config::NatsConfig;
-use pintail_sources::simulator::SimulatorConfig;
+use pintail_sources::kind::{Configured, KINDS, Kind};
 use pintail_storage::checkpoint::paths::Paths;
-
-use self::raw::{RawConfig, Table};
-use self::reader::{Report, Section};
 
 /// A configuration that may run.
 #[derive(Debug, Clone)]
@@ -93,9 +86,17 @@ impl Config {
     /// # Errors
     /// [`pintail_core::error::ErrorKind::Config`] with every fault at once, each with its key, its value and where that was typed.
     pub fn load(file: Option<&Path>, env: impl Iterator<Item = (String, String)>, sets: &[String]) -> Result<Self> {
+        Self::load_with(KINDS, file, env, sets)
+    }
+
+    /// As [`Self::load`], where `source.type` may be any of `kinds`. The first one is the default.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_with(kinds: &[Kind], file: Option<&Path>, env: impl Iterator<Item = (String, String)>, sets: &[String]) -> Result<Self> {
         let mut report = Report::default();
         let limits = Limits::of_this_process();
-        let read = RawConfig::collect(file, env, sets).map(|raw| read(raw, limits, &mut report));
+        let read = RawConfig::collect(file, env, sets).map(|raw| read(raw, kinds, limits, &mut report));
         match read {
             Err(faults) => Err(refusal(&faults)),
             Ok(Some(config)) if report.faults.is_empty() => {
@@ -112,10 +113,7 @@ impl Config {
 
     /// Returns which of the instances this is that share the dataset. Only partitions of Kafka can be shared.
     pub fn instance(&self) -> Instance {
-        match &self.source.kind {
-            SourceKind::Kafka(kafka) => kafka.instance,
-            _ => Instance::default(),
-        }
+        self.source.kind.instance()
     }
 }
 
@@ -125,7 +123,7 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 /// Reads every section. The result counts only if the report has no fault; it is `None` where not even a default makes sense.
-fn read(raw: RawConfig, limits: Limits, report: &mut Report) -> Option<Config> {
+fn read(raw: RawConfig, kinds: &[Kind], limits: Limits, report: &mut Report) -> Option<Config> {
     fn section<T>(root: &mut Table, name: &str, report: &mut Report, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
         let mut section = Section::open(root, name, report);
         let value = read(&mut section);
@@ -134,17 +132,15 @@ fn read(raw: RawConfig, limits: Limits, report: &mut Report) -> Option<Config> {
     }
     let RawConfig { mut root, unclaimed } = raw;
     let root = &mut root;
-    let source = section(root, "source", report, |section| sections::source(section, limits));
+    let source = section(root, "source", report, |section| sections::source(section, kinds, limits));
     let record_bytes_max = source.as_ref().map_or(0, |source| source.record_bytes_max);
     let (mut pipeline, memory) = section(root, "pipeline", report, |section| sections::pipeline(section, limits, record_bytes_max as u64));
     let mut schema = section(root, "schema", report, sections::schema);
-    if let Some(SourceConfig { kind: SourceKind::Kafka(_), .. }) = &source {
-        schema.metadata = METADATA.to_vec();
+    if let Some(source) = &source {
+        schema.metadata = source.kind.metadata().to_vec();
         for column in schema.columns.iter().filter(|column| schema.metadata.iter().any(|own| own.name.eq_ignore_ascii_case(&column.name))) {
-            report.fault(
-                "schema.columns",
-                format_args!("`{}` is a column that the source `kafka` brings along; choose another name", column.name),
-            );
+            let (name, kind) = (&column.name, source.kind.name());
+            report.fault("schema.columns", format_args!("`{name}` is a column that the source `{kind}` brings along; choose another name"));
         }
     }
     let transform = section(root, "transform", report, |section| sections::transform(section, limits));
@@ -154,11 +150,8 @@ fn read(raw: RawConfig, limits: Limits, report: &mut Report) -> Option<Config> {
     let admin = section(root, "admin", report, |section| sections::admin(section, limits));
     let log = section(root, "log", report, sections::log);
     report.judge_unknown(std::mem::take(root), &unclaimed);
-    let bodies = match &source {
-        Some(SourceConfig { kind: SourceKind::Http(http), .. }) => http.bodies_bytes_max,
-        _ => 0,
-    };
-    match memory.of_line(sink.buffer_bytes_max, bodies) {
+    let pushed = source.as_ref().map_or(0, |source| source.kind.pushed_bytes_max());
+    match memory.of_line(sink.buffer_bytes_max, pushed) {
         Ok(bytes) => pipeline.line_bytes_max = bytes,
         Err(why) => report.fault("pipeline.memory_max", why),
     }
@@ -226,24 +219,15 @@ pub struct SourceConfig {
     /// Bytes of a record; a longer one is a dead letter of its first 64 KiB.
     pub record_bytes_max: usize,
     /// The source and its own settings.
-    pub kind: SourceKind,
+    pub kind: Arc<dyn Configured>,
 }
 
-/// `source.type`
-#[derive(Debug, Clone)]
-pub enum SourceKind {
-    /// Made events.
-    Simulator(SimulatorConfig),
-    /// NDJSON files.
-    File(FileConfig),
-    /// NDJSON on standard input.
-    Stdin,
-    /// What clients send.
-    Http(HttpConfig),
-    /// A stream of NATS JetStream.
-    Nats(NatsConfig),
-    /// Topics of Kafka.
-    Kafka(KafkaConfig),
+impl SourceConfig {
+    /// Returns the source's own settings, if it is of the kind `T`.
+    pub fn settings<T: Configured>(&self) -> Option<&T> {
+        let settings: &dyn Any = &*self.kind;
+        settings.downcast_ref()
+    }
 }
 
 /// `[monitor]`

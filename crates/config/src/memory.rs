@@ -6,8 +6,8 @@
 use bytesize::ByteSize;
 use pintail_core::limits::Limits;
 
-use super::reader::Section;
-use super::sections::{bounded, in_memory, sizes};
+use pintail_settings::Section;
+use pintail_settings::bounds::{bounded, in_memory, sizes};
 
 /// Of eight parts of the memory limit, those that the line may hold. Two more are DuckDB's; the rest is left to what no setting bounds: the program,
 /// the allocator, what compression and sorting take for a moment.

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -14,52 +13,22 @@ use pintail_core::limits::Limits;
 use pintail_core::schema::{Column, EventSchema};
 use pintail_core::secret::Secret;
 use pintail_core::transform::{LookupConfig, TransformConfig};
+use pintail_settings::bounds::{DAY, HOUR, INTEGER_MAX, MILLISECOND, bounded, in_memory, secret_or_file, sizes};
+use pintail_settings::raw::read_text;
+use pintail_settings::{Section, values};
 use pintail_sink::config::{SinkConfig, SortColumn};
-use pintail_sources::OnGap;
-use pintail_sources::file::config::{Copies, FileConfig};
-use pintail_sources::simulator::SimulatorConfig;
+use pintail_sources::kind::Kind;
 use serde_json::json;
 
-use super::http;
 use super::memory::MemoryMax;
-use super::raw::read_text;
-use super::reader::Section;
-use super::values;
-use super::{AdminConfig, Listen, LogConfig, LogFormat, MonitorConfig, PipelineConfig, SourceConfig, SourceKind, kafka, nats};
+use super::{AdminConfig, Listen, LogConfig, LogFormat, MonitorConfig, PipelineConfig, SourceConfig};
+use crate::values as own;
 
 /// The SQL unless another is given: for the simulator's events.
 pub(super) const DEFAULT_SQL: &str = r#"SELECT epoch_ms("timestamp") AS ts, user_id, region, round(amount, 2) AS amount, sku, CASE WHEN amount >= 80 THEN 'high' WHEN amount >= 30 THEN 'medium' ELSE 'low' END AS bucket FROM events"#;
 
-/// TOML has no larger integer.
-const INTEGER_MAX: u64 = i64::MAX as u64;
-pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 const MEMORY_LIMIT_MIN: ByteSize = ByteSize::mb(64);
 const QUERY_MEMORY_MIN: ByteSize = ByteSize::mb(32);
-pub(super) const HOUR: Duration = Duration::from_secs(3600);
-pub(super) const DAY: Duration = Duration::from_secs(86_400);
-
-pub(super) fn sizes(from: ByteSize, to: ByteSize) -> RangeInclusive<ByteSize> {
-    from..=to
-}
-
-/// Sizes that are `usize` in the line. The ranges of those keys end at 1 TiB, far below it.
-pub(super) fn in_memory(bytes: u64) -> usize {
-    usize::try_from(bytes).expect("pintail runs on 64-bit machines")
-}
-
-/// A size whose default keeps to the memory there is. What was typed holds as it was typed.
-pub(super) fn bounded(
-    section: &mut Section<'_>,
-    key: &str,
-    default: ByteSize,
-    range: RangeInclusive<ByteSize>,
-    bound: impl FnOnce(u64) -> u64,
-) -> u64 {
-    let given = section.has(key);
-    let size = section.size(key, default, range);
-    if given { size } else { bound(size) }
-}
-
 /// `[pipeline]`; the longest record fits into a batch, also where memory is short.
 pub(super) fn pipeline(section: &mut Section<'_>, limits: Limits, record_bytes_max: u64) -> (PipelineConfig, MemoryMax) {
     let memory = MemoryMax::read(section, limits);
@@ -91,102 +60,27 @@ pub(super) fn pipeline(section: &mut Section<'_>, limits: Limits, record_bytes_m
     (config, memory)
 }
 
-/// `source.type`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SourceType {
-    Simulator,
-    File,
-    Stdin,
-    Http,
-    Nats,
-    Kafka,
-}
-
-impl SourceType {
-    const ALL: [(&str, Self); 6] = [
-        ("simulator", Self::Simulator),
-        ("file", Self::File),
-        ("stdin", Self::Stdin),
-        ("http", Self::Http),
-        ("nats", Self::Nats),
-        ("kafka", Self::Kafka),
-    ];
-
-    /// The keys that not every type has.
-    fn own_keys(self) -> &'static [&'static str] {
-        match self {
-            Self::Simulator => &["seed", "limit", "rate", "start_time"],
-            Self::File => &["path", "follow", "on_gap", "poll_interval", "files_max", "copies", "remember", "remember_max"],
-            Self::Stdin => &[],
-            Self::Http => http::KEYS,
-            Self::Nats => &nats::OWN_KEYS,
-            Self::Kafka => &kafka::OWN_KEYS,
-        }
-    }
-}
-
 /// `[source]`; `None` if it cannot be told which source is meant.
-pub(super) fn source(section: &mut Section<'_>, limits: Limits) -> Option<SourceConfig> {
+pub(super) fn source(section: &mut Section<'_>, kinds: &[Kind], limits: Limits) -> Option<SourceConfig> {
     let record_bytes_max = section.size("record_bytes_max", ByteSize::mib(1), sizes(ByteSize::b(64), ByteSize::gib(1)));
+    let named: Vec<_> = kinds.iter().map(|kind| (kind.name, kind)).collect();
     let asked = section.has("type");
     let chosen = if asked {
-        section.required_text("type", |text| values::choice(text, &SourceType::ALL))
+        section.required_text("type", |text| values::choice(text, &named))
     } else {
-        Some(section.text("type", "simulator", |text| values::choice(text, &SourceType::ALL)))
+        Some(section.text("type", kinds[0].name, |text| values::choice(text, &named)))
     };
     let Some(chosen) = chosen else {
         section.forget_rest();
         return None;
     };
-    for (name, other) in SourceType::ALL.into_iter().filter(|(_, other)| *other != chosen) {
-        let is = SourceType::ALL.iter().find(|(_, kind)| *kind == chosen).map_or("", |(name, _)| name);
-        let why = format!("a key of `source.type = \"{name}\"`, but the type is \"{is}\"{}", if asked { "" } else { ", the default" });
-        let foreign: Vec<_> = other.own_keys().iter().copied().filter(|key| !chosen.own_keys().contains(key)).collect();
+    for other in kinds.iter().filter(|other| other.name != chosen.name) {
+        let default = if asked { "" } else { ", the default" };
+        let why = format!("a key of `source.type = \"{}\"`, but the type is \"{}\"{default}", other.name, chosen.name);
+        let foreign: Vec<_> = other.keys.iter().copied().filter(|key| !chosen.keys.contains(key)).collect();
         section.refuse(&foreign, &why);
     }
-    let kind = match chosen {
-        SourceType::Simulator => SourceKind::Simulator(simulator(section)),
-        SourceType::File => SourceKind::File(file(section, limits)),
-        SourceType::Stdin => SourceKind::Stdin,
-        SourceType::Http => SourceKind::Http(http::http(section, limits)),
-        SourceType::Nats => SourceKind::Nats(nats::read(section)),
-        SourceType::Kafka => SourceKind::Kafka(kafka::read(section)),
-    };
-    Some(SourceConfig { record_bytes_max: in_memory(record_bytes_max), kind })
-}
-
-fn simulator(section: &mut Section<'_>) -> SimulatorConfig {
-    SimulatorConfig {
-        seed: section.integer("seed", 42, 0..=INTEGER_MAX),
-        limit: section.integer("limit", 0, 0..=INTEGER_MAX),
-        rate: section.integer("rate", 50_000, 0..=1_000_000_000),
-        start_time: section.optional_text("start_time", values::time),
-    }
-}
-
-fn file(section: &mut Section<'_>, limits: Limits) -> FileConfig {
-    if !section.has("path") {
-        section.fault("path", "missing: `source.type = \"file\"` needs a file name or a glob, such as \"events/*.ndjson\"");
-    }
-    FileConfig {
-        paths: section.list("path", &[], values::glob),
-        follow: section.boolean("follow", false),
-        on_gap: on_gap(section),
-        // Four looks a second cost nothing measurable and are below what a reader of the dataset notices.
-        poll_interval: section.duration("poll_interval", Duration::from_millis(250), MILLISECOND..=HOUR),
-        // Each known file costs a few hundred bytes of every snapshot.
-        files_max: section.count("files_max", 10_000, 1..=1_000_000),
-        open_max: limits.descriptors.input(),
-        copies: section.text("copies", "skip", |text| values::choice(text, &[("skip", Copies::Skip), ("read", Copies::Read)])),
-        remember: section.duration("remember", DAY * 90, Duration::ZERO..=DAY * 3660),
-        // About 48 bytes each.
-        remember_max: section.count("remember_max", 1_000_000, 0..=10_000_000),
-    }
-}
-
-/// `source.on_gap`
-pub(super) fn on_gap(section: &mut Section<'_>) -> OnGap {
-    section.text("on_gap", "refuse", |text| values::choice(text, &[("refuse", OnGap::Refuse), ("record", OnGap::Record)]))
+    Some(SourceConfig { record_bytes_max: in_memory(record_bytes_max), kind: (chosen.read)(section, limits).into() })
 }
 
 /// `[schema]`
@@ -210,8 +104,8 @@ pub(super) fn schema(section: &mut Section<'_>) -> EventSchema {
 
 fn column(section: &mut Section<'_>) -> Option<Column> {
     let name = section.required_text("name", values::name);
-    let column_type = section.required_text("type", values::column_type);
-    let path = section.optional_text("path", values::keys);
+    let column_type = section.required_text("type", own::column_type);
+    let path = section.optional_text("path", own::keys);
     let required = section.boolean("required", false);
     let (name, column_type) = (name?, column_type?);
     Some(Column { path: path.unwrap_or_else(|| vec![name.clone()]), name, column_type, required })
@@ -252,15 +146,15 @@ fn sql(section: &mut Section<'_>) -> String {
     let given = section.has("sql");
     let read = |text: &str| {
         let path = values::path(text)?;
-        read_text(&path, values::SQL_BYTES_MAX).map_err(|e| format!("cannot read it: {e}"))
+        read_text(&path, own::SQL_BYTES_MAX).map_err(|e| format!("cannot read it: {e}"))
     };
     let file = section.optional_text("sql_file", read);
     if given && file.is_some() {
         section.fault("sql_file", "given together with `transform.sql`: leave one of them out");
     }
-    let sql = section.text("sql", DEFAULT_SQL, values::sql);
+    let sql = section.text("sql", DEFAULT_SQL, own::sql);
     let Some(sql_of_file) = file else { return sql };
-    if let Err(problem) = values::sql(&sql_of_file) {
+    if let Err(problem) = own::sql(&sql_of_file) {
         section.fault("sql_file", problem);
     }
     section.note("sql", json!(sql_of_file));
@@ -285,9 +179,9 @@ pub(super) fn sink(section: &mut Section<'_>, limits: Limits) -> SinkConfig {
     let defaulted = ["partition_by", "event_time"].into_iter().filter(|key| !section.is_given(key)).collect();
     let config = SinkConfig {
         defaulted,
-        partition_by: section.list("partition_by", &["region"], values::partition_column),
+        partition_by: section.list("partition_by", &["region"], own::partition_column),
         event_time: event_time(section),
-        compression: section.text("compression", "zstd(1)", values::compression),
+        compression: section.text("compression", "zstd(1)", own::compression),
         // A reader's thread takes a row group at a time: below about 100,000 rows it works on headers, not on rows.
         row_group_rows: section.count("row_group_rows", 1_000_000, 1_000..=100_000_000),
         row_group_bytes: in_memory(row_group_bytes),
@@ -306,7 +200,7 @@ pub(super) fn sink(section: &mut Section<'_>, limits: Limits) -> SinkConfig {
         threads: section.count("threads", 8, 1..=256).min(limits.cores),
         // A column of ids must not make a directory for each user.
         partitions_max: section.count("partitions_max", 1_000, 1..=1_000_000),
-        sort_by: section.list("sort_by", &[], values::sort_column),
+        sort_by: section.list("sort_by", &[], own::sort_column),
         text_statistics: section.list("text_statistics", &[], values::name),
         bloom_filter: section.list("bloom_filter", &[], values::name),
         allow_new_columns: section.boolean("allow_new_columns", false),
@@ -405,31 +299,11 @@ fn query_token(section: &mut Section<'_>) -> Option<Secret> {
     }
 }
 
-/// Takes what is not to be seen from the one key, or from the file that the other names. Returns it with the key that it came from.
-pub(super) fn secret_or_file(section: &mut Section<'_>, key: &'static str, file_key: &'static str) -> Option<(&'static str, String)> {
-    let read = |text: &str| {
-        let path = values::path(text)?;
-        let text = read_text(&path, values::SECRET_BYTES_MAX).map_err(|e| format!("cannot read it: {e}"))?;
-        Ok(text.trim_end_matches(['\n', '\r']).to_owned())
-    };
-    let file = section.optional_text(file_key, read);
-    match (section.secret(key), file) {
-        (Some(_), Some(_)) => {
-            let other = section.key(key);
-            section.fault(file_key, format_args!("given together with `{other}`: leave one of them out"));
-            None
-        }
-        (Some(secret), None) => Some((key, secret)),
-        (None, Some(secret)) => Some((file_key, secret)),
-        (None, None) => None,
-    }
-}
-
 /// `[log]`
 pub(super) fn log(section: &mut Section<'_>) -> LogConfig {
     let formats = [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
     LogConfig {
-        level: section.text("level", "info", values::log_filter),
+        level: section.text("level", "info", own::log_filter),
         format: section.text("format", "auto", |text| values::choice(text, &formats)),
     }
 }

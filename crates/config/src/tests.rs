@@ -5,8 +5,14 @@ use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use pintail_core::limits::descriptors::Descriptors;
 use pintail_core::schema::ColumnType;
 use pintail_core::transform::LookupConfig;
+use pintail_sources::file::config::FileConfig;
+use pintail_sources::http::config::HttpConfig;
+use pintail_sources::simulator::SimulatorConfig;
 
 use super::*;
+
+mod kafka;
+mod nats;
 
 pub(super) fn load(env: &[(&str, &str)], sets: &[&str]) -> Result<Config> {
     load_file(None, env, sets)
@@ -38,10 +44,7 @@ pub(super) fn assert_fault(sets: &[&str], expected: &str) {
 }
 
 fn simulator(config: &Config) -> &SimulatorConfig {
-    match &config.source.kind {
-        SourceKind::Simulator(simulator) => simulator,
-        other => panic!("not the simulator: {other:?}"),
-    }
+    config.source.settings().unwrap()
 }
 
 #[test]
@@ -127,10 +130,7 @@ fn an_unknown_source_type_is_one_fault_and_its_keys_are_not_judged() {
 
 #[test]
 fn files_are_named_by_one_pattern_or_by_several() {
-    let paths = |sets: &[&str]| match load(&[], sets).unwrap().source.kind {
-        SourceKind::File(file) => file.paths,
-        other => panic!("not a file: {other:?}"),
-    };
+    let paths = |sets: &[&str]| load(&[], sets).unwrap().source.settings::<FileConfig>().unwrap().paths.clone();
     assert_eq!(paths(&["source.type=file", "source.path=events/*.ndjson"]), ["events/*.ndjson"]);
     assert_eq!(paths(&["source.type=file", "source.path=[\"a\", \"b\"]"]), ["a", "b"]);
     assert_fault(&["source.type=file"], "`source.path`: missing");
@@ -307,7 +307,7 @@ fn in_container(memory: u64, sets: &[&str]) -> Config {
     let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
     let mut report = Report::default();
     let raw = RawConfig::collect(None, std::iter::empty(), &sets).unwrap();
-    let config = read(raw, Limits { cores: 1, memory: Some(memory), descriptors: Descriptors::new(256) }, &mut report).unwrap();
+    let config = read(raw, KINDS, Limits { cores: 1, memory: Some(memory), descriptors: Descriptors::new(256) }, &mut report).unwrap();
     assert_eq!(report.faults, [""; 0]);
     config
 }
@@ -339,7 +339,7 @@ fn a_memory_that_was_typed_bounds_the_sizes_that_were_not() {
 #[test]
 fn what_is_open_keeps_to_the_descriptors_there_are() {
     let config = in_container(1024 * MIB, &["sink.open_files_max=1000", "source.type=http", "admin.listen=127.0.0.1:0"]);
-    let SourceKind::Http(http) = &config.source.kind else { panic!("asked for") };
+    let http: &HttpConfig = config.source.settings().unwrap();
     assert_eq!((config.sink.open_files_max, http.connections_max, config.admin.connections_max), (64, 64, 16));
 }
 
@@ -424,9 +424,8 @@ fn an_address_that_others_reach_wants_a_token_or_the_word_that_it_needs_none() {
 
 #[test]
 fn two_tokens_are_good_at_once_and_no_fault_shows_one() {
-    let tokens = |text: &str| match http(&[&format!("source.token={text}")]).map(|config| config.source.kind) {
-        Ok(SourceKind::Http(http)) => Ok(http.tokens),
-        Ok(other) => panic!("{other:?}"),
+    let tokens = |text: &str| match http(&[&format!("source.token={text}")]) {
+        Ok(config) => Ok(config.source.settings::<HttpConfig>().unwrap().tokens.clone()),
         Err(error) => Err(error.to_string()),
     };
     let both = tokens("0123456789abcdef fedcba9876543210").unwrap();

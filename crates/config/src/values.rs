@@ -1,41 +1,21 @@
-//! The syntax of single values.
+//! The syntax of values that one section has.
 //!
 //! Owns: text → value for what TOML has no type for. An error says what was expected; key, value and origin are added by the reader.
-//! Does not own: numbers, sizes and durations with their ranges (see `reader`).
+//! Does not own: numbers, sizes and durations with their ranges (see [`pintail_settings::reader`]).
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-
-use chrono::{DateTime, Utc};
-use itertools::Itertools;
 use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use pintail_core::error::Error;
 use pintail_core::schema::ColumnType;
+use pintail_settings::values::name;
 use pintail_sink::config::SortColumn;
 use serde_json::Deserializer;
 use tracing_subscriber::EnvFilter;
 
-/// Bytes of a file that holds a secret.
-pub(super) const SECRET_BYTES_MAX: u64 = 64 << 10;
 /// Bytes of the SQL. DuckDB's parser takes several hundred times as much memory.
 pub(super) const SQL_BYTES_MAX: u64 = 1 << 20;
 /// Parentheses inside each other in the SQL, as many as DuckDB lets expressions be. Its parser goes down by recursion and looks at no limit
 /// of subqueries before its stack overflows.
 const SQL_PARENTHESES_MAX: usize = 1_000;
-
-/// Text that is not empty.
-pub(super) fn name(text: &str) -> Result<String, String> {
-    if text.is_empty() { Err("expected a name, not an empty text".into()) } else { Ok(text.into()) }
-}
-
-/// A path, relative to the working directory.
-pub(super) fn path(text: &str) -> Result<PathBuf, String> {
-    match text {
-        "" => Err("expected a path, not an empty text".into()),
-        _ if text.contains('\0') => Err("a path cannot hold a NUL character".into()),
-        _ => Ok(PathBuf::from(text)),
-    }
-}
 
 /// The SQL, as far as it can be judged without the engine.
 pub(super) fn sql(text: &str) -> Result<String, String> {
@@ -60,77 +40,9 @@ pub(super) fn sql(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Bytes of a token.
-const TOKEN_BYTES_MAX: u64 = 4096;
-/// Characters of a token: who can ask for it a thousand times a second must not find it.
-const TOKEN_CHARACTERS_MIN: usize = 16;
-
-/// A token, as an HTTP header can hold it. What is wrong is said without showing it.
-pub(super) fn token(text: &str) -> Result<(), String> {
-    if text.len() < TOKEN_CHARACTERS_MIN || text.len() as u64 > TOKEN_BYTES_MAX || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(format!("expected a token of {TOKEN_CHARACTERS_MIN} to {TOKEN_BYTES_MAX} letters, digits and signs without spaces"));
-    }
-    Ok(())
-}
-
-/// An address with a port; `""` is none.
-pub(super) fn address(text: &str) -> Result<Option<SocketAddr>, String> {
-    let text = text.trim();
-    let numeric = match text.strip_prefix("localhost:") {
-        Some(port) => format!("127.0.0.1:{port}"),
-        None => text.to_owned(),
-    };
-    match text {
-        "" => Ok(None),
-        _ => numeric.parse().map(Some).map_err(|_| "expected an address and a port, such as \"127.0.0.1:9464\" or \"0.0.0.0:9464\"".into()),
-    }
-}
-
 /// The type of a column of the events.
 pub(super) fn column_type(text: &str) -> Result<ColumnType, String> {
     text.parse().map_err(|error: Error| error.to_string())
-}
-
-/// One of a few words.
-pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
-    let found = choices.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
-    let words = || choices.iter().map(|(word, _)| format!("\"{word}\"")).join(", ");
-    found.ok_or_else(|| format!("expected one of {}", words()))
-}
-
-/// A file name or a glob, checked.
-pub(super) fn glob(text: &str) -> Result<String, String> {
-    let pattern = name(text)?;
-    glob::Pattern::new(&pattern).map_err(|e| format!("not a glob: {} at character {}", e.msg, e.pos + 1))?;
-    Ok(pattern)
-}
-
-/// A broker of Kafka, `host:port`; the port may be left out.
-pub(super) fn kafka_broker(text: &str) -> Result<String, String> {
-    let wanted = || "expected a broker, such as \"127.0.0.1:9092\" or \"kafka.example.com:9093\"".to_owned();
-    let (host, port) = match (text.strip_prefix('['), text.rsplit_once(':')) {
-        (Some(v6), _) => v6.split_once(']').map(|(host, port)| (host, port.strip_prefix(':'))).ok_or_else(wanted)?,
-        (None, Some((host, port))) => (host, Some(port)),
-        (None, None) => (text, None),
-    };
-    let port_fits = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
-    let host_fits = !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c.is_control() || "/?#,@".contains(c));
-    if port_fits && host_fits { Ok(text.to_owned()) } else { Err(wanted()) }
-}
-
-/// The name of a topic of Kafka.
-pub(super) fn kafka_topic(text: &str) -> Result<String, String> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    match text.len() {
-        1..=249 if text.chars().all(fits) && text != "." && text != ".." => Ok(text.to_owned()),
-        _ => Err("expected the name of a topic: at most 249 letters, digits, `.`, `_` or `-`".into()),
-    }
-}
-
-/// A point in time, RFC 3339.
-pub(super) fn time(text: &str) -> Result<DateTime<Utc>, String> {
-    let parsed = DateTime::parse_from_rfc3339(text.trim());
-    parsed.map(|time| time.to_utc()).map_err(|_| "expected a time with its zone, such as \"2026-01-01T00:00:00Z\"".into())
 }
 
 /// `zstd(1)`, `snappy`, `lz4`, `gzip(6)`, `none`.

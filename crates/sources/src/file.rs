@@ -17,15 +17,15 @@ use pintail_core::batch::{Chunk, OffsetUnit};
 use pintail_core::breaker::WhenRejected;
 use pintail_core::clock::Clock;
 use pintail_core::error::{Error, ErrorKind, Result};
-use pintail_core::identity::SourceIdentity;
 use pintail_core::offsets::Offsets;
 use pintail_core::quantity::counted;
-use pintail_storage::durable::disk_state::DiskState;
 use tracing::info;
 
 use super::thread::{ChunkSender, Exit, ReadThread};
 use super::{OnGap, Resume, Source};
+use crate::kind::Surroundings;
 use crate::waiting::WaitingInputs;
+pub(crate) use config::KIND;
 use config::{Copies, FileConfig};
 
 mod archive;
@@ -70,17 +70,6 @@ pub struct FileSource {
 
 /// What is to be said at the end of the input.
 type Left = Arc<Mutex<Option<Error>>>;
-
-/// What a source of files needs to know of the line that it is part of.
-#[derive(Debug)]
-pub struct Surroundings<'a> {
-    /// Bytes of a record.
-    pub record_bytes_max: usize,
-    /// The directory that the line writes to: never input.
-    pub out_path: &'a Path,
-    /// What waits for room or for a descriptor.
-    pub disk: &'a DiskState,
-}
 
 impl FileSource {
     /// Finds the files, compares them with what is committed, and begins to read.
@@ -144,11 +133,6 @@ impl FileSource {
             notes.push(format!("cannot be read now: {} more", waiting.count - waiting.named.len()));
         }
         Ok(notes)
-    }
-
-    /// Returns what makes offsets comparable: nothing but the kind, each file carries its own identity.
-    pub fn identity() -> SourceIdentity {
-        SourceIdentity { kind: NAME.to_owned(), properties: Default::default() }
     }
 }
 

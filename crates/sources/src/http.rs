@@ -45,4 +45,6 @@ mod rows;
 mod source;
 
 #[cfg(feature = "http")]
-pub use source::{HttpSource, Opening, journal_committed, journal_settings};
+pub use source::HttpSource;
+
+pub(crate) use config::KIND;

@@ -31,3 +31,5 @@ mod witness;
 
 #[cfg(feature = "kafka")]
 pub use source::KafkaSource;
+
+pub(crate) use config::KIND;

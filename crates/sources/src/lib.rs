@@ -15,6 +15,7 @@ use pintail_core::clock::Clock;
 use pintail_core::error::{Error, Result};
 use pintail_core::evidence::Key;
 use pintail_core::offsets::Offsets;
+use pintail_settings::{Section, values};
 use tokio::sync::watch;
 
 use http::meter::PushMeter;
@@ -24,6 +25,7 @@ pub mod dead_letters;
 pub mod file;
 pub mod http;
 pub mod kafka;
+pub mod kind;
 pub mod lines;
 #[cfg(any(feature = "kafka", feature = "nats"))]
 mod messages;
@@ -40,6 +42,11 @@ pub enum OnGap {
     Refuse,
     /// Log a warning, record the file's new identity and go on.
     Record,
+}
+
+/// `source.on_gap`
+pub(crate) fn on_gap(section: &mut Section<'_>) -> OnGap {
+    section.text("on_gap", "refuse", |text| values::choice(text, &[("refuse", OnGap::Refuse), ("record", OnGap::Record)]))
 }
 
 /// What a source is opened with: where it goes on, and how it checks that.

@@ -37,3 +37,5 @@ mod unreadable;
 
 #[cfg(feature = "nats")]
 pub use source::NatsSource;
+
+pub(crate) use config::KIND;

@@ -14,9 +14,13 @@ use pintail_core::clock::Clock;
 use pintail_core::error::{Error, Result};
 use pintail_core::identity::SourceIdentity;
 use pintail_core::offsets::{OffsetRange, Offsets, Partition, PartitionId};
+use pintail_settings::bounds::INTEGER_MAX;
+use pintail_settings::{Section, values};
 
 use super::Source;
 use super::thread::{ChunkSender, Exit, ReadThread};
+use crate::Resume;
+use crate::kind::{Configured, Kind, Surroundings};
 
 mod events;
 mod pace;
@@ -38,6 +42,50 @@ pub struct SimulatorConfig {
     pub rate: u64,
     /// Time of event 0; `None` = the creation of the dataset.
     pub start_time: Option<DateTime<Utc>>,
+}
+
+/// The kind.
+pub(crate) const KIND: Kind =
+    Kind { name: NAME, keys: &["seed", "limit", "rate", "start_time"], read: |section, _| Box::new(SimulatorConfig::read(section)) };
+
+impl SimulatorConfig {
+    fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            seed: section.integer("seed", 42, 0..=INTEGER_MAX),
+            limit: section.integer("limit", 0, 0..=INTEGER_MAX),
+            rate: section.integer("rate", 50_000, 0..=1_000_000_000),
+            start_time: section.optional_text("start_time", values::time),
+        }
+    }
+}
+
+impl Configured for SimulatorConfig {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    /// The seed, and the start time (`created_at` of the dataset unless configured).
+    fn identity(&self, created_at: DateTime<Utc>) -> SourceIdentity {
+        let start_time = self.start_time.unwrap_or(created_at);
+        let properties = [
+            ("seed".to_owned(), self.seed.to_string()),
+            ("start_time".to_owned(), start_time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+        ];
+        SourceIdentity { kind: NAME.to_owned(), properties: properties.into() }
+    }
+
+    fn accepting_gaps(&self) -> Box<dyn Configured> {
+        Box::new(self.clone())
+    }
+
+    fn open(&self, around: &Surroundings<'_>, resume: &Resume<'_>) -> Result<Box<dyn Source>> {
+        let start_time = self.start_time.unwrap_or(around.created_at);
+        Ok(Box::new(Simulator::open(self, start_time, around.batch_rows, resume.offsets)?))
+    }
+
+    fn check(&self, _around: &Surroundings<'_>) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
 }
 
 /// Makes events, on a thread of its own: event n is a function of seed, start time and n.
@@ -86,16 +134,6 @@ impl Simulator {
         };
         let thread = ReadThread::spawn(NAME, move |sender| plan.run(sender))?;
         Ok(Self { thread, next, limit })
-    }
-
-    /// Returns what makes offsets comparable: the seed, and the start time (`created_at` of the dataset unless configured).
-    pub fn identity(config: &SimulatorConfig, created_at: DateTime<Utc>) -> SourceIdentity {
-        let start_time = config.start_time.unwrap_or(created_at);
-        let properties = [
-            ("seed".to_owned(), config.seed.to_string()),
-            ("start_time".to_owned(), start_time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
-        ];
-        SourceIdentity { kind: NAME.to_owned(), properties: properties.into() }
     }
 }
 

@@ -12,18 +12,44 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pintail_core::batch::{Chunk, OffsetUnit};
 use pintail_core::error::{Error, Result};
-use pintail_core::identity::SourceIdentity;
 use pintail_core::offsets::{OffsetRange, Offsets, Partition, PartitionId};
 
 use super::Source;
 use super::lines::{LineReader, Unterminated};
 use super::thread::{ChunkSender, Exit, ReadThread};
+use crate::Resume;
+use crate::kind::{Configured, Kind, Surroundings};
 
 /// The only partition, and the kind in the identity.
 const NAME: &str = "stdin";
 
 /// Time between two tries when the shell gave us a pipe that does not block.
 const RETRY: Duration = Duration::from_millis(10);
+
+/// The kind.
+pub(crate) const KIND: Kind = Kind { name: NAME, keys: &[], read: |_, _| Box::new(StdinConfig) };
+
+/// `source.type = "stdin"`: it has no settings.
+#[derive(Debug, Clone, Copy)]
+pub struct StdinConfig;
+
+impl Configured for StdinConfig {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn accepting_gaps(&self) -> Box<dyn Configured> {
+        Box::new(*self)
+    }
+
+    fn open(&self, around: &Surroundings<'_>, resume: &Resume<'_>) -> Result<Box<dyn Source>> {
+        Ok(Box::new(Stdin::open(around.record_bytes_max, resume.offsets)?))
+    }
+
+    fn check(&self, _around: &Surroundings<'_>) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+}
 
 /// Lines of standard input, numbered on from the committed offset. Read on a plain thread, which is left behind when the process leaves:
 /// a blocked `read` cannot hold up a stop.
@@ -38,11 +64,6 @@ impl Stdin {
         // A descriptor of our own: std's handle has a lock and a small buffer between.
         let input = rustix::stdio::stdin().try_clone_to_owned().map_err(|e| Error::io("open standard input", e))?;
         Self::over(File::from(input), record_bytes_max, offsets)
-    }
-
-    /// Returns what makes offsets comparable: nothing but the kind.
-    pub fn identity() -> SourceIdentity {
-        SourceIdentity { kind: NAME.to_owned(), properties: Default::default() }
     }
 
     fn over(input: impl Read + Send + 'static, record_bytes_max: usize, offsets: &Offsets) -> Result<Self> {

@@ -9,9 +9,10 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use libfuzzer_sys::{Corpus, fuzz_target};
-use pintail_config::{Config, SourceKind};
+use pintail_config::Config;
 use pintail_core::error::ErrorKind;
 use pintail_core::schema::EventSchema;
+use pintail_sources::file::config::FileConfig;
 
 /// What a fault may begin with, beside a key in backticks.
 const OTHER_BEGINNINGS: [&str; 4] = ["--set ", "environment variable PINTAIL_", "CHECKPOINT_SECONDS = ", "cannot read `"];
@@ -54,7 +55,7 @@ fn check_config(config: &Config) {
     assert!(!monitor.group_by.is_empty() && !monitor.value.is_empty() && sink.event_time.as_deref() != Some(""));
     assert!(sink.partition_by.iter().all(|column| !column.is_empty() && !column.starts_with(['_', '.'])));
     check_schema(schema);
-    if let SourceKind::File(file) = &source.kind {
+    if let Some(file) = source.settings::<FileConfig>() {
         assert!(file.paths.iter().all(|path| !path.is_empty()) && !file.poll_interval.is_zero() && file.files_max > 0);
     }
 }

@@ -1,8 +1,22 @@
-//! `source.type = "file"`: its settings, as they may be used.
+//! `source.type = "file"`: its settings.
+//!
+//! Owns: every key and the reason of its default.
+//! Does not own: the files that are found (see `discover`).
 
 use std::time::Duration;
 
-use crate::OnGap;
+use chrono::TimeDelta;
+use pintail_core::error::Result;
+use pintail_core::evidence::Key;
+use pintail_core::limits::Limits;
+use pintail_core::offsets::Offsets;
+use pintail_settings::bounds::{DAY, HOUR, MILLISECOND};
+use pintail_settings::{Section, values};
+use pintail_storage::checkpoint::store::Remember;
+
+use super::{FileSource, NAME};
+use crate::kind::{Configured, Kind, Surroundings};
+use crate::{OnGap, Resume, Source, on_gap};
 
 /// `source.type = "file"`
 #[derive(Debug, Clone)]
@@ -34,4 +48,62 @@ pub enum Copies {
     Skip,
     /// Read it as a file of its own.
     Read,
+}
+
+/// The kind.
+pub(crate) const KIND: Kind = Kind {
+    name: NAME,
+    keys: &["path", "follow", "on_gap", "poll_interval", "files_max", "copies", "remember", "remember_max"],
+    read: |section, limits| Box::new(FileConfig::read(section, limits)),
+};
+
+impl FileConfig {
+    fn read(section: &mut Section<'_>, limits: Limits) -> Self {
+        if !section.has("path") {
+            section.fault("path", "missing: `source.type = \"file\"` needs a file name or a glob, such as \"events/*.ndjson\"");
+        }
+        Self {
+            paths: section.list("path", &[], glob_pattern),
+            follow: section.boolean("follow", false),
+            on_gap: on_gap(section),
+            // Four looks a second cost nothing measurable and are below what a reader of the dataset notices.
+            poll_interval: section.duration("poll_interval", Duration::from_millis(250), MILLISECOND..=HOUR),
+            // Each known file costs a few hundred bytes of every snapshot.
+            files_max: section.count("files_max", 10_000, 1..=1_000_000),
+            open_max: limits.descriptors.input(),
+            copies: section.text("copies", "skip", |text| values::choice(text, &[("skip", Copies::Skip), ("read", Copies::Read)])),
+            remember: section.duration("remember", DAY * 90, Duration::ZERO..=DAY * 3660),
+            // About 48 bytes each.
+            remember_max: section.count("remember_max", 1_000_000, 0..=10_000_000),
+        }
+    }
+}
+
+/// A file name or a glob, checked.
+fn glob_pattern(text: &str) -> Result<String, String> {
+    let pattern = values::name(text)?;
+    glob::Pattern::new(&pattern).map_err(|e| format!("not a glob: {} at character {}", e.msg, e.pos + 1))?;
+    Ok(pattern)
+}
+
+impl Configured for FileConfig {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn remember(&self) -> Remember {
+        Remember { longest: TimeDelta::from_std(self.remember).unwrap_or(TimeDelta::MAX), most: self.remember_max }
+    }
+
+    fn accepting_gaps(&self) -> Box<dyn Configured> {
+        Box::new(Self { on_gap: OnGap::Record, ..self.clone() })
+    }
+
+    fn open(&self, around: &Surroundings<'_>, resume: &Resume<'_>) -> Result<Box<dyn Source>> {
+        Ok(Box::new(FileSource::open(self, around, resume)?))
+    }
+
+    fn check(&self, around: &Surroundings<'_>) -> Result<Vec<String>> {
+        FileSource::check(self, around, &Resume { offsets: &Offsets::default(), key: &Key::random() })
+    }
 }

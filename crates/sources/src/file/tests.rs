@@ -16,6 +16,7 @@ use super::identity::{IdentityV1, Inode};
 use super::*;
 use crate::OnGap;
 use crate::Resume;
+use crate::kind::tests::DISK;
 
 mod aside;
 mod copies;
@@ -93,7 +94,7 @@ impl World {
 
     fn open(&self) -> Result<FileSource> {
         let out_path = self.dir.path().join("out");
-        let around = Surroundings { record_bytes_max: 1000, out_path: &out_path, disk: &DiskState::default() };
+        let around = Surroundings { record_bytes_max: 1000, ..Surroundings::of(&out_path, &DISK) };
         FileSource::open(&self.config, &around, &Resume { offsets: &self.committed, key: &Key::new([7; 32]) })
     }
 

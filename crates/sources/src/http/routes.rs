@@ -22,10 +22,11 @@ use super::access::Access;
 use super::body::{Incoming, Limits};
 use super::budget::{Budget, Held};
 use super::compressed::Encoding;
+use super::config::HttpConfig;
 use super::meter::PushMeter;
 use super::records::{self, MediaType, Rules};
 use super::refusal::Refusal;
-use super::source::Opening;
+use crate::kind::Surroundings;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -57,22 +58,21 @@ pub struct Intake {
 
 impl Intake {
     /// Takes up the settings.
-    pub fn new(opening: &Opening<'_>, address: SocketAddr, journal: Journal, meter: Arc<PushMeter>) -> Self {
-        let http = opening.http;
+    pub fn new(http: &HttpConfig, around: &Surroundings<'_>, address: SocketAddr, journal: Journal, meter: Arc<PushMeter>) -> Self {
         Self {
             access: Access::new(address, &http.tokens),
             limits: Limits { bytes_max: http.body_bytes_max, timeout: http.body_timeout },
             budget: Budget::new(http.bodies_bytes_max),
             rules: Rules {
                 decompressed_bytes_max: http.decompressed_bytes_max,
-                schema: opening.schema.clone(),
-                record_bytes_max: opening.record_bytes_max,
+                schema: around.schema.clone(),
+                record_bytes_max: around.record_bytes_max,
             },
-            cutters: Semaphore::new(opening.cores),
+            cutters: Semaphore::new(around.cores),
             discards: Semaphore::new(DISCARDS_MAX),
             journal,
             meter,
-            retry_after: opening.checkpoint_interval.as_secs().clamp(1, RETRY_SECONDS_MAX),
+            retry_after: around.checkpoint_interval.as_secs().clamp(1, RETRY_SECONDS_MAX),
         }
     }
 }

@@ -14,16 +14,11 @@ use pintail_core::batch::Chunk;
 use pintail_core::breaker::WhenRejected;
 use pintail_core::clock::Clock;
 use pintail_core::error::{Error, Result};
-use pintail_core::evidence::Key;
-use pintail_core::identity::SourceIdentity;
 use pintail_core::offsets::{Offsets, Partition, PartitionId};
-use pintail_core::schema::EventSchema;
 use pintail_server::{Further, Limits, tls};
 use pintail_storage::checkpoint::lock::{self, Seen};
-use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::durable::posix::Posix;
-use pintail_storage::journal::time::Machine;
-use pintail_storage::journal::{Committed, Journal, Settings};
+use pintail_storage::journal::Journal;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -32,20 +27,13 @@ use tracing::{info, warn};
 
 use super::chunks::Chunks;
 use super::config::HttpConfig;
+use super::config::{NAME, journal_committed};
 use super::meter::PushMeter;
 use super::routes::{self, Intake};
+use crate::kind::Surroundings;
 use crate::thread::ReadThread;
 use crate::{Resume, Source};
 
-/// The only partition, and the kind in the identity.
-const NAME: &str = "http";
-
-/// Requests that wait for the journal's thread: it takes up to a thousand at once.
-const QUEUE: usize = 1024;
-/// Size of a segment, unless the journal is small: what is committed goes in pieces of this size.
-const SEGMENT_BYTES: u64 = 64 << 20;
-/// The least size: below it, there would be a new file for every few requests.
-const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 /// Time for a client to take anything of an answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a request's head.
@@ -76,33 +64,13 @@ struct Server {
     ended: JoinHandle<()>,
 }
 
-/// What the source is opened with.
-#[derive(Debug)]
-pub struct Opening<'a> {
-    /// Its own settings.
-    pub http: &'a HttpConfig,
-    /// The dataset's directory, which the journal lies in. Its lock is held.
-    pub out_path: &'a Path,
-    /// The dataset that the journal belongs to.
-    pub dataset_id: &'a str,
-    /// The columns of the events, which pushed Arrow data is held against.
-    pub schema: &'a EventSchema,
-    /// Bytes of a record.
-    pub record_bytes_max: usize,
-    /// Bodies that are cut into records at the same time.
-    pub cores: usize,
-    /// Time between checkpoints, after which the journal has room again.
-    pub checkpoint_interval: Duration,
-}
-
 impl HttpSource {
     /// Opens the journal and begins to listen. Inside a runtime.
     ///
     /// # Errors
     /// As [`Journal::open`]; [`pintail_core::error::ErrorKind::TryAgain`] if the address is taken, `Config` if it or the certificate is no good.
-    pub fn open(opening: &Opening<'_>, resume: &Resume<'_>) -> Result<Self> {
+    pub fn open(http: &HttpConfig, around: &Surroundings<'_>, resume: &Resume<'_>) -> Result<Self> {
         let offsets = resume.offsets;
-        let http = opening.http;
         // First what is wrong without a look at the disk.
         let acceptor = acceptor(http)?;
         let listener = listen(http)?;
@@ -110,11 +78,11 @@ impl HttpSource {
         let committed = journal_committed(offsets);
         let next = committed.offset.unwrap_or(0);
         let unsaid = committed.offset.is_some() && committed.evidence.is_none();
-        let settings = journal_settings(opening.out_path, http, opening.dataset_id, resume.key);
+        let settings = http.journal_settings(around, resume.key);
         // It does not wait for room on a full disk: the clients are told, and keep what they have.
         let journal = Journal::open(Arc::new(Posix::unwaiting()), settings, committed)?;
-        let schema = opening.schema.clone();
-        let chunks = Chunks::new(journal.reader(next), partition.clone(), opening.record_bytes_max, schema, resume.key.clone());
+        let schema = around.schema.clone();
+        let chunks = Chunks::new(journal.reader(next), partition.clone(), around.record_bytes_max, schema, resume.key.clone());
         let accepted = unsaid.then(|| chunks.accepted(next));
         let thread = ReadThread::spawn(NAME, move |sender| {
             accepted.into_iter().try_for_each(|chunk| sender.send(chunk))?;
@@ -122,15 +90,10 @@ impl HttpSource {
         })?;
         let meter = Arc::new(PushMeter::new(journal.clone(), http.journal_bytes_max));
         let address = listener.local_addr().map_err(|e| Error::io("listen for the HTTP source", e))?;
-        let intake = Intake::new(opening, address, journal.clone(), meter.clone());
+        let intake = Intake::new(http, around, address, journal.clone(), meter.clone());
         info!(%address, tls = acceptor.is_some(), token = !http.tokens.is_empty(), backlog = journal.end() - next, "HTTP source listens");
         let server = Server::start(listener, intake, acceptor, http);
         Ok(Self { journal, thread, partition: partition.id.clone(), next, server: Some(server), meter })
-    }
-
-    /// Returns what makes offsets comparable: nothing but the kind. The journal itself holds the dataset's id.
-    pub fn identity() -> SourceIdentity {
-        SourceIdentity { kind: NAME.to_owned(), properties: Default::default() }
     }
 
     /// Checks that it could be opened now: the certificate, and the address unless a running service has it.
@@ -225,30 +188,6 @@ impl Source for HttpSource {
 
     fn pushed(&self) -> Option<Arc<PushMeter>> {
         Some(self.meter.clone())
-    }
-}
-
-/// Returns what the commit records say of the journal.
-pub fn journal_committed(offsets: &Offsets) -> Committed {
-    let partition = PartitionId::new(NAME);
-    Committed { offset: offsets.next_offset(&partition), evidence: offsets.evidence(&partition).cloned() }
-}
-
-/// Returns the settings of the journal of a dataset.
-pub fn journal_settings(out_path: &Path, http: &HttpConfig, dataset_id: &str, key: &Key) -> Settings {
-    // The least of the journal's own limits, with room for some segments.
-    let keys = 2 * (http.keys_max * pintail_storage::journal::frame::HEADER) as u64;
-    let segment_bytes = (http.journal_bytes_max.saturating_sub(keys) / 8).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES);
-    Settings {
-        dir: Paths::new(out_path).journal(),
-        dataset_id: dataset_id.to_owned(),
-        segment_bytes,
-        bytes_max: http.journal_bytes_max,
-        key_ttl: http.key_ttl,
-        keys_max: http.keys_max,
-        queue: QUEUE,
-        key: key.clone(),
-        clocks: Arc::new(Machine::default()),
     }
 }
 

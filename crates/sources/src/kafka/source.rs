@@ -10,8 +10,7 @@ use pintail_core::batch::Chunk;
 use pintail_core::breaker::WhenRejected;
 use pintail_core::clock::Clock;
 use pintail_core::error::{Error, Result};
-use pintail_core::identity::SourceIdentity;
-use pintail_core::offsets::{Offsets, PartitionId};
+use pintail_core::offsets::Offsets;
 use pintail_core::schema::EventSchema;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
@@ -19,14 +18,13 @@ use tokio::sync::watch;
 use tracing::debug;
 
 use super::client::{self, Consumer, Context};
-use super::config::{KafkaConfig, METADATA};
+use super::config::{KafkaConfig, METADATA, NAME};
 use super::position::{self, Positions};
 use super::reader::Reader;
 use super::topics;
 use crate::thread::ReadThread;
 use crate::{Resume, Source};
 
-const NAME: &str = "kafka";
 /// The lag while nobody knows it.
 pub(super) const UNKNOWN: u64 = u64::MAX;
 /// Time for the group to be told what is committed. It is for tools to look at: nothing waits longer for it.
@@ -79,16 +77,6 @@ impl KafkaSource {
         };
         let thread = ReadThread::spawn(NAME, move |sender| reader.run(sender))?;
         Ok(Self { thread, consumer, shared, telling: Arc::default() })
-    }
-
-    /// Returns what makes offsets comparable: nothing but the kind, the id of each partition holds that of its topic.
-    pub fn identity() -> SourceIdentity {
-        SourceIdentity { kind: NAME.to_owned(), properties: Default::default() }
-    }
-
-    /// Returns whether a partition is that of instance `index` of `count`, going by its id.
-    pub fn owns(index: u32, count: u32, id: &PartitionId) -> bool {
-        position::place(id).is_some_and(|(topic, partition)| topics::is_ours((index, count), &topic, partition))
     }
 
     /// Connects once and says what is there. Blocks.

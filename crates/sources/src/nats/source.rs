@@ -9,7 +9,6 @@ use async_trait::async_trait;
 use pintail_core::batch::Chunk;
 use pintail_core::breaker::WhenRejected;
 use pintail_core::error::{Error, Result};
-use pintail_core::identity::SourceIdentity;
 use pintail_core::offsets::Offsets;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
@@ -22,9 +21,6 @@ use super::reader::{self, Reader};
 use super::session::observed;
 use super::subject;
 use crate::{Resume, Source};
-
-/// The kind in the identity.
-const NAME: &str = "nats";
 
 /// Chunks that wait for the producer. Two keep the reader at work while one is handled.
 const CHUNKS_WAITING: usize = 2;
@@ -109,12 +105,6 @@ impl NatsSource {
         let task = tokio::spawn(reader.run()).abort_handle();
         let waiting = tokio::spawn(keep_waiting(shared.clone())).abort_handle();
         Ok(Self { chunks, stop, shared, task, waiting })
-    }
-
-    /// Returns what makes offsets comparable: the stream. When it was made is in the id of its partition, so that a stream that was made again
-    /// can be told apart from one that goes on without a server to ask.
-    pub fn identity(config: &NatsConfig) -> SourceIdentity {
-        SourceIdentity { kind: NAME.to_owned(), properties: [("stream".to_owned(), config.stream.clone())].into() }
     }
 
     /// Connects once and says what is there. Outside a runtime.

@@ -163,10 +163,10 @@ async fn an_endless_dataset_knows_no_rest() {
 
 #[test]
 fn the_identity_tells_seed_and_start_time() {
-    let identity = Simulator::identity(&config(0, 0), start_time());
+    let identity = config(0, 0).identity(start_time());
     assert_eq!(identity.kind, "simulator");
     assert_eq!(identity.properties["seed"], "42");
     assert_eq!(identity.properties["start_time"], "2026-01-01T00:00:00Z");
     let configured = SimulatorConfig { start_time: Some(start_time()), ..config(0, 0) };
-    assert_eq!(Simulator::identity(&configured, Utc::now()), identity);
+    assert_eq!(configured.identity(Utc::now()), identity);
 }

@@ -220,7 +220,7 @@ async fn the_directory_of_the_dataset_is_never_input_whatever_leads_to_it() {
     for inside in ["out/*", "out/_pintail/letters.ndjson", "in/inside/*"] {
         let config = FileConfig { paths: vec![world.path(inside).display().to_string()], ..world.config.clone() };
         let out = world.path("out");
-        let around = Surroundings { record_bytes_max: 1000, out_path: &out, disk: &DiskState::default() };
+        let around = Surroundings { record_bytes_max: 1000, ..Surroundings::of(&out, &DISK) };
         let refused = FileSource::open(&config, &around, &Resume { offsets: &Offsets::default(), key: &Key::new([7; 32]) }).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Config, "{inside}: {refused}");
     }
@@ -233,7 +233,7 @@ fn a_check_says_what_is_not_there_what_is_passed_over_and_what_cannot_be_read() 
     symlink("self", world.path("self")).unwrap();
     world.write("a", numbered(0..1));
     let (out, key) = (world.path("out"), Key::new([7; 32]));
-    let around = Surroundings { record_bytes_max: 1000, out_path: &out, disk: &DiskState::default() };
+    let around = Surroundings { record_bytes_max: 1000, ..Surroundings::of(&out, &DISK) };
     let said = FileSource::check(&world.config, &around, &Resume { offsets: &Offsets::default(), key: &key }).unwrap().join("\n");
     for what in ["no.ndjson", "self", "1 file"] {
         assert!(said.contains(what), "{said}");

@@ -13,11 +13,11 @@ use pintail_core::digest::sha256_hex;
 use pintail_core::secret::{is_secret_key, without_login};
 use serde_json::{Value as Json, json};
 
-use super::raw::{Node, Origin, Table, Value};
+use crate::raw::{Node, Origin, Table, Value};
 
 /// What reading found out.
 #[derive(Debug, Default)]
-pub(super) struct Report {
+pub struct Report {
     /// Faults, in the order of reading.
     pub faults: Vec<String>,
     /// The settings that hold, by key, in a canonical form: the same intent gives the same text.
@@ -73,7 +73,7 @@ impl Report {
 }
 
 /// One table of the configuration. Every key is taken out by name; what remains is unknown.
-pub(super) struct Section<'a> {
+pub struct Section<'a> {
     name: String,
     table: Table,
     report: &'a mut Report,

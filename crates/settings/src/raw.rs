@@ -29,9 +29,14 @@ const KEY_LEVELS_MAX: usize = 16;
 
 /// Where a value was typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Origin {
+pub enum Origin {
     /// A line of the configuration file, counted from 1.
-    File { path: Arc<str>, line: usize },
+    File {
+        /// The file, as it was named.
+        path: Arc<str>,
+        /// The line.
+        line: usize,
+    },
     /// An environment variable.
     Environment(Arc<str>),
     /// The command line.
@@ -50,8 +55,10 @@ impl fmt::Display for Origin {
 
 /// A value and its origin.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
+pub struct Node {
+    /// The value.
     pub value: Value,
+    /// Where it was typed.
     pub origin: Origin,
     /// The characters typed, if they came without quotes (environment, `--set`): a key that wants text takes `12345` as text.
     pub typed: Option<String>,
@@ -59,17 +66,23 @@ pub(super) struct Node {
 
 /// What TOML knows; a date and time is kept as its text, an integer beyond 64 bits too.
 #[derive(Debug, Clone)]
-pub(super) enum Value {
+pub enum Value {
+    /// Text, or what stands for it.
     Text(String),
+    /// An integer of 64 bits.
     Integer(i64),
+    /// Any other number.
     Float(f64),
+    /// `true` or `false`.
     Boolean(bool),
+    /// Values in brackets.
     List(Vec<Node>),
+    /// Values by key.
     Table(Table),
 }
 
 /// Values by key.
-pub(super) type Table = BTreeMap<String, Node>;
+pub type Table = BTreeMap<String, Node>;
 
 impl fmt::Display for Node {
     /// Writes the value as messages quote it.
@@ -93,7 +106,7 @@ impl fmt::Display for Node {
 
 /// All layers, laid on each other.
 #[derive(Debug, Default)]
-pub(super) struct RawConfig {
+pub struct RawConfig {
     /// Sections by name.
     pub root: Table,
     /// Variables that begin with the prefix and set no key. One of them may be a key with an underscore too few.
@@ -208,7 +221,7 @@ fn lay(table: &mut Table, key: String, node: Node) {
 }
 
 /// Reads a file of text that a person wrote. A longer one is an error: `/dev/zero` and a log by mistake must not fill the memory.
-pub(super) fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
+pub fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
     let mut bytes = Vec::new();
     File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > bytes_max {

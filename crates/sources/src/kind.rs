@@ -1,0 +1,152 @@
+//! Kinds of sources: what `source.type` may be.
+//!
+//! Owns: the one list of them, and what the program asks of a configured source before it reads.
+//! Does not own: the keys, the identity and the opening of each, which are in its own file.
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::path::Path;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use pintail_core::error::{Error, Result};
+use pintail_core::identity::{Instance, SourceIdentity};
+use pintail_core::limits::Limits;
+use pintail_core::offsets::PartitionId;
+use pintail_core::schema::{EventSchema, MetadataColumn};
+use pintail_settings::Section;
+use pintail_storage::checkpoint::store::Remember;
+use pintail_storage::durable::disk_state::DiskState;
+
+use crate::{Resume, Source, file, http, kafka, nats, simulator, stdin};
+
+/// All kinds. A new one is a file of its own and a line here.
+pub const KINDS: &[Kind] = &[simulator::KIND, file::KIND, stdin::KIND, http::KIND, nats::KIND, kafka::KIND];
+
+/// A kind of source.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    /// `source.type`
+    pub name: &'static str,
+    /// Its keys, some of which other kinds have as well.
+    pub keys: &'static [&'static str],
+    /// Reads the keys. What is wrong with them is in the section's report.
+    pub read: fn(&mut Section<'_>, Limits) -> Box<dyn Configured>,
+}
+
+/// What a source is opened in.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// The dataset's directory. What lies in it is no input.
+    pub out_path: &'a Path,
+    /// The dataset.
+    pub dataset_id: &'a str,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// The columns of the events.
+    pub schema: &'a EventSchema,
+    /// Bytes of a record.
+    pub record_bytes_max: usize,
+    /// Records of a batch.
+    pub batch_rows: usize,
+    /// Time between checkpoints.
+    pub checkpoint_interval: Duration,
+    /// Processors that there are.
+    pub cores: usize,
+    /// Says whether the disk is full.
+    pub disk: &'a DiskState,
+}
+
+/// A source as it was configured.
+pub trait Configured: Any + Debug + Send + Sync {
+    /// Returns `source.type`.
+    fn name(&self) -> &'static str;
+
+    /// Returns what makes offsets comparable, for a dataset made at a time. Without more than the kind, each partition carries its own identity.
+    fn identity(&self, _created_at: DateTime<Utc>) -> SourceIdentity {
+        SourceIdentity { kind: self.name().to_owned(), properties: Default::default() }
+    }
+
+    /// Returns how long vanished partitions are remembered.
+    fn remember(&self) -> Remember {
+        Remember::default()
+    }
+
+    /// Returns the same with gaps recorded, not refused.
+    fn accepting_gaps(&self) -> Box<dyn Configured>;
+
+    /// Returns which of several processes reads which partitions.
+    fn instance(&self) -> Instance {
+        Instance::default()
+    }
+
+    /// Returns whether a partition is that of instance `index` of `count`.
+    fn owns(&self, _index: u32, _count: u32, _id: &PartitionId) -> bool {
+        true
+    }
+
+    /// Returns the columns that it brings along beside the payload.
+    fn metadata(&self) -> &'static [MetadataColumn] {
+        &[]
+    }
+
+    /// Returns the bytes that what is pushed may take beside the line.
+    fn pushed_bytes_max(&self) -> usize {
+        0
+    }
+
+    /// Opens it where the dataset stands.
+    ///
+    /// # Errors
+    /// `Config` if this program was built without it, or a setting is of no use; else what the source says.
+    fn open(&self, _around: &Surroundings<'_>, _resume: &Resume<'_>) -> Result<Box<dyn Source>> {
+        Err(self.absent())
+    }
+
+    /// Checks that it could be opened now, and returns what was found where that is worth a line. Reads no records.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    fn check(&self, _around: &Surroundings<'_>) -> Result<Vec<String>> {
+        Err(self.absent())
+    }
+
+    /// Returns what is said where the program was built without it.
+    fn absent(&self) -> Error {
+        let name = self.name();
+        Error::config(format!("`source.type` = \"{name}\": this program was built without it; build with the feature `{name}`"))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::LazyLock;
+
+    use super::*;
+
+    pub(crate) static DISK: LazyLock<DiskState> = LazyLock::new(DiskState::default);
+    static SCHEMA: LazyLock<EventSchema> = LazyLock::new(EventSchema::simulator);
+
+    impl<'a> Surroundings<'a> {
+        /// Those of a line into a directory.
+        pub(crate) fn of(out_path: &'a Path, disk: &'a DiskState) -> Self {
+            Self {
+                out_path,
+                dataset_id: "",
+                created_at: DateTime::UNIX_EPOCH,
+                schema: &SCHEMA,
+                record_bytes_max: 1 << 20,
+                batch_rows: 50_000,
+                checkpoint_interval: Duration::from_secs(30),
+                cores: 1,
+                disk,
+            }
+        }
+    }
+
+    #[test]
+    fn every_kind_has_a_name_of_its_own() {
+        let names: std::collections::BTreeSet<_> = KINDS.iter().map(|kind| kind.name).collect();
+        assert_eq!(names.len(), KINDS.len());
+    }
+}
