@@ -59,10 +59,14 @@
 
 #[cfg(feature = "admin")]
 pub mod admin;
+#[cfg(not(feature = "admin"))]
+#[path = "admin/absent.rs"]
+pub mod admin;
 pub mod aggregate;
 pub mod child;
 pub mod cli;
 pub mod commands;
+pub mod embed;
 pub mod logging;
 pub mod meters;
 pub mod pipeline;
@@ -72,3 +76,5 @@ pub mod sql_box;
 pub mod stages;
 pub mod terminal;
 pub mod trial;
+
+pub use embed::{Builder, Pipeline, Stop};

@@ -26,6 +26,7 @@ mod memory;
 mod nats;
 mod nothing_there;
 mod operator;
+mod own_source;
 mod parts;
 mod paused;
 mod refusals;

@@ -8,17 +8,23 @@ use std::time::Duration;
 
 use arrow::datatypes::TimeUnit;
 use itertools::Itertools;
-use pintail_core::error::Result;
 use pintail_core::identity::Instance;
-use pintail_core::offsets::PartitionId;
 use pintail_core::schema::{ColumnType, MetadataColumn};
 use pintail_core::secret::Secret;
 use pintail_settings::bounds::{HOUR, secret_or_file};
 use pintail_settings::{Section, values};
 
 use crate::OnGap;
-use crate::kind::{Configured, Kind, Surroundings};
-use crate::{Resume, Source, on_gap};
+#[cfg(feature = "kafka")]
+use crate::kind::Surroundings;
+use crate::kind::{Configured, Kind};
+use crate::on_gap;
+#[cfg(feature = "kafka")]
+use crate::{Resume, Source};
+#[cfg(feature = "kafka")]
+use pintail_core::error::Result;
+#[cfg(feature = "kafka")]
+use pintail_core::offsets::PartitionId;
 
 /// The kind.
 pub(super) const NAME: &str = "kafka";

@@ -6,14 +6,19 @@
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
-use pintail_core::error::Result;
 use pintail_core::identity::SourceIdentity;
 use pintail_core::secret::Secret;
 use pintail_settings::{Section, values};
 
 use crate::OnGap;
-use crate::kind::{Configured, Kind, Surroundings};
-use crate::{Resume, Source, on_gap};
+#[cfg(feature = "nats")]
+use crate::kind::Surroundings;
+use crate::kind::{Configured, Kind};
+use crate::on_gap;
+#[cfg(feature = "nats")]
+use crate::{Resume, Source};
+#[cfg(feature = "nats")]
+use pintail_core::error::Result;
 
 /// The kind.
 pub(super) const NAME: &str = "nats";
