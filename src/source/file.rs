@@ -7,8 +7,9 @@
 //! A file is a partition of the source; its offsets are bytes of its decompressed content. A position is never believed: the first KiB of a file and the
 //! KiB before the offset are marked as they are read, and compared before reading goes on, wherever that content lies by then.
 
+use std::collections::HashSet;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -214,16 +215,9 @@ impl Files {
         open.map_err(|e| Error::io(format_args!("open `{}`", names::label_of(path)), e))
     }
 
-    /// Looks for the files that match, and takes up what cannot be looked at.
-    fn find(&mut self) -> Result<Found> {
-        let found = self.patterns.find()?;
-        self.take_failed(&found);
-        Ok(found)
-    }
-
     /// Takes up what could not be looked at.
     fn take_failed(&mut self, found: &Found) {
-        let failed: Vec<PathBuf> = found.failed.iter().map(|(path, _)| path.clone()).collect();
+        let failed: HashSet<&Path> = found.failed.iter().map(|(path, _)| path.as_path()).collect();
         for (path, error) in &found.failed {
             // What is below a directory is not known; what is below a name that cannot be looked at neither.
             self.aside.directory(path, error);

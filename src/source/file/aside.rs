@@ -6,8 +6,9 @@
 //!
 //! Nothing of it is kept: after a restart what cannot be read is found anew.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -17,6 +18,7 @@ use tracing::{info, warn};
 
 use super::identity::{Inode, Place};
 use super::names;
+use super::plan::Name;
 use super::positions::Known;
 use crate::error::{Error, ErrorKind};
 use crate::escape;
@@ -43,6 +45,8 @@ const WHY_BYTES_MAX: usize = 200;
 #[derive(Debug)]
 pub(super) struct Aside {
     inputs: BTreeMap<PathBuf, Input>,
+    /// Files that went from their names while a directory could not be searched for them.
+    strays: Vec<Stray>,
     shared: WaitingInputs,
     /// Lines of the log since a moment, and those that were left out.
     lines: (Instant, u32, u64),
@@ -57,6 +61,18 @@ struct Input {
     tried: Instant,
     pause: Duration,
     seen: Option<Stamp>,
+    /// Whether it had a name that matches: it is to be read, wherever it is by now.
+    matched: bool,
+    /// Whether its content is at fault, and not the way to it.
+    damaged: bool,
+}
+
+/// A file that waited and went from its name.
+#[derive(Debug)]
+pub(super) struct Stray {
+    pub(super) path: PathBuf,
+    pub(super) place: Place,
+    pub(super) damaged: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,16 +106,19 @@ pub(super) fn is_of_input(error: &Error) -> bool {
 
 impl Aside {
     pub(super) fn new(shared: WaitingInputs) -> Self {
-        Self { inputs: BTreeMap::new(), shared, lines: (Instant::now(), 0, 0) }
+        Self { inputs: BTreeMap::new(), strays: Vec::new(), shared, lines: (Instant::now(), 0, 0) }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.inputs.is_empty()
     }
 
-    /// Sets a file aside.
-    pub(super) fn file(&mut self, path: &Path, error: &Error) {
+    /// Sets a file aside, and keeps whether it was found by a name that matches.
+    pub(super) fn file(&mut self, path: &Path, name: Name, error: &Error) {
         self.put(path, What::File, error);
+        if let Some(input) = self.inputs.get_mut(path) {
+            input.matched |= name == Name::Matches;
+        }
     }
 
     /// Sets a directory aside that cannot be listed.
@@ -111,15 +130,18 @@ impl Aside {
         let (now, seen) = (Instant::now(), fs::metadata(path).ok().as_ref().map(Stamp::of));
         let why = escape::beginning(&error.to_string(), WHY_BYTES_MAX);
         let before = self.inputs.get(path);
+        let matched = before.is_some_and(|before| before.matched);
+        let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+        let damaged = cause.is_some_and(|cause| cause.raw_os_error().is_none());
         // A directory is tried at each look.
         if let Some(before) = before.filter(|before| what == What::Directory && now.duration_since(before.tried) < before.pause) {
             let (tried, pause, since) = (before.tried, before.pause, before.since);
-            self.inputs.insert(path.to_owned(), Input { what, why, since, tried, pause, seen });
+            self.inputs.insert(path.to_owned(), Input { what, why, since, tried, pause, seen, matched, damaged });
             return;
         }
         let pause = before.map_or(FIRST_PAUSE, |before| (before.pause * 2).min(LONGEST_PAUSE));
         let since = before.map_or_else(Utc::now, |before| before.since);
-        self.inputs.insert(path.to_owned(), Input { what, why, since, tried: now, pause, seen });
+        self.inputs.insert(path.to_owned(), Input { what, why, since, tried: now, pause, seen, matched, damaged });
         let waiting = self.inputs.len();
         if self.may_log(now) {
             warn!(path = %names::label_of(path), %error, again_in_s = pause.as_secs(), waiting, "an input cannot be read: it waits, the others go on");
@@ -190,16 +212,15 @@ impl Aside {
     }
 
     /// Takes up a look at everything: what is no input any more does not wait.
-    pub(super) fn look(&mut self, found: &[(PathBuf, Metadata)], failed: &[PathBuf]) {
+    pub(super) fn look(&mut self, found: &[(PathBuf, Metadata)], failed: &HashSet<&Path>) {
         if self.inputs.is_empty() {
             return;
         }
         let files: BTreeMap<&Path, Inode> = found.iter().map(|(path, metadata)| (path.as_path(), Inode::of(metadata))).collect();
-        let failed: HashSet<&PathBuf> = failed.iter().collect();
         let over: Vec<(PathBuf, What)> = self
             .inputs
             .iter()
-            .filter(|(path, _)| !files.contains_key(path.as_path()) && !failed.contains(path))
+            .filter(|(path, _)| !files.contains_key(path.as_path()) && !failed.contains(path.as_path()))
             .filter(|(path, input)| match input.what {
                 What::Directory => fs::read_dir(path).is_ok() || !path.exists(),
                 What::File => !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()),
@@ -212,6 +233,43 @@ impl Aside {
                 _ => self.end(&path, "an input that waited is gone"),
             }
         }
+    }
+
+    /// Takes out the files that matched and are not in their place any more, and returns those that were found under no other name.
+    pub(super) fn take_strays(&mut self, found: &[(PathBuf, Metadata)]) -> Vec<Stray> {
+        let mut strays = std::mem::take(&mut self.strays);
+        if self.inputs.is_empty() {
+            return strays;
+        }
+        let files: HashMap<&Path, Inode> = found.iter().map(|(path, metadata)| (path.as_path(), Inode::of(metadata))).collect();
+        let inodes: HashSet<&Inode> = files.values().collect();
+        let went = self.inputs.extract_if(.., |path, input| {
+            let Some(seen) = input.seen.filter(|_| input.what == What::File) else { return false };
+            let now = files.get(path.as_path()).copied().or_else(|| fs::metadata(path).ok().as_ref().map(Inode::of));
+            input.matched && seen.length > 0 && now != Some(seen.place.inode)
+        });
+        strays.extend(went.filter_map(|(path, input)| Some(Stray { path, place: input.seen?.place, damaged: input.damaged })));
+        if !strays.is_empty() {
+            self.publish();
+        }
+        strays.retain(|stray| !inodes.contains(&stray.place.inode));
+        strays
+    }
+
+    /// Keeps a file that could not be searched for everywhere until the next look.
+    pub(super) fn keep_stray(&mut self, stray: Stray) {
+        self.strays.push(stray);
+    }
+
+    /// Returns the files that matched, have another name now, and are to be tried again.
+    pub(super) fn due_strays(&self, found: &[(PathBuf, Metadata)]) -> Vec<PathBuf> {
+        if !self.inputs.values().any(|input| input.matched) {
+            return Vec::new();
+        }
+        let files: HashSet<&Path> = found.iter().map(|(path, _)| path.as_path()).collect();
+        let strayed = self.inputs.iter().filter(|(path, input)| input.matched && !files.contains(path.as_path()));
+        let due = strayed.filter(|(path, _)| fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && !self.waits(path, &metadata)));
+        due.map(|(path, _)| path.clone()).collect()
     }
 
     /// Returns what is to be said at the end of an input that was read once; nothing if all of it was read.

@@ -89,7 +89,7 @@ impl Patterns {
         // A file with two names (a link) is one file.
         let mut inodes = HashSet::new();
         found.files.retain(|(_, metadata)| inodes.insert(Inode::of(metadata)));
-        self.check_count(found.files.len())?;
+        self.check_count(found.files.len() + found.failed.len())?;
         Ok(found)
     }
 

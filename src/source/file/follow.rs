@@ -12,9 +12,9 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::aside::is_of_input;
+use super::aside::{Stray, is_of_input};
 use super::config::FileConfig;
-use super::discover::{Wanted, gone_is_none, open, search};
+use super::discover::{Searched, Wanted, gone_is_none, open, search};
 use super::identity::{Inode, Place};
 use super::input::Compression;
 use super::names;
@@ -174,7 +174,7 @@ impl Follow {
             Err(Exit::NoRoom) => self.wait_for_room(sender).map(|()| TurnEnd::More),
             Err(Exit::Failed(error)) if is_of_input(&error) => {
                 let tail = &self.tails[at];
-                self.files.aside.file(&tail.path, &error);
+                self.files.aside.file(&tail.path, tail.name, &error);
                 Ok(TurnEnd::Failed)
             }
             turn => turn,
@@ -196,18 +196,22 @@ impl Follow {
 
     /// Looks at the names, and at what became of positions that lost their file.
     fn look_again(&mut self) -> Result<()> {
-        let found = self.files.find()?;
+        let found = self.files.patterns.find()?;
+        // What waited has another name now, or is gone: that is found out before its old name is taken by another file.
+        let strays = self.files.aside.take_strays(&found.files);
+        self.files.take_failed(&found);
         if self.searched.elapsed() >= QUIET {
             self.searched = Instant::now();
             self.miss_closed(&found)?;
         }
-        self.take_found(found)
+        self.take_found(found, strays)
     }
 
     /// Takes up what a look at the names has found.
-    fn take_found(&mut self, found: Found) -> Result<()> {
+    fn take_found(&mut self, found: Found, strays: Vec<Stray>) -> Result<()> {
         let mut archives = HashMap::new();
         let mut facts = self.take_begun(&mut archives)?;
+        self.look_for_strays(strays, &found, &mut facts)?;
         self.settle_copies_of_lost()?;
         let named: Vec<bool> =
             self.tails.iter_mut().map(|tail| std::mem::replace(&mut tail.name, Name::Renamed) == Name::Matches).collect();
@@ -306,9 +310,9 @@ impl Follow {
 
     /// Begins to read a file. One that cannot be read is set aside.
     fn begin(&mut self, facts: Facts, start: Start) -> Result<()> {
-        let path = facts.path.clone();
+        let (path, name) = (facts.path.clone(), facts.name);
         let begun = self.begin_at(facts, start);
-        self.files.or_set_aside(&path, begun).map(|_| ())
+        self.files.or_set_aside(&path, name, begun).map(|_| ())
     }
 
     fn begin_at(&mut self, facts: Facts, start: Start) -> Result<()> {
@@ -361,7 +365,7 @@ impl Follow {
         }
         self.opened += 1;
         let taken = facts.take_file();
-        let Some(file) = self.files.or_set_aside(&facts.path, taken)?.flatten() else {
+        let Some(file) = self.files.or_set_aside(&facts.path, name, taken)?.flatten() else {
             self.lost.extend(known);
             return Ok(());
         };
@@ -382,7 +386,7 @@ impl Follow {
         let opened = tail
             .try_clone()
             .and_then(|file| FileReader::open(file, &tail.path, Compression::None, &known, key, self.files.record_bytes_max));
-        let Some(opened) = self.files.or_set_aside(&tail.path, opened)? else { return Ok(()) };
+        let Some(opened) = self.files.or_set_aside(&tail.path, name, opened)? else { return Ok(()) };
         match opened {
             Opened::Ready(reader) => {
                 tail.seen = known.next;
@@ -405,7 +409,7 @@ impl Follow {
             let Stage::Empty(file) = tail.stage else { continue };
             // It was found by its name, wherever it has been rotated to since.
             let examined = self.files.examine_open(file, &tail.path, Name::Matches);
-            let Some(examined) = self.files.or_set_aside(&tail.path, examined)? else { continue };
+            let Some(examined) = self.files.or_set_aside(&tail.path, Name::Matches, examined)? else { continue };
             if examined.compression == Compression::None {
                 facts.push(examined);
             } else {

@@ -151,7 +151,7 @@ impl Files {
             match self.read_whole(&mut turn, sender) {
                 Ok(more) => more.into_iter().rev().for_each(|more| turns.push_front(more)),
                 Err(Exit::Failed(error)) if is_of_input(&error) => {
-                    self.aside.file(&turn.path, &error);
+                    self.aside.file(&turn.path, turn.name, &error);
                     turn.uncount(self);
                 }
                 Err(exit) => return Err(exit),

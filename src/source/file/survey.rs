@@ -87,15 +87,15 @@ impl Files {
     /// Looks at a file and compares it with what is known; `None` if it is gone, or cannot be read and is set aside.
     pub(super) fn examine_or_set_aside(&mut self, path: &Path, name: Name) -> Result<Option<Facts>> {
         let examined = self.examine(path, name);
-        Ok(self.or_set_aside(path, examined)?.flatten())
+        Ok(self.or_set_aside(path, name, examined)?.flatten())
     }
 
     /// Sets a file aside that cannot be read. Passes on what is no fault of one file.
-    pub(super) fn or_set_aside<T>(&mut self, path: &Path, result: Result<T>) -> Result<Option<T>> {
+    pub(super) fn or_set_aside<T>(&mut self, path: &Path, name: Name, result: Result<T>) -> Result<Option<T>> {
         match result {
             Ok(value) => Ok(Some(value)),
             Err(error) if aside::is_of_input(&error) => {
-                self.aside.file(path, &error);
+                self.aside.file(path, name, &error);
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -214,7 +214,7 @@ impl Files {
         let mut starts = Vec::with_capacity(facts.len());
         for (facts, fate) in facts.iter().zip(&plan.fates) {
             let start = self.take_fate(&known, facts, *fate);
-            starts.push(self.or_set_aside(&facts.path, start)?.unwrap_or(Start::Aside));
+            starts.push(self.or_set_aside(&facts.path, facts.name, start)?.unwrap_or(Start::Aside));
         }
         Ok(starts)
     }
