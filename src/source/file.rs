@@ -7,9 +7,8 @@
 //! A file is a partition of the source; its offsets are bytes of its decompressed content. A position is never believed: the first KiB of a file and the
 //! KiB before the offset are marked as they are read, and compared before reading goes on, wherever that content lies by then.
 
-use std::collections::HashSet;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -34,6 +33,7 @@ mod aside;
 pub mod config;
 mod discover;
 mod follow;
+mod foreign;
 mod identity;
 mod input;
 mod names;
@@ -107,7 +107,7 @@ impl FileSource {
             patterns,
             positions,
             unread: unread.clone(),
-            aside: Aside::new(waiting.clone()),
+            aside: Aside::new(waiting.clone(), config.follow),
             record_bytes_max: around.record_bytes_max,
             on_gap: config.on_gap,
             copies: config.copies,
@@ -140,7 +140,8 @@ impl FileSource {
             ));
         }
         let waiting = source.waiting.get();
-        notes.extend(waiting.named.iter().map(|input| format!("cannot be read now, and would wait: {}", input.why)));
+        let then = if config.follow { "would wait" } else { "would be left out" };
+        notes.extend(waiting.named.iter().map(|input| format!("cannot be read now, and {then}: {}", input.why)));
         if waiting.count > waiting.named.len() {
             notes.push(format!("cannot be read now: {} more", waiting.count - waiting.named.len()));
         }
@@ -217,11 +218,12 @@ impl Files {
 
     /// Takes up what could not be looked at.
     fn take_failed(&mut self, found: &Found) {
-        let failed: HashSet<&Path> = found.failed.iter().map(|(path, _)| path.as_path()).collect();
+        let failed = found.failed.iter().map(|(path, _)| path).chain(&found.dangling).map(PathBuf::as_path).collect();
         for (path, error) in &found.failed {
             // What is below a directory is not known; what is below a name that cannot be looked at neither.
             self.aside.directory(path, error);
         }
+        found.dangling.iter().for_each(|path| self.aside.link(path));
         self.aside.look(&found.files, &failed);
     }
 

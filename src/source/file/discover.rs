@@ -49,6 +49,8 @@ pub(super) struct Found {
     pub(super) unmatched: Vec<Pattern>,
     /// Paths that cannot be looked at, and names of what is no file; the first of them as the walk met them.
     pub(super) failed: Vec<(PathBuf, Error)>,
+    /// Symbolic links that match and lead to nothing.
+    pub(super) dangling: Vec<PathBuf>,
     /// Whether the directory of the dataset lies among them: it is passed over.
     pub(super) met_own: bool,
 }
@@ -89,14 +91,14 @@ impl Patterns {
         // A file with two names (a link) is one file.
         let mut inodes = HashSet::new();
         found.files.retain(|(_, metadata)| inodes.insert(Inode::of(metadata)));
-        self.check_count(found.files.len() + found.failed.len())?;
+        self.check_count(found.files.len() + found.failed.len() + found.dangling.len())?;
         Ok(found)
     }
 
     fn look_at(&self, path: &Path, found: &mut Found) {
         let shown = names::label_of(path);
         match gone_is_none(fs::metadata(path)) {
-            Ok(None) => {}
+            Ok(None) => found.dangling.extend(path.is_symlink().then(|| path.to_owned())),
             Ok(Some(_)) if self.own.holds(path) => found.failed.push((path.to_owned(), self.is_own(&shown))),
             Ok(Some(metadata)) if metadata.is_file() => found.files.push((path.to_owned(), metadata)),
             Ok(Some(_)) => {
@@ -114,8 +116,9 @@ impl Patterns {
         if self.own.holds(glob.base()) {
             return found.failed.push((glob.base().to_owned(), self.is_own(glob.as_str())));
         }
-        let Walked { files, failed, met_own } = glob.walk(&self.own, &self.disk);
+        let Walked { files, failed, dangling, met_own } = glob.walk(&self.own, &self.disk);
         found.files.extend(files);
+        found.dangling.extend(dangling);
         found.met_own |= met_own;
         found.failed.extend(failed.into_iter().map(|(path, error)| {
             let error = Error::io(format_args!("look at `{}`", names::label_of(&path)), error);
@@ -323,6 +326,28 @@ mod tests {
         assert_eq!(found.unmatched.len(), 1);
         assert_eq!(found.unmatched[0].to_string(), format!("{}/[xyz]*", dir.display()));
         assert_eq!(names(dir, &patterns(dir, &["**/c.ndjson"]).find().unwrap()), ["deep/er/c.ndjson"]);
+    }
+
+    #[test]
+    fn two_asterisks_at_the_end_mean_everything_below() {
+        let dir = directory(&["a", "x/b", "x/y/c", ".hidden", "x/.hidden/d"]);
+        let patterns = patterns(dir.path(), &["**"]);
+        assert_eq!(names(dir.path(), &patterns.find().unwrap()), ["a", "x/b", "x/y/c"]);
+        let label = format!("{}/x/gone", dir.path().display());
+        assert!(patterns.patterns[0].may_match(&label));
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_counts_as_well() {
+        let dir = directory(&["a"]);
+        for n in 0..10 {
+            std::os::unix::fs::symlink(format!("loop{n}"), dir.path().join(format!("loop{n}"))).unwrap();
+        }
+        let path = format!("{}/*", dir.path().display());
+        let find =
+            |files_max| Patterns::parse(std::slice::from_ref(&path), files_max, Path::new("out"), DiskState::default()).unwrap().find();
+        assert_eq!(find(10).unwrap_err().kind(), ErrorKind::Config);
+        assert_eq!(find(11).unwrap().failed.len(), 10);
     }
 
     #[test]

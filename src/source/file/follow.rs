@@ -402,14 +402,20 @@ impl Follow {
 
     /// Takes empty files that are no more: what is in them may be known.
     fn take_begun(&mut self, archives: &mut HashMap<PathBuf, Archive>) -> Result<Vec<Facts>> {
-        let (begun, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.tails).into_iter().partition(Tail::has_begun);
-        self.tails = kept;
         let mut facts = Vec::new();
-        for tail in begun {
-            let Stage::Empty(file) = tail.stage else { continue };
+        for tail in std::mem::take(&mut self.tails) {
+            let begun = tail.begun().filter(|metadata| !self.files.aside.waits(&tail.path, metadata));
+            if begun.is_none() {
+                self.tails.push(tail);
+                continue;
+            }
             // It was found by its name, wherever it has been rotated to since.
-            let examined = self.files.examine_open(file, &tail.path, Name::Matches);
-            let Some(examined) = self.files.or_set_aside(&tail.path, Name::Matches, examined)? else { continue };
+            let examined = tail.try_clone().and_then(|file| self.files.examine_open(file, &tail.path, Name::Matches));
+            let Some(examined) = self.files.or_set_aside(&tail.path, Name::Matches, examined)? else {
+                // No name may lead to it any more.
+                self.tails.push(tail);
+                continue;
+            };
             if examined.compression == Compression::None {
                 facts.push(examined);
             } else {

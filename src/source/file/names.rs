@@ -4,6 +4,7 @@
 //! look for a file that lost its name. And the text of a path in commit records: a byte that is no UTF-8 is `\\x` and two digits there.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -59,6 +60,36 @@ pub(super) fn are_related(a: &str, b: &str) -> bool {
     a == b || undated(a).is_some_and(|a| a == b) || undated(b).is_some_and(|b| a == b)
 }
 
+/// Things by names of files, to look up those whose names are related to another.
+#[derive(Debug)]
+pub(super) struct Related<T> {
+    stems: HashMap<String, Vec<T>>,
+    undated: HashMap<String, Vec<T>>,
+}
+
+impl<T> Default for Related<T> {
+    fn default() -> Self {
+        Self { stems: HashMap::new(), undated: HashMap::new() }
+    }
+}
+
+impl<T: Copy> Related<T> {
+    pub(super) fn add(&mut self, path: &str, thing: T) {
+        let stem = stem(path);
+        self.stems.entry(stem.to_owned()).or_default().push(thing);
+        if let Some(bare) = undated(stem) {
+            self.undated.entry(bare).or_default().push(thing);
+        }
+    }
+
+    /// Returns those for whose name and `path` [`are_related`] holds. One may come more than once.
+    pub(super) fn to<'a>(&'a self, path: &str) -> impl Iterator<Item = T> + use<'a, T> {
+        let stem = stem(path);
+        let alike = [self.stems.get(stem), self.undated.get(stem), undated(stem).and_then(|bare| self.stems.get(&bare))];
+        alike.into_iter().flatten().flatten().copied()
+    }
+}
+
 /// Returns the names under which all related ones can be looked up.
 pub(super) fn keys(path: &str) -> Vec<String> {
     let stem = stem(path);
@@ -109,6 +140,12 @@ mod tests {
         assert_eq!(label_of(Path::new(OsStr::from_bytes(b"a\xff\xfe.log"))), "a\\xff\\xfe.log");
     }
 
+    fn among(name: &str, other: &str) -> bool {
+        let mut others = Related::default();
+        others.add(other, ());
+        others.to(name).next().is_some()
+    }
+
     #[test]
     fn names_that_rotation_compression_and_copying_make_are_related() {
         for name in [
@@ -125,6 +162,7 @@ mod tests {
             "old/app.log",
         ] {
             assert!(are_related("in/app.log", name) && are_related(name, "in/app.log"), "{name}");
+            assert!(among(name, "in/app.log") && among("in/app.log", name), "{name}");
         }
         assert!(are_related("app.log.1", "app.log.2.gz"));
     }
@@ -134,7 +172,7 @@ mod tests {
         for (a, b) in
             [("batch-1.json", "batch-2.json"), ("a.ndjson", "b.ndjson"), ("app.log", "app.err"), ("app.log", "webapp.log"), ("1", "2")]
         {
-            assert!(!are_related(a, b), "{a} {b}");
+            assert!(!are_related(a, b) && !among(a, b) && !among(b, a), "{a} {b}");
         }
     }
 }

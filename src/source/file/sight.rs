@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::foreign;
 use super::identity::{IdentityV1, Place};
 use super::input::{Compression, Walk, read_range};
 use super::names;
@@ -56,6 +57,8 @@ impl Sight {
         let failed = |e| Error::io(format_args!("look at `{}`", path.display()), e);
         let metadata = file.metadata().map_err(failed)?;
         let disk_head = read_range(&file, 0, EDGE_BYTES).map_err(failed)?;
+        let foreign = |e| Error::io(format_args!("read `{}`", names::label_of(path)), e);
+        foreign::check(&disk_head).map_err(foreign)?;
         let compression = Compression::tell(&disk_head, &names::label_of(path));
         let head = match compression {
             Compression::None => disk_head.clone(),
@@ -65,6 +68,7 @@ impl Sight {
                 head => head.map_err(failed)?,
             },
         };
+        foreign::check(&head).map_err(foreign)?;
         // The length was asked first: a file that grew in between shows a beginning that is longer, never one that is missing.
         let length = metadata.len().max(disk_head.len() as u64);
         Ok(Self { path: path.to_owned(), name, place: Place::of(&metadata), file, length, compression, head, disk_head })

@@ -123,11 +123,11 @@ impl Follow {
             return Ok(());
         }
         let known = Known { partition: new_partition(&stray.path), next: 0, evidence: None, v1: None };
-        // Who takes a damaged file away, or puts a whole one in its place, mends it.
+        // Who takes away a file that is damaged or of another format, or puts a whole one in its place, mends it.
         if stray.damaged {
-            let label = &known.partition.label;
-            warn!(path = %label, "a damaged file is gone, and nothing of it was read");
-            let text = format!("`{label}` was damaged and is gone; nothing of it was read");
+            let (label, why) = (&known.partition.label, &stray.why);
+            warn!(path = %label, why, "a file that could not be read is gone, and nothing of it was read");
+            let text = format!("`{label}` is gone, and nothing of it was read: {why}");
             self.files.forget(&known, vec![note(NoteKind::Vanished, text, None)]);
             return Ok(());
         }

@@ -14,6 +14,8 @@ use crate::source::file::discover::Patterns;
 use crate::source::file::positions::Positions;
 use crate::source::waiting::WaitingInputs;
 
+mod aside;
+
 fn follow(directory: &Path, pattern: &str) -> Follow {
     follow_with(directory, pattern, usize::MAX)
 }
@@ -26,7 +28,7 @@ fn follow_with(directory: &Path, pattern: &str, open_max: usize) -> Follow {
     let files = Files {
         patterns,
         positions: Positions::new(&resume, 10).unwrap(),
-        aside: Aside::new(WaitingInputs::default()),
+        aside: Aside::new(WaitingInputs::default(), true),
         unread: Unread::default(),
         record_bytes_max: 100,
         on_gap: OnGap::Refuse,
@@ -346,29 +348,4 @@ fn a_file_that_is_back_and_cannot_be_read_for_a_moment_is_not_read_as_new() {
         let next = follow.files.positions.iter().map(|known| known.next).collect::<Vec<_>>();
         assert!(matches!(starts[..], [Start::At { .. }]) && next == [3200], "{starts:?} {next:?}");
     });
-}
-
-#[test]
-fn a_file_that_could_not_be_read_and_is_gone_is_a_gap() {
-    let dir = tempfile::tempdir().unwrap();
-    let name = dir.path().join("a.log");
-    for on_gap in [OnGap::Refuse, OnGap::Record] {
-        let mut follow = follow(dir.path(), "*.log");
-        follow.files.on_gap = on_gap;
-        fs::write(&name, "1\n").unwrap();
-        let forbidden = std::io::Error::from_raw_os_error(rustix::io::Errno::ACCESS.raw_os_error());
-        follow.files.aside.file(&name, Name::Matches, &Error::io("open it", forbidden));
-        follow.look_again().unwrap();
-        assert!(follow.tails.is_empty(), "it waits");
-        fs::remove_file(&name).unwrap();
-        let looked = follow.look_again();
-        if on_gap == OnGap::Refuse {
-            assert_eq!(looked.unwrap_err().kind(), crate::error::ErrorKind::State);
-            continue;
-        }
-        looked.unwrap();
-        let [chunk] = &follow.files.pending[..] else { panic!("{:?}", follow.files.pending) };
-        assert_eq!(chunk.range.notes[0].kind, NoteKind::Gap);
-        Offsets::default().extend(&chunk.range).unwrap();
-    }
 }
