@@ -141,6 +141,7 @@ impl Follow {
     /// Gives each file its turn.
     fn read_round(&mut self, sender: &ChunkSender) -> Result<TurnEnd, Exit> {
         self.files.tell(sender)?;
+        self.may_close_again();
         let mut end = TurnEnd::AtEnd;
         let mut at = 0;
         while at < self.tails.len() {
@@ -217,6 +218,7 @@ impl Follow {
             self.tails.iter_mut().map(|tail| std::mem::replace(&mut tail.name, Name::Renamed) == Name::Matches).collect();
         let mut tails: HashMap<Inode, usize> = self.tails.iter().enumerate().map(|(at, tail)| (tail.place.inode, at)).collect();
         let (mut held, mut to_open) = (HashSet::new(), 0);
+        let mut examined: HashSet<Inode> = facts.iter().map(|facts| facts.place.inode).collect();
         self.forget_waiting();
         let inodes = found.files.iter().map(|(_, metadata)| Inode::of(metadata)).collect();
         self.lost.extend(self.idle.take_missing(&inodes));
@@ -237,7 +239,7 @@ impl Follow {
                 archives.insert(path, archive);
             } else if self.idle.holds(&path, &metadata) {
                 held.extend(self.idle.known(&inode));
-            } else if self.files.aside.waits(&path, &metadata) || facts.iter().any(|facts| facts.place.inode == inode) {
+            } else if self.files.aside.waits(&path, &metadata) || examined.contains(&inode) {
             } else if self.lost.is_empty() && to_open >= self.idle.open_max() {
                 // As many as could be opened at once: the others need not be looked at again each time.
                 self.let_wait();
@@ -252,6 +254,7 @@ impl Follow {
                     continue;
                 }
                 tails.insert(found.place.inode, usize::MAX);
+                examined.insert(found.place.inode);
                 // One that waits for what it may be a part of takes no descriptor.
                 to_open += usize::from(!self.parts.contains_key(&found.place.inode));
                 facts.push(self.within_open_max(found, facts.len()));
@@ -261,7 +264,7 @@ impl Follow {
         let rotated = self.tails.iter_mut().zip(named).filter(|(tail, named)| *named && tail.name == Name::Renamed);
         rotated.for_each(|(tail, _)| tail.last_read = self.looked);
         self.archives = archives;
-        self.parts.retain(|inode, _| facts.iter().any(|facts| facts.place.inode == *inode));
+        self.parts.retain(|inode, _| examined.contains(inode));
         self.take_facts(facts, held)?;
         self.check_count()
     }
@@ -291,21 +294,37 @@ impl Follow {
         };
         let starts = self.files.decide(&facts, holder)?;
         self.drop_edited(&nameless);
+        self.drop_found_again(&starts);
         facts.into_iter().zip(starts).try_for_each(|(facts, start)| self.begin(facts, start))
     }
 
     /// Returns the open files that have no name any more, since these took them.
     fn replaced(&self, by: &[Facts]) -> HashSet<PartitionId> {
-        let nameless = self.tails.iter().filter(|tail| by.iter().any(|facts| facts.path == tail.path) && tail.is_deleted());
+        let by: HashSet<&PathBuf> = by.iter().map(|facts| &facts.path).collect();
+        let nameless = self.tails.iter().filter(|tail| by.contains(&tail.path) && tail.is_deleted());
         nameless.filter_map(|tail| tail.known().cloned()).collect()
     }
 
     /// Closes those of some open files whose positions are over: an edited file took their place.
     fn drop_edited(&mut self, some: &HashSet<PartitionId>) {
-        let over = |tail: &Tail| tail.known().is_some_and(|known| some.contains(known) && self.files.positions.get(known).is_none());
-        let (over, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.tails).into_iter().partition(over);
-        self.tails = kept;
-        over.into_iter().for_each(|mut tail| tail.forget_unread(&self.files));
+        let over: HashSet<PartitionId> = some.iter().filter(|known| self.files.positions.get(known).is_none()).cloned().collect();
+        self.drop_tails(&over.iter().collect());
+    }
+
+    /// Closes open files that were deleted and whose content is in a file that is begun now.
+    fn drop_found_again(&mut self, starts: &[Start]) {
+        let known = starts.iter().filter_map(|start| match start {
+            Start::At { known, .. } | Start::Finished(known) => Some(known),
+            _ => None,
+        });
+        self.drop_tails(&known.collect());
+    }
+
+    fn drop_tails(&mut self, over: &HashSet<&PartitionId>) {
+        let files = &self.files;
+        self.tails
+            .extract_if(.., |tail| tail.known().is_some_and(|known| over.contains(known)))
+            .for_each(|mut tail| tail.forget_unread(files));
     }
 
     /// Begins to read a file. One that cannot be read is set aside.
@@ -316,12 +335,6 @@ impl Follow {
     }
 
     fn begin_at(&mut self, facts: Facts, start: Start) -> Result<()> {
-        if let Start::At { known, .. } | Start::Finished(known) = &start
-            && let Some(at) = self.tails.iter().position(|tail| tail.known() == Some(known))
-        {
-            // It was deleted, and its content is here.
-            self.tails.remove(at).forget_unread(&self.files);
-        }
         match (start, facts.compression) {
             // It was only looked at in search of another.
             (Start::Nothing, _) if facts.name == Name::Renamed => {
