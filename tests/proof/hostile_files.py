@@ -57,7 +57,8 @@ def run(options, directory, inputs):
         if tree.mended:
             make(place, ("file", tree.entries[0][1], tree.mended))
         elif tree.waits:
-            os.unlink(place / tree.entries[0][1])
+            for _, name, _ in tree.entries:
+                os.unlink(place / name)
     if waiting:
         read(victim, 0, good, inputs, work)
     victim.check_at_rest()

@@ -197,7 +197,8 @@ impl fmt::Display for Pattern {
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
     pub(super) numbers: HashSet<u64>,
-    pub(super) keys: HashSet<String>,
+    /// Those to which others may be related.
+    pub(super) names: names::Related<()>,
     /// Not these: they were seen.
     pub(super) seen: HashSet<Inode>,
 }
@@ -239,7 +240,7 @@ fn search_one(
     };
     for entry in entries {
         let entry = entry?;
-        let related = || names::keys(&names::label_of(Path::new(&entry.file_name()))).iter().any(|key| wanted.keys.contains(key));
+        let related = || wanted.names.to(&names::label_of(Path::new(&entry.file_name()))).next().is_some();
         if !wanted.numbers.contains(&entry.ino()) && !related() {
             continue;
         }
@@ -375,20 +376,21 @@ mod tests {
         let dir = dir.path();
         let metadata = fs::metadata(dir.join("logs/app.log")).unwrap();
         fs::rename(dir.join("logs/app.log"), dir.join("logs/renamed")).unwrap();
-        let keys: HashSet<String> = names::keys("logs/app.log").into_iter().collect();
         for pattern in ["logs/app.log", "logs/app.lo*"] {
             let directories = patterns(dir, &[pattern]).directories(std::iter::empty());
-            let look = |numbers: &[u64], keys: &HashSet<String>, seen: &[Inode]| -> Vec<PathBuf> {
-                let wanted =
-                    Wanted { numbers: numbers.iter().copied().collect(), keys: keys.clone(), seen: seen.iter().copied().collect() };
+            let look = |numbers: &[u64], related: bool, seen: &[Inode]| -> Vec<PathBuf> {
+                let (numbers, seen) = (numbers.iter().copied().collect(), seen.iter().copied().collect());
+                let mut wanted = Wanted { numbers, seen, ..Wanted::default() };
+                if related {
+                    wanted.names.add("logs/app.log", ());
+                }
                 search(&directories, &wanted, &DiskState::default()).files.into_iter().map(|(path, _)| path).collect()
             };
-            let none = HashSet::new();
-            assert_eq!(look(&[metadata.ino()], &none, &[]), [dir.join("logs/renamed")], "{pattern}");
-            assert_eq!(look(&[metadata.ino()], &keys, &[]), [dir.join("logs/app.log.2.gz"), dir.join("logs/renamed")]);
-            assert!(look(&[metadata.ino()], &none, &[Inode::of(&metadata)]).is_empty());
+            assert_eq!(look(&[metadata.ino()], false, &[]), [dir.join("logs/renamed")], "{pattern}");
+            assert_eq!(look(&[metadata.ino()], true, &[]), [dir.join("logs/app.log.2.gz"), dir.join("logs/renamed")]);
+            assert!(look(&[metadata.ino()], false, &[Inode::of(&metadata)]).is_empty());
         }
-        let wanted = Wanted { numbers: [1].into(), keys, seen: HashSet::new() };
+        let wanted = Wanted { numbers: [1].into(), ..Wanted::default() };
         let searched = search(&[dir.join("no")].into(), &wanted, &DiskState::default());
         assert!(searched.files.is_empty() && searched.failed.is_empty());
     }

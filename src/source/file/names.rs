@@ -4,8 +4,9 @@
 //! look for a file that lost its name. And the text of a path in commit records: a byte that is no UTF-8 is `\\x` and two digits there.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
+use std::hash::Hash;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -63,8 +64,8 @@ pub(super) fn are_related(a: &str, b: &str) -> bool {
 /// Things by names of files, to look up those whose names are related to another.
 #[derive(Debug)]
 pub(super) struct Related<T> {
-    stems: HashMap<String, Vec<T>>,
-    undated: HashMap<String, Vec<T>>,
+    stems: HashMap<String, HashSet<T>>,
+    undated: HashMap<String, HashSet<T>>,
 }
 
 impl<T> Default for Related<T> {
@@ -73,27 +74,37 @@ impl<T> Default for Related<T> {
     }
 }
 
-impl<T: Copy> Related<T> {
+impl<T: Clone + Eq + Hash> Related<T> {
     pub(super) fn add(&mut self, path: &str, thing: T) {
         let stem = stem(path);
-        self.stems.entry(stem.to_owned()).or_default().push(thing);
         if let Some(bare) = undated(stem) {
-            self.undated.entry(bare).or_default().push(thing);
+            self.undated.entry(bare).or_default().insert(thing.clone());
         }
+        self.stems.entry(stem.to_owned()).or_default().insert(thing);
+    }
+
+    pub(super) fn remove(&mut self, path: &str, thing: &T) {
+        let stem = stem(path);
+        let remove = |names: &mut HashMap<String, HashSet<T>>, name: &str| {
+            if let Some(things) = names.get_mut(name) {
+                things.remove(thing);
+                if things.is_empty() {
+                    names.remove(name);
+                }
+            }
+        };
+        if let Some(bare) = undated(stem) {
+            remove(&mut self.undated, &bare);
+        }
+        remove(&mut self.stems, stem);
     }
 
     /// Returns those for whose name and `path` [`are_related`] holds. One may come more than once.
-    pub(super) fn to<'a>(&'a self, path: &str) -> impl Iterator<Item = T> + use<'a, T> {
+    pub(super) fn to<'a>(&'a self, path: &str) -> impl Iterator<Item = &'a T> + use<'a, T> {
         let stem = stem(path);
         let alike = [self.stems.get(stem), self.undated.get(stem), undated(stem).and_then(|bare| self.stems.get(&bare))];
-        alike.into_iter().flatten().flatten().copied()
+        alike.into_iter().flatten().flatten()
     }
-}
-
-/// Returns the names under which all related ones can be looked up.
-pub(super) fn keys(path: &str) -> Vec<String> {
-    let stem = stem(path);
-    std::iter::once(stem.to_owned()).chain(undated(stem)).collect()
 }
 
 /// Returns the name without its directory and without what rotation and compression append.
@@ -142,8 +153,11 @@ mod tests {
 
     fn among(name: &str, other: &str) -> bool {
         let mut others = Related::default();
-        others.add(other, ());
-        others.to(name).next().is_some()
+        others.add(other, 1);
+        let found = others.to(name).next().is_some();
+        others.remove(other, &1);
+        assert!(others.stems.is_empty() && others.undated.is_empty());
+        found
     }
 
     #[test]

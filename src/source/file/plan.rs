@@ -248,7 +248,7 @@ impl<'a> Before<'a> {
     fn first_alike(&self, files: &[SeenFile], at: usize) -> Option<usize> {
         let file = &files[at];
         let same_head = self.heads.get(&file.head[..]).copied().filter(|other| begin_alike(&files[*other], file));
-        let related = self.names.to(&file.label).filter(|other| begin_alike(&files[*other], file));
+        let related = self.names.to(&file.label).copied().filter(|other| begin_alike(&files[*other], file));
         related.chain(same_head).min()
     }
 }

@@ -175,7 +175,10 @@ impl Files {
         }
         let wanted = Wanted {
             numbers: missing.iter().filter_map(|known| known.place()).map(|place| place.inode.number).collect(),
-            keys: missing.iter().flat_map(|known| names::keys(&known.partition.label)).collect(),
+            names: missing.iter().fold(names::Related::default(), |mut names, known| {
+                names.add(&known.partition.label, ());
+                names
+            }),
             seen: facts.iter().map(|facts| facts.place.inode).collect(),
         };
         let paths: Vec<PathBuf> = missing.iter().map(|known| names::path_of(&known.partition.label)).collect();

@@ -248,17 +248,21 @@ impl Walk<'_> {
             Ok(metadata) if !metadata.is_file() => {}
             Ok(_) if linked && self.own_inode.is_some_and(|own| lies_in(path, own)) => self.walked.met_own = true,
             Ok(metadata) => self.walked.files.push((path.to_owned(), metadata)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_symlink() => self.walked.dangling.push(path.to_owned()),
+            Err(error) if is_missing(&error) && path.is_symlink() => self.walked.dangling.push(path.to_owned()),
             Err(error) => self.fail(path, error),
         }
     }
 
     /// Takes up that a path cannot be looked at. What is not there, or stands below something that is no directory, does not match.
     fn fail(&mut self, path: &Path, error: io::Error) {
-        if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
+        if !is_missing(&error) {
             self.walked.failed.push((or_here(path).to_owned(), error));
         }
     }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn or_here(path: &Path) -> &Path {

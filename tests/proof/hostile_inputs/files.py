@@ -102,7 +102,7 @@ def links(draw):
     yield Input(kind, Tree((("symlink", "up", ".."),)))
     yield Input(kind, Tree((("symlink", "here", "."),)))
     yield Input(kind, Tree((("directory", "d", None), ("symlink", "d/up", "../.."), ("symlink", "d/here", "."))))
-    yield Input(kind, Tree((("symlink", "m.ndjson", "a-good.ndjson/x"),)))
+    yield Input(kind, Tree((("symlink", "m.ndjson", "a-good.ndjson/x"),), waits=True))
     kind = "copies and links of a file"
     ids = take()
     yield Input(kind, Tree((file("m.ndjson", lines(ids)), ("hardlink", "n.ndjson", "m.ndjson"), ("symlink", "o.ndjson", "m.ndjson"),
