@@ -57,7 +57,8 @@ def run(options, directory, inputs):
         if tree.mended:
             make(place, ("file", tree.entries[0][1], tree.mended))
         elif tree.waits:
-            os.unlink(place / tree.entries[0][1])
+            for _, name, _ in tree.entries:
+                os.unlink(place / name)
     if waiting:
         read(victim, 0, good, inputs, work)
     victim.check_at_rest()
@@ -75,9 +76,9 @@ def read(victim, code, good, inputs, complete):
     if not code and rows != expected:
         victim.faults.append(f"{rows} rows are there, not {expected}")
     if code:
-        log = process.stderr()
-        silent = [input for number, input in enumerate(inputs) if input.content.waits and f"in/{number}/{input.content.entries[0][1]}" not in log]
-        if silent and sum(input.content.waits for input in inputs) - len(silent) < NAMED:
+        named = {message["path"] for message in process.messages() if message["level"] == "WARN" and "path" in message}
+        silent = [input for number, input in enumerate(inputs) if input.content.waits and f"in/{number}/{input.content.entries[0][1]}" not in named]
+        if silent and len(named) < NAMED:
             victim.faults += [f"{input.kind}: {told(input.content)} is not named" for input in silent]
     letters = sum(tree.letters for tree in complete)
     if len(victim.letters()) != letters:

@@ -5,7 +5,6 @@
 
 use bytesize::ByteSize;
 use pintail_core::limits::Limits;
-
 use pintail_settings::Section;
 use pintail_settings::bounds::{bounded, in_memory, sizes};
 

@@ -97,6 +97,11 @@ impl Error {
         cause.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
     }
 
+    /// Returns the number that the operating system gave the cause; `None` if it is not the system's.
+    pub fn os_error(&self) -> Option<i32> {
+        self.source.as_ref()?.downcast_ref::<std::io::Error>()?.raw_os_error()
+    }
+
     /// Returns what the operator must do.
     pub fn kind(&self) -> ErrorKind {
         self.kind

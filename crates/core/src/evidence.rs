@@ -45,17 +45,39 @@ impl Key {
 
     /// Marks the bytes of `parts`, one after another: HMAC-SHA-256 (RFC 2104), cut to 128 bits.
     pub fn mark(&self, parts: &[&[u8]]) -> Mark {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
+        let mut mac = self.mac();
         parts.iter().for_each(|part| mac.update(part));
-        let mut mark = [0; 16];
-        mark.copy_from_slice(&mac.finalize().into_bytes()[..16]);
-        Mark(mark)
+        mark_of(mac)
+    }
+
+    /// Marks the beginnings of `bytes` that have these lengths, in ascending order: each as [`Self::mark`] does, in one pass over the bytes.
+    ///
+    /// # Panics
+    /// If a length is shorter than the one before it, or longer than the bytes.
+    pub fn marks_of_beginnings(&self, bytes: &[u8], lengths: &[usize]) -> Vec<Mark> {
+        let (mut mac, mut at) = (self.mac(), 0);
+        let marks = lengths.iter().map(|length| {
+            mac.update(&bytes[at..*length]);
+            at = *length;
+            mark_of(mac.clone())
+        });
+        marks.collect()
+    }
+
+    fn mac(&self) -> Hmac<Sha256> {
+        Hmac::new_from_slice(&self.0).expect("HMAC takes keys of any length")
     }
 
     /// Returns what tells this key from another without telling the key.
     pub fn fingerprint(&self) -> Mark {
         self.mark(&[b"pintail: the fingerprint of this key"])
     }
+}
+
+fn mark_of(mac: Hmac<Sha256>) -> Mark {
+    let mut mark = [0; 16];
+    mark.copy_from_slice(&mac.finalize().into_bytes()[..16]);
+    Mark(mark)
 }
 
 impl fmt::Debug for Key {
@@ -278,6 +300,14 @@ mod tests {
 
     fn witness(at: u64, content: &[u8], time: i64) -> Witness {
         Witness { from: at, to: at + 1, time: Some(time), epoch: Some(3), mark: key().mark(&[content]) }
+    }
+
+    #[test]
+    fn a_beginning_is_marked_in_one_pass_as_it_is_alone() {
+        let bytes: Vec<u8> = (0..200).collect();
+        let lengths = [0, 1, 1, 63, 64, 65, 200];
+        let alone = lengths.map(|length| key().mark(&[&bytes[..length]]));
+        assert_eq!(key().marks_of_beginnings(&bytes, &lengths), alone);
     }
 
     fn evidence() -> Evidence {

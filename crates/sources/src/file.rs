@@ -33,6 +33,7 @@ mod aside;
 pub mod config;
 mod discover;
 mod follow;
+mod foreign;
 mod identity;
 mod input;
 mod names;
@@ -95,7 +96,7 @@ impl FileSource {
             patterns,
             positions,
             unread: unread.clone(),
-            aside: Aside::new(waiting.clone()),
+            aside: Aside::new(waiting.clone(), config.follow),
             record_bytes_max: around.record_bytes_max,
             on_gap: config.on_gap,
             copies: config.copies,
@@ -128,7 +129,8 @@ impl FileSource {
             ));
         }
         let waiting = source.waiting.get();
-        notes.extend(waiting.named.iter().map(|input| format!("cannot be read now, and would wait: {}", input.why)));
+        let then = if config.follow { "would wait" } else { "would be left out" };
+        notes.extend(waiting.named.iter().map(|input| format!("cannot be read now, and {then}: {}", input.why)));
         if waiting.count > waiting.named.len() {
             notes.push(format!("cannot be read now: {} more", waiting.count - waiting.named.len()));
         }
@@ -198,20 +200,14 @@ impl Files {
         open.map_err(|e| Error::io(format_args!("open `{}`", names::label_of(path)), e))
     }
 
-    /// Looks for the files that match, and takes up what cannot be looked at.
-    fn find(&mut self) -> Result<Found> {
-        let found = self.patterns.find()?;
-        self.take_failed(&found);
-        Ok(found)
-    }
-
     /// Takes up what could not be looked at.
     fn take_failed(&mut self, found: &Found) {
-        let failed: Vec<PathBuf> = found.failed.iter().map(|(path, _)| path.clone()).collect();
+        let failed = found.failed.iter().map(|(path, _)| path).chain(&found.dangling).map(PathBuf::as_path).collect();
         for (path, error) in &found.failed {
             // What is below a directory is not known; what is below a name that cannot be looked at neither.
             self.aside.directory(path, error);
         }
+        found.dangling.iter().for_each(|path| self.aside.link(path));
         self.aside.look(&found.files, &failed);
     }
 

@@ -120,11 +120,33 @@ pub(super) fn check<E: From<io::Error>>(mut archive: impl Read, mut go_on: impl 
             Ok(0) => return Ok(length),
             Ok(read) => length += read as u64,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // The disk's own error says nothing of the content.
+            Err(error) if error.raw_os_error().is_some() => return Err(error.into()),
             Err(error) => {
                 return Err(
                     io::Error::new(error.kind(), format!("damaged or not whole behind byte {length} of its content: {error}")).into()
                 );
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Failing(fn() -> io::Error);
+
+    impl Read for Failing {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(self.0())
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_disk_is_not_taken_for_damage_of_the_content() {
+        let check = |error| check::<io::Error>(Failing(error), || Ok(())).unwrap_err().raw_os_error();
+        assert_eq!(check(|| io::Error::from_raw_os_error(5)), Some(5));
+        assert_eq!(check(|| io::Error::other("corrupt")), None);
     }
 }

@@ -6,8 +6,9 @@
 //!
 //! Nothing of it is kept: after a restart what cannot be read is found anew.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -19,6 +20,7 @@ use tracing::{info, warn};
 
 use super::identity::{Inode, Place};
 use super::names;
+use super::plan::Name;
 use super::positions::Known;
 use crate::waiting::{NAMED_MAX, Waiting, WaitingInput, WaitingInputs};
 
@@ -32,6 +34,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// What has changed is tried again sooner, though not at each look: a large archive that comes in slowly is decompressed from its beginning each time.
 const LONGEST_PAUSE_CHANGED: Duration = Duration::from_secs(10);
 
+/// How long behind its pause what was only met in search of another file is kept: such searches are made each minute.
+const ABANDONED: Duration = Duration::from_secs(150);
+
 /// Lines of the log in a second; what waits beyond them is counted in the next one.
 const LINES_MAX: u32 = 10;
 const LINES_EVERY: Duration = Duration::from_secs(1);
@@ -43,6 +48,10 @@ const WHY_BYTES_MAX: usize = 200;
 #[derive(Debug)]
 pub(super) struct Aside {
     inputs: BTreeMap<PathBuf, Input>,
+    /// Whether what waits is tried again: not where everything is read once.
+    follow: bool,
+    /// Files that went from their names while a directory could not be searched for them.
+    strays: Vec<Stray>,
     shared: WaitingInputs,
     /// Lines of the log since a moment, and those that were left out.
     lines: (Instant, u32, u64),
@@ -57,6 +66,28 @@ struct Input {
     tried: Instant,
     pause: Duration,
     seen: Option<Stamp>,
+    /// Whether it had a name that matches: it is to be read, wherever it is by now.
+    matched: bool,
+    /// Whether its content is at fault, and not the way to it.
+    damaged: bool,
+}
+
+/// What may lie behind the inputs that wait, to be looked up at once for many positions.
+#[derive(Debug, Default)]
+pub(super) struct Hidden {
+    directories: HashSet<PathBuf>,
+    places: HashMap<Inode, Place>,
+    names: names::Related<()>,
+}
+
+/// A file that waited and went from its name.
+#[derive(Debug)]
+pub(super) struct Stray {
+    pub(super) path: PathBuf,
+    pub(super) place: Place,
+    pub(super) why: String,
+    /// Whether its content was at fault, and not the way to it.
+    pub(super) damaged: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +95,8 @@ enum What {
     File,
     /// Nothing below it is known.
     Directory,
+    /// A symbolic link that leads to nothing: it hides nothing, either.
+    Link,
 }
 
 /// What tells that a file was written, replaced, or allowed to be read.
@@ -89,17 +122,20 @@ pub(super) fn is_of_input(error: &Error) -> bool {
 }
 
 impl Aside {
-    pub(super) fn new(shared: WaitingInputs) -> Self {
-        Self { inputs: BTreeMap::new(), shared, lines: (Instant::now(), 0, 0) }
+    pub(super) fn new(shared: WaitingInputs, follow: bool) -> Self {
+        Self { inputs: BTreeMap::new(), follow, strays: Vec::new(), shared, lines: (Instant::now(), 0, 0) }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.inputs.is_empty()
     }
 
-    /// Sets a file aside.
-    pub(super) fn file(&mut self, path: &Path, error: &Error) {
+    /// Sets a file aside, and keeps whether it was found by a name that matches.
+    pub(super) fn file(&mut self, path: &Path, name: Name, error: &Error) {
         self.put(path, What::File, error);
+        if let Some(input) = self.inputs.get_mut(path) {
+            input.matched |= name == Name::Matches;
+        }
     }
 
     /// Sets a directory aside that cannot be listed.
@@ -107,22 +143,38 @@ impl Aside {
         self.put(path, What::Directory, error);
     }
 
+    /// Sets a symbolic link aside that leads to nothing.
+    pub(super) fn link(&mut self, path: &Path) {
+        if !self.inputs.contains_key(path) {
+            let error = io::Error::new(io::ErrorKind::NotFound, "it is a symbolic link, and nothing is where it leads to");
+            self.put(path, What::Link, &Error::io(format_args!("read `{}`", names::label_of(path)), error));
+        }
+    }
+
     fn put(&mut self, path: &Path, what: What, error: &Error) {
         let (now, seen) = (Instant::now(), fs::metadata(path).ok().as_ref().map(Stamp::of));
         let why = escape::beginning(&error.to_string(), WHY_BYTES_MAX);
         let before = self.inputs.get(path);
+        let matched = before.is_some_and(|before| before.matched);
+        let damaged = error.os_error().is_none();
         // A directory is tried at each look.
         if let Some(before) = before.filter(|before| what == What::Directory && now.duration_since(before.tried) < before.pause) {
             let (tried, pause, since) = (before.tried, before.pause, before.since);
-            self.inputs.insert(path.to_owned(), Input { what, why, since, tried, pause, seen });
+            self.inputs.insert(path.to_owned(), Input { what, why, since, tried, pause, seen, matched, damaged });
             return;
         }
         let pause = before.map_or(FIRST_PAUSE, |before| (before.pause * 2).min(LONGEST_PAUSE));
         let since = before.map_or_else(Utc::now, |before| before.since);
-        self.inputs.insert(path.to_owned(), Input { what, why, since, tried: now, pause, seen });
+        self.inputs.insert(path.to_owned(), Input { what, why, since, tried: now, pause, seen, matched, damaged });
         let waiting = self.inputs.len();
         if self.may_log(now) {
-            warn!(path = %names::label_of(path), %error, again_in_s = pause.as_secs(), waiting, "an input cannot be read: it waits, the others go on");
+            let path = names::label_of(path);
+            match self.follow {
+                true => {
+                    warn!(%path, %error, again_in_s = pause.as_secs(), waiting, "an input cannot be read: it waits, the others go on");
+                }
+                false => warn!(%path, %error, left_out = waiting, "an input cannot be read: it is left out, the others are read"),
+            }
         }
         self.publish();
     }
@@ -176,42 +228,87 @@ impl Aside {
         self.inputs.contains_key(path)
     }
 
-    /// Returns whether the file of a known position may be one that waits: nothing follows from not having seen it.
-    pub(super) fn may_hold(&self, known: &Known) -> bool {
-        let label = &*known.partition.label;
-        let path = names::path_of(label);
-        self.inputs.iter().any(|(waiting, input)| match input.what {
-            What::Directory => path.starts_with(waiting),
-            What::File => {
-                let same_place = || known.place().zip(input.seen).is_some_and(|(place, seen)| place.may_be(&seen.place));
-                *waiting == path || same_place() || names::are_related(&names::label_of(waiting), label)
+    /// Returns by what a known file can be told that may be one of those that wait.
+    pub(super) fn hidden(&self) -> Hidden {
+        let mut hidden = Hidden::default();
+        for (path, input) in &self.inputs {
+            match input.what {
+                What::Directory => {
+                    hidden.directories.insert(path.clone());
+                }
+                What::File => {
+                    hidden.places.extend(input.seen.map(|seen| (seen.place.inode, seen.place)));
+                    hidden.names.add(&names::label_of(path), ());
+                }
+                What::Link => {}
             }
-        })
+        }
+        hidden
     }
 
     /// Takes up a look at everything: what is no input any more does not wait.
-    pub(super) fn look(&mut self, found: &[(PathBuf, Metadata)], failed: &[PathBuf]) {
+    pub(super) fn look(&mut self, found: &[(PathBuf, Metadata)], failed: &HashSet<&Path>) {
         if self.inputs.is_empty() {
             return;
         }
+        let now = Instant::now();
         let files: BTreeMap<&Path, Inode> = found.iter().map(|(path, metadata)| (path.as_path(), Inode::of(metadata))).collect();
-        let failed: HashSet<&PathBuf> = failed.iter().collect();
         let over: Vec<(PathBuf, What)> = self
             .inputs
             .iter()
-            .filter(|(path, _)| !files.contains_key(path.as_path()) && !failed.contains(path))
+            .filter(|(path, _)| !failed.contains(path.as_path()))
+            .filter(|(path, input)| input.what == What::Link || !files.contains_key(path.as_path()))
             .filter(|(path, input)| match input.what {
                 What::Directory => fs::read_dir(path).is_ok() || !path.exists(),
-                What::File => !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()),
+                What::File => input.is_abandoned(now) || !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()),
+                What::Link => true,
             })
             .map(|(path, input)| (path.clone(), input.what))
             .collect();
         for (path, what) in over {
             match what {
-                What::Directory if path.exists() => self.well(&path),
+                What::Directory | What::Link if path.exists() => self.well(&path),
+                What::File if path.exists() => self.end(&path, "an input that waited is not looked for any more"),
                 _ => self.end(&path, "an input that waited is gone"),
             }
         }
+    }
+
+    /// Takes out the files that matched and are not in their place any more, and returns those that were found under no other name.
+    pub(super) fn take_strays(&mut self, found: &[(PathBuf, Metadata)]) -> Vec<Stray> {
+        let mut strays = std::mem::take(&mut self.strays);
+        if self.inputs.is_empty() {
+            return strays;
+        }
+        let files: HashMap<&Path, Place> = found.iter().map(|(path, metadata)| (path.as_path(), Place::of(metadata))).collect();
+        let went = self.inputs.extract_if(.., |path, input| {
+            let Some(seen) = input.seen.filter(|_| input.what == What::File) else { return false };
+            let now = files.get(path.as_path()).copied().or_else(|| fs::metadata(path).ok().as_ref().map(Place::of));
+            input.matched && seen.length > 0 && !now.is_some_and(|now| now.may_be(&seen.place))
+        });
+        strays.extend(went.filter_map(|(path, Input { seen, why, damaged, .. })| Some(Stray { path, place: seen?.place, why, damaged })));
+        if !strays.is_empty() {
+            self.publish();
+        }
+        let found: HashMap<Inode, &Place> = files.values().map(|place| (place.inode, place)).collect();
+        strays.retain(|stray| !found.get(&stray.place.inode).is_some_and(|place| place.may_be(&stray.place)));
+        strays
+    }
+
+    /// Keeps a file that could not be searched for everywhere until the next look.
+    pub(super) fn keep_stray(&mut self, stray: Stray) {
+        self.strays.push(stray);
+    }
+
+    /// Returns the files that matched, have another name now, and are to be tried again.
+    pub(super) fn due_strays(&self, found: &[(PathBuf, Metadata)]) -> Vec<PathBuf> {
+        if !self.inputs.values().any(|input| input.matched) {
+            return Vec::new();
+        }
+        let files: HashSet<&Path> = found.iter().map(|(path, _)| path.as_path()).collect();
+        let strayed = self.inputs.iter().filter(|(path, input)| input.matched && !files.contains(path.as_path()));
+        let due = strayed.filter(|(path, _)| fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && !self.waits(path, &metadata)));
+        due.map(|(path, _)| path.clone()).collect()
     }
 
     /// Returns what is to be said at the end of an input that was read once; nothing if all of it was read.
@@ -234,5 +331,22 @@ impl Input {
     fn is_due(&self, stamp: Stamp, now: Instant) -> bool {
         let pause = if self.seen == Some(stamp) { self.pause } else { self.pause.min(LONGEST_PAUSE_CHANGED) };
         now.duration_since(self.tried) >= pause
+    }
+
+    /// Returns whether it was only met in search of another file, and that is not searched for any more: it would have been tried again.
+    fn is_abandoned(&self, now: Instant) -> bool {
+        !self.matched && now.saturating_duration_since(self.tried) >= self.pause + ABANDONED
+    }
+}
+
+impl Hidden {
+    /// Returns whether the file of a known position may be one that waits: nothing follows from not having seen it.
+    pub(super) fn may_hold(&self, known: &Known) -> bool {
+        let label = &*known.partition.label;
+        let path = names::path_of(label);
+        let same_place = |place: Place| self.places.get(&place.inode).is_some_and(|seen| seen.may_be(&place));
+        known.place().is_some_and(same_place)
+            || self.names.to(label).next().is_some()
+            || path.ancestors().any(|above| self.directories.contains(above))
     }
 }

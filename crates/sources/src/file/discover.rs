@@ -49,6 +49,8 @@ pub(super) struct Found {
     pub(super) unmatched: Vec<Pattern>,
     /// Paths that cannot be looked at, and names of what is no file; the first of them as the walk met them.
     pub(super) failed: Vec<(PathBuf, Error)>,
+    /// Symbolic links that match and lead to nothing.
+    pub(super) dangling: Vec<PathBuf>,
     /// Whether the directory of the dataset lies among them: it is passed over.
     pub(super) met_own: bool,
 }
@@ -89,14 +91,14 @@ impl Patterns {
         // A file with two names (a link) is one file.
         let mut inodes = HashSet::new();
         found.files.retain(|(_, metadata)| inodes.insert(Inode::of(metadata)));
-        self.check_count(found.files.len())?;
+        self.check_count(found.files.len() + found.failed.len() + found.dangling.len())?;
         Ok(found)
     }
 
     fn look_at(&self, path: &Path, found: &mut Found) {
         let shown = names::label_of(path);
         match gone_is_none(fs::metadata(path)) {
-            Ok(None) => {}
+            Ok(None) => found.dangling.extend(path.is_symlink().then(|| path.to_owned())),
             Ok(Some(_)) if self.own.holds(path) => found.failed.push((path.to_owned(), self.is_own(&shown))),
             Ok(Some(metadata)) if metadata.is_file() => found.files.push((path.to_owned(), metadata)),
             Ok(Some(_)) => {
@@ -114,8 +116,9 @@ impl Patterns {
         if self.own.holds(glob.base()) {
             return found.failed.push((glob.base().to_owned(), self.is_own(glob.as_str())));
         }
-        let Walked { files, failed, met_own } = glob.walk(&self.own, &self.disk);
+        let Walked { files, failed, dangling, met_own } = glob.walk(&self.own, &self.disk);
         found.files.extend(files);
+        found.dangling.extend(dangling);
         found.met_own |= met_own;
         found.failed.extend(failed.into_iter().map(|(path, error)| {
             let error = Error::io(format_args!("look at `{}`", names::label_of(&path)), error);
@@ -194,7 +197,8 @@ impl fmt::Display for Pattern {
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
     pub(super) numbers: HashSet<u64>,
-    pub(super) keys: HashSet<String>,
+    /// Those to which others may be related.
+    pub(super) names: names::Related<()>,
     /// Not these: they were seen.
     pub(super) seen: HashSet<Inode>,
 }
@@ -236,7 +240,7 @@ fn search_one(
     };
     for entry in entries {
         let entry = entry?;
-        let related = || names::keys(&names::label_of(Path::new(&entry.file_name()))).iter().any(|key| wanted.keys.contains(key));
+        let related = || wanted.names.to(&names::label_of(Path::new(&entry.file_name()))).next().is_some();
         if !wanted.numbers.contains(&entry.ino()) && !related() {
             continue;
         }
@@ -327,6 +331,28 @@ mod tests {
     }
 
     #[test]
+    fn two_asterisks_at_the_end_mean_everything_below() {
+        let dir = directory(&["a", "x/b", "x/y/c", ".hidden", "x/.hidden/d"]);
+        let patterns = patterns(dir.path(), &["**"]);
+        assert_eq!(names(dir.path(), &patterns.find().unwrap()), ["a", "x/b", "x/y/c"]);
+        let label = format!("{}/x/gone", dir.path().display());
+        assert!(patterns.patterns[0].may_match(&label));
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_counts_as_well() {
+        let dir = directory(&["a"]);
+        for n in 0..10 {
+            std::os::unix::fs::symlink(format!("loop{n}"), dir.path().join(format!("loop{n}"))).unwrap();
+        }
+        let path = format!("{}/*", dir.path().display());
+        let find =
+            |files_max| Patterns::parse(std::slice::from_ref(&path), files_max, Path::new("out"), DiskState::default()).unwrap().find();
+        assert_eq!(find(10).unwrap_err().kind(), ErrorKind::Config);
+        assert_eq!(find(11).unwrap().failed.len(), 10);
+    }
+
+    #[test]
     fn a_name_with_glob_characters_that_exists_is_taken_as_it_is() {
         let dir = directory(&["data[1].ndjson", "data1.ndjson"]);
         assert_eq!(names(dir.path(), &patterns(dir.path(), &["data[1].ndjson"]).find().unwrap()), ["data[1].ndjson"]);
@@ -351,20 +377,21 @@ mod tests {
         let dir = dir.path();
         let metadata = fs::metadata(dir.join("logs/app.log")).unwrap();
         fs::rename(dir.join("logs/app.log"), dir.join("logs/renamed")).unwrap();
-        let keys: HashSet<String> = names::keys("logs/app.log").into_iter().collect();
         for pattern in ["logs/app.log", "logs/app.lo*"] {
             let directories = patterns(dir, &[pattern]).directories(std::iter::empty());
-            let look = |numbers: &[u64], keys: &HashSet<String>, seen: &[Inode]| -> Vec<PathBuf> {
-                let wanted =
-                    Wanted { numbers: numbers.iter().copied().collect(), keys: keys.clone(), seen: seen.iter().copied().collect() };
+            let look = |numbers: &[u64], related: bool, seen: &[Inode]| -> Vec<PathBuf> {
+                let (numbers, seen) = (numbers.iter().copied().collect(), seen.iter().copied().collect());
+                let mut wanted = Wanted { numbers, seen, ..Wanted::default() };
+                if related {
+                    wanted.names.add("logs/app.log", ());
+                }
                 search(&directories, &wanted, &DiskState::default()).files.into_iter().map(|(path, _)| path).collect()
             };
-            let none = HashSet::new();
-            assert_eq!(look(&[metadata.ino()], &none, &[]), [dir.join("logs/renamed")], "{pattern}");
-            assert_eq!(look(&[metadata.ino()], &keys, &[]), [dir.join("logs/app.log.2.gz"), dir.join("logs/renamed")]);
-            assert!(look(&[metadata.ino()], &none, &[Inode::of(&metadata)]).is_empty());
+            assert_eq!(look(&[metadata.ino()], false, &[]), [dir.join("logs/renamed")], "{pattern}");
+            assert_eq!(look(&[metadata.ino()], true, &[]), [dir.join("logs/app.log.2.gz"), dir.join("logs/renamed")]);
+            assert!(look(&[metadata.ino()], false, &[Inode::of(&metadata)]).is_empty());
         }
-        let wanted = Wanted { numbers: [1].into(), keys, seen: HashSet::new() };
+        let wanted = Wanted { numbers: [1].into(), ..Wanted::default() };
         let searched = search(&[dir.join("no")].into(), &wanted, &DiskState::default());
         assert!(searched.files.is_empty() && searched.failed.is_empty());
     }

@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use pintail_core::error::{Error, Result};
 use pintail_core::offsets::PartitionId;
 
-use super::aside::is_of_input;
+use super::aside::{Stray, is_of_input};
 use super::config::FileConfig;
-use super::discover::{Wanted, gone_is_none, open, search};
+use super::discover::{Searched, Wanted, gone_is_none, open, search};
 use super::identity::{Inode, Place};
 use super::input::Compression;
 use super::names;
@@ -142,6 +142,7 @@ impl Follow {
     /// Gives each file its turn.
     fn read_round(&mut self, sender: &ChunkSender) -> Result<TurnEnd, Exit> {
         self.files.tell(sender)?;
+        self.may_close_again();
         let mut end = TurnEnd::AtEnd;
         let mut at = 0;
         while at < self.tails.len() {
@@ -175,7 +176,7 @@ impl Follow {
             Err(Exit::NoRoom) => self.wait_for_room(sender).map(|()| TurnEnd::More),
             Err(Exit::Failed(error)) if is_of_input(&error) => {
                 let tail = &self.tails[at];
-                self.files.aside.file(&tail.path, &error);
+                self.files.aside.file(&tail.path, tail.name, &error);
                 Ok(TurnEnd::Failed)
             }
             turn => turn,
@@ -197,23 +198,28 @@ impl Follow {
 
     /// Looks at the names, and at what became of positions that lost their file.
     fn look_again(&mut self) -> Result<()> {
-        let found = self.files.find()?;
+        let found = self.files.patterns.find()?;
+        // What waited has another name now, or is gone: that is found out before its old name is taken by another file.
+        let strays = self.files.aside.take_strays(&found.files);
+        self.files.take_failed(&found);
         if self.searched.elapsed() >= QUIET {
             self.searched = Instant::now();
             self.miss_closed(&found)?;
         }
-        self.take_found(found)
+        self.take_found(found, strays)
     }
 
     /// Takes up what a look at the names has found.
-    fn take_found(&mut self, found: Found) -> Result<()> {
+    fn take_found(&mut self, found: Found, strays: Vec<Stray>) -> Result<()> {
         let mut archives = HashMap::new();
         let mut facts = self.take_begun(&mut archives)?;
+        self.look_for_strays(strays, &found, &mut facts)?;
         self.settle_copies_of_lost()?;
         let named: Vec<bool> =
             self.tails.iter_mut().map(|tail| std::mem::replace(&mut tail.name, Name::Renamed) == Name::Matches).collect();
         let mut tails: HashMap<Inode, usize> = self.tails.iter().enumerate().map(|(at, tail)| (tail.place.inode, at)).collect();
         let (mut held, mut to_open) = (HashSet::new(), 0);
+        let mut examined: HashSet<Inode> = facts.iter().map(|facts| facts.place.inode).collect();
         self.forget_waiting();
         let inodes = found.files.iter().map(|(_, metadata)| Inode::of(metadata)).collect();
         self.lost.extend(self.idle.take_missing(&inodes));
@@ -234,7 +240,7 @@ impl Follow {
                 archives.insert(path, archive);
             } else if self.idle.holds(&path, &metadata) {
                 held.extend(self.idle.known(&inode));
-            } else if self.files.aside.waits(&path, &metadata) || facts.iter().any(|facts| facts.place.inode == inode) {
+            } else if self.files.aside.waits(&path, &metadata) || examined.contains(&inode) {
             } else if self.lost.is_empty() && to_open >= self.idle.open_max() {
                 // As many as could be opened at once: the others need not be looked at again each time.
                 self.let_wait();
@@ -249,6 +255,7 @@ impl Follow {
                     continue;
                 }
                 tails.insert(found.place.inode, usize::MAX);
+                examined.insert(found.place.inode);
                 // One that waits for what it may be a part of takes no descriptor.
                 to_open += usize::from(!self.parts.contains_key(&found.place.inode));
                 facts.push(self.within_open_max(found, facts.len()));
@@ -258,7 +265,7 @@ impl Follow {
         let rotated = self.tails.iter_mut().zip(named).filter(|(tail, named)| *named && tail.name == Name::Renamed);
         rotated.for_each(|(tail, _)| tail.last_read = self.looked);
         self.archives = archives;
-        self.parts.retain(|inode, _| facts.iter().any(|facts| facts.place.inode == *inode));
+        self.parts.retain(|inode, _| examined.contains(inode));
         self.take_facts(facts, held)?;
         self.check_count()
     }
@@ -288,37 +295,47 @@ impl Follow {
         };
         let starts = self.files.decide(&facts, holder)?;
         self.drop_edited(&nameless);
+        self.drop_found_again(&starts);
         facts.into_iter().zip(starts).try_for_each(|(facts, start)| self.begin(facts, start))
     }
 
     /// Returns the open files that have no name any more, since these took them.
     fn replaced(&self, by: &[Facts]) -> HashSet<PartitionId> {
-        let nameless = self.tails.iter().filter(|tail| by.iter().any(|facts| facts.path == tail.path) && tail.is_deleted());
+        let by: HashSet<&PathBuf> = by.iter().map(|facts| &facts.path).collect();
+        let nameless = self.tails.iter().filter(|tail| by.contains(&tail.path) && tail.is_deleted());
         nameless.filter_map(|tail| tail.known().cloned()).collect()
     }
 
     /// Closes those of some open files whose positions are over: an edited file took their place.
     fn drop_edited(&mut self, some: &HashSet<PartitionId>) {
-        let over = |tail: &Tail| tail.known().is_some_and(|known| some.contains(known) && self.files.positions.get(known).is_none());
-        let (over, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.tails).into_iter().partition(over);
-        self.tails = kept;
-        over.into_iter().for_each(|mut tail| tail.forget_unread(&self.files));
+        let over: HashSet<PartitionId> = some.iter().filter(|known| self.files.positions.get(known).is_none()).cloned().collect();
+        self.drop_tails(&over.iter().collect());
+    }
+
+    /// Closes open files that were deleted and whose content is in a file that is begun now.
+    fn drop_found_again(&mut self, starts: &[Start]) {
+        let known = starts.iter().filter_map(|start| match start {
+            Start::At { known, .. } | Start::Finished(known) => Some(known),
+            _ => None,
+        });
+        self.drop_tails(&known.collect());
+    }
+
+    fn drop_tails(&mut self, over: &HashSet<&PartitionId>) {
+        let files = &self.files;
+        self.tails
+            .extract_if(.., |tail| tail.known().is_some_and(|known| over.contains(known)))
+            .for_each(|mut tail| tail.forget_unread(files));
     }
 
     /// Begins to read a file. One that cannot be read is set aside.
     fn begin(&mut self, facts: Facts, start: Start) -> Result<()> {
-        let path = facts.path.clone();
+        let (path, name) = (facts.path.clone(), facts.name);
         let begun = self.begin_at(facts, start);
-        self.files.or_set_aside(&path, begun).map(|_| ())
+        self.files.or_set_aside(&path, name, begun).map(|_| ())
     }
 
     fn begin_at(&mut self, facts: Facts, start: Start) -> Result<()> {
-        if let Start::At { known, .. } | Start::Finished(known) = &start
-            && let Some(at) = self.tails.iter().position(|tail| tail.known() == Some(known))
-        {
-            // It was deleted, and its content is here.
-            self.tails.remove(at).forget_unread(&self.files);
-        }
         match (start, facts.compression) {
             // It was only looked at in search of another.
             (Start::Nothing, _) if facts.name == Name::Renamed => {
@@ -362,7 +379,7 @@ impl Follow {
         }
         self.opened += 1;
         let taken = facts.take_file();
-        let Some(file) = self.files.or_set_aside(&facts.path, taken)?.flatten() else {
+        let Some(file) = self.files.or_set_aside(&facts.path, name, taken)?.flatten() else {
             self.lost.extend(known);
             return Ok(());
         };
@@ -383,7 +400,7 @@ impl Follow {
         let opened = tail
             .try_clone()
             .and_then(|file| FileReader::open(file, &tail.path, Compression::None, &known, key, self.files.record_bytes_max));
-        let Some(opened) = self.files.or_set_aside(&tail.path, opened)? else { return Ok(()) };
+        let Some(opened) = self.files.or_set_aside(&tail.path, name, opened)? else { return Ok(()) };
         match opened {
             Opened::Ready(reader) => {
                 tail.seen = known.next;
@@ -399,14 +416,20 @@ impl Follow {
 
     /// Takes empty files that are no more: what is in them may be known.
     fn take_begun(&mut self, archives: &mut HashMap<PathBuf, Archive>) -> Result<Vec<Facts>> {
-        let (begun, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.tails).into_iter().partition(Tail::has_begun);
-        self.tails = kept;
         let mut facts = Vec::new();
-        for tail in begun {
-            let Stage::Empty(file) = tail.stage else { continue };
+        for tail in std::mem::take(&mut self.tails) {
+            let begun = tail.begun().filter(|metadata| !self.files.aside.waits(&tail.path, metadata));
+            if begun.is_none() {
+                self.tails.push(tail);
+                continue;
+            }
             // It was found by its name, wherever it has been rotated to since.
-            let examined = self.files.examine_open(file, &tail.path, Name::Matches);
-            let Some(examined) = self.files.or_set_aside(&tail.path, examined)? else { continue };
+            let examined = tail.try_clone().and_then(|file| self.files.examine_open(file, &tail.path, Name::Matches));
+            let Some(examined) = self.files.or_set_aside(&tail.path, Name::Matches, examined)? else {
+                // No name may lead to it any more.
+                self.tails.push(tail);
+                continue;
+            };
             if examined.compression == Compression::None {
                 facts.push(examined);
             } else {

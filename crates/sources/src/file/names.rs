@@ -4,7 +4,9 @@
 //! look for a file that lost its name. And the text of a path in commit records: a byte that is no UTF-8 is `\\x` and two digits there.
 
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
+use std::hash::Hash;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -59,10 +61,50 @@ pub(super) fn are_related(a: &str, b: &str) -> bool {
     a == b || undated(a).is_some_and(|a| a == b) || undated(b).is_some_and(|b| a == b)
 }
 
-/// Returns the names under which all related ones can be looked up.
-pub(super) fn keys(path: &str) -> Vec<String> {
-    let stem = stem(path);
-    std::iter::once(stem.to_owned()).chain(undated(stem)).collect()
+/// Things by names of files, to look up those whose names are related to another.
+#[derive(Debug)]
+pub(super) struct Related<T> {
+    stems: HashMap<String, HashSet<T>>,
+    undated: HashMap<String, HashSet<T>>,
+}
+
+impl<T> Default for Related<T> {
+    fn default() -> Self {
+        Self { stems: HashMap::new(), undated: HashMap::new() }
+    }
+}
+
+impl<T: Clone + Eq + Hash> Related<T> {
+    pub(super) fn add(&mut self, path: &str, thing: T) {
+        let stem = stem(path);
+        if let Some(bare) = undated(stem) {
+            self.undated.entry(bare).or_default().insert(thing.clone());
+        }
+        self.stems.entry(stem.to_owned()).or_default().insert(thing);
+    }
+
+    pub(super) fn remove(&mut self, path: &str, thing: &T) {
+        let stem = stem(path);
+        let remove = |names: &mut HashMap<String, HashSet<T>>, name: &str| {
+            if let Some(things) = names.get_mut(name) {
+                things.remove(thing);
+                if things.is_empty() {
+                    names.remove(name);
+                }
+            }
+        };
+        if let Some(bare) = undated(stem) {
+            remove(&mut self.undated, &bare);
+        }
+        remove(&mut self.stems, stem);
+    }
+
+    /// Returns those for whose name and `path` [`are_related`] holds. One may come more than once.
+    pub(super) fn to<'a>(&'a self, path: &str) -> impl Iterator<Item = &'a T> + use<'a, T> {
+        let stem = stem(path);
+        let alike = [self.stems.get(stem), self.undated.get(stem), undated(stem).and_then(|bare| self.stems.get(&bare))];
+        alike.into_iter().flatten().flatten()
+    }
 }
 
 /// Returns the name without its directory and without what rotation and compression append.
@@ -109,6 +151,15 @@ mod tests {
         assert_eq!(label_of(Path::new(OsStr::from_bytes(b"a\xff\xfe.log"))), "a\\xff\\xfe.log");
     }
 
+    fn among(name: &str, other: &str) -> bool {
+        let mut others = Related::default();
+        others.add(other, 1);
+        let found = others.to(name).next().is_some();
+        others.remove(other, &1);
+        assert!(others.stems.is_empty() && others.undated.is_empty());
+        found
+    }
+
     #[test]
     fn names_that_rotation_compression_and_copying_make_are_related() {
         for name in [
@@ -125,6 +176,7 @@ mod tests {
             "old/app.log",
         ] {
             assert!(are_related("in/app.log", name) && are_related(name, "in/app.log"), "{name}");
+            assert!(among(name, "in/app.log") && among("in/app.log", name), "{name}");
         }
         assert!(are_related("app.log.1", "app.log.2.gz"));
     }
@@ -134,7 +186,7 @@ mod tests {
         for (a, b) in
             [("batch-1.json", "batch-2.json"), ("a.ndjson", "b.ndjson"), ("app.log", "app.err"), ("app.log", "webapp.log"), ("1", "2")]
         {
-            assert!(!are_related(a, b), "{a} {b}");
+            assert!(!are_related(a, b) && !among(a, b) && !among(b, a), "{a} {b}");
         }
     }
 }

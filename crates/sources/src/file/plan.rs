@@ -4,11 +4,13 @@
 //! vanished.
 //! Does not own: looking (see `sight`), acting, and what `source.on_gap` makes of a gap (see `survey`).
 
+use std::collections::HashMap;
+
 use pintail_core::evidence::{Verdict, Why};
 
 use super::config::Copies;
 use super::identity::Place;
-use super::names::are_related;
+use super::names::{Related, are_related};
 use super::trail::EDGE_BYTES;
 
 #[cfg(test)]
@@ -125,20 +127,23 @@ pub(super) fn plan(known: &[KnownFile], files: &[SeenFile], copies: Copies) -> P
         }
     }
     let mut fates: Vec<Fate> = Vec::with_capacity(files.len());
+    let mut before = Before::default();
     for (at, file) in files.iter().enumerate() {
         let fate = match owners[at] {
             Some(owner) => Fate::GoesOn { known: owner, beyond: beyond(known, file, owner, copies) },
             None if file.name == Name::Renamed || file.empty || is_open(known, file) => Fate::Nothing,
             None if copies == Copies::Read => Fate::New,
-            None => unowned(known, files, &fates, at),
+            None => before.unowned(known, files, at),
         };
+        before.take(files, at, fate);
         fates.push(fate);
     }
+    let compared = compared(known.len(), files);
     let over = known.iter().enumerate().filter(|(at, _)| owned[*at].is_none());
     let losses = over.filter_map(|(at, known_file)| {
         let loss = match known_file.holder {
-            Holder::Wanted => loss(known, files, &owners, at, edited[at]),
-            Holder::Nameless => rewritten(known, files, at)?,
+            Holder::Wanted => loss(known, &compared[at], &owners, at, edited[at]),
+            Holder::Nameless => rewritten(known, &compared[at])?,
             Holder::Open | Holder::Unsearched => return None,
         };
         Some((at, loss))
@@ -200,20 +205,53 @@ fn beyond(known: &[KnownFile], file: &SeenFile, owner: usize, copies: Copies) ->
     further.map(|pair| pair.known).max_by_key(|known_at| known[*known_at].next)
 }
 
-/// Decides on a file that no known position goes on in.
-fn unowned(known: &[KnownFile], files: &[SeenFile], before: &[Fate], at: usize) -> Fate {
-    let file = &files[at];
-    let copy = file.pairs.iter().filter(|pair| pair.verdict != Verdict::CannotBeSeen && holds(known, file, pair));
-    if let Some(copy) = copy.max_by_key(|pair| known[pair.known].next) {
-        // Two of them may hold the same beyond what is read, too.
-        let first = before.iter().position(|fate| *fate == Fate::Copy { of: copy.known });
-        return first.map_or(Fate::Copy { of: copy.known }, |other| Fate::After { other });
+/// The files that were decided on so far, as far as later ones depend on them. Thousands may appear at once: each is looked up.
+#[derive(Debug, Default)]
+struct Before<'a> {
+    /// The first copy of each known position.
+    copies: HashMap<usize, usize>,
+    /// The first new file of each first KiB.
+    heads: HashMap<&'a [u8], usize>,
+    /// New files by their names.
+    names: Related<usize>,
+}
+
+impl<'a> Before<'a> {
+    fn take(&mut self, files: &'a [SeenFile], at: usize, fate: Fate) {
+        match fate {
+            Fate::Copy { of } => {
+                self.copies.entry(of).or_insert(at);
+            }
+            Fate::New => {
+                self.heads.entry(&files[at].head).or_insert(at);
+                self.names.add(&files[at].label, at);
+            }
+            _ => {}
+        }
     }
-    if let Some(part) = file.pairs.iter().find(|pair| pair.prefix) {
-        return Fate::PartOf { of: part.known };
+
+    /// Decides on a file that no known position goes on in.
+    fn unowned(&self, known: &[KnownFile], files: &[SeenFile], at: usize) -> Fate {
+        let file = &files[at];
+        let copy = file.pairs.iter().filter(|pair| pair.verdict != Verdict::CannotBeSeen && holds(known, file, pair));
+        if let Some(copy) = copy.max_by_key(|pair| known[pair.known].next) {
+            // Two of them may hold the same beyond what is read, too.
+            let first = self.copies.get(&copy.known);
+            return first.map_or(Fate::Copy { of: copy.known }, |other| Fate::After { other: *other });
+        }
+        if let Some(part) = file.pairs.iter().find(|pair| pair.prefix) {
+            return Fate::PartOf { of: part.known };
+        }
+        self.first_alike(files, at).map_or(Fate::New, |other| Fate::After { other })
     }
-    let first = files[..at].iter().zip(before).position(|(other, fate)| *fate == Fate::New && begin_alike(other, file));
-    first.map_or(Fate::New, |other| Fate::After { other })
+
+    /// Returns the first new file that may be one content with another.
+    fn first_alike(&self, files: &[SeenFile], at: usize) -> Option<usize> {
+        let file = &files[at];
+        let same_head = self.heads.get(&file.head[..]).copied().filter(|other| begin_alike(&files[*other], file));
+        let related = self.names.to(&file.label).copied().filter(|other| begin_alike(&files[*other], file));
+        related.chain(same_head).min()
+    }
 }
 
 /// Returns whether two files that nothing is known of may be one content: a KiB of it, or all of it under names that may be of one file.
@@ -223,10 +261,16 @@ fn begin_alike(a: &SeenFile, b: &SeenFile) -> bool {
     shared > 0 && a.head[..shared] == b.head[..shared] && (whole || are_related(&a.label, &b.label))
 }
 
-/// Returns the files that were compared with a known position.
-fn compared(files: &[SeenFile], at: usize) -> impl Iterator<Item = (usize, &SeenFile, &Pair)> {
-    let pairs = files.iter().enumerate().flat_map(|(file, seen)| seen.pairs.iter().map(move |pair| (file, seen, pair)));
-    pairs.filter(move |(_, _, pair)| pair.known == at)
+/// A file that was compared with a known position.
+type Compared<'a> = (usize, &'a SeenFile, &'a Pair);
+
+/// Returns the files that were compared with each known position.
+fn compared(known: usize, files: &[SeenFile]) -> Vec<Vec<Compared<'_>>> {
+    let mut compared = vec![Vec::new(); known];
+    for (file, seen) in files.iter().enumerate() {
+        seen.pairs.iter().for_each(|pair| compared[pair.known].push((file, seen, pair)));
+    }
+    compared
 }
 
 /// Returns which positions have an edited file: that its old content lies in a copy too changes nothing, what was not edited would be read twice.
@@ -240,24 +284,24 @@ fn edited(known: &[KnownFile], files: &[SeenFile]) -> Vec<bool> {
 }
 
 /// Decides on a position that no file holds.
-fn loss(known: &[KnownFile], files: &[SeenFile], owners: &[Option<usize>], at: usize, is_edited: bool) -> Loss {
+fn loss(known: &[KnownFile], compared: &[Compared<'_>], owners: &[Option<usize>], at: usize, is_edited: bool) -> Loss {
     let position = &known[at];
-    if let Some((file, ..)) = compared(files, at).find(|(_, seen, pair)| !is_edited && holds(known, seen, pair)) {
-        return Loss::Elsewhere { file };
+    if let Some((file, ..)) = compared.iter().find(|(_, seen, pair)| !is_edited && holds(known, seen, pair)) {
+        return Loss::Elsewhere { file: *file };
     }
-    if let Some(rewritten) = rewritten(known, files, at) {
+    if let Some(rewritten) = rewritten(known, compared) {
         return rewritten;
     }
     if let Some(end) = position.end {
         return Loss::Unread { end };
     }
-    let taken = compared(files, at).find(|(file, seen, _)| seen.label == position.label && owners[*file].is_none());
-    taken.map_or(Loss::Vanished, |(file, ..)| Loss::Replaced { file })
+    let taken = compared.iter().find(|(file, seen, _)| seen.label == position.label && owners[*file].is_none());
+    taken.map_or(Loss::Vanished, |(file, ..)| Loss::Replaced { file: *file })
 }
 
 /// Returns the loss of a position whose file was cut, rewritten or edited.
-fn rewritten(known: &[KnownFile], files: &[SeenFile], at: usize) -> Option<Loss> {
-    compared(files, at).find_map(|(file, seen, pair)| {
+fn rewritten(known: &[KnownFile], compared: &[Compared<'_>]) -> Option<Loss> {
+    compared.iter().find_map(|&(file, seen, pair)| {
         let Verdict::Other(why) = pair.verdict else { return None };
         is_rewritten(known, seen, pair).then_some(Loss::Rewritten { file, why })
     })

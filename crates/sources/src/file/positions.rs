@@ -98,7 +98,7 @@ pub(super) struct Positions {
     by_inode: Index<Inode>,
     by_label: Index<Arc<str>>,
     /// By the names that a rotated file may have had.
-    by_key: Index<String>,
+    by_name: names::Related<PartitionId>,
     /// By the first bytes of the content.
     by_head: Heads,
     /// By the first bytes of a compressed file as it lies on the disk.
@@ -107,7 +107,7 @@ pub(super) struct Positions {
     by_v1: Heads,
     /// Files that vanished after they were read, by the mark of their first bytes.
     remembered: BTreeMap<Mark, Fingerprint>,
-    remembered_heads: BTreeSet<u64>,
+    remembered_heads: BTreeSet<usize>,
     /// Those of them that were cut or rewritten since the start: what begins alike is not one on its way back.
     rewritten: BTreeSet<Mark>,
     remember_max: usize,
@@ -165,8 +165,9 @@ impl Heads {
     }
 
     /// Returns the partitions that begin as `head` does.
-    fn of<'a>(&'a self, head: &'a [u8], mark: impl Fn(&[u8]) -> Mark + 'a) -> impl Iterator<Item = &'a PartitionId> {
-        self.0.range(..=head.len()).flat_map(move |(length, index)| index.get(&mark(&head[..*length])).collect::<Vec<_>>())
+    fn of(&self, head: &[u8], marks: impl Fn(&[usize]) -> Vec<Mark>) -> Vec<&PartitionId> {
+        let lengths: Vec<usize> = self.0.range(..=head.len()).map(|(length, _)| *length).collect();
+        self.0.values().zip(marks(&lengths)).flat_map(|(index, mark)| index.get(&mark).collect::<Vec<_>>()).collect()
     }
 }
 
@@ -181,7 +182,7 @@ impl Positions {
             known: HashMap::new(),
             by_inode: Index::new(),
             by_label: Index::new(),
-            by_key: Index::new(),
+            by_name: names::Related::default(),
             by_head: Heads::default(),
             by_archive: Heads::default(),
             by_v1: Heads::default(),
@@ -231,7 +232,7 @@ impl Positions {
             self.by_inode.insert(place.inode, &id);
         }
         self.by_label.insert(known.partition.label.clone(), &id);
-        names::keys(&known.partition.label).into_iter().for_each(|key| self.by_key.insert(key, &id));
+        self.by_name.add(&known.partition.label, id.clone());
         self.by_head.insert(known.head(), &id);
         self.by_archive.insert(known.archive_head(), &id);
         self.by_v1.insert(known.v1_head(), &id);
@@ -245,7 +246,7 @@ impl Positions {
             self.by_inode.remove(&place.inode, id);
         }
         self.by_label.remove(&known.partition.label, id);
-        names::keys(&known.partition.label).iter().for_each(|key| self.by_key.remove(key, id));
+        self.by_name.remove(&known.partition.label, id);
         self.by_head.remove(known.head(), id);
         self.by_archive.remove(known.archive_head(), id);
         self.by_v1.remove(known.v1_head(), id);
@@ -271,22 +272,22 @@ impl Positions {
         let mut ids: BTreeSet<&PartitionId> = self.by_inode.get(&sight.place.inode).collect();
         ids.extend(self.by_label.get(&*sight.label()));
         if sight.length < EDGE_BYTES {
-            names::keys(&sight.label()).iter().for_each(|key| ids.extend(self.by_key.get(key)));
+            ids.extend(self.by_name.to(&sight.label()));
         }
-        ids.extend(self.by_head.of(&sight.head, |head| self.key.mark(&[head])));
-        ids.extend(self.by_archive.of(&sight.disk_head, |head| self.key.mark(&[head])));
+        ids.extend(self.by_head.of(&sight.head, |lengths| self.key.marks_of_beginnings(&sight.head, lengths)));
+        ids.extend(self.by_archive.of(&sight.disk_head, |lengths| self.key.marks_of_beginnings(&sight.disk_head, lengths)));
         for head in [&sight.disk_head, &sight.head] {
-            ids.extend(self.by_v1.of(head, |head| Mark(hash_v1(head))));
+            ids.extend(self.by_v1.of(head, |lengths| lengths.iter().map(|length| Mark(hash_v1(&head[..*length]))).collect()));
         }
         ids.into_iter().filter_map(|id| self.known.get(id)).collect()
     }
 
     /// Returns the fingerprints that the beginning of a file has.
     pub(super) fn remembered(&self, head: &[u8]) -> Vec<(Mark, Fingerprint)> {
-        let lengths = self.remembered_heads.iter().filter(|length| **length <= head.len() as u64);
-        let marks = lengths.map(|length| (*length, self.key.mark(&[&head[..usize::try_from(*length).unwrap_or(0)]])));
-        let known = marks.filter_map(|(length, mark)| {
-            let fingerprint = self.remembered.get(&mark).filter(|fingerprint| u64::from(fingerprint.head_bytes) == length)?;
+        let lengths: Vec<usize> = self.remembered_heads.range(..=head.len()).copied().collect();
+        let marks = self.key.marks_of_beginnings(head, &lengths);
+        let known = lengths.into_iter().zip(marks).filter_map(|(length, mark)| {
+            let fingerprint = self.remembered.get(&mark).filter(|fingerprint| usize::from(fingerprint.head_bytes) == length)?;
             Some((mark, *fingerprint))
         });
         known.collect()
@@ -325,7 +326,7 @@ impl Positions {
         {
             self.recall(&oldest);
         }
-        self.remembered_heads.insert(u64::from(fingerprint.head_bytes));
+        self.remembered_heads.insert(usize::from(fingerprint.head_bytes));
         self.remembered.insert(mark, fingerprint);
     }
 }

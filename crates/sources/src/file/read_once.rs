@@ -80,13 +80,14 @@ impl ReadOnce {
         }
         files.search_missing(&mut facts, |_| true)?;
         let starts = files.decide(&facts, |_| Holder::Wanted)?;
-        let mut turns: Vec<Turn> = facts.iter().zip(starts).filter_map(|(facts, start)| Turn::of(facts, start)).collect();
+        let turn = |(facts, start): (&Facts, Start)| {
+            let mut turn = Turn::of(facts, start)?;
+            turn.count(&files, facts.length);
+            Some(turn)
+        };
+        let mut turns: Vec<Turn> = facts.iter().zip(starts).filter_map(turn).collect();
         turns.sort_by_key(|turn| (matches!(turn.from, From::Undecided(_)), turn.name == Name::Matches));
         files.patterns.check_count(turns.len())?;
-        for turn in &mut turns {
-            let facts = facts.iter().find(|facts| facts.path == turn.path);
-            turn.count(&files, facts.map_or(0, |facts| facts.length));
-        }
         Ok(Self { files, turns: turns.into(), left })
     }
 
@@ -151,7 +152,7 @@ impl Files {
             match self.read_whole(&mut turn, sender) {
                 Ok(more) => more.into_iter().rev().for_each(|more| turns.push_front(more)),
                 Err(Exit::Failed(error)) if is_of_input(&error) => {
-                    self.aside.file(&turn.path, &error);
+                    self.aside.file(&turn.path, turn.name, &error);
                     turn.uncount(self);
                 }
                 Err(exit) => return Err(exit),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use pintail_core::error::{Error, Result};
 use pintail_core::evidence::{Evidence, Key, Look, Seen, Verdict, Why, Witness, judge};
 
+use super::foreign;
 use super::identity::{IdentityV1, Place};
 use super::input::{Compression, Walk, read_range};
 use super::names;
@@ -57,6 +58,8 @@ impl Sight {
         let failed = |e| Error::io(format_args!("look at `{}`", path.display()), e);
         let metadata = file.metadata().map_err(failed)?;
         let disk_head = read_range(&file, 0, EDGE_BYTES).map_err(failed)?;
+        let foreign = |e| Error::io(format_args!("read `{}`", names::label_of(path)), e);
+        foreign::check(&disk_head).map_err(foreign)?;
         let compression = Compression::tell(&disk_head, &names::label_of(path));
         let head = match compression {
             Compression::None => disk_head.clone(),
@@ -66,6 +69,7 @@ impl Sight {
                 head => head.map_err(failed)?,
             },
         };
+        foreign::check(&head).map_err(foreign)?;
         // The length was asked first: a file that grew in between shows a beginning that is longer, never one that is missing.
         let length = metadata.len().max(disk_head.len() as u64);
         Ok(Self { path: path.to_owned(), name, place: Place::of(&metadata), file, length, compression, head, disk_head })

@@ -87,15 +87,15 @@ impl Files {
     /// Looks at a file and compares it with what is known; `None` if it is gone, or cannot be read and is set aside.
     pub(super) fn examine_or_set_aside(&mut self, path: &Path, name: Name) -> Result<Option<Facts>> {
         let examined = self.examine(path, name);
-        Ok(self.or_set_aside(path, examined)?.flatten())
+        Ok(self.or_set_aside(path, name, examined)?.flatten())
     }
 
     /// Sets a file aside that cannot be read. Passes on what is no fault of one file.
-    pub(super) fn or_set_aside<T>(&mut self, path: &Path, result: Result<T>) -> Result<Option<T>> {
+    pub(super) fn or_set_aside<T>(&mut self, path: &Path, name: Name, result: Result<T>) -> Result<Option<T>> {
         match result {
             Ok(value) => Ok(Some(value)),
             Err(error) if aside::is_of_input(&error) => {
-                self.aside.file(path, &error);
+                self.aside.file(path, name, &error);
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -122,7 +122,7 @@ impl Files {
             let shares = begins || (may_be_edited && sight.holds_end_of(&self.positions.key, known).map_err(failed)?);
             let shorter = matches!(judged.verdict, Verdict::Other(Why::Shorter { .. }));
             let alike = begins || (sight.length < EDGE_BYTES && names::are_related(&label, &known.partition.label));
-            let prefix = alike && shorter && self.is_prefix(&sight, known);
+            let prefix = alike && shorter && self.is_prefix(&sight, known).map_err(failed)?;
             compared.push(Compared { known: known.id().clone(), judged, shares, prefix });
         }
         let Sight { path, name, file, place, length, compression, head, .. } = sight;
@@ -130,7 +130,10 @@ impl Files {
     }
 
     /// Returns whether all that a file holds stands at the beginning of a known one, as far as its first and last KiB tell.
-    fn is_prefix(&self, sight: &Sight, known: &Known) -> bool {
+    ///
+    /// # Errors
+    /// The system's: whether it does cannot be known then. A known file that is gone or damaged holds nothing.
+    fn is_prefix(&self, sight: &Sight, known: &Known) -> io::Result<bool> {
         let label = &*known.partition.label;
         let walk = |file: File, compression, offset| {
             let mut walk = Walk::begin(file, compression)?;
@@ -144,7 +147,8 @@ impl Files {
             }
             if !known.place().is_some_and(|known| known.may_be(&place)) {
                 // Another file has its name: saved by an editor, or restored, it holds the same.
-                let saved = Sight::look(other.try_clone()?, &names::path_of(label), Name::Matches).map_err(io::Error::other)?;
+                let saved = Sight::look(other.try_clone()?, &names::path_of(label), Name::Matches)
+                    .map_err(|e| e.os_error().map_or_else(|| io::Error::other(e), io::Error::from_raw_os_error))?;
                 if matches!(saved.judge(&self.positions.key, known)?.verdict, Verdict::Other(_)) {
                     return Ok(false);
                 }
@@ -154,7 +158,11 @@ impl Files {
             let other = walk(other, compression, own.at)?;
             Ok(own.at > 0 && own.at < known.next && own.at == other.at && own.head == other.head && own.tail == other.tail)
         };
-        compare().unwrap_or(false)
+        match compare() {
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+            Err(e) if e.raw_os_error().is_none() => Ok(false),
+            compared => compared,
+        }
     }
 
     /// Looks for the files of known positions that nothing of `facts` holds, under other names in the directories that files come from.
@@ -167,7 +175,10 @@ impl Files {
         }
         let wanted = Wanted {
             numbers: missing.iter().filter_map(|known| known.place()).map(|place| place.inode.number).collect(),
-            keys: missing.iter().flat_map(|known| names::keys(&known.partition.label)).collect(),
+            names: missing.iter().fold(names::Related::default(), |mut names, known| {
+                names.add(&known.partition.label, ());
+                names
+            }),
             seen: facts.iter().map(|facts| facts.place.inode).collect(),
         };
         let paths: Vec<PathBuf> = missing.iter().map(|known| names::path_of(&known.partition.label)).collect();
@@ -194,6 +205,7 @@ impl Files {
         let seen: Vec<SeenFile> = facts.iter().map(|facts| facts.seen(index)).collect();
         let places: HashMap<Inode, Place> = facts.iter().map(|facts| (facts.place.inode, facts.place)).collect();
         let was_seen = |place: Place| places.get(&place.inode).is_some_and(|seen| seen.may_be(&place));
+        let hidden = self.aside.hidden();
         let files: Vec<KnownFile> = known
             .iter()
             .map(|known| KnownFile {
@@ -203,7 +215,7 @@ impl Files {
                 end: known.evidence.as_ref().and_then(|evidence| evidence.end),
                 holder: match holder(known) {
                     // It may be one that cannot be read now; but not where the file in its place was looked at.
-                    Holder::Wanted if !known.place().is_some_and(was_seen) && self.aside.may_hold(known) => Holder::Unsearched,
+                    Holder::Wanted if !known.place().is_some_and(was_seen) && hidden.may_hold(known) => Holder::Unsearched,
                     holder => holder,
                 },
             })
@@ -214,7 +226,7 @@ impl Files {
         let mut starts = Vec::with_capacity(facts.len());
         for (facts, fate) in facts.iter().zip(&plan.fates) {
             let start = self.take_fate(&known, facts, *fate);
-            starts.push(self.or_set_aside(&facts.path, start)?.unwrap_or(Start::Aside));
+            starts.push(self.or_set_aside(&facts.path, facts.name, start)?.unwrap_or(Start::Aside));
         }
         Ok(starts)
     }

@@ -22,6 +22,8 @@ mod aside;
 mod copies;
 mod edits;
 mod followed;
+mod foreign;
+mod links;
 mod random;
 mod read_once;
 mod returns;

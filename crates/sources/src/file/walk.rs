@@ -48,6 +48,8 @@ pub(super) struct Own {
 pub(super) struct Walked {
     pub(super) files: Vec<(PathBuf, Metadata)>,
     pub(super) failed: Vec<(PathBuf, io::Error)>,
+    /// Links of which the last part matches and that lead to nothing.
+    pub(super) dangling: Vec<PathBuf>,
     /// Whether the directory of the dataset lies there.
     pub(super) met_own: bool,
 }
@@ -66,9 +68,11 @@ impl Glob {
                 part => parts.push(Part::Name(part.to_owned())),
             }
         }
-        // Directories only: no file is one.
-        if text.ends_with('/') {
-            parts.push(Part::Deep);
+        // Everything below, as in a shell. Behind it a slash would mean directories only, and no file is one.
+        match (text.ends_with('/'), parts.last()) {
+            (true, _) => parts.push(Part::Deep),
+            (false, Some(Part::Deep)) => parts.push(Part::Wild(Pattern::new("*")?)),
+            (false, _) => {}
         }
         Ok(Self { whole, base, parts })
     }
@@ -244,16 +248,21 @@ impl Walk<'_> {
             Ok(metadata) if !metadata.is_file() => {}
             Ok(_) if linked && self.own_inode.is_some_and(|own| lies_in(path, own)) => self.walked.met_own = true,
             Ok(metadata) => self.walked.files.push((path.to_owned(), metadata)),
+            Err(error) if is_missing(&error) && path.is_symlink() => self.walked.dangling.push(path.to_owned()),
             Err(error) => self.fail(path, error),
         }
     }
 
     /// Takes up that a path cannot be looked at. What is not there, or stands below something that is no directory, does not match.
     fn fail(&mut self, path: &Path, error: io::Error) {
-        if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
+        if !is_missing(&error) {
             self.walked.failed.push((or_here(path).to_owned(), error));
         }
     }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn or_here(path: &Path) -> &Path {

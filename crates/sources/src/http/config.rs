@@ -21,7 +21,6 @@ use pintail_storage::journal::time::Machine;
 use pintail_storage::journal::{self, Committed};
 
 use crate::kind::{Configured, Kind, Surroundings};
-
 #[cfg(feature = "http")]
 use crate::{Resume, Source};
 

@@ -8,7 +8,11 @@ use std::time::Duration;
 
 use arrow::datatypes::TimeUnit;
 use itertools::Itertools;
+#[cfg(feature = "kafka")]
+use pintail_core::error::Result;
 use pintail_core::identity::Instance;
+#[cfg(feature = "kafka")]
+use pintail_core::offsets::PartitionId;
 use pintail_core::schema::{ColumnType, MetadataColumn};
 use pintail_core::secret::Secret;
 use pintail_settings::bounds::{HOUR, secret_or_file};
@@ -21,10 +25,6 @@ use crate::kind::{Configured, Kind};
 use crate::on_gap;
 #[cfg(feature = "kafka")]
 use crate::{Resume, Source};
-#[cfg(feature = "kafka")]
-use pintail_core::error::Result;
-#[cfg(feature = "kafka")]
-use pintail_core::offsets::PartitionId;
 
 /// The kind.
 pub(super) const NAME: &str = "kafka";

@@ -6,6 +6,8 @@
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
+#[cfg(feature = "nats")]
+use pintail_core::error::Result;
 use pintail_core::identity::SourceIdentity;
 use pintail_core::secret::Secret;
 use pintail_settings::{Section, values};
@@ -17,8 +19,6 @@ use crate::kind::{Configured, Kind};
 use crate::on_gap;
 #[cfg(feature = "nats")]
 use crate::{Resume, Source};
-#[cfg(feature = "nats")]
-use pintail_core::error::Result;
 
 /// The kind.
 pub(super) const NAME: &str = "nats";

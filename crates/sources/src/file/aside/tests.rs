@@ -4,11 +4,11 @@ use super::*;
 
 fn aside() -> (Aside, WaitingInputs) {
     let shared = WaitingInputs::default();
-    (Aside::new(shared.clone()), shared)
+    (Aside::new(shared.clone(), true), shared)
 }
 
 fn error() -> Error {
-    Error::io("read `x`", std::io::Error::other("planted\x1b[2J"))
+    Error::io("read `x`", io::Error::other("planted\x1b[2J"))
 }
 
 #[test]
@@ -19,7 +19,7 @@ fn a_pause_doubles_up_to_five_minutes_and_a_change_of_the_file_shortens_it() {
     let (mut aside, _) = aside();
     let mut pauses = Vec::new();
     for _ in 0..11 {
-        aside.file(&path, &error());
+        aside.file(&path, Name::Matches, &error());
         pauses.push(aside.inputs[&path].pause.as_secs());
     }
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
@@ -42,7 +42,7 @@ fn what_waits_is_counted_and_named_up_to_a_limit_and_goes_when_it_is_well_or_gon
     let paths: Vec<PathBuf> = (0..NAMED_MAX + 5).map(|n| dir.path().join(format!("{n:02}\x1b"))).collect();
     for path in &paths {
         fs::write(path, "").unwrap();
-        aside.file(path, &error());
+        aside.file(path, Name::Matches, &error());
     }
     let waiting = shared.get();
     assert_eq!((waiting.count, waiting.named.len()), (NAMED_MAX + 5, NAMED_MAX));
@@ -52,10 +52,28 @@ fn what_waits_is_counted_and_named_up_to_a_limit_and_goes_when_it_is_well_or_gon
     assert_eq!(shared.get().count, NAMED_MAX + 4);
     fs::remove_file(&paths[1]).unwrap();
     let found: Vec<_> = paths[2..].iter().map(|path| (path.clone(), fs::metadata(path).unwrap())).collect();
-    aside.look(&found, &[]);
+    aside.look(&found, &HashSet::new());
     assert_eq!(shared.get().count, NAMED_MAX + 3);
-    aside.look(&[], &[]);
+    aside.look(&[], &HashSet::new());
     assert_eq!(shared.get().count, NAMED_MAX + 3, "they are files, and may be known under a name that does not match");
+}
+
+#[test]
+fn what_was_only_met_in_search_of_another_file_does_not_wait_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut aside, shared) = aside();
+    let paths = [Name::Matches, Name::Renamed].map(|name| {
+        let path = dir.path().join(format!("{name:?}"));
+        fs::write(&path, "1").unwrap();
+        aside.file(&path, name, &error());
+        path
+    });
+    aside.look(&[], &HashSet::new());
+    assert_eq!(shared.get().count, 2);
+    let long_ago = Instant::now().checked_sub(LONGEST_PAUSE + ABANDONED).unwrap();
+    aside.inputs.values_mut().for_each(|input| input.tried = long_ago);
+    aside.look(&[], &HashSet::new());
+    assert!(aside.holds(&paths[0]) && !aside.holds(&paths[1]));
 }
 
 #[test]

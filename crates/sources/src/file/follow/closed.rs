@@ -1,6 +1,6 @@
 //! Closed files: rotated and deleted ones whose descriptor is let go of.
 //!
-//! Owns: when such a file is closed, its last line, and finding out what became of known files that are not open.
+//! Owns: when such a file is closed, its last line, and finding out what became of known files that are not open, and of files that waited.
 //! Does not own: closing files to make room for others (see `idle`) or on a full disk (see `deleted`).
 
 use std::collections::{HashMap, HashSet};
@@ -12,7 +12,10 @@ use pintail_core::offsets::{NoteKind, PartitionId};
 use tracing::{info, warn};
 
 use super::tail::{Stage, Tail};
-use super::{Follow, Found, Inode, Lines, Name, QUIET, Unterminated, Wanted, is_of_input, names, note, search};
+use super::{
+    Facts, Follow, Found, Inode, Known, Lines, Name, Place, QUIET, Searched, Stray, Unterminated, Wanted, is_of_input, names,
+    new_partition, note, search,
+};
 use crate::thread::{ChunkSender, Exit};
 
 impl Follow {
@@ -25,10 +28,10 @@ impl Follow {
         let (closed, kept) = std::mem::take(&mut self.tails).into_iter().partition(quiet);
         self.tails = kept;
         for tail in closed {
-            let path = tail.path.clone();
+            let (path, name) = (tail.path.clone(), tail.name);
             match self.close(tail, sender) {
                 // What was not read of a deleted one is a gap, which the next search for its position finds.
-                Err(Exit::Failed(error)) if is_of_input(&error) => self.files.aside.file(&path, &error),
+                Err(Exit::Failed(error)) if is_of_input(&error) => self.files.aside.file(&path, name, &error),
                 closed => closed?,
             }
         }
@@ -83,5 +86,51 @@ impl Follow {
         };
         self.lost.extend(missing.into_iter().filter(over).map(|(id, _)| id));
         Ok(())
+    }
+
+    /// Looks at files that waited under a name that they do not have any more. They matched: nothing else says that they are to be read.
+    pub(super) fn look_for_strays(&mut self, strays: Vec<Stray>, found: &Found, facts: &mut Vec<Facts>) -> Result<()> {
+        let mut paths = self.files.aside.due_strays(&found.files);
+        let directories = self.files.patterns.directories(strays.iter().map(|stray| stray.path.as_path()));
+        let numbers = strays.iter().map(|stray| stray.place.inode.number).collect();
+        let searched = match strays.is_empty() {
+            true => Searched::default(),
+            false => search(&directories, &Wanted { numbers, ..Wanted::default() }, &self.files.patterns.disk),
+        };
+        searched.failed.iter().for_each(|(directory, error)| self.files.aside.directory(directory, error));
+        for stray in strays {
+            // The descriptor of one that was empty is held.
+            if self.tails.iter().any(|tail| tail.place.may_be(&stray.place)) {
+                continue;
+            }
+            match searched.files.iter().find(|(_, metadata)| Place::of(metadata).may_be(&stray.place)) {
+                Some((path, _)) => paths.push(path.clone()),
+                None if !searched.failed.is_empty() => self.files.aside.keep_stray(stray),
+                None => self.miss_stray(&stray)?,
+            }
+        }
+        for path in paths {
+            facts.extend(self.files.examine_or_set_aside(&path, Name::Matches)?.map(Facts::closed));
+        }
+        Ok(())
+    }
+
+    /// Takes up that a file is gone that could not be read.
+    fn miss_stray(&mut self, stray: &Stray) -> Result<()> {
+        let known: Vec<PartitionId> = self.files.positions.at(&stray.place).map(|known| known.id().clone()).collect();
+        if !known.is_empty() {
+            self.lost.extend(known);
+            return Ok(());
+        }
+        let known = Known { partition: new_partition(&stray.path), next: 0, evidence: None, v1: None };
+        // Who takes away a file that is damaged or of another format, or puts a whole one in its place, mends it.
+        if stray.damaged {
+            let (label, why) = (&known.partition.label, &stray.why);
+            warn!(path = %label, why, "a file that could not be read is gone, and nothing of it was read");
+            let text = format!("`{label}` is gone, and nothing of it was read: {why}");
+            self.files.forget(&known, vec![note(NoteKind::Vanished, text, None)]);
+            return Ok(());
+        }
+        self.files.lose(&known, "is gone, and could not be read while it was there")
     }
 }

@@ -129,9 +129,9 @@ impl Follow {
                     continue;
                 }
                 self.tails[at].copy_of = None;
-                let path = self.tails[at].path.clone();
+                let (path, name) = (self.tails[at].path.clone(), self.tails[at].name);
                 let settled = self.settle_copy(at, &known);
-                if self.files.or_set_aside(&path, settled)?.is_none() {
+                if self.files.or_set_aside(&path, name, settled)?.is_none() {
                     self.tails.remove(at).forget_unread(&self.files);
                 }
             }

@@ -35,6 +35,8 @@ pub(super) struct Idle {
     /// Files that may be open at the same time.
     open_max: usize,
     files: HashMap<Inode, IdleFile>,
+    /// Whether none of the open files could be closed, since the last turns were read.
+    all_in_use: bool,
     /// Whether files wait for a descriptor.
     waiting: bool,
     /// Whether that was said.
@@ -60,7 +62,7 @@ impl IdleFile {
 
 impl Idle {
     pub(super) fn new(open_max: usize) -> Self {
-        Self { open_max, files: HashMap::new(), waiting: false, told: false }
+        Self { open_max, files: HashMap::new(), all_in_use: false, waiting: false, told: false }
     }
 
     /// Returns how many files may be open at the same time.
@@ -113,11 +115,18 @@ impl Follow {
     pub(super) fn make_room(&mut self) -> bool {
         let open_max = self.idle.open_max;
         for rest in [Rest::Read, Rest::Rotated, Rest::Unfinished] {
-            if self.tails.len() >= open_max {
+            // Each attempt looks at all of them: thousands of files that appear at once cannot have one each.
+            if self.tails.len() >= open_max && !self.idle.all_in_use {
                 self.close_at(rest);
             }
         }
-        self.tails.len() < open_max
+        self.idle.all_in_use = self.tails.len() >= open_max;
+        !self.idle.all_in_use
+    }
+
+    /// Takes up that turns were read: what is read to its end by now may be closed.
+    pub(super) fn may_close_again(&mut self) {
+        self.idle.all_in_use = false;
     }
 
     /// Closes files that are at rest in one way, the longest unused first.
@@ -126,10 +135,12 @@ impl Follow {
         unused.sort_by_key(|at| self.tails[*at].last_read);
         let now = Instant::now();
         let at_rest = unused.into_iter().filter_map(|at| Some((at, self.tails[at].at_rest(rest, now)?)));
-        let mut closed: Vec<_> = at_rest.take(self.idle.open_max.div_ceil(CLOSED_PART)).collect();
-        closed.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
-        for (at, file) in closed {
-            let mut tail = self.tails.remove(at);
+        let mut closed: HashMap<usize, IdleFile> = at_rest.take(self.idle.open_max.div_ceil(CLOSED_PART)).collect();
+        for (at, mut tail) in std::mem::take(&mut self.tails).into_iter().enumerate() {
+            let Some(file) = closed.remove(&at) else {
+                self.tails.push(tail);
+                continue;
+            };
             tail.forget_unread(&self.files);
             // What is found by no name is none of the idle files: whether it has grown is looked up by its inode.
             if tail.name == Name::Matches {

@@ -87,9 +87,10 @@ impl Tail {
         }
     }
 
-    /// Returns whether it was empty and is no more. What cannot be looked at is said when it is opened.
-    pub(super) fn has_begun(&self) -> bool {
-        matches!(&self.stage, Stage::Empty(file) if file.metadata().is_ok_and(|metadata| metadata.len() > 0))
+    /// Looks whether it was empty and is no more. What cannot be looked at is said when it is opened.
+    pub(super) fn begun(&self) -> Option<Metadata> {
+        let Stage::Empty(file) = &self.stage else { return None };
+        file.metadata().ok().filter(|metadata| metadata.len() > 0)
     }
 
     /// Returns whether no name leads to it any more.

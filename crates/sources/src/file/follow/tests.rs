@@ -2,18 +2,19 @@ use std::fs;
 use std::path::Path;
 
 use pintail_core::evidence::Key;
-use pintail_core::offsets::{Offsets, Span};
+use pintail_core::offsets::{NoteKind, Offsets, Span};
 use pintail_storage::durable::disk_state::DiskState;
 
 use super::*;
-use crate::OnGap;
-use crate::Resume;
 use crate::file::Unread;
 use crate::file::aside::Aside;
 use crate::file::config::Copies;
 use crate::file::discover::Patterns;
 use crate::file::positions::Positions;
 use crate::waiting::WaitingInputs;
+use crate::{OnGap, Resume};
+
+mod aside;
 
 fn follow(directory: &Path, pattern: &str) -> Follow {
     follow_with(directory, pattern, usize::MAX)
@@ -27,7 +28,7 @@ fn follow_with(directory: &Path, pattern: &str, open_max: usize) -> Follow {
     let files = Files {
         patterns,
         positions: Positions::new(&resume, 10).unwrap(),
-        aside: Aside::new(WaitingInputs::default()),
+        aside: Aside::new(WaitingInputs::default(), true),
         unread: Unread::default(),
         record_bytes_max: 100,
         on_gap: OnGap::Refuse,

@@ -242,3 +242,26 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// Looking up which file is read first finds what comparing each with each does.
+    #[test]
+    fn of_new_files_that_begin_alike_the_first_one_is_read_first(
+        drawn in proptest::collection::vec((0_usize..6, 0_usize..4, 0_u8..2), 1..12),
+    ) {
+        let labels = ["app.log", "app.log.1", "app-20260101.log", "b.log", "c", "app.log.2.gz"];
+        let files: Vec<SeenFile> = drawn
+            .iter()
+            .enumerate()
+            .map(|(at, (label, length, byte))| {
+                let head = vec![*byte; [0, 3, 700, 1024][*length]];
+                SeenFile { head, ..file(labels[*label], at as u64, &[]) }
+            })
+            .collect();
+        let fates = decide(&[], &files).fates;
+        for (at, seen) in files.iter().enumerate() {
+            let first = (0..at).find(|other| fates[*other] == Fate::New && begin_alike(&files[*other], seen));
+            prop_assert_eq!(fates[at], first.map_or(Fate::New, |other| Fate::After { other }));
+        }
+    }
+}

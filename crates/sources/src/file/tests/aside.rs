@@ -164,7 +164,7 @@ async fn loops_of_links_and_a_link_to_itself_end_nothing() {
         world.write("x/a", numbered(0..3));
         symlink(".", world.path("x/here")).unwrap();
         symlink("..", world.path("x/y/up")).unwrap();
-        symlink("../x", world.path("x/y/round")).unwrap();
+        symlink("../../x", world.path("x/y/round")).unwrap();
         symlink("self", world.path("self")).unwrap();
         let mut running = world.start();
         running.read(3).await;
@@ -308,4 +308,43 @@ async fn a_pattern_behind_what_cannot_be_looked_at_is_no_mistake_of_the_configur
     symlink("loop", world.path("loop")).unwrap();
     world.write("a", numbered(0..3));
     assert_eq!(world.open().unwrap_err().kind(), ErrorKind::Config);
+}
+
+#[tokio::test]
+async fn a_file_that_waits_and_loses_its_name_is_read_when_it_can_be() {
+    let world = World::following(&["*.gz"]);
+    let whole = gzip(&numbered(0..3000));
+    world.write("a.gz", &whole[..whole.len() / 2]);
+    let mut running = world.start();
+    running.settle().await;
+    running.settle().await;
+    assert_eq!(running.source.waiting.get().count, 1);
+    world.rename("a.gz", "kept");
+    world.write("a.gz", gzip(&numbered(5000..5003)));
+    running.read(3).await;
+    running.settle().await;
+    assert_eq!((running.lines.clone(), running.source.waiting.get().count), (lines(5000..5003), 1));
+    world.write("kept", &whole);
+    running.read(3003).await;
+    running.is_silent().await;
+    assert_eq!((running.lines[3..].to_vec(), running.source.waiting.get().count), (lines(0..3000), 0));
+}
+
+#[tokio::test]
+async fn a_damaged_file_that_is_taken_away_or_replaced_is_noted_and_no_gap() {
+    let world = World::following(&["*.gz"]);
+    let whole = gzip(&numbered(0..3000));
+    world.write("a.gz", &whole[..whole.len() / 2]);
+    world.write("b.gz", &whole[..whole.len() / 2]);
+    let mut running = world.start();
+    running.settle().await;
+    running.settle().await;
+    assert_eq!(running.source.waiting.get().count, 2);
+    remove(&world, "a.gz");
+    world.write("new", &whole);
+    world.rename("new", "b.gz");
+    running.read(3000).await;
+    running.settle().await;
+    assert_eq!((running.lines.clone(), running.source.waiting.get().count), (lines(0..3000), 0));
+    assert_eq!(running.notes(), [NoteKind::Vanished; 2]);
 }
