@@ -24,6 +24,7 @@ use super::journal::{self, AppendError, Journal, Receipt};
 use super::meter::PushMeter;
 use super::records::{self, MediaType, Rules};
 use super::refusal::Refusal;
+use super::rows::Panics;
 use super::source::Opening;
 use crate::server::working;
 
@@ -67,6 +68,7 @@ impl Intake {
                 decompressed_bytes_max: http.decompressed_bytes_max,
                 schema: opening.schema.clone(),
                 record_bytes_max: opening.record_bytes_max,
+                panics: Panics::default(),
             },
             cutters: Semaphore::new(opening.cores),
             discards: Semaphore::new(DISCARDS_MAX),
