@@ -140,7 +140,13 @@ impl Transform {
         match self.attempt(records, records.num_rows(), draft) {
             // What failed once may have failed by chance; what fails again does not, and its records cannot be told apart.
             Err(Fault::Suspect(..)) if self.per_batch => self.attempt(records, records.num_rows(), draft),
-            Err(Fault::Suspect(phase, failure)) => Search::new(self, decoded, draft).run(phase, failure),
+            Err(Fault::Suspect(phase, failure)) => {
+                let stop = self.stop.clone();
+                self.worker.heed(Some(Arc::new(move || *stop.borrow())));
+                let searched = Search::new(self, decoded, draft).run(phase, failure);
+                self.worker.heed(None);
+                searched
+            }
             done => done,
         }
     }

@@ -120,6 +120,7 @@ pub(super) fn transform(section: &mut Section<'_>, limits: Limits) -> TransformC
     let canonical = |lookup: &LookupConfig| json!({ "name": lookup.name, "path": lookup.path });
     section.note("lookup", lookups.iter().map(canonical).collect());
     TransformConfig {
+        is_default_sql: !section.is_given("sql") && !section.is_given("sql_file"),
         sql: sql(section),
         // One more than there are cores: the others keep these busy while it hands on its frame and waits for a batch.
         threads: section.count("threads", 8, 1..=256).min(limits.cores + 1),

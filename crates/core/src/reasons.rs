@@ -19,12 +19,21 @@ const SHOWN_BYTES_MAX: usize = 200;
 
 /// Bytes of these that are kept of the end of a reason: what a message says of the column stands behind the value.
 const TAIL_BYTES: usize = 70;
+/// What stands before the reason of another record, which holds for this one too but may quote a value of that one.
+const AS_ANOTHER: &str = "the same expression fails as for another record: ";
 /// Stands for what was left out.
 const CUT: &str = "…";
 
-/// Why a record was rejected: one line of at most 200 bytes, whatever the record holds. Clones share it.
+/// Why a record was rejected: one line of at most 200 bytes, or 250 if it is another record's, whatever the record holds. Clones share it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reason(Arc<str>);
+
+impl Reason {
+    /// Returns the reason of a record that fails as another does: the words that stand before come to its 200 bytes.
+    pub fn as_another(of: &str) -> Self {
+        Self(format!("{AS_ANOTHER}{}", shortened(of)).into())
+    }
+}
 
 impl From<&str> for Reason {
     fn from(text: &str) -> Self {
@@ -163,8 +172,9 @@ impl Reasons {
     }
 }
 
-/// Leaves out the value that the decoder quotes: records that fail in the same way belong together.
+/// Leaves out the value that the decoder quotes, and that a reason is another record's: records that fail in the same way belong together.
 fn heading(reason: &str) -> &str {
+    let reason = reason.strip_prefix(AS_ANOTHER).unwrap_or(reason);
     const NO_OBJECT: &str = "not a JSON object";
     if reason.starts_with(NO_OBJECT) { NO_OBJECT } else { reason.split_once(", got ").map_or(reason, |(heading, _)| heading) }
 }
@@ -210,6 +220,18 @@ mod tests {
             let reason = Reason::from(text.repeat(times));
             prop_assert!(reason.len() <= SHOWN_BYTES_MAX, "{reason:?}");
             prop_assert_eq!(escape::line(&reason), &*reason);
+        }
+    }
+
+    #[test]
+    fn a_record_that_fails_as_another_does_is_in_the_group_of_that_one() {
+        for text in ["Conversion Error: bad".to_owned(), format!("Out of Range Error: {} of column sku", "x".repeat(500))] {
+            let mut reasons = Reasons::default();
+            for reason in [Reason::from(text.as_str()), Reason::as_another(&text)] {
+                reasons.add(&DeadLetter { reason, ..letter("", "{}") }, || "a.ndjson:1".to_owned(), 1);
+            }
+            let groups: Vec<_> = reasons.most_frequent().iter().map(|(_, reason, group)| ((*reason).to_owned(), group.records)).collect();
+            assert_eq!(groups, [(Reason::from(text).to_string(), 2)]);
         }
     }
 

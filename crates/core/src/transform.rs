@@ -13,6 +13,8 @@ use crate::digest::sha256_hex;
 pub struct TransformConfig {
     /// One `SELECT` over `events`.
     pub sql: String,
+    /// Whether no SQL was given: then it is the one for the simulator's events.
+    pub is_default_sql: bool,
     /// Transform workers.
     pub threads: usize,
     /// Memory of DuckDB in bytes.

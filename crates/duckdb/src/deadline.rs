@@ -1,6 +1,6 @@
-//! Deadline: interrupts a query that runs too long.
+//! Deadline: interrupts a query that runs too long, or that nobody waits for any more.
 //!
-//! Owns: one thread per connection that sleeps until the query's time is up.
+//! Owns: one thread per connection that sleeps until the query's time is up, and asks meanwhile whether it is still wanted.
 //! Does not own: what the interrupted query becomes (see `worker`).
 //!
 //! DuckDB's own `max_execution_time` looks at the clock at every 256th check only, which a slow expression may take minutes to reach.
@@ -14,6 +14,11 @@ use pintail_core::error::{Error, Result};
 
 /// DuckDB forgets an interrupt that comes before a query has begun, so it is repeated until the query is over.
 const REPEAT: Duration = Duration::from_millis(10);
+/// Time between two questions whether a query is still wanted.
+const ASKED_EVERY: Duration = Duration::from_millis(100);
+
+/// Says whether queries are not wanted any more.
+pub type IsUnwanted = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// Watches the queries of one connection.
 pub struct Deadline {
@@ -25,6 +30,7 @@ pub struct Deadline {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    is_unwanted: Mutex<Option<IsUnwanted>>,
 }
 
 #[derive(Default)]
@@ -44,6 +50,11 @@ impl Deadline {
         let watch = thread::Builder::new().name("pintail-deadline".to_owned()).spawn(move || watched.watch(&interrupt));
         let thread = watch.map_err(|e| Error::io("start the thread that interrupts long queries", e))?;
         Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Lets the time of further queries be up as soon as they are not wanted.
+    pub fn heed(&self, is_unwanted: Option<IsUnwanted>) {
+        *self.shared.is_unwanted.lock().unwrap_or_else(PoisonError::into_inner) = is_unwanted;
     }
 
     /// Gives the connection's next query `time`, until the guard is dropped.
@@ -89,11 +100,12 @@ impl Shared {
                 State::Idle => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 State::Armed(end) => {
                     let left = end.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
+                    let is_unwanted = self.is_unwanted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    if left.is_zero() || is_unwanted.as_ref().is_some_and(|is_unwanted| is_unwanted()) {
                         *state = State::Passed;
                         state
                     } else {
-                        self.wait(state, left)
+                        self.wait(state, if is_unwanted.is_some() { left.min(ASKED_EVERY) } else { left })
                     }
                 }
                 State::Passed => {
@@ -153,6 +165,20 @@ mod tests {
         let start = Instant::now();
         assert!(count(&connection, 50_000).is_ok());
         assert!(start.elapsed() > 5 * REPEAT, "too short to be interrupted: {:?}", start.elapsed());
+    }
+
+    #[test]
+    fn a_query_that_is_not_wanted_any_more_is_interrupted_long_before_its_deadline() {
+        let connection = Connection::open_in_memory().unwrap();
+        let deadline = deadline(&connection);
+        let begin = Instant::now();
+        deadline.heed(Some(Arc::new(move || begin.elapsed() > Duration::from_millis(300))));
+        let armed = deadline.arm(Duration::from_secs(600));
+        assert!(count(&connection, 1_000_000_000).is_err() && armed.passed());
+        drop(armed);
+        deadline.heed(None);
+        let _armed = deadline.arm(Duration::from_secs(600));
+        assert!(count(&connection, 1_000).is_ok());
     }
 
     #[test]

@@ -54,7 +54,7 @@ use lookup::Lookup;
 use plan::Fault;
 use session::Session;
 use sql_error::message;
-use statement::Select;
+use statement::{Select, unreadable};
 
 pub use memory::MemoryMeter;
 pub use probe::{Check, Suspect};
@@ -175,7 +175,15 @@ fn create_tables(session: &Session, lookups: &[Lookup]) -> Result<()> {
 
 /// Checks the SQL in the order in which it can do harm: nothing is planned before it is one SELECT. Returns it with its result's schema.
 fn check_sql(session: &Session, transform: &TransformConfig) -> Result<(Select, SchemaRef)> {
-    let wrong = |reason: String| Error::config(format!("`transform.sql` {reason}"));
+    let wrong = |reason: String| {
+        Error::config(match transform.is_default_sql {
+            true => format!(
+                "`transform.sql` is not set, and its default, which is for the simulator's events, {reason}: set it, for example to \
+                 \"SELECT * FROM events\""
+            ),
+            false => format!("`transform.sql` {reason}"),
+        })
+    };
     let select = session.parse(&transform.sql).map_err(wrong)?;
     if select.calls(gather::FUNCTION) {
         return Err(wrong(format!("calls `{}`, which is Pintail's own", gather::FUNCTION)));
@@ -190,7 +198,11 @@ fn check_sql(session: &Session, transform: &TransformConfig) -> Result<(Select, 
         })?;
     }
     let none = RecordBatch::new_empty(session.schema().clone());
-    let (output, _) = session.run(select.sql(), &none).map_err(|e| wrong(format!("fails: {}", message(&e))))?;
+    let ran = session.run(select.sql(), &none).map_err(|e| {
+        let unreadable = session.with_no_events(|connection| unreadable(connection, select.sql()));
+        wrong(unreadable.unwrap_or_else(|| format!("fails: {}", message(&e))))
+    });
+    let (output, _) = ran?;
     check_names(&output).map_err(wrong)?;
     Ok((select, output))
 }

@@ -1,7 +1,7 @@
 //! Probe: finds the records that the SQL is likely to fail on in one pass, where the shape of the SQL allows.
 //!
 //! Owns: the queries that do it, and which of their answers are certain.
-//! Does not own: making an expression ready for them (see `rewrite`), what is done about a suspect (see `search`).
+//! Does not own: making an expression ready for them (see `rewrite`), which `SELECT`s are looked at (see `shape`), what is done about a suspect (see `search`).
 //!
 //! An expression that fails ends its query, and with it the batch: to run the SQL again for each culprit is a hundred times slower than
 //! the SQL itself. So the expressions of the `SELECT` that reads `events` are put into forms that do not fail, and asked which of the
@@ -12,11 +12,12 @@
 //! The forms stand in a `WHERE`: in a select list, DuckDB computes what stands there twice once and *before* it, which takes it out of
 //! its `TRY`.
 //!
-//! A named record is a culprit for certain only if the whole SQL is that one `SELECT`: where another stands around it, or a list is
-//! unnested, DuckDB may never evaluate the expression for it. What the probe misses (expressions that `TRY` does not take, further
+//! A named record is a culprit for certain only if DuckDB cannot but evaluate the expression for it (see `shape`). What the probe misses (expressions that `TRY` does not take, further
 //! `SELECT`s, errors of other kinds) is left to the search.
 
+mod arithmetic;
 mod rewrite;
+mod shape;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -32,6 +33,7 @@ use super::scan::Pace;
 use super::session::Session;
 use super::statement::Select;
 use rewrite::Rewriter;
+use shape::Shape;
 
 /// The view that a probe reads: `events` and the number of each record.
 const NUMBERED: &str = "pintail_numbered";
@@ -78,13 +80,16 @@ struct Queries {
     conditions: usize,
     /// What a record must pass to come to the other expressions, as the beginning of a `CASE`.
     guard: String,
-    /// The first expression that is sure to be evaluated for what the queries name, if any is.
-    certain_from: Option<usize>,
 }
 
-/// Holds for the records that an expression fails on.
+/// An expression that may fail.
 #[derive(Debug)]
-struct Form(String);
+struct Form {
+    /// Holds for the records that it fails on.
+    fails: String,
+    /// Whether it is sure to be evaluated for those that are named.
+    is_certain: bool,
+}
 
 impl Probe {
     /// Makes the queries; `None` if the shape of the SQL allows none.
@@ -98,13 +103,8 @@ impl Probe {
         session.make_view(NUMBERED, &schema).ok()?;
         let rewriter = Rewriter::new(session)?;
         let top = &tree["statements"][0]["node"];
-        let mut nodes = Vec::new();
-        find_selects(top, &mut nodes);
-        // Where a list is unnested that is empty, nothing else of the record is evaluated.
-        let is_plain = select.references("events") == 1 && !select.calls("unnest");
-        let is_whole = |node: &Value| is_plain && std::ptr::eq(node, top) && has_no_ctes(node);
-        let queries = nodes.iter().filter_map(|node| Queries::new(session, &rewriter, &schema, node, is_whole(node)));
-        let selects: Vec<Queries> = queries.collect();
+        let shapes = shape::shapes(top, select.references("events") == 1 && !select.calls("unnest"), session.schema());
+        let selects: Vec<Queries> = shapes.iter().filter_map(|shape| Queries::new(session, &rewriter, &schema, shape)).collect();
         let answer = Schema::new(vec![Field::new("r", DataType::Int64, true)]);
         (!selects.is_empty()).then(|| Self { schema, answer: Arc::new(answer), selects })
     }
@@ -118,7 +118,7 @@ impl Probe {
             let mut named = BTreeMap::new();
             self.name(session, queries, 0..queries.checks.len(), &few, &mut named);
             for (row, check) in named {
-                let is_certain = queries.certain_from.is_some_and(|from| check >= from);
+                let is_certain = queries.checks[check].is_certain;
                 found.entry(row).or_insert(Suspect { row, check: (index, check), is_certain });
             }
         }
@@ -177,16 +177,21 @@ fn pick(records: &RecordBatch, numbers: &BTreeSet<usize>) -> Option<RecordBatch>
 }
 
 impl Queries {
-    fn new(session: &Session, rewriter: &Rewriter<'_>, schema: &SchemaRef, node: &Value, is_whole: bool) -> Option<Self> {
+    fn new(session: &Session, rewriter: &Rewriter<'_>, schema: &SchemaRef, Shape { node, sure }: &Shape) -> Option<Self> {
         let from = rewriter.from(&node["from_table"], NUMBERED)?;
+        let typed_by = rewriter.from(&node["from_table"], "events")?;
         let takes = |check: &str| session.can_prepare(&format!("SELECT 1 {from} WHERE {check}"), schema);
         let (mut checks, mut narrow, mut guard, mut loose_guard) = (Vec::new(), Vec::new(), String::new(), String::new());
-        let conditions = conditions(&node["where_clause"]);
+        let conditions = rewrite::conditions(&node["where_clause"]);
+        // DuckDB may evaluate the conditions of a WHERE in any order, and then one never, so what fails in one of several is not certain;
+        // a record that passes them all does come to the other expressions.
+        let is_lone = conditions.len() == 1 && !rewrite::mentions(conditions[0], "CONJUNCTION");
         for condition in &conditions {
-            let forms = rewriter.forms(condition).filter(|forms| takes(&forms.narrow) && takes(&forms.confirm) && takes(&forms.loose));
+            let forms =
+                rewriter.forms(condition, &typed_by).filter(|forms| takes(&forms.narrow) && takes(&forms.confirm) && takes(&forms.loose));
             let Some(forms) = forms else { continue };
             narrow.push(guarded(&loose_guard, &forms.narrow));
-            checks.push(Form(guarded(&guard, &forms.confirm)));
+            checks.push(Form { fails: guarded(&guard, &forms.confirm), is_certain: is_lone && sure.conditions() });
             let passes =
                 |fails: &str, form: &str| format!(" WHEN {fails} THEN false WHEN NOT coalesce(({form})::BOOLEAN, false) THEN false");
             loose_guard += &passes(&forms.narrow, &forms.loose);
@@ -196,19 +201,15 @@ impl Queries {
         let mut others = Vec::new();
         for item in items(&node["select_list"]).take(CHECKS_MAX) {
             // A star within an expression makes several of it.
-            let forms = rewriter.forms(item).filter(|forms| forms.can_fail && !rewrite::mentions(item, "STAR"));
+            let forms = rewriter.forms(item, &typed_by).filter(|forms| forms.can_fail && !rewrite::mentions(item, "STAR"));
             let Some(forms) = forms.filter(|forms| takes(&forms.narrow) && takes(&forms.confirm)) else { continue };
             others.push(forms.narrow);
-            checks.push(Form(forms.confirm));
+            checks.push(Form { fails: forms.confirm, is_certain: known == conditions.len() && sure.item(item) });
         }
         if !others.is_empty() {
             narrow.push(guarded(&loose_guard, &others.join(" OR ")));
         }
-        // DuckDB may evaluate the conditions of a WHERE in any order, and then one never, so what fails in one of several is not certain;
-        // a record that passes them all does come to the other expressions.
-        let lone = conditions.len() == 1 && !rewrite::mentions(conditions[0], "CONJUNCTION");
-        let certain_from = (is_whole && known == conditions.len()).then_some(if lone { 0 } else { known });
-        let queries = Self { from, narrow: narrow.join(" OR "), checks, conditions: known, guard, certain_from };
+        let queries = Self { from, narrow: narrow.join(" OR "), checks, conditions: known, guard };
         let can_ask = |check: &str| session.can_prepare(&queries.query(session, check), schema);
         let is_useful = !queries.checks.is_empty() && can_ask(&queries.narrow) && can_ask(&queries.fails(0..queries.checks.len()));
         is_useful.then_some(queries)
@@ -216,7 +217,7 @@ impl Queries {
 
     /// Returns the condition that holds for the records that expressions of a range fail on.
     fn fails(&self, range: Range<usize>) -> String {
-        let forms = |range: Range<usize>| self.checks[range].iter().map(|Form(form)| form.as_str()).collect::<Vec<_>>();
+        let forms = |range: Range<usize>| self.checks[range].iter().map(|form| form.fails.as_str()).collect::<Vec<_>>();
         let (conditions, others) = (range.start..range.end.min(self.conditions), range.start.max(self.conditions)..range.end);
         let mut any: Vec<String> =
             if conditions.is_empty() { Vec::new() } else { forms(conditions).into_iter().map(str::to_owned).collect() };
@@ -235,46 +236,6 @@ impl Queries {
 /// Returns a condition that holds where the guard lets a record through and `condition` holds.
 fn guarded(guard: &str, condition: &str) -> String {
     if guard.is_empty() { format!("({condition})") } else { format!("(CASE{guard} ELSE ({condition}) END)") }
-}
-
-/// Finds the `SELECT`s that read `events` themselves, exactly once.
-fn find_selects<'v>(value: &'v Value, found: &mut Vec<&'v Value>) {
-    match value {
-        Value::Object(members) => {
-            if value["type"] == "SELECT_NODE" && reads_events_once(&value["from_table"]) {
-                found.push(value);
-            }
-            members.values().for_each(|member| find_selects(member, found));
-        }
-        Value::Array(elements) => elements.iter().for_each(|element| find_selects(element, found)),
-        _ => {}
-    }
-}
-
-fn reads_events_once(from: &Value) -> bool {
-    fn count(table: &Value) -> usize {
-        match table["type"].as_str() {
-            Some("JOIN") => count(&table["left"]) + count(&table["right"]),
-            Some("BASE_TABLE") => usize::from(rewrite::is_events(table)),
-            _ => 0,
-        }
-    }
-    count(from) == 1
-}
-
-fn has_no_ctes(node: &Value) -> bool {
-    node["cte_map"]["map"].as_array().is_none_or(Vec::is_empty)
-}
-
-/// Returns the conditions of a `WHERE`, all of which must hold.
-fn conditions(clause: &Value) -> Vec<&Value> {
-    match clause {
-        Value::Null => Vec::new(),
-        _ if clause["type"] == "CONJUNCTION_AND" => {
-            clause["children"].as_array().map(|children| children.iter().collect()).unwrap_or_default()
-        }
-        _ => vec![clause],
-    }
 }
 
 /// Returns the expressions of a select list: of a star, those that replace a column.

@@ -23,7 +23,7 @@ use tracing::debug;
 use super::raw::RawDatabase;
 use super::session::{literal, quoted};
 use super::sql_error::message;
-use super::statement::Select;
+use super::statement::{Select, unreadable as unreadable_column};
 
 mod condition;
 mod overview;
@@ -102,7 +102,7 @@ impl Query<'_> {
         connection.execute_batch(&view).map_err(|e| unreadable(self.out, &e))?;
         lock(&connection, &self.paths(&needed)?).map_err(|e| unreadable(self.out, &e))?;
         let select = self.parse(&database, &connection)?;
-        let fetched = self.fetch(&connection, &select).map_err(|error| fails(&error))?;
+        let fetched = self.fetch(&connection, &select).map_err(|error| fails(&connection, &select, &error))?;
         debug!(files = needed.len(), of = files.len(), "query opened files");
         self.answer(fetched, needed.len())
     }
@@ -116,7 +116,7 @@ impl Query<'_> {
         match self.fetch(overview.connection(), &select) {
             Ok(fetched) => Ok(Found::Answer(self.answer(fetched, shape.len())?)),
             Err(_) if overview.is_not_enough() => Ok(Found::Files(overview.files(&select, &described))),
-            Err(error) => Err(fails(&error)),
+            Err(error) => Err(fails(overview.connection(), &select, &error)),
         }
     }
 
@@ -213,8 +213,9 @@ fn with_shape(files: Vec<usize>, shape: &[usize]) -> Vec<usize> {
     all.into_iter().collect()
 }
 
-fn fails(error: &duckdb::Error) -> Error {
-    Error::config(format!("the query fails: {}", message(error)))
+fn fails(connection: &Connection, select: &Select, error: &duckdb::Error) -> Error {
+    let reason = unreadable_column(connection, select.sql()).unwrap_or_else(|| format!("fails: {}", message(error)));
+    Error::config(format!("the query {reason}"))
 }
 
 fn open(options: &[(&str, &str)]) -> Result<RawDatabase> {

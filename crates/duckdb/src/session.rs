@@ -12,6 +12,7 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, SchemaRef};
 use duckdb::Connection;
+use duckdb::core::LogicalTypeId;
 use pintail_core::error::{Error, Result};
 
 use super::arrow_ffi::Converter;
@@ -170,18 +171,22 @@ impl Session {
     ///
     /// The text stands in a view: whatever ends it (a semicolon, a comment) then does no harm to the query around it.
     pub fn gathering(&self, sql: &str, output: &SchemaRef) -> Result<Option<String>> {
-        let is_gathered = |connection: &Connection| -> duckdb::Result<bool> {
-            let statement = connection.prepare(sql)?;
-            let mut fields = output.fields().iter().enumerate();
-            Ok(fields.all(|(index, field)| is_gathered(statement.column_logical_type(index).id(), field.data_type())))
-        };
-        let planned = self.with_no_events(is_gathered);
-        if output.fields().is_empty() || !planned.map_err(|e| Error::internal("cannot prepare `transform.sql`").with_source(e))? {
+        let types = self.column_types(sql, output.fields().len());
+        let types = types.map_err(|e| Error::internal("cannot prepare `transform.sql`").with_source(e))?;
+        if types.is_empty() || !types.iter().zip(output.fields()).all(|(id, field)| is_gathered(*id, field.data_type())) {
             return Ok(None);
         }
         self.make_view_of(RESULT, sql, &self.schema)?;
         let columns: Vec<String> = output.fields().iter().map(|field| quoted(field.name())).collect();
         Ok(Some(self.gather_from(&columns, RESULT)))
+    }
+
+    /// Returns the types of the first `count` columns that a query over `events` returns.
+    pub fn column_types(&self, sql: &str, count: usize) -> duckdb::Result<Vec<LogicalTypeId>> {
+        self.with_no_events(|connection| {
+            let statement = connection.prepare(sql)?;
+            Ok((0..count).map(|index| statement.column_logical_type(index).id()).collect())
+        })
     }
 
     /// Makes the query that gathers columns of what stands behind `FROM`.

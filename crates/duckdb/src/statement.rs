@@ -8,6 +8,7 @@
 //! a plan does not show.
 
 use duckdb::Connection;
+use duckdb::core::{LogicalTypeHandle, LogicalTypeId};
 use serde_json::value::RawValue;
 
 use super::raw::RawConnection;
@@ -20,6 +21,18 @@ pub struct Select {
     sql: String,
     /// DuckDB's syntax tree, compact JSON.
     tree: String,
+}
+
+/// Returns why what a `SELECT` returns cannot be read out of DuckDB, with the cast to write; `None` if it can, or does not bind.
+pub fn unreadable(connection: &Connection, sql: &str) -> Option<String> {
+    fn holds_variant(of: &LogicalTypeHandle) -> bool {
+        of.id() == LogicalTypeId::Variant || (0..of.num_children()).any(|child| holds_variant(&of.child(child)))
+    }
+    let statement = connection.prepare(sql).ok()?;
+    let index = (0..statement.column_count()).find(|index| holds_variant(&statement.column_logical_type(*index)))?;
+    let described = collect_texts(connection, &format!("DESCRIBE {sql}")).ok()?;
+    let name = described.get(index)?.first()?;
+    Some(format!("returns the column `{name}` of the type VARIANT, which only DuckDB can read: write `{name}::VARCHAR AS {name}`"))
 }
 
 #[derive(serde::Deserialize)]

@@ -5,6 +5,7 @@
 //! `databases`).
 
 use std::cell::OnceCell;
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use pintail_core::transform::TransformConfig;
 
 use super::callback;
 use super::databases::Databases;
-use super::deadline::Deadline;
+use super::deadline::{Deadline, IsUnwanted};
 use super::gather::Columns;
 use super::prepared::{Class, Failed};
 use super::probe::{Probe, Suspect};
@@ -37,6 +38,17 @@ pub struct Worker {
     output: SchemaRef,
     timeout: Duration,
     rows_bytes_max: usize,
+    is_unwanted: Heeded,
+}
+
+/// Says whether what runs is not wanted any more, if that is asked.
+#[derive(Default, Clone)]
+struct Heeded(Option<IsUnwanted>);
+
+impl fmt::Debug for Heeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Heeded").field(&self.0.is_some()).finish()
+    }
 }
 
 /// What a worker has in one database.
@@ -104,7 +116,19 @@ impl Worker {
             output,
             timeout: transform.timeout,
             rows_bytes_max: transform.rows_bytes_max,
+            is_unwanted: Heeded::default(),
         })
+    }
+
+    /// Returns how long a run may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Lets the time of further runs be up as soon as they are not wanted.
+    pub fn heed(&mut self, is_unwanted: Option<IsUnwanted>) {
+        self.desk.deadline.heed(is_unwanted.clone());
+        self.is_unwanted = Heeded(is_unwanted);
     }
 
     /// Runs the SQL over a batch in the input schema; returns its rows in the output schema.
@@ -151,6 +175,7 @@ impl Worker {
         let current = self.databases.current();
         if !Arc::ptr_eq(&current, self.desk.session.database()) {
             self.desk = Desk::new(&current, &self.select, &self.desk.session.schema().clone(), &self.output)?;
+            self.desk.deadline.heed(self.is_unwanted.0.clone());
         }
         Ok(())
     }

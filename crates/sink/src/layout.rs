@@ -18,6 +18,7 @@ mod split;
 mod storable;
 #[cfg(test)]
 mod tests;
+mod values;
 
 pub use split::{SplitError, Splitter, Unplaceable};
 
@@ -32,6 +33,8 @@ pub struct OutputLayout {
     kept: Vec<usize>,
     /// Index in `file`.
     event_time: Option<usize>,
+    /// Indices in `file` of the columns whose values do not all come back.
+    doubtful: Vec<usize>,
 }
 
 impl OutputLayout {
@@ -49,7 +52,8 @@ impl OutputLayout {
         let kept: Vec<usize> = (0..output.fields().len()).filter(|i| !partition.contains(i)).collect();
         let file = Arc::new(output.project(&kept).expect("the indices are those of the schema"));
         let event_time = sink.event_time.as_ref().map(|name| file.index_of(name).expect("the event time is no partition column"));
-        Ok(Self { output: output.clone(), file, partition, kept, event_time })
+        let doubtful = values::doubtful(&file);
+        Ok(Self { output: output.clone(), file, partition, kept, event_time, doubtful })
     }
 
     /// Returns the schema of the files: without the partition columns.
@@ -89,6 +93,11 @@ impl OutputLayout {
     /// Returns the partition columns, in the order of the directories.
     pub(super) fn partition_fields(&self) -> impl Iterator<Item = &Field> {
         self.partition.iter().map(|&index| self.output.field(index))
+    }
+
+    /// Returns the first of the rows for a file that would not come back from it, and why.
+    pub(super) fn value_fault(&self, file_rows: &RecordBatch) -> Option<(usize, String)> {
+        values::fault(file_rows, &self.doubtful)
     }
 
     /// Returns the columns that go into files. Nothing is copied.

@@ -119,6 +119,7 @@ impl<'a, 'd> Search<'a, 'd> {
         let none = self.decoded.batch.slice(0, 0);
         match self.transform.worker.run(&none).map_err(Fault::from) {
             Ok(_) => Ok(()),
+            Err(Fault::Suspect(..)) if self.shall_stop() => Err(Fault::GivenUp),
             Err(Fault::Suspect(..)) => Err(Fault::Fatal(Error::internal(format!(
                 "the SQL fails on no records at all, which it did not at start: {}; nothing of this checkpoint is committed",
                 Reason::from(failure.reason.as_str())
@@ -151,11 +152,7 @@ impl<'a, 'd> Search<'a, 'd> {
                 Alone::Fails(phase, failure) => (phase, failure),
             },
         };
-        let like = || Known {
-            tried: 0,
-            passes: false,
-            reason: format!("the same expression fails as for another record: {}", failure.reason).into(),
-        };
+        let like = || Known { tried: 0, passes: false, reason: Reason::as_another(&failure.reason) };
         self.known.entry(suspect.check).or_insert_with(like).tried += 1;
         self.set_aside(suspect.row, phase, failure.reason.into())?;
         Ok(true)
@@ -169,6 +166,9 @@ impl<'a, 'd> Search<'a, 'd> {
             Fault::Suspect(phase, failure) => return Ok(Alone::Fails(phase, failure)),
             other => return Err(other),
         };
+        if self.shall_stop() {
+            return Err(Fault::GivenUp);
+        }
         let hangs_on_neighbours = failure.kind.hangs_on_neighbours();
         if !hangs_on_neighbours && self.draft.frame.counts.dead_letters.sql >= TRIED_TWICE {
             return Ok(Alone::Fails(phase, failure));
@@ -208,18 +208,26 @@ impl<'a, 'd> Search<'a, 'd> {
                 return self.put_aside_or_through(records, from, known);
             }
             let (phase, failure) = known;
-            let smaller = part(to - from, &failure);
+            let smaller = self.part(to - from, &failure);
             if failure.at == Some(0..to - from) && smaller < at_a_time && self.misled < MISLED_MAX {
                 // They were all handed out at once: in smaller parts the hint says more.
                 at_a_time = smaller;
                 continue;
+            }
+            if failure.kind == FailureKind::TimedOut && failure.at.is_none() {
+                // Each run over all that are left would take all the time that a run has, and halves would come to many of them.
+                let part = (to - from).div_ceil(PARTS);
+                return (from..to).step_by(part).try_for_each(|start| {
+                    self.look_up(0)?;
+                    self.put_through(records, start..to.min(start + part), at_a_time, None)
+                });
             }
             let Range { start, end } = self.suspected(phase, &failure, to - from);
             let set_aside = self.draft.frame.counts.dead_letters.total();
             if start > 0 {
                 self.put_through(records, from..from + start, VECTOR_ROWS, None)?;
             }
-            self.put_through(records, from + start..from + end, part(end - start, &failure), None)?;
+            self.put_through(records, from + start..from + end, self.part(end - start, &failure), None)?;
             // Parts of what passed a limit may well pass, and the hint was good.
             if failure.at.is_some() && failure.kind.is_of_a_value() && self.draft.frame.counts.dead_letters.total() == set_aside {
                 self.misled += 1;
@@ -245,6 +253,16 @@ impl<'a, 'd> Search<'a, 'd> {
         }
     }
 
+    /// Returns how many of so many records are handed to DuckDB at a time after a failure. Each time-out that leads closer takes all the time
+    /// that a run has, so there are as many parts as can be handed out in about a fifth of it.
+    fn part(&self, records: usize, failure: &Failure) -> usize {
+        let parts = match failure.kind {
+            FailureKind::TimedOut => usize::try_from(self.transform.worker.timeout().as_millis() / 2).unwrap_or(usize::MAX).max(PARTS),
+            _ => PARTS,
+        };
+        if records <= SINGLY { 1 } else { (records / parts).max(1) }
+    }
+
     /// Sets a record aside that has failed alone, unless it passes while nothing else runs.
     fn put_aside_or_through(&mut self, records: &Records, index: usize, known: (Phase, Failure)) -> Result<(), Fault> {
         let (phase, failure) = match self.once_more(&records.batch.slice(index, 1), Fault::Suspect(known.0, known.1))? {
@@ -259,7 +277,15 @@ impl<'a, 'd> Search<'a, 'd> {
         self.look_up(1)
     }
 
+    /// Returns whether the line shall stop. Then runs are interrupted, and what they say is not to be used.
+    fn shall_stop(&self) -> bool {
+        *self.transform.stop.borrow()
+    }
+
     fn set_aside(&mut self, row: usize, phase: Phase, reason: Reason) -> Result<(), Fault> {
+        if self.shall_stop() {
+            return Err(Fault::GivenUp);
+        }
         self.draft.frame.dead_letters.push(self.decoded.origins.dead_letter(row, phase, reason));
         *self.draft.frame.counts.dead_letters.phase_mut(phase) += 1;
         self.check_ratio()
@@ -288,7 +314,7 @@ impl<'a, 'd> Search<'a, 'd> {
     /// Counts records that are done, says how far the search is, and gives it up if the line shall stop.
     fn look_up(&mut self, done: usize) -> Result<(), Fault> {
         self.searched += done;
-        if *self.transform.stop.borrow() {
+        if self.shall_stop() {
             return Err(Fault::GivenUp);
         }
         if self.said.elapsed() >= SAID_EVERY {
@@ -298,11 +324,6 @@ impl<'a, 'd> Search<'a, 'd> {
         }
         Ok(())
     }
-}
-
-/// Returns how many of so many records are handed to DuckDB at a time after a failure.
-fn part(records: usize, failure: &Failure) -> usize {
-    if failure.kind == FailureKind::TimedOut || records <= SINGLY { 1 } else { records / PARTS }
 }
 
 /// What stops the line where the same record fails and passes.

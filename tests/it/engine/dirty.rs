@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
@@ -23,7 +25,7 @@ use tokio::sync::watch;
 const SCHEMA: &str = r#"schema.columns=[{name="id",type="int64"},{name="s",type="text"},{name="n",type="int64"},{name="t",type="text"},{name="j",type="json"}]"#;
 
 /// SQL of many shapes that fails on some records.
-const STATEMENTS: [&str; 29] = [
+const STATEMENTS: [&str; 37] = [
     "SELECT id, CAST(s AS INTEGER) AS v FROM events",
     "SELECT * REPLACE (CAST(s AS INTEGER) AS s) FROM events",
     "SELECT id, s::INTEGER + n::SMALLINT AS v, t::DATE AS d FROM events",
@@ -53,6 +55,14 @@ const STATEMENTS: [&str; 29] = [
     "SELECT id, (SELECT max(CAST(x AS INTEGER)) FROM (SELECT unnest([s, '7']) AS x)) AS v FROM events",
     "SELECT id, typeof(CAST(s AS INTEGER)) AS v, (s || '1')::INTEGER::VARCHAR::DOUBLE AS w, t::DATE::TIMESTAMP AS d FROM events",
     "SELECT id, s::INTEGER AS a, a + 1 AS b, CAST(t AS DATE) AS d FROM events",
+    "SELECT id, (n + 1_000)::INTEGER AS v, (s::SMALLINT * 70::SMALLINT - 1::TINYINT) * 0 AS w FROM events",
+    "SELECT id, n * 3 AS v FROM events WHERE n + 1_000 > 5 AND n - 1 <> 7",
+    "SELECT id, s::UTINYINT - 1::UTINYINT AS v FROM events WHERE n + 1_000_000 = 1_000_005 OR n * 2 > s::INTEGER * 1_000_000",
+    "SELECT id, CASE WHEN n * 2 > 5 THEN n + s::INTEGER ELSE 1 - n END AS v, w.k * n AS x FROM events JOIN (VALUES (1), (7)) w(k) ON n % 2 = 1",
+    "WITH p AS (SELECT *, s::INTEGER AS v FROM events) SELECT * FROM p",
+    "SELECT id, v + 1 AS v FROM (SELECT id, s::INTEGER AS v, t::DATE AS d FROM events WHERE n::TINYINT > 1)",
+    "SELECT id, w.k FROM events LEFT JOIN (VALUES (1), (7)) w(k) ON s::INTEGER = w.k",
+    "SELECT id, w.k FROM events e JOIN (VALUES (1), (7)) w(k) ON e.s::INTEGER > w.k AND e.n::TINYINT < 50",
 ];
 
 pub fn config(sql: &str, sets: &[&str]) -> Config {
@@ -234,5 +244,54 @@ fn a_batch_that_is_as_dirty_as_usual_is_searched_to_its_end() {
         let outside = (WhenRejected::Stop, usual, watch::channel(false).1);
         let outcome = Transform::new(&config, worker, &plan.layout, &plan.aggregator, outside).apply(&batch(&records), &mut |_| true);
         assert_eq!(outcome.is_ok(), goes_on, "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_search_is_given_up_within_a_second_also_amid_a_run_that_takes_long() {
+    let mut records = records(&mut StdRng::seed_from_u64(3), 100, 0.0);
+    records[70]["n"] = json!(1_000_000_000_000_i64);
+    let sql = "SELECT id, (SELECT count(*) FROM range(events.n) a WHERE hash(a.range) % 7 = 0) AS v FROM events";
+    let config = config(sql, &["transform.timeout=4s"]);
+    let plan = Plan::new(&config).unwrap();
+    let worker = plan.engine.workers().unwrap().remove(0);
+    let (stop, stopping) = watch::channel(false);
+    let mut transform = Transform::new(&config, worker, &plan.layout, &plan.aggregator, (WhenRejected::Stop, Usual::default(), stopping));
+    let stopper = thread::spawn(move || {
+        // The batch has taken its four seconds, and so does each run of the search.
+        thread::sleep(Duration::from_secs(5));
+        stop.send_replace(true);
+        Instant::now()
+    });
+    assert!(matches!(transform.apply(&batch(&records), &mut |_| true).unwrap(), Outcome::GivenUp));
+    let took = stopper.join().unwrap().elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
+fn one_record_that_takes_for_ever_is_found_in_a_few_runs_though_nothing_hints_at_it() {
+    let mut records = records(&mut StdRng::seed_from_u64(3), 20_000, 0.0);
+    records.iter_mut().for_each(|record| record["n"] = json!(3));
+    records[7_001]["n"] = json!(1_000_000_000_000_i64);
+    let sql = "SELECT id, (SELECT count(*) FROM range(events.n) a WHERE hash(a.range) % 7 = 0) AS v FROM events";
+    let begin = Instant::now();
+    let (rows, letters, _) = transformed(&config(sql, &["transform.timeout=1s"]), &records);
+    let took = begin.elapsed();
+    assert_eq!(letters, BTreeSet::from([7_001]));
+    assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 19_999);
+    // In halves it would take fifteen runs of a second.
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+#[test]
+fn a_time_that_duckdb_cannot_read_back_sets_its_record_aside() {
+    let mut records = records(&mut StdRng::seed_from_u64(3), 3_000, 0.0);
+    for (row, n) in [(5, 2 - i64::MAX), (1_700, -9_223_372_022_400_000_001), (2_999, 1 - i64::MAX)] {
+        records[row]["n"] = json!(n);
+    }
+    for expression in ["make_timestamp(n)", "[NULL, make_timestamp(n)]", "{'a': make_timestamp(n)}", "map(['a'], [make_timestamp(n)])"] {
+        let (rows, letters, _) = transformed(&config(&format!("SELECT id, {expression} AS v FROM events"), &[]), &records);
+        assert_eq!(letters, BTreeSet::from([5, 1_700, 2_999]), "{expression}");
+        assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 2_997);
     }
 }

@@ -18,6 +18,7 @@ use pintail_duckdb::{Engine, Worker};
 fn transform(sql: &str) -> TransformConfig {
     TransformConfig {
         sql: sql.to_owned(),
+        is_default_sql: false,
         threads: 1,
         memory_limit: 1 << 30,
         timeout: Duration::from_secs(60),

@@ -113,6 +113,22 @@ fn a_time_with_a_zone_can_be_shown() {
 }
 
 #[test]
+fn what_only_duckdb_can_read_is_refused_with_the_cast_to_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let committed = dataset(dir.path());
+    for sql in [
+        "SELECT value::VARIANT AS v FROM events",
+        "SELECT 1 AS a, [region::VARIANT] AS v FROM events; -- a comment",
+        "SELECT 1::VARIANT AS v",
+    ] {
+        let error = answer(dir.path(), &committed, sql).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{sql}");
+        assert!(error.to_string().contains("`v::VARCHAR AS v`"), "{sql}: {error}");
+    }
+    assert_eq!(answer(dir.path(), &committed, "SELECT max(value::VARIANT::VARCHAR) AS v FROM events").unwrap(), "v\n2\n");
+}
+
+#[test]
 fn nothing_committed_is_said_as_such() {
     let dir = tempfile::tempdir().unwrap();
     let error = answer(dir.path(), &Committed::default(), "SELECT 1").unwrap_err();

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
+use pintail_config::Config;
 use pintail_core::error::{Error, ErrorKind};
+use pintail_core::transform::TransformConfig;
 use pintail_core::transform::TransformConfig;
 use pintail_duckdb::{Engine, Failure, FailureKind, SqlError};
 
@@ -50,6 +52,25 @@ fn a_misspelt_column_is_refused_at_the_start_with_the_nearest_one() {
     );
     let error = refused(&transform("SELECT n FROM evnets")).to_string();
     assert!(error.contains("evnets") && error.contains("events"), "{error}");
+}
+
+#[test]
+fn sql_that_nobody_gave_is_not_blamed_on_who_declared_other_columns() {
+    let columns = r#"schema.columns=[{name="n",type="int64"}]"#;
+    let config = Config::load(None, std::iter::empty(), &[columns.to_owned()]).unwrap();
+    let error = Engine::open(&config.transform, config.schema.arrow()).unwrap_err().to_string();
+    assert!(error.contains("`transform.sql` is not set") && error.contains("default"), "{error}");
+    let given = Config::load(None, std::iter::empty(), &[columns.to_owned(), "transform.sql=SELECT x FROM events".to_owned()]).unwrap();
+    let error = Engine::open(&given.transform, given.schema.arrow()).unwrap_err().to_string();
+    assert!(!error.contains("default"), "{error}");
+}
+
+#[test]
+fn what_only_duckdb_can_read_is_refused_with_the_cast_to_write() {
+    for (sql, name) in [("n::VARIANT AS v", "v"), ("n, [n::VARIANT] AS \"a b\"", "a b"), ("{'a': n::VARIANT} AS v", "v")] {
+        let error = refused(&transform(&format!("SELECT {sql} FROM events;  -- a comment"))).to_string();
+        assert!(error.contains("VARIANT") && error.contains(&format!("`{name}::VARCHAR AS {name}`")), "{error}");
+    }
 }
 
 #[test]

@@ -7,10 +7,13 @@
 
 use serde_json::{Value, json};
 
+use super::arithmetic;
 use crate::session::{Session, collect_texts, literal};
 
 /// What `error(…)` is replaced by: `TRY` takes no volatile function, which that is, but fails on the cast just so.
 const ERROR: &str = "SELECT CAST(CAST('x' || pintail_argument AS INTEGER) AS \"NULL\")";
+/// A cast that gives NULL where it fails.
+const TRY_CAST: &str = "SELECT TRY_CAST(pintail_argument AS INTEGER)";
 
 /// The forms of an expression, as SQL.
 #[derive(Debug)]
@@ -32,23 +35,29 @@ pub struct Rewriter<'s> {
     session: &'s Session,
     /// The expression that always fails, with a column where the text stands.
     error: Value,
+    /// A cast to be filled in.
+    try_cast: Value,
 }
 
 impl<'s> Rewriter<'s> {
     /// Prepares for a session; `None` if DuckDB does not write its tree as expected.
     pub fn new(session: &'s Session) -> Option<Self> {
-        let tree = collect_texts(session.connection(), &format!("SELECT json_serialize_sql({})::VARCHAR", literal(ERROR))).ok()?;
-        let mut tree: Value = serde_json::from_str(tree.first()?.first()?).ok()?;
-        Some(Self { session, error: tree["statements"][0]["node"]["select_list"][0].take() })
+        let item = |sql| {
+            let tree = collect_texts(session.connection(), &format!("SELECT json_serialize_sql({})::VARCHAR", literal(sql))).ok()?;
+            let mut tree: Value = serde_json::from_str(tree.first()?.first()?).ok()?;
+            Some(tree["statements"][0]["node"]["select_list"][0].take())
+        };
+        Some(Self { session, error: item(ERROR)?, try_cast: item(TRY_CAST)? })
     }
 
-    /// Returns the forms of an expression; `None` if DuckDB cannot write it as SQL.
-    pub fn forms(&self, expression: &Value) -> Option<Forms> {
+    /// Returns the forms of an expression that stands in a `SELECT` with this `FROM`; `None` if DuckDB cannot write it as SQL.
+    pub fn forms(&self, expression: &Value, from: &str) -> Option<Forms> {
         let mut plain = expression.clone();
         self.replace_errors(&mut plain);
         plain["alias"] = json!("");
+        arithmetic::note_types(self.session, &mut plain, from, |part| self.sql(part));
         let mut casts = Vec::new();
-        let loose = loosen(&plain, &mut casts);
+        let loose = self.loosen(&plain, &mut casts);
         let mut checks = self.checks(&casts)?;
         let (plain_sql, loose_sql) = (self.sql(&plain)?, self.sql(&loose)?);
         if can_fail(&loose) || checks.is_empty() {
@@ -73,12 +82,7 @@ impl<'s> Rewriter<'s> {
 
     fn check(&self, fallible: &Fallible) -> Option<String> {
         let (check, is_safe) = match fallible {
-            Fallible::Cast { cast, operands } => {
-                let given: Vec<String> =
-                    operands.iter().map(|operand| Some(format!("({}) IS NOT NULL", self.sql(operand)?))).collect::<Option<_>>()?;
-                let check = format!("({}) IS NULL AND {}", self.sql(cast)?, given.join(" AND "));
-                (check, operands.iter().all(|operand| !can_fail(operand)))
-            }
+            Fallible::Cast { cast, operands } => (self.gives_null(cast, operands)?, operands.iter().all(|operand| !can_fail(operand))),
             Fallible::Case { branches, otherwise } => {
                 let mut check = "CASE".to_owned();
                 for Branch { when, of_when, of_then } in branches {
@@ -94,24 +98,41 @@ impl<'s> Rewriter<'s> {
         Some(if is_safe { format!("({check})") } else { format!("coalesce(TRY({check}), true)") })
     }
 
+    /// Returns the condition that holds where a form gives NULL for operands of which none is.
+    fn gives_null(&self, form: &Value, operands: &[Value]) -> Option<String> {
+        let given = operands.iter().map(|operand| Some(format!("({}) IS NOT NULL", self.sql(operand)?))).collect::<Option<Vec<_>>>()?;
+        Some(format!("({}) IS NULL AND {}", self.sql(form)?, given.join(" AND ")))
+    }
+
     /// Returns a condition that holds only where an expression fails, and does not fail itself for that: to catch an error takes twenty
-    /// microseconds. It looks at casts of texts whose value is that of the expression itself: others DuckDB may find it need not compute, and
-    /// casts of other types give NULL for more than failures.
+    /// microseconds. It looks at what makes the value of the expression itself: other parts DuckDB may find it need not compute. That is
+    /// arithmetic of integers, and casts of them and of texts: those of other types give NULL for more than failures.
     #[expect(clippy::option_option, reason = "no condition is no fault")]
     fn surely_fails(&self, expression: &Value) -> Option<Option<String>> {
         match expression["class"].as_str() {
             Some("CAST") if expression["try_cast"] == json!(false) => {
-                let cast = loosen(expression, &mut Vec::new());
+                let cast = self.loosen(expression, &mut Vec::new());
                 let (sql, operand) = (self.sql(&cast)?, self.sql(&cast["child"])?);
-                let here = format!("(typeof({operand}) = 'VARCHAR' AND ({operand}) IS NOT NULL AND ({sql}) IS NULL)");
+                let is_of_text = if arithmetic::is_integer_cast(expression) { "" } else { &format!("typeof({operand}) = 'VARCHAR' AND ") };
+                let here = format!("({is_of_text}({operand}) IS NOT NULL AND ({sql}) IS NULL)");
                 let within = self.surely_fails(&expression["child"])?;
                 Some(Some(within.map_or(here.clone(), |within| format!("({here} OR {within})"))))
+            }
+            Some("FUNCTION") if arithmetic::types(expression).is_some() => {
+                let mut leaves = Vec::new();
+                let cast = self.widen(expression, &mut leaves, &mut Vec::new())?;
+                let (leaves, operands): (Vec<_>, Vec<_>) = leaves.into_iter().unzip();
+                let mut any = vec![format!("({})", self.gives_null(&cast, &operands)?)];
+                for leaf in leaves {
+                    any.extend(self.surely_fails(leaf)?);
+                }
+                Some(Some(format!("({})", any.join(" OR "))))
             }
             Some("CASE") => {
                 let (mut check, mut any) = ("(CASE".to_owned(), false);
                 for branch in expression["case_checks"].as_array()? {
                     let mut of_when = Vec::new();
-                    let when = loosen(&branch["when_expr"], &mut of_when);
+                    let when = self.loosen(&branch["when_expr"], &mut of_when);
                     if !of_when.is_empty() {
                         check += &format!(" WHEN {} THEN false", self.any(&of_when)?);
                     }
@@ -126,6 +147,91 @@ impl<'s> Rewriter<'s> {
             }
             _ => Some(None),
         }
+    }
+
+    /// Returns the expression with casts that do not fail, in all that is evaluated whatever the record holds.
+    fn loosen(&self, expression: &Value, casts: &mut Vec<Fallible>) -> Value {
+        let mut loose = expression.clone();
+        let is_lazy = matches!(expression["type"].as_str(), Some("OPERATOR_COALESCE" | "OPERATOR_TRY"));
+        match expression["class"].as_str() {
+            Some("CAST") => {
+                loose["child"] = self.loosen(&expression["child"], casts);
+                if expression["try_cast"] == json!(false) {
+                    loose["try_cast"] = json!(true);
+                    casts.push(Fallible::Cast { cast: loose.clone(), operands: vec![loose["child"].clone()] });
+                }
+            }
+            Some("FUNCTION") if arithmetic::types(expression).is_some() => {
+                let mut leaves = Vec::new();
+                if let Some(cast) = self.widen(expression, &mut leaves, casts) {
+                    casts.push(Fallible::Cast { cast: cast.clone(), operands: leaves.into_iter().map(|(_, loose)| loose).collect() });
+                    loose = cast;
+                }
+            }
+            Some("FUNCTION") => {
+                let count = expression["arguments"].as_array().map_or(0, Vec::len);
+                for argument in 0..count {
+                    loose["arguments"][argument]["expression"] = self.loosen(&expression["arguments"][argument]["expression"], casts);
+                }
+                if expression["function_name"] == "strptime" && count == 2 {
+                    loose["function_name"] = json!("try_strptime");
+                    loose["qualified_name"] = json!({ "path": ["try_strptime"] });
+                    let operands = (0..2).map(|argument| loose["arguments"][argument]["expression"].clone()).collect();
+                    casts.push(Fallible::Cast { cast: loose.clone(), operands });
+                }
+            }
+            Some("CASE") => {
+                let mut branches = Vec::new();
+                for check in 0..expression["case_checks"].as_array().map_or(0, Vec::len) {
+                    let (mut of_when, mut of_then) = (Vec::new(), Vec::new());
+                    let when = self.loosen(&expression["case_checks"][check]["when_expr"], &mut of_when);
+                    let then = self.loosen(&expression["case_checks"][check]["then_expr"], &mut of_then);
+                    loose["case_checks"][check]["when_expr"] = when.clone();
+                    loose["case_checks"][check]["then_expr"] = then;
+                    branches.push(Branch { when, of_when, of_then });
+                }
+                let mut otherwise = Vec::new();
+                loose["else_expr"] = self.loosen(&expression["else_expr"], &mut otherwise);
+                let in_any = |branch: &Branch| !branch.of_when.is_empty() || !branch.of_then.is_empty();
+                if branches.iter().any(in_any) || !otherwise.is_empty() {
+                    casts.push(Fallible::Case { branches, otherwise });
+                }
+            }
+            Some("COMPARISON") => ["left", "right"].iter().for_each(|side| loose[side] = self.loosen(&expression[side], casts)),
+            Some("BETWEEN") => ["input", "lower", "upper"].iter().for_each(|part| loose[part] = self.loosen(&expression[part], casts)),
+            Some("OPERATOR") if !is_lazy => {
+                for child in 0..expression["children"].as_array().map_or(0, Vec::len) {
+                    loose["children"][child] = self.loosen(&expression["children"][child], casts);
+                }
+            }
+            _ => {}
+        }
+        loose
+    }
+
+    /// Returns arithmetic of integers in its form that gives NULL where it overflows, with the operands of all that it consists of, as they
+    /// are and loosened.
+    fn widen<'e>(&self, expression: &'e Value, leaves: &mut Vec<(&'e Value, Value)>, casts: &mut Vec<Fallible>) -> Option<Value> {
+        let (result, wide) = arithmetic::types(expression)?;
+        let mut operand = |argument: usize| {
+            let operand = &expression["arguments"][argument]["expression"];
+            let loose = self.widen(operand, leaves, casts).unwrap_or_else(|| {
+                let loose = self.loosen(operand, casts);
+                leaves.push((operand, loose.clone()));
+                loose
+            });
+            self.try_cast(&loose, wide)
+        };
+        let operands = [operand(0), operand(1)];
+        Some(self.try_cast(&arithmetic::wide(expression, operands), result))
+    }
+
+    fn try_cast(&self, operand: &Value, to: &str) -> Value {
+        let mut cast = self.try_cast.clone();
+        put_argument(&mut cast, operand);
+        cast["type_expr"]["type_name"] = json!(to);
+        cast["type_expr"]["qualified_name"] = json!({ "path": [to] });
+        cast
     }
 
     fn any(&self, fallible: &[Fallible]) -> Option<String> {
@@ -211,6 +317,17 @@ fn rename(from: &mut Value, view: &str) {
     }
 }
 
+/// Returns the conditions of a clause, all of which must hold.
+pub fn conditions(clause: &Value) -> Vec<&Value> {
+    match clause {
+        Value::Null => Vec::new(),
+        _ if clause["type"] == "CONJUNCTION_AND" => {
+            clause["children"].as_array().map(|children| children.iter().collect()).unwrap_or_default()
+        }
+        _ => vec![clause],
+    }
+}
+
 /// Returns whether a class of expression stands anywhere in one.
 pub fn mentions(value: &Value, class: &str) -> bool {
     match value {
@@ -235,65 +352,12 @@ struct Branch {
     of_then: Vec<Fallible>,
 }
 
-/// Returns the expression with casts that do not fail, in all that is evaluated whatever the record holds.
-fn loosen(expression: &Value, casts: &mut Vec<Fallible>) -> Value {
-    let mut loose = expression.clone();
-    let is_lazy = matches!(expression["type"].as_str(), Some("OPERATOR_COALESCE" | "OPERATOR_TRY"));
-    match expression["class"].as_str() {
-        Some("CAST") => {
-            loose["child"] = loosen(&expression["child"], casts);
-            if expression["try_cast"] == json!(false) {
-                loose["try_cast"] = json!(true);
-                casts.push(Fallible::Cast { cast: loose.clone(), operands: vec![loose["child"].clone()] });
-            }
-        }
-        Some("FUNCTION") => {
-            let count = expression["arguments"].as_array().map_or(0, Vec::len);
-            for argument in 0..count {
-                loose["arguments"][argument]["expression"] = loosen(&expression["arguments"][argument]["expression"], casts);
-            }
-            if expression["function_name"] == "strptime" && count == 2 {
-                loose["function_name"] = json!("try_strptime");
-                loose["qualified_name"] = json!({ "path": ["try_strptime"] });
-                let operands = (0..2).map(|argument| loose["arguments"][argument]["expression"].clone()).collect();
-                casts.push(Fallible::Cast { cast: loose.clone(), operands });
-            }
-        }
-        Some("CASE") => {
-            let mut branches = Vec::new();
-            for check in 0..expression["case_checks"].as_array().map_or(0, Vec::len) {
-                let (mut of_when, mut of_then) = (Vec::new(), Vec::new());
-                let when = loosen(&expression["case_checks"][check]["when_expr"], &mut of_when);
-                let then = loosen(&expression["case_checks"][check]["then_expr"], &mut of_then);
-                loose["case_checks"][check]["when_expr"] = when.clone();
-                loose["case_checks"][check]["then_expr"] = then;
-                branches.push(Branch { when, of_when, of_then });
-            }
-            let mut otherwise = Vec::new();
-            loose["else_expr"] = loosen(&expression["else_expr"], &mut otherwise);
-            let in_any = |branch: &Branch| !branch.of_when.is_empty() || !branch.of_then.is_empty();
-            if branches.iter().any(in_any) || !otherwise.is_empty() {
-                casts.push(Fallible::Case { branches, otherwise });
-            }
-        }
-        Some("COMPARISON") => ["left", "right"].iter().for_each(|side| loose[side] = loosen(&expression[side], casts)),
-        Some("BETWEEN") => ["input", "lower", "upper"].iter().for_each(|part| loose[part] = loosen(&expression[part], casts)),
-        Some("OPERATOR") if !is_lazy => {
-            for child in 0..expression["children"].as_array().map_or(0, Vec::len) {
-                loose["children"][child] = loosen(&expression["children"][child], casts);
-            }
-        }
-        _ => {}
-    }
-    loose
-}
-
 /// Returns whether anything in an expression can fail.
 fn can_fail(expression: &Value) -> bool {
     match expression["class"].as_str() {
         Some("COLUMN_REF" | "CONSTANT") => false,
         Some("CAST") => expression["try_cast"] != json!(true) || can_fail(&expression["child"]),
-        Some("FUNCTION") if expression["function_name"] == "try_strptime" => {
+        Some("FUNCTION") if expression["function_name"] == "try_strptime" || arithmetic::is_wide(expression) => {
             expression["arguments"].as_array().is_none_or(|arguments| arguments.iter().any(|argument| can_fail(&argument["expression"])))
         }
         _ => true,

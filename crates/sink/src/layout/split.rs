@@ -1,7 +1,7 @@
 //! Splitting: the rows of a transformed batch → rows by hive partition.
 //!
 //! Owns: one worker's memory of the partitions that it has met.
-//! Does not own: what a partition is called (see `hive`), when its files open and close (see `files`).
+//! Does not own: what a partition is called (see `hive`), which values come back from files (see `values`), when its files open and close (see `files`).
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::OutputLayout;
 /// Partitions that a splitter remembers. Past it all are forgotten: remembering only saves allocations.
 const REMEMBERED_MAX: usize = 4096;
 
-/// A row that cannot be in any directory.
+/// A row that cannot be in any directory or file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unplaceable {
     /// One such row: the first with its value, counted in the batch that was to be split. There may be others with other values.
@@ -63,6 +63,9 @@ impl Splitter {
         let file_rows = self.layout.file_rows(rows)?;
         if rows.num_rows() == 0 {
             return Ok(Vec::new());
+        }
+        if let Some((row, reason)) = self.layout.value_fault(&file_rows) {
+            return Err(SplitError::Unplaceable(Unplaceable { row, reason }));
         }
         let mut ids: Option<GroupIds> = None;
         for &index in self.layout.partition_indices() {

@@ -62,6 +62,8 @@ pub struct Rules {
     pub schema: EventSchema,
     /// Bytes of a record.
     pub record_bytes_max: usize,
+    /// Streams of Arrow at which the reader panicked.
+    pub panics: rows::Panics,
 }
 
 /// A body that was cut.
@@ -90,7 +92,7 @@ pub fn cut(body: Bytes, media_type: MediaType, encoding: Encoding, rules: &Rules
         }
         MediaType::Arrow => {
             held.try_grow(body.len())?;
-            let records = rows::check(&body, &rules.schema, rules.decompressed_bytes_max, rules.record_bytes_max)?;
+            let records = rows::check(&body, &rules.schema, rules.decompressed_bytes_max, rules.record_bytes_max, &rules.panics)?;
             Ok(Cut { form: Form::Arrow, records, body })
         }
     }

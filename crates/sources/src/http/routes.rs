@@ -26,6 +26,7 @@ use super::config::HttpConfig;
 use super::meter::PushMeter;
 use super::records::{self, MediaType, Rules};
 use super::refusal::Refusal;
+use super::rows::Panics;
 use crate::kind::Surroundings;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -67,6 +68,7 @@ impl Intake {
                 decompressed_bytes_max: http.decompressed_bytes_max,
                 schema: around.schema.clone(),
                 record_bytes_max: around.record_bytes_max,
+                panics: Panics::default(),
             },
             cutters: Semaphore::new(around.cores),
             discards: Semaphore::new(DISCARDS_MAX),

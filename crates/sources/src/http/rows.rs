@@ -12,6 +12,9 @@
 //! The columns may come in any order. A row that lacks a required value, or has a time outside of the years 1 to 9999, goes on as JSON, and so
 //! becomes a dead letter like any other record of that kind. So do all rows of a stream that was accepted before the declared schema was changed, if they do not fit any more.
 
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, make_array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::cast;
@@ -24,9 +27,43 @@ use bytes::Bytes;
 use pintail_core::panics;
 use pintail_core::schema::EventSchema;
 use pintail_decode::{date_range, timestamp_range};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::refusal::Refusal;
+
+/// Time between two lines of the log about bodies at which the reader panicked: a client may send any number of them.
+const SAID_EVERY: Duration = Duration::from_secs(60);
+
+/// Bodies at which the reader panicked.
+#[derive(Debug, Default)]
+pub struct Panics(Mutex<Unsaid>);
+
+#[derive(Debug, Default)]
+struct Unsaid {
+    /// When the last line was written.
+    said: Option<Instant>,
+    bodies: u64,
+}
+
+impl Panics {
+    fn note(&self, panic: &str) {
+        debug!(%panic, "an Arrow stream was refused: its reader panicked");
+        if let Some(bodies) = self.due(Instant::now()) {
+            warn!(bodies, %panic, "Arrow streams were refused: their reader panicked");
+        }
+    }
+
+    /// Counts one, and returns how many a line is to tell of, if one is due.
+    fn due(&self, now: Instant) -> Option<u64> {
+        let mut unsaid = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        unsaid.bodies += 1;
+        if unsaid.said.is_some_and(|said| now.duration_since(said) < SAID_EVERY) {
+            return None;
+        }
+        unsaid.said = Some(now);
+        Some(std::mem::take(&mut unsaid.bodies))
+    }
+}
 
 /// Rows in a row that are of one kind.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,11 +79,11 @@ pub enum Run {
 /// # Errors
 /// If it is no stream, or has another schema; if a text is longer than a record may be, or all are together longer than `bytes_max`:
 /// values that stand in the stream once and are meant a million times.
-pub fn check(body: &[u8], schema: &EventSchema, bytes_max: usize, record_bytes_max: usize) -> Result<u64, Refusal> {
+pub fn check(body: &[u8], schema: &EventSchema, bytes_max: usize, record_bytes_max: usize, panics: &Panics) -> Result<u64, Refusal> {
     // The reader panics at lengths and offsets that contradict each other, before it has changed anything but itself.
     let counted = panics::contained(|| count(body, schema, bytes_max, record_bytes_max));
     counted.unwrap_or_else(|panic| {
-        warn!(%panic, "an Arrow stream was refused: its reader panicked");
+        panics.note(&panic);
         Err(Refusal::bad("not a valid Arrow IPC stream: its lengths and offsets contradict each other"))
     })
 }

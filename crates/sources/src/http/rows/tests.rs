@@ -56,7 +56,7 @@ fn usual(region: &str, name: &str) -> RecordBatch {
 }
 
 fn accept(batches: &[RecordBatch]) -> Result<u64, Refusal> {
-    check(&stream(batches), &schema(), 1 << 20, 1 << 10)
+    check(&stream(batches), &schema(), 1 << 20, 1 << 10, &Panics::default())
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn another_schema_is_refused_by_name_and_type() {
         assert!(refused.contains(expected), "{refused}");
     }
     let twice = Schema::new(["id", "id", "region", "name", "at"].map(|name| Field::new(name, DataType::Int64, true)).to_vec());
-    let refused = check(&stream(&[RecordBatch::new_empty(Arc::new(twice))]), &schema(), 1, 1).unwrap_err();
+    let refused = check(&stream(&[RecordBatch::new_empty(Arc::new(twice))]), &schema(), 1, 1, &Panics::default()).unwrap_err();
     assert!(format!("{refused:?}").contains("two columns `id`"));
 }
 
@@ -136,12 +136,13 @@ fn a_row_with_a_time_that_the_decoder_would_refuse_goes_on_as_json() {
 #[test]
 fn a_stream_cut_short_or_with_something_behind_it_is_refused() {
     let whole = stream(&[usual("plain", "plain"), usual("plain", "plain")]);
-    assert_eq!(check(&whole, &schema(), 1 << 20, 1 << 10), Ok(6));
-    let counts: Vec<_> = (0..whole.len()).filter_map(|length| check(&whole[..length], &schema(), 1 << 20, 1 << 10).ok()).collect();
+    assert_eq!(check(&whole, &schema(), 1 << 20, 1 << 10, &Panics::default()), Ok(6));
+    let counts: Vec<_> =
+        (0..whole.len()).filter_map(|length| check(&whole[..length], &schema(), 1 << 20, 1 << 10, &Panics::default()).ok()).collect();
     // An end between two messages is one as well, says the format.
     assert!(counts.iter().all(|rows| [0, 3, 6].contains(rows)), "{counts:?}");
     assert!(counts.len() < 16, "cut within a message: {}", counts.len());
-    let more = check(&[&whole[..], b"more"].concat(), &schema(), 1 << 20, 1 << 10).unwrap_err();
+    let more = check(&[&whole[..], b"more"].concat(), &schema(), 1 << 20, 1 << 10, &Panics::default()).unwrap_err();
     assert_eq!(more.status(), StatusCode::BAD_REQUEST);
 }
 
@@ -154,9 +155,13 @@ fn a_value_that_is_meant_a_million_times_is_too_large_however_small_the_stream()
     let batch = batch(&[("id", ids(&vec![Some(1); 3000])), ("region", region), ("name", other), ("at", at)]);
     let bytes = stream(std::slice::from_ref(&batch));
     assert!(bytes.len() < 100_000);
-    assert_eq!(check(&bytes, &schema(), 1 << 20, 1 << 10).unwrap_err().status(), StatusCode::PAYLOAD_TOO_LARGE, "all together");
-    assert_eq!(check(&bytes, &schema(), 1 << 30, 999).unwrap_err().status(), StatusCode::PAYLOAD_TOO_LARGE, "one");
-    assert_eq!(check(&bytes, &schema(), 1 << 30, 1000), Ok(3000));
+    assert_eq!(
+        check(&bytes, &schema(), 1 << 20, 1 << 10, &Panics::default()).unwrap_err().status(),
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "all together"
+    );
+    assert_eq!(check(&bytes, &schema(), 1 << 30, 999, &Panics::default()).unwrap_err().status(), StatusCode::PAYLOAD_TOO_LARGE, "one");
+    assert_eq!(check(&bytes, &schema(), 1 << 30, 1000, &Panics::default()), Ok(3000));
 }
 
 #[test]
@@ -166,7 +171,7 @@ fn no_changed_byte_of_a_stream_ends_the_thread_but_by_a_panic_that_is_caught() {
         for flip in [1, 0x80] {
             let mut changed = whole.clone();
             changed[at] ^= flip;
-            let _ = std::panic::catch_unwind(|| check(&changed, &schema(), 1 << 20, 1 << 10));
+            let _ = std::panic::catch_unwind(|| check(&changed, &schema(), 1 << 20, 1 << 10, &Panics::default()));
         }
     }
 }
@@ -179,11 +184,18 @@ fn a_damaged_stream_is_refused_also_where_its_reader_panics() {
         for value in [0, 1, 0x7f, 0x80, 0xff] {
             let mut damaged = sound.clone();
             damaged[place] = value;
-            if let Err(refusal) = check(&damaged, &schema(), 1 << 20, 1 << 10) {
+            if let Err(refusal) = check(&damaged, &schema(), 1 << 20, 1 << 10, &Panics::default()) {
                 assert!([StatusCode::BAD_REQUEST, StatusCode::PAYLOAD_TOO_LARGE].contains(&refusal.status()), "{refusal:?}");
                 panicked += usize::from(format!("{refusal:?}").contains("contradict each other"));
             }
         }
     }
     assert!(panicked > 0, "no damage made the reader panic");
+}
+
+#[test]
+fn a_flood_of_bodies_at_which_the_reader_panics_is_a_line_a_minute() {
+    let (panics, begin) = (Panics::default(), Instant::now());
+    let said: Vec<_> = (0..180_000).filter_map(|n| panics.due(begin + Duration::from_millis(n))).collect();
+    assert_eq!(said, [1, 60_000, 60_000]);
 }
