@@ -7,7 +7,6 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use pintail_config::Config;
 use pintail_core::error::{Error, ErrorKind};
 use pintail_core::transform::TransformConfig;
-use pintail_core::transform::TransformConfig;
 use pintail_duckdb::{Engine, Failure, FailureKind, SqlError};
 
 use super::{per_batch, transform, worker};
