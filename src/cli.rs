@@ -8,7 +8,7 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, NaiveDate, Utc};
-use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, value_parser};
 
 use crate::error::ErrorKind;
 use crate::{config, invocation};
@@ -123,15 +123,16 @@ pub enum Command {
         options: Options,
     },
     /// Declare that files with old rows may be gone, so that `verify` and `query` do without them. Removes nothing.
+    #[command(group(ArgGroup::new("declaration").required(true).args(["before", "take_back"])))]
     Expire {
         /// Files whose rows are all older than this time (RFC 3339) or day (UTC). Files without an event time go by the time of their commit.
-        #[arg(long, value_name = "TIME", value_parser = expire_time, required_unless_present = "take_back")]
+        #[arg(long, value_name = "TIME", value_parser = expire_time)]
         before: Option<DateTime<Utc>>,
         /// Also if the time is in the future, so that it covers files that are not written yet.
         #[arg(long)]
         force: bool,
         /// Take the last declaration back; the one before it holds again.
-        #[arg(long, conflicts_with_all = ["before", "force"])]
+        #[arg(long, conflicts_with = "force")]
         take_back: bool,
         /// Options behind the command's name.
         #[command(flatten)]

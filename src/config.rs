@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::raw::{RawConfig, Table};
+pub(crate) use self::raw::settings_of;
 use self::reader::{Report, Section};
 use crate::breaker::DeadLetterConfig;
 use crate::checkpoint::paths::Paths;

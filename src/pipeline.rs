@@ -41,7 +41,7 @@ mod dataset;
 mod source;
 mod tasks;
 
-pub use dataset::{Plan, Start};
+pub use dataset::{Plan, Start, open_as_it_is};
 pub use source::check_source;
 
 use source::{accepting_gaps, open_source};

@@ -13,14 +13,14 @@ use super::relaid;
 use crate::durable::fs::{Entry, EntryKind, Fs};
 use crate::error::{Error, Result};
 use crate::evidence::Key;
-use crate::invocation::command;
+use crate::invocation::{command, service_command};
 
 /// Says what a person can do about a ledger that cannot be trusted.
 pub fn way_out() -> String {
     format!(
         "restore it from any copy of the dataset that has it: a record never changes; without one, move `_pintail` out of the dataset and run {}, \
          which begins a ledger of the files that are there (what the source still has is read again)",
-        command("adopt")
+        service_command("adopt")
     )
 }
 

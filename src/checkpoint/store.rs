@@ -24,7 +24,7 @@ use super::state::State;
 use crate::durable::fs::{FileIdentity, Fs};
 use crate::error::{Error, Result};
 use crate::evidence::Key;
-use crate::invocation::command;
+use crate::invocation::service_command;
 use crate::offsets::Offsets;
 
 mod draft;
@@ -240,7 +240,7 @@ impl Store {
                  copy, or run {} to name the files as they are (what they hold is read again)",
                 path.display(),
                 self.paths.private().display(),
-                command("adopt")
+                service_command("adopt")
             ))),
         }
     }

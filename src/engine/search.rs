@@ -14,6 +14,7 @@
 //! 3. If that fails, its records are tried in runs. Each failure tells which of them DuckDB had taken last: those before it pass in one
 //!    run, and the few that are left are tried in smaller ones. A hint that leads nowhere is not followed again: then the runs are halves.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -30,7 +31,7 @@ use crate::engine::scan::VECTOR_ROWS;
 use crate::engine::transform::{Draft, Fault, Transform};
 use crate::engine::{Failure, FailureKind};
 use crate::error::{Error, ErrorKind, Result};
-use crate::invocation::command;
+use crate::invocation::{command, command_with};
 use crate::reasons::Reason;
 
 /// Suspects of one kind that are tried alone, for their own reasons: each run plans the SQL anew, which takes a millisecond.
@@ -92,7 +93,7 @@ impl<'a, 'd> Search<'a, 'd> {
         let (records, advice) = (all.num_rows(), advice(&failure));
         match phase {
             Phase::Sink => warn!(records, %reason, "rows of a batch have no place: setting their records aside"),
-            _ => warn!(records, %reason, advice, "the SQL fails on a batch: setting the records aside that it fails on"),
+            _ => warn!(records, %reason, %advice, "the SQL fails on a batch: setting the records aside that it fails on"),
         }
         let is_of_a_value = phase == Phase::Sql && failure.kind.is_of_a_value();
         let suspects = if is_of_a_value { self.transform.worker.suspects(all)? } else { Vec::new() };
@@ -308,7 +309,7 @@ impl<'a, 'd> Search<'a, 'd> {
                  checkpoint is committed; mend the SQL or the input, or let them pass once with {}; the first reason: {reason}",
                 tally.rejected,
                 config.ratio_max,
-                command("run --set dead_letters.ratio_max=1")
+                command_with("run", "dead_letters.ratio_max=1")
             ),
         )))
     }
@@ -338,12 +339,12 @@ fn not_reproducible(failure: &Failure) -> Error {
 }
 
 /// What the operator may do about failures of this kind.
-fn advice(failure: &Failure) -> &'static str {
+fn advice(failure: &Failure) -> Cow<'static, str> {
     match failure.kind {
-        FailureKind::Conversion => "use TRY_CAST to take such values as NULL",
-        FailureKind::OutOfMemory => "raise transform.memory_limit or lower pipeline.batch_rows if this goes on",
-        FailureKind::TimedOut => "raise transform.timeout or lower pipeline.batch_rows if this goes on",
-        FailureKind::TooLarge => "raise transform.rows_bytes_max or lower pipeline.batch_rows if this goes on",
-        FailureKind::Broken | FailureKind::Other => "see `pintail dead-letters`",
+        FailureKind::Conversion => "use TRY_CAST to take such values as NULL".into(),
+        FailureKind::OutOfMemory => "raise transform.memory_limit or lower pipeline.batch_rows if this goes on".into(),
+        FailureKind::TimedOut => "raise transform.timeout or lower pipeline.batch_rows if this goes on".into(),
+        FailureKind::TooLarge => "raise transform.rows_bytes_max or lower pipeline.batch_rows if this goes on".into(),
+        FailureKind::Broken | FailureKind::Other => format!("see {}", command("dead-letters")).into(),
     }
 }

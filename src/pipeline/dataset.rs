@@ -15,6 +15,7 @@ use crate::checkpoint::lock::Lock;
 use crate::checkpoint::mount;
 use crate::checkpoint::paths::Paths;
 use crate::checkpoint::process::Process;
+use crate::checkpoint::reader::Dataset;
 use crate::checkpoint::record::{Action, ActionKind};
 use crate::checkpoint::snapshot;
 use crate::checkpoint::store::{self, Allow, Expected, Sharing, Store, instances, share_out};
@@ -97,7 +98,7 @@ impl Plan {
         let expected = Expected {
             source: &identify,
             partition_by: self.layout.partition_columns(),
-            schema: self.engine.output().clone(),
+            schema: Some(self.engine.output().clone()),
             allow_new_columns: config.sink.allow_new_columns,
             now: Utc::now(),
             new_key: Key::random(),
@@ -106,10 +107,42 @@ impl Plan {
             allow: Allow::default(),
             remember: remember(config),
             records_max: snapshot::RECORDS_MAX,
-            sharing: Sharing { instances: instance.count, owns: if instance.count == 1 { &|_, _, _| true } else { &KafkaSource::owns } },
+            sharing: sharing(instance.count),
         };
         asked(&expected)
     }
+}
+
+/// Opens a dataset for an action of an operator that has nothing to do with its source, its SQL or its columns: whatever the configuration says of
+/// those, the dataset is taken as it is.
+///
+/// # Errors
+/// [`ErrorKind::Config`] if there is none, else as [`Store::open`].
+pub fn open_as_it_is(config: &Config, action: Option<Action>, allow: Allow) -> Result<(Lock, Store)> {
+    let (fs, paths): (Arc<dyn Fs>, _) = (Arc::new(Posix::default()), config.paths());
+    let dataset = Dataset::open(paths.clone())?;
+    let format = dataset.format();
+    let instances = instances(&*fs, &paths)?.unwrap_or(format.instances);
+    let expected = Expected {
+        source: &|_| format.source.clone(),
+        partition_by: format.partition_by.iter().map(|column| (column.name.clone(), column.data_type.clone())).collect(),
+        schema: None,
+        allow_new_columns: false,
+        now: Utc::now(),
+        new_key: Key::random(),
+        process: Process::this(),
+        action,
+        allow,
+        remember: remember(config),
+        records_max: snapshot::RECORDS_MAX,
+        sharing: sharing(instances),
+    };
+    open_store(config, Start::Usual, &fs, &expected, None)
+}
+
+/// Returns how so many instances share the partitions of a source: only those of Kafka can be shared.
+fn sharing(instances: u32) -> Sharing<'static> {
+    if instances == 1 { Sharing::alone() } else { Sharing { instances, owns: &KafkaSource::owns } }
 }
 
 fn open_store(config: &Config, start: Start, fs: &Arc<dyn Fs>, expected: &Expected, admin: Option<SocketAddr>) -> Result<(Lock, Store)> {
@@ -137,7 +170,7 @@ fn open_store(config: &Config, start: Start, fs: &Arc<dyn Fs>, expected: &Expect
 /// started first. None of them may run.
 fn upgrade_others(config: &Config, fs: &Arc<dyn Fs>, expected: &Expected) -> Result<()> {
     let (paths, instance) = (config.paths(), config.instance());
-    for index in (0..instance.count).filter(|index| *index != instance.index) {
+    for index in (0..expected.sharing.instances).filter(|index| *index != instance.index) {
         let other = paths.of_instance(index);
         if store::is_version_1(&**fs, &other)? {
             let Some(_lock) = lock_unless_upgraded(fs, &other)? else { continue };

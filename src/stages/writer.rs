@@ -22,6 +22,7 @@ use crate::checkpoint::record::FileKind;
 use crate::checkpoint::store::{Draft, NewFile, Store};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
+use crate::invocation::command_with;
 use crate::meters::Meters;
 use crate::offsets::{OffsetRange, Offsets};
 use crate::progress::{CheckpointDone, Progress};
@@ -400,8 +401,8 @@ impl Checkpoint {
             ErrorKind::DeadLetters,
             format!(
                 "{rejected} of {records} records were rejected, more than dead_letters.ratio_max = {ratio_max}; nothing of this \
-                 checkpoint is committed; mend the schema or the SQL, or let them pass as dead letters with `dead_letters.ratio_max = 1.0`; \
-                 the first: {reason}"
+                 checkpoint is committed; mend the schema or the SQL, or let them pass as dead letters once with {}; the first: {reason}",
+                command_with("run", "dead_letters.ratio_max=1")
             ),
         ))
     }

@@ -11,7 +11,7 @@ use crate::checkpoint::log;
 use crate::checkpoint::paths::{self, Paths};
 use crate::durable::fs::Fs;
 use crate::error::{Error, Result};
-use crate::invocation::command;
+use crate::invocation::service_command;
 
 use super::named::{create, entry, remove_if_there, undisturbed};
 
@@ -147,7 +147,7 @@ fn check_empty(paths: &Paths, visible: &Visible) -> Result<()> {
          `pipeline.out_path`, or run {} to begin a ledger that names the files that are there",
         paths.root().display(),
         file.display(),
-        command("adopt")
+        service_command("adopt")
     )))
 }
 
@@ -163,7 +163,7 @@ fn check_not_older(paths: &Paths, visible: &Visible, last: Option<u64>) -> Resul
             file.display(),
             last.map_or_else(|| "missing".to_owned(), |last| last.to_string()),
             paths.private().display(),
-            command("adopt")
+            service_command("adopt")
         ))),
         _ => Ok(()),
     }

@@ -32,7 +32,7 @@ use crate::durable::fs::{EntryKind, Fs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::evidence::Key;
 use crate::identity::SourceIdentity;
-use crate::invocation::command;
+use crate::invocation::service_command;
 use crate::offsets::{PartitionId, Remembered};
 
 /// Starts that may come between this one's looking and its open record. More at the same time is a mistake of whoever starts them.
@@ -45,8 +45,8 @@ pub struct Expected<'a> {
     pub source: &'a dyn Fn(DateTime<Utc>) -> SourceIdentity,
     /// The partition columns and their types, outermost first.
     pub partition_by: Vec<(String, String)>,
-    /// The columns of the SQL's output, with the partition columns.
-    pub schema: SchemaRef,
+    /// The columns of the SQL's output, with the partition columns; `None` takes what the dataset stores as it is, whatever `partition_by` says.
+    pub schema: Option<SchemaRef>,
     /// Whether nullable columns may join the dataset.
     pub allow_new_columns: bool,
     /// The time to record.
@@ -299,7 +299,7 @@ fn check_instances(paths: &Paths, format: &Format, take_over: Option<&TakeOver>,
         "`{}` is shared by {instances} instances, `source.instance.count` asks for {asked}: go back to {instances}, or stop all instances and \
          start one of the {asked} with {}",
         paths.root().display(),
-        command("run --take-over")
+        service_command("run --take-over")
     )))
 }
 

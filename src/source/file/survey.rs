@@ -27,7 +27,7 @@ use super::trail::{EDGE_BYTES, archive_of, evidence_of};
 use crate::durable::disk_state::DiskState;
 use crate::error::{Error, Result};
 use crate::evidence::{Evidence, Verdict, Why};
-use crate::invocation::command;
+use crate::invocation::service_command;
 use crate::offsets::{Note, NoteKind, Partition, PartitionId};
 use crate::source::OnGap;
 
@@ -276,7 +276,7 @@ impl Files {
             return Err(Error::state(format!(
                 "`{label}` {what}, and {next} bytes of it are read already: what lay between may be lost; set `source.on_gap = \"record\"`, or \
                  start once with {}, to read what is there as a new file",
-                command("run --accept")
+                service_command("run --accept")
             )));
         }
         warn!(path = %label, next, "the file {what}: what lay between may be lost, what is there is read as a new file");

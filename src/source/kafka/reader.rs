@@ -36,7 +36,7 @@ use super::witness::Latest;
 use crate::batch::{Chunk, OffsetUnit, Records};
 use crate::error::{Error, Result};
 use crate::evidence::{Evidence, Key, Witness};
-use crate::invocation::command;
+use crate::invocation::service_command;
 use crate::offsets::{Note, NoteKind, OffsetRange, Partition};
 use crate::source::OnGap;
 use crate::source::messages::Chunks;
@@ -234,7 +234,7 @@ impl Reader {
             Finding::Gap(gap) if self.config.on_gap == OnGap::Refuse => {
                 return Err(Error::state(format!(
                     "`{label}`: {gap}: refusing to go on; with `source.on_gap = \"record\"`, or once with {}, {}",
-                    command("run --accept"),
+                    service_command("run --accept"),
                     gap.remedy()
                 )));
             }

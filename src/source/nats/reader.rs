@@ -27,7 +27,7 @@ use super::unreadable;
 use crate::batch::{Chunk, OffsetUnit, Records};
 use crate::error::{Error, Result};
 use crate::evidence::{Evidence, Key};
-use crate::invocation::command;
+use crate::invocation::service_command;
 use crate::offsets::{Note, NoteKind, OffsetRange};
 use crate::source::OnGap;
 use crate::source::messages::Beside;
@@ -273,7 +273,7 @@ impl Reader {
             OnGap::Refuse => Err(Error::state(format!(
                 "the stream `{stream}` {gap}: refusing to go on; set `source.on_gap = \"record\"`, or start once with {}, to go on with what \
                  is there",
-                command("run --accept")
+                service_command("run --accept")
             ))),
             OnGap::Record => {
                 let text = format!("the stream `{stream}` {gap}: going on with what is there");

@@ -23,7 +23,7 @@ use super::time::Stamp;
 use crate::checkpoint::{paths, sealed};
 use crate::durable::fs::Fs;
 use crate::error::{Error, Result};
-use crate::invocation::command;
+use crate::invocation::service_command;
 
 /// The versions of segments: this Pintail reads both and writes the newer one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +67,7 @@ pub const HEADER_BYTES: u64 = 1024;
 
 /// Makes the error of a journal that cannot be trusted, with what a person can do about it.
 pub fn untrusted(what: impl fmt::Display) -> Error {
-    let repair = command("repair --journal");
+    let repair = service_command("repair --journal");
     Error::state(format!("{what}: restore it from a copy, or give up what is lost with {repair}"))
 }
 
