@@ -158,3 +158,23 @@ fn a_service_whose_lock_somebody_removed_commits_nothing_more() {
     config(&dataset, rows + 1000).run_ok();
     dataset.assert_simulated(rows + 1000);
 }
+
+#[test]
+fn a_query_names_the_file_that_is_damaged_and_blames_no_file_for_its_own_faults() {
+    let dataset = Dataset::new();
+    config(&dataset, 100_000).run_ok();
+    let file = dataset.out().join(&dataset.data_files()[1]);
+    let sound = fs::read(&file).unwrap();
+    let query = |sql: &str| config(&dataset, 1).args(["query", sql]).run();
+    let own = ["SELECT CAST(sku AS INT) FROM events", "SELECT error('mine') FROM events", "SELECT nope FROM events"];
+    own.iter().for_each(|sql| query(sql).assert_refused(78, &["quer"]));
+    // Amid the pages, and amid the footer: its length and the marks at its ends are as they were.
+    for at in [sound.len() / 2, sound.len() - 60] {
+        let mut damaged = sound.clone();
+        damaged[at..at + 40].fill(0xee);
+        fs::write(&file, damaged).unwrap();
+        let refused = query("SELECT sum(amount), max(sku), max(user_id), max(ts) FROM events");
+        refused.assert_refused(65, &[file.to_str().unwrap(), "pintail verify"]);
+        dataset.pintail().args(["verify"]).run().assert_refused(65, &[file.to_str().unwrap()]);
+    }
+}
