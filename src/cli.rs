@@ -19,8 +19,9 @@ Examples:
   pintail demo                             half a minute, two kills, nothing lost
   pintail                                  simulated events into checkpoints/
   pintail --set source.type=file --set 'source.path=events/*.ndjson'
-  pintail infer events.ndjson > p.toml     a schema to begin with
+  pintail infer --complete e.ndjson > p.toml  a configuration to begin with
   pintail check --config p.toml            every fault at once, before it runs
+  pintail run --config p.toml
   pintail query 'SELECT region, count(*) FROM events GROUP BY region'
   OUT_PATH=/lake pintail verify            is every file as its record says?
 
@@ -98,6 +99,9 @@ pub enum Command {
         /// Records to look at.
         #[arg(long, value_name = "N", default_value_t = NonZero::new(10_000).expect("10,000 is not zero"))]
         records: NonZero<usize>,
+        /// Print a whole configuration that runs as it is: the file as the source, all columns, no hive partitions.
+        #[arg(long)]
+        complete: bool,
         /// Options behind the command's name.
         #[command(flatten)]
         options: Options,

@@ -5,6 +5,7 @@
 //!
 //! Read `raw` (the layers), then `sections` (the keys), then `reader` (how a key becomes a value or a fault).
 
+mod examined;
 mod http;
 mod kafka;
 mod memory;
@@ -23,8 +24,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use self::raw::{RawConfig, Table};
+pub use self::examined::Examined;
 pub(crate) use self::raw::settings_of;
+use self::raw::{RawConfig, Table};
 use self::reader::{Report, Section};
 use crate::breaker::DeadLetterConfig;
 use crate::checkpoint::paths::Paths;
@@ -90,16 +92,24 @@ impl Config {
     /// # Errors
     /// [`crate::error::ErrorKind::Config`] with every fault at once, each with its key, its value and where that was typed.
     pub fn load(file: Option<&Path>, env: impl Iterator<Item = (String, String)>, sets: &[String]) -> Result<Self> {
-        let mut report = Report::default();
-        let limits = Limits::of_this_process();
-        let read = RawConfig::collect(file, env, sets).map(|raw| read(raw, limits, &mut report));
-        match read {
-            Err(faults) => Err(refusal(&faults)),
-            Ok(Some(config)) if report.faults.is_empty() => {
-                Ok(Self { given: Given { file: file.map(Path::to_owned), sets: sets.to_vec() }, ..config })
-            }
-            Ok(_) => Err(refusal(&report.faults)),
+        match Self::examine(file, env, sets) {
+            Examined { config: Some(config), faults, .. } if faults.is_empty() => Ok(config),
+            Examined { faults, .. } => Err(refusal(&faults)),
         }
+    }
+
+    /// Loads the configuration as [`Self::load`] does, and says what is sound of it where not all is.
+    pub fn examine(file: Option<&Path>, env: impl Iterator<Item = (String, String)>, sets: &[String]) -> Examined {
+        let (mut report, limits) = (Report::default(), Limits::of_this_process());
+        let config = match RawConfig::collect(file, env, sets) {
+            Ok(raw) => read(raw, limits, &mut report),
+            Err(faults) => {
+                report.faults = faults;
+                None
+            }
+        };
+        let given = Given { file: file.map(Path::to_owned), sets: sets.to_vec() };
+        Examined { config: config.map(|config| Self { given, ..config }), faults: report.faults, faulty: report.faulty }
     }
 
     /// Returns where everything of the dataset lies, as this instance sees it.
@@ -287,6 +297,8 @@ pub struct MonitorConfig {
     pub group_by: String,
     /// Output column whose mean is shown.
     pub value: String,
+    /// Which of these two keys have their defaults, which are made for the simulator.
+    pub defaulted: Vec<&'static str>,
     /// Groups shown by name; the rest is one line.
     pub groups_max: usize,
 }

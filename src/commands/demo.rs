@@ -27,7 +27,7 @@ use self::service::{CHECKPOINT_INTERVAL, Running, Service};
 use super::verify;
 use crate::child::LOOK;
 use crate::error::{Error, Result};
-use crate::terminal::thousands;
+use crate::quantity::thousands;
 
 /// Kills on the way.
 const KILLS: u64 = 2;
@@ -206,7 +206,9 @@ impl Show<'_> {
                 "Next: pintail query --set pipeline.out_path={} \\\n        'SELECT region, count(*) FROM events GROUP BY region'",
                 lake.display()
             )),
-            Place::Temporary(_) => self.line(format_args!("Next, with events of your own: pintail infer events.ndjson > pintail.toml")),
+            Place::Temporary(_) => {
+                self.line(format_args!("Next, with events of your own: pintail infer --complete events.ndjson > pintail.toml"))
+            }
         }
     }
 

@@ -264,6 +264,9 @@ impl Checkpoint {
         let origin = ranges.first();
         let unplaced = unplaced.into_iter().filter_map(|row| Some(without_place(row, origin?)));
         // The ranges first: they bring the names of the partitions.
+        if !is_part {
+            self.meters.count_taken(&ranges);
+        }
         for range in &ranges {
             if !is_part {
                 self.open.offsets.extend(range)?;

@@ -5,6 +5,7 @@
 
 mod admin;
 mod backpressure;
+mod check;
 mod common;
 mod crash_points;
 mod dead_letters;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use chrono::{DateTime, TimeDelta, Utc};
+use itertools::Itertools;
 
 use super::ground::{self, Ground};
 use super::head::{self, Head};
@@ -251,17 +252,25 @@ impl Store {
 /// Compares a dataset with what a configuration asks of it, without changing anything. A directory without a dataset fits every one.
 ///
 /// # Errors
-/// As [`Store::open`].
+/// As [`Store::open`], but with all of the configuration that does not fit, a line each.
 pub fn check_dataset(fs: &dyn Fs, paths: &Paths, expected: &Expected) -> Result<()> {
     let ground = Ground::look(fs, paths)?;
     ground.check(paths)?;
     let Some((format, sha256)) = &ground.format else { return Ok(()) };
-    check_format(paths, format, expected)?;
     let take_over = take_over::last(fs, paths, sha256)?.map(|sealed| sealed.take_over);
-    check_instances(paths, format, take_over.as_ref(), expected.sharing.instances)?;
     let head = head::read(fs, paths, ground.last, sha256, &format.dataset_id)?;
-    head::check_key(paths, head.last.as_ref(), log::key(fs, paths)?.as_ref())?;
-    check_stored(fs, paths, format, take_over.as_ref(), &head, expected)
+    let key = log::key(fs, paths).and_then(|key| head::check_key(paths, head.last.as_ref(), key.as_ref()));
+    let checked = [
+        check_format(paths, format, expected),
+        check_instances(paths, format, take_over.as_ref(), expected.sharing.instances),
+        key,
+        check_stored(fs, paths, format, take_over.as_ref(), &head, expected),
+    ];
+    let faults: Vec<Error> = checked.into_iter().filter_map(Result::err).collect();
+    match faults.first() {
+        None => Ok(()),
+        Some(first) => Err(Error::new(first.kind(), faults.iter().join("\n"))),
+    }
 }
 
 /// Returns whether another process than this wrote records since `before` was the last one.

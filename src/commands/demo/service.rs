@@ -16,7 +16,7 @@ use crate::checkpoint::paths::Paths;
 use crate::checkpoint::reader::Dataset;
 use crate::child::{self, Reaped};
 use crate::error::{Error, Result};
-use crate::terminal::thousands;
+use crate::quantity::thousands;
 
 /// Time between two checkpoints.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(250);
