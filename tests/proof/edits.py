@@ -18,6 +18,7 @@ Does not own: what is lost by an edit (see losses.py), the binary's life (see pr
 import interpreter  # noqa: F401  first: it may start this command again under another Python
 
 import collections
+import contextlib
 import json
 import os
 import random
@@ -30,12 +31,14 @@ from pathlib import Path
 import pyarrow.parquet
 
 import job
-from losses import content_of, look, lost
+from losses import LONG_BYTES, content_of, look, lost
 from oracle import Broken
 from process import Pintail, Unexpected
 
 EDITS_A_WORLD = 60
 SETTLE_SECONDS = 60
+LOOKS = 10
+"""Sleeps of the thread that reads, of which one before a look and one after it are enough where nothing else makes it wait."""
 
 
 class World:
@@ -238,8 +241,9 @@ class World:
         lines = path.read_bytes().splitlines(keepends=True)
         at = self.chance.randrange(len(lines) + 1)
         content = b"".join(lines[:at] + self.chance.choice([[], [self.text(1)]]) + lines[at + self.chance.choice([0, 1]):])
-        # Between the first KiB and the last one, a change that moves nothing is not seen.
-        self.put(path, content if len(content) != path.stat().st_size else content + self.text(1))
+        if is_hidden(path.read_bytes(), content):
+            content = self.text(1) + content
+        self.put(path, content)
 
     def put(self, path, content):
         hidden = path.with_name("." + path.name)
@@ -280,7 +284,7 @@ class World:
                 self.settle(pintail)
                 self.wait_for(due, pintail)
                 # What comes too much comes late.
-                time.sleep(0.15)
+                self.wait_for_look(pintail)
                 kill = self.chance.random() < 0.2
                 pintail.signal(signal.SIGKILL if kill else signal.SIGTERM)
                 code = pintail.wait()
@@ -315,9 +319,11 @@ class World:
         self.wait_until(lambda: not self.there() - set(self.rows()), pintail, lambda: f"lines are not read: {sorted(self.there() - set(self.rows()))[:5]}")
 
     def wait_for_look(self, pintail):
-        """Waits until Pintail has looked at the files, which it does every 20 ms."""
+        """Waits until Pintail has looked at the files, which it does every 20 ms: its thread sleeps before each look."""
         self.settle(pintail)
+        slept = sleeps(pintail.pid)
         time.sleep(0.3)
+        self.wait_until(lambda: sleeps(pintail.pid) >= slept + LOOKS, pintail, lambda: "it looks at no files")
 
     def wait_for(self, due, pintail):
         """Waits until what is due is noted."""
@@ -345,6 +351,21 @@ class World:
         if not self.may_gap and (gaps := notes["gap"] - before["gap"]):
             raise Broken(f"{gaps} gaps are reported, and nothing was lost")
         self.may_gap = False
+
+
+def is_hidden(before, after):
+    """Returns whether nobody can tell from what a file is recognized by that it was changed: all is where it was at both ends."""
+    end = len(before)
+    return before[:LONG_BYTES] == after[:LONG_BYTES] and before[max(0, end - LONG_BYTES):] == after[max(0, end - LONG_BYTES):end]
+
+
+def sleeps(pid):
+    """Returns how often the thread that reads has waited; 0 before there is one."""
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        with contextlib.suppress(OSError):
+            if (task / "comm").read_text() == "source-file\n":
+                return int((task / "status").read_text().partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+    return 0
 
 
 def append(path, data):

@@ -199,3 +199,80 @@ async fn an_archive_of_a_part_of_what_was_read_is_passed_over_also_where_the_who
         assert_eq!(running.lines, lines(300..310), "{follow}");
     }
 }
+
+/// Lets a copy get 30 lines, and its original the first 20 of them.
+async fn with_a_copy_read_further(world: &mut World) -> Running {
+    world.write("app.log", numbered(0..100));
+    copy(world, "app.log", "app.log.3");
+    let mut running = world.start();
+    running.settle().await;
+    world.commit(&running);
+    drop(running);
+    let mut running = world.start();
+    running.is_silent().await;
+    world.append("app.log.3", &numbered(100..130));
+    running.read(30).await;
+    world.append("app.log", &numbered(100..120));
+    running.is_silent().await;
+    running
+}
+
+#[tokio::test]
+async fn what_was_read_in_a_copy_that_goes_on_elsewhere_is_read_nowhere_else() {
+    type Edit = (&'static str, fn(&World));
+    let edits: [Edit; 4] = [
+        ("copied and truncated", |world| {
+            copy(world, "app.log.3", ".copy");
+            world.rename(".copy", "app.log.3.4");
+            world.write("app.log.3", "new\n");
+        }),
+        ("rotated", |world| {
+            world.rename("app.log.3", "app.log.3.4");
+            world.write("app.log.3", "new\n");
+        }),
+        ("compressed", |world| {
+            world.write("app.log.3.gz", gzip(&numbered(0..130)));
+            world.write(".new", "new\n");
+            world.rename(".new", "app.log.3");
+        }),
+        ("deleted", |world| {
+            world.write(".new", "new\n");
+            world.rename(".new", "app.log.3");
+        }),
+    ];
+    for (what, edit) in edits {
+        for restarted in [false, true] {
+            let mut world = World::following(&["app.log*"]);
+            let mut running = with_a_copy_read_further(&mut world).await;
+            world.commit(&running);
+            if restarted {
+                drop(running);
+                edit(&world);
+                running = world.start();
+            } else {
+                edit(&world);
+                running.lines.clear();
+            }
+            running.read(1).await;
+            running.is_silent().await;
+            assert_eq!(running.lines, ["new"], "{what}, {restarted}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_file_got_that_was_read_in_a_copy_is_passed_over_also_where_that_goes_on_elsewhere_since() {
+    for follow in [true, false] {
+        let mut world = World::following(&["app.log*"]);
+        world.write("app.log", numbered(0..100));
+        world.write("app.log.3", numbered(0..130));
+        assert_eq!(world.follow(130).await, lines(0..130));
+        world.append("app.log", &numbered(100..120));
+        copy(&world, "app.log.3", "app.log.3.4");
+        world.write("app.log.3", "new\n");
+        world.config.follow = follow;
+        let mut running = world.start();
+        running.settle().await;
+        assert_eq!(running.lines, ["new"], "{follow}");
+    }
+}
