@@ -56,6 +56,8 @@ class World:
         self.excused = collections.Counter()    # how often lines may have been read anew, since something was lost
         self.may_gap = False    # whether something was lost since the last run
         self.twins = set()      # inodes of copies and originals at which Pintail has not looked since
+        self.unread = set()     # inodes of files that are new since then
+        self.parts = set()      # inodes of small files that hold a part of another, and nothing else: nothing is known of them
         self.let_look = lambda: self.run([])
         self.done = []          # the edits
         self.story = []         # the edits and the runs, for the report
@@ -127,7 +129,29 @@ class World:
         begin alike."""
         if path.stat().st_ino in self.twins:
             self.let_look()
-            self.twins.clear()
+        if path.stat().st_ino in self.parts:
+            self.parts.remove(path.stat().st_ino)
+            self.unread.add(path.stat().st_ino)
+
+    def looked(self):
+        """Takes up that Pintail has looked at all files."""
+        self.twins.clear()
+        self.unread.clear()
+
+    def may_be_part(self, path):
+        """Is to be called where a file of which nothing is known may be a part of another. Below a KiB it cannot be told from a file that only begins so:
+        it is read as new once it has lines of its own, or the other one is gone."""
+        content = path.read_bytes()
+        others = (content_of(other) for other in self.files(plain=False))
+        if 0 < len(content) < LONG_BYTES and any(len(other) > len(content) and other.startswith(content) for other in others):
+            self.parts.add(path.stat().st_ino)
+
+    def place(self, path, target):
+        """Copies a file. Of the copy of a part nothing is known, either."""
+        is_part = path.stat().st_ino in self.parts
+        place(path, target)
+        if is_part:
+            self.parts.add(target.stat().st_ino)
 
     def pick(self):
         files = self.files()
@@ -141,11 +165,15 @@ class World:
         if path is None:
             name, path = "create", self.input / f"app{self.next_name}.log"
             self.next_name += 1
-            path.write_bytes(self.some())
+            self.begin(path)
         else:
             getattr(self, name)(path)
         self.done.append(name)
         self.story.append(f"{name} {path.name}")
+
+    def begin(self, path):
+        path.write_bytes(self.some())
+        self.unread.add(path.stat().st_ino)
 
     def append(self, path):
         self.part(path)
@@ -166,7 +194,9 @@ class World:
 
     def copy(self, path):
         copy = self.fresh(path)
-        place(path, copy)
+        self.place(path, copy)
+        if copy.stat().st_ino in self.parts:
+            self.excused.update(self.lines_of(copy))
         self.twins |= {path.stat().st_ino, copy.stat().st_ino}
 
     def grown_copy(self, path):
@@ -177,13 +207,16 @@ class World:
         append(hidden, self.some())
         hidden.rename(copy)
         self.twins |= {path.stat().st_ino, copy.stat().st_ino}
+        if path.stat().st_ino in self.unread:
+            self.may_be_part(path)
+            self.excused.update(self.lines_of(path) if path.stat().st_ino in self.parts else ())
 
     def compress(self, path):
         compressed(path, self.chance)
         path.unlink()
 
     def restore(self, path):
-        place(path, path)
+        self.place(path, path)
 
     def save(self, path):
         """As an editor does: another file with more in it takes the name."""
@@ -195,25 +228,31 @@ class World:
 
     def rotate(self, path):
         path.rename(self.fresh(path))
-        path.write_bytes(self.some())
+        self.begin(path)
 
     def rotate_and_compress(self, path):
         rotated = self.fresh(path)
         path.rename(rotated)
-        path.write_bytes(self.some())
+        self.begin(path)
         compressed(rotated, self.chance)
         rotated.unlink()
 
     def copytruncate(self, path):
-        place(path, self.fresh(path))
+        self.place(path, self.fresh(path))
         path.write_bytes(b"")
         append(path, self.some())
+        self.parts.discard(path.stat().st_ino)
+        self.unread.add(path.stat().st_ino)
 
     def away_and_back(self, path):
-        place(path, self.directory / "away" / path.name)
+        away = self.directory / "away" / path.name
+        place(path, away)
+        is_part = path.stat().st_ino in self.parts
         path.unlink()
-        shutil.copy2(self.directory / "away" / path.name, path.with_name("." + path.name))
+        shutil.copy2(away, path.with_name("." + path.name))
         path.with_name("." + path.name).rename(path)
+        if is_part:
+            self.parts.add(path.stat().st_ino)
 
     def truncate(self, path):
         lines = path.read_bytes().splitlines(keepends=True)
@@ -254,6 +293,8 @@ class World:
     def lossy(self, path):
         self.may_gap = True
         self.excused.update(self.lines_of(path))
+        self.parts.discard(path.stat().st_ino)
+        self.may_be_part(path)
 
     # Runs
 
@@ -297,7 +338,10 @@ class World:
         over = {kind: self.notes()[kind] - due[kind] for kind in ("gap", "vanished")}
         said = max(0, over["vanished"] - over["gap"])
         self.read, self.gone = self.look() + self.gone[said:], []
-        self.twins.clear()
+        self.looked()
+        if not follow:
+            # A part is taken for a copy at once.
+            self.parts.clear()
 
     def edit_under(self, name, pintail):
         """Edits while it runs. What was not yet seen may be lost by what is lossy, and nobody could tell; a gap is waited for."""
@@ -324,6 +368,7 @@ class World:
         slept = sleeps(pintail.pid)
         time.sleep(0.3)
         self.wait_until(lambda: sleeps(pintail.pid) >= slept + LOOKS, pintail, lambda: "it looks at no files")
+        self.looked()
 
     def wait_for(self, due, pintail):
         """Waits until what is due is noted."""

@@ -162,7 +162,9 @@ impl Follow {
             }
             at += 1;
         }
-        let ready = std::mem::take(&mut self.ready);
+        let (waiting, ready): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.ready).into_iter().partition(|turn| self.waits_for_original(turn));
+        self.ready = waiting;
         self.files.read_turns(ready.into(), sender)?;
         self.relieve_disk();
         self.let_go(Instant::now(), sender)?;
@@ -349,7 +351,7 @@ impl Follow {
                 if let Some(archive) = self.archives.get_mut(&facts.path) {
                     archive.state = ArchiveState::Taken;
                 }
-                let turn = Turn::of(&facts, start.without_copy());
+                let turn = Turn::of(&facts, start);
                 if turn.is_none() {
                     self.files.aside.well(&facts.path);
                 }

@@ -14,6 +14,7 @@ use crate::source::file::plan::Name;
 use crate::source::file::reader::{FileReader, Opened};
 use crate::source::file::sight::Sight;
 use crate::source::file::survey::note;
+use crate::source::file::trail::EDGE_BYTES;
 
 impl Follow {
     /// Finds out whether a copy that has changed is to be read now. What its original holds is read there first; what both hold is passed over.
@@ -195,17 +196,19 @@ impl Follow {
         Ok(())
     }
 
-    /// Waits with a file that holds the beginning of another and nothing else: it may be a copy in the making. What stands still is a copy.
+    /// Waits with a file that holds the beginning of another and nothing else: it may be a copy in the making. What stands still is a copy; below a KiB
+    /// it may be another file whose second line is still to come.
     pub(super) fn wait_with_part(&mut self, facts: Facts, of: PartitionId) -> Result<()> {
         if facts.compression != Compression::None {
             let start = self.files.take_part(&of, &facts)?;
             return self.begin(facts, start);
         }
         let now = Instant::now();
-        let (length, since) = *self.parts.entry(facts.place.inode).or_insert((facts.length, now));
-        if length != facts.length {
+        let Some((length, since)) = self.parts.get(&facts.place.inode).copied().filter(|(length, _)| *length == facts.length) else {
             self.parts.insert(facts.place.inode, (facts.length, now));
-        } else if now.duration_since(since) >= QUIET && facts.name == Name::Matches {
+            return Ok(());
+        };
+        if (length >= EDGE_BYTES || now.duration_since(since) >= QUIET) && facts.name == Name::Matches {
             self.parts.remove(&facts.place.inode);
             let start = self.files.take_part(&of, &facts)?;
             return self.begin(facts, start);
@@ -235,7 +238,7 @@ impl Tail {
     }
 
     /// Returns whether it holds more than was read of it.
-    fn has_more(&self) -> bool {
+    pub(super) fn has_more(&self) -> bool {
         let Stage::Open(reader) = &self.stage else { return false };
         reader.is_ahead() || self.length() > reader.taken()
     }

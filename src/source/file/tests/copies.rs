@@ -276,3 +276,40 @@ async fn what_a_file_got_that_was_read_in_a_copy_is_passed_over_also_where_that_
         assert_eq!(running.lines, ["new"], "{follow}");
     }
 }
+
+#[tokio::test]
+async fn what_a_file_got_before_it_was_saved_elsewhere_and_compressed_is_read_once() {
+    for follow in [true, false] {
+        let mut world = World::new(&["app.log*"]);
+        world.config.follow = follow;
+        world.write("app.log.1", numbered(0..300));
+        fs::hard_link(world.path("app.log.1"), world.path("app.log.2")).unwrap();
+        let mut running = world.start();
+        running.settle().await;
+        world.commit(&running);
+        drop(running);
+        world.write(".saved", numbered(0..310));
+        world.rename(".saved", "app.log.1");
+        world.write("app.log.2.gz", gzip(&numbered(0..305)));
+        remove(&world, "app.log.2");
+        let mut running = world.start();
+        running.settle().await;
+        running.settle().await;
+        assert_eq!(running.lines, lines(300..310), "{follow}");
+    }
+}
+
+#[tokio::test]
+async fn a_part_of_another_file_that_stands_still_and_gets_lines_of_its_own_is_read_from_there() {
+    let world = World::following(&["app.log*"]);
+    world.write("app.log", numbered(0..300));
+    let mut running = world.start();
+    running.read(300).await;
+    world.write(".part", numbered(0..200));
+    world.rename(".part", "app.log.1");
+    running.is_silent().await;
+    world.append("app.log.1", "own\n");
+    running.read(301).await;
+    running.is_silent().await;
+    assert_eq!(running.lines[300..], ["own"]);
+}
