@@ -215,7 +215,6 @@ impl Follow {
         let mut archives = HashMap::new();
         let mut facts = self.take_begun(&mut archives)?;
         self.look_for_strays(strays, &found, &mut facts)?;
-        self.settle_copies_of_lost()?;
         let named: Vec<bool> =
             self.tails.iter_mut().map(|tail| std::mem::replace(&mut tail.name, Name::Renamed) == Name::Matches).collect();
         let mut tails: HashMap<Inode, usize> = self.tails.iter().enumerate().map(|(at, tail)| (tail.place.inode, at)).collect();
@@ -267,6 +266,7 @@ impl Follow {
         rotated.for_each(|(tail, _)| tail.last_read = self.looked);
         self.archives = archives;
         self.parts.retain(|inode, _| examined.contains(inode));
+        self.settle_copies_of_lost(&facts)?;
         self.take_facts(facts, held)?;
         self.check_count()
     }

@@ -411,6 +411,11 @@ impl Facts {
         }
     }
 
+    /// Returns whether it may hold what was read at a known position.
+    pub(super) fn may_hold(&self, id: &PartitionId) -> bool {
+        self.compared.iter().any(|compared| compared.known == *id && compared.may_hold())
+    }
+
     pub(super) fn judged(&self, id: &PartitionId) -> Option<Judged> {
         self.compared.iter().find(|compared| compared.known == *id).map(|compared| compared.judged)
     }

@@ -90,7 +90,9 @@ impl Follow {
         let known = |tail: &Tail| tail.known().and_then(|id| self.files.positions.get(id));
         let read = |tail: &Tail| Some((known(tail)?.next, &known(tail)?.evidence.as_ref()?.witnesses));
         let own = read(&self.tails[at]);
-        let others = self.tails.iter().enumerate().filter(|(other, tail)| *other != at && tail.has_more());
+        // One that is not longer than what was read here has nothing to give: it may be a part of this one, and wait for it.
+        let has_more = |tail: &Tail| tail.has_more() && tail.length() > self.tails[at].next();
+        let others = self.tails.iter().enumerate().filter(|(other, tail)| *other != at && has_more(tail));
         let same = others.filter(|(_, tail)| tail.known() == Some(of) || (own.is_some() && read(tail) == own));
         same.max_by_key(|(_, tail)| tail.known() == Some(of)).and_then(|(_, tail)| tail.known().cloned())
     }
@@ -157,9 +159,12 @@ impl Follow {
         Ok(())
     }
 
-    /// Lets go of lost positions whose content is in a copy that is open.
-    pub(super) fn settle_copies_of_lost(&mut self) -> Result<()> {
+    /// Lets go of lost positions whose content is in a copy that is open, and in none of the files that were found.
+    pub(super) fn settle_copies_of_lost(&mut self, found: &[Facts]) -> Result<()> {
         for lost in self.lost.clone() {
+            if found.iter().any(|facts| facts.may_hold(&lost)) {
+                continue;
+            }
             let Some(known) = self.files.positions.get(&lost).cloned() else { continue };
             let copies: Vec<Inode> =
                 self.tails.iter().filter(|tail| tail.copy_of.as_ref() == Some(&lost)).map(|tail| tail.place.inode).collect();

@@ -313,3 +313,46 @@ async fn a_part_of_another_file_that_stands_still_and_gets_lines_of_its_own_is_r
     running.is_silent().await;
     assert_eq!(running.lines[300..], ["own"]);
 }
+
+#[tokio::test]
+async fn a_copy_with_an_open_line_that_begins_as_one_of_its_longer_copy_holds_that_up_no_more() {
+    for _ in 0..4 {
+        let mut world = World::following(&["app.log*"]);
+        world.write("app.log", numbered(0..100));
+        world.write("app.log.1", numbered(0..110));
+        assert_eq!(world.follow(110).await, lines(0..110));
+        world.append("app.log", "{\"n\":");
+        world.append("app.log.1", "own\n");
+        let mut running = world.start();
+        running.read(1).await;
+        running.is_silent().await;
+        assert_eq!(running.lines, ["own"]);
+    }
+}
+
+#[tokio::test]
+async fn a_few_lines_that_a_longer_file_holds_too_are_read_once_where_their_file_is_copied_and_truncated() {
+    for _ in 0..4 {
+        let mut world = World::following(&["app.log*"]);
+        world.write("app.log", "1\n");
+        world.write("app.log.3", "1\n");
+        let mut running = world.start();
+        running.settle().await;
+        world.commit(&running);
+        drop(running);
+        let mut running = world.start();
+        running.settle().await;
+        world.append("app.log.3", "2\n");
+        running.read(1).await;
+        world.rename("app.log", "app.log.2");
+        copy(&world, "app.log.2", ".copy");
+        world.rename(".copy", "app.log.4");
+        world.write("app.log.2", "another\n");
+        running.read(2).await;
+        running.is_silent().await;
+        world.append("app.log.4", "3\n");
+        running.read(3).await;
+        running.is_silent().await;
+        assert_eq!(running.lines, ["2", "another", "3"]);
+    }
+}
