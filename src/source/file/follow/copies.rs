@@ -184,16 +184,18 @@ impl Follow {
     fn settle_copy(&mut self, at: usize, lost: &Known) -> Result<()> {
         let facts = self.examine_tail(at)?;
         let holds = facts.judged(lost.id()).is_some_and(|judged| !matches!(judged.verdict, Verdict::Other(_)));
-        // One that holds a part of it waits for what becomes of it.
-        if !holds {
+        // One that holds a part of it waits for what becomes of it, and so does another copy.
+        if !holds || !self.lost.contains(lost.id()) {
             return Ok(());
         }
+        let is_deleted = self.tails[at].is_deleted();
         self.tails[at].copy_of = None;
-        if !self.lost.contains(lost.id()) {
-            return Ok(());
-        }
         if self.tails[at].next().is_some_and(|next| next < lost.next) {
             self.pass_over(at, lost, &facts)?;
+        }
+        // What no name leads to is not there any more.
+        if is_deleted {
+            return Ok(());
         }
         let text = format!("`{}` holds no more what was read of it; its content is in `{}`", lost.partition.label, facts.path.display());
         self.files.forget(lost, vec![note(NoteKind::Vanished, text, None)]);

@@ -356,3 +356,20 @@ async fn a_few_lines_that_a_longer_file_holds_too_are_read_once_where_their_file
         assert_eq!(running.lines, ["2", "another", "3"]);
     }
 }
+
+#[tokio::test]
+async fn a_file_that_is_rewritten_is_a_gap_where_only_a_deleted_copy_held_what_was_read_of_it() {
+    let mut world = World::following(&["app.log*"]);
+    world.config.on_gap = OnGap::Record;
+    world.write("app.log", numbered(0..100));
+    world.write("app.log.1", numbered(0..110));
+    assert_eq!(world.follow(110).await, lines(0..110));
+    let mut running = world.start();
+    running.is_silent().await;
+    remove(&world, "app.log.1");
+    running.is_silent().await;
+    world.write("app.log", "new\n");
+    running.read(1).await;
+    running.is_silent().await;
+    assert!(running.notes().contains(&NoteKind::Gap), "{:?}", running.notes());
+}
