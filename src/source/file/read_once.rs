@@ -53,7 +53,7 @@ pub(super) struct Turn {
     name: Name,
     compression: Compression,
     from: From,
-    /// What it was a copy of when it was planned.
+    /// See [`Turn::copy_of`].
     copy_of: Option<PartitionId>,
     /// The length up to which its bytes are counted as unread.
     seen: u64,
@@ -119,6 +119,11 @@ impl Turn {
             Start::Finished(_) | Start::Nothing | Start::Aside => return None,
         };
         Some(Self { path: facts.path.clone(), name: facts.name, compression: facts.compression, from, copy_of, seen: 0, tries: 0 })
+    }
+
+    /// Returns what it was a copy of when it was planned.
+    pub(super) fn copy_of(&self) -> Option<&PartitionId> {
+        self.copy_of.as_ref()
     }
 
     /// Counts what is unread.

@@ -345,9 +345,7 @@ impl Files {
         }
         let finished = beyond.map_or(Some(judged), |beyond| facts.judged(beyond.id())).is_some_and(|judged| judged.finished);
         let id = known.id().clone();
-        let others = facts.compared.iter().filter(|other| other.known != id && (other.may_hold() || other.prefix));
-        let farthest = others.max_by_key(|other| self.positions.get(&other.known).map(|known| known.next));
-        let copy_of = farthest.map(|other| other.known.clone()).filter(|_| self.copies == Copies::Skip);
+        let copy_of = self.may_be_copy_of(&goes_on, facts).filter(|_| self.copies == Copies::Skip);
         self.positions.put(goes_on);
         Ok(if finished { Start::Finished(id) } else { Start::At { known: id, copy_of } })
     }
@@ -411,6 +409,11 @@ impl Facts {
             empty: self.length == 0,
             pairs: self.compared.iter().map(pair).collect(),
         }
+    }
+
+    /// Returns whether it may hold what was read at a known position.
+    pub(super) fn may_hold(&self, id: &PartitionId) -> bool {
+        self.compared.iter().any(|compared| compared.known == *id && compared.may_hold())
     }
 
     pub(super) fn judged(&self, id: &PartitionId) -> Option<Judged> {

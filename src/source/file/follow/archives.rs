@@ -6,7 +6,7 @@
 use std::fs::Metadata;
 use std::path::Path;
 
-use super::{Compression, Facts, Follow, Inode};
+use super::{Compression, Facts, Follow, Inode, Turn};
 use crate::error::Result;
 use crate::offsets::PartitionId;
 use crate::source::file::names;
@@ -40,6 +40,12 @@ impl Follow {
             false => is_new || (!self.lost.is_empty() && state == ArchiveState::Settling),
         };
         (Archive { inode, length, state }, is_due)
+    }
+
+    /// Returns whether what a compressed file is a copy of is open and has more in it, which is read there first.
+    pub(super) fn waits_for_original(&self, turn: &Turn) -> bool {
+        let of = turn.copy_of();
+        self.tails.iter().any(|tail| of.is_some() && tail.known() == of && tail.copy_of.is_none() && tail.has_more())
     }
 
     /// Looks again later at a compressed file that another one begins as.
