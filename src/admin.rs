@@ -38,6 +38,7 @@ use std::time::Duration;
 
 use pintail_config::{AdminConfig, Config, Listen, MonitorConfig};
 use pintail_core::error::{Error, Result};
+use pintail_storage::checkpoint::lock::{self, Seen};
 use pintail_storage::checkpoint::paths::Paths;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tracing::{info, warn};
@@ -91,6 +92,19 @@ impl Admin {
             info!("whoever reaches the admin server may query the committed files: admin.query_token asks for a token");
         }
         Ok(Some(Self { address, stop, ended }))
+    }
+
+    /// Takes the address that the user wrote, to see whether it can be had; none that is the default, and none if a running service of the dataset
+    /// may have it.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn reserve(config: &Config) -> Result<Option<TcpListener>> {
+        let Some(listen) = config.admin.listen.filter(|listen| listen.chosen) else { return Ok(None) };
+        match bind(listen) {
+            Err(_) if matches!(lock::look(config.paths()), Ok(Seen::Held { .. })) => Ok(None),
+            bound => bound,
+        }
     }
 
     /// Returns where it listens.

@@ -36,13 +36,18 @@ pub struct Aggregator {
 
 impl Aggregator {
     /// Looks the columns up in the output. The defaults of `[monitor]` must not stand in the way of the user's own SQL, so a column
-    /// that is missing or of no use narrows the figures (one group `all`; counts only) and is told by [`Self::warnings`].
+    /// that is missing or of no use narrows the figures (one group `all`; counts only). [`Self::warnings`] tells it of one that the user named.
     pub fn new(output: &Schema, monitor: &MonitorConfig) -> Self {
         let mut warnings = Vec::new();
-        let group = find(output, "monitor.group_by", &monitor.group_by, &mut warnings);
-        let group = group.filter(|index| usable(output, "monitor.group_by", *index, &DataType::Utf8View, &mut warnings));
-        let value = find(output, "monitor.value", &monitor.value, &mut warnings);
-        let value = value.filter(|index| usable(output, "monitor.value", *index, &DataType::Float64, &mut warnings));
+        let mut look_up = |key: &'static str, name: &str, as_type: DataType| match column(output, name, &as_type) {
+            Ok(index) => Some(index),
+            Err(why) => {
+                warnings.extend((!monitor.defaulted.contains(&key)).then(|| format!("monitor.{key} = `{name}` {why}")));
+                None
+            }
+        };
+        let group = look_up("group_by", &monitor.group_by, DataType::Utf8View);
+        let value = look_up("value", &monitor.value, DataType::Float64);
         if value.is_some() {
             // Polars makes a runtime with descriptors at its first use, and panics where there are none: at a start nothing is lost by that.
             let one: ArrayRef = Arc::new(Float64Array::from(vec![0.0]));
@@ -54,6 +59,11 @@ impl Aggregator {
     /// Returns how many groups have a name of their own.
     pub fn groups_max(&self) -> usize {
         self.groups_max
+    }
+
+    /// Returns whether there is a column of groups, and one whose mean is taken.
+    pub fn columns(&self) -> (bool, bool) {
+        (self.group.is_some(), self.value.is_some())
     }
 
     /// Returns what the figures lack, and why.
@@ -127,18 +137,14 @@ fn as_type(column: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, String> 
     shown::column(column).and_then(|column| cast(&column, data_type)).map_err(|e| e.to_string())
 }
 
-fn find(output: &Schema, key: &str, name: &str, warnings: &mut Vec<String>) -> Option<usize> {
-    let found = output.fields().iter().position(|field| field.name() == name);
-    if found.is_none() {
+/// Returns the place of a column that can be shown as a type. Says in words why there is none.
+fn column(output: &Schema, name: &str, as_type: &DataType) -> Result<usize, String> {
+    let Some(index) = output.fields().iter().position(|field| field.name() == name) else {
         let likeness = |other: &str| strsim::jaro_winkler(&name.to_lowercase(), &other.to_lowercase());
         let nearest = output.fields().iter().map(|field| field.name()).max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
         let nearest = nearest.map_or_else(String::new, |nearest| format!("; the nearest is `{nearest}`"));
-        warnings.push(format!("{key} = `{name}` is no column of the output{nearest}"));
-    }
-    found
-}
-
-fn usable(output: &Schema, key: &str, index: usize, as_type: &DataType, warnings: &mut Vec<String>) -> bool {
+        return Err(format!("is no column of the output{nearest}"));
+    };
     let field = output.field(index);
     let is_text = matches!(field.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     // Arrow would parse text into a number, and take a time as one: neither has a mean that means something.
@@ -146,10 +152,7 @@ fn usable(output: &Schema, key: &str, index: usize, as_type: &DataType, warnings
         DataType::Float64 => field.data_type().is_numeric(),
         _ => is_text || can_cast_types(field.data_type(), as_type),
     };
-    if !fits {
-        warnings.push(format!("{key} = `{}` is of type {}, which cannot be shown", field.name(), field.data_type()));
-    }
-    fits
+    if fits { Ok(index) } else { Err(format!("is of type {}, which cannot be shown", field.data_type())) }
 }
 
 #[cfg(test)]

@@ -8,10 +8,11 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, NaiveDate, Utc};
-use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, value_parser};
 use pintail_config as config;
 use pintail_core::error::ErrorKind;
 use pintail_core::invocation;
+use pintail_settings::raw::settings_of;
 
 /// The examples at the end of `--help`.
 const EXAMPLES: &str = "\
@@ -19,8 +20,9 @@ Examples:
   pintail demo                             half a minute, two kills, nothing lost
   pintail                                  simulated events into checkpoints/
   pintail --set source.type=file --set 'source.path=events/*.ndjson'
-  pintail infer events.ndjson > p.toml     a schema to begin with
+  pintail infer --complete e.ndjson > p.toml  a configuration to begin with
   pintail check --config p.toml            every fault at once, before it runs
+  pintail run --config p.toml
   pintail query 'SELECT region, count(*) FROM events GROUP BY region'
   OUT_PATH=/lake pintail verify            is every file as its record says?
 
@@ -98,6 +100,9 @@ pub enum Command {
         /// Records to look at.
         #[arg(long, value_name = "N", default_value_t = NonZero::new(10_000).expect("10,000 is not zero"))]
         records: NonZero<usize>,
+        /// Print a whole configuration that runs as it is: the file as the source, all columns, no hive partitions.
+        #[arg(long)]
+        complete: bool,
         /// Options behind the command's name.
         #[command(flatten)]
         options: Options,
@@ -123,15 +128,16 @@ pub enum Command {
         options: Options,
     },
     /// Declare that files with old rows may be gone, so that `verify` and `query` do without them. Removes nothing.
+    #[command(group(ArgGroup::new("declaration").required(true).args(["before", "take_back"])))]
     Expire {
         /// Files whose rows are all older than this time (RFC 3339) or day (UTC). Files without an event time go by the time of their commit.
-        #[arg(long, value_name = "TIME", value_parser = expire_time, required_unless_present = "take_back")]
+        #[arg(long, value_name = "TIME", value_parser = expire_time)]
         before: Option<DateTime<Utc>>,
         /// Also if the time is in the future, so that it covers files that are not written yet.
         #[arg(long)]
         force: bool,
         /// Take the last declaration back; the one before it holds again.
-        #[arg(long, conflicts_with_all = ["before", "force"])]
+        #[arg(long, conflicts_with = "force")]
         take_back: bool,
         /// Options behind the command's name.
         #[command(flatten)]
@@ -268,7 +274,7 @@ impl Cli {
         if let Some(Command::Verify { out: Some(out), .. }) = &self.command {
             sets.push(format!("pipeline.out_path={}", out.display()));
         }
-        invocation::Options::new(self.config(), config::environment(), &sets)
+        invocation::Options::new(self.config(), &settings_of(config::environment()), &sets)
     }
 
     /// Returns the options before the command and those behind it. (An argument that clap calls global would lose the former when

@@ -14,6 +14,7 @@ use pintail_config::Config;
 use pintail_core::error::{Error, Result};
 use pintail_core::escape::{Form, Writer};
 use pintail_core::limits::descriptors::Descriptors;
+use pintail_sources::kind::KINDS;
 use tracing::error;
 
 // glibc gives the pages of every batch back to the kernel and fetches them again; and over hours its arenas grow.
@@ -119,13 +120,15 @@ fn serve(cli: &Cli, input: Input, start: Start) -> u8 {
 fn run_once(cli: &Cli, command: Command) -> Result<()> {
     // What a command prints may come from outside: records, files, servers.
     let to = &mut Writer::new(io::stdout().lock(), form(&command));
-    if let Command::Infer { file, records, .. } = &command {
-        return infer::run(file, records.get(), to);
+    if let Command::Infer { file, records, complete, .. } = &command {
+        return infer::run(file, records.get(), *complete, to);
+    }
+    if let Command::Check { .. } = &command {
+        return check::run(&Config::examine(KINDS, cli.config(), pintail_config::environment(), &cli.sets()), to);
     }
     let config = load(cli)?;
     let out = config.pipeline.out_path.as_path();
     match command {
-        Command::Check { .. } => check::run(&config, to),
         Command::Adopt { .. } => adopt::run(&config, to),
         Command::Expire { before: Some(before), force, .. } => expire::declare(&config, before, force, to),
         Command::Expire { .. } => expire::take_back(&config, to),
@@ -141,7 +144,9 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
         Command::Repair { .. } => repair::journal(&config, to),
         Command::Health { .. } => health::run(config.paths()),
         Command::Trial { sha256, .. } => trial::run(&config, &sha256),
-        Command::Run { .. } | Command::Demo { .. } | Command::Infer { .. } | Command::SqlBox => unreachable!("handled before"),
+        Command::Run { .. } | Command::Demo { .. } | Command::Infer { .. } | Command::Check { .. } | Command::SqlBox => {
+            unreachable!("handled before")
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use pintail_core::batch::OffsetUnit;
 use pintail_core::clock::{Clock, Running};
 use pintail_core::memory::Memory;
+use pintail_core::offsets::OffsetRange;
 use pintail_core::totals::Totals;
 use pintail_duckdb::MemoryMeter;
 use pintail_sources::http::meter::PushMeter;
@@ -20,7 +21,6 @@ use pintail_storage::checkpoint::held::Held;
 use pintail_storage::durable::disk_state::DiskState;
 use prometheus::{Histogram, HistogramOpts, exponential_buckets};
 use tokio::sync::{mpsc, watch};
-
 pub mod ledger;
 
 use ledger::Ledger;
@@ -51,6 +51,10 @@ pub struct Meters {
     log_dropped: Box<dyn Fn() -> u64 + Send + Sync>,
     /// What the line holds in memory.
     pub memory: Memory,
+    /// What the producer has read, in the unit of the source's offsets.
+    read: AtomicU64,
+    /// What of that the writer has taken.
+    taken: AtomicU64,
     /// Whether the source has ended.
     ended: AtomicBool,
     linked: OnceLock<Linked>,
@@ -135,6 +139,8 @@ impl Meters {
             disk,
             log_dropped: Box::new(|| 0),
             memory: Memory::default(),
+            read: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
             ended: AtomicBool::new(false),
             linked: OnceLock::new(),
             ledger: Mutex::default(),
@@ -189,6 +195,24 @@ impl Meters {
     /// Returns which inputs of the source cannot be read at this moment; `None` of a source without several.
     pub fn waiting(&self) -> Option<Waiting> {
         Some(self.linked()?.waiting.as_ref()?.get())
+    }
+
+    /// Counts a range of offsets that the producer has read.
+    pub fn count_read(&self, range: &OffsetRange) {
+        self.read.fetch_add(range.to - range.from, Ordering::Relaxed);
+    }
+
+    /// Counts ranges of offsets that the writer has taken.
+    pub fn count_taken(&self, ranges: &[OffsetRange]) {
+        self.taken.fetch_add(ranges.iter().map(|range| range.to - range.from).sum(), Ordering::Relaxed);
+    }
+
+    /// Returns what the source holds beyond what the writer has taken, in the unit of its offsets; `None` if it cannot know. What was read and waits,
+    /// for instance for a person while the line is paused, is no further than what was not read.
+    pub fn lag(&self) -> Option<u64> {
+        let remaining = (*self.linked()?.remaining.borrow())?;
+        let taken = self.taken.load(Ordering::Relaxed);
+        Some(remaining + self.read.load(Ordering::Relaxed).saturating_sub(taken))
     }
 
     /// Says that the source gives nothing more.

@@ -41,7 +41,7 @@ mod dataset;
 mod source;
 mod tasks;
 
-pub use dataset::{Plan, Start};
+pub use dataset::{Plan, Start, open_as_it_is};
 pub use source::{check_source, surroundings};
 
 use source::{accepting_gaps, open_source};
@@ -115,7 +115,7 @@ impl Line {
         let (remaining_sender, remaining) = watch::channel(source.remaining());
         let channels = Channels { chunks: chunk_sender.downgrade(), batches: batch_sender.downgrade(), frames: frame_sender.downgrade() };
         let full = disk.clone();
-        meters.link(linked(&store, &*source, &engine, remaining.clone())?);
+        meters.link(linked(&store, &*source, &engine, remaining)?);
         let chunk_outlet = Outlet::new(chunk_sender, &meters.chunks);
         let frame_outlet = Outlet::new(frame_sender, &meters.frames);
         // A search in what cannot be read again is not given up.
@@ -126,11 +126,11 @@ impl Line {
 
         let monitor = Monitor {
             input: progress,
-            remaining,
             channels,
             disk_full: Box::new(move || full.full()),
             screen,
             config: config.monitor.clone(),
+            columns: aggregator.columns(),
             meters: meters.clone(),
         };
         let (schema, early) = (engine.output().clone(), Arc::<Notify>::default());

@@ -11,17 +11,21 @@ mod tests;
 
 use std::time::Duration;
 
-pub use self::layout::thousands;
 pub use self::screen::Screen;
 
 use itertools::Itertools;
 use pintail_core::batch::Trigger;
 use pintail_core::totals::{Total, Totals};
+use pintail_sources::waiting::Waiting;
 
-use self::layout::{Column, bar, cell, clip, decimal, grouped, pack, pad, seconds};
+use self::layout::{Column, bar, cell, clip, decimal, grouped, pack, pad, seconds, wrap};
 
 /// Group names are cut here: beyond it the figures would be pushed off the screen.
 const NAME_WIDTH_MAX: usize = 32;
+/// Notices are cut here: more of one would push the others, and the figures, off the screen.
+const NOTICE_COLUMNS_MAX: usize = 800;
+/// Lines of a notice on a narrow terminal.
+const NOTICE_LINES_MAX: usize = 6;
 
 /// What the table shows, as of one moment.
 #[derive(Debug, Clone)]
@@ -50,6 +54,8 @@ pub struct Snapshot {
     pub held: Option<String>,
     /// Why the source gives nothing at this moment.
     pub trouble: Option<String>,
+    /// Which inputs of the source cannot be read at this moment.
+    pub waiting: Waiting,
 }
 
 /// A committed checkpoint.
@@ -82,24 +88,33 @@ pub struct ChannelFill {
     pub capacity: usize,
 }
 
-/// Draws the table, every line ended by `\n` and at most `width` columns wide: groups above, the state of the line below.
+/// Draws the table, every line ended by `\n` and at most `width` columns wide: what a person must know above, then the groups, and the state of the
+/// line below. A terminal that is too low for all of it cuts at the bottom.
 ///
 /// Groups stand in the order of their names, so that a row stays where it is while its figures change. `n` and the mean are over
-/// open and committed rows; where the width allows, both counts follow. Text from events is escaped: it cannot move the cursor.
-pub fn render(snapshot: &Snapshot, group_by: &str, value: &str, width: usize) -> String {
-    let mut lines = table(snapshot, group_by, value, width);
+/// open and committed rows; where the width allows, both counts follow. Text from events is escaped: it cannot move the cursor. Without a column of
+/// `value`s there is no mean.
+pub fn render(snapshot: &Snapshot, group_by: &str, value: Option<&str>, width: usize) -> String {
+    let notice = |text: String| wrap(&cell(&text, NOTICE_COLUMNS_MAX), width, NOTICE_LINES_MAX);
+    let mut lines: Vec<String> = notices(snapshot).into_iter().flat_map(notice).collect();
+    lines.extend(table(snapshot, group_by, value, width));
     lines.extend(pack(&state(snapshot), width));
     lines.extend(pack(&channels(&snapshot.channels), width));
-    if snapshot.disk_full {
-        lines.push("DISK FULL: the line waits for space, nothing is lost".to_owned());
-    }
-    if let Some(held) = &snapshot.held {
-        lines.push(format!("PAUSED, TOO MUCH IS REJECTED: {}", cell(held, width)));
-    }
-    if let Some(why) = &snapshot.trouble {
-        lines.push(format!("WAITING FOR THE SOURCE: {}", cell(why, width)));
-    }
     lines.iter().flat_map(|line| [clip(line, width), "\n".to_owned()]).collect()
+}
+
+/// Says what hinders the line.
+fn notices(snapshot: &Snapshot) -> Vec<String> {
+    let Snapshot { disk_full, held, trouble, waiting, .. } = snapshot;
+    let mut notices = Vec::new();
+    notices.extend(disk_full.then(|| "DISK FULL: the line waits for space, nothing is lost".to_owned()));
+    notices.extend(held.as_ref().map(|held| format!("PAUSED: {held}")));
+    notices.extend(trouble.as_ref().map(|why| format!("WAITING FOR THE SOURCE: {why}")));
+    notices.extend(waiting.named.first().map(|first| {
+        let more = if waiting.count > 1 { format!(" (and {} more)", number(waiting.count as u64 - 1)) } else { String::new() };
+        format!("CANNOT BE READ, the other inputs go on: {}: {}{more}", first.path, first.why)
+    }));
+    notices
 }
 
 /// A row of the table before it is laid out.
@@ -135,15 +150,15 @@ fn rows(snapshot: &Snapshot) -> Vec<Row> {
     rows
 }
 
-fn table(snapshot: &Snapshot, group_by: &str, value: &str, width: usize) -> Vec<String> {
+fn table(snapshot: &Snapshot, group_by: &str, value: Option<&str>, width: usize) -> Vec<String> {
     let rows = rows(snapshot);
     let count = |header: &str, of: fn(&Row) -> u64| Column::numbers(header, grouped(&rows.iter().map(of).collect::<Vec<_>>()));
-    let header = format!("avg_{}", cell(value, NAME_WIDTH_MAX));
-    let mut columns = vec![
-        Column::texts(&cell(group_by, NAME_WIDTH_MAX), rows.iter().map(|row| row.name.clone()).collect()),
-        count("n", |row| row.all.rows),
-        Column::numbers(&header, rows.iter().map(|row| row.all.mean().map_or_else(|| "-".to_owned(), decimal)).collect()),
-    ];
+    let names = rows.iter().map(|row| row.name.clone()).collect();
+    let mut columns = vec![Column::texts(&cell(group_by, NAME_WIDTH_MAX), names), count("n", |row| row.all.rows)];
+    columns.extend(value.map(|value| {
+        let means = rows.iter().map(|row| row.all.mean().map_or_else(|| "-".to_owned(), decimal));
+        Column::numbers(&format!("avg_{}", cell(value, NAME_WIDTH_MAX)), means.collect())
+    }));
     let taken = |columns: &[Column]| columns.iter().map(|column| column.width() + 3).sum::<usize>();
     let more = [count("committed", |row| row.committed), count("open", |row| row.open)];
     // Both or none: one of the two without the other reads as if the rest were lost.
@@ -161,15 +176,22 @@ fn table(snapshot: &Snapshot, group_by: &str, value: &str, width: usize) -> Vec<
     std::iter::once(line(None)).chain((0..rows.len()).map(|row| line(Some(row)))).collect()
 }
 
+fn number(number: u64) -> String {
+    grouped(&[number]).concat()
+}
+
+fn number_of(count: u64, one: &str, many: &str) -> String {
+    format!("{} {}", number(count), if count == 1 { one } else { many })
+}
+
 /// The state of the line, as items that may stand side by side.
 fn state(snapshot: &Snapshot) -> Vec<String> {
-    let number = |number: u64| grouped(&[number]).concat();
     let uptime = Duration::from_secs(snapshot.uptime.as_secs());
     // A rate is never negative; the cast saturates.
     let rate = number(snapshot.records_per_second.round() as u64);
     let mut items = vec![
         format!("up {}", humantime::format_duration(uptime)),
-        format!("{} records", number(snapshot.records)),
+        number_of(snapshot.records, "record", "records"),
         format!("{rate} records/s"),
     ];
     items.extend(snapshot.remaining.map(|lag| format!("lag {}", number(lag))));
@@ -178,7 +200,12 @@ fn state(snapshot: &Snapshot) -> Vec<String> {
         None => items.push("no checkpoint yet".to_owned()),
         Some(last) => items.extend([
             format!("checkpoint {} ({}) {} ago", last.sequence, last.trigger, seconds(last.age)),
-            format!("{} files, {} rows, {}", number(last.files), number(last.rows), bytesize::ByteSize::b(last.bytes)),
+            format!(
+                "{}, {}, {}",
+                number_of(last.files, "file", "files"),
+                number_of(last.rows, "row", "rows"),
+                bytesize::ByteSize::b(last.bytes)
+            ),
             format!("took {}", seconds(last.took)),
         ]),
     }

@@ -132,13 +132,12 @@ impl Look {
     }
 }
 
-/// Returns what the source holds beyond what was read: in records, in bytes. At most one of them is known.
+/// Returns what the source holds beyond what was written: in records, in bytes. At most one of them is known.
 pub(super) fn lag(meters: &Meters) -> (Option<u64>, Option<u64>) {
     let Some(linked) = meters.linked() else { return (None, None) };
-    let remaining = *linked.remaining.borrow();
     match linked.unit {
-        OffsetUnit::Records => (remaining, None),
-        OffsetUnit::Bytes => (None, remaining),
+        OffsetUnit::Records => (meters.lag(), None),
+        OffsetUnit::Bytes => (None, meters.lag()),
     }
 }
 

@@ -8,7 +8,7 @@ use arrow::datatypes::{Float64Type, Int32Type};
 use super::*;
 
 fn monitor(group_by: &str, value: &str) -> MonitorConfig {
-    MonitorConfig { group_by: group_by.into(), value: value.into(), groups_max: 10 }
+    MonitorConfig { group_by: group_by.into(), value: value.into(), defaulted: Vec::new(), groups_max: 10 }
 }
 
 fn output(rows: Range<i32>) -> RecordBatch {
@@ -65,6 +65,11 @@ fn a_missing_column_narrows_the_figures_and_is_named_with_the_nearest() {
         ]
     );
     assert_eq!(totals(&neither, &batch), all(0, 0.0));
+
+    let defaults = MonitorConfig { defaulted: vec!["group_by", "value"], ..monitor("buckets", "amuont") };
+    let unasked = Aggregator::new(batch.schema_ref(), &defaults);
+    assert!(unasked.warnings().is_empty(), "nobody asked for these columns: {:?}", unasked.warnings());
+    assert_eq!(totals(&unasked, &batch), all(0, 0.0));
 
     let no_group = Aggregator::new(batch.schema_ref(), &monitor("buckets", "amount"));
     assert_eq!(totals(&no_group, &batch), all(6, 27.0));

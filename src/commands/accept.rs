@@ -4,7 +4,6 @@
 //! Does not own: when records are held back (see `breaker`), listing rejected ones (see `dead_letters`).
 
 use std::io::Write;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
@@ -17,9 +16,8 @@ use pintail_storage::checkpoint::process::Process;
 use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::checkpoint::record::{Action, ActionKind};
 use pintail_storage::checkpoint::store::{Adopted, Allow};
-use pintail_storage::durable::posix::Posix;
 
-use crate::pipeline::Plan;
+use crate::pipeline::open_as_it_is;
 
 /// Time for a running service to take what is accepted.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,7 +36,7 @@ pub fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
         Error::config(format!("nothing is held back in `{out}`: there is nothing to accept{forgotten}"))
     })?;
     let acceptance = held.acceptance(Process::this());
-    match Plan::new(config)?.open_for(config, None, Allow::default(), Arc::new(Posix::default())) {
+    match open_as_it_is(config, None, Allow::default()) {
         Ok((_lock, mut store)) => {
             let text = format!("rejected records may pass: {}", held.places());
             let action = Action { up_to: acceptance.up_to, ..Action::new(ActionKind::AcceptRejected, text) };

@@ -6,18 +6,21 @@
 //! For a directory whose ledger is gone, or older than its files. Where reading goes on is what the ledger says: what the files hold of later
 //! records is read again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::Utc;
+use itertools::Itertools;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use pintail_config::Config;
 use pintail_core::digest::sha256_of;
 use pintail_core::error::{Error, Result};
+use pintail_core::quantity::counted;
 use pintail_sink::files::column_statistics;
+use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::checkpoint::record::{Action, ActionKind, ColumnStatistics, FileEntry, FileKind};
 use pintail_storage::checkpoint::store::{Adopted, Allow};
@@ -29,6 +32,8 @@ use crate::pipeline::Plan;
 
 /// Records that may be needed so that new files do not get the names of adopted ones.
 const RECORDS_MAX: u64 = 100_000;
+/// Files, and records, that are listed by name.
+const LISTED_MAX: usize = 20;
 
 /// Names every visible Parquet file that no record names.
 ///
@@ -38,7 +43,7 @@ pub fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
     let plan = Plan::new(config)?;
     let paths = config.paths();
     // Before anything is made: what cannot be adopted leaves no half-made ledger.
-    let strays = strays(paths.root())?;
+    let Found { strays, named } = find(paths.root())?;
     let partitions: BTreeSet<String> = plan.layout.partition_columns().into_iter().map(|(name, _)| name).collect();
     let output: BTreeSet<&String> = plan.engine.output().fields().iter().map(|field| field.name()).collect();
     if strays.is_empty() {
@@ -46,8 +51,7 @@ pub fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
         Dataset::open(paths.clone())?;
         // A service publishes what its next record names.
         lock::check_free(paths.clone())?;
-        return writeln!(to, "nothing to adopt: every Parquet file of `{}` is named by a record", paths.root().display())
-            .map_err(|e| Error::io("write to standard output", e));
+        return writeln!(to, "nothing to adopt: every Parquet file of `{}` is named by a record", paths.root().display()).map_err(failed);
     }
     let mut files = Vec::with_capacity(strays.len());
     for (index, path) in strays.iter().enumerate() {
@@ -56,7 +60,10 @@ pub fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
         check_fits(&file.path, &statistics, &output, &partitions)?;
         files.push((file, statistics));
     }
+    check_no_copy(&files, named, |path| paths.checkpoint_of(path).is_some())?;
+    announce(&files, to).map_err(failed)?;
     let newest = strays.iter().filter_map(|path| paths.checkpoint_of(path)).max().unwrap_or(0);
+    let is_new = log::format(&Posix::default(), &paths)?.is_none();
     let (_lock, mut store) = plan.open_for(config, None, Allow { strangers: true, ..Allow::default() }, Arc::new(Posix::default()))?;
     if newest > store.next_sequence() + RECORDS_MAX {
         return Err(Error::config(format!(
@@ -64,7 +71,7 @@ pub fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
             store.next_sequence() - 1
         )));
     }
-    let (count, rows) = (files.len(), files.iter().map(|(file, _)| file.rows).sum::<u64>());
+    let (count, rows) = (files.len(), rows(&files));
     let act = |text: String| Action::new(ActionKind::Adopt, text);
     let schema = Some(plan.engine.output().clone());
     let adopted = store.act(act(format!("{count} files with {rows} rows are named as they are")), Adopted { files, schema }, Utc::now())?;
@@ -73,29 +80,103 @@ pub fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
         // The files of later checkpoints must not be given names that are taken.
         store.act(act("passes over the number of a file that was adopted".into()), Adopted::default(), Utc::now())?;
     }
-    let told = writeln!(
-        to,
-        "record {sequence}: {count} files with {rows} rows are named as they are; what they hold is not compared with the source"
-    );
-    told.map_err(|e| Error::io("write to standard output", e))
+    let told = writeln!(to, "record {sequence}: {count} files with {rows} rows are named as they are");
+    let first = if is_new { None } else { Some(store.epoch()) };
+    told.and_then(|()| writeln!(to, "{}", way_back(store.paths(), first, store.next_sequence() - 1))).map_err(failed)
 }
 
-/// Returns the visible Parquet files that no record names, in the order of their paths.
-fn strays(root: &Path) -> Result<Vec<PathBuf>> {
+fn failed(error: io::Error) -> Error {
+    Error::io("write to standard output", error)
+}
+
+fn rows(files: &[Described]) -> u64 {
+    files.iter().map(|(file, _)| file.rows).sum()
+}
+
+/// Says what is about to be done.
+fn announce(files: &[Described], to: &mut dyn Write) -> io::Result<()> {
+    let (count, rows) = (counted(files.len() as u64, "file", "files"), counted(rows(files), "row", "rows"));
+    writeln!(to, "adopting {count} with {rows}, which count as committed from now on:")?;
+    for (file, _) in files.iter().take(LISTED_MAX) {
+        writeln!(to, "  {}  {}", file.path, counted(file.rows, "row", "rows"))?;
+    }
+    if files.len() > LISTED_MAX {
+        writeln!(to, "  and {} more", files.len() - LISTED_MAX)?;
+    }
+    writeln!(to, "they are not compared with the source: what it gives from the last position on is read, also if they hold it already")
+}
+
+/// Says how an adoption is undone: the records that it wrote, from `first` on, go, or all of a ledger that it has begun.
+fn way_back(paths: &Paths, first: Option<u64>, last: u64) -> String {
+    let quoted = |path: &Path| format!("'{}'", path.display().to_string().replace('\'', r"'\''"));
+    let gone = match first {
+        None => quoted(&paths.private()),
+        Some(first) if last - first < LISTED_MAX as u64 => (first..=last).map(|sequence| quoted(&paths.record(sequence))).join(" "),
+        Some(first) => {
+            return format!(
+                "to undo it before anything else writes, move the commit records {first} to {last} out of `{}`",
+                paths.commits().display()
+            );
+        }
+    };
+    format!("to undo it before anything else writes: `mkdir undone && mv {gone} undone/`")
+}
+
+/// What lies in the directory.
+struct Found {
+    /// The visible Parquet files that no record names, in the order of their paths.
+    strays: Vec<PathBuf>,
+    /// Those that records name: directory and SHA-256, with the path.
+    named: BTreeMap<Content, String>,
+}
+
+fn find(root: &Path) -> Result<Found> {
     let visible = if root.is_dir() { visible_parquet(root)? } else { BTreeSet::new() };
-    let mut named = BTreeSet::new();
+    let (mut paths, mut named) = (BTreeSet::new(), BTreeMap::new());
     if log::format(&Posix::default(), &root.into())?.is_some() {
         for instance in Dataset::open(root)?.instances()? {
             for record in instance.records()? {
-                named.extend(record?.files.into_iter().map(|file| root.join(file.path)));
+                for file in record?.files {
+                    paths.insert(root.join(&file.path));
+                    named.insert(content(&file), file.path);
+                }
             }
         }
     }
-    Ok(visible.into_iter().filter(|path| !named.contains(path)).collect())
+    Ok(Found { strays: visible.into_iter().filter(|path| !paths.contains(path)).collect(), named })
 }
 
+/// What makes two files the same: what they hold, in one hive partition. Others may hold the same columns of other rows.
+type Content = (String, String);
+
+fn content(file: &FileEntry) -> Content {
+    let dir = file.path.rsplit_once('/').map_or("", |(dir, _)| dir);
+    (dir.to_owned(), file.sha256.clone())
+}
+
+/// Refuses a copy that somebody made: its rows would be there twice. What has a name of Pintail's was written by it, however alike.
+///
+/// # Errors
+/// [`pintail_core::error::ErrorKind::Config`], naming the copy and what it is one of.
+fn check_no_copy(files: &[Described], mut named: BTreeMap<Content, String>, is_own: impl Fn(&Path) -> bool) -> Result<()> {
+    let (own, foreign): (Vec<_>, Vec<_>) = files.iter().map(|(file, _)| file).partition(|file| is_own(Path::new(&file.path)));
+    named.extend(own.into_iter().map(|file| (content(file), file.path.clone())));
+    for file in foreign {
+        if let Some(other) = named.insert(content(file), file.path.clone()) {
+            return Err(Error::config(format!(
+                "`{}` is a copy of `{other}`: its rows would be there twice; move it out of the directory; nothing was adopted",
+                file.path
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A file, with what its footer says of its columns.
+type Described = (FileEntry, Vec<(String, ColumnStatistics)>);
+
 /// Reads what a record says of a file.
-fn describe(root: &Path, path: &Path, index: u32) -> Result<(FileEntry, Vec<(String, ColumnStatistics)>)> {
+fn describe(root: &Path, path: &Path, index: u32) -> Result<Described> {
     let failed = |e| Error::io(format_args!("read `{}`", path.display()), e);
     let refuse = |why: &str| Error::config(format!("`{}` cannot be adopted: {why}; move it out of the directory", path.display()));
     let relative = path.strip_prefix(root).ok().and_then(Path::to_str).ok_or_else(|| refuse("its path is not UTF-8"))?;

@@ -7,33 +7,59 @@ use std::io::Write;
 
 use chrono::Utc;
 use itertools::Itertools;
-use pintail_config::Config;
+use pintail_config::{Config, Examined};
 use pintail_core::error::{Error, ErrorKind, Result};
+use pintail_duckdb::Engine;
 
+use crate::admin::Admin;
 use crate::commands::run::check_writable;
 use crate::pipeline::{Plan, check_source};
 
-/// Checks SQL, sink, source and access; prints the output schema and an example path.
+/// Checks configuration, SQL, sink, source and access; prints the output schema and an example path. What rests on a section of the configuration
+/// that is faulty is left out: its own fault is told.
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::Config`] with all faults, a line each; [`pintail_core::error::ErrorKind::TryAgain`] if all that is wrong is that something
 /// is away.
-pub fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
-    let plan = Plan::new(config);
-    let source = check_source(config);
-    let writable = check_writable(&config.pipeline.out_path);
-    let fits = plan.as_ref().map_or(Ok(()), |plan| plan.check_dataset(config));
-    let faults: Vec<&Error> =
-        [plan.as_ref().err(), source.as_ref().err(), writable.as_ref().err(), fits.as_ref().err()].into_iter().flatten().collect();
-    // A server that is away is no fault of the configuration.
-    let is_temporary = faults.iter().all(|fault| fault.kind() == ErrorKind::TryAgain);
-    let kind = if is_temporary { ErrorKind::TryAgain } else { ErrorKind::Config };
-    let told = faults.iter().join("\n");
-    let (plan, source) = match (plan, source) {
-        (Ok(plan), Ok(source)) if told.is_empty() => (plan, source),
-        _ => return Err(Error::new(kind, told)),
+pub fn run(examined: &Examined, to: &mut dyn Write) -> Result<()> {
+    let mut faults = Faults(examined.refusal().into_iter().collect());
+    let plan = match (examined.sound(&["source", "schema", "transform", "sink"]), examined.sound(&["source", "schema", "transform"])) {
+        (Some(config), _) => faults.take(Plan::new(config)),
+        (None, Some(config)) => faults.take(Engine::open(&config.transform, config.schema.arrow())).and(None),
+        (None, None) => None,
     };
-    print(config, &plan, source, to).map_err(|e| Error::io("write to standard output", e))
+    // While the source is looked at: both may want the same address.
+    let admin = examined.sound(&["admin", "pipeline"]).and_then(|config| faults.take(Admin::reserve(config)));
+    let source = examined.sound(&["source", "pipeline"]).and_then(|config| faults.take(check_source(config)));
+    drop(admin);
+    if let Some(config) = examined.sound(&["pipeline"]) {
+        faults.take(check_writable(&config.pipeline.out_path));
+    }
+    if let (Some(plan), Some(config)) = (&plan, examined.sound(&["pipeline"])) {
+        faults.take(plan.check_dataset(config));
+    }
+    match (plan, source, examined.sound(&[])) {
+        (Some(plan), Some(source), Some(config)) if faults.0.is_empty() => {
+            print(config, &plan, source, to).map_err(|e| Error::io("write to standard output", e))
+        }
+        _ => Err(faults.refusal()),
+    }
+}
+
+/// What was found to be wrong.
+struct Faults(Vec<Error>);
+
+impl Faults {
+    fn take<T>(&mut self, checked: Result<T>) -> Option<T> {
+        checked.map_err(|fault| self.0.push(fault)).ok()
+    }
+
+    fn refusal(&self) -> Error {
+        // A server that is away is no fault of the configuration.
+        let is_temporary = self.0.iter().all(|fault| fault.kind() == ErrorKind::TryAgain);
+        let kind = if is_temporary { ErrorKind::TryAgain } else { ErrorKind::Config };
+        Error::new(kind, self.0.iter().join("\n"))
+    }
 }
 
 fn print(config: &Config, plan: &Plan, source: Vec<String>, to: &mut dyn Write) -> std::io::Result<()> {

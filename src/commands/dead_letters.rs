@@ -1,34 +1,54 @@
 //! `pintail dead-letters`: why records were rejected, with samples.
 //!
-//! Owns: which of them are listed, and printing.
+//! Owns: which of them are listed, and printing; saying what the line holds back, and what would become of it.
 //! Does not own: grouping (see `reasons`), replaying them (they are a source then), letting them pass (see `accept`). Runs beside the service, without the lock.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
+use chrono::SecondsFormat;
 use pintail_core::batch::Phase;
 use pintail_core::error::{Error, Result};
-use pintail_core::invocation::forgotten;
+use pintail_core::invocation::{command, forgotten};
 use pintail_core::offsets::PartitionId;
 use pintail_core::quantity::counted;
 use pintail_core::reasons::Reasons;
+use pintail_storage::checkpoint::lock::{self, Seen};
+use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::checkpoint::record::FileKind;
-use pintail_storage::checkpoint::{dead_letters, dead_letters::Kept};
+use pintail_storage::checkpoint::{dead_letters, dead_letters::Kept, held};
 
 /// Lists the rejected records of the dataset at `out` that were not replayed, by reason, the most frequent first, with at most `samples` records each.
 pub fn run(out: &Path, samples: usize, to: &mut dyn Write) -> Result<()> {
     let dataset = Dataset::open(out)?;
     let mut found = Found::default();
-    for instance in dataset.instances()? {
-        collect(&instance, samples, &mut found)?;
+    let instances = dataset.instances()?;
+    for instance in &instances {
+        collect(instance, samples, &mut found)?;
     }
     let printed = print(&found, to).and_then(|()| match found.reasons.records() + found.replayed {
         0 => writeln!(to, "none in `{}`{}", out.display(), forgotten("pipeline.out_path")),
         _ => Ok(()),
     });
+    let printed = printed.and_then(|()| instances.iter().try_for_each(|instance| print_held(instance.paths(), to)));
     printed.map_err(|e| Error::io("write the list", e))
+}
+
+/// Says what an instance holds back because too much of it was rejected: none of that is among the rejected records yet.
+fn print_held(paths: &Paths, to: &mut dyn Write) -> io::Result<()> {
+    let held = match held::announced(paths) {
+        Ok(None) => return Ok(()),
+        Ok(Some(held)) => held,
+        Err(error) => return writeln!(to, "\nwhat is held back is not known: {error}"),
+    };
+    let since = held.since.to_rfc3339_opts(SecondsFormat::Secs, true);
+    match lock::look(paths.clone()) {
+        Ok(Seen::Free) => writeln!(to, "\nSTOPPED WHILE PAUSED, since {since}; the next start reads the same again: {held}")?,
+        _ => writeln!(to, "\nPAUSED since {since}: {held}")?,
+    }
+    writeln!(to, "what came before is committed, nothing of the rest is; {}", held::ways_out(&command("dead-letters --accept")))
 }
 
 /// The rejected records of a dataset.

@@ -7,16 +7,16 @@
 mod content;
 mod service;
 
-use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fmt, thread};
 
 use pintail_core::error::{Error, Result};
+use pintail_core::quantity::thousands;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -27,7 +27,6 @@ use self::content::Content;
 use self::service::{CHECKPOINT_INTERVAL, Running, Service};
 use super::verify;
 use crate::child::LOOK;
-use crate::terminal::thousands;
 
 /// Kills on the way.
 const KILLS: u64 = 2;
@@ -206,7 +205,9 @@ impl Show<'_> {
                 "Next: pintail query --set pipeline.out_path={} \\\n        'SELECT region, count(*) FROM events GROUP BY region'",
                 lake.display()
             )),
-            Place::Temporary(_) => self.line(format_args!("Next, with events of your own: pintail infer events.ndjson > pintail.toml")),
+            Place::Temporary(_) => {
+                self.line(format_args!("Next, with events of your own: pintail infer --complete events.ndjson > pintail.toml"))
+            }
         }
     }
 

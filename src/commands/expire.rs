@@ -4,7 +4,6 @@
 //! Does not own: removing files (retention is somebody else's until `sink.keep`), what follows from the declaration (see `verify`, `query`).
 
 use std::io::{self, Write};
-use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use pintail_config::Config;
@@ -15,9 +14,8 @@ use pintail_storage::checkpoint::index::Time;
 use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::checkpoint::record::{Action, ActionKind, FileKind};
 use pintail_storage::checkpoint::store::{Adopted, Allow};
-use pintail_storage::durable::posix::Posix;
 
-use crate::pipeline::Plan;
+use crate::pipeline::open_as_it_is;
 
 /// Declares files expired whose rows are all older than `before`; one in the future only with `force`.
 ///
@@ -34,7 +32,7 @@ pub fn declare(config: &Config, before: DateTime<Utc>, force: bool, to: &mut dyn
     }
     let covered = Covered::look(&dataset, before)?;
     let allow = Allow { gone_before: Some(before), ..Allow::default() };
-    let (_lock, mut store) = Plan::new(config)?.open_for(config, None, allow, Arc::new(Posix::default()))?;
+    let (_lock, mut store) = open_as_it_is(config, None, allow)?;
     let text = format!("files whose rows are all older than {at} may be gone");
     let action = Action { before: Some(before), ..Action::new(ActionKind::Expire, text.clone()) };
     let sequence = store.act(action, Adopted::default(), Utc::now())?.sequence;
@@ -57,7 +55,7 @@ pub fn take_back(config: &Config, to: &mut dyn Write) -> Result<()> {
         )));
     };
     let covered = Covered::look(&dataset, last)?;
-    let (_lock, mut store) = Plan::new(config)?.open_for(config, None, Allow::default(), Arc::new(Posix::default()))?;
+    let (_lock, mut store) = open_as_it_is(config, None, Allow::default())?;
     let before: Option<DateTime<Utc>> = declared.pop().map(DateTime::from);
     let rest =
         before.map_or_else(|| "no file may be gone".to_owned(), |before| format!("only files older than {} may be gone", shown(before)));

@@ -1,24 +1,45 @@
-//! `pintail infer FILE`: prints a schema guessed from a sample.
+//! `pintail infer FILE`: prints a schema guessed from a sample, or a whole configuration.
 //!
-//! Owns: opening the sample, also a compressed one.
+//! Owns: opening the sample, also a compressed one; the settings beside the schema that make a configuration of it.
 //! Does not own: the guess and its looks (see `decode::infer`).
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 
+use arrow::datatypes::DataType;
 use flate2::bufread::MultiGzDecoder;
 use pintail_core::error::{Error, Result};
+use pintail_core::schema::{Column, EventSchema};
 use pintail_decode::infer::infer;
 
 /// Prints the schema that the first `records_max` records of `path` suggest, as TOML for the configuration. `-` is standard input;
-/// `.gz` and `.zst` are decompressed.
+/// `.gz` and `.zst` are decompressed. A `complete` configuration comes with everything else that it takes to run on the same file.
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::Io`] if `path` cannot be read or `to` not be written; [`pintail_core::error::ErrorKind::Config`] if there is no JSON object in it.
-pub fn run(path: &Path, records_max: usize, to: &mut dyn Write) -> Result<()> {
+pub fn run(path: &Path, records_max: usize, complete: bool, to: &mut dyn Write) -> Result<()> {
     let inferred = infer(open(path)?, records_max)?;
-    write!(to, "{inferred}").and_then(|()| to.flush()).map_err(|e| Error::io("print the schema", e))
+    let beside = if complete { settings(path, &inferred.schema)? } else { String::new() };
+    write!(to, "{beside}{inferred}").and_then(|()| to.flush()).map_err(|e| Error::io("print the schema", e))
+}
+
+/// Returns the settings beside the schema: the defaults are made for the simulator.
+fn settings(path: &Path, schema: &EventSchema) -> Result<String> {
+    let path = path.to_str().ok_or_else(|| Error::config(format!("`{}` is no UTF-8, which a configuration needs", path.display())))?;
+    // What JSON escapes, TOML reads as the same.
+    let text = |text: &str| serde_json::to_string(text).expect("a text can be written as JSON");
+    let source = match path {
+        "-" => "source.type = \"stdin\"".to_owned(),
+        path => format!("source.type = \"file\"\nsource.path = {}\n# Goes on waiting for lines: source.follow = true", text(path)),
+    };
+    let is_time = |column: &&Column| matches!(column.column_type.arrow(), DataType::Timestamp(..));
+    let event_time = schema.columns.iter().find(is_time).map_or("", |column| column.name.as_str());
+    Ok(format!(
+        "{source}\n\ntransform.sql = \"SELECT * FROM events\"\n\n# Columns of few distinct values that become directories, such as [\"region\"].\n\
+         sink.partition_by = []\n# The time that gives a file its hour.\nsink.event_time = {}\n\n",
+        text(event_time)
+    ))
 }
 
 fn open(path: &Path) -> Result<Box<dyn BufRead>> {
@@ -45,7 +66,7 @@ mod tests {
         let path = dir.path().join(name);
         std::fs::write(&path, content).unwrap();
         let mut to = Vec::new();
-        run(&path, 10, &mut to).unwrap();
+        run(&path, 10, false, &mut to).unwrap();
         String::from_utf8(to).unwrap()
     }
 
@@ -66,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_missing_sample_is_named() {
-        let error = run(Path::new("no/such.ndjson"), 10, &mut Vec::new()).unwrap_err().to_string();
+        let error = run(Path::new("no/such.ndjson"), 10, false, &mut Vec::new()).unwrap_err().to_string();
         assert!(error.starts_with("cannot open `no/such.ndjson`: "), "{error}");
     }
 }

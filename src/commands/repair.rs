@@ -20,7 +20,7 @@ use pintail_storage::durable::disk_state::DiskState;
 use pintail_storage::durable::posix::Posix;
 use pintail_storage::journal::repair::{self, Outcome, Repair};
 
-use crate::pipeline::{Plan, surroundings};
+use crate::pipeline::{Plan, open_as_it_is, surroundings};
 
 /// Repairs the journal of HTTP push. Prints what is given up, or that nothing is.
 ///
@@ -56,7 +56,7 @@ pub fn key(config: &Config, to: &mut dyn Write) -> Result<()> {
     Dataset::open(config.paths())?;
     let allow = Allow { another_key: true, ..Allow::default() };
     let action = action("the evidence of all positions is given up: the key that it was made with is lost".into());
-    let (_lock, store) = Plan::new(config)?.open_for(config, Some(action), allow, Arc::new(Posix::default()))?;
+    let (_lock, store) = open_as_it_is(config, Some(action), allow)?;
     writeln!(to, "record {}: the next start accepts all positions as they are", store.epoch()).map_err(failed)
 }
 
@@ -73,7 +73,7 @@ pub fn snapshot(config: &Config, to: &mut dyn Write) -> Result<()> {
         None => writeln!(to, "no record names a snapshot: nothing was changed"),
         Some(name) => {
             let action = action(format!("the snapshot of record {} was made again from the records", name.sequence));
-            let (_lock, store) = Plan::new(config)?.open_for(config, Some(action), Allow::default(), Arc::new(Posix::default()))?;
+            let (_lock, store) = open_as_it_is(config, Some(action), Allow::default())?;
             writeln!(to, "record {}: the snapshot of record {} was made again from the records", store.epoch(), name.sequence)
         }
     };

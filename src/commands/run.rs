@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pintail_config::Config;
-use pintail_core::error::{Error, Result};
+use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::checkpoint::{index, lock};
 use pintail_storage::durable::disk_state::DiskState;
@@ -46,7 +46,8 @@ pub async fn run(config: Config, input: Input, start: Start, screen: Option<Arc<
     }
     // Before an address is taken that the holder may have: that it holds the dataset is what matters.
     let paths = config.paths();
-    blocking("look at the lock", move || lock::check_free(paths)).await?;
+    let free = blocking("look at the lock", move || lock::check_free(paths)).await;
+    free.map_err(|error| if error.kind() == ErrorKind::TryAgain { Error::try_again(format!("{error}{}", beside(input))) } else { error })?;
     let admin = Admin::start(&config, input, meters.clone(), signals.stop.clone())?;
     let address = admin.as_ref().map(Admin::address);
     let (out, verified) = (config.pipeline.out_path.clone(), meters.clone());
@@ -72,6 +73,14 @@ pub async fn run(config: Config, input: Input, start: Start, screen: Option<Arc<
     ran?;
     info!("stopped: everything read is committed");
     Ok(())
+}
+
+/// Says what to do where a process holds the dataset already.
+fn beside(input: Input) -> &'static str {
+    match input {
+        Input::Source => "; or set another `pipeline.out_path`, for a dataset of its own",
+        Input::DeadLetters => "; a replay writes to its dataset as the service does: replay while that is stopped, and start it again then",
+    }
 }
 
 /// Opens the line. Once a stop is asked for, nothing waits for room on a full disk any more: what is not open has nothing to commit.
@@ -107,6 +116,9 @@ fn log_limits(config: &Config) {
 pub fn check_writable(out: &Path) -> Result<()> {
     let existing = out.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
     let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
+    if !existing.is_dir() {
+        return Err(Error::config(format!("`{}` is no directory: set another `pipeline.out_path`", existing.display())));
+    }
     let denied = rustix::fs::access(existing, Access::WRITE_OK | Access::EXEC_OK).err();
     match denied {
         None => Ok(()),

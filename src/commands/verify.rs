@@ -29,17 +29,18 @@ const PRINTED_MAX: usize = 20;
 /// Checks the dataset at `out`: all records and their chain, and the content of the files of checkpoint `since` and later. Prints a summary.
 ///
 /// # Errors
-/// [`pintail_core::error::ErrorKind::State`] if anything contradicts the records, naming the first contradiction.
+/// [`pintail_core::error::ErrorKind::State`] if anything contradicts the records, naming the first contradictions, a line each, and a way out.
 pub fn run(out: &Path, since: Option<u64>, depth: Depth, to: &mut dyn Write) -> Result<()> {
     let dataset = Dataset::open(out)?;
     let report = look(&dataset, since, depth)?;
     report.print(&dataset, depth, to).map_err(|e| Error::io("write the report", e))?;
-    match report.contradictions.as_slice() {
-        [] => Ok(()),
-        [first, ..] => Err(Error::state(format!(
-            "`{}` contradicts its commit records in {}, the first: {first}",
+    match report.contradictions.len() {
+        0 => Ok(()),
+        places => Err(Error::state(format!(
+            "`{}` contradicts its commit records in {}:\n  {}",
             out.display(),
-            counted(report.contradictions.len() as u64, "place", "places")
+            counted(places as u64, "place", "places"),
+            report.told().join("\n  ")
         ))),
     }
 }
@@ -91,6 +92,8 @@ struct Report {
     /// The states that partitions were handed over from, by instance and record.
     left: BTreeMap<(u32, u64), (State, String)>,
     contradictions: Vec<String>,
+    /// The command that does without the files that are missing.
+    without_missing: Option<String>,
 }
 
 struct Check<'a> {
@@ -267,15 +270,27 @@ impl Check<'_> {
 impl Report {
     /// Tells the files that are gone as it was declared from those that are missing.
     fn judge_missing(&mut self) {
-        for (newest, file) in std::mem::take(&mut self.missing) {
-            if self.expired_before.is_some_and(|before| newest < before) {
-                self.expired += 1;
-            } else {
-                let expire = expire_up_to(newest);
-                let what = format!("`{}` is missing: restore it, or declare files up to its age expired with {expire}", file.display());
-                self.contradictions.push(what);
-            }
+        let before = self.expired_before;
+        let (expired, missing): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.missing).into_iter().partition(|(newest, _)| before.is_some_and(|before| *newest < before));
+        self.expired = expired.len() as u64;
+        self.without_missing = missing.iter().map(|(newest, _)| *newest).max().map(expire_up_to);
+        self.contradictions.extend(missing.iter().map(|(_, file)| format!("`{}` is missing", file.display())));
+    }
+
+    /// Returns the contradictions that are printed, and a way out of them.
+    fn told(&self) -> Vec<String> {
+        let mut told: Vec<String> = self.contradictions.iter().take(PRINTED_MAX).cloned().collect();
+        let more = self.contradictions.len() - told.len();
+        if more > 0 {
+            told.push(format!("and {more} more"));
         }
+        told.extend(
+            self.without_missing.as_ref().map(|expire| {
+                format!("restore what is missing from a copy; or do without it: {expire} declares expired what is no younger")
+            }),
+        );
+        told
     }
 
     fn print(&self, dataset: &Dataset, depth: Depth, to: &mut dyn Write) -> io::Result<()> {
@@ -300,13 +315,7 @@ impl Report {
             let before = before.to_rfc3339_opts(SecondsFormat::Secs, true);
             writeln!(to, "{} expired files are gone, as was declared for all before {before}", self.expired)?;
         }
-        for contradiction in self.contradictions.iter().take(PRINTED_MAX) {
-            writeln!(to, "contradiction: {contradiction}")?;
-        }
-        match self.contradictions.len() {
-            0 => writeln!(to, "clean"),
-            found => writeln!(to, "{}", counted(found as u64, "contradiction", "contradictions")),
-        }
+        if self.contradictions.is_empty() { writeln!(to, "clean") } else { Ok(()) }
     }
 }
 

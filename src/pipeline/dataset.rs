@@ -14,13 +14,14 @@ use pintail_core::evidence::Key;
 use pintail_core::offsets::PartitionId;
 use pintail_duckdb::Engine;
 use pintail_sink::layout::OutputLayout;
+use pintail_sources::kind;
 use pintail_storage::checkpoint::lock::Lock;
-use pintail_storage::checkpoint::mount;
 use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::checkpoint::process::Process;
+use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::checkpoint::record::{Action, ActionKind};
-use pintail_storage::checkpoint::snapshot;
 use pintail_storage::checkpoint::store::{self, Allow, Expected, Sharing, Store, instances, share_out};
+use pintail_storage::checkpoint::{mount, snapshot};
 use pintail_storage::durable::fs::Fs;
 use pintail_storage::durable::posix::Posix;
 use tracing::{error, info};
@@ -92,12 +93,13 @@ impl Plan {
     /// Says what this plan asks of a dataset.
     fn with_expected<T>(&self, config: &Config, asked: impl FnOnce(&Expected<'_>) -> Result<T>) -> Result<T> {
         let instance = config.instance();
-        let owns = |index, count, id: &PartitionId| count == 1 || config.source.kind.owns(index, count, id);
+        let kind = config.source.kind.name();
+        let owns = |index, count, id: &PartitionId| kind::owns(kind, (index, count), id);
         let identify = |created_at| config.source.kind.identity(created_at);
         let expected = Expected {
             source: &identify,
             partition_by: self.layout.partition_columns(),
-            schema: self.engine.output().clone(),
+            schema: Some(self.engine.output().clone()),
             allow_new_columns: config.sink.allow_new_columns,
             now: Utc::now(),
             new_key: Key::random(),
@@ -110,6 +112,34 @@ impl Plan {
         };
         asked(&expected)
     }
+}
+
+/// Opens a dataset for an action of an operator that has nothing to do with its source, its SQL or its columns: whatever the configuration says of
+/// those, the dataset is taken as it is.
+///
+/// # Errors
+/// [`ErrorKind::Config`] if there is none, else as [`Store::open`].
+pub fn open_as_it_is(config: &Config, action: Option<Action>, allow: Allow) -> Result<(Lock, Store)> {
+    let (fs, paths): (Arc<dyn Fs>, _) = (Arc::new(Posix::default()), config.paths());
+    let dataset = Dataset::open(paths.clone())?;
+    let format = dataset.format();
+    let instances = instances(&*fs, &paths)?.unwrap_or(format.instances);
+    let owns = |index, count, id: &PartitionId| kind::owns(&format.source.kind, (index, count), id);
+    let expected = Expected {
+        source: &|_| format.source.clone(),
+        partition_by: format.partition_by.iter().map(|column| (column.name.clone(), column.data_type.clone())).collect(),
+        schema: None,
+        allow_new_columns: false,
+        now: Utc::now(),
+        new_key: Key::random(),
+        process: Process::this(),
+        action,
+        allow,
+        remember: config.source.kind.remember(),
+        records_max: snapshot::RECORDS_MAX,
+        sharing: Sharing { instances, owns: &owns },
+    };
+    open_store(config, Start::Usual, &fs, &expected, None)
 }
 
 fn open_store(config: &Config, start: Start, fs: &Arc<dyn Fs>, expected: &Expected, admin: Option<SocketAddr>) -> Result<(Lock, Store)> {
@@ -137,7 +167,7 @@ fn open_store(config: &Config, start: Start, fs: &Arc<dyn Fs>, expected: &Expect
 /// started first. None of them may run.
 fn upgrade_others(config: &Config, fs: &Arc<dyn Fs>, expected: &Expected) -> Result<()> {
     let (paths, instance) = (config.paths(), config.instance());
-    for index in (0..instance.count).filter(|index| *index != instance.index) {
+    for index in (0..expected.sharing.instances).filter(|index| *index != instance.index) {
         let other = paths.of_instance(index);
         if store::is_version_1(&**fs, &other)? {
             let Some(_lock) = lock_unless_upgraded(fs, &other)? else { continue };

@@ -12,7 +12,9 @@ use itertools::Itertools;
 use pintail_config::MonitorConfig;
 use pintail_core::batch::{Cut, Read, Transformed};
 use pintail_core::error::Result;
-use tokio::sync::{mpsc, watch};
+use pintail_core::invocation::command;
+use pintail_storage::checkpoint::held::ways_out;
+use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::info;
 
@@ -25,12 +27,13 @@ const REDRAW: Duration = Duration::from_millis(250);
 /// The rate is that of the last seconds.
 const RATE_WINDOW: Duration = Duration::from_secs(5);
 
+/// Stands above the one group of an output without the column of groups.
+const ALL_ROWS: &str = "rows";
+
 /// The fifth stage.
 pub struct Monitor {
     /// From the writer.
     pub input: mpsc::Receiver<Progress>,
-    /// What the source still holds.
-    pub remaining: watch::Receiver<Option<u64>>,
     /// The channels whose fill is shown.
     pub channels: Channels,
     /// Whether the disk is full.
@@ -39,6 +42,8 @@ pub struct Monitor {
     pub screen: Option<Arc<Screen>>,
     /// What the table shows.
     pub config: MonitorConfig,
+    /// Whether the output has the column of the groups, and the one whose mean is shown.
+    pub columns: (bool, bool),
     /// Keeps the groups, for those who look at them elsewhere.
     pub meters: Arc<Meters>,
 }
@@ -102,7 +107,9 @@ impl Monitor {
     fn draw(&self, figures: &mut Figures) {
         if let Some(screen) = &self.screen {
             let snapshot = self.snapshot(figures);
-            screen.draw(render(&snapshot, &self.config.group_by, &self.config.value, screen.width()));
+            let group_by = if self.columns.0 { self.config.group_by.as_str() } else { ALL_ROWS };
+            let value = self.columns.1.then_some(self.config.value.as_str());
+            screen.draw(render(&snapshot, group_by, value, screen.width()));
         }
     }
 
@@ -115,7 +122,7 @@ impl Monitor {
             open: groups.open,
             committed: groups.committed,
             dead_letters: figures.dead_letters,
-            remaining: *self.remaining.borrow(),
+            remaining: self.meters.lag(),
             last_checkpoint: figures.last.as_ref().map(|done| LastCheckpoint {
                 sequence: done.sequence,
                 files: done.files,
@@ -127,8 +134,9 @@ impl Monitor {
             }),
             channels: self.channels.fills(),
             disk_full: (self.disk_full)(),
-            held: self.meters.held().map(|held| held.to_string()),
+            held: self.meters.held().map(|held| format!("{held}; {}", ways_out(&command("dead-letters --accept")))),
             trouble: self.meters.trouble(),
+            waiting: self.meters.waiting().unwrap_or_default(),
         }
     }
 }

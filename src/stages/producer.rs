@@ -43,6 +43,7 @@ impl Producer {
                 self.source.stop().await?
             };
             for chunk in held {
+                self.meters.count_read(&chunk.range);
                 let _ = self.output.send(read_now(chunk, &self.meters.memory)).await;
             }
         }
@@ -70,6 +71,7 @@ impl Producer {
                 }
                 read = self.source.read() => {
                     let Some(chunk) = read? else { return Ok(Some(EndReason::Finished)) };
+                    self.meters.count_read(&chunk.range);
                     self.remaining.send_replace(self.source.remaining());
                     // A full channel is the backpressure: the source is not read while the line is behind.
                     if self.output.send(read_now(chunk, &self.meters.memory)).await.is_err() {

@@ -12,9 +12,9 @@ use arrow::datatypes::SchemaRef;
 use chrono::Utc;
 use pintail_config::Config;
 use pintail_core::batch::{Barrier, Counts, DeadLetter, Frame, LetterForm, LookupVersion, Phase, Transformed, Trigger};
-use pintail_core::breaker::DeadLetterConfig;
-use pintail_core::breaker::{self, Tally, UNITS_MIN, WhenRejected};
+use pintail_core::breaker::{self, DeadLetterConfig, Tally, UNITS_MIN, WhenRejected};
 use pintail_core::error::{Error, ErrorKind, Result};
+use pintail_core::invocation::command_with;
 use pintail_core::offsets::{OffsetRange, Offsets};
 use pintail_core::reasons::{Reason, Reasons};
 use pintail_core::totals::Totals;
@@ -263,6 +263,9 @@ impl Checkpoint {
         let origin = ranges.first();
         let unplaced = unplaced.into_iter().filter_map(|row| Some(without_place(row, origin?)));
         // The ranges first: they bring the names of the partitions.
+        if !is_part {
+            self.meters.count_taken(&ranges);
+        }
         for range in &ranges {
             if !is_part {
                 self.open.offsets.extend(range)?;
@@ -400,8 +403,8 @@ impl Checkpoint {
             ErrorKind::DeadLetters,
             format!(
                 "{rejected} of {records} records were rejected, more than dead_letters.ratio_max = {ratio_max}; nothing of this \
-                 checkpoint is committed; mend the schema or the SQL, or let them pass as dead letters with `dead_letters.ratio_max = 1.0`; \
-                 the first: {reason}"
+                 checkpoint is committed; mend the schema or the SQL, or let them pass as dead letters once with {}; the first: {reason}",
+                command_with("run", "dead_letters.ratio_max=1")
             ),
         ))
     }

@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use pintail_core::escape;
+use pintail_core::quantity::thousands;
 use unicode_width::UnicodeWidthChar;
-
 /// Columns of a fill bar.
 const BAR: usize = 8;
 
@@ -96,19 +96,6 @@ pub(super) fn grouped(numbers: &[u64]) -> Vec<String> {
     numbers.iter().map(|number| if separate { thousands(*number) } else { number.to_string() }).collect()
 }
 
-/// Writes a count with separators between thousands.
-pub fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// Writes a mean with one decimal; one that this would hide, or that would need many digits, in scientific form.
 pub(super) fn decimal(number: f64) -> String {
     let size = number.abs();
@@ -129,6 +116,19 @@ pub(super) fn seconds(duration: Duration) -> String {
 pub(super) fn bar(used: usize, capacity: usize) -> String {
     let filled = (used.min(capacity) * BAR).div_ceil(capacity.max(1));
     format!("{}{}", "█".repeat(filled), "░".repeat(BAR - filled))
+}
+
+/// Sets text on as many lines as its words need, at most `lines_max`; the last of them is cut if that is not all.
+pub(super) fn wrap(text: &str, max: usize, lines_max: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        let full = lines.len() == lines_max;
+        match lines.last_mut() {
+            Some(line) if full || width(line) + 1 + width(word) <= max => write!(line, " {word}").expect("a string takes all text"),
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.iter().map(|line| clip(line, max)).collect()
 }
 
 /// Sets items side by side, ` · ` between them, on as few lines as hold them.

@@ -1,3 +1,4 @@
+use pintail_sources::waiting::WaitingInput;
 use unicode_width::UnicodeWidthChar;
 
 use super::*;
@@ -32,11 +33,12 @@ fn snapshot(open: Totals, committed: Totals) -> Snapshot {
         disk_full: false,
         held: None,
         trouble: None,
+        waiting: Waiting::default(),
     }
 }
 
 fn lines(snapshot: &Snapshot, width: usize) -> Vec<String> {
-    render(snapshot, "bucket", "amount", width).lines().map(str::to_owned).collect()
+    render(snapshot, "bucket", Some("amount"), width).lines().map(str::to_owned).collect()
 }
 
 #[test]
@@ -90,7 +92,7 @@ fn at_forty_columns_the_main_figures_stay_and_nothing_wraps() {
 fn text_from_events_cannot_move_the_cursor_or_turn_the_line() {
     let hostile = ["\x1b[2J\x1b[H", "two\nlines", "\u{202e}right to left", "bell\x07", "zero\u{200b}width", "\u{9b}31m"];
     for name in hostile {
-        let picture = render(&snapshot(totals(&[(Some(name), 1, 1.0)]), Totals::default()), name, name, 80);
+        let picture = render(&snapshot(totals(&[(Some(name), 1, 1.0)]), Totals::default()), name, Some(name), 80);
         let odd = picture.chars().filter(|c| *c != '\n').find(|c| c.is_control() || c.width().unwrap_or(0) == 0);
         assert_eq!(odd, None, "{picture:?}");
         assert_eq!(picture.lines().count(), 5, "{picture}");
@@ -143,9 +145,36 @@ fn a_source_that_is_out_of_reach_is_said_aloud_and_what_a_server_says_moves_no_c
     let mut waiting = snapshot(Totals::default(), Totals::default());
     waiting.trouble = Some("cannot reach nats://127.0.0.1:4222: \x1b[2J connection refused, and so on and so on and on".to_owned());
     let picture = lines(&waiting, 80);
-    let last = picture.last().unwrap();
-    assert!(last.starts_with("WAITING FOR THE SOURCE: cannot reach nats://127.0.0.1:4222: ") && !last.contains('\x1b'), "{last}");
-    assert!(last.chars().count() <= 80, "{last}");
+    let said = picture[..2].join(" ");
+    assert!(said.starts_with("WAITING FOR THE SOURCE: cannot reach nats://127.0.0.1:4222: ") && said.ends_with("so on and on"), "{said}");
+    assert!(!said.contains('\x1b') && picture.iter().all(|line| line.chars().count() <= 80), "{said}");
+}
+
+#[test]
+fn inputs_that_wait_are_counted_and_the_first_is_named() {
+    let input = |path: &str| WaitingInput { path: path.into(), why: "permission denied".into(), since: chrono::DateTime::UNIX_EPOCH };
+    let mut waiting = snapshot(Totals::default(), Totals::default());
+    waiting.waiting = Waiting { count: 3, named: vec![input("logs/a.ndjson"), input("logs/b.gz")] };
+    let picture = lines(&waiting, 80);
+    let said = picture[..2].join(" ");
+    assert!(said.contains("logs/a.ndjson: permission denied (and 2 more)"), "{picture:#?}");
+}
+
+#[test]
+fn a_long_notice_wraps_between_words_and_ends_before_it_fills_the_screen() {
+    let mut paused = snapshot(Totals::default(), Totals::default());
+    paused.held = Some("word ".repeat(300));
+    let picture = lines(&paused, 40);
+    let first_of_table = picture.iter().position(|line| line.starts_with("bucket")).unwrap();
+    assert_eq!(first_of_table, NOTICE_LINES_MAX);
+    assert!(picture[..first_of_table - 1].iter().all(|line| line.ends_with("word")), "{picture:#?}");
+    assert!(picture[first_of_table - 1].ends_with('…'), "what is left out is said: {picture:#?}");
+}
+
+#[test]
+fn there_is_no_mean_of_no_column() {
+    let picture = render(&snapshot(totals(&[(Some("all"), 7, 1.0)]), Totals::default()), "rows", None, 80);
+    assert!(picture.starts_with("rows | n | committed | open\nall  | 7 | 0         | 7\n"), "{picture}");
 }
 
 #[test]

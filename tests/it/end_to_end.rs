@@ -313,6 +313,20 @@ fn the_short_variables_are_understood() {
 }
 
 #[test]
+fn a_complete_configuration_is_inferred_that_runs_as_it_is() {
+    let dataset = Dataset::new();
+    let event = |n: i64| format!("{{\"n\":{n},\"at\":\"2026-01-05T10:00:00Z\",\"say \\\"shop\\\"\":\"berlin\"}}\n");
+    let input = dataset.write("an event's.ndjson", (0..100).map(event).collect::<String>());
+    let config = dataset.pintail().args(["infer".as_ref(), "--complete".as_ref(), input.as_os_str()]).run_ok().stdout;
+    dataset.pintail().tables(&config).args(["check"]).run_ok();
+    let run = dataset.pintail().tables(&config).run_ok();
+    assert!(!run.stderr.contains("monitor."), "nobody asked for the simulator's groups: {}", run.stderr);
+    assert_eq!(dataset.rows_len(), 100);
+    let files = dataset.data_files();
+    assert!(files.len() == 1 && files[0].to_str().unwrap().starts_with("events-2026-01-05-10-"), "{files:?}");
+}
+
+#[test]
 fn an_inferred_schema_runs_as_it_is() {
     let dataset = Dataset::new();
     let input = dataset.write("events.ndjson", lines(0..100) + "{\"id\":100,\"ts\":1767225600100}\n");

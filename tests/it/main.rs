@@ -5,6 +5,7 @@
 
 mod admin;
 mod backpressure;
+mod check;
 mod common;
 mod dead_letters;
 mod deadly;

@@ -158,3 +158,74 @@ fn a_service_whose_lock_somebody_removed_commits_nothing_more() {
     config(&dataset, rows + 1000).run_ok();
     dataset.assert_simulated(rows + 1000);
 }
+
+#[test]
+fn a_query_names_the_file_that_is_damaged_and_blames_no_file_for_its_own_faults() {
+    let dataset = Dataset::new();
+    config(&dataset, 100_000).run_ok();
+    let file = dataset.out().join(&dataset.data_files()[1]);
+    let sound = fs::read(&file).unwrap();
+    let query = |sql: &str| config(&dataset, 1).args(["query", sql]).run();
+    let own = ["SELECT CAST(sku AS INT) FROM events", "SELECT error('mine') FROM events", "SELECT nope FROM events"];
+    own.iter().for_each(|sql| query(sql).assert_refused(78, &["quer"]));
+    // Amid the pages, and amid the footer: its length and the marks at its ends are as they were.
+    for at in [sound.len() / 2, sound.len() - 60] {
+        let mut damaged = sound.clone();
+        damaged[at..at + 40].fill(0xee);
+        fs::write(&file, damaged).unwrap();
+        let refused = query("SELECT sum(amount), max(sku), max(user_id), max(ts) FROM events");
+        refused.assert_refused(65, &[file.to_str().unwrap(), "pintail verify"]);
+        dataset.pintail().args(["verify"]).run().assert_refused(65, &[file.to_str().unwrap()]);
+    }
+}
+
+#[test]
+fn a_replay_beside_its_service_is_told_to_wait_until_that_is_stopped() {
+    let dataset = Dataset::new();
+    let mut service = config(&dataset, 0).set("source.rate", 10_000).set("pipeline.checkpoint_interval", "100ms").spawn();
+    service.wait_for_rows(1);
+    let refused = config(&dataset, 0).args(["dead-letters", "--replay"]).run();
+    refused.assert_refused(75, &[&service.pid().to_string(), "stop that first"]);
+    assert!(!refused.errors().contains("out_path"), "elsewhere there is nothing to replay: {}", refused.errors());
+    config(&dataset, 0).run().assert_refused(75, &["out_path"]);
+    service.stop(Signal::TERM).assert_code(0);
+}
+
+#[test]
+fn a_copy_is_not_adopted_and_what_was_adopted_by_mistake_is_undone_by_the_command_that_is_named() {
+    let dataset = Dataset::new();
+    config(&dataset, 1000).run_ok();
+    let file = dataset.out().join(&dataset.data_files()[0]);
+    let (copy, foreign) = (file.with_file_name("copy.parquet"), file.with_file_name("foreign.parquet"));
+    fs::copy(&file, &copy).unwrap();
+    config(&dataset, 1000).args(["adopt"]).run().assert_refused(78, &["copy.parquet", "nothing was adopted"]);
+    fs::remove_file(&copy).unwrap();
+
+    let other = Dataset::new();
+    config(&other, 50).run_ok();
+    fs::copy(other.out().join(&other.data_files()[0]), &foreign).unwrap();
+    for is_ledger_lost in [false, true] {
+        if is_ledger_lost {
+            fs::rename(dataset.internal(""), dataset.root().join("ledger")).unwrap();
+        }
+        let before = fs::read_dir(dataset.root()).unwrap().count();
+        let said = config(&dataset, 1000).args(["adopt"]).run_ok().stdout;
+        assert!(said.starts_with("adopting") && said.contains("foreign.parquet"), "what it is about to do comes first: {said}");
+        dataset.pintail().args(["verify"]).run_ok();
+        let (_, undo) = said.split_once("`mkdir ").expect("the way back");
+        let undo = format!("mkdir {}", undo.split_once('`').unwrap().0);
+        let undone = std::process::Command::new("sh").args(["-c", &undo]).current_dir(dataset.root()).status().unwrap();
+        assert!(undone.success() && fs::read_dir(dataset.root()).unwrap().count() > before, "{undo}");
+        if is_ledger_lost {
+            config(&dataset, 1000).run().assert_refused(78, &["no ledger"]);
+            fs::rename(dataset.root().join("ledger"), dataset.internal("")).unwrap();
+        } else {
+            dataset.pintail().args(["verify"]).run().assert_refused(65, &["foreign.parquet` is visible"]);
+            fs::rename(dataset.root().join("undone"), dataset.root().join("undone before")).unwrap();
+        }
+    }
+    fs::remove_file(&foreign).unwrap();
+    config(&dataset, 2000).run_ok();
+    dataset.assert_simulated(2000);
+    dataset.assert_clean();
+}

@@ -180,3 +180,26 @@ fn no_single_request_pauses_the_service_but_clients_that_are_all_wrong_do_howeve
     process.stop(Signal::TERM).assert_code(0);
     assert_eq!((dataset.ids(), dataset.dead_letters().len()), (ids(0..100), 200 * sent));
 }
+
+#[test]
+fn a_pause_is_told_by_dead_letters_and_what_waits_behind_it_is_the_lag() {
+    let dataset = Dataset::new();
+    let mut process = paused(&dataset);
+    let address = process.admin();
+    let list = || dataset.pintail().args(["dead-letters"]).run_ok().stdout;
+    let unread =
+        |dataset: &Dataset| std::fs::metadata(dataset.root().join("events.ndjson")).unwrap().len() - dataset.last_commit().next_offset();
+    process.wait_until("the lag", |dataset| get(address, "/metrics").metric("pintail_lag_bytes") as u64 == unread(dataset));
+    let said = list();
+    for words in ["PAUSED since", "events.ndjson", "not a JSON object", "pintail dead-letters --accept --config "] {
+        assert!(said.contains(words), "`{words}` in {said}");
+    }
+    process.stop(Signal::TERM).assert_code(65);
+    assert!(list().contains("STOPPED WHILE PAUSED"), "{}", list());
+    dataset.pintail().args(["dead-letters", "--accept"]).run_ok();
+    assert!(!list().contains("PAUSED"));
+    let mut process = follow(&dataset).spawn();
+    process.wait_for_rows(200);
+    let address = process.admin();
+    process.wait_until("no lag", |_| get(address, "/metrics").metric("pintail_lag_bytes") == 0.0);
+}

@@ -7,7 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use serde_json::json;
+
 use crate::common::Dataset;
+use crate::common::lines::lines;
 use crate::common::process::{Outcome, Pintail, log_lines};
 
 /// Returns the command in a message that begins with `pintail WORDS`.
@@ -102,9 +105,7 @@ fn files_whose_whole_staging_is_gone_are_an_error_at_start_and_verify_names_the_
     }
     let verified = dataset.simulator(2000).args(["verify"]).run();
     verified.assert_code(65);
-    let commands: Vec<&str> = verified.stdout.split('`').filter(|text| text.starts_with("pintail expire")).collect();
-    assert_eq!(commands.len(), places.len(), "{}", verified.stdout);
-    commands.iter().for_each(|command| by_shell_ok(&dataset, command));
+    by_shell_ok(&dataset, &told(&verified, "expire --before "));
     dataset.pintail().args(["verify"]).run_ok();
     // What is declared is not told again.
     assert!(!dataset.simulator(3000).run_ok().stderr.contains("ERROR"));
@@ -135,4 +136,62 @@ fn a_record_that_is_missing_in_mid_chain_is_restored_from_a_copy_or_a_new_ledger
     dataset.simulator(3000).run_ok();
     assert_eq!(dataset.rows_len(), 6000);
     dataset.assert_clean();
+}
+
+#[test]
+fn what_needs_the_dataset_alone_needs_no_other_option_than_its_place() {
+    let dataset = Dataset::new();
+    dataset.write("a.ndjson", lines(0..200));
+    dataset.file("a.ndjson").set("sink.partition_by", json!([])).run_ok();
+    dataset.data_files().iter().for_each(|file| fs::remove_file(dataset.out().join(file)).unwrap());
+    // As somebody looks who knows where the dataset is and nothing else of it.
+    let place = dataset.out().to_str().unwrap().to_owned();
+    let look = || by_shell(&dataset, &format!("OUT_PATH='{place}' pintail verify"));
+    let missing = String::from_utf8(look().stderr).unwrap();
+    let (_, expire) = missing.split_once("`pintail expire").expect("a command");
+    let declared = by_shell(&dataset, &format!("pintail expire{}", expire.split_once('`').unwrap().0));
+    assert!(declared.status.success(), "{}", String::from_utf8_lossy(&declared.stderr));
+    assert!(look().status.success());
+
+    let said = String::from_utf8(declared.stdout).unwrap();
+    let (_, back) = said.split_once("`pintail expire --take-back").expect("the way back");
+    by_shell_ok(&dataset, &format!("pintail expire --take-back{}", back.split_once('`').unwrap().0));
+    assert!(!look().status.success(), "what was declared is taken back");
+    fs::remove_file(dataset.internal("KEY")).unwrap();
+    by_shell_ok(&dataset, &format!("pintail repair --key --set pipeline.out_path='{place}'"));
+    assert_eq!(dataset.simulator(10).run().code(), 78, "for another source and other columns it is still none to write to");
+}
+
+#[test]
+fn a_start_that_the_environment_configures_is_accepted_by_the_command_that_it_names() {
+    let dataset = Dataset::new();
+    dataset.write("a.ndjson", lines(0..2_000));
+    let start = || {
+        let service = dataset.pintail().unset("pipeline.out_path").env("OUT_PATH", dataset.out().to_str().unwrap());
+        let service = service.env("PINTAIL_SOURCE__TYPE", "file").env("PINTAIL_SOURCE__PATH", "a.ndjson");
+        let sql = "SELECT id,\n  'it''s \\n' AS region\nFROM events";
+        let service = service.env("PINTAIL_TRANSFORM__SQL", sql).env("PINTAIL_SINK__EVENT_TIME", "");
+        service.env("PINTAIL_SCHEMA__COLUMNS", r#"[{ name = "id", type = "int64" }]"#)
+    };
+    start().run_ok();
+    dataset.write("a.ndjson", lines(5_000..5_010));
+    let refused = start().run();
+    refused.assert_refused(65, &["a.ndjson"]);
+    by_shell_ok(&dataset, &told(&refused, "run --accept"));
+    assert_eq!(dataset.rows_len(), 2_010);
+}
+
+#[test]
+fn too_many_rejections_pass_with_the_command_that_is_named_whatever_was_set() {
+    for sql in [false, true] {
+        let dataset = Dataset::new();
+        dataset.write("a.ndjson", if sql { lines(0..2_000) } else { "[]\n".repeat(2_000) });
+        let failing = "SELECT id, CAST(region || 'x' AS INT) AS n FROM events";
+        let run = dataset.file("a.ndjson").set("sink.event_time", "").set("sink.partition_by", json!([]));
+        let run = if sql { run.set("transform.sql", failing) } else { run };
+        let refused = run.args(["run", "--set", "dead_letters.ratio_max=0.05"]).run();
+        refused.assert_code(65);
+        by_shell_ok(&dataset, &told(&refused, "run"));
+        assert_eq!(dataset.dead_letters().len(), 2_000);
+    }
 }

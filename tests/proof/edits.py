@@ -18,6 +18,7 @@ Does not own: what is lost by an edit (see losses.py), the binary's life (see pr
 import interpreter  # noqa: F401  first: it may start this command again under another Python
 
 import collections
+import contextlib
 import json
 import os
 import random
@@ -30,12 +31,14 @@ from pathlib import Path
 import pyarrow.parquet
 
 import job
-from losses import content_of, look, lost
+from losses import LONG_BYTES, content_of, look, lost
 from oracle import Broken
 from process import Pintail, Unexpected
 
 EDITS_A_WORLD = 60
 SETTLE_SECONDS = 60
+LOOKS = 10
+"""Sleeps of the thread that reads, of which one before a look and one after it are enough where nothing else makes it wait."""
 
 
 class World:
@@ -53,6 +56,8 @@ class World:
         self.excused = collections.Counter()    # how often lines may have been read anew, since something was lost
         self.may_gap = False    # whether something was lost since the last run
         self.twins = set()      # inodes of copies and originals at which Pintail has not looked since
+        self.unread = set()     # inodes of files that are new since then
+        self.parts = set()      # inodes of small files that hold a part of another, and nothing else: nothing is known of them
         self.let_look = lambda: self.run([])
         self.done = []          # the edits
         self.story = []         # the edits and the runs, for the report
@@ -124,7 +129,29 @@ class World:
         begin alike."""
         if path.stat().st_ino in self.twins:
             self.let_look()
-            self.twins.clear()
+        if path.stat().st_ino in self.parts:
+            self.parts.remove(path.stat().st_ino)
+            self.unread.add(path.stat().st_ino)
+
+    def looked(self):
+        """Takes up that Pintail has looked at all files."""
+        self.twins.clear()
+        self.unread.clear()
+
+    def may_be_part(self, path):
+        """Is to be called where a file of which nothing is known may be a part of another. Below a KiB it cannot be told from a file that only begins so:
+        it is read as new once it has lines of its own, or the other one is gone."""
+        content = path.read_bytes()
+        others = (content_of(other) for other in self.files(plain=False))
+        if 0 < len(content) < LONG_BYTES and any(len(other) > len(content) and other.startswith(content) for other in others):
+            self.parts.add(path.stat().st_ino)
+
+    def place(self, path, target):
+        """Copies a file. Of the copy of a part nothing is known, either."""
+        is_part = path.stat().st_ino in self.parts
+        place(path, target)
+        if is_part:
+            self.parts.add(target.stat().st_ino)
 
     def pick(self):
         files = self.files()
@@ -138,11 +165,15 @@ class World:
         if path is None:
             name, path = "create", self.input / f"app{self.next_name}.log"
             self.next_name += 1
-            path.write_bytes(self.some())
+            self.begin(path)
         else:
             getattr(self, name)(path)
         self.done.append(name)
         self.story.append(f"{name} {path.name}")
+
+    def begin(self, path):
+        path.write_bytes(self.some())
+        self.unread.add(path.stat().st_ino)
 
     def append(self, path):
         self.part(path)
@@ -163,7 +194,9 @@ class World:
 
     def copy(self, path):
         copy = self.fresh(path)
-        place(path, copy)
+        self.place(path, copy)
+        if copy.stat().st_ino in self.parts:
+            self.excused.update(self.lines_of(copy))
         self.twins |= {path.stat().st_ino, copy.stat().st_ino}
 
     def grown_copy(self, path):
@@ -174,13 +207,16 @@ class World:
         append(hidden, self.some())
         hidden.rename(copy)
         self.twins |= {path.stat().st_ino, copy.stat().st_ino}
+        if path.stat().st_ino in self.unread:
+            self.may_be_part(path)
+            self.excused.update(self.lines_of(path) if path.stat().st_ino in self.parts else ())
 
     def compress(self, path):
         compressed(path, self.chance)
         path.unlink()
 
     def restore(self, path):
-        place(path, path)
+        self.place(path, path)
 
     def save(self, path):
         """As an editor does: another file with more in it takes the name."""
@@ -192,25 +228,31 @@ class World:
 
     def rotate(self, path):
         path.rename(self.fresh(path))
-        path.write_bytes(self.some())
+        self.begin(path)
 
     def rotate_and_compress(self, path):
         rotated = self.fresh(path)
         path.rename(rotated)
-        path.write_bytes(self.some())
+        self.begin(path)
         compressed(rotated, self.chance)
         rotated.unlink()
 
     def copytruncate(self, path):
-        place(path, self.fresh(path))
+        self.place(path, self.fresh(path))
         path.write_bytes(b"")
         append(path, self.some())
+        self.parts.discard(path.stat().st_ino)
+        self.unread.add(path.stat().st_ino)
 
     def away_and_back(self, path):
-        place(path, self.directory / "away" / path.name)
+        away = self.directory / "away" / path.name
+        place(path, away)
+        is_part = path.stat().st_ino in self.parts
         path.unlink()
-        shutil.copy2(self.directory / "away" / path.name, path.with_name("." + path.name))
+        shutil.copy2(away, path.with_name("." + path.name))
         path.with_name("." + path.name).rename(path)
+        if is_part:
+            self.parts.add(path.stat().st_ino)
 
     def truncate(self, path):
         lines = path.read_bytes().splitlines(keepends=True)
@@ -238,8 +280,9 @@ class World:
         lines = path.read_bytes().splitlines(keepends=True)
         at = self.chance.randrange(len(lines) + 1)
         content = b"".join(lines[:at] + self.chance.choice([[], [self.text(1)]]) + lines[at + self.chance.choice([0, 1]):])
-        # Between the first KiB and the last one, a change that moves nothing is not seen.
-        self.put(path, content if len(content) != path.stat().st_size else content + self.text(1))
+        if is_hidden(path.read_bytes(), content):
+            content = self.text(1) + content
+        self.put(path, content)
 
     def put(self, path, content):
         hidden = path.with_name("." + path.name)
@@ -250,6 +293,8 @@ class World:
     def lossy(self, path):
         self.may_gap = True
         self.excused.update(self.lines_of(path))
+        self.parts.discard(path.stat().st_ino)
+        self.may_be_part(path)
 
     # Runs
 
@@ -280,7 +325,7 @@ class World:
                 self.settle(pintail)
                 self.wait_for(due, pintail)
                 # What comes too much comes late.
-                time.sleep(0.15)
+                self.wait_for_look(pintail)
                 kill = self.chance.random() < 0.2
                 pintail.signal(signal.SIGKILL if kill else signal.SIGTERM)
                 code = pintail.wait()
@@ -293,7 +338,10 @@ class World:
         over = {kind: self.notes()[kind] - due[kind] for kind in ("gap", "vanished")}
         said = max(0, over["vanished"] - over["gap"])
         self.read, self.gone = self.look() + self.gone[said:], []
-        self.twins.clear()
+        self.looked()
+        if not follow:
+            # A part is taken for a copy at once.
+            self.parts.clear()
 
     def edit_under(self, name, pintail):
         """Edits while it runs. What was not yet seen may be lost by what is lossy, and nobody could tell; a gap is waited for."""
@@ -315,9 +363,12 @@ class World:
         self.wait_until(lambda: not self.there() - set(self.rows()), pintail, lambda: f"lines are not read: {sorted(self.there() - set(self.rows()))[:5]}")
 
     def wait_for_look(self, pintail):
-        """Waits until Pintail has looked at the files, which it does every 20 ms."""
+        """Waits until Pintail has looked at the files, which it does every 20 ms: its thread sleeps before each look."""
         self.settle(pintail)
+        slept = sleeps(pintail.pid)
         time.sleep(0.3)
+        self.wait_until(lambda: sleeps(pintail.pid) >= slept + LOOKS, pintail, lambda: "it looks at no files")
+        self.looked()
 
     def wait_for(self, due, pintail):
         """Waits until what is due is noted."""
@@ -345,6 +396,21 @@ class World:
         if not self.may_gap and (gaps := notes["gap"] - before["gap"]):
             raise Broken(f"{gaps} gaps are reported, and nothing was lost")
         self.may_gap = False
+
+
+def is_hidden(before, after):
+    """Returns whether nobody can tell from what a file is recognized by that it was changed: all is where it was at both ends."""
+    end = len(before)
+    return before[:LONG_BYTES] == after[:LONG_BYTES] and before[max(0, end - LONG_BYTES):] == after[max(0, end - LONG_BYTES):end]
+
+
+def sleeps(pid):
+    """Returns how often the thread that reads has waited; 0 before there is one."""
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        with contextlib.suppress(OSError):
+            if (task / "comm").read_text() == "source-file\n":
+                return int((task / "status").read_text().partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+    return 0
 
 
 def append(path, data):

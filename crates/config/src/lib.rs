@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests do to files what others do"))]
 
+mod examined;
 mod memory;
 mod sections;
 mod values;
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::examined::Examined;
 use pintail_core::breaker::DeadLetterConfig;
 use pintail_core::error::{Error, Result};
 use pintail_core::identity::Instance;
@@ -94,16 +96,24 @@ impl Config {
     /// # Errors
     /// As [`Self::load`].
     pub fn load_with(kinds: &[Kind], file: Option<&Path>, env: impl Iterator<Item = (String, String)>, sets: &[String]) -> Result<Self> {
-        let mut report = Report::default();
-        let limits = Limits::of_this_process();
-        let read = RawConfig::collect(file, env, sets).map(|raw| read(raw, kinds, limits, &mut report));
-        match read {
-            Err(faults) => Err(refusal(&faults)),
-            Ok(Some(config)) if report.faults.is_empty() => {
-                Ok(Self { given: Given { file: file.map(Path::to_owned), sets: sets.to_vec() }, ..config })
-            }
-            Ok(_) => Err(refusal(&report.faults)),
+        match Self::examine(kinds, file, env, sets) {
+            Examined { config: Some(config), faults, .. } if faults.is_empty() => Ok(config),
+            Examined { faults, .. } => Err(refusal(&faults)),
         }
+    }
+
+    /// Loads the configuration as [`Self::load_with`] does, and says what is sound of it where not all is.
+    pub fn examine(kinds: &[Kind], file: Option<&Path>, env: impl Iterator<Item = (String, String)>, sets: &[String]) -> Examined {
+        let (mut report, limits) = (Report::default(), Limits::of_this_process());
+        let config = match RawConfig::collect(file, env, sets) {
+            Ok(raw) => read(raw, kinds, limits, &mut report),
+            Err(faults) => {
+                report.faults = faults;
+                None
+            }
+        };
+        let given = Given { file: file.map(Path::to_owned), sets: sets.to_vec() };
+        Examined { config: config.map(|config| Self { given, ..config }), faults: report.faults, faulty: report.faulty }
     }
 
     /// Returns where everything of the dataset lies, as this instance sees it.
@@ -237,6 +247,8 @@ pub struct MonitorConfig {
     pub group_by: String,
     /// Output column whose mean is shown.
     pub value: String,
+    /// Which of these two keys have their defaults, which are made for the simulator.
+    pub defaulted: Vec<&'static str>,
     /// Groups shown by name; the rest is one line.
     pub groups_max: usize,
 }

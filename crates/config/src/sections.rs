@@ -250,7 +250,9 @@ pub(super) fn dead_letters(section: &mut Section<'_>) -> DeadLetterConfig {
 
 /// `[monitor]`
 pub(super) fn monitor(section: &mut Section<'_>) -> MonitorConfig {
+    let defaulted = ["group_by", "value"].into_iter().filter(|key| !section.is_given(key)).collect();
     MonitorConfig {
+        defaulted,
         group_by: section.text("group_by", "bucket", values::name),
         value: section.text("value", "amount", values::name),
         // A table that fits on a screen.

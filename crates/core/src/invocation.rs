@@ -16,17 +16,6 @@ use crate::secret::{is_secret, without_login};
 /// Set once, before anything else is done: like the arguments, it does not change while the process lives.
 static OPTIONS: OnceLock<Options> = OnceLock::new();
 
-/// Keys that say which dataset and which chain of records a command is about. In the environment of a service they may be set where the shell of
-/// whoever types the command has them not.
-const FROM_ENVIRONMENT: [(&str, &str); 3] = [
-    ("OUT_PATH", "pipeline.out_path"),
-    ("PINTAIL_PIPELINE__OUT_PATH", "pipeline.out_path"),
-    ("PINTAIL_SOURCE__INSTANCE__INDEX", "source.instance.index"),
-];
-
-/// How the names of our variables begin, but for the short ones.
-const OURS: &str = "PINTAIL_";
-
 /// What a process was told of its configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
@@ -34,27 +23,25 @@ pub struct Options {
     words: String,
     /// Whether a configuration file or a variable of the environment says anything at all.
     is_configured: bool,
+    /// Whether anything may say what the source is.
+    has_source: bool,
 }
 
 impl Options {
-    /// Returns those of a process with the configuration file `config`, the environment `env` and the settings `sets`, the last of which wins.
-    /// Secrets are left out: `--set source.password=…`.
-    pub fn new(config: Option<&Path>, env: impl Iterator<Item = (String, String)>, sets: &[String]) -> Self {
-        let mut options = String::new();
-        let is_ours = |name: &str| name.starts_with(OURS) || FROM_ENVIRONMENT.iter().any(|(ours, _)| *ours == name);
+    /// Returns those of a process with the configuration file `config`, the settings `env` that its environment makes, and `sets`, the last of which wins.
+    /// Secrets are left out: `--set source.password=…`; those of the environment altogether. The rest of the environment of a service the shell of
+    /// whoever types the command may have not.
+    pub fn new(config: Option<&Path>, env: &[String], sets: &[String]) -> Self {
+        let mut words = String::new();
         if let Some(config) = config {
-            add(&mut options, "--config", &config.to_string_lossy());
+            add(&mut words, "--config", &config.to_string_lossy());
         }
-        let env: Vec<(String, String)> = env.collect();
-        for (name, key) in FROM_ENVIRONMENT {
-            if let Some((_, value)) = env.iter().find(|(found, _)| found == name) {
-                add(&mut options, "--set", &format!("{key}={value}"));
-            }
-        }
-        for set in sets {
-            add(&mut options, "--set", &shown(set));
-        }
-        Self { words: options, is_configured: config.is_some() || env.iter().any(|(name, _)| is_ours(name)) }
+        let open = env.iter().filter(|set| shown(set) == **set);
+        open.for_each(|set| add(&mut words, "--set", set));
+        sets.iter().for_each(|set| add(&mut words, "--set", &shown(set)));
+        let is_configured = config.is_some() || !env.is_empty();
+        let names_source = |set: &String| ["source=", "source.type="].iter().any(|key| set.starts_with(key));
+        Self { words, is_configured, has_source: config.is_some() || env.iter().chain(sets).any(names_source) }
     }
 
     /// Returns those of this process.
@@ -77,6 +64,18 @@ impl Options {
 pub fn command(words: impl fmt::Display) -> String {
     let options = OPTIONS.get().map_or("", |options| &options.words);
     format!("`pintail {words}{options}`")
+}
+
+/// Returns the command `pintail WORDS` as [`command`] does, for one that must know the whole configuration of the service, not the dataset alone.
+pub fn service_command(words: impl fmt::Display) -> String {
+    let lacks_source = OPTIONS.get().is_some_and(|options| !options.has_source);
+    format!("{}{}", command(words), if lacks_source { " (with the `--config` of the service, if it has one)" } else { "" })
+}
+
+/// Returns the command `pintail WORDS` with a setting that holds whatever this process was told.
+pub fn command_with(words: impl fmt::Display, setting: &str) -> String {
+    let options = OPTIONS.get().map_or("", |options| &options.words);
+    format!("`pintail {words}{options} --set {setting}`")
 }
 
 /// Asks whether `--config` was forgotten, where the default of `key` is used because nothing was configured; else says nothing.
@@ -106,43 +105,62 @@ fn shown(set: &str) -> Cow<'_, str> {
 
 fn add(options: &mut String, name: &str, value: &str) {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:,@%+…".contains(c);
-    let written = match value.is_empty() || !value.chars().all(is_plain) {
-        true => write!(options, " {name} '{}'", value.replace('\'', r"'\''")),
-        false => write!(options, " {name} {value}"),
+    let written = match value {
+        // A message is one line, and so is what is copied from it.
+        _ if value.contains(char::is_control) => write!(options, " {name} \"$(printf %b {})\"", quoted(&escaped(value))),
+        _ if value.is_empty() || !value.chars().all(is_plain) => write!(options, " {name} {}", quoted(value)),
+        _ => write!(options, " {name} {value}"),
     };
     written.expect("a String takes what is written to it");
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// Writes control characters, and backslashes, as `printf %b` reads them.
+fn escaped(text: &str) -> String {
+    text.chars().fold(String::new(), |mut escaped, c| {
+        let written = match c {
+            '\\' => write!(escaped, r"\\"),
+            '\n' => write!(escaped, r"\n"),
+            c if c.is_ascii_control() => write!(escaped, r"\0{:03o}", u32::from(c)),
+            c => write!(escaped, "{c}"),
+        };
+        written.expect("a String takes what is written to it");
+        escaped
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn options(config: Option<&str>, env: &[(&str, &str)], sets: &[&str]) -> String {
-        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
-        Options::new(config.map(Path::new), env, &sets).words
+    fn options(config: Option<&str>, env: &[&str], sets: &[&str]) -> String {
+        let owned = |sets: &[&str]| sets.iter().map(|set| (*set).to_owned()).collect::<Vec<_>>();
+        Options::new(config.map(Path::new), &owned(env), &owned(sets)).words
     }
 
     #[test]
     fn a_command_has_the_file_the_settings_and_the_dataset_of_the_environment() {
-        assert_eq!(options(None, &[("HOME", "/root"), ("BATCH_ROWS", "7")], &[]), "");
+        assert_eq!(options(None, &[], &[]), "");
         assert_eq!(options(Some("a.toml"), &[], &["source.limit=5"]), " --config a.toml --set source.limit=5");
-        let env = [("PINTAIL_PIPELINE__OUT_PATH", "/lake"), ("OUT_PATH", "/other"), ("PINTAIL_SOURCE__INSTANCE__INDEX", "2")];
-        // The long name wins in the configuration, and the last one wins on the command line.
-        let expected =
-            " --set pipeline.out_path=/other --set pipeline.out_path=/lake --set source.instance.index=2 --set pipeline.out_path=/mine";
-        assert_eq!(options(None, &env, &["pipeline.out_path=/mine"]), expected);
+        let service = ["pipeline.checkpoint_interval=500ms", "source.token=hush", "source.type=file"];
+        assert_eq!(options(None, &service, &[]), " --set pipeline.checkpoint_interval=500ms --set source.type=file");
+        // The last one wins on the command line.
+        let expected = " --set pipeline.out_path=/lake --set pipeline.out_path=/mine";
+        assert_eq!(options(None, &["pipeline.out_path=/lake"], &["pipeline.out_path=/mine"]), expected);
     }
 
     #[test]
     fn a_shell_reads_each_option_as_it_was_typed() {
-        let sets = [r#"sink.partition_by=["a", "b"]"#, "transform.sql=SELECT 'x' AS y FROM events", "a="];
-        let words = std::process::Command::new("sh")
-            .args(["-c", &format!(r#"printf '%s\n'{}"#, options(Some("my file.toml"), &[], &sets))])
-            .output()
-            .unwrap();
+        let sets = [r#"sink.partition_by=["a", "b"]"#, "transform.sql=SELECT 'x' AS y FROM events", "a=", "b=%s\t'\\d\\n'\n--"];
+        let told = options(Some("my file.toml"), &[], &sets);
+        assert!(!told.contains(char::is_control), "{told}");
+        let words = std::process::Command::new("sh").args(["-c", &format!(r"printf '%s\n'{told}")]).output().unwrap();
         let read = String::from_utf8(words.stdout).unwrap();
-        assert_eq!(read.lines().collect::<Vec<_>>(), ["--config", "my file.toml", "--set", sets[0], "--set", sets[1], "--set", sets[2]]);
+        let expected = sets.iter().fold("--config\nmy file.toml\n".to_owned(), |all, set| all + "--set\n" + set + "\n");
+        assert_eq!(read, expected);
     }
 
     #[test]

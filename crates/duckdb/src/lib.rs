@@ -45,6 +45,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use itertools::Itertools;
 use pintail_core::batch::LookupVersion;
 use pintail_core::error::{Error, Result};
 use pintail_core::transform::{LookupConfig, TransformConfig};
@@ -83,7 +84,11 @@ impl Engine {
         let databases = Arc::new(Databases::open(transform.memory_limit)?);
         let database = databases.current();
         let session = Session::new(&database, &input)?;
-        let lookups = read_lookups(&transform.lookups)?;
+        let lookups = read_lookups(&transform.lookups).map_err(|missing| match session.parse(&transform.sql) {
+            Ok(_) => missing,
+            // What the SQL makes of the tables is not known, and that it is none is.
+            Err(reason) => Error::config(format!("{missing}\n{}", wrong(transform, &reason))),
+        })?;
         create_tables(&session, &lookups)?;
         database.lock()?;
         let (select, output) = check_sql(&session, transform)?;
@@ -161,8 +166,27 @@ fn check_lookup_names(lookups: &[LookupConfig]) -> Result<()> {
     Ok(())
 }
 
+/// Reads all lookup files.
+///
+/// # Errors
+/// With every file that cannot be read, a line each.
 fn read_lookups(lookups: &[LookupConfig]) -> Result<Vec<Lookup>> {
-    lookups.iter().map(Lookup::read).collect()
+    let (read, faults): (Vec<Lookup>, Vec<Error>) = lookups.iter().map(Lookup::read).partition_result();
+    match faults.first() {
+        None => Ok(read),
+        Some(first) => Err(Error::new(first.kind(), faults.iter().join("\n"))),
+    }
+}
+
+/// Says what is wrong with the SQL, and that it is the default where the user wrote none.
+fn wrong(transform: &TransformConfig, reason: &str) -> Error {
+    Error::config(match transform.is_default_sql {
+        true => format!(
+            "`transform.sql` is not set, and its default, which is for the simulator's events, {reason}: set it, for example to \
+             \"SELECT * FROM events\""
+        ),
+        false => format!("`transform.sql` {reason}"),
+    })
 }
 
 fn create_tables(session: &Session, lookups: &[Lookup]) -> Result<()> {
@@ -175,15 +199,7 @@ fn create_tables(session: &Session, lookups: &[Lookup]) -> Result<()> {
 
 /// Checks the SQL in the order in which it can do harm: nothing is planned before it is one SELECT. Returns it with its result's schema.
 fn check_sql(session: &Session, transform: &TransformConfig) -> Result<(Select, SchemaRef)> {
-    let wrong = |reason: String| {
-        Error::config(match transform.is_default_sql {
-            true => format!(
-                "`transform.sql` is not set, and its default, which is for the simulator's events, {reason}: set it, for example to \
-                 \"SELECT * FROM events\""
-            ),
-            false => format!("`transform.sql` {reason}"),
-        })
-    };
+    let wrong = |reason: String| wrong(transform, &reason);
     let select = session.parse(&transform.sql).map_err(wrong)?;
     if select.calls(gather::FUNCTION) {
         return Err(wrong(format!("calls `{}`, which is Pintail's own", gather::FUNCTION)));

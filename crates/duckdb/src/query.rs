@@ -26,6 +26,7 @@ use super::sql_error::message;
 use super::statement::{Select, unreadable as unreadable_column};
 
 mod condition;
+mod damage;
 mod overview;
 
 use overview::Overview;
@@ -99,10 +100,10 @@ impl Query<'_> {
         let database = open(self.options)?;
         let connection = database.sql_connection()?;
         let view = format!("CREATE VIEW events AS {}", self.view(&needed)?);
-        connection.execute_batch(&view).map_err(|e| unreadable(self.out, &e))?;
+        connection.execute_batch(&view).map_err(|e| self.unreadable(&database, &needed, &e))?;
         lock(&connection, &self.paths(&needed)?).map_err(|e| unreadable(self.out, &e))?;
         let select = self.parse(&database, &connection)?;
-        let fetched = self.fetch(&connection, &select).map_err(|error| fails(&connection, &select, &error))?;
+        let fetched = self.fetch(&connection, &select).map_err(|error| self.fails((&database, &connection), &select, &needed, &error))?;
         debug!(files = needed.len(), of = files.len(), "query opened files");
         self.answer(fetched, needed.len())
     }
@@ -110,7 +111,7 @@ impl Query<'_> {
     /// Runs the query over the overview.
     fn look(&self, shape: &[usize]) -> Result<Found> {
         let overview = Overview::new(open(self.options)?, self.committed)?;
-        let described = overview.describe(&self.view(shape)?).map_err(|e| unreadable(self.out, &e))?;
+        let described = overview.describe(&self.view(shape)?).map_err(|e| self.unreadable(overview.database(), shape, &e))?;
         lock(overview.connection(), &self.paths(shape)?).map_err(|e| unreadable(self.out, &e))?;
         let select = self.parse(overview.database(), overview.connection())?;
         match self.fetch(overview.connection(), &select) {
@@ -118,6 +119,21 @@ impl Query<'_> {
             Err(_) if overview.is_not_enough() => Ok(Found::Files(overview.files(&select, &described))),
             Err(error) => Err(fails(overview.connection(), &select, &error)),
         }
+    }
+
+    /// Says why the query failed: of itself, or because of a file.
+    fn fails(&self, (database, connection): (&RawDatabase, &Connection), select: &Select, files: &[usize], error: &duckdb::Error) -> Error {
+        let blamed = damage::may_be_to_blame(database, select.sql()).and_then(|may_be| match may_be {
+            true => damage::refuse_unreadable(database, &self.paths(files)?),
+            false => Ok(()),
+        });
+        blamed.err().unwrap_or_else(|| fails(connection, select, error))
+    }
+
+    /// Says why the columns of files cannot be learnt.
+    fn unreadable(&self, database: &RawDatabase, files: &[usize], error: &duckdb::Error) -> Error {
+        let blamed = self.paths(files).and_then(|paths| damage::refuse_unreadable(database, &paths));
+        blamed.err().unwrap_or_else(|| unreadable(self.out, error))
     }
 
     /// Fetches rows until there are enough, or too many bytes; the rest is never made, where the query allows that.

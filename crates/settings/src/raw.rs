@@ -21,6 +21,10 @@ use toml::de::{DeTable, DeValue};
 /// Others are left alone: Kubernetes makes `PINTAIL_SERVICE_HOST` and its like for a service named `pintail`.
 const PREFIX: &str = "PINTAIL_";
 const SEPARATOR: &str = "__";
+/// Variables without the prefix, with the keys of `[pipeline]` that they set.
+const SHORT: [(&str, &str); 3] = [("BATCH_ROWS", "batch_rows"), ("OUT_PATH", "out_path"), (SECONDS, "checkpoint_interval")];
+/// The short name whose value is in seconds.
+const SECONDS: &str = "CHECKPOINT_SECONDS";
 
 /// Bytes of a configuration file: thousands of columns have room, and a file that is none costs nothing.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -147,17 +151,12 @@ impl RawConfig {
                 None => drop(short.insert(name, value)),
             }
         }
-        for (name, key) in [("BATCH_ROWS", "batch_rows"), ("OUT_PATH", "out_path"), ("CHECKPOINT_SECONDS", "checkpoint_interval")] {
+        for (name, key) in SHORT {
             let Some(value) = short.remove(name) else { continue };
-            let value = match (name, seconds(&value)) {
-                ("CHECKPOINT_SECONDS", Some(interval)) => humantime::format_duration(interval).to_string(),
-                ("CHECKPOINT_SECONDS", None) => {
-                    faults.push(format!("CHECKPOINT_SECONDS = {value:?}: expected seconds above 0, such as 30 or 0.5"));
-                    continue;
-                }
-                _ => value,
-            };
-            insert(&mut self.root, &["pipeline", key], bare(&value, Origin::Environment(name.into())));
+            match short_value(name, &value) {
+                Some(value) => insert(&mut self.root, &["pipeline", key], bare(&value, Origin::Environment(name.into()))),
+                None => faults.push(format!("{name} = {value:?}: expected seconds above 0, such as 30 or 0.5")),
+            }
         }
         for (name, value) in long {
             let key = name[PREFIX.len()..].to_lowercase();
@@ -178,6 +177,23 @@ impl RawConfig {
             }
             path => insert(&mut self.root, path, bare(value, origin)),
         }
+    }
+}
+
+/// Returns the settings that variables of the environment are, as `--set` takes them, those that win last.
+pub fn settings_of(env: impl Iterator<Item = (String, String)>) -> Vec<String> {
+    let env: BTreeMap<String, String> = env.collect();
+    let short = SHORT.iter().filter_map(|(name, key)| Some(format!("pipeline.{key}={}", short_value(name, env.get(*name)?)?)));
+    let key = |name: &str| Some(name.strip_prefix(PREFIX)?).filter(|rest| rest.contains(SEPARATOR)).map(str::to_lowercase);
+    let long = env.iter().filter_map(|(name, value)| Some(format!("{}={value}", key(name)?.replace(SEPARATOR, "."))));
+    short.chain(long).collect()
+}
+
+/// Returns what the variable with a short name sets its key to; `None` if it must be seconds and is not.
+fn short_value(name: &str, value: &str) -> Option<String> {
+    match name {
+        SECONDS => seconds(value).map(|interval| humantime::format_duration(interval).to_string()),
+        _ => Some(value.to_owned()),
     }
 }
 
@@ -276,5 +292,23 @@ fn convert(value: DeValue<'_>, origin: &impl Fn(usize) -> Origin) -> Value {
             Value::List(items.into_iter().map(item).collect())
         }
         DeValue::Table(table) => Value::Table(convert_table(table, origin)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::settings_of;
+
+    fn settings(env: &[(&str, &str)]) -> Vec<String> {
+        settings_of(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    }
+
+    #[test]
+    fn variables_are_settings_if_they_are_ours_and_the_long_name_wins() {
+        assert_eq!(settings(&[("HOME", "/root"), ("PINTAIL_SERVICE_HOST", "10.0.0.1"), ("pintail_a__b", "1")]), [""; 0]);
+        let service = [("PINTAIL_SOURCE__TYPE", "file"), ("CHECKPOINT_SECONDS", "0.5")];
+        assert_eq!(settings(&service), ["pipeline.checkpoint_interval=500ms", "source.type=file"]);
+        let env = [("PINTAIL_PIPELINE__OUT_PATH", "/lake"), ("OUT_PATH", "/other"), ("PINTAIL_SOURCE__INSTANCE__INDEX", "2")];
+        assert_eq!(settings(&env), ["pipeline.out_path=/other", "pipeline.out_path=/lake", "source.instance.index=2"]);
     }
 }

@@ -24,13 +24,21 @@ pub struct Report {
     pub effective: BTreeMap<String, Json>,
     /// All keys that were asked for; those of list items without their index.
     pub known: BTreeSet<String>,
+    /// Sections with a fault: what rests on one of them cannot be judged.
+    pub faulty: BTreeSet<String>,
     unknown: Vec<(String, Origin)>,
 }
 
 impl Report {
+    /// Keeps a fault of a key, as it is told.
+    fn blame(&mut self, key: &str, fault: String) {
+        self.faulty.insert(key.split(['.', '[']).next().unwrap_or(key).to_owned());
+        self.faults.push(fault);
+    }
+
     /// Keeps a fault of a key that has no value to quote.
     pub fn fault(&mut self, key: &str, problem: impl Display) {
-        self.faults.push(format!("`{key}`: {problem}"));
+        self.blame(key, format!("`{key}`: {problem}"));
     }
 
     /// Returns the hash of the effective settings.
@@ -46,7 +54,7 @@ impl Report {
         for (key, origin) in std::mem::take(&mut self.unknown) {
             let near = self.nearest(&key).map(|known| format!(", did you mean `{known}`?"));
             // The only keys that are not ours, and so may have any character in them: a fault stays on its line.
-            self.faults.push(format!("`{}` ({origin}): unknown key{}", key.escape_debug(), near.unwrap_or_default()));
+            self.blame(&key, format!("`{}` ({origin}): unknown key{}", key.escape_debug(), near.unwrap_or_default()));
         }
         for name in unclaimed {
             let meant = name.to_lowercase();
@@ -86,7 +94,7 @@ impl<'a> Section<'a> {
             None => Table::new(),
             Some(Node { value: Value::Table(table), .. }) => table,
             Some(node) => {
-                report.faults.push(format!("`{name}` = {node} ({}): expected a section with keys", node.origin));
+                report.blame(name, format!("`{name}` = {node} ({}): expected a section with keys", node.origin));
                 Table::new()
             }
         };
@@ -128,7 +136,8 @@ impl<'a> Section<'a> {
             self.ask(key);
             if let Some(node) = self.table.remove(*key) {
                 let shown = if is_secret_key(key) { "…".to_owned() } else { node.to_string() };
-                self.report.faults.push(format!("`{}` = {shown} ({}): {why}", self.key(key), node.origin));
+                let key = self.key(key);
+                self.report.blame(&key, format!("`{key}` = {shown} ({}): {why}", node.origin));
             }
         }
     }
@@ -140,7 +149,8 @@ impl<'a> Section<'a> {
         match parse(&node) {
             Ok(value) => Some(value),
             Err(problem) => {
-                self.report.faults.push(format!("`{}` = {node} ({}): {problem}", self.key(key), node.origin));
+                let key = self.key(key);
+                self.report.blame(&key, format!("`{key}` = {node} ({}): {problem}", node.origin));
                 None
             }
         }
@@ -299,7 +309,7 @@ impl<'a> Section<'a> {
         for (index, item) in items.into_iter().enumerate() {
             let name = format!("{}[{index}]", self.key(key));
             let Value::Table(table) = item.value else {
-                self.report.faults.push(format!("`{name}` = {item} ({}): expected a table with keys", item.origin));
+                self.report.blame(&name, format!("`{name}` = {item} ({}): expected a table with keys", item.origin));
                 continue;
             };
             let mut section = Section { name, table, report: &mut *self.report };

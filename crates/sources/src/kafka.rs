@@ -16,7 +16,7 @@ mod epochs;
 mod looker;
 #[cfg(feature = "kafka")]
 mod metadata;
-#[cfg(feature = "kafka")]
+#[cfg_attr(not(feature = "kafka"), allow(dead_code, reason = "without a client nothing is compared"))]
 mod position;
 #[cfg(feature = "kafka")]
 mod reader;
@@ -33,3 +33,4 @@ mod witness;
 pub use source::KafkaSource;
 
 pub(crate) use config::KIND;
+pub(crate) use position::owns;

@@ -34,6 +34,11 @@ pub struct Kind {
     pub read: fn(&mut Section<'_>, Limits) -> Box<dyn Configured>,
 }
 
+/// Returns whether instance `index` of `count` reads a partition of a source of the kind `kind`. Only those of Kafka can be shared.
+pub fn owns(kind: &str, (index, count): (u32, u32), id: &PartitionId) -> bool {
+    kind != kafka::KIND.name || kafka::owns(index, count, id)
+}
+
 /// What a source is opened in.
 #[derive(Debug, Clone, Copy)]
 pub struct Surroundings<'a> {
@@ -78,11 +83,6 @@ pub trait Configured: Any + Debug + Send + Sync {
     /// Returns which of several processes reads which partitions.
     fn instance(&self) -> Instance {
         Instance::default()
-    }
-
-    /// Returns whether a partition is that of instance `index` of `count`.
-    fn owns(&self, _index: u32, _count: u32, _id: &PartitionId) -> bool {
-        true
     }
 
     /// Returns the columns that it brings along beside the payload.

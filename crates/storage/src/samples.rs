@@ -65,7 +65,7 @@ pub fn expected() -> Expected<'static> {
     Expected {
         source: &simulator,
         partition_by: vec![("region".into(), "Utf8".into())],
-        schema: schema(),
+        schema: Some(schema()),
         allow_new_columns: false,
         now: DateTime::from_timestamp(1_767_225_600, 0).expect("samples are sound"),
         new_key: Key::new([7; 32]),

@@ -4,20 +4,19 @@
 //! Does not own: when it is killed.
 
 use std::ffi::OsString;
-use std::fmt;
-use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
+use std::{fmt, fs};
 
 use pintail_core::error::{Error, Result};
+use pintail_core::quantity::thousands;
 use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::checkpoint::reader::Dataset;
 
 use super::Demo;
 use crate::child::{self, Reaped};
-use crate::terminal::thousands;
 
 /// Time between two checkpoints.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(250);

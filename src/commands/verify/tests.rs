@@ -61,7 +61,8 @@ fn contradiction(out: &Path, needle: &str) {
     let (text, error) = verify(out, None);
     let error = error.unwrap_or_else(|| panic!("found clean: {text}"));
     assert_eq!(error.kind(), ErrorKind::State);
-    assert!(error.to_string().contains(needle) && text.contains(needle), "`{needle}` is not in: {error}\n{text}");
+    assert!(error.to_string().matches(needle).count() == 1 && !text.contains(needle), "`{needle}` is not once in: {error}\n{text}");
+    assert!(!text.contains("clean"), "{text}");
 }
 
 #[test]

@@ -14,6 +14,7 @@
 //! 3. If that fails, its records are tried in runs. Each failure tells which of them DuckDB had taken last: those before it pass in one
 //!    run, and the few that are left are tried in smaller ones. A hint that leads nowhere is not followed again: then the runs are halves.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -23,7 +24,7 @@ use arrow::compute::filter_record_batch;
 use pintail_core::batch::{Counts, Phase};
 use pintail_core::breaker::{Tally, is_too_much};
 use pintail_core::error::{Error, ErrorKind, Result};
-use pintail_core::invocation::command;
+use pintail_core::invocation::{command, command_with};
 use pintail_core::reasons::Reason;
 use pintail_decode::Decoded;
 use pintail_duckdb::{Check, Failure, FailureKind, Suspect, VECTOR_ROWS};
@@ -90,7 +91,7 @@ impl<'a, 'd> Search<'a, 'd> {
         let (records, advice) = (all.num_rows(), advice(&failure));
         match phase {
             Phase::Sink => warn!(records, %reason, "rows of a batch have no place: setting their records aside"),
-            _ => warn!(records, %reason, advice, "the SQL fails on a batch: setting the records aside that it fails on"),
+            _ => warn!(records, %reason, %advice, "the SQL fails on a batch: setting the records aside that it fails on"),
         }
         let is_of_a_value = phase == Phase::Sql && failure.kind.is_of_a_value();
         let suspects = if is_of_a_value { self.transform.worker.suspects(all)? } else { Vec::new() };
@@ -306,7 +307,7 @@ impl<'a, 'd> Search<'a, 'd> {
                  checkpoint is committed; mend the SQL or the input, or let them pass once with {}; the first reason: {reason}",
                 tally.rejected,
                 config.ratio_max,
-                command("run --set dead_letters.ratio_max=1")
+                command_with("run", "dead_letters.ratio_max=1")
             ),
         )))
     }
@@ -336,12 +337,12 @@ fn not_reproducible(failure: &Failure) -> Error {
 }
 
 /// What the operator may do about failures of this kind.
-fn advice(failure: &Failure) -> &'static str {
+fn advice(failure: &Failure) -> Cow<'static, str> {
     match failure.kind {
-        FailureKind::Conversion => "use TRY_CAST to take such values as NULL",
-        FailureKind::OutOfMemory => "raise transform.memory_limit or lower pipeline.batch_rows if this goes on",
-        FailureKind::TimedOut => "raise transform.timeout or lower pipeline.batch_rows if this goes on",
-        FailureKind::TooLarge => "raise transform.rows_bytes_max or lower pipeline.batch_rows if this goes on",
-        FailureKind::Broken | FailureKind::Other => "see `pintail dead-letters`",
+        FailureKind::Conversion => "use TRY_CAST to take such values as NULL".into(),
+        FailureKind::OutOfMemory => "raise transform.memory_limit or lower pipeline.batch_rows if this goes on".into(),
+        FailureKind::TimedOut => "raise transform.timeout or lower pipeline.batch_rows if this goes on".into(),
+        FailureKind::TooLarge => "raise transform.rows_bytes_max or lower pipeline.batch_rows if this goes on".into(),
+        FailureKind::Broken | FailureKind::Other => format!("see {}", command("dead-letters")).into(),
     }
 }

@@ -20,13 +20,12 @@ use super::config::FileConfig;
 use super::discover::{Searched, Wanted, gone_is_none, open, search};
 use super::identity::{Inode, Place};
 use super::input::Compression;
-use super::names;
 use super::plan::{Holder, Name};
 use super::positions::{Known, new_partition};
 use super::read_once::Turn;
 use super::reader::{FileReader, Lines, Opened};
 use super::survey::{Facts, Start, note};
-use super::{Files, Found};
+use super::{Files, Found, names};
 use crate::lines::Unterminated;
 use crate::thread::{ChunkSender, Exit};
 
@@ -163,7 +162,9 @@ impl Follow {
             }
             at += 1;
         }
-        let ready = std::mem::take(&mut self.ready);
+        let (waiting, ready): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.ready).into_iter().partition(|turn| self.waits_for_original(turn));
+        self.ready = waiting;
         self.files.read_turns(ready.into(), sender)?;
         self.relieve_disk();
         self.let_go(Instant::now(), sender)?;
@@ -214,7 +215,6 @@ impl Follow {
         let mut archives = HashMap::new();
         let mut facts = self.take_begun(&mut archives)?;
         self.look_for_strays(strays, &found, &mut facts)?;
-        self.settle_copies_of_lost()?;
         let named: Vec<bool> =
             self.tails.iter_mut().map(|tail| std::mem::replace(&mut tail.name, Name::Renamed) == Name::Matches).collect();
         let mut tails: HashMap<Inode, usize> = self.tails.iter().enumerate().map(|(at, tail)| (tail.place.inode, at)).collect();
@@ -266,6 +266,7 @@ impl Follow {
         rotated.for_each(|(tail, _)| tail.last_read = self.looked);
         self.archives = archives;
         self.parts.retain(|inode, _| examined.contains(inode));
+        self.settle_copies_of_lost(&facts)?;
         self.take_facts(facts, held)?;
         self.check_count()
     }
@@ -350,7 +351,7 @@ impl Follow {
                 if let Some(archive) = self.archives.get_mut(&facts.path) {
                     archive.state = ArchiveState::Taken;
                 }
-                let turn = Turn::of(&facts, start.without_copy());
+                let turn = Turn::of(&facts, start);
                 if turn.is_none() {
                     self.files.aside.well(&facts.path);
                 }

@@ -15,16 +15,14 @@ use pintail_core::error::{Error, Result};
 use pintail_core::offsets::PartitionId;
 use tracing::warn;
 
-use super::archive;
 use super::aside::is_of_input;
 use super::input::{Compression, Input, read_range};
-use super::names;
 use super::plan::{Holder, Name};
 use super::positions::{Known, new_partition};
 use super::reader::{FileReader, Lines, Opened, empty_chunk};
 use super::survey::{Facts, Start, gap};
 use super::trail::EDGE_BYTES;
-use super::{Files, Found, Left};
+use super::{Files, Found, Left, archive, names};
 use crate::lines::Unterminated;
 use crate::thread::{ChunkSender, Exit};
 
@@ -53,7 +51,7 @@ pub(super) struct Turn {
     name: Name,
     compression: Compression,
     from: From,
-    /// What it was a copy of when it was planned.
+    /// See [`Turn::copy_of`].
     copy_of: Option<PartitionId>,
     /// The length up to which its bytes are counted as unread.
     seen: u64,
@@ -119,6 +117,11 @@ impl Turn {
             Start::Finished(_) | Start::Nothing | Start::Aside => return None,
         };
         Some(Self { path: facts.path.clone(), name: facts.name, compression: facts.compression, from, copy_of, seen: 0, tries: 0 })
+    }
+
+    /// Returns what it was a copy of when it was planned.
+    pub(super) fn copy_of(&self) -> Option<&PartitionId> {
+        self.copy_of.as_ref()
     }
 
     /// Counts what is unread.

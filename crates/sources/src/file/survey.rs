@@ -12,23 +12,21 @@ use std::sync::Arc;
 
 use pintail_core::error::{Error, Result};
 use pintail_core::evidence::{Evidence, Verdict, Why};
-use pintail_core::invocation::command;
+use pintail_core::invocation::service_command;
 use pintail_core::offsets::{Note, NoteKind, Partition, PartitionId};
 use pintail_storage::durable::disk_state::DiskState;
 use tracing::{info, warn};
 
-use super::Files;
-use super::aside;
 use super::config::Copies;
 use super::discover::{Wanted, open, search};
 use super::identity::{Inode, Place};
 use super::input::{Compression, Walk, read_range};
-use super::names;
 use super::plan::{Fate, Holder, KnownFile, Loss, Name, Pair, SeenFile, plan};
 use super::positions::Known;
 use super::reader::empty_chunk;
 use super::sight::{Judged, Sight};
 use super::trail::{EDGE_BYTES, archive_of, evidence_of};
+use super::{Files, aside, names};
 use crate::OnGap;
 
 mod copies;
@@ -276,7 +274,7 @@ impl Files {
             return Err(Error::state(format!(
                 "`{label}` {what}, and {next} bytes of it are read already: what lay between may be lost; set `source.on_gap = \"record\"`, or \
                  start once with {}, to read what is there as a new file",
-                command("run --accept")
+                service_command("run --accept")
             )));
         }
         warn!(path = %label, next, "the file {what}: what lay between may be lost, what is there is read as a new file");
@@ -345,9 +343,7 @@ impl Files {
         }
         let finished = beyond.map_or(Some(judged), |beyond| facts.judged(beyond.id())).is_some_and(|judged| judged.finished);
         let id = known.id().clone();
-        let others = facts.compared.iter().filter(|other| other.known != id && (other.may_hold() || other.prefix));
-        let farthest = others.max_by_key(|other| self.positions.get(&other.known).map(|known| known.next));
-        let copy_of = farthest.map(|other| other.known.clone()).filter(|_| self.copies == Copies::Skip);
+        let copy_of = self.may_be_copy_of(&goes_on, facts).filter(|_| self.copies == Copies::Skip);
         self.positions.put(goes_on);
         Ok(if finished { Start::Finished(id) } else { Start::At { known: id, copy_of } })
     }
@@ -411,6 +407,11 @@ impl Facts {
             empty: self.length == 0,
             pairs: self.compared.iter().map(pair).collect(),
         }
+    }
+
+    /// Returns whether it may hold what was read at a known position.
+    pub(super) fn may_hold(&self, id: &PartitionId) -> bool {
+        self.compared.iter().any(|compared| compared.known == *id && compared.may_hold())
     }
 
     pub(super) fn judged(&self, id: &PartitionId) -> Option<Judged> {

@@ -11,8 +11,6 @@ use itertools::Itertools;
 #[cfg(feature = "kafka")]
 use pintail_core::error::Result;
 use pintail_core::identity::Instance;
-#[cfg(feature = "kafka")]
-use pintail_core::offsets::PartitionId;
 use pintail_core::schema::{ColumnType, MetadataColumn};
 use pintail_core::secret::Secret;
 use pintail_settings::bounds::{HOUR, secret_or_file};
@@ -201,11 +199,6 @@ impl Configured for KafkaConfig {
 
     fn instance(&self) -> Instance {
         self.instance
-    }
-
-    #[cfg(feature = "kafka")]
-    fn owns(&self, index: u32, count: u32, id: &PartitionId) -> bool {
-        super::position::place(id).is_some_and(|(topic, partition)| super::topics::is_ours((index, count), &topic, partition))
     }
 
     fn metadata(&self) -> &'static [MetadataColumn] {

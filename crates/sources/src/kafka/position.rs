@@ -450,5 +450,16 @@ pub(super) fn place(id: &PartitionId) -> Option<(String, i32)> {
     Id::parse(id.as_str()).map(|id| (id.topic, id.partition))
 }
 
+/// Returns whether a partition is read by instance `index` of `count`. Neighbours go to different ones, of topics with a single partition too.
+pub(super) fn is_ours((index, count): (u32, u32), topic: &str, partition: i32) -> bool {
+    let place = topic.bytes().map(u64::from).sum::<u64>() + u64::from(partition.unsigned_abs());
+    place % u64::from(count) == u64::from(index)
+}
+
+/// Returns whether instance `index` of `count` reads a partition, going by its id.
+pub(crate) fn owns(index: u32, count: u32, id: &PartitionId) -> bool {
+    place(id).is_some_and(|(topic, partition)| is_ours((index, count), &topic, partition))
+}
+
 #[cfg(test)]
 mod tests;

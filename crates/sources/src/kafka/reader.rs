@@ -21,7 +21,7 @@ use bytes::Bytes;
 use pintail_core::batch::{Chunk, OffsetUnit, Records};
 use pintail_core::error::{Error, Result};
 use pintail_core::evidence::{Evidence, Key, Witness};
-use pintail_core::invocation::command;
+use pintail_core::invocation::service_command;
 use pintail_core::offsets::{Note, NoteKind, OffsetRange, Partition};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -234,7 +234,7 @@ impl Reader {
             Finding::Gap(gap) if self.config.on_gap == OnGap::Refuse => {
                 return Err(Error::state(format!(
                     "`{label}`: {gap}: refusing to go on; with `source.on_gap = \"record\"`, or once with {}, {}",
-                    command("run --accept"),
+                    service_command("run --accept"),
                     gap.remedy()
                 )));
             }

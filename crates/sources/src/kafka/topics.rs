@@ -12,7 +12,7 @@ use rdkafka::types::RDKafkaRespErr;
 
 use super::client::Consumer;
 use super::config::KafkaConfig;
-use super::position::Observed;
+use super::position::{Observed, is_ours};
 use super::topic_ids::topic_ids;
 
 /// Time for a broker to answer, also in another part of the world.
@@ -102,32 +102,7 @@ fn partitions(consumer: &Consumer, topic: &str) -> Result<Partitions, String> {
     }
 }
 
-/// Returns whether a partition is read by instance `index` of `count`. Neighbours go to different ones, of topics with a single partition too.
-pub(super) fn is_ours((index, count): (u32, u32), topic: &str, partition: i32) -> bool {
-    let place = topic.bytes().map(u64::from).sum::<u64>() + u64::from(partition.unsigned_abs());
-    place % u64::from(count) == u64::from(index)
-}
-
 /// Returns what an error of the library says, without its own frame.
 pub(super) fn reason(error: &KafkaError) -> String {
     error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_partition_has_one_instance_and_none_has_them_all() {
-        for topic in ["events", "orders", "clicks"] {
-            for partition in 0..12 {
-                let owners = (0..3).filter(|&index| is_ours((index, 3), topic, partition)).count();
-                assert_eq!(owners, 1, "{topic}[{partition}]");
-            }
-            for index in 0..3 {
-                let owned = (0..12).filter(|&partition| is_ours((index, 3), topic, partition)).count();
-                assert_eq!(owned, 4, "{topic} of {index}");
-            }
-        }
-    }
 }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use pintail_core::batch::{Chunk, OffsetUnit, Records};
 use pintail_core::error::{Error, Result};
 use pintail_core::evidence::{Evidence, Key};
-use pintail_core::invocation::command;
+use pintail_core::invocation::service_command;
 use pintail_core::offsets::{Note, NoteKind, OffsetRange};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
@@ -273,7 +273,7 @@ impl Reader {
             OnGap::Refuse => Err(Error::state(format!(
                 "the stream `{stream}` {gap}: refusing to go on; set `source.on_gap = \"record\"`, or start once with {}, to go on with what \
                  is there",
-                command("run --accept")
+                service_command("run --accept")
             ))),
             OnGap::Record => {
                 let text = format!("the stream `{stream}` {gap}: going on with what is there");

@@ -63,38 +63,33 @@ pub enum NewColumns {
 /// Checks that files with the columns `new` can stand beside files with the columns `old`. Their order is free: Parquet is read by name.
 ///
 /// # Errors
-/// [`pintail_core::error::ErrorKind::Config`], naming the first column that stands in the way and the way out.
+/// [`pintail_core::error::ErrorKind::Config`], naming every column that stands in the way, a line each, and the way out.
 pub fn check_evolution(old: &[OutputColumn], new: &[OutputColumn], new_columns: NewColumns) -> Result<()> {
-    for was in old {
-        let Some(is) = new.iter().find(|column| column.name == was.name) else {
-            return refuse(&was.name, &format!("is gone from the SQL's output; the dataset has it as {}: give it back", was.data_type));
+    let changed = old.iter().filter_map(|was| {
+        let why = match new.iter().find(|column| column.name == was.name) {
+            None => format!("is gone from the SQL's output; the dataset has it as {}: give it back", was.data_type),
+            Some(is) if is.data_type != was.data_type => {
+                format!("is {} in the SQL's output, {} in the dataset: cast it to that in the SQL", is.data_type, was.data_type)
+            }
+            Some(_) => return None,
         };
-        if is.data_type != was.data_type {
-            return refuse(
-                &was.name,
-                &format!("is {} in the SQL's output, {} in the dataset: cast it to that in the SQL", is.data_type, was.data_type),
-            );
-        }
-    }
-    for is in new.iter().filter(|column| old.iter().all(|was| was.name != column.name)) {
-        match new_columns {
-            NewColumns::Refuse => {
-                return refuse(&is.name, "is new in the SQL's output: allow it with `sink.allow_new_columns = true`");
-            }
+        Some((was.name.as_str(), why))
+    });
+    let joining = new.iter().filter(|column| old.iter().all(|was| was.name != column.name)).filter_map(|is| {
+        let why = match new_columns {
+            NewColumns::Refuse => "is new in the SQL's output: allow it with `sink.allow_new_columns = true`",
             NewColumns::Allow if !is.nullable => {
-                return refuse(
-                    &is.name,
-                    "is new in the SQL's output and cannot be null, but the files there have no value for it: make it nullable",
-                );
+                "is new in the SQL's output and cannot be null, but the files there have no value for it: make it nullable"
             }
-            NewColumns::Allow => {}
-        }
+            NewColumns::Allow => return None,
+        };
+        Some((is.name.as_str(), why.to_owned()))
+    });
+    let faults: Vec<String> = changed.chain(joining).map(|(name, why)| format!("column `{name}` {why}")).collect();
+    match faults.is_empty() {
+        true => Ok(()),
+        false => Err(Error::config(format!("{}; or set another `pipeline.out_path`", faults.join("\n")))),
     }
-    Ok(())
-}
-
-fn refuse(name: &str, why: &str) -> Result<()> {
-    Err(Error::config(format!("column `{name}` {why}; or set another `pipeline.out_path`")))
 }
 
 #[cfg(test)]

@@ -4,15 +4,14 @@
 //! is in a record (see [`super::record::ActionKind::AcceptRejected`]).
 //! Does not own: when records are held (see `breaker`), writing that record.
 
-use std::fmt;
-use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::{fmt, fs};
 
 use chrono::{DateTime, Utc};
 use pintail_core::breaker::{Tally, Usual};
 use pintail_core::error::{Error, Result};
-use pintail_core::quantity::counted;
+use pintail_core::quantity::{percent, thousands};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
@@ -28,7 +27,7 @@ const RANGES_SHOWN: usize = 3;
 
 /// Says what a person can do about them, given the command that lets them pass.
 pub fn ways_out(accept: &str) -> String {
-    format!("mend the schema or the SQL and start again, or let them pass as dead letters with {accept}")
+    format!("mend the schema or the SQL and start again, or let all of it pass, what fails as dead letters, with {accept}")
 }
 
 /// Records that the line holds back.
@@ -77,7 +76,7 @@ impl Held {
 
     /// Names the records; the first few ranges of many.
     pub fn places(&self) -> String {
-        let ranges = self.ranges.iter().map(|range| format!("{} from {} to {}", range.label, range.from, range.to));
+        let ranges = self.ranges.iter().map(|range| format!("{} from {} to {}", range.label, thousands(range.from), thousands(range.to)));
         let more = self.ranges.len().checked_sub(RANGES_SHOWN).filter(|more| *more > 0).map(|more| format!("{more} more ranges"));
         ranges.take(RANGES_SHOWN).chain(more).collect::<Vec<_>>().join(", ")
     }
@@ -85,14 +84,13 @@ impl Held {
 
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tally { records, rejected, units } = self.tally;
-        let Usual { records: usual_records, rejected: usual_rejected } = self.usual;
-        write!(
-            f,
-            "{rejected} of {records} records were rejected, of {} (a request is one, or else a thousand records; before: {usual_rejected} of ",
-            counted(units, "unit", "units")
-        )?;
-        write!(f, "{usual_records}); held back: {}; the first: {}", self.places(), self.reason)
+        let Tally { records, rejected, .. } = self.tally;
+        write!(f, "{} of the last {} records ({}", thousands(rejected), thousands(records), percent(rejected, records))?;
+        match self.usual {
+            Usual { records: 0, .. } => write!(f, ")")?,
+            Usual { records, rejected } => write!(f, ", before {})", percent(rejected, records))?,
+        }
+        write!(f, " were rejected, so {} is held back; the first reason: {}", self.places(), self.reason)
     }
 }
 

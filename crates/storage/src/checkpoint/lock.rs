@@ -151,7 +151,7 @@ pub fn check_free(paths: impl Into<Paths>) -> Result<()> {
 
 fn held(path: &Path, file: &mut File) -> Error {
     let holder = read_holder(file).map_or_else(|| "another process".into(), |holder| holder.to_string());
-    Error::try_again(format!("`{}` is held by {holder}: stop that first, or set another `pipeline.out_path`", path.display()))
+    Error::try_again(format!("`{}` is held by {holder}: stop that first", path.display()))
 }
 
 impl std::fmt::Display for Holder {

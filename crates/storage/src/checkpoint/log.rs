@@ -8,7 +8,7 @@ use std::path::Path;
 
 use pintail_core::error::{Error, Result};
 use pintail_core::evidence::Key;
-use pintail_core::invocation::command;
+use pintail_core::invocation::{command, service_command};
 
 use super::format::Format;
 use super::paths::{self, Paths};
@@ -21,7 +21,7 @@ pub fn way_out() -> String {
     format!(
         "restore it from any copy of the dataset that has it: a record never changes; without one, move `_pintail` out of the dataset and run {}, \
          which begins a ledger of the files that are there (what the source still has is read again)",
-        command("adopt")
+        service_command("adopt")
     )
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use pintail_core::error::{Error, Result};
 use pintail_core::evidence::Key;
-use pintail_core::invocation::command;
+use pintail_core::invocation::service_command;
 use pintail_core::offsets::Offsets;
 
 use super::directories::{Directories, sync_dir};
@@ -240,7 +240,7 @@ impl Store {
                  copy, or run {} to name the files as they are (what they hold is read again)",
                 path.display(),
                 self.paths.private().display(),
-                command("adopt")
+                service_command("adopt")
             ))),
         }
     }

@@ -13,7 +13,7 @@ use std::io::{self, BufRead, BufReader, Read, Take};
 use std::path::{Path, PathBuf};
 
 use pintail_core::error::{Error, Result};
-use pintail_core::invocation::command;
+use pintail_core::invocation::service_command;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -67,7 +67,7 @@ pub const HEADER_BYTES: u64 = 1024;
 
 /// Makes the error of a journal that cannot be trusted, with what a person can do about it.
 pub fn untrusted(what: impl fmt::Display) -> Error {
-    let repair = command("repair --journal");
+    let repair = service_command("repair --journal");
     Error::state(format!("{what}: restore it from a copy, or give up what is lost with {repair}"))
 }
 

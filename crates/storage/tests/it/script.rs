@@ -100,7 +100,7 @@ pub fn open_by(process: Process, fs: Arc<dyn Fs>, root: &Path, records_max: u64,
     let expected = Expected {
         source: &source,
         partition_by: partition_by.iter().map(|column| ((*column).to_owned(), "Utf8".to_owned())).collect(),
-        schema: schema(),
+        schema: Some(schema()),
         allow_new_columns: false,
         now: DateTime::UNIX_EPOCH,
         new_key: Key::new([7; 32]),

@@ -9,7 +9,7 @@ use std::path::Path;
 use pintail_core::error::Result;
 use pintail_core::offsets::PartitionId;
 
-use super::{Compression, Facts, Follow, Inode};
+use super::{Compression, Facts, Follow, Inode, Turn};
 use crate::file::names;
 
 /// A compressed file.
@@ -41,6 +41,12 @@ impl Follow {
             false => is_new || (!self.lost.is_empty() && state == ArchiveState::Settling),
         };
         (Archive { inode, length, state }, is_due)
+    }
+
+    /// Returns whether what a compressed file is a copy of is open and has more in it, which is read there first.
+    pub(super) fn waits_for_original(&self, turn: &Turn) -> bool {
+        let of = turn.copy_of();
+        self.tails.iter().any(|tail| of.is_some() && tail.known() == of && tail.copy_of.is_none() && tail.has_more())
     }
 
     /// Looks again later at a compressed file that another one begins as.

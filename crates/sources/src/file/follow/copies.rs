@@ -10,22 +10,27 @@ use pintail_core::evidence::{Verdict, Why};
 use pintail_core::offsets::{NoteKind, PartitionId};
 
 use super::tail::{Stage, Tail};
-use super::{Compression, Facts, Follow, Known, QUIET};
+use super::{Compression, Facts, Follow, Inode, Known, QUIET};
 use crate::file::plan::Name;
 use crate::file::reader::{FileReader, Opened};
+use crate::file::sight::Sight;
 use crate::file::survey::note;
+use crate::file::trail::EDGE_BYTES;
 
 impl Follow {
     /// Finds out whether a copy that has changed is to be read now. What its original holds is read there first; what both hold is passed over.
     pub(super) fn may_read_copy(&mut self, at: usize) -> Result<bool> {
-        let Some(of) = self.tails[at].copy_of.clone() else { return Ok(true) };
-        let (Some(original), Some(next)) = (self.files.positions.get(&of).cloned(), self.tails[at].next()) else {
-            self.tails[at].copy_of = None;
-            return Ok(true);
-        };
-        if self.tails[at].length() <= Some(next) {
+        let tail = &self.tails[at];
+        let (Some(of), Some(own), Some(next)) = (tail.copy_of.clone(), tail.known().cloned(), tail.next()) else { return Ok(true) };
+        if tail.length() <= Some(next) {
             return Ok(true);
         }
+        let facts = self.examine_tail(at)?;
+        // Reading says that it was rewritten.
+        if facts.judged(&own).is_some_and(|judged| matches!(judged.verdict, Verdict::Other(_))) {
+            return Ok(true);
+        }
+        let Some(original) = self.files.positions.get(&of).cloned() else { return Ok(self.is_new(at, next, &facts)) };
         if original.next <= next {
             if let Some(ahead) = self.may_be_copied_from(at, &of) {
                 self.tails[at].copy_of = Some(ahead);
@@ -33,27 +38,47 @@ impl Follow {
                     return Ok(false);
                 }
             }
-            // Since it was found, more of what stands here may have been read in another file.
-            let further = self.files.read_further_elsewhere(&self.examine_tail(at)?, next);
-            let is_copy = further.is_some();
-            self.tails[at].copy_of = further;
-            return Ok(!is_copy);
+            return Ok(self.is_new(at, next, &facts));
         }
-        let facts = self.examine_tail(at)?;
         match facts.judged(&of).map(|judged| judged.verdict) {
-            Some(Verdict::Same | Verdict::Moved) => self.pass_over(at, &original, &facts).map(|()| false),
-            Some(Verdict::Other(Why::Shorter { .. })) if facts.is_part_of(&of) => Ok(false),
-            _ => {
+            Some(Verdict::Same | Verdict::Moved) => self.pass_over(at, &original, &facts)?,
+            Some(Verdict::Other(Why::Shorter { .. })) if facts.is_part_of(&of) => self.pass_over_part(at, &of, &facts)?,
+            // What became of the original is found out first: what both hold may be in another file now.
+            _ if self.is_changing(&original)? => {}
+            // Both may have grown alike, and parted then.
+            _ if self.files.pass_over_common(&own, &of, &facts)? => {
                 self.tails[at].copy_of = None;
-                let Some(own) = self.tails[at].known().cloned() else { return Ok(true) };
-                // Both may have grown alike, and parted then.
-                if !self.files.pass_over_common(&own, &of, &facts)? {
-                    return Ok(true);
-                }
                 self.tails[at].forget_unread(&self.files);
-                self.reopen(at, &own, &facts).map(|()| false)
+                self.reopen(at, &own, &facts)?;
             }
+            _ => return Ok(self.is_new(at, next, &facts)),
         }
+        Ok(false)
+    }
+
+    /// Returns whether nothing of what stands behind the position in a copy was read elsewhere. Otherwise it is a copy of that: since it was found, more
+    /// of it may have been read in another file.
+    fn is_new(&mut self, at: usize, next: u64, facts: &Facts) -> bool {
+        let further = self.files.read_further_elsewhere(facts, next);
+        let is_new = further.is_none();
+        self.tails[at].copy_of = further;
+        is_new
+    }
+
+    /// Returns whether a file holds no more what was read of it, and that is still to be taken up: in its turn, or at the next look.
+    fn is_changing(&self, known: &Known) -> Result<bool> {
+        if self.lost.contains(known.id()) {
+            return Ok(true);
+        }
+        let Some(tail) = self.tails.iter().find(|tail| tail.known() == Some(known.id())) else {
+            return Ok(self.idle.has_changed(known.id()));
+        };
+        if tail.changed()?.is_none() {
+            return Ok(false);
+        }
+        let sight = Sight::look(tail.try_clone()?, &tail.path, tail.name)?;
+        let judged = sight.judge(&self.files.positions.key, known).map_err(|e| tail.failed("look at", e))?;
+        Ok(matches!(judged.verdict, Verdict::Other(_)))
     }
 
     fn examine_tail(&self, at: usize) -> Result<Facts> {
@@ -66,7 +91,9 @@ impl Follow {
         let known = |tail: &Tail| tail.known().and_then(|id| self.files.positions.get(id));
         let read = |tail: &Tail| Some((known(tail)?.next, &known(tail)?.evidence.as_ref()?.witnesses));
         let own = read(&self.tails[at]);
-        let others = self.tails.iter().enumerate().filter(|(other, tail)| *other != at && tail.has_more());
+        // One that is not longer than what was read here has nothing to give: it may be a part of this one, and wait for it.
+        let has_more = |tail: &Tail| tail.has_more() && tail.length() > self.tails[at].next();
+        let others = self.tails.iter().enumerate().filter(|(other, tail)| *other != at && has_more(tail));
         let same = others.filter(|(_, tail)| tail.known() == Some(of) || (own.is_some() && read(tail) == own));
         same.max_by_key(|(_, tail)| tail.known() == Some(of)).and_then(|(_, tail)| tail.known().cloned())
     }
@@ -99,6 +126,21 @@ impl Follow {
         self.reopen(at, &own, facts)
     }
 
+    /// Passes over what stands in a file that holds a part of its original, once its length stands still: one in the making grows from look to look.
+    /// The original may go before there is more.
+    fn pass_over_part(&mut self, at: usize, of: &PartitionId, facts: &Facts) -> Result<()> {
+        let tail = &mut self.tails[at];
+        if tail.part_length.replace(facts.length) != Some(facts.length) {
+            return Ok(());
+        }
+        let Some(own) = tail.known().cloned() else { return Ok(()) };
+        if !self.files.pass_over_part(&own, of, facts)? {
+            return Ok(());
+        }
+        tail.forget_unread(&self.files);
+        self.reopen(at, &own, facts)
+    }
+
     /// Opens a copy at the position that it has now.
     fn reopen(&mut self, at: usize, own: &PartitionId, facts: &Facts) -> Result<()> {
         let Some(known) = self.files.positions.get(own).cloned() else { return Ok(()) };
@@ -118,17 +160,17 @@ impl Follow {
         Ok(())
     }
 
-    /// Lets go of lost positions whose content is in a copy that is open.
-    pub(super) fn settle_copies_of_lost(&mut self) -> Result<()> {
+    /// Lets go of lost positions whose content is in a copy that is open, and in none of the files that were found.
+    pub(super) fn settle_copies_of_lost(&mut self, found: &[Facts]) -> Result<()> {
         for lost in self.lost.clone() {
+            if found.iter().any(|facts| facts.may_hold(&lost)) {
+                continue;
+            }
             let Some(known) = self.files.positions.get(&lost).cloned() else { continue };
-            let mut at = 0;
-            while at < self.tails.len() {
-                if self.tails[at].copy_of.as_ref() != Some(&lost) {
-                    at += 1;
-                    continue;
-                }
-                self.tails[at].copy_of = None;
+            let copies: Vec<Inode> =
+                self.tails.iter().filter(|tail| tail.copy_of.as_ref() == Some(&lost)).map(|tail| tail.place.inode).collect();
+            for inode in copies {
+                let Some(at) = self.tails.iter().position(|tail| tail.place.inode == inode) else { continue };
                 let (path, name) = (self.tails[at].path.clone(), self.tails[at].name);
                 let settled = self.settle_copy(at, &known);
                 if self.files.or_set_aside(&path, name, settled)?.is_none() {
@@ -143,11 +185,18 @@ impl Follow {
     fn settle_copy(&mut self, at: usize, lost: &Known) -> Result<()> {
         let facts = self.examine_tail(at)?;
         let holds = facts.judged(lost.id()).is_some_and(|judged| !matches!(judged.verdict, Verdict::Other(_)));
+        // One that holds a part of it waits for what becomes of it, and so does another copy.
         if !holds || !self.lost.contains(lost.id()) {
             return Ok(());
         }
+        let is_deleted = self.tails[at].is_deleted();
+        self.tails[at].copy_of = None;
         if self.tails[at].next().is_some_and(|next| next < lost.next) {
             self.pass_over(at, lost, &facts)?;
+        }
+        // What no name leads to is not there any more.
+        if is_deleted {
+            return Ok(());
         }
         let text = format!("`{}` holds no more what was read of it; its content is in `{}`", lost.partition.label, facts.path.display());
         self.files.forget(lost, vec![note(NoteKind::Vanished, text, None)]);
@@ -155,17 +204,19 @@ impl Follow {
         Ok(())
     }
 
-    /// Waits with a file that holds the beginning of another and nothing else: it may be a copy in the making. What stands still is a copy.
+    /// Waits with a file that holds the beginning of another and nothing else: it may be a copy in the making. What stands still is a copy; below a KiB
+    /// it may be another file whose second line is still to come.
     pub(super) fn wait_with_part(&mut self, facts: Facts, of: PartitionId) -> Result<()> {
         if facts.compression != Compression::None {
             let start = self.files.take_part(&of, &facts)?;
             return self.begin(facts, start);
         }
         let now = Instant::now();
-        let (length, since) = *self.parts.entry(facts.place.inode).or_insert((facts.length, now));
-        if length != facts.length {
+        let Some((length, since)) = self.parts.get(&facts.place.inode).copied().filter(|(length, _)| *length == facts.length) else {
             self.parts.insert(facts.place.inode, (facts.length, now));
-        } else if now.duration_since(since) >= QUIET && facts.name == Name::Matches {
+            return Ok(());
+        };
+        if (length >= EDGE_BYTES || now.duration_since(since) >= QUIET) && facts.name == Name::Matches {
             self.parts.remove(&facts.place.inode);
             let start = self.files.take_part(&of, &facts)?;
             return self.begin(facts, start);
@@ -195,7 +246,7 @@ impl Tail {
     }
 
     /// Returns whether it holds more than was read of it.
-    fn has_more(&self) -> bool {
+    pub(super) fn has_more(&self) -> bool {
         let Stage::Open(reader) = &self.stage else { return false };
         reader.is_ahead() || self.length() > reader.taken()
     }

@@ -58,6 +58,11 @@ impl IdleFile {
     fn new(path: &Path, metadata: &Metadata, known: Option<PartitionId>) -> Self {
         Self { path: path.to_owned(), place: Place::of(metadata), length: metadata.len(), modified: metadata.modified().ok(), known }
     }
+
+    /// Returns whether a file is this one, unchanged.
+    fn is_as(&self, path: &Path, metadata: &Metadata) -> bool {
+        *self == Self::new(path, metadata, self.known.clone())
+    }
 }
 
 impl Idle {
@@ -78,7 +83,7 @@ impl Idle {
     pub(super) fn holds(&mut self, path: &Path, metadata: &Metadata) -> bool {
         let inode = Inode::of(metadata);
         let Some(file) = self.files.get(&inode) else { return false };
-        let holds = *file == IdleFile::new(path, metadata, file.known.clone());
+        let holds = file.is_as(path, metadata);
         if !holds {
             self.files.remove(&inode);
         }
@@ -88,6 +93,13 @@ impl Idle {
     /// Returns the position of one of these.
     pub(super) fn known(&self, inode: &Inode) -> Option<PartitionId> {
         self.files.get(inode)?.known.clone()
+    }
+
+    /// Returns whether one of these is not there any more as it was.
+    pub(super) fn has_changed(&self, known: &PartitionId) -> bool {
+        let file = self.files.values().find(|file| file.known.as_ref() == Some(known));
+        let is_as_closed = |file: &IdleFile| fs::metadata(&file.path).is_ok_and(|metadata| file.is_as(&file.path, &metadata));
+        file.is_some_and(|file| !is_as_closed(file))
     }
 
     /// Takes out the files that were not found, and returns their positions.

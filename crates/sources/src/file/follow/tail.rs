@@ -14,11 +14,10 @@ use pintail_core::error::{Error, Result};
 use pintail_core::offsets::{Partition, PartitionId};
 
 use super::QUIET;
-use crate::file::Files;
 use crate::file::identity::Place;
-use crate::file::names;
 use crate::file::plan::Name;
 use crate::file::reader::{FileReader, Lines, empty_chunk};
+use crate::file::{Files, names};
 use crate::lines::Unterminated;
 use crate::thread::{ChunkSender, Exit};
 
@@ -37,6 +36,8 @@ pub(super) struct Tail {
     pub(super) last_read: Instant,
     /// What it is a copy of, as far as it was read.
     pub(super) copy_of: Option<PartitionId>,
+    /// How long it was when it held a part of that, and nothing else.
+    pub(super) part_length: Option<u64>,
     /// When it was written last, as its last turn saw it.
     modified: Option<SystemTime>,
 }
@@ -61,7 +62,7 @@ pub(super) enum TurnEnd {
 
 impl Tail {
     pub(super) fn new(path: PathBuf, place: Place, name: Name, stage: Stage) -> Self {
-        Self { path, place, name, stage, seen: 0, last_read: Instant::now(), copy_of: None, modified: None }
+        Self { path, place, name, stage, seen: 0, last_read: Instant::now(), copy_of: None, part_length: None, modified: None }
     }
 
     pub(super) fn file(&self) -> &File {

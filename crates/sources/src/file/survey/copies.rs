@@ -12,15 +12,14 @@ use pintail_core::evidence::{Evidence, Verdict};
 use pintail_core::offsets::{NoteKind, PartitionId};
 use tracing::info;
 
-use super::{Facts, Start, note};
-use crate::file::Files;
+use super::{Compared, Facts, Start, note};
 use crate::file::input::{Compression, read_range};
-use crate::file::names;
 use crate::file::plan::Name;
 use crate::file::positions::{Known, new_partition};
 use crate::file::reader::empty_chunk;
 use crate::file::sight::Sight;
 use crate::file::trail::{EDGE_BYTES, archive_of, evidence_of};
+use crate::file::{Files, names};
 
 impl Files {
     /// Moves a position in a copy on to where its original is read.
@@ -65,16 +64,28 @@ impl Files {
         sure.max_by_key(|known| known.next).map(|known| known.id().clone())
     }
 
-    /// Passes over what a file holds beyond its own position if all of it was read as another.
-    pub(in crate::file) fn pass_over_part(&mut self, known: &PartitionId, of: &PartitionId, facts: &Facts) -> Result<()> {
-        let (Some(mut known), Some(of)) = (self.positions.get(known).cloned(), self.positions.get(of).cloned()) else { return Ok(()) };
+    /// Returns the position farthest on of which a file holds all, or which holds all of the file. Where none shows that, one further on in a file that
+    /// began alike: the file of that may be found elsewhere at this look, and only then it can be compared.
+    pub(super) fn may_be_copy_of(&self, own: &Known, facts: &Facts) -> Option<PartitionId> {
+        let others = || facts.compared.iter().filter(|other| other.known != *own.id());
+        let next = |other: &Compared| self.positions.get(&other.known).map(|known| known.next);
+        let sure = others().filter(|other| other.may_hold() || other.prefix).max_by_key(|other| next(other));
+        let has_more = facts.compression == Compression::None && facts.length > own.next;
+        let further = || others().filter(|other| has_more && other.shares && next(other) > Some(own.next)).max_by_key(|other| next(other));
+        sure.or_else(further).map(|other| other.known.clone())
+    }
+
+    /// Passes over the whole lines that a file holds beyond its own position if all of it was read as another. Returns whether there were any.
+    pub(in crate::file) fn pass_over_part(&mut self, known: &PartitionId, of: &PartitionId, facts: &Facts) -> Result<bool> {
+        let (Some(mut known), Some(of)) = (self.positions.get(known).cloned(), self.positions.get(of).cloned()) else { return Ok(false) };
         let evidence = self.evidence_of_part(&of, facts)?;
         let next = evidence.witnesses.last().map_or(0, |tail| tail.to);
-        if next > known.next {
-            self.pass_over(&mut known, &Known { next, ..of }, Some(evidence));
-            self.positions.put(known);
+        if next <= known.next {
+            return Ok(false);
         }
-        Ok(())
+        self.pass_over(&mut known, &Known { next, ..of }, Some(evidence));
+        self.positions.put(known);
+        Ok(true)
     }
 
     /// Passes over the whole lines that a copy shares with its original behind its own position, if the two have parted since. Returns whether

@@ -199,3 +199,177 @@ async fn an_archive_of_a_part_of_what_was_read_is_passed_over_also_where_the_who
         assert_eq!(running.lines, lines(300..310), "{follow}");
     }
 }
+
+/// Lets a copy get 30 lines, and its original the first 20 of them.
+async fn with_a_copy_read_further(world: &mut World) -> Running {
+    world.write("app.log", numbered(0..100));
+    copy(world, "app.log", "app.log.3");
+    let mut running = world.start();
+    running.settle().await;
+    world.commit(&running);
+    drop(running);
+    let mut running = world.start();
+    running.is_silent().await;
+    world.append("app.log.3", &numbered(100..130));
+    running.read(30).await;
+    world.append("app.log", &numbered(100..120));
+    running.is_silent().await;
+    running
+}
+
+#[tokio::test]
+async fn what_was_read_in_a_copy_that_goes_on_elsewhere_is_read_nowhere_else() {
+    type Edit = (&'static str, fn(&World));
+    let edits: [Edit; 4] = [
+        ("copied and truncated", |world| {
+            copy(world, "app.log.3", ".copy");
+            world.rename(".copy", "app.log.3.4");
+            world.write("app.log.3", "new\n");
+        }),
+        ("rotated", |world| {
+            world.rename("app.log.3", "app.log.3.4");
+            world.write("app.log.3", "new\n");
+        }),
+        ("compressed", |world| {
+            world.write("app.log.3.gz", gzip(&numbered(0..130)));
+            world.write(".new", "new\n");
+            world.rename(".new", "app.log.3");
+        }),
+        ("deleted", |world| {
+            world.write(".new", "new\n");
+            world.rename(".new", "app.log.3");
+        }),
+    ];
+    for (what, edit) in edits {
+        for restarted in [false, true] {
+            let mut world = World::following(&["app.log*"]);
+            let mut running = with_a_copy_read_further(&mut world).await;
+            world.commit(&running);
+            if restarted {
+                drop(running);
+                edit(&world);
+                running = world.start();
+            } else {
+                edit(&world);
+                running.lines.clear();
+            }
+            running.read(1).await;
+            running.is_silent().await;
+            assert_eq!(running.lines, ["new"], "{what}, {restarted}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_file_got_that_was_read_in_a_copy_is_passed_over_also_where_that_goes_on_elsewhere_since() {
+    for follow in [true, false] {
+        let mut world = World::following(&["app.log*"]);
+        world.write("app.log", numbered(0..100));
+        world.write("app.log.3", numbered(0..130));
+        assert_eq!(world.follow(130).await, lines(0..130));
+        world.append("app.log", &numbered(100..120));
+        copy(&world, "app.log.3", "app.log.3.4");
+        world.write("app.log.3", "new\n");
+        world.config.follow = follow;
+        let mut running = world.start();
+        running.settle().await;
+        assert_eq!(running.lines, ["new"], "{follow}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_file_got_before_it_was_saved_elsewhere_and_compressed_is_read_once() {
+    for follow in [true, false] {
+        let mut world = World::new(&["app.log*"]);
+        world.config.follow = follow;
+        world.write("app.log.1", numbered(0..300));
+        fs::hard_link(world.path("app.log.1"), world.path("app.log.2")).unwrap();
+        let mut running = world.start();
+        running.settle().await;
+        world.commit(&running);
+        drop(running);
+        world.write(".saved", numbered(0..310));
+        world.rename(".saved", "app.log.1");
+        world.write("app.log.2.gz", gzip(&numbered(0..305)));
+        remove(&world, "app.log.2");
+        let mut running = world.start();
+        running.settle().await;
+        running.settle().await;
+        assert_eq!(running.lines, lines(300..310), "{follow}");
+    }
+}
+
+#[tokio::test]
+async fn a_part_of_another_file_that_stands_still_and_gets_lines_of_its_own_is_read_from_there() {
+    let world = World::following(&["app.log*"]);
+    world.write("app.log", numbered(0..300));
+    let mut running = world.start();
+    running.read(300).await;
+    world.write(".part", numbered(0..200));
+    world.rename(".part", "app.log.1");
+    running.is_silent().await;
+    world.append("app.log.1", "own\n");
+    running.read(301).await;
+    running.is_silent().await;
+    assert_eq!(running.lines[300..], ["own"]);
+}
+
+#[tokio::test]
+async fn a_copy_with_an_open_line_that_begins_as_one_of_its_longer_copy_holds_that_up_no_more() {
+    for _ in 0..4 {
+        let mut world = World::following(&["app.log*"]);
+        world.write("app.log", numbered(0..100));
+        world.write("app.log.1", numbered(0..110));
+        assert_eq!(world.follow(110).await, lines(0..110));
+        world.append("app.log", "{\"n\":");
+        world.append("app.log.1", "own\n");
+        let mut running = world.start();
+        running.read(1).await;
+        running.is_silent().await;
+        assert_eq!(running.lines, ["own"]);
+    }
+}
+
+#[tokio::test]
+async fn a_few_lines_that_a_longer_file_holds_too_are_read_once_where_their_file_is_copied_and_truncated() {
+    for _ in 0..4 {
+        let mut world = World::following(&["app.log*"]);
+        world.write("app.log", "1\n");
+        world.write("app.log.3", "1\n");
+        let mut running = world.start();
+        running.settle().await;
+        world.commit(&running);
+        drop(running);
+        let mut running = world.start();
+        running.settle().await;
+        world.append("app.log.3", "2\n");
+        running.read(1).await;
+        world.rename("app.log", "app.log.2");
+        copy(&world, "app.log.2", ".copy");
+        world.rename(".copy", "app.log.4");
+        world.write("app.log.2", "another\n");
+        running.read(2).await;
+        running.is_silent().await;
+        world.append("app.log.4", "3\n");
+        running.read(3).await;
+        running.is_silent().await;
+        assert_eq!(running.lines, ["2", "another", "3"]);
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_rewritten_is_a_gap_where_only_a_deleted_copy_held_what_was_read_of_it() {
+    let mut world = World::following(&["app.log*"]);
+    world.config.on_gap = OnGap::Record;
+    world.write("app.log", numbered(0..100));
+    world.write("app.log.1", numbered(0..110));
+    assert_eq!(world.follow(110).await, lines(0..110));
+    let mut running = world.start();
+    running.is_silent().await;
+    remove(&world, "app.log.1");
+    running.is_silent().await;
+    world.write("app.log", "new\n");
+    running.read(1).await;
+    running.is_silent().await;
+    assert!(running.notes().contains(&NoteKind::Gap), "{:?}", running.notes());
+}

@@ -292,3 +292,17 @@ fn an_id_leads_back_to_its_topic_and_partition() {
         assert_eq!(place(&PartitionId::new(id)), place_of, "{id}");
     }
 }
+
+#[test]
+fn each_partition_has_one_instance_and_none_has_them_all() {
+    for topic in ["events", "orders", "clicks"] {
+        for partition in 0..12 {
+            let owners = (0..3).filter(|&index| is_ours((index, 3), topic, partition)).count();
+            assert_eq!(owners, 1, "{topic}[{partition}]");
+        }
+        for index in 0..3 {
+            let owned = (0..12).filter(|&partition| is_ours((index, 3), topic, partition)).count();
+            assert_eq!(owned, 4, "{topic} of {index}");
+        }
+    }
+}

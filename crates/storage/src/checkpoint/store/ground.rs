@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use pintail_core::error::{Error, Result};
-use pintail_core::invocation::command;
+use pintail_core::invocation::service_command;
 
 use super::named::{create, entry, remove_if_there, undisturbed};
 use crate::checkpoint::directories::cannot;
@@ -147,7 +147,7 @@ fn check_empty(paths: &Paths, visible: &Visible) -> Result<()> {
          `pipeline.out_path`, or run {} to begin a ledger that names the files that are there",
         paths.root().display(),
         file.display(),
-        command("adopt")
+        service_command("adopt")
     )))
 }
 
@@ -163,7 +163,7 @@ fn check_not_older(paths: &Paths, visible: &Visible, last: Option<u64>) -> Resul
             file.display(),
             last.map_or_else(|| "missing".to_owned(), |last| last.to_string()),
             paths.private().display(),
-            command("adopt")
+            service_command("adopt")
         ))),
         _ => Ok(()),
     }

@@ -12,11 +12,12 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use chrono::{DateTime, TimeDelta, Utc};
+use itertools::Itertools;
 use pintail_core::digest::{hex, sha256_of};
 use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::evidence::Key;
 use pintail_core::identity::SourceIdentity;
-use pintail_core::invocation::command;
+use pintail_core::invocation::service_command;
 use pintail_core::offsets::{PartitionId, Remembered};
 
 use super::ground::{self, Ground};
@@ -26,13 +27,12 @@ use super::stored::{check_stored, partition_columns};
 use super::{Store, missing};
 use crate::checkpoint::directories::{Directories, sync_dir};
 use crate::checkpoint::format::Format;
-use crate::checkpoint::log;
 use crate::checkpoint::paths::{self, Paths, StagedBy};
 use crate::checkpoint::process::Process;
 use crate::checkpoint::record::{Action, CommitRecord, FileEntry, PartitionSpan};
 use crate::checkpoint::recovery::{self, Facts, FileFacts, Found, LastRecord};
-use crate::checkpoint::snapshot;
 use crate::checkpoint::take_over::{self, TakeOver};
+use crate::checkpoint::{log, snapshot};
 use crate::durable::fs::{EntryKind, Fs};
 
 /// Starts that may come between this one's looking and its open record. More at the same time is a mistake of whoever starts them.
@@ -45,8 +45,8 @@ pub struct Expected<'a> {
     pub source: &'a dyn Fn(DateTime<Utc>) -> SourceIdentity,
     /// The partition columns and their types, outermost first.
     pub partition_by: Vec<(String, String)>,
-    /// The columns of the SQL's output, with the partition columns.
-    pub schema: SchemaRef,
+    /// The columns of the SQL's output, with the partition columns; `None` takes what the dataset stores as it is, whatever `partition_by` says.
+    pub schema: Option<SchemaRef>,
     /// Whether nullable columns may join the dataset.
     pub allow_new_columns: bool,
     /// The time to record.
@@ -251,17 +251,25 @@ impl Store {
 /// Compares a dataset with what a configuration asks of it, without changing anything. A directory without a dataset fits every one.
 ///
 /// # Errors
-/// As [`Store::open`].
+/// As [`Store::open`], but with all of the configuration that does not fit, a line each.
 pub fn check_dataset(fs: &dyn Fs, paths: &Paths, expected: &Expected) -> Result<()> {
     let ground = Ground::look(fs, paths)?;
     ground.check(paths)?;
     let Some((format, sha256)) = &ground.format else { return Ok(()) };
-    check_format(paths, format, expected)?;
     let take_over = take_over::last(fs, paths, sha256)?.map(|sealed| sealed.take_over);
-    check_instances(paths, format, take_over.as_ref(), expected.sharing.instances)?;
     let head = head::read(fs, paths, ground.last, sha256, &format.dataset_id)?;
-    head::check_key(paths, head.last.as_ref(), log::key(fs, paths)?.as_ref())?;
-    check_stored(fs, paths, format, take_over.as_ref(), &head, expected)
+    let key = log::key(fs, paths).and_then(|key| head::check_key(paths, head.last.as_ref(), key.as_ref()));
+    let checked = [
+        check_format(paths, format, expected),
+        check_instances(paths, format, take_over.as_ref(), expected.sharing.instances),
+        key,
+        check_stored(fs, paths, format, take_over.as_ref(), &head, expected),
+    ];
+    let faults: Vec<Error> = checked.into_iter().filter_map(Result::err).collect();
+    match faults.first() {
+        None => Ok(()),
+        Some(first) => Err(Error::new(first.kind(), faults.iter().join("\n"))),
+    }
 }
 
 /// Returns whether another process than this wrote records since `before` was the last one.
@@ -299,7 +307,7 @@ fn check_instances(paths: &Paths, format: &Format, take_over: Option<&TakeOver>,
         "`{}` is shared by {instances} instances, `source.instance.count` asks for {asked}: go back to {instances}, or stop all instances and \
          start one of the {asked} with {}",
         paths.root().display(),
-        command("run --take-over")
+        service_command("run --take-over")
     )))
 }
 

@@ -3,6 +3,7 @@
 //! Owns: the refusal of other partition columns and of columns that the files cannot stand beside; taking up others where there are no files.
 //! Does not own: which change of the columns is one (see `columns`), the file that names other partition columns (see `relaid`).
 
+use arrow::datatypes::SchemaRef;
 use pintail_core::error::Result;
 
 use super::Store;
@@ -28,8 +29,9 @@ pub(super) fn check_stored(
     head: &Head,
     expected: &Expected,
 ) -> Result<()> {
+    let Some(schema) = &expected.schema else { return Ok(()) };
     let fits = format.check_partitions(&paths.root().display().to_string(), &partition_columns(expected));
-    match fits.and_then(|()| check_columns(head, expected)) {
+    match fits.and_then(|()| check_columns(head, schema, expected.allow_new_columns)) {
         // Of several instances each would have to know that none of the others has any.
         Err(_) if format.instances == 1 && take_over.is_none() && !has_rows(fs, paths, head)? => Ok(()),
         checked => checked,
@@ -48,11 +50,11 @@ fn has_rows(fs: &dyn Fs, paths: &Paths, head: &Head) -> Result<bool> {
 }
 
 /// Refuses columns that the dataset cannot take.
-fn check_columns(head: &Head, expected: &Expected) -> Result<()> {
-    let new_columns = if expected.allow_new_columns { NewColumns::Allow } else { NewColumns::Refuse };
+fn check_columns(head: &Head, schema: &SchemaRef, allow_new_columns: bool) -> Result<()> {
+    let new_columns = if allow_new_columns { NewColumns::Allow } else { NewColumns::Refuse };
     match head.state.rest().columns.as_slice() {
         [] => Ok(()),
-        columns => columns::check_evolution(columns, &columns::describe(&expected.schema), new_columns),
+        columns => columns::check_evolution(columns, &columns::describe(schema), new_columns),
     }
 }
 
@@ -67,7 +69,7 @@ impl Store {
     /// be: whoever stores rows in the meantime takes its number. [`Written::Taken`] if another process writes the same at this moment.
     pub(super) fn lay_out(&mut self, open_record: &Sealed, format_sha256: &str, expected: &Expected) -> Result<Written> {
         let partition_by = partition_columns(expected);
-        if self.format.partition_by == partition_by {
+        if expected.schema.is_none() || self.format.partition_by == partition_by {
             return Ok(Written::Now);
         }
         let opened = Opened { sequence: open_record.record.sequence, sha256: open_record.sha256.clone() };

@@ -385,7 +385,7 @@ fn another_seed_another_partition_and_another_column_type_are_refused_at_start()
     assert!(refused(&Expected { source: &seed, ..expected() }).contains("seed"));
     assert!(refused(&Expected { partition_by: vec![], ..expected() }).contains("partition_by"));
     let text = Arc::new(Schema::new(vec![Field::new("amount", DataType::Utf8, true), Field::new("region", DataType::Utf8, true)]));
-    assert!(refused(&Expected { schema: text, ..expected() }).contains("`amount` is Utf8"));
+    assert!(refused(&Expected { schema: Some(text), ..expected() }).contains("`amount` is Utf8"));
 }
 
 #[test]

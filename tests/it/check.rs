@@ -1,0 +1,76 @@
+//! `pintail check` names everything that is wrong at once, and nothing twice: what rests on a fault is not one more.
+
+use std::net::TcpListener;
+
+use serde_json::json;
+
+use crate::common::Dataset;
+use crate::common::lines::lines;
+
+#[test]
+fn faults_of_every_stage_are_named_at_once() {
+    let dataset = Dataset::new();
+    dataset.write("taken", "a file where a directory is wanted");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let run = dataset.file("nowhere.ndjson").set("admin.listen", address.as_str()).set("pipeline.out_path", "taken");
+    let run = run.set("log.format", "xml").set("sink.sort_by", json!(["nope desc"])).set("monitor.groups_max", 0);
+    let refused = run.set("sink.partition_by", json!(["shop"])).args(["check"]).run();
+    refused.assert_refused(
+        78,
+        &["log.format", "monitor.groups_max", "nowhere.ndjson", &address, "sink.sort_by", "`nope`", "`shop`", "`taken` is no directory"],
+    );
+}
+
+#[test]
+fn what_rests_on_a_faulty_section_is_not_blamed_for_it_and_the_rest_is_looked_at() {
+    let dataset = Dataset::new();
+    let run = dataset.file("nowhere.ndjson").set("sink.compresion", "zstd(1)");
+    let refused = run.clone().set("schema.columns", json!([{ "name": "id", "type": "intt64" }])).args(["check"]).run();
+    refused.assert_refused(78, &["intt64", "compresion", "nowhere.ndjson"]);
+    assert!(!refused.errors().contains("transform.sql"), "{}", refused.errors());
+    // The SQL can be judged where the sink can't.
+    let refused = run.set("transform.sql", "SELECT idd FROM events").args(["check"]).run();
+    refused.assert_refused(78, &["compresion", "nowhere.ndjson", "`transform.sql`", "idd"]);
+}
+
+#[test]
+fn all_that_does_not_fit_the_dataset_is_named_at_once() {
+    let dataset = Dataset::new();
+    dataset.write("a.ndjson", lines(0..100));
+    dataset.file("a.ndjson").run_ok();
+    let sql = "SELECT id::VARCHAR AS id, ts::VARCHAR AS ts, region, 1 AS more FROM events";
+    let run = dataset.small_events().set("source.type", "stdin").set("transform.sql", sql).set("sink.event_time", "");
+    let refused = run.set("sink.partition_by", json!([])).args(["check"]).run();
+    refused.assert_refused(78, &["`stdin`", "partition_by"]);
+    let run = dataset.file("a.ndjson").set("transform.sql", sql).set("sink.event_time", "");
+    run.args(["check"]).run().assert_refused(78, &["column `id`", "column `ts`", "column `more`"]);
+}
+
+#[test]
+fn every_lookup_that_is_missing_is_named_beside_sql_that_is_none() {
+    let dataset = Dataset::new();
+    let tables = "[[transform.lookup]]\nname = \"a\"\npath = \"a.csv\"\n[[transform.lookup]]\nname = \"b\"\npath = \"b.csv\"\n";
+    let run = dataset.simulator(10).set("transform.sql", "SELECT FROM WHERE events").tables(tables);
+    run.args(["check"]).run().assert_refused(78, &["a.csv", "b.csv", "`transform.sql`"]);
+}
+
+#[test]
+fn the_address_of_a_service_that_runs_is_no_fault_and_one_that_two_servers_want_is() {
+    let dataset = Dataset::new();
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let (admin, http) = (free(), free());
+    let service = || dataset.push().set("admin.listen", admin.as_str()).set("source.listen", http.as_str());
+    let mut process = service().spawn();
+    process.wait_until_started();
+    service().args(["check"]).run_ok();
+    drop(process);
+    service().set("admin.listen", http.as_str()).args(["check"]).run().assert_code(75);
+}
+
+#[test]
+fn the_sql_that_nobody_wrote_is_called_the_default() {
+    let dataset = Dataset::new();
+    let refused = dataset.small_events().unset("transform.sql").args(["check"]).run();
+    refused.assert_refused(78, &["transform.sql", "default", "SELECT * FROM events"]);
+}
