@@ -52,7 +52,7 @@
 //!    statement of somebody else runs in, [`pintail_core::escape`] what text from outside may show.
 //! 6. [`pintail_core::limits`], [`pintail_core::memory`] and [`pintail_storage::durable::disk_state`]: what it keeps to, and what it waits for.
 //!
-//! `core`, `storage`, `decode`, `sink`, `config`, and `sources` without its features build without a C++ compiler.
+//! `core`, `storage`, `pintail_decode`, `pintail_sink`, `config`, and `sources` without its features build without a C++ compiler.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests do to files what others do"))]

@@ -9,7 +9,7 @@
 //! must fit beside the service, or the kernel might end both.
 //!
 //! Owns: halving, and what a child may take of the machine.
-//! Does not own: counting the starts (see `checkpoint::attempts`), what is done with the parts (see `stages::transformer`).
+//! Does not own: counting the starts (see `pintail_storage::checkpoint::attempts`), what is done with the parts (see `stages::transformer`).
 //!
 //! | file | holds |
 //! |---|---|

@@ -1,7 +1,7 @@
 //! Guard: who may ask for SQL.
 //!
 //! Owns: what a page of another site could send, the token of the SQL box.
-//! Does not own: the check of the host (see `server::guard`), the SQL's own guard (see `engine::statement`).
+//! Does not own: the check of the host (see `pintail_server::guard`), the SQL's own guard (see `pintail_duckdb`).
 
 use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::{HeaderMap, StatusCode};

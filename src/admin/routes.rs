@@ -1,7 +1,7 @@
 //! Routes: which path answers what.
 //!
 //! Owns: paths, status codes, headers, the stream of events.
-//! Does not own: the figures (see `status`, `metrics`, `health`), connections (see `server`).
+//! Does not own: the figures (see `status`, `metrics`, `health`), connections (see `pintail_server`).
 
 use std::convert::Infallible;
 use std::sync::Arc;

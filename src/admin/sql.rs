@@ -3,7 +3,7 @@
 //! Owns: who may ask, how many answers are held at a time, what a failure is answered with, ending a query that nobody waits for or that a stop
 //! would wait for.
 //! Does not own: what a query may take, and the process that it runs in (see [`crate::sql_box`]); the guard of the statement and of the files (see
-//! `engine::query`); which files are committed (the records say).
+//! `pintail_duckdb::query`); which files are committed (the records say).
 //!
 //! | status | when |
 //! |---|---|

@@ -1,7 +1,7 @@
 //! `pintail infer FILE`: prints a schema guessed from a sample, or a whole configuration.
 //!
 //! Owns: opening the sample, also a compressed one; the settings beside the schema that make a configuration of it.
-//! Does not own: the guess and its looks (see `decode::infer`).
+//! Does not own: the guess and its looks (see `pintail_decode::infer`).
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};

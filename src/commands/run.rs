@@ -156,7 +156,7 @@ mod tests {
         let begun = Instant::now();
         stop.send_replace(true);
         let ended = opening.await.unwrap().unwrap_err();
-        assert_eq!(ended.kind(), pintail_core::error::ErrorKind::TryAgain);
+        assert_eq!(ended.kind(), ErrorKind::TryAgain);
         assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     }
 

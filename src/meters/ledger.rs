@@ -2,7 +2,7 @@
 //!
 //! Owns: sums over records, of this process and of those before it; the newest checkpoints; rows and bytes by hive partition; rejected
 //! records by reason; what is open.
-//! Does not own: the records (see `checkpoint::record`), reading the old ones (see `admin::earlier`).
+//! Does not own: the records (see `pintail_storage::checkpoint::record`), reading the old ones (see `admin::earlier`).
 //!
 //! Everything in it changes together, under one lock: whoever reads it sees a state between two commits.
 

@@ -1,7 +1,7 @@
 //! Values: rows of Arrow as JSON.
 //!
 //! Owns: what JSON cannot hold, or JavaScript not exactly: such values become text.
-//! Does not own: the query (see `engine::query`).
+//! Does not own: the query (see `pintail_duckdb::query`).
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Decimal128Type, Float32Type, Float64Type};

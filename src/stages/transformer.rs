@@ -1,7 +1,7 @@
 //! Transformer: runs several batches side by side and hands their frames on in order.
 //!
 //! Owns: the workers, the window of batches being worked on, the place of the barriers, the exchange of lookup tables at a barrier.
-//! Does not own: what is done with a batch (see `engine::transform`).
+//! Does not own: what is done with a batch (see `super::transform`).
 
 use std::collections::VecDeque;
 use std::sync::Arc;

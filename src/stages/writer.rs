@@ -2,8 +2,8 @@
 //!
 //! Owns: the checkpoint being written (files, dead letters, offsets, counts), stopping or pausing where too much is rejected (waiting is in
 //! [`wait`]), and telling the monitor and the producer what is committed.
-//! Does not own: SQL, batching, the interval, the steps of a commit (see `checkpoint::store`), what happens at start
-//! (see `checkpoint::recovery`).
+//! Does not own: SQL, batching, the interval, the steps of a commit (see `pintail_storage::checkpoint::store`), what happens at start
+//! (see `pintail_storage::checkpoint::recovery`).
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,7 +1,7 @@
 //! The configuration: what the user typed → what may run.
 //!
 //! Owns: every key, its default and its check; after it no string is parsed and no number checked again.
-//! Does not own: the SQL's own errors (see `engine::check`), nor whether paths can be reached (see `commands::check`).
+//! Does not own: the SQL's own errors (see `pintail_duckdb::Engine`), nor whether paths can be reached (see `commands::check`).
 //!
 //! Read [`pintail_settings::raw`] (the layers), then `sections` (the keys; those of a source are in its own file), then
 //! [`pintail_settings::reader`] (how a key becomes a value or a fault).

@@ -1,7 +1,7 @@
 //! The breaker: when so much of a stream is rejected that going on would eat it.
 //!
 //! Owns: what counts as a unit, the usual share of rejections, the decision.
-//! Does not own: what follows from it (see `stages::writer`), keeping the usual share (see `checkpoint::state`).
+//! Does not own: what follows from it (see `stages::writer`), keeping the usual share (see `pintail_storage::checkpoint::state`).
 //!
 //! A wrong schema rejects what everybody sends; a client with a fault of its own rejects what it sends. Only the first may hold the line up, so
 //! the share alone is not enough: the rejections must come from several units, and be far above what is usual.

@@ -1,7 +1,7 @@
 //! Grouping: brings the rows of a batch together by a number given to each row.
 //!
 //! Owns: numbering the values of columns, and the one counting sort that every split of a batch goes through.
-//! Does not own: what the groups mean (hive partitions in `sink::layout`, files in `sink::files`, rows of the monitor in `engine::aggregate`).
+//! Does not own: what the groups mean (hive partitions in `pintail_sink::layout`, files in `pintail_sink::files`, rows of the monitor in `pintail::aggregate`).
 
 use std::collections::HashMap;
 use std::ops::Range;

@@ -1,7 +1,7 @@
 //! Who reads what: the identity of a source, and which of several instances this process is.
 //!
 //! Owns: what makes offsets comparable between two starts.
-//! Does not own: the partitions of a source (see [`crate::offsets`]), how instances share them (see `checkpoint::take_over`).
+//! Does not own: the partitions of a source (see [`crate::offsets`]), how instances share them (see `pintail_storage::checkpoint::take_over`).
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! What this process may take: cores, the memory of its control group, descriptors.
 //!
 //! Owns: finding the memory limit (cgroup v1 and v2, nested groups), and the shares of it that defaults keep to.
-//! Does not own: the CPU quota (`available_parallelism` knows that of v1 and v2), the defaults themselves (see `config`).
+//! Does not own: the CPU quota (`available_parallelism` knows that of v1 and v2), the defaults themselves (see `pintail_config`).
 
 use std::fs;
 use std::num::NonZero;

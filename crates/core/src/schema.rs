@@ -1,7 +1,7 @@
 //! The declared event schema and its Arrow form.
 //!
 //! Owns: the types a column may have, and which Arrow type each becomes.
-//! Does not own: reading it from text (`config`), decoding into it (`decode`), guessing it from a sample (`decode::infer`).
+//! Does not own: reading it from text (`config`), decoding into it (`decode`), guessing it from a sample (`pintail_decode::infer`).
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,7 +1,7 @@
 //! Secrets: texts that no message shows.
 //!
 //! Owns: what holds one, and how settings and URLs that hold one are told apart and shown.
-//! Does not own: where they are read from (see `config`).
+//! Does not own: where they are read from (see `pintail_config`).
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! `[sink]`: how rows are stored.
 //!
 //! Owns: the settings, as they may be used.
-//! Does not own: reading them (see `config`), and whether the output has the columns that they name (see `layout`).
+//! Does not own: reading them (see `pintail_config`), and whether the output has the columns that they name (see `layout`).
 
 /// `[sink]`
 #[derive(Debug, Clone)]

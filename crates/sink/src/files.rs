@@ -1,8 +1,8 @@
 //! The open Parquet files of the checkpoint being written.
 //!
 //! Owns: which file a row goes to, when files open, flush, roll and close, what they are called, and how much memory they hold together.
-//! Does not own: which hive partition a row belongs to (see `layout`), the staging directory (see `checkpoint::staging`), when a checkpoint
-//! ends, what makes its files visible (see `checkpoint::store`).
+//! Does not own: which hive partition a row belongs to (see `layout`), the staging directory (see `pintail_storage::checkpoint::staging`), when a checkpoint
+//! ends, what makes its files visible (see `pintail_storage::checkpoint::store`).
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! The layout of the output: which columns become directories, which time gives a file its hour.
 //!
 //! Owns: everything that can be said about the output before a row is written, and splitting batches by it. Pure, no disk.
-//! Does not own: the open files and their names within a checkpoint (see `sink::files`), the SQL that makes the output.
+//! Does not own: the open files and their names within a checkpoint (see `files`), the SQL that makes the output.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Dead letters as a source: what was rejected is read again.
 //!
 //! Owns: the files that were there at the start, and reading the original record out of each line.
-//! Does not own: the lines' writing (see `sink`), and the decision to replay (see `commands::dead_letters`).
+//! Does not own: the lines' writing (see `pintail_sink`), and the decision to replay (see `commands::dead_letters`).
 //!
 //! Each file is a partition of its own, counted in records (a line may stand for many that are alike), beside those of the original source: so its offsets are committed like any
 //! others, and each dead letter is replayed once.

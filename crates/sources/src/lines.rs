@@ -1,7 +1,7 @@
 //! Line reader: cuts a stream of bytes into chunks of whole lines.
 //!
 //! Owns: the read buffer, the unfinished line at its end, zeros before a line, and records that are too long to keep.
-//! Does not own: where the stream comes from, what an offset counts (see `source::file`, `source::stdin`), parsing.
+//! Does not own: where the stream comes from, what an offset counts (see `file`, `stdin`), parsing.
 //!
 //! A chunk that fills its read buffer keeps it, and gives it back when its lines are done with: nothing is copied, and the kernel need not find
 //! fresh memory for each read. A smaller one is copied out, so a slow pipe's chunk of 80 bytes does not keep a large buffer alive.

@@ -101,7 +101,7 @@ impl Broker {
         checkout(&format!("tests/it/nats/login/{name}"))
     }
 
-    /// Returns a certificate or key: `ca.pem`, `server` and `client` with `.pem` and `.key`. Made with `openssl`, good for a hundred years, and
+    /// Returns a certificate or key: `ca.pem`, `pintail_server` and `client` with `.pem` and `.key`. Made with `openssl`, good for a hundred years, and
     /// for nothing but these tests.
     pub fn tls_file(name: &str) -> String {
         checkout(&format!("tests/it/nats/tls/{name}"))

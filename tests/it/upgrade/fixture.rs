@@ -108,7 +108,7 @@ impl Fixture {
         let now = u64::try_from(Utc::now().timestamp_millis()).unwrap().to_le_bytes();
         for path in walk(&self.dataset.internal("journal")) {
             let mut bytes = fs::read(&path).unwrap();
-            // Behind the two lines of the segment's header: frames of 96 bytes and a body, as `source::http::journal::frame` says.
+            // Behind the two lines of the segment's header: frames of 96 bytes and a body, as `pintail_storage::journal::frame` says.
             let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
             let mut at = ends.take(2).last().unwrap();
             while let Some(frame) = bytes.get_mut(at..at + 96) {

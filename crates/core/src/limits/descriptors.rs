@@ -2,7 +2,7 @@
 //!
 //! Owns: raising the soft limit to the hard one, and the shares. What is not shared out is the commit's (records, renames, directories) and
 //! belongs to what nobody counts: runtimes, listeners, brokers, the log.
-//! Does not own: keeping to a share (see `sink::files`, `source::file`, `server`), what a failed open becomes (see `durable::disk_state`).
+//! Does not own: keeping to a share (see `pintail_sink::files`, `pintail_sources::file`, `pintail_server`), what a failed open becomes (see `pintail_storage::durable::disk_state`).
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

@@ -213,6 +213,7 @@ impl Follow {
     /// Takes up what a look at the names has found.
     fn take_found(&mut self, found: Found, strays: Vec<Stray>) -> Result<()> {
         let mut archives = HashMap::new();
+        self.settle_copies_of_lost()?;
         let mut facts = self.take_begun(&mut archives)?;
         self.look_for_strays(strays, &found, &mut facts)?;
         let named: Vec<bool> =
@@ -266,7 +267,6 @@ impl Follow {
         rotated.for_each(|(tail, _)| tail.last_read = self.looked);
         self.archives = archives;
         self.parts.retain(|inode, _| examined.contains(inode));
-        self.settle_copies_of_lost(&facts)?;
         self.take_facts(facts, held)?;
         self.check_count()
     }

@@ -199,7 +199,8 @@ impl Files {
     pub(super) fn decide(&mut self, facts: &[Facts], holder: impl Fn(&Known) -> Holder) -> Result<Vec<Start>> {
         let mut known: Vec<&Known> = self.positions.iter().collect();
         known.sort_unstable_by(|a, b| a.id().cmp(b.id()));
-        let index = |id: &PartitionId| known.binary_search_by(|known| known.id().cmp(id)).expect("compared with what is known");
+        // One that was let go of since is none any more.
+        let index = |id: &PartitionId| known.binary_search_by(|known| known.id().cmp(id)).ok();
         let seen: Vec<SeenFile> = facts.iter().map(|facts| facts.seen(index)).collect();
         let places: HashMap<Inode, Place> = facts.iter().map(|facts| (facts.place.inode, facts.place)).collect();
         let was_seen = |place: Place| places.get(&place.inode).is_some_and(|seen| seen.may_be(&place));
@@ -392,12 +393,14 @@ impl Facts {
         Self { file: None, ..self }
     }
 
-    fn seen(&self, index: impl Fn(&PartitionId) -> usize) -> SeenFile {
-        let pair = |compared: &Compared| Pair {
-            known: index(&compared.known),
-            verdict: compared.judged.verdict,
-            shares: compared.shares,
-            prefix: compared.prefix,
+    fn seen(&self, index: impl Fn(&PartitionId) -> Option<usize>) -> SeenFile {
+        let pair = |compared: &Compared| {
+            Some(Pair {
+                known: index(&compared.known)?,
+                verdict: compared.judged.verdict,
+                shares: compared.shares,
+                prefix: compared.prefix,
+            })
         };
         SeenFile {
             label: names::label_of(&self.path).into_owned(),
@@ -405,13 +408,8 @@ impl Facts {
             place: self.place,
             head: self.head.clone(),
             empty: self.length == 0,
-            pairs: self.compared.iter().map(pair).collect(),
+            pairs: self.compared.iter().filter_map(pair).collect(),
         }
-    }
-
-    /// Returns whether it may hold what was read at a known position.
-    pub(super) fn may_hold(&self, id: &PartitionId) -> bool {
-        self.compared.iter().any(|compared| compared.known == *id && compared.may_hold())
     }
 
     pub(super) fn judged(&self, id: &PartitionId) -> Option<Judged> {

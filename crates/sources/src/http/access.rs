@@ -1,7 +1,7 @@
 //! Access: who may send.
 //!
 //! Owns: the tokens, of which any one is good.
-//! Does not own: where they come from (see `config`).
+//! Does not own: where they come from (see `pintail_config`).
 
 use std::net::SocketAddr;
 

@@ -1,7 +1,7 @@
 //! Metadata: what Kafka says of a message beside its payload, as columns.
 //!
 //! Owns: the values, and how bytes become text in them.
-//! Does not own: the names and types (see [`super::config::METADATA`]), which rows are kept (see `decode`), the payload (see `messages`),
+//! Does not own: the names and types (see [`super::config::METADATA`]), which rows are kept (see `pintail_decode`), the payload (see `messages`),
 //! what a message is as evidence (see `witness`).
 //!
 //! | column | type | |

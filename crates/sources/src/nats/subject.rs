@@ -1,7 +1,7 @@
 //! Subjects: whether any could be meant by two patterns at once.
 //!
 //! Owns: `*` and `>` of NATS.
-//! Does not own: what is a subject at all (see `config`).
+//! Does not own: what is a subject at all (see `pintail_config`).
 
 /// Returns whether some subject matches both. `*` stands for one token, `>` at the end for one or more.
 pub(super) fn overlap(one: &str, other: &str) -> bool {

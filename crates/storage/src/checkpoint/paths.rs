@@ -1,7 +1,7 @@
 //! Where everything of a dataset lies.
 //!
 //! Owns: the names below `_pintail/`.
-//! Does not own: the visible files (see `sink::layout`), what is in any of them.
+//! Does not own: the visible files (see `pintail_sink::layout`), what is in any of them.
 
 use std::ffi::OsStr;
 use std::fmt;

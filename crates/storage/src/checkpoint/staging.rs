@@ -1,7 +1,7 @@
 //! Staged files: written and durable, not yet visible.
 //!
 //! Owns: `staging/N-E/` of the checkpoint being written (E is the epoch of the process): creating it, its files (`O_EXCL`), hashing while writing, the fsync of each file.
-//! Does not own: the commit (see `store`), what the bytes mean (see `sink::files`).
+//! Does not own: the commit (see `store`), what the bytes mean (see `pintail_sink::files`).
 
 use std::fmt;
 use std::io;

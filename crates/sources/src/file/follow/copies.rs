@@ -160,12 +160,9 @@ impl Follow {
         Ok(())
     }
 
-    /// Lets go of lost positions whose content is in a copy that is open, and in none of the files that were found.
-    pub(super) fn settle_copies_of_lost(&mut self, found: &[Facts]) -> Result<()> {
+    /// Lets go of lost positions whose content is in a copy that is open.
+    pub(super) fn settle_copies_of_lost(&mut self) -> Result<()> {
         for lost in self.lost.clone() {
-            if found.iter().any(|facts| facts.may_hold(&lost)) {
-                continue;
-            }
             let Some(known) = self.files.positions.get(&lost).cloned() else { continue };
             let copies: Vec<Inode> =
                 self.tails.iter().filter(|tail| tail.copy_of.as_ref() == Some(&lost)).map(|tail| tail.place.inode).collect();

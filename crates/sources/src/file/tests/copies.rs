@@ -331,33 +331,6 @@ async fn a_copy_with_an_open_line_that_begins_as_one_of_its_longer_copy_holds_th
 }
 
 #[tokio::test]
-async fn a_few_lines_that_a_longer_file_holds_too_are_read_once_where_their_file_is_copied_and_truncated() {
-    for _ in 0..4 {
-        let mut world = World::following(&["app.log*"]);
-        world.write("app.log", "1\n");
-        world.write("app.log.3", "1\n");
-        let mut running = world.start();
-        running.settle().await;
-        world.commit(&running);
-        drop(running);
-        let mut running = world.start();
-        running.settle().await;
-        world.append("app.log.3", "2\n");
-        running.read(1).await;
-        world.rename("app.log", "app.log.2");
-        copy(&world, "app.log.2", ".copy");
-        world.rename(".copy", "app.log.4");
-        world.write("app.log.2", "another\n");
-        running.read(2).await;
-        running.is_silent().await;
-        world.append("app.log.4", "3\n");
-        running.read(3).await;
-        running.is_silent().await;
-        assert_eq!(running.lines, ["2", "another", "3"]);
-    }
-}
-
-#[tokio::test]
 async fn a_file_that_is_rewritten_is_a_gap_where_only_a_deleted_copy_held_what_was_read_of_it() {
     let mut world = World::following(&["app.log*"]);
     world.config.on_gap = OnGap::Record;
