@@ -207,10 +207,13 @@ impl Meters {
         self.taken.fetch_add(ranges.iter().map(|range| range.to - range.from).sum(), Ordering::Relaxed);
     }
 
-    /// Returns what the source holds beyond what the writer has taken, in the unit of its offsets; `None` if it cannot know. What was read and waits,
-    /// for instance for a person while the line is paused, is no further than what was not read.
+    /// Returns what the source holds beyond what was read, in the unit of its offsets; `None` if it cannot know. While the line is paused, what was
+    /// read and waits for a person is no further than what was not read, and counts too.
     pub fn lag(&self) -> Option<u64> {
         let remaining = (*self.linked()?.remaining.borrow())?;
+        if self.held().is_none() {
+            return Some(remaining);
+        }
         let taken = self.taken.load(Ordering::Relaxed);
         Some(remaining + self.read.load(Ordering::Relaxed).saturating_sub(taken))
     }
