@@ -201,7 +201,7 @@ pub fn committed_while(out: &Path, go_on: impl Fn() -> Result<()>) -> Result<Com
     let dataset = Dataset::open(out)?;
     let instances = dataset.instances()?;
     let indexes = instances.iter().map(|instance| instance.index(&go_on)).collect::<Result<Vec<_>>>()?;
-    let expired_before = indexes.iter().filter_map(|index| index.declared_expired().pop()).max();
+    let expired_before = indexes.iter().filter_map(|index| index.declared_expired().into_iter().max()).max();
     let mut gathered = Gathered { expired_before, ..Gathered::default() };
     for (instance, index) in instances.iter().zip(indexes) {
         go_on()?;
