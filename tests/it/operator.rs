@@ -192,6 +192,23 @@ fn a_replay_beside_its_service_is_told_to_wait_until_that_is_stopped() {
 }
 
 #[test]
+fn a_file_in_a_directory_that_is_no_hive_partition_is_not_adopted() {
+    let dataset = Dataset::new();
+    let partitioned = || config(&dataset, 100);
+    partitioned().run_ok();
+    let file = dataset.data_files()[0].clone();
+    let partition = dataset.out().join(file.parent().unwrap());
+    for (place, said) in [("sub", "`sub`"), ("region=elsewhere", "`region=…` twice")] {
+        let dir = partition.join(place);
+        fs::create_dir(&dir).unwrap();
+        fs::copy(dataset.out().join(&file), dir.join("copy.parquet")).unwrap();
+        partitioned().args(["adopt"]).run().assert_refused(78, &["copy.parquet", said, "nothing was adopted", "out of the dataset"]);
+        fs::remove_dir_all(dir).unwrap();
+    }
+    dataset.pintail().args(["verify"]).run_ok();
+}
+
+#[test]
 fn a_copy_is_not_adopted_and_what_was_adopted_by_mistake_is_undone_by_the_command_that_is_named() {
     let dataset = Dataset::new();
     config(&dataset, 1000).run_ok();
