@@ -119,7 +119,14 @@ fn way_back(paths: &Paths, first: Option<u64>, last: u64) -> String {
             );
         }
     };
-    format!("to undo it before anything else writes: `mkdir undone && mv {gone} undone/`")
+    let undone = free_name("undone");
+    format!("to undo it before anything else writes: `mkdir {undone} && mv {gone} {undone}/`")
+}
+
+/// Returns a name that nothing in the working directory has: an adoption may be undone more than once.
+fn free_name(name: &str) -> String {
+    let names = std::iter::once(name.to_owned()).chain((2..).map(|n: u64| format!("{name}-{n}")));
+    names.into_iter().find(|name| Path::new(name).symlink_metadata().is_err()).expect("the numbers do not end")
 }
 
 /// What lies in the directory.
