@@ -118,6 +118,8 @@ fn a_lost_or_damaged_key_is_refused_until_the_operator_gives_the_evidence_up_and
         run().run().assert_refused(65, &["KEY", "pintail repair --key"]);
         run().args(["repair", "--key"]).run_ok();
         assert_eq!(actions(&dataset)[0].0, "repair");
+        let again = run().args(["repair", "--key"]).run_ok().stdout;
+        assert!(again.contains("sound: nothing was changed") && actions(&dataset).len() == 1, "{again}");
         dataset.append("logs/a.ndjson", lines(200..250));
         run().run_ok();
         assert_eq!(dataset.ids(), ids(0..250), "damage {damage:?}");
