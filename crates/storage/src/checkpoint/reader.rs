@@ -322,16 +322,18 @@ impl Gathered {
         let (out, verify) = (out.display(), command("verify"));
         let missing = self.missing.as_ref().map(|(first, files)| {
             format!(
-                "{} of `{out}` missing, the first is `{first}`: an answer would leave their rows out; restore them, or declare them expired: \
+                "{} of `{out}` {} missing, the first is `{first}`: an answer would leave their rows out; restore them, or declare them expired: \
                  {verify} names each, and how",
-                counted(*files, "committed file is", "committed files are")
+                counted(*files, "committed file", "committed files"),
+                if *files == 1 { "is" } else { "are" }
             )
         });
         let replaced = self.replaced.as_ref().map(|(first, files)| {
             format!(
-                "{} of `{out}` not what was committed, the first: {first}: an answer would have rows that no record accounts for; restore them: \
+                "{} of `{out}` {} from what was committed, the first: {first}: an answer would have rows that no record accounts for; restore them: \
                  {verify} names each",
-                counted(*files, "committed file is", "committed files are")
+                counted(*files, "committed file", "committed files"),
+                if *files == 1 { "differs" } else { "differ" }
             )
         });
         match missing.into_iter().chain(replaced).collect::<Vec<_>>() {
