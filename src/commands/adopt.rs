@@ -119,14 +119,21 @@ fn way_back(paths: &Paths, first: Option<u64>, last: u64) -> String {
             );
         }
     };
-    format!("to undo it before anything else writes: `mkdir undone && mv {gone} undone/`")
+    let undone = free_name("undone");
+    format!("to undo it before anything else writes: `mkdir {undone} && mv {gone} {undone}/`")
+}
+
+/// Returns a name that nothing in the working directory has: an adoption may be undone more than once.
+fn free_name(name: &str) -> String {
+    let names = std::iter::once(name.to_owned()).chain((2..).map(|n: u64| format!("{name}-{n}")));
+    names.into_iter().find(|name| Path::new(name).symlink_metadata().is_err()).expect("the numbers do not end")
 }
 
 /// What lies in the directory.
 struct Found {
     /// The visible Parquet files that no record names, in the order of their paths.
     strays: Vec<PathBuf>,
-    /// Those that records name: directory and SHA-256, with the path.
+    /// Those that records name: hive partition and SHA-256, with the path.
     named: BTreeMap<Content, String>,
 }
 
@@ -147,11 +154,15 @@ fn find(root: &Path) -> Result<Found> {
 }
 
 /// What makes two files the same: what they hold, in one hive partition. Others may hold the same columns of other rows.
-type Content = (String, String);
+type Content = (BTreeSet<String>, String);
 
 fn content(file: &FileEntry) -> Content {
-    let dir = file.path.rsplit_once('/').map_or("", |(dir, _)| dir);
-    (dir.to_owned(), file.sha256.clone())
+    (dirs(&file.path).filter(|dir| dir.contains('=')).map(str::to_owned).collect(), file.sha256.clone())
+}
+
+/// Returns the directories of a path below the dataset.
+fn dirs(path: &str) -> impl Iterator<Item = &str> {
+    path.rsplit_once('/').into_iter().flat_map(|(dirs, _)| dirs.split('/'))
 }
 
 /// Refuses a copy that somebody made: its rows would be there twice. What has a name of Pintail's was written by it, however alike.
@@ -210,12 +221,24 @@ fn check_fits(
     partitions: &BTreeSet<String>,
 ) -> Result<()> {
     let refuse = |why: String| Err(Error::config(format!("`{path}` does not fit the configuration: {why}; nothing was adopted")));
-    let dirs: Vec<&str> = path.split('/').filter_map(|part| part.split_once('=')).map(|(name, _)| name).collect();
+    let misplaced = |dir: &str| {
+        refuse(format!(
+            "the directory `{dir}` in its path is no hive partition of `sink.partition_by`; move it into its partition, or out of the dataset"
+        ))
+    };
+    let named = dirs(path).map(|dir| dir.split_once('=').map(|(name, _)| name).ok_or(dir));
+    let dirs: Vec<&str> = match named.collect() {
+        Ok(dirs) => dirs,
+        Err(dir) => return misplaced(dir),
+    };
     if let Some(missing) = partitions.iter().find(|partition| !dirs.contains(&partition.as_str())) {
         return refuse(format!("its path has no `{missing}=…`, which `sink.partition_by` asks for"));
     }
     if let Some(more) = dirs.iter().find(|dir| !partitions.contains(**dir)) {
         return refuse(format!("its path has `{more}=…`, which is not in `sink.partition_by`"));
+    }
+    if let Some(twice) = dirs.iter().duplicates().next() {
+        return refuse(format!("its path has `{twice}=…` twice; move it into its partition, or out of the dataset"));
     }
     if let Some((more, _)) = statistics.iter().find(|(name, _)| !output.contains(name)) {
         return refuse(format!("it has the column `{more}`, which the SQL does not return"));

@@ -31,12 +31,17 @@ pub fn declare(config: &Config, before: DateTime<Utc>, force: bool, to: &mut dyn
         )));
     }
     let covered = Covered::look(&dataset, before)?;
+    let wider = dataset.index(&|| Ok(()))?.declared_expired().into_iter().map(DateTime::from).max().filter(|wider| *wider > before);
     let allow = Allow { gone_before: Some(before), ..Allow::default() };
     let (_lock, mut store) = open_as_it_is(config, None, allow)?;
     let text = format!("files whose rows are all older than {at} may be gone");
     let action = Action { before: Some(before), ..Action::new(ActionKind::Expire, text.clone()) };
     let sequence = store.act(action, Adopted::default(), Utc::now())?.sequence;
-    let told = writeln!(to, "record {sequence}: {text}").and_then(|()| covered.print(to));
+    let told = writeln!(to, "record {sequence}: {text}").and_then(|()| covered.print("it covers", to));
+    let told = told.and_then(|()| match wider {
+        None => Ok(()),
+        Some(wider) => writeln!(to, "  an earlier declaration covers more, and holds still: files older than {} may be gone", shown(wider)),
+    });
     let told = told.and_then(|()| writeln!(to, "{} takes it back", command("expire --take-back")));
     told.map_err(failed)
 }
@@ -56,13 +61,13 @@ pub fn take_back(config: &Config, to: &mut dyn Write) -> Result<()> {
     };
     let covered = Covered::look(&dataset, last)?;
     let (_lock, mut store) = open_as_it_is(config, None, Allow::default())?;
-    let before: Option<DateTime<Utc>> = declared.pop().map(DateTime::from);
+    let before: Option<DateTime<Utc>> = declared.into_iter().max().map(DateTime::from);
     let rest =
         before.map_or_else(|| "no file may be gone".to_owned(), |before| format!("only files older than {} may be gone", shown(before)));
     let text = format!("that files older than {} may be gone is taken back: {rest}", shown(last));
     let action = Action { before, ..Action::new(ActionKind::TakeBack, text.clone()) };
     let sequence = store.act(action, Adopted::default(), Utc::now())?.sequence;
-    writeln!(to, "record {sequence}: {text}").and_then(|()| covered.print(to)).map_err(failed)
+    writeln!(to, "record {sequence}: {text}").and_then(|()| covered.print("what is taken back covered", to)).map_err(failed)
 }
 
 /// The Parquet files whose rows are all older than a time.
@@ -103,13 +108,14 @@ impl Covered {
         Ok(covered)
     }
 
-    fn print(&self, to: &mut dyn Write) -> io::Result<()> {
+    /// Says what `covers` that: the words that the line begins with.
+    fn print(&self, covers: &str, to: &mut dyn Write) -> io::Result<()> {
         let Some((oldest, newest)) = self.range else {
-            return writeln!(to, "  it covers none of {}", counted(self.of, "file", "files"));
+            return writeln!(to, "  {covers} none of {}", counted(self.of, "file", "files"));
         };
         writeln!(
             to,
-            "  it covers {} of {}, with {} and {}, from {} to {}; {} of these {} gone",
+            "  {covers} {} of {}, with {} and {}, from {} to {}; {} of these {} gone",
             self.files,
             counted(self.of, "file", "files"),
             counted(self.rows, "row", "rows"),

@@ -15,7 +15,7 @@ use pintail_storage::checkpoint::lock::Lock;
 use pintail_storage::checkpoint::process::Process;
 use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::checkpoint::record::{Action, ActionKind};
-use pintail_storage::checkpoint::store::{Adopted, Allow, rebuild_snapshot};
+use pintail_storage::checkpoint::store::{Adopted, Allow, check_key, rebuild_snapshot};
 use pintail_storage::durable::disk_state::DiskState;
 use pintail_storage::durable::posix::Posix;
 use pintail_storage::journal::repair::{self, Outcome, Repair};
@@ -48,12 +48,15 @@ pub fn journal(config: &Config, to: &mut dyn Write) -> Result<()> {
     report.map_err(failed)
 }
 
-/// Makes a new key, if the one that the evidence was made with is lost. The next start accepts all positions as they are, once.
+/// Makes a new key, if the one that the evidence was made with is lost; changes nothing if it is sound. The next start accepts all positions as they are, once.
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::TryAgain`] while a service holds the dataset.
 pub fn key(config: &Config, to: &mut dyn Write) -> Result<()> {
     Dataset::open(config.paths())?;
+    if check_key(&Posix::default(), &config.paths()).is_ok() {
+        return writeln!(to, "The key `{}` is sound: nothing was changed.", config.paths().key().display()).map_err(failed);
+    }
     let allow = Allow { another_key: true, ..Allow::default() };
     let action = action("the evidence of all positions is given up: the key that it was made with is lost".into());
     let (_lock, store) = open_as_it_is(config, Some(action), allow)?;

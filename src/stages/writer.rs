@@ -5,6 +5,7 @@
 //! Does not own: SQL, batching, the interval, the steps of a commit (see `pintail_storage::checkpoint::store`), what happens at start
 //! (see `pintail_storage::checkpoint::recovery`).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -380,8 +381,10 @@ impl Checkpoint {
 
     /// Counts the rejections of a frame that nobody has accepted.
     fn tally_of(&self, frame: &Frame) -> Tally {
-        let accepted = &self.store.state().rest().accepted;
-        let is_accepted = |letter: &&DeadLetter| accepted.get(letter.partition.as_str()).is_some_and(|to| letter.offset < *to);
+        let rest = self.store.state().rest();
+        let ids = frame.ranges.iter().map(|range| (&range.partition.id, rest.accepted_up_to(&range.partition.id, &range.partition.label)));
+        let accepted: BTreeMap<_, _> = ids.filter_map(|(id, up_to)| Some((id, up_to?))).collect();
+        let is_accepted = |letter: &&DeadLetter| accepted.get(&letter.partition).is_some_and(|to| letter.offset < *to);
         let accepted = if accepted.is_empty() { 0 } else { frame.dead_letters.iter().filter(is_accepted).count() as u64 };
         let rejected = frame.counts.dead_letters.total() - accepted;
         let units = if rejected == 0 { 0 } else { frame.rejected_units };

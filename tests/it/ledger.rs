@@ -136,6 +136,23 @@ fn a_declaration_says_what_it_covers_and_can_be_taken_back() {
 }
 
 #[test]
+fn the_last_declaration_is_taken_back_also_if_an_earlier_one_covers_more() {
+    let dataset = Dataset::new();
+    dataset.simulator(1000).run_ok();
+    fs::remove_file(dataset.out().join(&dataset.data_files()[0])).unwrap();
+    let expire = |arguments: &[&str]| dataset.pintail().args(["expire"]).args(arguments.iter().copied()).run_ok().stdout;
+    expire(&["--before", "2026-02-01"]);
+    let narrower = expire(&["--before", "2020-01-01"]);
+    assert!(narrower.contains("holds still: files older than 2026-02-01T00:00:00Z"), "{narrower}");
+    let back = expire(&["--take-back"]);
+    assert!(back.contains("older than 2020-01-01T00:00:00Z may be gone is taken back: only files older than 2026-02-01"), "{back}");
+    dataset.pintail().args(["verify"]).run_ok();
+    let back = expire(&["--take-back"]);
+    assert!(back.contains("no file may be gone") && back.contains("what is taken back covered 5 of 5 files"), "{back}");
+    dataset.pintail().args(["verify"]).run().assert_refused(65, &["missing"]);
+}
+
+#[test]
 fn a_file_that_was_replaced_by_one_of_another_length_is_named_by_query_and_answers_nothing() {
     let dataset = Dataset::new();
     dataset.simulator(1000).run_ok();

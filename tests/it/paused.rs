@@ -82,6 +82,22 @@ fn what_is_held_back_when_the_service_is_stopped_can_be_accepted_before_the_next
 }
 
 #[test]
+fn what_is_held_back_of_a_file_without_a_commit_can_be_accepted_while_the_service_is_stopped() {
+    let dataset = Dataset::new();
+    dataset.write("events.ndjson", lines(0..100) + &bad_lines());
+    let mut process = follow(&dataset).spawn();
+    process.wait_until("the pause", |dataset| dataset.internal("HELD").exists());
+    process.stop(Signal::TERM).assert_code(65);
+    assert_eq!(dataset.ids(), ids(0..0));
+    follow(&dataset).args(["dead-letters", "--accept"]).run_ok();
+    let mut process = follow(&dataset).spawn();
+    process.wait_for_rows(100);
+    process.stop(Signal::TERM).assert_code(0);
+    assert_eq!(dataset.dead_letters().len(), BAD);
+    dataset.pintail().args(["verify"]).run_ok();
+}
+
+#[test]
 fn a_mended_configuration_needs_no_acceptance() {
     let dataset = Dataset::new();
     paused(&dataset).stop(Signal::TERM).assert_code(65);

@@ -71,7 +71,7 @@ pub struct Acceptance {
 impl Held {
     /// Returns what lets these records pass.
     pub fn acceptance(&self, by: Process) -> Acceptance {
-        Acceptance { by, up_to: self.ranges.iter().map(|range| UpTo { id: range.id.clone(), to: range.to }).collect() }
+        Acceptance { by, up_to: self.ranges.iter().map(HeldRange::up_to).collect() }
     }
 
     /// Names the records; the first few ranges of many.
@@ -79,6 +79,12 @@ impl Held {
         let ranges = self.ranges.iter().map(|range| format!("{} from {} to {}", range.label, thousands(range.from), thousands(range.to)));
         let more = self.ranges.len().checked_sub(RANGES_SHOWN).filter(|more| *more > 0).map(|more| format!("{more} more ranges"));
         ranges.take(RANGES_SHOWN).chain(more).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl HeldRange {
+    fn up_to(&self) -> UpTo {
+        UpTo { id: self.id.clone(), label: Some(self.label.clone()), to: self.to }
     }
 }
 

@@ -275,16 +275,20 @@ impl Index {
         differs.map(|place| self.written + place as u64 + 1)
     }
 
-    /// Returns the times before which files were declared expired, ascending, as far as that was not taken back: the last one counts.
+    /// Returns the times before which files were declared expired, as they were declared, as far as that was not taken back: the latest time counts.
     pub fn declared_expired(&self) -> Vec<Time> {
         let mut declared: Vec<Time> = Vec::new();
         for record in &self.records {
             if record.took_back {
-                declared.retain(|time| record.expired_before.is_some_and(|still| *time <= still));
+                declared.pop();
+                if declared.iter().max() != record.expired_before.as_ref() {
+                    // It took back the latest time, as earlier versions did, whichever was declared last.
+                    declared.retain(|time| record.expired_before.is_some_and(|still| *time <= still));
+                }
             } else if let Some(before) = record.expired_before
-                && let Err(at) = declared.binary_search(&before)
+                && declared.last() != Some(&before)
             {
-                declared.insert(at, before);
+                declared.push(before);
             }
         }
         declared

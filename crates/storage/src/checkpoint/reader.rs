@@ -201,7 +201,7 @@ pub fn committed_while(out: &Path, go_on: impl Fn() -> Result<()>) -> Result<Com
     let dataset = Dataset::open(out)?;
     let instances = dataset.instances()?;
     let indexes = instances.iter().map(|instance| instance.index(&go_on)).collect::<Result<Vec<_>>>()?;
-    let expired_before = indexes.iter().filter_map(|index| index.declared_expired().pop()).max();
+    let expired_before = indexes.iter().filter_map(|index| index.declared_expired().into_iter().max()).max();
     let mut gathered = Gathered { expired_before, ..Gathered::default() };
     for (instance, index) in instances.iter().zip(indexes) {
         go_on()?;
@@ -322,16 +322,18 @@ impl Gathered {
         let (out, verify) = (out.display(), command("verify"));
         let missing = self.missing.as_ref().map(|(first, files)| {
             format!(
-                "{} of `{out}` missing, the first is `{first}`: an answer would leave their rows out; restore them, or declare them expired: \
+                "{} of `{out}` {} missing, the first is `{first}`: an answer would leave their rows out; restore them, or declare them expired: \
                  {verify} names each, and how",
-                counted(*files, "committed file is", "committed files are")
+                counted(*files, "committed file", "committed files"),
+                if *files == 1 { "is" } else { "are" }
             )
         });
         let replaced = self.replaced.as_ref().map(|(first, files)| {
             format!(
-                "{} of `{out}` not what was committed, the first: {first}: an answer would have rows that no record accounts for; restore them: \
+                "{} of `{out}` {} from what was committed, the first: {first}: an answer would have rows that no record accounts for; restore them: \
                  {verify} names each",
-                counted(*files, "committed file is", "committed files are")
+                counted(*files, "committed file", "committed files"),
+                if *files == 1 { "differs" } else { "differ" }
             )
         });
         match missing.into_iter().chain(replaced).collect::<Vec<_>>() {

@@ -124,6 +124,9 @@ pub struct Action {
 pub struct UpTo {
     /// The partition.
     pub id: String,
+    /// What messages call it: a file without a committed position has another id at each start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// The offset.
     pub to: u64,
 }

@@ -43,12 +43,12 @@ impl Staging {
     pub fn create(&mut self) -> Result<StagedFile> {
         if !self.made {
             let made = self.fs.create_dir(&self.dir);
-            made.map_err(|e| failed(format_args!("make the staging directory `{}`", self.dir.display()), e))?;
+            made.map_err(|e| failed(&*self.fs, &self.dir, format_args!("make the staging directory `{}`", self.dir.display()), e))?;
             self.made = true;
         }
         let index = self.next;
         let path = self.dir.join(format!("{index}.inprogress"));
-        let file = self.fs.create_new(&path).map_err(|e| failed(format_args!("make `{}`", path.display()), e))?;
+        let file = self.fs.create_new(&path).map_err(|e| failed(&*self.fs, &self.dir, format_args!("make `{}`", path.display()), e))?;
         self.next += 1;
         Ok(StagedFile { file, index, path, bytes: 0, hasher: Sha256::new() })
     }
@@ -56,9 +56,17 @@ impl Staging {
 
 /// Returns the error of an operation on staging before the commit point. What is not found was removed by somebody else, such as another process
 /// that started: this one must not go on, and a start reads the records again.
-pub(super) fn failed(doing: impl fmt::Display, error: io::Error) -> Error {
+pub(super) fn failed(fs: &dyn Fs, dir: &Path, doing: impl fmt::Display, error: io::Error) -> Error {
     if error.kind() != io::ErrorKind::NotFound {
         return Error::io(doing, error);
+    }
+    // No start removes what the staging directories lie in.
+    if let Some(gone) = dir.ancestors().skip(1).take_while(|above| matches!(fs.entry(above), Ok(None))).last() {
+        return Error::try_again(format!(
+            "cannot {doing}: the directory `{}` is gone, somebody removed or moved it; nothing of the checkpoint was published, what was read is \
+             read again; put it back, or check `pipeline.out_path`",
+            gone.display()
+        ));
     }
     Error::try_again(format!(
         "cannot {doing}: what this process staged was removed, as the start of another process does; nothing of the checkpoint was published, what \
@@ -121,5 +129,23 @@ impl io::Write for StagedFile {
 impl fmt::Debug for StagedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StagedFile").field("path", &self.path).field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::durable::posix::Posix;
+
+    #[test]
+    fn a_directory_that_is_gone_is_told_from_staging_that_another_process_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("out");
+        let staged = root.join("_pintail/staging/0000000001-1");
+        let told = || Staging { made: true, ..Staging::new(Arc::new(Posix::default()), staged.clone()) }.create().unwrap_err().to_string();
+        std::fs::create_dir_all(staged.parent().unwrap()).unwrap();
+        assert!(told().contains("start of another process"), "{}", told());
+        std::fs::remove_dir_all(&root).unwrap();
+        assert!(told().contains(&format!("the directory `{}` is gone", root.display())), "{}", told());
     }
 }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::columns::{self, OutputColumn};
-use super::record::{ActionKind, CommitRecord, PartitionSpan};
+use super::record::{ActionKind, CommitRecord, PartitionSpan, UpTo};
 use super::sealed::rfc3339_optional;
 
 /// Where a source partition stands.
@@ -64,6 +64,17 @@ pub struct Rest {
     /// By partition: rejected records below this offset may pass, however many. Reached ones are dropped.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub accepted: BTreeMap<String, u64>,
+    /// The same of partitions without a position, by label, with the id that they had then: their next one may be another.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub accepted_unread: BTreeMap<String, UpTo>,
+}
+
+impl Rest {
+    /// Returns the offset below which a partition's rejected records may pass, however many; `None` if nobody has said so.
+    pub fn accepted_up_to(&self, id: &PartitionId, label: &str) -> Option<u64> {
+        let unread = || self.accepted_unread.get(label).map(|up_to| up_to.to);
+        self.accepted.get(id.as_str()).copied().or_else(unread)
+    }
 }
 
 impl State {
@@ -129,6 +140,7 @@ impl State {
             self.take_over(record);
         }
         record.source.partitions.iter().try_for_each(|span| self.apply_span(span, record))?;
+        record.source.partitions.iter().for_each(|span| self.file_accepted(span));
         if record.version == 1 {
             self.check_none_forgotten(record)?;
         }
@@ -145,13 +157,37 @@ impl State {
                 ActionKind::TakeBack => self.rest.expired_before = action.before,
                 _ => {}
             }
-            self.rest.accepted.extend(action.up_to.iter().map(|up_to| (up_to.id.clone(), up_to.to)));
+            action.up_to.iter().for_each(|up_to| self.accept(up_to));
         }
         self.judge(record);
         match &record.state_sha256 {
             Some(said) if *said != self.sha256() => Err(format!("the state after it is {}, it says {said}", self.sha256())),
             _ => Ok(()),
         }
+    }
+
+    fn accept(&mut self, up_to: &UpTo) {
+        self.rest.accepted.insert(up_to.id.clone(), up_to.to);
+        if let Some(label) = &up_to.label
+            && !self.positions.contains_key(&PartitionId::new(up_to.id.as_str()))
+        {
+            self.rest.accepted_unread.insert(label.clone(), up_to.clone());
+        }
+    }
+
+    /// From its first position on, a partition is known by its id.
+    fn file_accepted(&mut self, span: &PartitionSpan) {
+        let Rest { accepted, accepted_unread, .. } = &mut self.rest;
+        if accepted_unread.is_empty() || !span.new {
+            return;
+        }
+        if !accepted.contains_key(&span.id)
+            && let Some(up_to) = accepted_unread.remove(&span.label)
+        {
+            accepted.remove(&up_to.id);
+            accepted.insert(span.id.clone(), up_to.to);
+        }
+        accepted_unread.retain(|_, up_to| up_to.id != span.id);
     }
 
     /// Takes in what became of a checkpoint's records, and drops what was accepted up to an offset that is reached.
@@ -186,6 +222,7 @@ impl State {
         let left: Vec<_> = self.positions.keys().filter(|id| !id.is_of_dead_letters()).cloned().collect();
         left.iter().for_each(|id| self.remove(id));
         self.rest.accepted.clear();
+        self.rest.accepted_unread.clear();
         self.rest.generation = record.generation;
     }
 

@@ -39,7 +39,7 @@ mod stored;
 pub use draft::{Adopted, Draft, NewFile};
 pub use ground::check_ground;
 pub use head::{check_beside, is_version_1, rebuild_snapshot};
-pub use open::{Allow, Expected, Remember, Sharing, check_dataset};
+pub use open::{Allow, Expected, Remember, Sharing, check_dataset, check_key};
 pub use share_out::{instances, share_out};
 
 use draft::Sealed;
@@ -296,14 +296,17 @@ impl Store {
     fn make_staging_durable(&self, staging: &Staging, record: &CommitRecord, identities: &[FileIdentity]) -> Result<()> {
         if staging.is_made() {
             for dir in [staging.dir(), &self.paths.staging()] {
-                self.fs.sync_dir(dir).map_err(|e| staging::failed(format_args!("fsync `{}`", dir.display()), e))?;
+                self.fs
+                    .sync_dir(dir)
+                    .map_err(|e| staging::failed(&*self.fs, staging.dir(), format_args!("fsync `{}`", dir.display()), e))?;
             }
         }
         for (file, identity) in record.files.iter().zip(identities) {
             let staged = self.paths.staged(record.staged_by(), file.staged);
             check_written(&*self.fs, &staged, Some(identity))?;
             if entry(&*self.fs, &staged)?.is_none() {
-                return Err(staging::failed(format_args!("publish `{}`", staged.display()), std::io::ErrorKind::NotFound.into()));
+                let doing = format_args!("publish `{}`", staged.display());
+                return Err(staging::failed(&*self.fs, staging.dir(), doing, std::io::ErrorKind::NotFound.into()));
             }
         }
         Ok(())

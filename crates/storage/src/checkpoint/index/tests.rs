@@ -283,7 +283,7 @@ fn a_missing_file_is_named_unless_it_was_declared_expired() {
     };
     declare(&mut laid, 4);
     let text = committed(laid.dir.path()).unwrap_err().to_string();
-    assert!(text.starts_with("1 committed file is"), "{text}");
+    assert!(text.starts_with("1 committed file of `") && text.contains("` is missing"), "{text}");
     declare(&mut laid, SMALL + 2);
     assert_eq!(committed(laid.dir.path()).unwrap().files.len() as u64, SMALL);
 }

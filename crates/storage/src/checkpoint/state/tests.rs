@@ -2,7 +2,7 @@ use chrono::TimeDelta;
 use pintail_core::evidence::{Key, Witness};
 use proptest::prelude::*;
 
-use super::super::record::{Action, ActionKind};
+use super::super::record::{Action, ActionKind, UpTo};
 use super::super::snapshot;
 use super::super::take_over::Origin;
 use super::*;
@@ -131,6 +131,25 @@ fn a_declared_expiry_that_is_taken_back_leaves_the_one_before() {
     assert_eq!(after(&records).unwrap().rest().expired_before, Some(DateTime::UNIX_EPOCH + TimeDelta::seconds(50)));
     let none = after(&[&records[..], &[act(4, ActionKind::TakeBack, None)]].concat()).unwrap();
     assert_eq!(none.rest().expired_before, None);
+}
+
+#[test]
+fn what_is_accepted_of_a_partition_without_a_position_holds_whatever_id_it_gets() {
+    let accepts = |id: &str| {
+        let up_to = vec![UpTo { id: id.into(), label: Some("events".into()), to: 10 }];
+        let action = Action { up_to, ..Action::new(ActionKind::AcceptRejected, "") };
+        CommitRecord { action: Some(action), trigger: None, ..moves(1, vec![]) }
+    };
+    let new = |id: &str, label: &str, to| PartitionSpan { label: label.into(), ..span(id, 0, to, true) };
+    let up_to = |state: &State, id: &str, label| state.rest().accepted_up_to(&PartitionId::new(id), label);
+    let unread = after(&[accepts("drawn")]).unwrap();
+    assert_eq!((up_to(&unread, "anew", "events"), up_to(&unread, "anew", "others")), (Some(10), None));
+    let begun = after(&[accepts("drawn"), moves(2, vec![new("anew", "events", 4)])]).unwrap();
+    assert_eq!((up_to(&begun, "anew", "renamed"), up_to(&begun, "next", "events")), (Some(10), None), "it counts once");
+    let reached = after(&[accepts("drawn"), moves(2, vec![new("anew", "events", 10)])]).unwrap();
+    assert_eq!((up_to(&reached, "anew", "events"), up_to(&reached, "drawn", "events")), (None, None));
+    let renamed = after(&[accepts("drawn"), moves(2, vec![new("drawn", "renamed", 4)])]).unwrap();
+    assert_eq!((up_to(&renamed, "drawn", "renamed"), up_to(&renamed, "next", "events")), (Some(10), None));
 }
 
 /// Drawn changes of a few partitions.

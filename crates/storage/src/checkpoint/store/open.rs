@@ -272,6 +272,22 @@ pub fn check_dataset(fs: &dyn Fs, paths: &Paths, expected: &Expected) -> Result<
     }
 }
 
+/// Checks that a dataset has the key that its evidence was made with, without changing anything.
+///
+/// # Errors
+/// [`pintail_core::error::ErrorKind::State`] if it has not, or its records cannot be read.
+pub fn check_key(fs: &dyn Fs, paths: &Paths) -> Result<()> {
+    let last = match log::last_sequence(fs, paths)? {
+        Some(last) => Some(log::read(fs, paths, last)?.0),
+        None => None,
+    };
+    let key = log::key(fs, paths)?;
+    if key.is_none() {
+        return Err(Error::state(format!("`{}` is missing", paths.key().display())));
+    }
+    head::check_key(paths, last.as_ref(), key.as_ref())
+}
+
 /// Returns whether another process than this wrote records since `before` was the last one.
 fn went_on(fs: &dyn Fs, paths: &Paths, before: Option<Option<u64>>, process: &Process) -> bool {
     let Ok(now) = log::last_sequence(fs, paths) else { return false };
