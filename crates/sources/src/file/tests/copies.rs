@@ -40,12 +40,11 @@ async fn a_copy_that_is_made_while_both_are_followed_is_passed_over_and_its_own_
     running.read(3000).await;
     // In portions, as `cp` writes it.
     let content = numbered(0..3000);
-    world.write("b.log", &content[..4096]);
-    running.is_silent().await;
-    world.write("b.log", &content[..content.len() / 2]);
-    running.is_silent().await;
-    world.write("b.log", &content);
-    running.is_silent().await;
+    let half = content.len() / 2;
+    for portion in [&content[..4096], &content[4096..half], &content[half..]] {
+        world.append("b.log", portion);
+        running.is_silent().await;
+    }
     world.append("a.log", &numbered(3000..3010));
     running.read(3010).await;
     world.append("b.log", &numbered(3000..3010));
