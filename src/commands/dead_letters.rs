@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use chrono::SecondsFormat;
-use pintail_core::batch::Phase;
+use pintail_core::batch::{LetterForm, Phase};
 use pintail_core::error::{Error, Result};
 use pintail_core::invocation::{command, forgotten};
 use pintail_core::offsets::PartitionId;
@@ -58,6 +58,8 @@ struct Found {
     reasons: Reasons,
     /// How many of these a replay has rejected again.
     tried: u64,
+    /// How many of these no replay can send through the line: it passes them over.
+    output_rows: u64,
     /// Those that were replayed.
     replayed: u64,
 }
@@ -70,9 +72,14 @@ fn collect(dataset: &Dataset, samples: usize, found: &mut Found) -> Result<()> {
         let files = record.files.iter().filter(|file| file.kind == FileKind::DeadLetters);
         for place in files.filter_map(|file| dataset.visible(file)) {
             let done = committed.get(&PartitionId::of_dead_letters(record.sequence)).copied().unwrap_or(0);
-            found.replayed += done;
-            for kept in dead_letters::read(&place)?.skip(done as usize) {
+            for (index, kept) in (0..).zip(dead_letters::read(&place)?) {
                 let Kept { letter, tried } = kept?;
+                let is_record = letter.form == LetterForm::Record;
+                if is_record && index < done {
+                    found.replayed += 1;
+                    continue;
+                }
+                found.output_rows += u64::from(!is_record);
                 found.tried += u64::from(tried.is_some());
                 let partition = record.source.partitions.iter().find(|partition| partition.id == letter.partition.as_str());
                 let label = partition.map_or(letter.partition.as_str(), |partition| &partition.label);
@@ -95,7 +102,7 @@ fn replayed_up_to(dataset: &Dataset) -> Result<BTreeMap<PartitionId, u64>> {
 }
 
 fn print(found: &Found, to: &mut dyn Write) -> io::Result<()> {
-    let Found { reasons, tried, replayed } = found;
+    let Found { reasons, tried, output_rows, replayed } = found;
     for (phase, reason, group) in reasons.most_frequent() {
         writeln!(to, "{:>9}  {}  {reason}", group.records, says(phase))?;
         for sample in &group.samples {
@@ -108,6 +115,9 @@ fn print(found: &Found, to: &mut dyn Write) -> io::Result<()> {
     let all = reasons.records();
     if *tried > 0 {
         writeln!(to, "{tried:>9}  of all these were rejected again by a replay")?;
+    }
+    if *output_rows > 0 {
+        writeln!(to, "{output_rows:>9}  of all these cannot be replayed: they are rows of the SQL's output")?;
     }
     match replayed {
         0 => writeln!(to, "{}", counted(all, "dead letter", "dead letters")),
@@ -125,8 +135,11 @@ fn says(phase: Phase) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use bytes::Bytes;
     use pintail_core::batch::DeadLetter;
+    use pintail_core::offsets::{OffsetRange, Partition};
     use pintail_storage::checkpoint::dead_letters::DeadLetterFile;
     use pintail_storage::samples::{draft, open};
 
@@ -138,7 +151,7 @@ mod tests {
             reason: reason.into(),
             partition: PartitionId::new("a.ndjson"),
             offset,
-            form: pintail_core::batch::LetterForm::Record,
+            form: LetterForm::Record,
             bytes: Bytes::from_static(record),
             length: record.len() as u64,
         }
@@ -161,6 +174,31 @@ mod tests {
         run(dir.path(), 1, &mut text).unwrap();
         let expected = "        4  decode  column `a`: expected int64\n           checkpoint 2, a.ndjson at 3: \\u{1b}[2Jx\n        \
                         2  decode  a is missing\n           checkpoint 2, a.ndjson at 0: {}\n6 dead letters\n";
+        assert_eq!(String::from_utf8(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn rows_of_the_output_that_a_replay_has_passed_over_stay_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(dir.path()).unwrap();
+        let mut staging = store.staging();
+        let mut file = DeadLetterFile::create(&mut staging, store.paths().dead_letters_of(store.next_sequence())).unwrap();
+        let row = |offset| DeadLetter { phase: Phase::Sink, form: LetterForm::OutputRow, ..letter("too many partitions", offset, b"{}") };
+        file.write(&row(0), None).unwrap();
+        file.write(&letter("a is missing", 1, b"x"), None).unwrap();
+        file.write(&row(2), None).unwrap();
+        let first = draft(&store, vec![file.finish().unwrap()]);
+        store.commit(staging, first).unwrap();
+        let id = PartitionId::of_dead_letters(store.next_sequence() - 1);
+        let partition = Arc::new(Partition { label: id.as_str().into(), id });
+        let mut replay = draft(&store, Vec::new());
+        replay.offsets.extend(&OffsetRange::new(partition, 0, 3)).unwrap();
+        let staging = store.staging();
+        store.commit(staging, replay).unwrap();
+        let mut text = Vec::new();
+        run(dir.path(), 0, &mut text).unwrap();
+        let expected = "        2  sink  too many partitions\n        2  of all these cannot be replayed: they are rows of the SQL's output\n\
+                        2 dead letters, and 1 that were replayed\n";
         assert_eq!(String::from_utf8(text).unwrap(), expected);
     }
 }

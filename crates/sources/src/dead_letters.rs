@@ -4,7 +4,8 @@
 //! Does not own: the lines' writing (see `pintail_sink`), and the decision to replay (see `commands::dead_letters`).
 //!
 //! Each file is a partition of its own, counted in records (a line may stand for many that are alike), beside those of the original source: so its offsets are committed like any
-//! others, and each dead letter is replayed once.
+//! others, and each dead letter is replayed once. A row of the output is no record that could be read again: it is counted with the
+//! records beside it, a file of nothing else is left as it is, and it stays a dead letter.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -73,7 +74,13 @@ impl DeadLetterSource {
     /// `Io` if the directory cannot be read. None at all is no error.
     pub fn open(directory: &Path, offsets: &Offsets) -> Result<Self> {
         let files = list(directory, offsets)?;
-        let thread = ReadThread::spawn(NAME, move |sender| files.into_iter().try_for_each(|letters| letters.read(sender)))?;
+        let thread = ReadThread::spawn(NAME, move |sender| {
+            let rows = files.into_iter().try_fold(0, |rows, letters| Ok::<_, Exit>(rows + letters.read(sender)?))?;
+            if rows > 0 {
+                warn!(rows, "cannot be replayed, and stay dead letters: rows of the SQL's output, past sink.partitions_max");
+            }
+            Ok(())
+        })?;
         Ok(Self { thread })
     }
 }
@@ -118,13 +125,18 @@ struct Open {
     from: u64,
     next: u64,
     lines: Vec<u8>,
+    /// Whether it holds anything but rows of the output.
+    has_record: bool,
+    /// Rows of the output in the file so far.
+    output_rows: u64,
 }
 
 impl Letters {
-    fn read(self, sender: &ChunkSender) -> Result<(), Exit> {
+    /// Reads the file, and returns how many rows of the output it holds, which cannot be replayed.
+    fn read(self, sender: &ChunkSender) -> Result<u64, Exit> {
         let failed = |e| Error::io(format_args!("read `{}`", self.path.display()), e);
         let mut input = BufReader::with_capacity(CHUNK_BYTES, File::open(&self.path).map_err(failed)?);
-        let mut open = Open { from: self.from, next: 0, lines: Vec::new() };
+        let mut open = Open { from: self.from, next: 0, lines: Vec::new(), has_record: false, output_rows: 0 };
         let mut line = Vec::new();
         let mut number = 0;
         while input.read_until(b'\n', &mut line).map_err(failed)? > 0 {
@@ -137,7 +149,11 @@ impl Letters {
             let verify = command("verify");
             return Err(Error::state(format!("`{path}` has {records} records and {from} were replayed: run {verify}")).into());
         }
-        self.hand_on(&mut open, sender)
+        // Rows of the output alone make no checkpoint: nothing of them is replayed.
+        if open.has_record {
+            self.hand_on(&mut open, sender)?;
+        }
+        Ok(open.output_rows)
     }
 
     /// Takes up the records of a line that were not replayed.
@@ -147,8 +163,8 @@ impl Letters {
         })?;
         let replayed = self.from.saturating_sub(open.next).min(records);
         open.next += replayed;
-        if replayed < records && matches!(original, Original::OutputRow) {
-            warn!(file = %self.path.display(), line = number, "not replayed: a row of the output, past sink.partitions_max");
+        if matches!(original, Original::OutputRow) {
+            open.output_rows += records;
         }
         (replayed..records).try_for_each(|_| self.take_one(&original, open, sender))
     }
@@ -165,6 +181,7 @@ impl Letters {
                 open.lines.extend_from_slice(record);
                 open.lines.push(b'\n');
                 open.next += 1;
+                open.has_record = true;
                 if open.lines.len() >= CHUNK_BYTES {
                     self.hand_on(open, sender)?;
                 }
@@ -185,6 +202,7 @@ impl Letters {
         }
         let lines = Bytes::from(std::mem::take(&mut open.lines));
         let from = std::mem::replace(&mut open.from, open.next);
+        open.has_record = false;
         self.send(Records::Lines(lines), from, open.next, sender)
     }
 

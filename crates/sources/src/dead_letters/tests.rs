@@ -111,6 +111,15 @@ async fn a_record_that_was_too_long_to_keep_is_too_long_again() {
 }
 
 #[tokio::test]
+async fn rows_of_the_output_are_blank_among_records_and_nothing_where_they_are_alone() {
+    let row = r#"{"length":2,"then":[[1,1]],"output_row":"{}"}"#.to_owned() + "\n";
+    let out = dataset(&[("0000000001.ndjson", &row), ("0000000002.ndjson", &(row.clone() + &line("a") + &row))]);
+    let mut offsets = Offsets::default();
+    assert_eq!(replay(&out, &mut offsets).await.unwrap(), [read("dead_letters/0000000002", 0, 5, "\n\na\n\n\n")]);
+    assert_eq!(replay(&out, &mut offsets).await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn a_dataset_without_dead_letters_ends_at_once() {
     let out = tempfile::tempdir().unwrap();
     assert_eq!(replay(&out, &mut Offsets::default()).await.unwrap(), []);
