@@ -8,7 +8,7 @@
 //!
 //! Reading order: [`frame`], [`opening`] and [`segment`] (bytes), [`log`] (what is written when, and what is deleted when), `open` (after
 //! a crash), [`tail`] (torn or damaged), [`position`] (held against the commit records), [`keys`] and [`time`], `writer` (the thread),
-//! [`reader`] (back out of it, for the line), [`repair`].
+//! [`reader`] (back out of it, for the line), [`repair`], [`note`] (a journal that is gone).
 //!
 //! # What holds
 //!
@@ -18,6 +18,7 @@
 //!   such a group short, or with sectors of zeros that were not written (see [`tail`]); one of full length may have been answered.
 //! * What is known to be durable is not taken for torn: what a segment held when it got its name, what its successor's header names, and
 //!   what the last commit record names (see [`position`]). An orderly end begins a segment, so that all before it is known.
+//! * That there is a journal is noted outside of it before the first request: without a segment, nothing is begun anew (see [`note`]).
 //! * A segment that is followed says so behind its end: one that is missing is missed.
 //! * Keys age by a time that never jumps (see [`time`]).
 //! * What is not synced at the end of the newest segment is never trusted, whatever the page cache shows after a failed fsync: each start
@@ -39,6 +40,7 @@ pub mod frame;
 pub mod keys;
 pub mod log;
 mod new_segment;
+pub mod note;
 mod open;
 pub mod opening;
 pub mod position;

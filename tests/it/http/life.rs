@@ -116,6 +116,29 @@ fn what_was_accepted_and_not_committed_is_read_at_the_next_start() {
 }
 
 #[test]
+fn a_journal_that_is_gone_before_the_first_checkpoint_refuses_the_start_and_a_repair_goes_on_behind_a_gap() {
+    let dataset = Dataset::new();
+    let rare = || dataset.push().set("pipeline.checkpoint_interval", "1h");
+    let mut process = rare().spawn();
+    assert_taken(&post(process.http(), &[NDJSON], lines(0..20)), 20, 0);
+    process.stop(Signal::KILL);
+    let journal = dataset.internal("journal");
+    for file in crate::common::walk(&journal) {
+        std::fs::remove_file(file).unwrap();
+    }
+    rare().run().assert_refused(65, &["journal", "pintail repair --journal"]);
+    std::fs::remove_dir_all(&journal).unwrap();
+    rare().run().assert_refused(65, &["journal", "pintail repair --journal"]);
+    let told = dataset.push().args(["repair", "--journal"]).run_ok().stdout;
+    assert!(told.contains("LOST: offsets 0 to 1, at least 1"), "{told}");
+    let mut process = rare().spawn();
+    assert_taken(&post(process.http(), &[NDJSON], lines(20..30)), 10, 1);
+    process.stop(Signal::TERM).assert_code(0);
+    assert_eq!(dataset.ids(), ids(20..30));
+    dataset.assert_clean();
+}
+
+#[test]
 fn a_journal_that_is_gone_or_damaged_refuses_the_start() {
     let dataset = Dataset::new();
     let mut process = dataset.push().spawn();

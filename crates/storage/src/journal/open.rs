@@ -23,7 +23,7 @@ use super::scan::{Ending, Link, Scanned, scan};
 use super::segment::{self, BadFrame, Frames, Header, untrusted};
 use super::shared::{Extent, Shared};
 use super::time::Stamp;
-use super::{Committed, Settings};
+use super::{Committed, Settings, note};
 use crate::durable::fs::{EntryKind, Fs, FsFile};
 
 pub fn open(fs: Arc<dyn Fs>, settings: Settings, committed: &Committed) -> Result<Log> {
@@ -39,6 +39,7 @@ pub fn open(fs: Arc<dyn Fs>, settings: Settings, committed: &Committed) -> Resul
     keys.settle();
     let Replacement { header, offset, running, stamp, .. } = newest.clone();
     let (file, end) = write(&*fs, &settings, newest)?;
+    note::make(&*fs, &settings)?;
     let (segment, begin) = (header.segment, header.begin());
     extents.push_back(Extent { segment, begin, first_offset: header.first_offset, end, bytes: end });
     remove_replaced(&*fs, &settings, &files, &extents)?;
@@ -125,6 +126,13 @@ pub fn check(fs: &dyn Fs, settings: &Settings, files: &BTreeMap<u64, u64>, commi
             return Err(untrusted(format_args!(
                 "the journal `{dir}` has no segment, and its records are committed up to offset {next}: what was accepted after that is \
                  lost"
+            )));
+        }
+        if note::is_there(fs, settings)? {
+            let note = note::path(settings);
+            return Err(untrusted(format_args!(
+                "the journal `{dir}` has no segment, and `{}` says that it was begun: what was accepted is lost",
+                note.display()
             )));
         }
         return Ok(None);

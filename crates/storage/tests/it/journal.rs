@@ -68,6 +68,7 @@ impl Walk {
 
     fn check_in(&mut self, model: &Model) -> Checked<(Vec<Moment>, Vec<Moment>)> {
         let steps = model.acknowledged();
+        script::check_noted(&model.handle(), steps)?;
         let mut log = script::open(&model.handle(), steps).map_err(|error| format!("no start is possible: {error}"))?;
         script::check(&mut log, steps)?;
         let recovery = model.take_moments();

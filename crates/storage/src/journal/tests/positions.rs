@@ -155,6 +155,7 @@ fn no_segment_at_all_is_refused_once_a_commit_record_speaks_of_the_journal() {
     let dir = tempfile::tempdir().unwrap();
     let record = committed(&open(dir.path(), 0), 0, 0);
     fs::remove_dir_all(dir.path().join("journal")).unwrap();
+    fs::remove_file(note::path(&settings(dir.path()))).unwrap();
     assert!(refused(dir.path(), &record).contains("has no segment"));
     try_open(dir.path(), 0).unwrap();
 }

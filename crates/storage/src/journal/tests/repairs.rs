@@ -62,6 +62,39 @@ fn a_sound_journal_a_torn_one_and_none_are_left_as_they_are() {
 }
 
 #[test]
+fn a_journal_that_is_gone_before_the_first_commit_is_missed_and_goes_on_with_a_gap() {
+    for directory in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = open(dir.path(), 0);
+        append_many(&mut log, 12);
+        drop(log);
+        if directory {
+            fs::remove_dir_all(dir.path().join("journal")).unwrap();
+        } else {
+            segments(dir.path()).iter().for_each(|path| fs::remove_file(path).unwrap());
+        }
+        for _ in 0..2 {
+            assert!(refusal(dir.path(), 0).contains("pintail repair --journal"));
+        }
+        let gap = repaired(dir.path(), &Committed::default()).gap().expect("something is lost");
+        assert_eq!((gap.from, gap.counted), (0, false));
+        let mut log = open(dir.path(), 0);
+        assert_eq!(append(&mut log, "more", 1, None), receipt(gap.to, 1));
+        assert_eq!(lines_and_gaps(&log, 0), [format!("0..{} false", gap.to), "more.0".into()]);
+    }
+}
+
+#[test]
+fn a_journal_of_an_older_version_is_noted_at_its_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    append_many(&mut open(dir.path(), 0), 3);
+    fs::remove_file(note::path(&settings(dir.path()))).unwrap();
+    assert_eq!(lines(&open(dir.path(), 0), 0).len(), 3);
+    fs::remove_dir_all(dir.path().join("journal")).unwrap();
+    refusal(dir.path(), 0);
+}
+
+#[test]
 fn a_segment_of_which_nothing_is_left_may_have_held_requests() {
     for bytes in [0, 1, 50] {
         let dir = tempfile::tempdir().unwrap();

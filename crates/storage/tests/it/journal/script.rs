@@ -12,7 +12,7 @@ use pintail_core::evidence::Key;
 use pintail_storage::durable::fs::Fs;
 use pintail_storage::journal::log::Log;
 use pintail_storage::journal::time::{Clocks, Reading};
-use pintail_storage::journal::{AppendError, Form, Receipt, Request, Settings};
+use pintail_storage::journal::{AppendError, Form, Receipt, Request, Settings, note};
 
 use crate::model::disk::Disk;
 use crate::model::{Model, Renames};
@@ -125,6 +125,12 @@ fn committed(steps: u64) -> u64 {
 /// Opens the journal when `steps` are done.
 pub fn open(fs: &Arc<dyn Fs>, steps: u64) -> Result<Log> {
     Log::open(fs.clone(), settings(), Some(committed(steps)))
+}
+
+/// Checks that the journal is noted as begun if a request was accepted: were it gone, it must be missed.
+pub fn check_noted(fs: &Arc<dyn Fs>, steps: u64) -> Checked<()> {
+    let noted = note::is_there(&**fs, &settings()).map_err(|error| error.to_string())?;
+    if noted || steps == 0 { Ok(()) } else { Err("a request was accepted, and nothing notes the journal".into()) }
 }
 
 /// Opens the journal and does the script from behind `steps` to its end.
