@@ -124,7 +124,7 @@ fn a_missing_file_is_a_contradiction_unless_its_rows_are_older_than_what_was_dec
     fs::remove_file(dir.path().join("region=us/events-3.parquet")).unwrap();
     contradiction(dir.path(), "events-3.parquet` is missing");
     let refused = reader::committed(dir.path()).unwrap_err();
-    assert!(refused.kind() == ErrorKind::State && refused.to_string().contains("1 committed file is"), "{refused}");
+    assert!(refused.kind() == ErrorKind::State && refused.to_string().contains("1 committed file of"), "{refused}");
     let declare = |at: i64| {
         let before = Some(DateTime::from_timestamp(at, 0).unwrap());
         let action = Action { before, ..Action::new(ActionKind::Expire, "declared") };
