@@ -23,7 +23,7 @@ from state import DoesNotFollow, State
 
 PRIVATE = "_pintail"
 RECORDS_PER_DIRECTORY = 10_000
-KEPT = {"FORMAT", "KEY", "LOCK", "commits", "snapshots", "staging", "dead_letters", "instances", "journal", "index"}
+KEPT = {"FORMAT", "JOURNALED", "KEY", "LOCK", "commits", "snapshots", "staging", "dead_letters", "instances", "journal", "index"}
 """What `_pintail/` may hold while nobody works on it."""
 EXACT_ROWS_MAX = 1_000_000
 """Up to here the rows of two datasets are compared one by one; above, by count and sums."""
