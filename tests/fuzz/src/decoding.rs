@@ -1,7 +1,7 @@
 //! Decoding held against the rule.
 //!
 //! Owns: the schemas, the comparison of records one by one, and of different cuttings of the same bytes.
-//! Does not own: the rule (`src/decode/tests/rule.rs`, shared with the tests of the decoder), the bytes (see the targets).
+//! Does not own: the rule (`crates/decode/src/tests/rule.rs`, shared with the tests of the decoder), the bytes (see the targets).
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use pintail_decode::{Decoded, Decoder};
 use pintail_core::offsets::{OffsetRange, Partition, PartitionId};
 use pintail_core::schema::{Column, ColumnType, EventSchema};
 
-#[path = "../../../src/decode/tests/rule.rs"]
+#[path = "../../../crates/decode/src/tests/rule.rs"]
 mod rule;
 
 use rule::{Fate, cells, fate};
