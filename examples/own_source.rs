@@ -21,6 +21,7 @@ pub const TICKS: Kind = Kind {
     name: "ticks",
     keys: &["count"],
     read: |section, _| Box::new(TicksConfig { count: section.integer("count", 1_000, 1..=1_000_000) }),
+    owns: None,
 };
 
 /// `source.type = "ticks"`

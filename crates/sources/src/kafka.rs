@@ -33,4 +33,3 @@ mod witness;
 pub use source::KafkaSource;
 
 pub(crate) use config::KIND;
-pub(crate) use position::owns;

@@ -32,11 +32,14 @@ pub struct Kind {
     pub keys: &'static [&'static str],
     /// Reads the keys. What is wrong with them is in the section's report.
     pub read: fn(&mut Section<'_>, Limits) -> Box<dyn Configured>,
+    /// Whether instance `index` of `count` reads a partition; `None` where several instances cannot share them.
+    pub owns: Option<fn(u32, u32, &PartitionId) -> bool>,
 }
 
-/// Returns whether instance `index` of `count` reads a partition of a source of the kind `kind`. Only those of Kafka can be shared.
+/// Returns whether instance `index` of `count` reads a partition of a source of the kind `kind`.
 pub fn owns(kind: &str, (index, count): (u32, u32), id: &PartitionId) -> bool {
-    kind != kafka::KIND.name || kafka::owns(index, count, id)
+    let owns = KINDS.iter().find(|known| known.name == kind).and_then(|known| known.owns);
+    count == 1 || owns.is_none_or(|owns| owns(index, count, id))
 }
 
 /// What a source is opened in.

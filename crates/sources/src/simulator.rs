@@ -45,8 +45,12 @@ pub struct SimulatorConfig {
 }
 
 /// The kind.
-pub(crate) const KIND: Kind =
-    Kind { name: NAME, keys: &["seed", "limit", "rate", "start_time"], read: |section, _| Box::new(SimulatorConfig::read(section)) };
+pub(crate) const KIND: Kind = Kind {
+    name: NAME,
+    keys: &["seed", "limit", "rate", "start_time"],
+    read: |section, _| Box::new(SimulatorConfig::read(section)),
+    owns: None,
+};
 
 impl SimulatorConfig {
     fn read(section: &mut Section<'_>) -> Self {

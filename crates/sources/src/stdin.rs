@@ -27,7 +27,7 @@ const NAME: &str = "stdin";
 const RETRY: Duration = Duration::from_millis(10);
 
 /// The kind.
-pub(crate) const KIND: Kind = Kind { name: NAME, keys: &[], read: |_, _| Box::new(StdinConfig) };
+pub(crate) const KIND: Kind = Kind { name: NAME, keys: &[], read: |_, _| Box::new(StdinConfig), owns: None };
 
 /// `source.type = "stdin"`: it has no settings.
 #[derive(Debug, Clone, Copy)]

@@ -55,6 +55,7 @@ pub(crate) const KIND: Kind = Kind {
     name: NAME,
     keys: &["path", "follow", "on_gap", "poll_interval", "files_max", "copies", "remember", "remember_max"],
     read: |section, limits| Box::new(FileConfig::read(section, limits)),
+    owns: None,
 };
 
 impl FileConfig {

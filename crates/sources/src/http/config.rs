@@ -66,7 +66,7 @@ pub struct HttpTls {
 }
 
 /// The kind.
-pub(crate) const KIND: Kind = Kind { name: NAME, keys: KEYS, read: |section, limits| Box::new(read(section, limits)) };
+pub(crate) const KIND: Kind = Kind { name: NAME, keys: KEYS, read: |section, limits| Box::new(read(section, limits)), owns: None };
 
 /// The keys.
 const KEYS: &[&str] = &[

@@ -59,7 +59,8 @@ pub const METADATA: [MetadataColumn; 6] = [
 ];
 
 /// The kind.
-pub(crate) const KIND: Kind = Kind { name: NAME, keys: KEYS, read: |section, _| Box::new(read(section)) };
+pub(crate) const KIND: Kind =
+    Kind { name: NAME, keys: KEYS, read: |section, _| Box::new(read(section)), owns: Some(super::position::owns) };
 
 /// The keys of this source, some of which others have as well.
 const KEYS: &[&str] =

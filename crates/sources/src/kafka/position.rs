@@ -457,7 +457,7 @@ pub(super) fn is_ours((index, count): (u32, u32), topic: &str, partition: i32) -
 }
 
 /// Returns whether instance `index` of `count` reads a partition, going by its id.
-pub(crate) fn owns(index: u32, count: u32, id: &PartitionId) -> bool {
+pub(super) fn owns(index: u32, count: u32, id: &PartitionId) -> bool {
     place(id).is_some_and(|(topic, partition)| is_ours((index, count), &topic, partition))
 }
 

@@ -85,7 +85,7 @@ pub enum NatsSecret {
 }
 
 /// The kind.
-pub(crate) const KIND: Kind = Kind { name: NAME, keys: KEYS, read: |section, _| Box::new(read(section)) };
+pub(crate) const KIND: Kind = Kind { name: NAME, keys: KEYS, read: |section, _| Box::new(read(section)), owns: None };
 
 /// The keys of this source, some of which others have as well.
 const KEYS: &[&str] = &[
