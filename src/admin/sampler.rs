@@ -132,7 +132,7 @@ impl Look {
     }
 }
 
-/// Returns what the source holds beyond what was written: in records, in bytes. At most one of them is known.
+/// Returns the lag: in records, in bytes. At most one of them is known.
 pub(super) fn lag(meters: &Meters) -> (Option<u64>, Option<u64>) {
     let Some(linked) = meters.linked() else { return (None, None) };
     match linked.unit {

@@ -18,6 +18,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use pintail_config::Config;
 use pintail_core::digest::sha256_of;
 use pintail_core::error::{Error, Result};
+use pintail_core::invocation::quoted;
 use pintail_core::quantity::counted;
 use pintail_sink::files::column_statistics;
 use pintail_storage::checkpoint::paths::Paths;
@@ -108,7 +109,7 @@ fn announce(files: &[Described], to: &mut dyn Write) -> io::Result<()> {
 
 /// Says how an adoption is undone: the records that it wrote, from `first` on, go, or all of a ledger that it has begun.
 fn way_back(paths: &Paths, first: Option<u64>, last: u64) -> String {
-    let quoted = |path: &Path| format!("'{}'", path.display().to_string().replace('\'', r"'\''"));
+    let quoted = |path: &Path| quoted(&path.display().to_string());
     let gone = match first {
         None => quoted(&paths.private()),
         Some(first) if last - first < LISTED_MAX as u64 => (first..=last).map(|sequence| quoted(&paths.record(sequence))).join(" "),

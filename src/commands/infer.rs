@@ -11,7 +11,7 @@ use arrow::datatypes::DataType;
 use flate2::bufread::MultiGzDecoder;
 use pintail_core::error::{Error, Result};
 use pintail_core::schema::{Column, EventSchema};
-use pintail_decode::infer::infer;
+use pintail_decode::infer::{Quoted, infer};
 
 /// Prints the schema that the first `records_max` records of `path` suggest, as TOML for the configuration. `-` is standard input;
 /// `.gz` and `.zst` are decompressed. A `complete` configuration comes with everything else that it takes to run on the same file.
@@ -27,18 +27,16 @@ pub fn run(path: &Path, records_max: usize, complete: bool, to: &mut dyn Write) 
 /// Returns the settings beside the schema: the defaults are made for the simulator.
 fn settings(path: &Path, schema: &EventSchema) -> Result<String> {
     let path = path.to_str().ok_or_else(|| Error::config(format!("`{}` is no UTF-8, which a configuration needs", path.display())))?;
-    // What JSON escapes, TOML reads as the same.
-    let text = |text: &str| serde_json::to_string(text).expect("a text can be written as JSON");
     let source = match path {
         "-" => "source.type = \"stdin\"".to_owned(),
-        path => format!("source.type = \"file\"\nsource.path = {}\n# Goes on waiting for lines: source.follow = true", text(path)),
+        path => format!("source.type = \"file\"\nsource.path = {}\n# Goes on waiting for lines: source.follow = true", Quoted(path)),
     };
     let is_time = |column: &&Column| matches!(column.column_type.arrow(), DataType::Timestamp(..));
     let event_time = schema.columns.iter().find(is_time).map_or("", |column| column.name.as_str());
     Ok(format!(
         "{source}\n\ntransform.sql = \"SELECT * FROM events\"\n\n# Columns of few distinct values that become directories, such as [\"region\"].\n\
          sink.partition_by = []\n# The time that gives a file its hour.\nsink.event_time = {}\n\n",
-        text(event_time)
+        Quoted(event_time)
     ))
 }
 

@@ -7,10 +7,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use pintail_config::Config;
 use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::evidence::Key;
+use pintail_core::identity::SourceIdentity;
 use pintail_core::offsets::PartitionId;
 use pintail_duckdb::Engine;
 use pintail_sink::layout::OutputLayout;
@@ -96,21 +97,30 @@ impl Plan {
         let kind = config.source.kind.name();
         let owns = |index, count, id: &PartitionId| kind::owns(kind, (index, count), id);
         let identify = |created_at| config.source.kind.identity(created_at);
-        let expected = Expected {
-            source: &identify,
+        asked(&Expected {
             partition_by: self.layout.partition_columns(),
             schema: Some(self.engine.output().clone()),
             allow_new_columns: config.sink.allow_new_columns,
-            now: Utc::now(),
-            new_key: Key::random(),
-            process: Process::this(),
-            action: None,
-            allow: Allow::default(),
-            remember: config.source.kind.remember(),
-            records_max: snapshot::RECORDS_MAX,
-            sharing: Sharing { instances: instance.count, owns: &owns },
-        };
-        asked(&expected)
+            ..expected(config, &identify, Sharing { instances: instance.count, owns: &owns })
+        })
+    }
+}
+
+/// Says what a start asks of a dataset that is taken as it is.
+fn expected<'a>(config: &Config, source: &'a dyn Fn(DateTime<Utc>) -> SourceIdentity, sharing: Sharing<'a>) -> Expected<'a> {
+    Expected {
+        source,
+        partition_by: Vec::new(),
+        schema: None,
+        allow_new_columns: false,
+        now: Utc::now(),
+        new_key: Key::random(),
+        process: Process::this(),
+        action: None,
+        allow: Allow::default(),
+        remember: config.source.kind.remember(),
+        records_max: snapshot::RECORDS_MAX,
+        sharing,
     }
 }
 
@@ -125,19 +135,12 @@ pub fn open_as_it_is(config: &Config, action: Option<Action>, allow: Allow) -> R
     let format = dataset.format();
     let instances = instances(&*fs, &paths)?.unwrap_or(format.instances);
     let owns = |index, count, id: &PartitionId| kind::owns(&format.source.kind, (index, count), id);
+    let identify = |_| format.source.clone();
     let expected = Expected {
-        source: &|_| format.source.clone(),
         partition_by: format.partition_by.iter().map(|column| (column.name.clone(), column.data_type.clone())).collect(),
-        schema: None,
-        allow_new_columns: false,
-        now: Utc::now(),
-        new_key: Key::random(),
-        process: Process::this(),
         action,
         allow,
-        remember: config.source.kind.remember(),
-        records_max: snapshot::RECORDS_MAX,
-        sharing: Sharing { instances, owns: &owns },
+        ..expected(config, &identify, Sharing { instances, owns: &owns })
     };
     open_store(config, Start::Usual, &fs, &expected, None)
 }

@@ -114,7 +114,8 @@ fn add(options: &mut String, name: &str, value: &str) {
     written.expect("a String takes what is written to it");
 }
 
-fn quoted(text: &str) -> String {
+/// Quotes a text for a shell.
+pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 

@@ -7,11 +7,16 @@ pub fn counted(n: u64, one: &str, many: &str) -> String {
 
 /// Writes a count with separators between thousands.
 pub fn thousands(number: u64) -> String {
+    grouped(number, ',')
+}
+
+/// Writes a count with `separator` between thousands.
+pub fn grouped(number: u64, separator: char) -> String {
     let digits = number.to_string();
-    let mut text = String::new();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
+            text.push(separator);
         }
         text.push(digit);
     }

@@ -362,7 +362,8 @@ impl fmt::Display for Path<'_> {
 }
 
 /// A basic string of TOML.
-struct Quoted<'a>(&'a str);
+#[derive(Debug, Clone, Copy)]
+pub struct Quoted<'a>(pub &'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use pintail_core::digest::sha256_hex;
+use pintail_core::quantity::grouped;
 use pintail_core::secret::{is_secret_key, without_login};
 use serde_json::{Value as Json, json};
 
@@ -168,7 +169,7 @@ impl<'a> Section<'a> {
     pub fn integer(&mut self, key: &str, default: u64, range: RangeInclusive<u64>) -> u64 {
         let parse = |node: &Node| match node.value {
             Value::Integer(number) if u64::try_from(number).is_ok_and(|number| range.contains(&number)) => Ok(number.unsigned_abs()),
-            _ => Err(format!("expected an integer from {} to {}", grouped(*range.start()), grouped(*range.end()))),
+            _ => Err(format!("expected an integer from {} to {}", grouped(*range.start(), '_'), grouped(*range.end(), '_'))),
         };
         let value = self.take(key, parse).unwrap_or(default);
         self.note(key, json!(value));
@@ -403,19 +404,6 @@ fn text_of(node: &Node) -> Result<&str, String> {
 /// Returns the text beside what it means.
 fn both<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<(String, T), String> {
     Ok((text.to_owned(), parse(text)?))
-}
-
-/// Writes a number as TOML may read it: `1_000_000`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push('_');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Turns `schema.columns[0].name` into `schema.columns.name`.

@@ -79,8 +79,7 @@ fn name(id: LogicalTypeId) -> &'static str {
 
 /// Returns the types that were noted, if each is an integer.
 fn integers(node: &Value) -> Option<Vec<&str>> {
-    let types: Vec<&str> = node[TYPES].as_array()?.iter().filter_map(Value::as_str).filter(|name| INTEGERS.contains(name)).collect();
-    (Some(types.len()) == node[TYPES].as_array().map(Vec::len)).then_some(types)
+    node[TYPES].as_array()?.iter().map(|name| name.as_str().filter(|name| INTEGERS.contains(name))).collect()
 }
 
 /// Returns whether an expression is a cast of an integer to another.

@@ -61,7 +61,8 @@ fn unreadable(field: &Field) -> Option<Unreadable> {
     }
 }
 
-fn children(data_type: &DataType) -> Vec<&Field> {
+/// Returns what a nested type holds; nothing for others.
+pub(super) fn children(data_type: &DataType) -> Vec<&Field> {
     match data_type {
         DataType::List(item)
         | DataType::LargeList(item)

@@ -14,6 +14,8 @@ use arrow::datatypes::{
     DataType, Schema, Time64MicrosecondType, Time64NanosecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
 };
 
+use super::storable::children;
+
 /// The microseconds that DuckDB takes: from 290309-12-22 (BC) to the last before infinity.
 const FIRST: i64 = -9_223_372_022_400_000_000;
 const LAST: i64 = INFINITY - 1;
@@ -52,16 +54,7 @@ pub(super) fn doubtful(schema: &Schema) -> Vec<usize> {
 }
 
 fn is_doubtful(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::List(item)
-        | DataType::LargeList(item)
-        | DataType::ListView(item)
-        | DataType::LargeListView(item)
-        | DataType::FixedSizeList(item, _)
-        | DataType::Map(item, _) => is_doubtful(item.data_type()),
-        DataType::Struct(fields) => fields.iter().any(|field| is_doubtful(field.data_type())),
-        other => Times::of(other).is_some(),
-    }
+    Times::of(data_type).is_some() || children(data_type).into_iter().any(|child| is_doubtful(child.data_type()))
 }
 
 /// Returns the first row of a batch whose value in one of these columns does not come back, and why.
