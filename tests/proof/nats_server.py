@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -25,8 +26,10 @@ running = set()
 
 
 def program():
-    """Returns the server's path; Debian's package puts it where users that are not root do not look."""
-    return shutil.which("nats-server", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
+    """Returns the server's path: the one that was installed with this interpreter's packages, or the system's. Debian's package puts it where users
+    that are not root do not look."""
+    places = [os.path.dirname(sys.executable), os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]
+    return shutil.which("nats-server", path=os.pathsep.join(places))
 
 
 class Server:

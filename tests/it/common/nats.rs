@@ -86,6 +86,13 @@ impl Broker {
         Self::with(["-c", &Self::login_file("nkey.conf")], move || ConnectOptions::with_nkey(seed.clone()))
     }
 
+    /// Starts a server that lets in `ann`, and `ben`, whose request to delete a consumer is never answered.
+    pub fn that_deletes_nothing_for_ben(password: &'static str) -> Self {
+        Self::with(["-c", &Self::login_file("no_delete.conf")], move || {
+            ConnectOptions::with_user_and_password("ann".into(), password.into())
+        })
+    }
+
     /// Starts a server that wants TLS and a certificate of its clients.
     pub fn with_tls() -> Self {
         let files = [Self::tls_file("server.pem"), Self::tls_file("server.key"), Self::tls_file("ca.pem")];

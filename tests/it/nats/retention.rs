@@ -80,6 +80,29 @@ fn an_interest_stream_keeps_messages_while_pintail_is_away_and_until_they_are_co
 }
 
 #[test]
+fn an_interest_stream_is_read_while_the_consumer_of_an_earlier_session_cannot_be_deleted() {
+    let password = "the-right-one";
+    let (broker, dataset) = (Broker::that_deletes_nothing_for_ben(password), Dataset::new());
+    broker.make_stream(Interest);
+    let run = |user: &str| dataset.nats(&broker).set("source.user", user).env("PINTAIL_SOURCE__PASSWORD", password).spawn();
+    let mut process = run("ann");
+    process.wait_until("the consumer", |_| broker.consumer().is_some());
+    process.kill();
+    broker.publish_ids(0..100);
+    let mut process = run("ben");
+    process.wait_for_rows(100);
+    process.kill();
+    // Both consumers are there: one goes, and the other keeps what comes.
+    broker.publish_ids(100..200);
+    let mut process = run("ann");
+    process.wait_for_rows(200);
+    process.wait_until("nothing to be kept", |_| broker.consumer().is_some() && broker.stream().state.messages == 0);
+    process.stop(Signal::TERM).assert_code(0);
+    assert_eq!(dataset.ids(), ids(0..200));
+    dataset.assert_clean();
+}
+
+#[test]
 fn what_waits_behind_the_messages_that_may_be_unacknowledged_is_the_lag() {
     let (broker, dataset) = (Broker::start(), Dataset::new());
     broker.make_stream(WorkQueue);

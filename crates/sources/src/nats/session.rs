@@ -6,7 +6,7 @@
 //! | retention | the consumer of a session |
 //! |---|---|
 //! | limits | an ephemeral one; nothing is acknowledged |
-//! | interest | a durable one; it stays behind so that messages are kept while Pintail is away. The next session makes a second one, and only then deletes the first: without any, messages would be dropped |
+//! | interest | a durable one; it stays behind so that messages are kept while Pintail is away. The next session makes a second one, and only then deletes the first, beside the reading: without any, messages would be dropped |
 //! | work queue | a durable one. The next session deletes it and makes it again: there may not be two, and messages are kept without any |
 //!
 //! Each is new, so that it begins with what comes next: a consumer that goes on would deliver what a killed process had received, but only after
@@ -20,6 +20,9 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer};
 use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use async_nats::jetstream::stream::{ConsumerErrorKind, Info, RetentionPolicy, Stream};
 use chrono::DateTime;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tracing::warn;
 
 use super::config::NatsConfig;
 use super::connect::{Connection, Failure};
@@ -41,6 +44,9 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// than its bytes.
 const ACK_SLACK: Duration = Duration::from_secs(60);
 
+/// Time between two tries to delete the consumer of an earlier session.
+const FORGET_AGAIN: Duration = Duration::from_secs(10);
+
 /// One connection and its consumer.
 pub(super) struct Session {
     pub(super) link: Link,
@@ -54,6 +60,8 @@ pub(super) struct Link {
     pub(super) consumer: PullConsumer,
     /// Whether messages are acknowledged.
     pub(super) acknowledge: bool,
+    /// Deletes what an earlier session left; ends with this one.
+    _leftover: JoinSet<()>,
 }
 
 impl Session {
@@ -69,6 +77,7 @@ impl Session {
     ) -> Result<Self, Failure> {
         let ack_wait = 2 * checkpoint_interval + ACK_SLACK;
         let retention = stream.cached_info().config.retention;
+        let mut leftover = JoinSet::new();
         let consumer = match retention {
             RetentionPolicy::Limits => make(&stream, reader(config, position.next), &connection).await?,
             RetentionPolicy::WorkQueue => {
@@ -79,14 +88,17 @@ impl Session {
                 let [one, other] = ["1", "2"].map(|number| format!("{}-{number}", config.consumer));
                 // Each of them keeps all that is not committed: any one may go while the other is there.
                 let (new, old) = if exists(&stream, &one).await? { (other, one) } else { (one, other) };
-                forget(&stream, &new).await?;
+                if exists(&stream, &new).await? {
+                    forget(&stream, &new).await?;
+                }
                 let made = make(&stream, keeper(config, new, committed.max(1), ack_wait), &connection).await?;
-                forget(&stream, &old).await?;
+                leftover.spawn(forget_at_last(stream.clone(), old));
                 made
             }
         };
         let messages = pull(&consumer, &connection).await?;
-        Ok(Self { link: Link { connection, stream, consumer, acknowledge: retention != RetentionPolicy::Limits }, messages })
+        let acknowledge = retention != RetentionPolicy::Limits;
+        Ok(Self { link: Link { connection, stream, consumer, acknowledge, _leftover: leftover }, messages })
     }
 }
 
@@ -171,6 +183,18 @@ async fn forget(stream: &Stream, consumer: &str) -> Result<(), Failure> {
             ConsumerErrorKind::JetStream(refusal) if refusal.error_code() == ErrorCode::CONSUMER_NOT_FOUND => Ok(()),
             _ => Err(Failure::Passing(format!("the consumer `{consumer}` of an earlier session cannot be deleted: {e}"))),
         },
+    }
+}
+
+/// Deletes a consumer, however often it must be asked for: the server looks through all messages that the consumer kept and may answer too late. Nothing
+/// waits for it; until it is gone the stream keeps what it has not acknowledged.
+async fn forget_at_last(stream: Stream, consumer: String) {
+    let mut warned = false;
+    while let Err(Failure::Login(reason) | Failure::Passing(reason)) = forget(&stream, &consumer).await {
+        if !std::mem::replace(&mut warned, true) {
+            warn!(reason, "messages are kept for longer than needed, trying again");
+        }
+        sleep(FORGET_AGAIN).await;
     }
 }
 
