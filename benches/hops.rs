@@ -17,7 +17,7 @@ use arrow::json::LineDelimitedWriter;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use pintail::pipeline::{Plan, Start};
+use pintail::internals::{Plan, Start};
 use pintail_config::Config;
 use pintail_core::batch::{Batch, Chunk, Counts, OffsetUnit, PartitionedRows, Records, Trigger};
 use pintail_core::offsets::{OffsetRange, Partition, PartitionId};

@@ -12,11 +12,21 @@ use pintail_core::limits;
 /// Time between two looks at a child. Memory grows by some 20 MB in it.
 pub const LOOK: Duration = Duration::from_millis(10);
 
+/// Where the dynamic linker looks for DuckDB, if that is not linked in.
+const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
+
 /// Returns what starts this program again, with pipes for its input and output: also when its file was replaced or removed since, which the link
 /// of the kernel outlives.
 pub fn again() -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("pintail").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command
+}
+
+/// As [`again`], with nothing in the environment but what the program does not start without.
+pub fn again_bare() -> Command {
+    let mut command = again();
+    command.env_clear().envs(std::env::var_os(LIBRARY_PATH).map(|path| (LIBRARY_PATH, path)));
     command
 }
 

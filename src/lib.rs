@@ -17,7 +17,7 @@
 //! upstream, and nothing more is committed.
 //!
 //! Beside the line, on a thread and a runtime of its own, the admin server answers what the service does. The stages know nothing of it: each
-//! writes its own clocks and counts into the [`meters`], and the server reads them.
+//! writes its own clocks and counts into the `meters`, and the server reads them.
 //!
 //! Records that others push over HTTP come into a journal of the source's own first, and are answered once they are durable there
 //! ([`pintail_sources::http`]). For the line it is a source like any other, which can be read again.
@@ -45,10 +45,10 @@
 //! ```
 //!
 //! 1. [`pintail_core::batch`] and [`pintail_core::offsets`]: what flows.
-//! 2. [`pipeline`] and [`stages`]: who passes it on.
+//! 2. `pipeline` and `stages`: who passes it on.
 //! 3. [`pintail_sources`], [`pintail_decode`], [`pintail_duckdb`], [`pintail_sink`]: what is done to it.
 //! 4. [`pintail_storage`]: what is promised, and how it is kept.
-//! 5. [`meters`] and [`admin`]: what can be seen of it. [`pintail_server`] has the connections of both servers, [`sql_box`] the process that a
+//! 5. `meters` and `admin`: what can be seen of it. [`pintail_server`] has the connections of both servers, `sql_box` the process that a
 //!    statement of somebody else runs in, [`pintail_core::escape`] what text from outside may show.
 //! 6. [`pintail_core::limits`], [`pintail_core::memory`] and [`pintail_storage::durable::disk_state`]: what it keeps to, and what it waits for.
 //!
@@ -58,23 +58,27 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests do to files what others do"))]
 
 #[cfg(feature = "admin")]
-pub mod admin;
+mod admin;
 #[cfg(not(feature = "admin"))]
 #[path = "admin/absent.rs"]
-pub mod admin;
-pub mod aggregate;
-pub mod child;
-pub mod cli;
-pub mod commands;
-pub mod embed;
-pub mod logging;
-pub mod meters;
-pub mod pipeline;
-pub mod progress;
-pub mod signals;
-pub mod sql_box;
-pub mod stages;
-pub mod terminal;
-pub mod trial;
+mod admin;
+mod aggregate;
+mod child;
+mod cli;
+mod commands;
+mod embed;
+#[doc(hidden)]
+pub mod internals;
+mod logging;
+mod meters;
+mod pipeline;
+mod program;
+mod progress;
+mod signals;
+mod sql_box;
+mod stages;
+mod terminal;
+mod trial;
 
 pub use embed::{Builder, Pipeline, Stop};
+pub use program::main;

@@ -38,7 +38,7 @@ pub struct Progress {
     pub dead_letters: u64,
     /// Totals of the rows committed since, if there was a checkpoint.
     pub committed: Option<Totals>,
-    /// The checkpoints since; the last one if there were more than [`CHECKPOINTS_MAX`].
+    /// The checkpoints since; the last one if there were more than 64.
     pub checkpoints: Vec<CheckpointDone>,
     /// Totals of the rows behind the last checkpoint: all that is open.
     pub open: Totals,

@@ -30,10 +30,12 @@ use pintail_storage::checkpoint::reader::Committed;
 use serde::{Deserialize, Serialize};
 
 mod child;
+#[cfg(feature = "admin")]
 mod parent;
 mod values;
 
 pub use child::run;
+#[cfg(feature = "admin")]
 pub use parent::{Failure, Limits, ask};
 
 /// What the child is told, as JSON on its standard input.

@@ -96,7 +96,7 @@ pub fn ask(out: &Path, committed: &Committed, sql: &str, limits: &Limits, unwant
     };
     let task =
         serde_json::to_vec(&task).map_err(|e| Failure::Query(ErrorKind::Config, format!("`{}` cannot be queried: {e}", out.display())))?;
-    let child = child::again().arg(SQL_BOX).env_clear().spawn().map_err(Failure::Start)?;
+    let child = child::again_bare().arg(SQL_BOX).spawn().map_err(Failure::Start)?;
     let watch =
         Watch { deadline: limits.begun.checked_add(limits.timeout), timeout: limits.timeout, memory_limit: limits.memory_limit, unwanted };
     let (status, answer) = watch.over(child, task, limits.bytes_max + FRAME_BYTES)?;

@@ -1,7 +1,7 @@
 //! Writer: appends frames to the open Parquet files and commits them at a barrier.
 //!
 //! Owns: the checkpoint being written (files, dead letters, offsets, counts), stopping or pausing where too much is rejected (waiting is in
-//! [`wait`]), and telling the monitor and the producer what is committed.
+//! `wait`), and telling the monitor and the producer what is committed.
 //! Does not own: SQL, batching, the interval, the steps of a commit (see `pintail_storage::checkpoint::store`), what happens at start
 //! (see `pintail_storage::checkpoint::recovery`).
 

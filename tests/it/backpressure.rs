@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use pintail::meters::Meters;
-use pintail::pipeline::{Line, Outside, Plan, Start, deadline};
+use pintail::internals::Meters;
+use pintail::internals::{Line, Outside, Plan, Start, deadline};
 use pintail_config::Config;
 use pintail_core::batch::{Chunk, OffsetUnit, Records};
 use pintail_core::error::Result;

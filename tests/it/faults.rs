@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use pintail::meters::Meters;
-use pintail::pipeline::{Input, Line, Outside, Start, deadline};
+use pintail::internals::Meters;
+use pintail::internals::{Input, Line, Outside, Start, deadline};
 use pintail_config::{Config, LogConfig, LogFormat};
 use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_storage::checkpoint::reader::Dataset;
@@ -106,7 +106,7 @@ async fn a_fault_of(stage: &str, fault: Fault) {
         line.run(deadline(stop.subscribe(), Duration::from_secs(8))).await.unwrap();
         let records = records(out.path());
         assert_eq!(records.iter().map(|record| record.counts.rows_out).sum::<u64>(), 100_000);
-        pintail::commands::verify::run(out.path(), None, pintail::commands::verify::Depth::Content, &mut io::sink()).unwrap();
+        pintail::internals::verify::run(out.path(), None, pintail::internals::verify::Depth::Content, &mut io::sink()).unwrap();
     }
 }
 
@@ -166,7 +166,7 @@ const CHILD: &str = "PINTAIL_TEST_PANIC";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_panic_leaves_no_text_of_its_own() {
     let Some(out) = std::env::var_os(CHILD) else { return tells_a_panic_in_lines_of_the_log() };
-    pintail::logging::init(&LogConfig { level: "info".into(), format: LogFormat::Json }, None).unwrap();
+    pintail::internals::log_to(&LogConfig { level: "info".into(), format: LogFormat::Json }, None).unwrap();
     let error = failed(&config(out.as_ref()), "writer", Fault::Panic, 3).await;
     tracing::error!("{error}");
 }

@@ -183,7 +183,7 @@ fn a_stop_comes_to_its_end_in_time_also_if_the_runtime_hangs() {
 fn hang() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let _signals = pintail::signals::install(Duration::from_millis(300), || {}).unwrap();
+        let _signals = pintail::internals::handle_signals(Duration::from_millis(300), || {}).unwrap();
         println!("\nit hangs");
         thread::sleep(Duration::from_secs(60));
     });

@@ -4,7 +4,7 @@
     python3 tests/page/dashboard.py
 
 Every metric that a panel asks for is there, with the labels by which it is grouped, selected and named; rates are taken of counters
-only; panels do not overlap. With Debian's `promtool` (package prometheus) each expression is also parsed, and /metrics is linted.
+only; panels do not overlap. Prometheus' `promtool` parses each expression and lints /metrics.
 
 Owns: the checks.
 Does not own: Grafana: whether it draws what is meant, is seen there.
@@ -162,13 +162,11 @@ def main():
     options = parser.parse_args()
     if not os.access(options.binary, os.X_OK):
         parser.error(f"{options.binary} must be a program")
+    if not shutil.which("promtool"):
+        parser.error("it takes promtool: apt-get install prometheus")
     dashboard, texts = json.loads(DASHBOARD.read_text()), scrape_both(options.binary)
     metrics = Metrics("\n".join(texts))
-    faults = [*faults_of_layout(dashboard), *faults_of_queries(dashboard, metrics)]
-    if shutil.which("promtool"):
-        faults += faults_by_promtool(dashboard, texts)
-    else:
-        print("no promtool: expressions were not parsed (apt-get install prometheus)")
+    faults = [*faults_of_layout(dashboard), *faults_of_queries(dashboard, metrics), *faults_by_promtool(dashboard, texts)]
     queries = [expression for _, expression, _ in expressions(dashboard)]
     used = {name for expression in queries for name in METRIC.findall(expression)}
     own = {name for name in metrics.types if name.startswith("pintail_")}

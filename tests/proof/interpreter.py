@@ -1,7 +1,7 @@
 """The interpreter that a proof runs under.
 
 Owns: that importing this module ends up in a Python that has duckdb and pyarrow: this one, `PINTAIL_TEST_PYTHON`, or the virtual
-environment that `.ci/run` makes.
+environment that `./dev` makes.
 Does not own: installing anything.
 """
 import importlib.util
@@ -27,7 +27,7 @@ def ensure_packages():
         if interpreter and interpreter not in tried and os.access(interpreter, os.X_OK):
             os.environ[TRIED] = os.pathsep.join([*tried, interpreter])
             os.execv(interpreter, [interpreter, *sys.orig_argv[1:]])
-    sys.exit(f"{sys.executable} lacks {' or '.join(NEEDED)}: run `.ci/run` once, or set PINTAIL_TEST_PYTHON to an interpreter that has them")
+    sys.exit(f"{sys.executable} lacks {' or '.join(NEEDED)}: run `./dev proofs` once, or set PINTAIL_TEST_PYTHON to an interpreter that has them")
 
 
 ensure_packages()

@@ -163,7 +163,7 @@ pub enum EndReason {
 pub struct Batch {
     /// The records, in the source's order.
     pub chunks: Vec<Chunk>,
-    /// Why its one record must not be run; see [`pintail::trial`].
+    /// Why its one record must not be run; see `pintail::trial`.
     pub deadly: Option<String>,
 }
 

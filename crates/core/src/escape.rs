@@ -38,7 +38,7 @@ pub fn push(to: &mut String, c: char) {
     if is_unsafe(c) { to.extend(c.escape_default()) } else { to.push(c) }
 }
 
-/// As [`line`], cut to about `bytes_max` bytes before it is escaped.
+/// As [`line()`], cut to about `bytes_max` bytes before it is escaped.
 pub fn beginning(text: &str, bytes_max: usize) -> String {
     if text.len() <= bytes_max {
         return line(text).into_owned();

@@ -2,7 +2,7 @@
 //!
 //! Owns: the key of a dataset, the marks made with it, and the one judgement of a position that serves every source ([`judge`]).
 //! Does not own: looking at the source (each source does), what a gap leads to (`source.on_gap`), where evidence is kept (see
-//! [`pintail_storage::checkpoint::record`]).
+//! `pintail_storage::checkpoint::record`).
 //!
 //! A mark is an HMAC and not a plain hash: records may lie in a bucket that others read, and the content of a short record could be guessed
 //! from its hash.

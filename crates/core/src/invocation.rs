@@ -1,7 +1,7 @@
 //! How this process was called, so that a message can name a command for the same dataset: `pintail verify --config pintail.toml`.
 //!
 //! Owns: the options that such a command needs, and their quoting for a shell.
-//! Does not own: the arguments themselves (see [`pintail::cli`]), the messages.
+//! Does not own: the arguments themselves (see `pintail::cli`), the messages.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};

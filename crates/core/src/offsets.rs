@@ -3,7 +3,7 @@
 //! Owns: what a source partition is, half-open ranges of it, whether ranges join without gap or overlap, and what a source notes of them
 //! (gaps, moves, partitions that vanished).
 //! Does not own: what an offset counts (bytes, records, sequence numbers: the source says), what evidence is worth (see
-//! [`crate::evidence`]), nor where offsets are kept (see [`pintail_storage::checkpoint::record`]).
+//! [`crate::evidence`]), nor where offsets are kept (see `pintail_storage::checkpoint::record`).
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -64,7 +64,7 @@ pub fn query(out: &Path, committed: &Committed, sql: &str) -> Result<Answer> {
 }
 
 /// As [`query`], within limits, on one core. DuckDB keeps the limit of memory where it counts: what holds a query for certain is the process
-/// that it runs in (see [`pintail::sql_box`]).
+/// that it runs in (see `pintail::sql_box`).
 ///
 /// # Errors
 /// Also [`pintail_core::error::ErrorKind::Config`] if the answer has too many bytes.

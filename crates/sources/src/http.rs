@@ -15,7 +15,7 @@
 //! | `routes`, `access`, `refusal` | who may ask, what is answered |
 //! | `body`, `budget` | a body on its way in, and the memory of all of them |
 //! | `records`, `json`, `compressed`, `rows` | a body cut into records, on a blocking thread |
-//! | [`journal`] | the records on the disk, and what was answered |
+//! | `pintail_storage::journal` | the records on the disk, and what was answered |
 //! | `chunks` | the journal read for the line |
 //! | [`meter`] | what can be seen of it |
 

@@ -1,7 +1,7 @@
 //! Simulator: made events, the default source.
 //!
 //! Owns: counting events, the pace, the end of the dataset.
-//! Does not own: what an event is (see [`events`]).
+//! Does not own: what an event is (see `events`).
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,6 +1,6 @@
 //! Checkpoints: what is committed, and how.
 //!
-//! Reading order: [`paths`] and [`sealed`] (names and bytes), [`format`](self::format) and [`record`] (what they say), [`state`] and
+//! Reading order: [`paths`] and [`sealed`] (names and bytes), [`mod@format`] and [`record`] (what they say), [`state`] and
 //! [`snapshot`] (what they add up to), [`staging`] and [`dead_letters`] (files before the commit), [`store`] (the commit, and the fence at the
 //! start of a process), [`recovery`] (after a crash), [`take_over`] (another number of instances), [`relaid`] (other partition columns), [`reader`] (everybody else), [`held`] and [`attempts`] (what the line holds back, and starts that come to nothing), [`index`] (what spares them the records).
 

@@ -78,8 +78,8 @@ impl Service {
     pub fn start(&self, shown: bool) -> Result<Running> {
         let kept = KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
         let stdout = if shown { Stdio::inherit() } else { Stdio::null() };
-        let mut command = child::again();
-        command.args(&self.arguments).env_clear().envs(kept).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::inherit());
+        let mut command = child::again_bare();
+        command.args(&self.arguments).envs(kept).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::inherit());
         // Ctrl-C is for the demonstration, which then ends it.
         command.process_group(0);
         command.spawn().map(|child: Child| Running(Reaped(child))).map_err(|e| Error::io("start the service", e))

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use pintail::admin::Admin;
-use pintail::meters::Meters;
-use pintail::pipeline::{Input, Line, Outside, Plan, Start, deadline};
+use pintail::internals::Admin;
+use pintail::internals::Meters;
+use pintail::internals::{Input, Line, Outside, Plan, Start, deadline};
 use pintail_config::Config;
 use pintail_core::batch::{Chunk, OffsetUnit, Records};
 use pintail_core::error::Result;
@@ -93,7 +93,7 @@ async fn it_is_alive_throughout_and_ready_only_while_records_pass() {
     let is_well = || wait_until("ready", || ready(address).status == 200 && get(address, "/healthz").status == 200);
     tokio::task::block_in_place(|| {
         is_well();
-        pintail::commands::health::run(out.path()).unwrap();
+        pintail::internals::health::run(out.path()).unwrap();
 
         // No room on the disk: an operation is repeated until there is.
         let room = Arc::new(AtomicBool::new(false));
@@ -102,7 +102,7 @@ async fn it_is_alive_throughout_and_ready_only_while_records_pass() {
             move || disk.wait_for_room("test", || if room.load(Ordering::SeqCst) { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) })
         });
         wait_for_reason(address, "the disk is full");
-        let unhealthy = pintail::commands::health::run(out.path()).unwrap_err().to_string();
+        let unhealthy = pintail::internals::health::run(out.path()).unwrap_err().to_string();
         assert!(unhealthy.contains("the disk is full"), "{unhealthy}");
         assert!(get(address, "/metrics").metric("pintail_disk_full") == 1.0);
         room.store(true, Ordering::SeqCst);

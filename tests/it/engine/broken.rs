@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use pintail::pipeline::Plan;
+use pintail::internals::Plan;
 use pintail_decode::Decoder;
 use pintail_duckdb::{FailureKind, SqlError};
 use rand::SeedableRng;

@@ -1,7 +1,7 @@
 //! Errors of many kinds: each is of the records that it is of, and of no other; what is of none stops the line.
 
-use pintail::pipeline::Plan;
-use pintail::stages::transform::Transform;
+use pintail::internals::Plan;
+use pintail::internals::Transform;
 use pintail_core::breaker::{Usual, WhenRejected};
 use pintail_core::error::{Error, ErrorKind};
 use rand::SeedableRng;

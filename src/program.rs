@@ -1,0 +1,159 @@
+//! The program: arguments, logging, runtime, exit code; no logic.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pintail_config::Config;
+use pintail_core::error::{Error, Result};
+use pintail_core::escape::{Form, Writer};
+use pintail_core::limits::descriptors::Descriptors;
+use pintail_sources::kind::KINDS;
+use tracing::error;
+
+use crate::cli::{Cli, Command, QueryFormat, Repairs};
+use crate::commands::demo::{self, Demo};
+use crate::commands::{accept, adopt, check, dead_letters, expire, health, infer, query, repair, run, verify};
+use crate::pipeline::{Input, Start};
+use crate::terminal::Screen;
+use crate::{cli, logging, sql_box, trial};
+
+/// Time for a slow terminal to take the last table.
+const SCREEN_PATIENCE: Duration = Duration::from_millis(500);
+/// Time for a slow reader of the log to take the last lines.
+const LOG_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Does what the arguments of the process say, and ends the process.
+pub fn main() -> ! {
+    Descriptors::raise();
+    let code = match Cli::read(std::env::args_os()) {
+        // It says what the service that started it says.
+        Ok(cli) if cli.command() == Command::SqlBox => sql_box::run(),
+        Ok(cli) => {
+            cli.options_of_this_process().set();
+            run_command(&cli)
+        }
+        Err(help) => {
+            let _ = help.print();
+            cli::exit_code(&help)
+        }
+    };
+    let _ = io::stdout().flush();
+    // Not a return from `main`: after a deadline, blocking work may still run, and neither it nor C++ destructors are to be waited for.
+    signal_hook::low_level::exit(code.into())
+}
+
+fn run_command(cli: &Cli) -> u8 {
+    let result = match cli.command() {
+        Command::Run { take_over: true, .. } => return serve(cli, Input::Source, Start::TakeOver),
+        Command::Run { accept: true, .. } => return serve(cli, Input::Source, Start::Accept),
+        Command::Run { .. } => return serve(cli, Input::Source, Start::Usual),
+        Command::DeadLetters { replay: true, .. } => return serve(cli, Input::DeadLetters, Start::Usual),
+        Command::Demo { events, seed, seconds, keep } => show(cli, &Demo { events, seed, seconds, keep }),
+        command => run_once(cli, command).map(|()| 0),
+    };
+    match result {
+        Ok(code) => code,
+        // `pintail query … | head` has seen enough.
+        Err(error) if error.is_broken_pipe() => 0,
+        Err(error) => {
+            complain(&error);
+            error.kind().exit_code()
+        }
+    }
+}
+
+/// Says why a command ends. Whether anybody can read it changes nothing.
+fn complain(error: &Error) {
+    let _ = writeln!(Writer::new(io::stderr(), Form::Lines), "pintail: {error}");
+}
+
+fn load(cli: &Cli) -> Result<Config> {
+    Config::load(cli.config(), pintail_config::environment(), &cli.sets())
+}
+
+/// Runs a demonstration.
+fn show(cli: &Cli, demo: &Demo) -> Result<u8> {
+    if cli.config().is_some() || !cli.sets().is_empty() {
+        return Err(Error::config("`pintail demo` takes no configuration: leave out --config, --set, --log-format and --verbose"));
+    }
+    demo::run(demo, &mut io::stdout())
+}
+
+/// Runs the line.
+fn serve(cli: &Cli, input: Input, start: Start) -> u8 {
+    let config = match load(cli) {
+        Ok(config) => config,
+        Err(error) => {
+            complain(&error);
+            return error.kind().exit_code();
+        }
+    };
+    let screen = Screen::stdout().map(Arc::new);
+    let log = match logging::init(&config.log, screen.clone()) {
+        Ok(log) => log,
+        Err(error) => {
+            complain(&error);
+            return error.kind().exit_code();
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| Error::io("start the runtime", e));
+    let result = runtime.and_then(|runtime| {
+        let result = runtime.block_on(run::run(config, input, start, screen.clone(), log.clone()));
+        runtime.shutdown_background();
+        result
+    });
+    // The table first: an error above a long one would be out of sight.
+    if let Some(screen) = screen {
+        screen.finish(SCREEN_PATIENCE);
+    }
+    if let Err(error) = &result {
+        error!(exit_code = error.kind().exit_code(), "{error}");
+    }
+    log.flush(LOG_PATIENCE);
+    result.map_or_else(|error| error.kind().exit_code(), |()| 0)
+}
+
+/// Runs a command that ends by itself.
+fn run_once(cli: &Cli, command: Command) -> Result<()> {
+    // What a command prints may come from outside: records, files, servers.
+    let to = &mut Writer::new(io::stdout().lock(), form(&command));
+    if let Command::Infer { file, records, complete, .. } = &command {
+        return infer::run(file, records.get(), *complete, to);
+    }
+    if let Command::Check { .. } = &command {
+        return check::run(&Config::examine(KINDS, cli.config(), pintail_config::environment(), &cli.sets()), to);
+    }
+    let config = load(cli)?;
+    let out = config.pipeline.out_path.as_path();
+    match command {
+        Command::Adopt { .. } => adopt::run(&config, to),
+        Command::Expire { before: Some(before), force, .. } => expire::declare(&config, before, force, to),
+        Command::Expire { .. } => expire::take_back(&config, to),
+        Command::Verify { out: other, since, fast, .. } => {
+            let depth = if fast { verify::Depth::Length } else { verify::Depth::Content };
+            verify::run(other.as_deref().unwrap_or(out), since, depth, to)
+        }
+        Command::Query { sql, format, .. } => query::run(out, &sql, format, to),
+        Command::DeadLetters { accept: true, .. } => accept::run(&config, to),
+        Command::DeadLetters { samples, .. } => dead_letters::run(out, samples, to),
+        Command::Repair { what: Repairs { key: true, .. }, .. } => repair::key(&config, to),
+        Command::Repair { what: Repairs { snapshot: true, .. }, .. } => repair::snapshot(&config, to),
+        Command::Repair { .. } => repair::journal(&config, to),
+        Command::Health { .. } => health::run(config.paths()),
+        Command::Trial { sha256, .. } => trial::run(&config, &sha256),
+        Command::Run { .. } | Command::Demo { .. } | Command::Infer { .. } | Command::Check { .. } | Command::SqlBox => {
+            unreachable!("handled before")
+        }
+    }
+}
+
+/// Returns what kind of text a command prints.
+fn form(command: &Command) -> Form {
+    match command {
+        Command::Query { format: QueryFormat::Csv, .. } => Form::Csv,
+        // A text of TOML takes the same escapes as one of JSON.
+        Command::Query { format: QueryFormat::Json, .. } | Command::Infer { .. } => Form::Json,
+        _ => Form::Lines,
+    }
+}
