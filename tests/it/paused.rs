@@ -109,8 +109,9 @@ fn a_mended_configuration_needs_no_acceptance() {
 
 #[test]
 fn a_pause_ends_a_checkpoint_where_the_next_start_goes_on_and_nothing_is_read_twice() {
-    // More of them than are read at once, which is 512 KiB.
-    let bad = format!("{}\n", "{".repeat(99)).repeat(BAD);
+    // More of them than are read at once, which is 512 KiB, and enough wherever a checkpoint ends among them.
+    let bad_len = 2 * BAD;
+    let bad = format!("{}\n", "{".repeat(99)).repeat(bad_len);
     for batch_rows in [50_000, 10_000, 70] {
         let dataset = Dataset::new();
         dataset.write("events.ndjson", lines(0..60_000) + &bad + &lines(60_000..60_100));
@@ -121,7 +122,7 @@ fn a_pause_ends_a_checkpoint_where_the_next_start_goes_on_and_nothing_is_read_tw
         assert!(before > 10_000, "what came before is committed: {before} rows with batches of {batch_rows}");
         process.stop(Signal::TERM).assert_code(65);
         follow(&dataset).set("dead_letters.ratio_max", 1.0).set("source.follow", false).run_ok();
-        assert_eq!((dataset.ids(), dataset.dead_letters().len()), (ids(0..60_100), BAD), "batches of {batch_rows}");
+        assert_eq!((dataset.ids(), dataset.dead_letters().len()), (ids(0..60_100), bad_len), "batches of {batch_rows}");
     }
 }
 
