@@ -21,7 +21,7 @@ use pintail::internals::{Plan, Start};
 use pintail_config::Config;
 use pintail_core::batch::{Batch, Chunk, Counts, OffsetUnit, PartitionedRows, Records, Trigger};
 use pintail_core::offsets::{OffsetRange, Partition, PartitionId};
-use pintail_decode::Decoder;
+use pintail_decode::{Decode as _, Ndjson};
 use pintail_sink::files::OpenFiles;
 use pintail_sink::layout::Splitter;
 use pintail_sources::lines::{LineReader, Unterminated};
@@ -77,7 +77,7 @@ fn hops(criterion: &mut Criterion) {
             }
         });
     });
-    let mut decoder = Decoder::new(&stations.config.schema);
+    let mut decoder = Ndjson::new(&stations.config.schema);
     let batch = stations.batch();
     group.bench_function("decode", |bencher| bencher.iter(|| decoder.decode(&batch).unwrap()));
     // Every column is handed over, no row comes back.

@@ -154,6 +154,7 @@ mod tests {
             form: LetterForm::Record,
             bytes: Bytes::from_static(record),
             length: record.len() as u64,
+            message: None,
         }
     }
 

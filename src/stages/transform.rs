@@ -11,7 +11,7 @@ use pintail_config::Config;
 use pintail_core::batch::{Batch, Counts, Frame, Phase};
 use pintail_core::breaker::{self, DeadLetterConfig, Usual, WhenRejected};
 use pintail_core::error::{Error, ErrorKind, Result};
-use pintail_decode::{Decoded, Decoder, reject_undecoded};
+use pintail_decode::{Decode, Decoded, Ndjson, reject_undecoded};
 use pintail_duckdb::{Failure, FailureKind, SqlError, Worker};
 use pintail_sink::layout::{OutputLayout, SplitError, Splitter};
 use tokio::sync::watch;
@@ -23,7 +23,7 @@ mod search;
 
 /// One worker and all that it needs for a batch.
 pub struct Transform {
-    decoder: Decoder,
+    decoder: Box<dyn Decode>,
     pub(super) worker: Worker,
     splitter: Splitter,
     aggregator: Arc<Aggregator>,
@@ -86,7 +86,7 @@ impl Transform {
         (when_rejected, usual, stop): (WhenRejected, Usual, watch::Receiver<bool>),
     ) -> Self {
         Self {
-            decoder: Decoder::new(&config.schema),
+            decoder: Box::new(Ndjson::new(&config.schema)),
             worker,
             splitter: Splitter::new(layout.clone()),
             aggregator: aggregator.clone(),

@@ -429,5 +429,6 @@ fn without_place(row: Unplaced, origin: &OffsetRange) -> DeadLetter {
         form: LetterForm::OutputRow,
         length: row.row_json.len() as u64,
         bytes: row.row_json.into(),
+        message: None,
     }
 }

@@ -1,7 +1,7 @@
 //! A batch as bytes, between two processes of the same program.
 //!
 //! Owns: the form: a line of JSON with a header for each chunk, then the bytes of all chunks.
-//! Does not own: evidence and notes: the child only runs the records.
+//! Does not own: evidence and notes, and what is said beside a record that is too long: the child only runs the records.
 
 use std::io::{self, BufRead, Write};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
 use pintail_core::batch::{Batch, Chunk, OffsetUnit, Records};
+use pintail_core::messages::Payloads;
 use pintail_core::offsets::{OffsetRange, Partition, PartitionId};
 use serde::{Deserialize, Serialize};
 
@@ -21,14 +22,14 @@ struct Header {
     from: u64,
     to: u64,
     by_bytes: bool,
-    /// Bytes of the records, then of what is said beside them.
-    lengths: [usize; 2],
+    /// Bytes of the records.
+    length: usize,
 }
 
 #[derive(Serialize, Deserialize)]
 enum Form {
     Lines,
-    Messages,
+    Payloads,
     Arrow,
     TooLong(u64),
 }
@@ -36,22 +37,21 @@ enum Form {
 /// Writes a batch.
 pub fn write(batch: &Batch, to: &mut impl Write) -> io::Result<()> {
     let mut headers = Vec::with_capacity(batch.chunks.len());
-    let mut bodies: Vec<[Bytes; 2]> = Vec::with_capacity(batch.chunks.len());
+    let mut bodies: Vec<Bytes> = Vec::with_capacity(batch.chunks.len());
     for Chunk { records, range, unit, .. } in &batch.chunks {
-        let (form, body, beside) = match records {
-            Records::Lines(lines) => (Form::Lines, lines.clone(), Bytes::new()),
-            Records::Messages { lines, metadata } => (Form::Messages, lines.clone(), stream(metadata)?),
-            Records::Arrow(rows) => (Form::Arrow, stream(rows)?, Bytes::new()),
-            Records::TooLong { head, length } => (Form::TooLong(*length), head.clone(), Bytes::new()),
+        let (form, body) = match records {
+            Records::Lines(lines) => (Form::Lines, lines.clone()),
+            Records::Payloads(payloads) => (Form::Payloads, stream(payloads.rows())?),
+            Records::Arrow(rows) => (Form::Arrow, stream(rows)?),
+            Records::TooLong { head, length, .. } => (Form::TooLong(*length), head.clone()),
         };
-        let lengths = [body.len(), beside.len()];
         let (partition, by_bytes) = (range.partition.id.as_str().to_owned(), *unit == OffsetUnit::Bytes);
-        headers.push(Header { form, partition, from: range.from, to: range.to, by_bytes, lengths });
-        bodies.push([body, beside]);
+        headers.push(Header { form, partition, from: range.from, to: range.to, by_bytes, length: body.len() });
+        bodies.push(body);
     }
     serde_json::to_writer(&mut *to, &headers)?;
     to.write_all(b"\n")?;
-    bodies.iter().flatten().try_for_each(|body| to.write_all(body))?;
+    bodies.iter().try_for_each(|body| to.write_all(body))?;
     to.flush()
 }
 
@@ -64,17 +64,14 @@ pub fn read(from: &mut impl BufRead) -> io::Result<Option<Batch>> {
     let headers: Vec<Header> = serde_json::from_slice(&line)?;
     let mut chunks = Vec::with_capacity(headers.len());
     for header in headers {
-        let mut take = |length: usize| {
-            let mut bytes = vec![0; length];
-            from.read_exact(&mut bytes).map(|()| Bytes::from(bytes))
-        };
-        let [body, beside] = header.lengths;
-        let (body, beside) = (take(body)?, take(beside)?);
+        let mut body = vec![0; header.length];
+        from.read_exact(&mut body)?;
+        let body = Bytes::from(body);
         let records = match header.form {
             Form::Lines => Records::Lines(body),
-            Form::Messages => Records::Messages { lines: body, metadata: rows(&beside)? },
+            Form::Payloads => Records::Payloads(Payloads::from_rows(rows(&body)?).ok_or(io::ErrorKind::InvalidData)?),
             Form::Arrow => Records::Arrow(rows(&body)?),
-            Form::TooLong(length) => Records::TooLong { head: body, length },
+            Form::TooLong(length) => Records::TooLong { head: body, length, message: None },
         };
         let partition = Arc::new(Partition { id: PartitionId::new(header.partition.as_str()), label: header.partition.into() });
         let unit = if header.by_bytes { OffsetUnit::Bytes } else { OffsetUnit::Records };
@@ -96,7 +93,8 @@ fn rows(stream: &[u8]) -> io::Result<RecordBatch> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Int64Array, StringArray};
+    use arrow::array::Int64Array;
+    use pintail_core::messages::{Message, PayloadsBuilder};
 
     use super::*;
 
@@ -108,14 +106,17 @@ mod tests {
     #[test]
     fn every_form_of_records_reads_back_as_it_was() {
         let numbers = RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![Some(1), None])) as _)]).unwrap();
-        let texts = RecordBatch::try_from_iter([("t", Arc::new(StringArray::from(vec!["x", "y"])) as _)]).unwrap();
+        let mut payloads = PayloadsBuilder::default();
+        let headers = vec![("a", Some(&b"\xff"[..])), ("b", None)];
+        payloads.push(0, &Message { topic: Some("t"), headers, payload: Some(b"\0\n"), ..Message::default() });
+        payloads.push(1, &Message { key: Some(b"k"), ..Message::default() });
         let lines = Bytes::from_static(b"{}\n\xff\n");
         let batch = Batch::new(vec![
-            chunk(Records::Lines(lines.clone()), 7, 12, OffsetUnit::Bytes),
+            chunk(Records::Lines(lines), 7, 12, OffsetUnit::Bytes),
             chunk(Records::Lines(Bytes::new()), 12, 12, OffsetUnit::Bytes),
-            chunk(Records::Messages { lines, metadata: texts }, 0, 2, OffsetUnit::Records),
+            chunk(Records::Payloads(payloads.finish()), 0, 2, OffsetUnit::Records),
             chunk(Records::Arrow(numbers.slice(1, 1)), 1, 2, OffsetUnit::Records),
-            chunk(Records::TooLong { head: Bytes::from_static(b"\n"), length: 1 << 40 }, 9, 10, OffsetUnit::Records),
+            chunk(Records::TooLong { head: Bytes::from_static(b"\n"), length: 1 << 40, message: None }, 9, 10, OffsetUnit::Records),
         ]);
         let mut bytes = Vec::new();
         write(&batch, &mut bytes).unwrap();

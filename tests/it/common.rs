@@ -18,6 +18,7 @@ pub mod http;
 pub mod kafka;
 pub mod lines;
 pub mod nats;
+pub mod payloads;
 pub mod process;
 pub mod readers;
 pub mod wire;

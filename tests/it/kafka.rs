@@ -18,6 +18,7 @@ use crate::common::process::{Pintail, Process, log_lines};
 use crate::common::{Dataset, checkout, wait_until, walk};
 
 mod dataset;
+mod payloads;
 mod positions;
 mod restores;
 

@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use crate::hive::HivePartition;
 use crate::memory::{Lease, Waiting};
+use crate::messages::{Envelope, Payloads};
 use crate::offsets::{OffsetRange, PartitionId};
 use crate::reasons::Reason;
 use crate::totals::Totals;
@@ -22,13 +23,8 @@ use crate::totals::Totals;
 pub enum Records {
     /// Complete lines, each ended by `\n` (the very last of a finished input may lack it), not parsed. Blank lines are no records.
     Lines(Bytes),
-    /// Lines as above, one a message, and what the broker says of each message.
-    Messages {
-        /// The payloads.
-        lines: Bytes,
-        /// One row a line, blank ones too, in [`crate::schema::EventSchema::metadata`].
-        metadata: RecordBatch,
-    },
+    /// Messages of a broker: each is one record, whatever bytes it has.
+    Payloads(Payloads),
     /// Rows in the declared event schema.
     Arrow(RecordBatch),
     /// One record longer than `record_bytes_max`: its first bytes and its whole length. The rest was never buffered.
@@ -37,6 +33,8 @@ pub enum Records {
         head: Bytes,
         /// The length of the whole record in bytes, without its line end.
         length: u64,
+        /// What the broker says beside it, if it is a message.
+        message: Option<Arc<Envelope>>,
     },
 }
 
@@ -45,7 +43,7 @@ pub enum Records {
 pub enum OffsetUnit {
     /// Bytes: a record's position is the offset of its first byte.
     Bytes,
-    /// Records (lines, or rows): position = `from` + index in the chunk; blank lines count.
+    /// Records (lines, or rows): position = `from` + index in the chunk; blank lines count. Payloads name theirs.
     Records,
 }
 
@@ -68,13 +66,14 @@ impl Chunk {
         Self { records, range, unit, requests: None }
     }
 
-    /// Counts the records: line ends (and an unterminated last line), rows, or one.
+    /// Counts the records: line ends (and an unterminated last line), payloads, rows, or one.
     pub fn records(&self) -> usize {
         match &self.records {
-            Records::Lines(bytes) | Records::Messages { lines: bytes, .. } => {
+            Records::Lines(bytes) => {
                 let unterminated = usize::from(bytes.last().is_some_and(|&byte| byte != b'\n'));
                 memchr::memchr_iter(b'\n', bytes).count() + unterminated
             }
+            Records::Payloads(payloads) => payloads.len(),
             Records::Arrow(rows) => rows.num_rows(),
             Records::TooLong { .. } => 1,
         }
@@ -84,7 +83,7 @@ impl Chunk {
     pub fn bytes(&self) -> usize {
         match &self.records {
             Records::Lines(bytes) => bytes.len(),
-            Records::Messages { lines, metadata: rows } => lines.len() + slice_bytes(rows),
+            Records::Payloads(payloads) => slice_bytes(payloads.rows()),
             Records::Arrow(rows) => slice_bytes(rows),
             Records::TooLong { head, .. } => head.len(),
         }
@@ -95,20 +94,20 @@ impl Chunk {
     /// # Panics
     /// If the chunk does not have more than `records` records, or `records` is 0: the caller has counted.
     pub fn split_off_front(&mut self, records: usize) -> Self {
-        let (front, moved) = match &mut self.records {
+        let (front, cut) = match &mut self.records {
             Records::Lines(bytes) => {
                 let lines = split_off_lines(bytes, records);
                 let moved = if self.unit == OffsetUnit::Bytes { lines.len() } else { records };
-                (Records::Lines(lines), moved)
+                (Records::Lines(lines), self.range.from + moved as u64)
             }
-            Records::Messages { lines, metadata } => {
-                let (lines, metadata) = (split_off_lines(lines, records), split_off_rows(metadata, records));
-                (Records::Messages { lines, metadata }, records)
+            Records::Payloads(payloads) => {
+                let front = payloads.split_off_front(records);
+                let cut = front.position(records - 1) + 1;
+                (Records::Payloads(front), cut)
             }
-            Records::Arrow(rows) => (Records::Arrow(split_off_rows(rows, records)), records),
+            Records::Arrow(rows) => (Records::Arrow(split_off_rows(rows, records)), self.range.from + records as u64),
             Records::TooLong { .. } => panic!("a single record cannot be cut"),
         };
-        let cut = self.range.from + moved as u64;
         assert!(cut < self.range.to, "a cut at {cut} outside [{}, {})", self.range.from, self.range.to);
         Self { records: front, range: self.range.split_off_front(cut), unit: self.unit, requests: self.requests.clone() }
     }
@@ -289,6 +288,8 @@ pub enum Phase {
 pub enum LetterForm {
     /// The record as it was read: it can be replayed.
     Record,
+    /// Nothing: the record was a message without a payload. It can be replayed.
+    Tombstone,
     /// A row that the SQL returned, as JSON: it cannot be put through the SQL again.
     OutputRow,
 }
@@ -310,6 +311,8 @@ pub struct DeadLetter {
     pub bytes: Bytes,
     /// The length of the original in bytes: more than `bytes` has if the record was too long.
     pub length: u64,
+    /// What the broker said beside it, if it was a message.
+    pub message: Option<Arc<Envelope>>,
 }
 
 /// What became of the records of a batch or a checkpoint.
@@ -425,76 +428,4 @@ impl Counts {
 }
 
 #[cfg(test)]
-mod tests {
-    use arrow::array::{Int64Array, StringArray, StringViewArray};
-
-    use super::*;
-    use crate::offsets::Partition;
-
-    fn lines(text: &'static str, from: u64, to: u64, unit: OffsetUnit) -> Chunk {
-        let partition = Arc::new(Partition { id: PartitionId::new("p"), label: "p".into() });
-        Chunk::new(Records::Lines(Bytes::from_static(text.as_bytes())), OffsetRange::new(partition, from, to), unit)
-    }
-
-    fn text(chunk: &Chunk) -> &str {
-        match &chunk.records {
-            Records::Lines(bytes) => std::str::from_utf8(bytes).unwrap(),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_cut_by_lines_moves_byte_offsets_by_bytes() {
-        let mut rest = lines("a\nbb\n\nccc", 100, 109, OffsetUnit::Bytes);
-        assert_eq!(rest.records(), 4);
-        let front = rest.split_off_front(2);
-        assert_eq!((text(&front), front.range.from, front.range.to), ("a\nbb\n", 100, 105));
-        assert_eq!((text(&rest), rest.range.from, rest.range.to), ("\nccc", 105, 109));
-    }
-
-    #[test]
-    fn a_cut_by_lines_moves_record_offsets_by_lines() {
-        let mut rest = lines("a\nbb\n\nccc", 10, 14, OffsetUnit::Records);
-        let front = rest.split_off_front(3);
-        assert_eq!((text(&front), front.range.from, front.range.to), ("a\nbb\n\n", 10, 13));
-        assert_eq!((text(&rest), rest.range.from, rest.range.to), ("ccc", 13, 14));
-    }
-
-    #[test]
-    fn a_batch_is_halved_down_to_single_records() {
-        let unit = OffsetUnit::Records;
-        let batch = Batch::new(vec![lines("a\nb\nc\n", 0, 3, unit), lines("", 3, 3, unit), lines("d\ne", 3, 5, unit)]);
-        let mut parts = vec![batch];
-        let mut singles = Vec::new();
-        while let Some(part) = parts.pop() {
-            match part.halve() {
-                Ok((front, back)) => parts.extend([back, front]),
-                Err(single) => singles.push(single),
-            }
-        }
-        let texts: Vec<String> = singles.iter().map(|single| single.chunks.iter().map(text).collect()).collect();
-        assert_eq!(texts, ["a\n", "b\n", "c\n", "d\n", "e"]);
-        let ranges: Vec<_> = singles.iter().flat_map(Batch::ranges).map(|range| (range.from, range.to)).collect();
-        assert_eq!(ranges, [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5)]);
-    }
-
-    #[test]
-    fn ranges_of_neighbouring_chunks_are_joined() {
-        let unit = OffsetUnit::Records;
-        let batch = Batch::new(vec![lines("a\n", 0, 1, unit), lines("b\n", 1, 2, unit)]);
-        let ranges = batch.ranges();
-        assert_eq!((ranges.len(), ranges[0].from, ranges[0].to), (1, 0, 2));
-    }
-
-    #[test]
-    fn a_slice_of_rows_counts_for_what_is_in_use_of_it() {
-        let text = |n: usize| format!("a text of more than twelve bytes: {n:04}");
-        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1_000));
-        let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..1_000).map(text)));
-        let views: ArrayRef = Arc::new(StringViewArray::from_iter_values((0..1_000).map(text)));
-        let rows = RecordBatch::try_from_iter([("n", numbers), ("t", texts), ("v", views)]).unwrap();
-        let (all, part) = (slice_bytes(&rows), slice_bytes(&rows.slice(500, 100)));
-        assert!((100_000..110_000).contains(&all), "{all}");
-        assert!((10_000..11_000).contains(&part), "{part}");
-    }
-}
+mod tests;

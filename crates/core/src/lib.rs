@@ -2,7 +2,7 @@
 //!
 //! Owns: shapes and pure functions over them. Nothing here knows DuckDB, a file system or a network.
 //!
-//! 1. [`batch`] and [`offsets`]: what flows.
+//! 1. [`batch`], [`messages`] and [`offsets`]: what flows.
 //! 2. [`evidence`] and [`identity`]: what positions are worth.
 //! 3. [`schema`], [`hive`] and [`transform`]: what the user declares.
 //! 4. [`error`], [`escape`], [`secret`], [`invocation`]: what is said.
@@ -24,6 +24,7 @@ pub mod identity;
 pub mod invocation;
 pub mod limits;
 pub mod memory;
+pub mod messages;
 pub mod offsets;
 pub mod panics;
 pub mod quantity;

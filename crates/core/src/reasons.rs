@@ -204,6 +204,7 @@ mod tests {
             form: LetterForm::Record,
             bytes: Bytes::from_static(record.as_bytes()),
             length: record.len() as u64,
+            message: None,
         }
     }
 

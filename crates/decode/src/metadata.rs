@@ -1,14 +1,18 @@
 //! Metadata: what a broker says of each message, beside the rows its payload became.
 //!
-//! Owns: which rows of it are kept (those whose payload was good), and nulls for records that came without.
-//! Does not own: what the columns are (see the source), the payload (see `ndjson`).
+//! Owns: which rows of it are kept (those whose payload was good), nulls for records that came without, and how bytes become text: a key or a
+//! header that is no UTF-8 has its odd bytes, and backslashes, as `\x..`, the way DuckDB writes a blob. Headers are an object in their order, a
+//! repeated one repeated.
+//! Does not own: which columns there are (see the source), the payload (see the decoders).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array, new_null_array};
+use arrow::array::{Array as _, ArrayRef, AsArray as _, BinaryArray, ListArray, RecordBatch, StringArray, UInt32Array, new_null_array};
 use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
+use pintail_core::messages::{Header, headers_at};
 
 /// Collects the metadata of a batch, chunk by chunk.
 #[derive(Debug)]
@@ -28,12 +32,17 @@ impl Metadata {
         self.schema.fields().is_empty()
     }
 
-    /// Appends the rows of those `lines` of a chunk that are rows of the batch.
-    pub(super) fn append(&mut self, of_chunk: &RecordBatch, lines: &[u32]) -> Result<(), ArrowError> {
-        self.parts.push(match of_chunk.num_rows() == lines.len() {
+    /// Appends what is said of those `records` of a chunk that are rows of the batch.
+    pub(super) fn append(&mut self, of_chunk: &RecordBatch, records: &[u32]) -> Result<(), ArrowError> {
+        let kept = match of_chunk.num_rows() == records.len() {
             true => of_chunk.clone(),
-            false => take_record_batch(of_chunk, &UInt32Array::from(lines.to_vec()))?,
+            false => take_record_batch(of_chunk, &UInt32Array::from(records.to_vec()))?,
+        };
+        let columns = self.schema.fields().iter().map(|field| match kept.column_by_name(field.name()) {
+            Some(column) => as_declared(column),
+            None => new_null_array(field.data_type(), records.len()),
         });
+        self.parts.push(RecordBatch::try_new(self.schema.clone(), columns.collect())?);
         Ok(())
     }
 
@@ -57,4 +66,55 @@ impl Metadata {
         let columns = self.schema.fields().iter().map(|field| new_null_array(field.data_type(), rows)).collect();
         RecordBatch::try_new(Arc::clone(&self.schema), columns)
     }
+}
+
+/// Makes text of what is bytes.
+fn as_declared(column: &ArrayRef) -> ArrayRef {
+    match column.data_type() {
+        DataType::Binary => Arc::new(texts(column.as_binary())),
+        DataType::List(_) => Arc::new(objects(column.as_list())),
+        _ => column.clone(),
+    }
+}
+
+fn texts(keys: &BinaryArray) -> StringArray {
+    keys.iter().map(|key| key.map(text)).collect()
+}
+
+fn objects(headers: &ListArray) -> StringArray {
+    (0..headers.len()).map(|row| headers.is_valid(row).then(|| object(&headers_at(headers, row)))).collect()
+}
+
+/// Returns bytes as text. What is no UTF-8 is escaped, whole, so that two keys never become one.
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.into(),
+        Err(_) => bytes
+            .iter()
+            .map(|&byte| match byte {
+                b' '..=b'[' | b']'..=b'~' => char::from(byte).to_string(),
+                _ => format!("\\x{byte:02X}"),
+            })
+            .collect::<String>()
+            .into(),
+    }
+}
+
+/// Writes a JSON object of headers, repeated names and all.
+fn object(headers: &[Header<'_>]) -> String {
+    let mut json = String::from("{");
+    for (index, (name, value)) in headers.iter().enumerate() {
+        if index > 0 {
+            json.push(',');
+        }
+        json.push_str(&quoted(name));
+        json.push(':');
+        json.push_str(&value.map_or_else(|| "null".to_owned(), |value| quoted(&text(value))));
+    }
+    json.push('}');
+    json
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::to_string(text).expect("text is JSON")
 }

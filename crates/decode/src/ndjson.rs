@@ -1,262 +1,192 @@
-//! NDJSON: one JSON object a line → rows of the declared columns.
+//! NDJSON: a JSON object on each line, or in each payload.
 //!
-//! Owns: whether a record is good, and the reason if it is not.
-//! Does not own: lines, positions and original bytes (see `decode`), the values (see `column` and what it is made of).
-//!
-//! A record is read twice only if it is odd. The *usual* reading goes from front to back, guesses each key from the record before and
-//! appends every value to its column at once. It never refuses: at the first thing out of the ordinary (a value that does not fit, a key
-//! twice, a required value missing, bad JSON) the columns are cut back to the rows they had, and the *careful* reading, plain `serde_json`,
-//! says what the record is: a row, or the reason for the dead letters. So a bad record leaves no trace, and there is one place that refuses.
+//! Owns: lines, what a blank one is, and where each record begins and ends.
+//! Does not own: what an object becomes (see `rows`), what stands around the object in a payload (see `payload`), all that is the same for every
+//! format (see `draft`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::str;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
-use pintail_core::error::{Error, Result};
+use arrow::array::{Array as _, BinaryArray};
+use bytes::Bytes;
+use pintail_core::batch::{Batch, Chunk, Records};
+use pintail_core::error::Result;
+use pintail_core::messages::Payloads;
 use pintail_core::schema::EventSchema;
-use serde_json::value::RawValue;
 
-use super::column::{Column, shown};
-use super::cursor::Cursor;
-use super::depth::{self, DEPTH_MAX};
-use super::fields::{Fields, Place, Target};
+use super::draft::{Draft, Shape};
+use super::origins::Place;
+use super::payload::{self, Content};
+use super::rows::Rows;
+use super::{Decode, Decoded};
 
-/// A record as the careful reading sees it; of a key that occurs twice, the last.
-type Object<'a> = BTreeMap<String, &'a RawValue>;
+/// Bytes of a short record: how many a chunk has is guessed by it, at less cost than counting them again.
+const RECORD_BYTES_USUAL: usize = 64;
 
-/// Objects of a record by the keys that lead to them.
-type Nested<'a> = HashMap<Vec<String>, Object<'a>>;
-
-/// Collects the rows of a batch.
+/// Decodes batches of one schema.
 #[derive(Debug)]
-pub(super) struct Rows {
-    schema: SchemaRef,
-    fields: Fields,
-    columns: Vec<Column>,
-    rows: usize,
-    /// Counts records, to tell a key's second occurrence from its first.
-    record: u64,
+pub struct Ndjson {
+    shape: Shape,
+    rows: Rows,
+    /// A payload of several lines, on one.
+    scratch: String,
 }
 
-impl Rows {
+impl Ndjson {
     /// Prepares for a schema.
-    pub(super) fn new(schema: &EventSchema) -> Self {
-        let columns: Vec<_> = schema.columns.iter().map(Column::new).collect();
-        let paths: Vec<_> = columns.iter().map(Column::path).enumerate().collect();
-        Self { schema: schema.arrow_columns(), fields: Fields::new(&paths), columns, rows: 0, record: 0 }
+    pub fn new(schema: &EventSchema) -> Self {
+        Self { shape: Shape::new(schema), rows: Rows::new(schema), scratch: String::new() }
     }
+}
 
-    /// Returns the rows so far.
-    pub(super) fn len(&self) -> usize {
-        self.rows
-    }
-
-    /// Appends the record at `start` of a text of lines if it has a usual form, and returns where its line ends.
-    #[inline]
-    pub(super) fn push_usual(&mut self, text: &str, start: usize) -> Option<usize> {
-        self.record += 1;
-        let mut cursor = Cursor::new(text, start);
-        let end = self.read(&mut cursor);
-        match end {
-            Some(()) => self.rows += 1,
-            None => self.cut_back(),
+impl Decode for Ndjson {
+    fn decode(&mut self, batch: &Batch) -> Result<Decoded> {
+        let Self { shape, rows, scratch } = self;
+        let mut run = Run { rows, scratch, draft: Draft::new(shape, batch)? };
+        for chunk in &batch.chunks {
+            match &chunk.records {
+                Records::Lines(bytes) => run.lines(chunk, bytes)?,
+                Records::Payloads(payloads) => run.payloads(chunk, payloads)?,
+                Records::Arrow(rows) => {
+                    run.end_of_part()?;
+                    run.draft.arrow(chunk, rows)?;
+                }
+                Records::TooLong { length, .. } => run.draft.too_long(chunk, *length),
+            }
         }
-        end.map(|()| cursor.at())
+        run.end_of_part()?;
+        run.draft.finish()
+    }
+}
+
+/// A batch while it is decoded.
+struct Run<'d> {
+    /// The rows since the last Arrow chunk.
+    rows: &'d mut Rows,
+    scratch: &'d mut String,
+    draft: Draft<'d>,
+}
+
+impl Run<'_> {
+    fn lines(&mut self, chunk: &Chunk, bytes: &Bytes) -> Result<()> {
+        self.draft.begin(chunk, self.rows.len(), bytes.len() / RECORD_BYTES_USUAL);
+        // Checked as a whole, which is fast; line by line only where that failed.
+        let text = str::from_utf8(bytes).ok();
+        let (mut start, mut line) = (0, 0);
+        while start < bytes.len() {
+            let place = Place { byte: u32::try_from(start).expect("the batch was measured"), record: line };
+            let end = match text.and_then(|text| self.rows.push_usual(text, start)) {
+                Some(end) => {
+                    self.draft.row(place);
+                    end
+                }
+                None => self.unusual_line(chunk, bytes, place),
+            };
+            (start, line) = (end + 1, line + 1);
+        }
+        self.draft.end(chunk)
     }
 
-    /// Appends a record in any form.
-    ///
-    /// # Errors
-    /// The reason why it is none, or does not fit.
-    pub(super) fn push_careful(&mut self, text: &str) -> Result<(), String> {
-        let pushed = self.read_carefully(text);
+    /// Reads a line of which only its beginning is known, and returns where it ends.
+    #[cold]
+    fn unusual_line(&mut self, chunk: &Chunk, bytes: &Bytes, place: Place) -> usize {
+        let start = place.byte as usize;
+        let end = memchr::memchr(b'\n', &bytes[start..]).map_or(bytes.len(), |length| start + length);
+        let line = &bytes[start..end];
+        if is_blank(line) {
+            return end;
+        }
+        let pushed = text(line).and_then(|line| {
+            // Who writes on in a file that was cut behind its back leaves a hole of zeros.
+            let line = line.trim_start_matches('\0');
+            self.push(line.strip_prefix('\u{feff}').unwrap_or(line))
+        });
+        self.take(chunk, place, pushed);
+        end
+    }
+
+    fn payloads(&mut self, chunk: &Chunk, payloads: &Payloads) -> Result<()> {
+        let bytes = payloads.payloads();
+        self.draft.begin(chunk, self.rows.len(), payloads.len());
+        // Checked as a whole, as lines are. A payload may begin or end amid a character all the same.
+        let ends = bytes.value_offsets();
+        let first = ends[0] as usize;
+        let all = str::from_utf8(&bytes.value_data()[first..ends[payloads.len()] as usize]).ok();
+        for record in 0..payloads.len() {
+            let place = Place { byte: 0, record: u32::try_from(record).expect("the batch was measured") };
+            let (start, end) = (ends[record] as usize - first, ends[record + 1] as usize - first);
+            // Many end in a line end; more of them are unusual.
+            let usual = all.and_then(|all| all.get(start..end)).map(|text| text.strip_suffix('\n').unwrap_or(text));
+            let usual = usual.filter(|text| is_one_line(text));
+            match usual.and_then(|text| self.rows.push_usual(text, 0)) {
+                Some(_) => self.draft.row(place),
+                None => self.unusual_payload(chunk, bytes, place),
+            }
+        }
+        self.draft.end(chunk)
+    }
+
+    /// Reads a payload in any form.
+    #[cold]
+    fn unusual_payload(&mut self, chunk: &Chunk, payloads: &BinaryArray, place: Place) {
+        let record = place.record as usize;
+        let pushed = match Content::of(payloads.is_valid(record).then(|| payloads.value(record))) {
+            Content::Nothing => self.push("{}").map_err(payload::of_tombstone),
+            Content::Blank => Err(payload::BLANK.to_owned()),
+            Content::Bytes(bytes) | Content::Framed(bytes) => text(bytes).and_then(|text| self.push_lines(text)),
+            Content::Foreign { schema } => Err(payload::foreign(schema)),
+        };
+        self.take(chunk, place, pushed);
+    }
+
+    /// Appends a record that may stand on several lines.
+    fn push_lines(&mut self, text: &str) -> Result<(), String> {
+        if is_one_line(text) {
+            return self.push(text);
+        }
+        // Between the tokens of JSON one is as good as the other, and within a text both are refused.
+        self.scratch.clear();
+        self.scratch.extend(text.chars().map(|c| if c == '\n' { '\r' } else { c }));
+        match self.rows.push_usual(self.scratch, 0) {
+            Some(_) => Ok(()),
+            None => self.rows.push_careful(text),
+        }
+    }
+
+    /// Appends a record that stands on one line.
+    fn push(&mut self, text: &str) -> Result<(), String> {
+        match self.rows.push_usual(text, 0) {
+            Some(_) => Ok(()),
+            None => self.rows.push_careful(text),
+        }
+    }
+
+    fn take(&mut self, chunk: &Chunk, place: Place, pushed: Result<(), String>) {
         match pushed {
-            Ok(()) => self.rows += 1,
-            Err(_) => self.cut_back(),
+            Ok(()) => self.draft.row(place),
+            Err(reason) => self.draft.reject(chunk, place, reason),
         }
-        pushed
     }
 
-    /// Hands out the rows, and is empty again.
-    pub(super) fn finish(&mut self) -> Result<RecordBatch> {
-        self.rows = 0;
-        let arrays = self.columns.iter_mut().map(Column::finish).collect();
-        RecordBatch::try_new(self.schema.clone(), arrays)
-            .map_err(|e| Error::internal("decoded columns do not fit their own schema").with_source(e))
-    }
-
-    #[inline]
-    fn read(&mut self, cursor: &mut Cursor<'_>) -> Option<()> {
-        let mut reader = Reader { columns: &mut self.columns, record: self.record, filled: 0 };
-        cursor.skip_whitespace();
-        reader.object(&mut self.fields, cursor)?;
-        let filled = reader.filled;
-        if !cursor.is_at_end() {
-            return None;
-        }
-        if filled < self.columns.len() {
-            for column in self.columns.iter_mut().filter(|column| column.len() == self.rows) {
-                column.push_missing()?;
-            }
-        }
-        Some(())
-    }
-
-    fn read_carefully(&mut self, text: &str) -> Result<(), String> {
-        if depth::exceeds(text, DEPTH_MAX) {
-            return Err(format!("nested deeper than {DEPTH_MAX} objects and arrays"));
-        }
-        let record: Object<'_> = serde_json::from_str(text).map_err(|error| no_object(text, &error))?;
-        let mut nested = Nested::new();
-        for column in &mut self.columns {
-            match look_up(&record, &mut nested, column.path()) {
-                Found::Value(json) => column.push_json(json)?,
-                Found::Nothing => column.push_null("nothing")?,
-                Found::NoObject { at, json, why } => return Err(column.no_object(&at, json, why)),
-            }
+    fn end_of_part(&mut self) -> Result<()> {
+        if self.rows.len() > 0 {
+            self.draft.part(self.rows.finish()?);
         }
         Ok(())
     }
-
-    fn cut_back(&mut self) {
-        for column in &mut self.columns {
-            column.truncate(self.rows);
-        }
-    }
 }
 
-/// Reads one record in the usual way; `None` anywhere = leave it to the careful way.
-struct Reader<'r> {
-    columns: &'r mut [Column],
-    record: u64,
-    /// Columns that have got a value.
-    filled: usize,
+fn text(bytes: &[u8]) -> Result<&str, String> {
+    str::from_utf8(bytes).map_err(|error| format!("not valid UTF-8 at byte {}", error.valid_up_to() + 1))
 }
 
-impl Reader<'_> {
-    #[inline]
-    fn object(&mut self, fields: &mut Fields, cursor: &mut Cursor<'_>) -> Option<()> {
-        let mut field = match fields.first_as_before(cursor) {
-            Some(field) => field,
-            None => {
-                cursor.eat(b'{')?;
-                cursor.skip_whitespace();
-                if cursor.eat(b'}').is_some() {
-                    return Some(());
-                }
-                fields.key(cursor, Place::Start)?
-            }
-        };
-        cursor.enter()?;
-        loop {
-            cursor.skip_whitespace();
-            match fields.target(field, self.record)? {
-                Target::Column(index) if cursor.peek() != Some(b'n') => {
-                    self.columns[*index].push(cursor)?;
-                    self.filled += 1;
-                }
-                target => self.value(target, cursor)?,
-            }
-            field = match fields.next_as_before(cursor, field) {
-                Some(field) => field,
-                None => {
-                    cursor.skip_whitespace();
-                    if cursor.eat(b',').is_none() {
-                        cursor.leave();
-                        return cursor.eat(b'}');
-                    }
-                    cursor.skip_whitespace();
-                    fields.key(cursor, Place::Behind(field))?
-                }
-            };
-        }
-    }
-
-    fn value(&mut self, target: &mut Target, cursor: &mut Cursor<'_>) -> Option<()> {
-        if cursor.peek() == Some(b'n') {
-            return cursor.eat_text("null");
-        }
-        match target {
-            Target::Column(index) => {
-                self.columns[*index].push(cursor)?;
-                self.filled += 1;
-                Some(())
-            }
-            Target::Unknown => cursor.skip_value(),
-            Target::Object(fields) => self.object(fields, cursor),
-            Target::Several(targets) => {
-                let value = cursor.value()?;
-                targets.iter_mut().try_for_each(|target| self.value(target, &mut cursor.within(value)))
-            }
-        }
-    }
+fn is_one_line(text: &str) -> bool {
+    memchr::memchr(b'\n', text.as_bytes()).is_none()
 }
 
-/// What stands at a path.
-enum Found<'a> {
-    /// This JSON value.
-    Value(&'a str),
-    /// No value, or null on the way to it.
-    Nothing,
-    /// Something on the way, at these keys, that is neither null nor an object to look into, and why if it looks like one.
-    NoObject { at: String, json: &'a str, why: &'static str },
-}
-
-/// Follows a path. Objects on the way are parsed once for all columns: an odd record may be long, and have many columns below one key.
-fn look_up<'a>(record: &Object<'a>, nested: &mut Nested<'a>, path: &[String]) -> Found<'a> {
-    let Some((last, way)) = path.split_last() else { return Found::Nothing };
-    for depth in 0..way.len() {
-        let (outer, here) = (&way[..depth], &way[..=depth]);
-        if nested.contains_key(here) {
-            continue;
-        }
-        let outer = if outer.is_empty() { record } else { &nested[outer] };
-        let Some(json) = outer.get(&way[depth]).map(|value| value.get()) else { return Found::Nothing };
-        let no_object = |why| Found::NoObject { at: here.join("."), json, why };
-        let object = match json {
-            "null" => return Found::Nothing,
-            _ if json.starts_with('{') => match serde_json::from_str(json) {
-                Ok(object) => object,
-                // The record is valid JSON, and half of a surrogate pair all that a valid key may have and its text not.
-                Err(_) => return no_object(" (half of a surrogate pair is no character of a key)"),
-            },
-            _ => return no_object(""),
-        };
-        nested.insert(here.to_vec(), object);
-    }
-    let object = if way.is_empty() { record } else { &nested[way] };
-    object.get(last).map_or(Found::Nothing, |value| Found::Value(value.get()))
-}
-
-/// Says why a text is not a JSON object.
-fn no_object(text: &str, error: &serde_json::Error) -> String {
-    if error.is_data() {
-        return format!("expected a JSON object, got {}", shown(text));
-    }
-    let message = error.to_string();
-    let what = message.split(" at line ").next().unwrap_or(&message);
-    format!("not a JSON object: {what} at byte {}: {}", error.column(), shown(text))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_record_in_any_ordinary_form_is_read_only_once() {
-        let mut rows = Rows::new(&EventSchema::simulator());
-        for text in [
-            r#"{"timestamp":1767225600123,"user_id":123456,"region":"us","amount":12.3456,"sku":"SKU-00042"}"#,
-            r#"{"timestamp": 1, "user_id": null, "region": "é", "amount": 100, "sku": "a\"b\u00e9"}"#,
-            r#" { "sku" : "" , "timestamp" : 5.0 , "unknown" : { "a" : [ 1 , "x\n" ] } , "region" : null } "#,
-            r#"{"timestamp":-1,"amount":0.30000000000000004,"\u0072egion":"eu"}"#,
-        ] {
-            assert_eq!(rows.push_usual(text, 0), Some(text.len()), "{text}");
-            let lines = format!("{text}\n{text}\r\n");
-            assert_eq!(rows.push_usual(&lines, 0), Some(text.len()), "{text}");
-            assert_eq!(rows.push_usual(&lines, text.len() + 1), Some(lines.len() - 1), "{text}");
-        }
-        assert_eq!(rows.push_usual(r#"{"timestamp":1,"timestamp":2}"#, 0), None);
-        assert_eq!(rows.len(), 12);
-    }
+/// Returns whether a line is no record: whitespace only, perhaps behind zeros and a byte order mark.
+pub fn is_blank(line: &[u8]) -> bool {
+    let zeros = line.iter().take_while(|byte| **byte == 0).count();
+    let line = &line[zeros..];
+    let text = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+    text.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
 }

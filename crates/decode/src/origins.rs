@@ -3,19 +3,22 @@
 //! Owns: where each row came from, at eight bytes a row; the original bytes are the chunks', shared, and looked at only when asked for.
 //! Does not own: why a record is rejected.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use arrow::json::writer::{LineDelimited, WriterBuilder};
 use bytes::Bytes;
 use pintail_core::batch::{Chunk, DeadLetter, LetterForm, OffsetUnit, Phase, Records};
+use pintail_core::messages::Envelope;
 use pintail_core::reasons::Reason;
 
 /// Where the rows of a decoded batch came from.
 #[derive(Debug, Clone, Default)]
 pub struct Origins {
     chunks: Vec<ChunkRows>,
-    /// The record of each row that was a line, in the order of the rows of all chunks.
-    lines: Vec<LineStart>,
+    /// The place of each row that was decoded, in the order of the rows of all chunks.
+    places: Vec<Place>,
 }
 
 /// A chunk, and which rows it gave.
@@ -23,17 +26,17 @@ pub struct Origins {
 struct ChunkRows {
     chunk: Chunk,
     first_row: usize,
-    /// The index of its first row's line in [`Origins::lines`].
-    first_line: usize,
+    /// The index of its first row's place in [`Origins::places`].
+    first_place: usize,
 }
 
-/// Where a record begins in its chunk.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct LineStart {
-    /// Its first byte.
+/// Where a record is in its chunk.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Place {
+    /// The first byte of its line; 0 in a chunk that has no lines.
     pub(super) byte: u32,
-    /// Its line, blank ones counted.
-    pub(super) line: u32,
+    /// Its line, blank ones counted, or its payload.
+    pub(super) record: u32,
 }
 
 impl Origins {
@@ -43,37 +46,35 @@ impl Origins {
     /// If there is no such row.
     pub fn dead_letter(&self, row: usize, phase: Phase, reason: Reason) -> DeadLetter {
         let chunk = self.chunks.partition_point(|chunk| chunk.first_row <= row).checked_sub(1).expect("the first chunk begins at row 0");
-        let ChunkRows { chunk, first_row, first_line } = &self.chunks[chunk];
+        let ChunkRows { chunk, first_row, first_place } = &self.chunks[chunk];
         let in_chunk = row - first_row;
-        match &chunk.records {
-            Records::Lines(bytes) | Records::Messages { lines: bytes, .. } => {
-                line_dead_letter(chunk, bytes, self.lines[first_line + in_chunk], phase, reason)
-            }
-            Records::Arrow(rows) => row_dead_letter(chunk, rows, in_chunk, phase, reason),
-            Records::TooLong { head, length } => too_long_dead_letter(chunk, head, *length, phase, reason),
-        }
+        let place = match &chunk.records {
+            Records::Arrow(_) => Place { byte: 0, record: u32::try_from(in_chunk).expect("rows of a batch are counted in 31 bits") },
+            _ => self.places[first_place + in_chunk],
+        };
+        dead_letter_at(chunk, place, phase, reason)
     }
 
     /// Begins a chunk whose first row will be `first_row`.
     pub(super) fn begin(&mut self, chunk: &Chunk, first_row: usize) {
-        self.chunks.push(ChunkRows { chunk: chunk.clone(), first_row, first_line: self.lines.len() });
+        self.chunks.push(ChunkRows { chunk: chunk.clone(), first_row, first_place: self.places.len() });
     }
 
-    /// Adds the row of a line of the chunk that was begun last.
+    /// Adds the row of a record of the chunk that was begun last.
     #[inline]
-    pub(super) fn push_line(&mut self, start: LineStart) {
-        self.lines.push(start);
+    pub(super) fn push(&mut self, place: Place) {
+        self.places.push(place);
     }
 
-    /// Returns the lines of the chunk that was begun last which became rows.
-    pub(super) fn lines_of_last(&self) -> Vec<u32> {
-        let first = self.chunks.last().map_or(0, |chunk| chunk.first_line);
-        self.lines[first..].iter().map(|start| start.line).collect()
+    /// Returns the records of the chunk that was begun last which became rows.
+    pub(super) fn records_of_last(&self) -> Vec<u32> {
+        let first = self.chunks.last().map_or(0, |chunk| chunk.first_place);
+        self.places[first..].iter().map(|place| place.record).collect()
     }
 
-    /// Makes room for lines.
-    pub(super) fn reserve(&mut self, lines: usize) {
-        self.lines.reserve(lines);
+    /// Makes room for records.
+    pub(super) fn reserve(&mut self, records: usize) {
+        self.places.reserve(records);
     }
 }
 
@@ -86,28 +87,32 @@ pub(super) fn line_at(bytes: &[u8], start: usize) -> &[u8] {
 
 /// Rejects the first record of a chunk without having decoded it.
 pub fn reject_undecoded(chunk: &Chunk, phase: Phase, reason: Reason) -> DeadLetter {
+    dead_letter_at(chunk, Place::default(), phase, reason)
+}
+
+/// Rejects the record at a place of a chunk. Its bytes are copied: a slice would keep the whole chunk in memory until the dead letter is written.
+pub(super) fn dead_letter_at(chunk: &Chunk, place: Place, phase: Phase, reason: Reason) -> DeadLetter {
+    let from = chunk.range.from;
+    let whole = |position, bytes: &[u8]| dead_letter(chunk, position, Bytes::copy_from_slice(bytes), phase, reason.clone());
     match &chunk.records {
-        Records::Lines(bytes) | Records::Messages { lines: bytes, .. } => {
-            line_dead_letter(chunk, bytes, LineStart { byte: 0, line: 0 }, phase, reason)
+        Records::Lines(bytes) => {
+            let offset = match chunk.unit {
+                OffsetUnit::Bytes => place.byte,
+                OffsetUnit::Records => place.record,
+            };
+            whole(from + u64::from(offset), line_at(bytes, place.byte as usize))
         }
-        Records::Arrow(rows) => row_dead_letter(chunk, rows, 0, phase, reason),
-        Records::TooLong { head, length } => too_long_dead_letter(chunk, head, *length, phase, reason),
+        Records::Payloads(payloads) => {
+            let (message, position) = (payloads.message(place.record as usize), payloads.position(place.record as usize));
+            let form = if message.payload.is_some() { LetterForm::Record } else { LetterForm::Tombstone };
+            let envelope = Arc::new(Envelope::new(&message, position));
+            DeadLetter { form, message: Some(envelope), ..whole(position, message.payload.unwrap_or_default()) }
+        }
+        Records::TooLong { head, length, message } => {
+            DeadLetter { length: *length, message: message.clone(), ..dead_letter(chunk, from, head.clone(), phase, reason) }
+        }
+        Records::Arrow(rows) => row_dead_letter(chunk, rows, place.record as usize, phase, reason),
     }
-}
-
-/// Rejects a line of a chunk. Its bytes are copied: a slice would keep the whole chunk in memory until the dead letter is written.
-pub(super) fn line_dead_letter(chunk: &Chunk, bytes: &Bytes, start: LineStart, phase: Phase, reason: Reason) -> DeadLetter {
-    let line = line_at(bytes, start.byte as usize);
-    let offset = match chunk.unit {
-        OffsetUnit::Bytes => u64::from(start.byte),
-        OffsetUnit::Records => u64::from(start.line),
-    };
-    dead_letter(chunk, offset, Bytes::copy_from_slice(line), line.len() as u64, phase, reason)
-}
-
-/// Rejects a record that was not buffered whole.
-pub(super) fn too_long_dead_letter(chunk: &Chunk, head: &Bytes, length: u64, phase: Phase, reason: Reason) -> DeadLetter {
-    dead_letter(chunk, 0, head.clone(), length, phase, reason)
 }
 
 fn row_dead_letter(chunk: &Chunk, rows: &RecordBatch, row: usize, phase: Phase, reason: Reason) -> DeadLetter {
@@ -119,13 +124,12 @@ fn row_dead_letter(chunk: &Chunk, rows: &RecordBatch, row: usize, phase: Phase, 
         Ok(json) => (json, reason),
         Err(error) => (Vec::new(), format!("{reason} (and the row cannot be shown: {error})").into()),
     };
-    let length = json.len() as u64;
-    dead_letter(chunk, offset, json.into(), length, phase, reason)
+    dead_letter(chunk, chunk.range.from + offset, json.into(), phase, reason)
 }
 
-fn dead_letter(chunk: &Chunk, offset: u64, bytes: Bytes, length: u64, phase: Phase, reason: Reason) -> DeadLetter {
-    let partition = chunk.range.partition.id.clone();
-    DeadLetter { phase, reason, partition, offset: chunk.range.from + offset, form: LetterForm::Record, bytes, length }
+fn dead_letter(chunk: &Chunk, position: u64, bytes: Bytes, phase: Phase, reason: Reason) -> DeadLetter {
+    let (partition, length) = (chunk.range.partition.id.clone(), bytes.len() as u64);
+    DeadLetter { phase, reason, partition, offset: position, form: LetterForm::Record, bytes, length, message: None }
 }
 
 fn row_as_json(rows: &RecordBatch, row: usize) -> Result<Vec<u8>, ArrowError> {

@@ -7,11 +7,12 @@ use pintail_core::batch::{Batch, Chunk, OffsetUnit, Phase, Records};
 use pintail_core::offsets::{OffsetRange, Partition, PartitionId};
 use pintail_core::schema::{Column, ColumnType, EventSchema};
 
-use super::{Decoded, Decoder};
+use super::{Decode as _, Decoded, Ndjson};
 
 mod corners;
 mod oracle;
 mod origins;
+mod payloads;
 mod rule;
 
 use rule::{cell, cells};
@@ -19,10 +20,9 @@ use rule::{cell, cells};
 fn chunk(records: Records, from: u64, unit: OffsetUnit) -> Chunk {
     let partition = Arc::new(Partition { id: PartitionId::new("p"), label: "p".into() });
     let units = match (&records, unit) {
-        (Records::Lines(bytes) | Records::Messages { lines: bytes, .. }, OffsetUnit::Bytes) => bytes.len() as u64,
-        (Records::Lines(bytes) | Records::Messages { lines: bytes, .. }, OffsetUnit::Records) => {
-            bytes.split(|byte| *byte == b'\n').count() as u64
-        }
+        (Records::Lines(bytes), OffsetUnit::Bytes) => bytes.len() as u64,
+        (Records::Lines(bytes), OffsetUnit::Records) => bytes.split(|byte| *byte == b'\n').count() as u64,
+        (Records::Payloads(payloads), _) => payloads.position(payloads.len() - 1) + 1 - from,
         (Records::Arrow(rows), _) => rows.num_rows() as u64,
         (Records::TooLong { length, .. }, OffsetUnit::Bytes) => length + 1,
         (Records::TooLong { .. }, OffsetUnit::Records) => 1,
@@ -45,7 +45,7 @@ fn schema(columns: &[(&str, &str)]) -> EventSchema {
 }
 
 fn decode(columns: &[(&str, &str)], text: impl Into<Bytes>) -> Decoded {
-    Decoder::new(&schema(columns)).decode(&lines(text)).unwrap()
+    Ndjson::new(&schema(columns)).decode(&lines(text)).unwrap()
 }
 
 /// Decodes `{"v":<json>}` into one column: the cell (`None` = null), or the reason.

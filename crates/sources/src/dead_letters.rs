@@ -1,31 +1,29 @@
 //! Dead letters as a source: what was rejected is read again.
 //!
-//! Owns: the files that were there at the start, and reading the original record out of each line.
-//! Does not own: the lines' writing (see `pintail_sink`), and the decision to replay (see `commands::dead_letters`).
+//! Owns: the files that were there at the start, and that each record is again what its source had read: a line, or a message with all that the
+//! broker said of it.
+//! Does not own: the form of the files (see [`pintail_storage::checkpoint::dead_letters`]), the decision to replay (see `commands::dead_letters`).
 //!
 //! Each file is a partition of its own, counted in records (a line may stand for many that are alike), beside those of the original source: so its offsets are committed like any
 //! others, and each dead letter is replayed once. A row of the output is no record that could be read again: it is counted with the
 //! records beside it, a file of nothing else is left as it is, and it stays a dead letter.
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use memchr::memchr;
-use pintail_core::batch::{Chunk, OffsetUnit, Records};
+use pintail_core::batch::{Chunk, DeadLetter, LetterForm, OffsetUnit, Records};
 use pintail_core::breaker::WhenRejected;
 use pintail_core::clock::Clock;
 use pintail_core::error::{Error, Result};
 use pintail_core::invocation::command;
+use pintail_core::messages::{Envelope, PayloadsBuilder};
 use pintail_core::offsets::{OffsetRange, Offsets, Partition, PartitionId};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use pintail_storage::checkpoint::dead_letters;
 use tracing::warn;
 
 use super::Source;
@@ -44,18 +42,6 @@ const CHUNK_BYTES: usize = 256 << 10;
 #[derive(Debug)]
 pub struct DeadLetterSource {
     thread: ReadThread,
-}
-
-/// A line of a file of dead letters, as far as a replay needs it.
-#[derive(Deserialize)]
-struct Line {
-    /// Where the same record stood again: how much further on each time, and how often.
-    #[serde(default)]
-    then: Vec<(u64, u64)>,
-    length: u64,
-    record: Option<String>,
-    record_base64: Option<String>,
-    output_row: Option<IgnoredAny>,
 }
 
 /// One file, from a record on.
@@ -124,25 +110,46 @@ fn list(directory: &Path, offsets: &Offsets) -> Result<VecDeque<Letters>> {
 struct Open {
     from: u64,
     next: u64,
-    lines: Vec<u8>,
-    /// Whether it holds anything but rows of the output.
-    has_record: bool,
+    records: Growing,
     /// Rows of the output in the file so far.
     output_rows: u64,
+}
+
+/// Records as their source read them.
+enum Growing {
+    /// Lines, and whether they hold anything but rows of the output, which are blank.
+    Lines { lines: Vec<u8>, has_record: bool },
+    /// Messages.
+    Payloads(PayloadsBuilder),
+}
+
+impl Growing {
+    fn nothing() -> Self {
+        Self::Lines { lines: Vec::new(), has_record: false }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Lines { lines, .. } => lines.len(),
+            Self::Payloads(payloads) => payloads.bytes(),
+        }
+    }
 }
 
 impl Letters {
     /// Reads the file, and returns how many rows of the output it holds, which cannot be replayed.
     fn read(self, sender: &ChunkSender) -> Result<u64, Exit> {
-        let failed = |e| Error::io(format_args!("read `{}`", self.path.display()), e);
-        let mut input = BufReader::with_capacity(CHUNK_BYTES, File::open(&self.path).map_err(failed)?);
-        let mut open = Open { from: self.from, next: 0, lines: Vec::new(), has_record: false, output_rows: 0 };
-        let mut line = Vec::new();
-        let mut number = 0;
-        while input.read_until(b'\n', &mut line).map_err(failed)? > 0 {
-            number += 1;
-            self.take(&line, number, &mut open, sender)?;
-            line.clear();
+        let mut open = Open { from: self.from, next: 0, records: Growing::nothing(), output_rows: 0 };
+        for kept in dead_letters::read(&self.path)? {
+            let letter = kept.map_err(|error| Error::state(format!("{error}; run {}", command("verify"))))?.letter;
+            open.output_rows += u64::from(letter.form == LetterForm::OutputRow);
+            if open.next >= self.from {
+                self.take(letter, &mut open, sender)?;
+            }
+            open.next += 1;
+            if open.records.bytes() >= CHUNK_BYTES {
+                self.hand_on(&mut open, sender)?;
+            }
         }
         if open.next < self.from {
             let (path, records, from) = (self.path.display(), open.next, self.from);
@@ -150,105 +157,65 @@ impl Letters {
             return Err(Error::state(format!("`{path}` has {records} records and {from} were replayed: run {verify}")).into());
         }
         // Rows of the output alone make no checkpoint: nothing of them is replayed.
-        if open.has_record {
+        if !matches!(open.records, Growing::Lines { has_record: false, .. }) {
             self.hand_on(&mut open, sender)?;
         }
         Ok(open.output_rows)
     }
 
-    /// Takes up the records of a line that were not replayed.
-    fn take(&self, line: &[u8], number: u64, open: &mut Open, sender: &ChunkSender) -> Result<(), Exit> {
-        let (original, records) = Original::parse(line).map_err(|why| {
-            Error::state(format!("`{}` line {number} is no dead letter: {why}; run {}", self.path.display(), command("verify")))
-        })?;
-        let replayed = self.from.saturating_sub(open.next).min(records);
-        open.next += replayed;
-        if matches!(original, Original::OutputRow) {
-            open.output_rows += records;
-        }
-        (replayed..records).try_for_each(|_| self.take_one(&original, open, sender))
-    }
-
-    /// Adds a record to the chunk, or hands it on alone if it is not whole.
-    fn take_one(&self, original: &Original, open: &mut Open, sender: &ChunkSender) -> Result<(), Exit> {
-        match original {
-            // A blank line is no record, and keeps the count.
-            Original::OutputRow => {
-                open.lines.push(b'\n');
-                open.next += 1;
-            }
-            Original::Whole(record) => {
-                open.lines.extend_from_slice(record);
-                open.lines.push(b'\n');
-                open.next += 1;
-                open.has_record = true;
-                if open.lines.len() >= CHUNK_BYTES {
-                    self.hand_on(open, sender)?;
+    /// Takes up a record that was not replayed, which stands at `open.next`.
+    fn take(&self, letter: DeadLetter, open: &mut Open, sender: &ChunkSender) -> Result<(), Exit> {
+        let DeadLetter { form, offset, bytes, length, message, .. } = letter;
+        match (form, message) {
+            // A row that the SQL has made is no record, and keeps the count.
+            (LetterForm::OutputRow, _) => {
+                if let Growing::Lines { lines, .. } = &mut open.records {
+                    lines.push(b'\n');
                 }
             }
-            Original::Cut { head, length } => {
+            // Too long to be kept: it cannot be replayed, and is rejected again.
+            (_, message) if length > bytes.len() as u64 => {
                 self.hand_on(open, sender)?;
-                self.send(Records::TooLong { head: head.clone(), length: *length }, open.next, open.next + 1, sender)?;
-                open.next += 1;
-                open.from = open.next;
+                open.from += 1;
+                let message = message.map(|message| Arc::new(Envelope::new(&message.message(offset, None), open.next)));
+                self.send(Records::TooLong { head: bytes, length, message }, open.next, open.next + 1, sender)?;
+            }
+            (_, Some(message)) => {
+                let payload = (form == LetterForm::Record).then_some(&*bytes);
+                if let Growing::Lines { .. } = open.records {
+                    self.hand_on(open, sender)?;
+                    open.records = Growing::Payloads(PayloadsBuilder::default());
+                }
+                if let Growing::Payloads(payloads) = &mut open.records {
+                    payloads.push(open.next, &message.message(offset, payload));
+                }
+            }
+            (_, None) => {
+                if let Growing::Payloads(_) = open.records {
+                    self.hand_on(open, sender)?;
+                }
+                if let Growing::Lines { lines, has_record } = &mut open.records {
+                    // A line end would make two records of it. Of JSON it is space between tokens.
+                    lines.extend(bytes.iter().map(|byte| if *byte == b'\n' { b' ' } else { *byte }));
+                    lines.push(b'\n');
+                    *has_record = true;
+                }
             }
         }
         Ok(())
     }
 
     fn hand_on(&self, open: &mut Open, sender: &ChunkSender) -> Result<(), Exit> {
-        if open.from == open.next {
-            return Ok(());
-        }
-        let lines = Bytes::from(std::mem::take(&mut open.lines));
+        let records = match std::mem::replace(&mut open.records, Growing::nothing()) {
+            Growing::Lines { lines, .. } => Records::Lines(Bytes::from(lines)),
+            Growing::Payloads(mut payloads) => Records::Payloads(payloads.finish()),
+        };
         let from = std::mem::replace(&mut open.from, open.next);
-        open.has_record = false;
-        self.send(Records::Lines(lines), from, open.next, sender)
+        if from < open.next { self.send(records, from, open.next, sender) } else { Ok(()) }
     }
 
     fn send(&self, records: Records, from: u64, to: u64, sender: &ChunkSender) -> Result<(), Exit> {
         let range = OffsetRange::new(self.partition.clone(), from, to);
         sender.send(Chunk::new(records, range, OffsetUnit::Records))
     }
-}
-
-/// The record that was rejected.
-#[derive(Debug)]
-enum Original {
-    Whole(Vec<u8>),
-    /// It is not there: the SQL has made a row of it.
-    OutputRow,
-    /// Too long to be kept: it cannot be replayed, and is rejected again.
-    Cut {
-        head: Bytes,
-        length: u64,
-    },
-}
-
-impl Original {
-    /// Returns the record of a line, and how often it was rejected.
-    fn parse(line: &[u8]) -> Result<(Self, u64), String> {
-        let line: Line = serde_json::from_slice(line).map_err(|e| e.to_string())?;
-        let records = line.then.iter().try_fold(1_u64, |sum, (_, times)| sum.checked_add(*times)).ok_or("it counts too many records")?;
-        if line.output_row.is_some() {
-            return Ok((Self::OutputRow, records));
-        }
-        let bytes = match (line.record, line.record_base64) {
-            (Some(text), None) => text.into_bytes(),
-            (None, Some(text)) => STANDARD.decode(text).map_err(|e| format!("`record_base64`: {e}"))?,
-            _ => return Err("it has not exactly one of `record` and `record_base64`".to_owned()),
-        };
-        if line.length > bytes.len() as u64 {
-            return Ok((Self::Cut { head: Bytes::from(bytes), length: line.length }, records));
-        }
-        Ok((Self::Whole(on_one_line(bytes)), records))
-    }
-}
-
-/// Takes line ends out of a record, which would make two of it. Of JSON they are space between tokens.
-fn on_one_line(mut record: Vec<u8>) -> Vec<u8> {
-    if memchr(b'\n', &record).is_some() {
-        record.iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = b' ');
-    }
-    record
 }

@@ -4,7 +4,7 @@
 //! Does not own: where reading begins (the commit records say, never the group), decoding.
 //!
 //! Reading order: `position` (what is promised), `topics` and `topic_ids` (what the broker shows), `witness`, `looker` and `epochs` (whether what
-//! was read still stands there), `reader` (sessions), `client` (settings of the library), `metadata` (`_key` and its like).
+//! was read still stands there), `reader` (sessions), `client` (settings of the library).
 
 pub mod config;
 
@@ -14,8 +14,6 @@ mod client;
 mod epochs;
 #[cfg(feature = "kafka")]
 mod looker;
-#[cfg(feature = "kafka")]
-mod metadata;
 #[cfg_attr(not(feature = "kafka"), allow(dead_code, reason = "without a client nothing is compared"))]
 mod position;
 #[cfg(feature = "kafka")]

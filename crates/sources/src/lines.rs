@@ -67,7 +67,7 @@ impl Piece {
             }
             Records::TooLong { .. } => 1,
             Records::Arrow(rows) => rows.num_rows() as u64,
-            Records::Messages { metadata, .. } => metadata.num_rows() as u64,
+            Records::Payloads(payloads) => payloads.len() as u64,
         }
     }
 }
@@ -227,7 +227,7 @@ impl<R: Read> LineReader<R> {
     fn take_open(&mut self) -> Option<Piece> {
         match self.too_long.take() {
             Some(TooLong { head, tail, length }) => {
-                Some(Piece { records: Records::TooLong { head: Bytes::from(head), length }, bytes: length, tail })
+                Some(Piece { records: Records::TooLong { head: Bytes::from(head), length, message: None }, bytes: length, tail })
             }
             None => match self.content() {
                 0 => None,

@@ -4,7 +4,7 @@
 //! Does not own: connecting, sessions and positions (each has a file below).
 //!
 //! The stream is the partition of the source, its offsets are stream sequences. A message counts as a record however many lines it has; an
-//! empty one is none. Sequences that have no message, because it was deleted or is of a subject that is not read, are in the ranges too.
+//! empty one too. Sequences that have no message, because it was deleted or is of a subject that is not read, are in the ranges too.
 //!
 //! A position carries evidence: the messages that were read last. Each session begins with a look whether they still stand there (see `check`).
 

@@ -38,6 +38,7 @@ fn commit(store: &mut Store, rows: i64) {
         form: LetterForm::Record,
         bytes,
         length: 3,
+        message: None,
     };
     letters.write(&letter, None).unwrap();
     let draft = draft(store, vec![data, letters.finish().unwrap()]);

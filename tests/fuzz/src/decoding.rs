@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pintail_core::batch::{Batch, Chunk, DeadLetter, OffsetUnit, Phase, Records};
-use pintail_decode::{Decoded, Decoder};
+use pintail_decode::{Decode as _, Decoded, Ndjson};
 use pintail_core::offsets::{OffsetRange, Partition, PartitionId};
 use pintail_core::schema::{Column, ColumnType, EventSchema};
 
@@ -122,7 +122,7 @@ pub fn check(which: u8, cuts: u32, text: &[u8]) {
     if lines.last().is_some_and(|last| last.is_empty()) {
         lines.pop();
     }
-    let mut decoder = Decoder::new(&schema);
+    let mut decoder = Ndjson::new(&schema);
     let whole = decode(&mut decoder, vec![chunk(text, 1_000, OffsetUnit::Bytes)]);
     compare(&schema, &lines, &whole);
 
@@ -137,7 +137,7 @@ pub fn check(which: u8, cuts: u32, text: &[u8]) {
     same(&cells(&whole.batch), &whole.dead_letters, &[in_two]);
 
     // In two batches, each by a decoder that has seen nothing.
-    let batches = chunks().map(|(part, from)| decode(&mut Decoder::new(&schema), vec![chunk(part, from, OffsetUnit::Bytes)]));
+    let batches = chunks().map(|(part, from)| decode(&mut Ndjson::new(&schema), vec![chunk(part, from, OffsetUnit::Bytes)]));
     same(&cells(&whole.batch), &whole.dead_letters, &batches.collect::<Vec<_>>());
 }
 
@@ -146,7 +146,7 @@ fn chunk(text: &[u8], from: u64, unit: OffsetUnit) -> Chunk {
     Chunk::new(Records::Lines(Bytes::copy_from_slice(text)), OffsetRange::new(partition, from, from + text.len() as u64), unit)
 }
 
-fn decode(decoder: &mut Decoder, chunks: Vec<Chunk>) -> Decoded {
+fn decode(decoder: &mut Ndjson, chunks: Vec<Chunk>) -> Decoded {
     let decoded = decoder.decode(&Batch::new(chunks)).expect("bad records are dead letters, not errors");
     let records = decoded.batch.num_rows() + decoded.dead_letters.len();
     assert_eq!(decoded.records_in, records as u64, "every record is a row or a dead letter");

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use pintail::internals::Plan;
-use pintail_decode::Decoder;
+use pintail_decode::{Decode as _, Ndjson};
 use pintail_duckdb::{FailureKind, SqlError};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -55,7 +55,7 @@ fn what_breaks_the_database_is_told_by_its_kind_and_the_next_database_has_the_lo
     let plan = Plan::new(&config).unwrap();
     std::fs::remove_file(&path).unwrap();
     let mut worker = plan.engine.workers().unwrap().remove(0);
-    let decoded = Decoder::new(&config.schema).decode(&batch(&deep_ones(3, &[1]))).unwrap().batch;
+    let decoded = Ndjson::new(&config.schema).decode(&batch(&deep_ones(3, &[1]))).unwrap().batch;
     let mut meter = plan.engine.memory().unwrap();
     for _ in 0..3 {
         match worker.run(&decoded.slice(1, 1)) {
@@ -82,7 +82,7 @@ fn a_worker_beside_one_that_breaks_the_database_sees_nothing_of_it() {
     let config = config(&format!("SELECT id, json_structure({DEEP})::VARCHAR AS v FROM events"), &["transform.threads=2"]);
     let plan = Plan::new(&config).unwrap();
     let mut workers = plan.engine.workers().unwrap();
-    let decoded = Decoder::new(&config.schema).decode(&batch(&deep_ones(2_000, &[1_999]))).unwrap().batch;
+    let decoded = Ndjson::new(&config.schema).decode(&batch(&deep_ones(2_000, &[1_999]))).unwrap().batch;
     let (good, bad, broken) = (decoded.slice(0, 1_999), decoded.slice(1_999, 1), AtomicBool::new(false));
     let (mut breaking, mut working) = (workers.remove(0), workers.remove(0));
     thread::scope(|scope| {

@@ -15,7 +15,7 @@ use pintail_config::Config;
 use pintail_core::batch::{Batch, Chunk, Frame, OffsetUnit, Records};
 use pintail_core::breaker::{Usual, WhenRejected};
 use pintail_core::offsets::{OffsetRange, Partition, PartitionId};
-use pintail_decode::Decoder;
+use pintail_decode::{Decode as _, Ndjson};
 use pintail_duckdb::{FailureKind, SqlError};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -129,7 +129,7 @@ pub fn transformed(config: &Config, records: &[Value]) -> (Vec<RecordBatch>, BTr
 pub fn one_by_one(config: &Config, records: &[Value]) -> (Vec<RecordBatch>, BTreeSet<u64>) {
     let plan = Plan::new(config).unwrap();
     let mut worker = plan.engine.workers().unwrap().remove(0);
-    let decoded = Decoder::new(&config.schema).decode(&batch(records)).unwrap().batch;
+    let decoded = Ndjson::new(&config.schema).decode(&batch(records)).unwrap().batch;
     assert_eq!(decoded.num_rows(), records.len());
     let (mut rows, mut failed) = (Vec::new(), BTreeSet::new());
     for row in 0..records.len() {
@@ -208,7 +208,7 @@ fn each_kind_of_failure_is_told_apart_without_its_words() {
     ] {
         let config = config(sql, &sets);
         let plan = Plan::new(&config).unwrap();
-        let decoded = Decoder::new(&config.schema).decode(&batch(&records)).unwrap().batch;
+        let decoded = Ndjson::new(&config.schema).decode(&batch(&records)).unwrap().batch;
         match plan.engine.workers().unwrap()[0].run(&decoded) {
             Err(SqlError::Suspect(failure)) => assert_eq!(failure.kind, kind, "{sql}: {}", failure.reason),
             other => panic!("{sql}: {:?}", other.map(|rows| rows.num_rows())),

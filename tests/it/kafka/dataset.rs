@@ -129,9 +129,9 @@ impl Run<'_> {
         let chunk = chunk?.expect("a topic does not end");
         assert!(chunk.range.evidence.is_some(), "a checkpoint may end behind any chunk: {:?}", chunk.range);
         self.offsets.extend(&chunk.range).unwrap();
-        if let Records::Lines(lines) | Records::Messages { lines, .. } = chunk.records {
-            let lines = String::from_utf8(lines.to_vec()).unwrap();
-            self.records.extend(lines.lines().filter(|line| !line.is_empty()).map(str::to_owned));
+        if let Records::Payloads(payloads) = chunk.records {
+            let payload = |at| String::from_utf8(payloads.message(at).payload.unwrap().to_vec()).unwrap();
+            self.records.extend((0..payloads.len()).map(payload));
         }
         Ok(())
     }

@@ -59,6 +59,7 @@ fn letter(partition: &str, offset: u64) -> DeadLetter {
         form: LetterForm::Record,
         bytes: Bytes::new(),
         length: 0,
+        message: None,
     }
 }
 

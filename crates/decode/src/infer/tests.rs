@@ -4,7 +4,7 @@ use pintail_core::batch::{Batch, Chunk, OffsetUnit, Records};
 use pintail_core::offsets::{OffsetRange, Partition, PartitionId};
 
 use super::*;
-use crate::Decoder;
+use crate::{Decode as _, Ndjson};
 
 fn inferred(sample: &str) -> Inferred {
     infer(sample.as_bytes(), usize::MAX).unwrap()
@@ -126,6 +126,6 @@ fn the_inferred_schema_decodes_every_record_of_its_sample() {
     let partition = Arc::new(Partition { id: PartitionId::new("p"), label: "p".into() });
     let range = OffsetRange::new(partition, 0, sample.len() as u64);
     let chunk = Chunk::new(Records::Lines(sample.into()), range, OffsetUnit::Bytes);
-    let decoded = Decoder::new(&schema).decode(&Batch::new(vec![chunk])).unwrap();
+    let decoded = Ndjson::new(&schema).decode(&Batch::new(vec![chunk])).unwrap();
     assert_eq!((decoded.batch.num_rows(), decoded.dead_letters), (3, vec![]));
 }

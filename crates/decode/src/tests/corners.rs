@@ -184,7 +184,7 @@ fn an_object_on_the_way_with_half_of_a_surrogate_pair_in_a_key_is_refused_and_no
 #[test]
 fn two_columns_may_read_the_same_value() {
     let schema = EventSchema::new(vec![column("v", "int64"), Column { name: "w".into(), ..column("v", "float64") }]);
-    let decoded = Decoder::new(&schema).decode(&lines("{\"v\":5}\n{}\n")).unwrap();
+    let decoded = Ndjson::new(&schema).decode(&lines("{\"v\":5}\n{}\n")).unwrap();
     assert_eq!(cells(&decoded.batch), [[Some("5".into()), Some("5.0".into())], [None, None]]);
 }
 

@@ -163,7 +163,7 @@ prop_compose! {
     }
 }
 
-fn check(decoder: &mut Decoder, schema: &EventSchema, records: &[String], unit: OffsetUnit, cut: usize) {
+fn check(decoder: &mut Ndjson, schema: &EventSchema, records: &[String], unit: OffsetUnit, cut: usize) {
     let (mut rows, mut dead) = (Vec::new(), Vec::new());
     let mut position = 1_000;
     for (index, line) in records.iter().enumerate() {
@@ -202,7 +202,7 @@ proptest! {
         batches in prop::collection::vec((prop::collection::vec(record(), 1..12), any::<bool>(), any::<prop::sample::Index>()), 1..4),
     ) {
         let schema = schema(COLUMNS);
-        let mut decoder = Decoder::new(&schema);
+        let mut decoder = Ndjson::new(&schema);
         for (records, in_bytes, cut) in batches {
             let unit = if in_bytes { OffsetUnit::Bytes } else { OffsetUnit::Records };
             let cut = cut.index(records.len() + 1);
@@ -214,7 +214,7 @@ proptest! {
 #[test]
 fn every_value_in_every_column_decodes_as_the_rule_says() {
     let schema = schema(COLUMNS);
-    let mut decoder = Decoder::new(&schema);
+    let mut decoder = Ndjson::new(&schema);
     for key in KEYS {
         let records: Vec<_> = VALUES.iter().map(|value| format!("{{\"id\":1,\"{key}\":{value}}}")).collect();
         check(&mut decoder, &schema, &records, OffsetUnit::Bytes, 0);

@@ -11,8 +11,8 @@ fn arrow_rows(from: i64, count: i64) -> RecordBatch {
     RecordBatch::try_new(schema, vec![values, texts]).unwrap()
 }
 
-fn decoder() -> Decoder {
-    Decoder::new(&schema(&[("v", "int64!"), ("w", "text")]))
+fn decoder() -> Ndjson {
+    Ndjson::new(&schema(&[("v", "int64!"), ("w", "text")]))
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn a_row_finds_its_way_back_past_blank_lines_and_dead_letters() {
 
 #[test]
 fn a_record_that_is_too_long_is_a_dead_letter_of_its_head() {
-    let records = Records::TooLong { head: "{\"v\":".into(), length: 5_000_000 };
+    let records = Records::TooLong { head: "{\"v\":".into(), length: 5_000_000, message: None };
     let batch = Batch::new(vec![
         chunk(Records::Lines("{\"v\":1}\n".into()), 0, OffsetUnit::Bytes),
         chunk(records, 8, OffsetUnit::Bytes),

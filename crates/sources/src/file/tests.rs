@@ -152,7 +152,7 @@ impl Running {
                 self.lines.extend(std::str::from_utf8(&lines).unwrap().lines().map(str::to_owned));
             }
             Records::TooLong { length, .. } => self.lines.push(format!("too long: {length}")),
-            Records::Arrow(_) | Records::Messages { .. } => unreachable!("lines only"),
+            Records::Arrow(_) | Records::Payloads(_) => unreachable!("lines only"),
         }
     }
 

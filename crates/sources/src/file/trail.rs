@@ -46,7 +46,7 @@ impl Trail {
     pub(super) fn push(&mut self, piece: &Piece) {
         match &piece.records {
             Records::Lines(lines) => self.push_bytes(lines),
-            Records::TooLong { head, length } => {
+            Records::TooLong { head, length, .. } => {
                 // A record that is too long is at least as long as its tail, or wholly in its head.
                 self.push_bytes(head);
                 if *length < head.len() as u64 + EDGE_BYTES {
@@ -55,7 +55,7 @@ impl Trail {
                     self.push_bytes(&piece.tail);
                 }
             }
-            Records::Arrow(_) | Records::Messages { .. } => {}
+            Records::Arrow(_) | Records::Payloads(_) => {}
         }
         self.next += piece.bytes;
     }

@@ -137,7 +137,7 @@ impl Chunks {
                 0 => {
                     let end = memchr(b'\n', &lines).expect("each line in the journal has its end");
                     let line = lines.split_to(end + 1);
-                    (Records::TooLong { head: line.slice(..end.min(HEAD_BYTES_MAX)), length: end as u64 }, 1)
+                    (Records::TooLong { head: line.slice(..end.min(HEAD_BYTES_MAX)), length: end as u64, message: None }, 1)
                 }
                 whole => {
                     let lines = lines.split_to(whole);

@@ -48,7 +48,8 @@ pub struct KafkaConfig {
     pub instance: Instance,
 }
 
-/// What the source `kafka` says of each message.
+/// What the source `kafka` says of each message: the columns of [`pintail_core::messages`], with bytes as text. `_timestamp` is that of the producer or the
+/// broker, as the topic is set.
 pub const METADATA: [MetadataColumn; 6] = [
     MetadataColumn { name: "_topic", column_type: ColumnType::Dictionary },
     MetadataColumn { name: "_partition", column_type: ColumnType::Int32 },

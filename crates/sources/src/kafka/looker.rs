@@ -23,7 +23,7 @@ use super::client::{self, Consumer, Reset};
 use super::config::KafkaConfig;
 use super::epochs::set_leader_epoch;
 use super::position::{Ask, Known, Looked, Observed, Sight};
-use super::reader::{End, judge, said};
+use super::reader::{End, judge, logged};
 use super::witness::witness;
 use crate::thread::{ChunkSender, Exit};
 
@@ -203,7 +203,9 @@ impl<'a> Looker<'a> {
                     let read = reads.get_mut(&message.partition()).filter(|read| message.topic() == topic && !read.is_done());
                     if let Some(read) = read {
                         answered = Instant::now();
-                        read.sights.push(witness(self.key, &said(&message)));
+                        if let Ok(offset) = u64::try_from(message.offset()) {
+                            read.sights.push(witness(self.key, offset, &logged(&message)));
+                        }
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {

@@ -16,12 +16,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use pintail_core::batch::{Chunk, OffsetUnit, Records};
 use pintail_core::error::{Error, Result};
 use pintail_core::evidence::{Evidence, Key, Witness};
 use pintail_core::invocation::service_command;
+use pintail_core::messages;
 use pintail_core::offsets::{Note, NoteKind, OffsetRange, Partition};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -33,11 +33,10 @@ use super::client::{Consumer, Ties};
 use super::config::KafkaConfig;
 use super::epochs::{leader_epoch, set_leader_epoch};
 use super::looker::Looker;
-use super::metadata::{MetadataRows, Said};
 use super::position::{Finding, Known, Looked, Observed, Position, Positions};
 use super::source::Shared;
 use super::topics::{Shape, observe, reason, shape};
-use super::witness::Latest;
+use super::witness::{Latest, Logged};
 use crate::OnGap;
 use crate::messages::Chunks;
 use crate::thread::{ChunkSender, Exit};
@@ -57,7 +56,6 @@ pub(super) struct Reader {
     pub(super) config: KafkaConfig,
     pub(super) consumer: Arc<Consumer>,
     pub(super) record_bytes_max: usize,
-    pub(super) metadata: SchemaRef,
     pub(super) key: Key,
     pub(super) positions: Positions,
     pub(super) shared: Arc<Shared>,
@@ -81,7 +79,7 @@ struct Log {
     topic: String,
     number: i32,
     partition: Arc<Partition>,
-    chunks: Chunks<MetadataRows>,
+    chunks: Chunks<Latest>,
     /// What was found out before anything was read.
     found: Option<Chunk>,
     /// The last message at each of the last two looks at the ties: if they have changed since, it came before.
@@ -199,8 +197,8 @@ impl Reader {
             Chunk::new(Records::Lines(Bytes::new()), range, OffsetUnit::Records)
         });
         let last = evidence.witnesses.last().copied();
-        let beside = MetadataRows::new(self.metadata.clone(), &shown.topic, shown.partition, Latest::new(self.key.clone(), evidence));
-        let mut chunks = Chunks::new(partition.clone(), next, self.record_bytes_max, beside);
+        let latest = Latest::new(self.key.clone(), evidence);
+        let mut chunks = Chunks::new(partition.clone(), next, self.record_bytes_max, latest);
         chunks.skip_to(begin);
         Ok(Log { topic: shown.topic.clone(), number: shown.partition, partition, chunks, found, before: [last; 2] })
     }
@@ -321,9 +319,9 @@ impl Reader {
         if offset < log.chunks.next() {
             return Ok(0);
         }
-        let payload = payload(message.payload());
-        log.chunks.push(offset, payload, said(message));
-        Ok(payload.len() + message.key_len() + 1)
+        let logged = logged(message);
+        log.chunks.push(offset, &logged.message, &logged);
+        Ok(message.payload_len() + message.key_len() + 1)
     }
 
     /// Takes up how far the session came, for the next one.
@@ -332,7 +330,7 @@ impl Reader {
         hand_on(&mut session, sender)?;
         for log in &mut session.logs {
             let next = log.chunks.next();
-            let evidence = log.chunks.beside().latest().evidence();
+            let evidence = log.chunks.memory().evidence();
             let before = log.before[0].filter(|before| evidence.witnesses.iter().all(|witness| witness.from > before.from));
             let witnesses = before.into_iter().chain(evidence.witnesses.iter().copied()).collect();
             self.positions.advance(&log.partition, next, Arc::new(Evidence { witnesses, ..Evidence::default() }));
@@ -372,7 +370,7 @@ impl Reader {
             known => session.ties = known.clone().or(Some(ties)),
         }
         for log in &mut session.logs {
-            let last = log.chunks.beside().latest().evidence().witnesses.last().copied();
+            let last = log.chunks.memory().evidence().witnesses.last().copied();
             log.before = [log.before[1], last];
         }
         false
@@ -422,28 +420,19 @@ fn hand_on(session: &mut Session, sender: &ChunkSender) -> Result<(), Exit> {
     Ok(())
 }
 
-/// Returns what is said of a message.
-pub(super) fn said<'a>(message: &'a BorrowedMessage<'_>) -> Said<'a> {
+/// Returns a message as it stands in the log.
+pub(super) fn logged<'a>(message: &'a BorrowedMessage<'_>) -> Logged<'a> {
     let headers = message.headers().map(|headers| headers.iter().map(|header| (header.key, header.value)).collect());
-    Said {
-        offset: message.offset(),
+    let whole = messages::Message {
+        topic: Some(message.topic()),
+        partition: Some(message.partition()),
+        offset: Some(message.offset()),
         timestamp_ms: message.timestamp().to_millis(),
-        epoch: leader_epoch(message),
         key: message.key(),
         headers: headers.unwrap_or_default(),
         payload: message.payload(),
-    }
-}
-
-/// Returns the record in a payload. A registry's frame is passed over: a zero, which no JSON begins with, and the number of the schema.
-/// A message without a payload (a tombstone) is a record without values.
-fn payload(payload: Option<&[u8]>) -> &[u8] {
-    match payload {
-        None => b"{}",
-        Some([]) => b"\"\"",
-        Some([0, _, _, _, _, record @ ..]) => record,
-        Some(record) => record,
-    }
+    };
+    Logged { message: whole, epoch: leader_epoch(message) }
 }
 
 /// Returns whether an error ends the session; `None` if the library goes on by itself.
@@ -473,18 +462,4 @@ pub(super) fn judge(error: &KafkaError) -> Result<Option<End>> {
         // Out of range (retention, truncation), no such topic, no right to it: what the broker shows is to be judged anew.
         _ => Some(End::Again(reason(error))),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_registry_s_frame_is_passed_over_and_no_payload_is_a_record_without_values() {
-        assert_eq!(payload(Some(b"\x00\x00\x00\x00\x07{\"a\":1}")), b"{\"a\":1}");
-        assert_eq!(payload(Some(b"{\"a\":1}")), b"{\"a\":1}");
-        assert_eq!(payload(Some(b"\x00\x00")), b"\x00\x00");
-        assert_eq!(payload(None), b"{}");
-        assert_eq!(payload(Some(b"")), b"\"\"");
-    }
 }

@@ -11,14 +11,13 @@ use pintail_core::breaker::WhenRejected;
 use pintail_core::clock::Clock;
 use pintail_core::error::{Error, Result};
 use pintail_core::offsets::Offsets;
-use pintail_core::schema::EventSchema;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::watch;
 use tracing::debug;
 
 use super::client::{self, Consumer, Context};
-use super::config::{KafkaConfig, METADATA, NAME};
+use super::config::{KafkaConfig, NAME};
 use super::position::{self, Positions};
 use super::reader::Reader;
 use super::topics;
@@ -70,7 +69,6 @@ impl KafkaSource {
             config: config.clone(),
             consumer: consumer.clone(),
             record_bytes_max,
-            metadata: EventSchema { columns: Vec::new(), metadata: METADATA.to_vec() }.arrow_metadata(),
             key: resume.key.clone(),
             positions: Positions::new(offsets),
             shared: shared.clone(),

@@ -12,11 +12,20 @@
 use std::sync::Arc;
 
 use pintail_core::evidence::{Evidence, Key, Witness};
+use pintail_core::messages::Message;
 
-use super::metadata::Said;
+use crate::messages::Remember;
 
 /// Bytes that are kept between two messages.
 const KEPT_BYTES: usize = 64 << 10;
+
+/// A message as it stands in the log.
+#[derive(Debug, Default)]
+pub(super) struct Logged<'a> {
+    pub(super) message: Message<'a>,
+    /// The epoch of the leader that wrote it.
+    pub(super) epoch: Option<i32>,
+}
 
 /// The last message that was read. It is copied, not marked: most are followed by another one before a chunk ends.
 #[derive(Debug)]
@@ -30,7 +39,7 @@ pub(super) struct Latest {
 
 #[derive(Debug, Clone, Copy)]
 struct Seen {
-    offset: i64,
+    offset: u64,
     timestamp_ms: Option<i64>,
     epoch: Option<i32>,
 }
@@ -42,12 +51,13 @@ impl Latest {
     }
 
     /// Takes a message up.
-    pub(super) fn see(&mut self, said: &Said<'_>) {
-        self.seen = Some(Seen { offset: said.offset, timestamp_ms: said.timestamp_ms, epoch: said.epoch });
+    fn see(&mut self, offset: u64, logged: &Logged<'_>) {
+        let Logged { message, epoch } = logged;
+        self.seen = Some(Seen { offset, timestamp_ms: message.timestamp_ms, epoch: *epoch });
         self.bytes.clear();
-        part(&mut self.bytes, said.key);
-        part(&mut self.bytes, said.payload);
-        for (name, value) in &said.headers {
+        part(&mut self.bytes, message.key);
+        part(&mut self.bytes, message.payload);
+        for (name, value) in &message.headers {
             part(&mut self.bytes, Some(name.as_bytes()));
             part(&mut self.bytes, *value);
         }
@@ -56,8 +66,7 @@ impl Latest {
     /// Returns the evidence of the last message.
     pub(super) fn evidence(&mut self) -> Arc<Evidence> {
         if let Some(Seen { offset, timestamp_ms, epoch }) = self.seen.take() {
-            let from = offset.unsigned_abs();
-            let witness = Witness { from, to: from + 1, time: timestamp_ms, epoch, mark: self.key.mark(&[&self.bytes]) };
+            let witness = Witness { from: offset, to: offset + 1, time: timestamp_ms, epoch, mark: self.key.mark(&[&self.bytes]) };
             self.evidence = Arc::new(Evidence { witnesses: vec![witness], ..Evidence::default() });
             self.bytes.clear();
             self.bytes.shrink_to(KEPT_BYTES);
@@ -66,10 +75,22 @@ impl Latest {
     }
 }
 
-/// Returns a message as a witness.
-pub(super) fn witness(key: &Key, said: &Said<'_>) -> Witness {
+impl Remember for Latest {
+    type Of<'a> = Logged<'a>;
+
+    fn see(&mut self, offset: u64, logged: &Logged<'_>) {
+        self.see(offset, logged);
+    }
+
+    fn evidence(&mut self, _next: u64) -> Option<Arc<Evidence>> {
+        Some(self.evidence())
+    }
+}
+
+/// Returns the message at an offset as a witness.
+pub(super) fn witness(key: &Key, offset: u64, logged: &Logged<'_>) -> Witness {
     let mut latest = Latest::new(key.clone(), Arc::default());
-    latest.see(said);
+    latest.see(offset, logged);
     latest.evidence().witnesses[0]
 }
 
@@ -107,8 +128,8 @@ mod tests {
         let mut marks = HashSet::new();
         for headers in &headers {
             for (key_of, payload) in texts.iter().flat_map(|key_of| texts.iter().map(move |payload| (*key_of, *payload))) {
-                let said = Said { key: key_of, payload, headers: headers.clone(), ..Said::default() };
-                marks.insert(witness(&key, &said).mark);
+                let message = Message { key: key_of, payload, headers: headers.clone(), ..Message::default() };
+                marks.insert(witness(&key, 0, &Logged { message, epoch: None }).mark);
             }
         }
         assert_eq!(marks.len(), headers.len() * texts.len() * texts.len());
@@ -120,11 +141,12 @@ mod tests {
         let before = Arc::new(Evidence { end: Some(1), ..Evidence::default() });
         let mut latest = Latest::new(key.clone(), before.clone());
         assert_eq!(latest.evidence(), before);
-        let said = |offset| Said { offset, timestamp_ms: Some(5), epoch: Some(3), payload: Some(b"x"), ..Said::default() };
-        latest.see(&said(7));
-        latest.see(&said(8));
+        let message = Message { timestamp_ms: Some(5), payload: Some(b"x"), ..Message::default() };
+        let logged = Logged { message, epoch: Some(3) };
+        latest.see(7, &logged);
+        latest.see(8, &logged);
         let evidence = latest.evidence();
-        assert_eq!(evidence.witnesses, [witness(&key, &said(8))]);
+        assert_eq!(evidence.witnesses, [witness(&key, 8, &logged)]);
         assert_eq!((evidence.witnesses[0].from, evidence.witnesses[0].to, evidence.witnesses[0].epoch), (8, 9, Some(3)));
         assert!(Arc::ptr_eq(&evidence, &latest.evidence()));
     }

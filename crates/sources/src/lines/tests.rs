@@ -84,11 +84,11 @@ fn read_all(input: Portions, max: usize, unterminated: Unterminated) -> (Vec<Rec
                 records.extend(lines.split(|&byte| byte == b'\n').map(|line| (line.to_vec(), line.len() as u64)));
                 assert!(records[before..].iter().all(|(line, _)| line.len() <= max), "a line of Lines is too long");
             }
-            Records::TooLong { head, length } => {
+            Records::TooLong { head, length, .. } => {
                 assert!(length > max as u64, "{length} is not too long");
                 records.push((head.to_vec(), length));
             }
-            Records::Arrow(_) | Records::Messages { .. } => unreachable!("lines only"),
+            Records::Arrow(_) | Records::Payloads(_) => unreachable!("lines only"),
         }
         assert_eq!(lines, (records.len() - before) as u64);
     }
@@ -138,7 +138,7 @@ fn a_line_of_exactly_the_limit_is_kept_and_one_byte_more_is_too_long() {
     assert_eq!(lines_of(&mut reader, Unterminated::Wait).unwrap(), "a\n");
     let too_long = reader.next(Unterminated::Wait).unwrap().unwrap();
     assert_eq!(too_long.bytes, 6);
-    assert!(matches!(too_long.records, Records::TooLong { head, length: 5 } if head == "12345"));
+    assert!(matches!(too_long.records, Records::TooLong { head, length: 5, .. } if head == "12345"));
     assert_eq!(lines_of(&mut reader, Unterminated::Wait).unwrap(), "b\n");
 }
 
@@ -156,7 +156,7 @@ fn a_record_of_64_megabytes_is_counted_and_not_kept() {
     let mut reader = LineReader::new(Endless(64 << 20), 1 << 20);
     let piece = reader.next(Unterminated::Record).unwrap().unwrap();
     assert_eq!(piece.bytes, 64 << 20);
-    assert!(matches!(&piece.records, Records::TooLong { head, length } if head.len() == HEAD_BYTES_MAX && *length == 64 << 20));
+    assert!(matches!(&piece.records, Records::TooLong { head, length, .. } if head.len() == HEAD_BYTES_MAX && *length == 64 << 20));
     assert!(reader.next(Unterminated::Record).unwrap().is_none());
 }
 

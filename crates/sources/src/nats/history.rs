@@ -10,14 +10,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use async_nats::Subject;
-use async_nats::jetstream::Message;
 use async_nats::jetstream::message::Info;
+use async_nats::{HeaderMap, Subject};
 use bytes::Bytes;
-use pintail_core::batch::Records;
 use pintail_core::evidence::{Evidence, Key, Mark, Witness};
+use pintail_core::messages::{Header, Message};
 
-use crate::messages::Beside;
+use crate::messages::Remember;
 
 /// Distances of the witnesses from the position, in messages.
 pub(super) const DISTANCES: [i64; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
@@ -51,14 +50,33 @@ pub(super) fn is_nothing(key: &Key, witness: &Witness) -> bool {
 pub(super) struct Delivered<'a> {
     pub(super) subject: &'a Subject,
     pub(super) payload: &'a Bytes,
+    /// None of a message that was fetched by itself.
+    pub(super) headers: Option<&'a HeaderMap>,
     /// Server time, in nanoseconds since 1970.
     pub(super) time: Option<i64>,
 }
 
 impl<'a> Delivered<'a> {
     /// Takes up a message with what its reply subject says of it.
-    pub(super) fn new(message: &'a Message, info: &Info<'_>) -> Self {
-        Self { subject: &message.subject, payload: &message.payload, time: nanoseconds(info.published.unix_timestamp_nanos()) }
+    pub(super) fn new(message: &'a async_nats::jetstream::Message, info: &Info<'_>) -> Self {
+        let time = nanoseconds(info.published.unix_timestamp_nanos());
+        Self { subject: &message.subject, payload: &message.payload, headers: message.headers.as_ref(), time }
+    }
+
+    /// Returns it as every broker's messages are. The client does not keep the order of names, so they come in their own.
+    pub(super) fn message(&self, sequence: u64) -> Message<'a> {
+        let of_all = self.headers.into_iter().flat_map(HeaderMap::iter);
+        let mut headers: Vec<Header<'a>> =
+            of_all.flat_map(|(name, values)| values.iter().map(|value| (name.as_ref(), Some(value.as_str().as_bytes())))).collect();
+        headers.sort_by_key(|(name, _)| *name);
+        Message {
+            topic: Some(self.subject.as_str()),
+            offset: i64::try_from(sequence).ok(),
+            timestamp_ms: self.time.map(|time| time.div_euclid(1_000_000)),
+            headers,
+            payload: Some(self.payload),
+            ..Message::default()
+        }
     }
 }
 
@@ -167,18 +185,10 @@ impl History {
     }
 }
 
-impl Beside for History {
+impl Remember for History {
     type Of<'a> = Delivered<'a>;
 
-    fn push(&mut self, _of: Delivered<'_>) {}
-
-    fn push_blank(&mut self) {}
-
-    fn finish(&mut self, lines: Bytes) -> Records {
-        Records::Lines(lines)
-    }
-
-    fn witness(&mut self, sequence: u64, _payload: &[u8], of: &Delivered<'_>) {
+    fn see(&mut self, sequence: u64, of: &Delivered<'_>) {
         self.number += 1;
         let content = Content::Whole { subject: of.subject.clone(), payload: of.payload.clone() };
         self.push(sequence, of.time, content);

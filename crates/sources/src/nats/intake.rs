@@ -136,7 +136,8 @@ impl<'a> Intake<'a> {
         if sequence > self.chunks.next() && self.removal_matters {
             self.hole = Some((self.chunks.next(), sequence));
         }
-        self.chunks.push(sequence, &message.payload, Delivered::new(message, &info));
+        let delivered = Delivered::new(message, &info);
+        self.chunks.push(sequence, &delivered.message(sequence), &delivered);
         Ok(reply)
     }
 
@@ -179,12 +180,12 @@ impl<'a> Intake<'a> {
         let begin = observed(&after).begin();
         if self.removal_matters && begin > self.chunks.next() {
             self.notes.push(self.reader.meet(&Gap::Removed { from: self.chunks.next(), to: begin })?);
-            self.chunks.beside().pass(nothing(&self.reader.key, begin - 1, None));
+            self.chunks.memory().pass(nothing(&self.reader.key, begin - 1, None));
             self.chunks.skip_to(begin);
         }
         if consumer.num_pending == 0 && before.end() > self.chunks.next() {
             let witness = self.last(&before).await?;
-            self.chunks.beside().pass(witness);
+            self.chunks.memory().pass(witness);
             self.chunks.skip_to(before.end());
         }
         self.hand_on().await

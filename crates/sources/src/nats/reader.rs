@@ -30,7 +30,7 @@ use super::session::{Session, observed};
 use super::source::Shared;
 use super::unreadable;
 use crate::OnGap;
-use crate::messages::Beside;
+use crate::messages::Remember;
 
 /// The pause after a failure doubles from the shortest, which means that all is well, to the longest.
 pub(super) const PAUSE_MIN: Duration = Duration::from_millis(50);

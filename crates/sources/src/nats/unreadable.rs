@@ -57,7 +57,8 @@ pub(super) async fn pass(
     let history = History::new(reader.key.clone(), position.evidence.clone());
     let mut chunks = Chunks::new(position.partition.clone(), position.next, reader.record_bytes_max, history);
     let (subject, payload) = (Subject::from(subject), Bytes::from(payload));
-    chunks.push(sequence, &payload, Delivered { subject: &subject, payload: &payload, time });
+    let delivered = Delivered { subject: &subject, payload: &payload, headers: None, time };
+    chunks.push(sequence, &delivered.message(sequence), &delivered);
     let mut behind = position;
     for chunk in chunks.take() {
         (behind.next, behind.evidence) = (chunk.range.to, chunk.range.evidence.clone());

@@ -15,15 +15,23 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use pintail_core::batch::{DeadLetter, LetterForm, Phase};
 use pintail_core::error::{Error, Result};
+use pintail_core::messages::Envelope;
 use pintail_core::offsets::PartitionId;
 use pintail_core::reasons::Reason;
 use serde::{Deserialize, Serialize};
+
+use message::Message;
 
 use super::record::FileKind;
 use super::staging::{StagedFile, Staging};
 use super::store::NewFile;
 
-/// One line. A record that is no UTF-8 stands in `record_base64`, a row of the SQL's output in `output_row`.
+mod message;
+#[cfg(test)]
+mod tests;
+
+/// One line. A record that is no UTF-8 stands in `record_base64`, a row of the SQL's output in `output_row`; of a message without a payload there
+/// is only `tombstone`.
 #[derive(Serialize, Deserialize)]
 struct Line<'a> {
     phase: Phase,
@@ -34,6 +42,9 @@ struct Line<'a> {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     then: Vec<(u64, u64)>,
     length: u64,
+    /// What the broker said beside it, if it was a message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    message: Option<Message<'a>>,
     /// The SHA-256 of the SQL with which a replay has rejected it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tried_sql_sha256: Option<Cow<'a, str>>,
@@ -43,6 +54,8 @@ struct Line<'a> {
     record_base64: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     output_row: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    tombstone: bool,
 }
 
 /// Bytes of records that wait for more of their like before they are written.
@@ -72,7 +85,14 @@ struct Kind {
     form: LetterForm,
     bytes: Bytes,
     length: u64,
+    message: Option<Arc<Envelope>>,
     tried: Option<Arc<str>>,
+}
+
+impl Kind {
+    fn bytes_of_line(&self) -> usize {
+        LINE_BYTES + self.bytes.len() + self.message.as_ref().map_or(0, |message| message.bytes())
+    }
 }
 
 /// Records that differ in nothing but where they stood.
@@ -112,11 +132,11 @@ impl DeadLetterFile {
     /// Appends a record. `tried` is the SHA-256 of the SQL that has rejected it again in a replay. Those that are alike are written as one
     /// line: a request of a few bytes may hold a million of them.
     pub fn write(&mut self, letter: &DeadLetter, tried: Option<&Arc<str>>) -> Result<()> {
-        let DeadLetter { phase, reason, partition, offset, form, bytes, length } = letter.clone();
-        let kind = Kind { phase, reason, partition, form, bytes, length, tried: tried.cloned() };
+        let DeadLetter { phase, reason, partition, offset, form, bytes, length, message } = letter.clone();
+        let kind = Kind { phase, reason, partition, form, bytes, length, message, tried: tried.cloned() };
         self.rows += 1;
         let taken_up = self.known.get(&kind).and_then(|index| self.waiting[*index].take_up(offset));
-        self.waiting_bytes += taken_up.unwrap_or(kind.bytes.len() + LINE_BYTES);
+        self.waiting_bytes += taken_up.unwrap_or_else(|| kind.bytes_of_line());
         if taken_up.is_none() {
             self.known.insert(kind.clone(), self.waiting.len());
             self.waiting.push(Alike { kind, first: offset, last: offset, then: Vec::new() });
@@ -160,6 +180,7 @@ impl Alike {
         let text = std::str::from_utf8(&kind.bytes).ok();
         let (record, output_row) = match kind.form {
             LetterForm::Record => (text, None),
+            LetterForm::Tombstone => (None, None),
             LetterForm::OutputRow => (None, text),
         };
         Line {
@@ -169,10 +190,12 @@ impl Alike {
             offset: *first,
             then: then.clone(),
             length: kind.length,
+            message: kind.message.as_deref().map(Message::new),
             tried_sql_sha256: kind.tried.as_deref().map(Into::into),
             record: record.map(Into::into),
             record_base64: text.is_none().then(|| BASE64_STANDARD.encode(&kind.bytes)),
             output_row: output_row.map(Into::into),
+            tombstone: kind.form == LetterForm::Tombstone,
         }
     }
 }
@@ -235,11 +258,12 @@ fn offsets(first: u64, then: Vec<(u64, u64)>) -> impl Iterator<Item = u64> {
 
 fn parse(line: &[u8]) -> Result<(Kept, impl Iterator<Item = u64> + use<>), String> {
     let line: Line = serde_json::from_slice(line).map_err(|e| e.to_string())?;
-    let (form, bytes) = match (line.record, line.record_base64, line.output_row) {
-        (Some(text), None, None) => (LetterForm::Record, Bytes::from(text.into_owned())),
-        (None, Some(text), None) => (LetterForm::Record, Bytes::from(BASE64_STANDARD.decode(text).map_err(|e| e.to_string())?)),
-        (None, None, Some(text)) => (LetterForm::OutputRow, Bytes::from(text.into_owned())),
-        _ => return Err("it must have one of `record`, `record_base64` and `output_row`".into()),
+    let (form, bytes) = match (line.record, line.record_base64, line.output_row, line.tombstone) {
+        (Some(text), None, None, false) => (LetterForm::Record, Bytes::from(text.into_owned())),
+        (None, Some(text), None, false) => (LetterForm::Record, message::decode(&text)?),
+        (None, None, Some(text), false) => (LetterForm::OutputRow, Bytes::from(text.into_owned())),
+        (None, None, None, true) => (LetterForm::Tombstone, Bytes::new()),
+        _ => return Err("it must have one of `record`, `record_base64`, `output_row` and `tombstone`".into()),
     };
     let letter = DeadLetter {
         phase: line.phase,
@@ -249,85 +273,7 @@ fn parse(line: &[u8]) -> Result<(Kept, impl Iterator<Item = u64> + use<>), Strin
         form,
         bytes,
         length: line.length,
+        message: line.message.map(Message::envelope).transpose()?.map(Arc::new),
     };
     Ok((Kept { letter, tried: line.tried_sql_sha256.map(|sql| sql.as_ref().into()) }, offsets(line.offset, line.then)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::paths::Paths;
-    use super::*;
-    use crate::durable::posix::Posix;
-
-    fn letter(bytes: &[u8]) -> DeadLetter {
-        DeadLetter {
-            phase: Phase::Sql,
-            reason: "column `a`: \"x\" is no number\n".into(),
-            partition: PartitionId::new("p"),
-            offset: 7,
-            form: LetterForm::Record,
-            bytes: Bytes::copy_from_slice(bytes),
-            length: 99,
-        }
-    }
-
-    #[test]
-    fn any_bytes_read_back_as_they_were() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut staging = Staging::new(Arc::new(Posix::default()), dir.path().join("0000000042"));
-        let mut file = DeadLetterFile::create(&mut staging, Paths::new("").dead_letters_of(42)).unwrap();
-        let mut letters: Vec<_> = [&b"{\"a\":\"x\"}"[..], b"", b"\xff\xfe\n\0", "ü\n\r\u{2028}".as_bytes()].map(letter).into();
-        letters.push(DeadLetter { form: LetterForm::OutputRow, ..letter(b"{\"a\":1}") });
-        letters.iter().for_each(|letter| file.write(letter, None).unwrap());
-        let new = file.finish().unwrap();
-        assert_eq!((new.path.as_str(), new.rows), ("_pintail/dead_letters/0000000042.ndjson", 5));
-        let path = staging.dir().join("0.inprogress");
-        assert_eq!(read(&path).unwrap().map(|kept| kept.unwrap().letter).collect::<Vec<_>>(), letters);
-        let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.starts_with(r#"{"phase":"sql","reason":"#) && text.contains(r#""record":"{\"a\":\"x\"}""#), "{text}");
-        assert!(text.contains(r#""record_base64":"//4KAA==""#), "{text}");
-    }
-
-    #[test]
-    fn records_that_are_alike_are_one_line_and_read_back_each_in_its_place() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut staging = Staging::new(Arc::new(Posix::default()), dir.path().join("0000000042"));
-        let mut file = DeadLetterFile::create(&mut staging, Paths::new("").dead_letters_of(42)).unwrap();
-        let sql: Arc<str> = "ab".into();
-        let at = |offset, tried: bool| Kept { letter: DeadLetter { offset, ..letter(b"1") }, tried: tried.then(|| sql.clone()) };
-        let other = Kept { letter: letter(b"2"), tried: None };
-        let alike: Vec<_> = (0..100_000).map(|n| at(n * 2, false)).chain([at(300_000, false), at(300_000, false)]).collect();
-        let again = at(8, true);
-        let written: Vec<_> = alike[..7].iter().chain([&other]).chain(&alike[7..]).chain([&again]).collect();
-        written.iter().for_each(|kept| file.write(&kept.letter, kept.tried.as_ref()).unwrap());
-        assert_eq!((file.rows(), file.bytes() < 1_000), (100_004, true));
-        assert_eq!(file.finish().unwrap().rows, 100_004);
-        let path = staging.dir().join("0.inprogress");
-        let found: Vec<_> = read(&path).unwrap().map(Result::unwrap).collect();
-        assert_eq!(found, alike.into_iter().chain([other, again]).collect::<Vec<_>>());
-        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 3);
-    }
-
-    #[test]
-    fn records_without_end_that_differ_do_not_wait_in_memory() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut staging = Staging::new(Arc::new(Posix::default()), dir.path().join("0000000042"));
-        let mut file = DeadLetterFile::create(&mut staging, Paths::new("").dead_letters_of(42)).unwrap();
-        for n in 0..20_000_u32 {
-            file.write(&letter(&n.to_le_bytes()), None).unwrap();
-            assert!(file.waiting_bytes <= WAITING_BYTES_MAX && file.waiting.len() == file.known.len());
-        }
-        file.finish().unwrap();
-        let found: Vec<_> = read(&staging.dir().join("0.inprogress")).unwrap().map(|kept| kept.unwrap().letter.bytes).collect();
-        assert_eq!(found, (0..20_000_u32).map(|n| Bytes::copy_from_slice(&n.to_le_bytes())).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn a_line_that_is_no_rejected_record_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.ndjson");
-        std::fs::write(&path, "{\"phase\":\"sql\",\"reason\":\"\",\"partition\":\"p\",\"offset\":0,\"length\":0}\n").unwrap();
-        let error = read(&path).unwrap().next().unwrap().unwrap_err();
-        assert!(error.to_string().contains("line 1 of"), "{error}");
-    }
 }

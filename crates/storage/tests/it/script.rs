@@ -198,6 +198,7 @@ fn dead_letter() -> DeadLetter {
         form: LetterForm::Record,
         bytes,
         length: 3,
+        message: None,
     }
 }
 

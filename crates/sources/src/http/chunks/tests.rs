@@ -68,8 +68,8 @@ fn records(chunks: &[Chunk]) -> BTreeMap<u64, String> {
                 lines.split_inclusive(|byte| *byte == b'\n').map(|line| String::from_utf8(line.to_vec()).unwrap()).collect()
             }
             Records::Arrow(rows) => rows.column(0).as_primitive::<Int64Type>().values().iter().map(|id| format!("row {id}")).collect(),
-            Records::TooLong { head, length } => vec![format!("{} of {length}", head.len())],
-            Records::Messages { .. } => unreachable!("no broker"),
+            Records::TooLong { head, length, .. } => vec![format!("{} of {length}", head.len())],
+            Records::Payloads(_) => unreachable!("no broker"),
         };
         records.extend((chunk.range.from..).zip(texts));
     }

@@ -1,0 +1,339 @@
+//! Messages: payloads of any bytes, and what a broker says beside each.
+//!
+//! Owns: how payloads lie in a chunk, where each stands in its partition, the columns of what is said beside them, and one message taken out of them whole.
+//! Does not own: which messages are taken (see the sources), what a payload means (see the decoders), how a rejected one is kept on the disk (see
+//! `pintail_storage::checkpoint::dead_letters`).
+//!
+//! | column | type | |
+//! |---|---|---|
+//! | `_topic` | dictionary of text | the topic, or the subject |
+//! | `_partition` | `int32` | null where the broker has none |
+//! | `_offset` | `int64` | the number that the broker gave it |
+//! | `_timestamp` | milliseconds | null if there is none |
+//! | `_key` | binary | null if there is none |
+//! | `_headers` | list of names and values, in their order | null if there are none; a value may be null |
+
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, Int32Builder, Int64Builder, ListArray, ListBuilder, RecordBatch, StringBuilder,
+    StringDictionaryBuilder, StructArray, StructBuilder, TimestampMillisecondBuilder, UInt64Builder,
+};
+use arrow::datatypes::{DataType, Field, Fields, Int32Type, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType, UInt64Type};
+use bytes::Bytes;
+
+/// The first columns are the payload and its position, the others what is said beside it.
+const BESIDE: usize = 2;
+
+static HEADER: LazyLock<Fields> =
+    LazyLock::new(|| Fields::from(vec![Field::new("name", DataType::Utf8, false), Field::new("value", DataType::Binary, true)]));
+
+static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let topics = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+    let headers = DataType::List(Arc::new(Field::new_list_field(DataType::Struct(HEADER.clone()), false)));
+    Arc::new(Schema::new(vec![
+        Field::new("payload", DataType::Binary, true),
+        Field::new("position", DataType::UInt64, false),
+        Field::new("_topic", topics, true),
+        Field::new("_partition", DataType::Int32, true),
+        Field::new("_offset", DataType::Int64, true),
+        Field::new("_timestamp", DataType::Timestamp(TimeUnit::Millisecond, None), true),
+        Field::new("_key", DataType::Binary, true),
+        Field::new("_headers", headers, true),
+    ]))
+});
+
+/// A header: its name, and its value if it has one.
+pub type Header<'a> = (&'a str, Option<&'a [u8]>);
+
+/// A message.
+#[derive(Debug, Clone, Default)]
+pub struct Message<'a> {
+    /// The topic, or the subject.
+    pub topic: Option<&'a str>,
+    /// The number of its partition.
+    pub partition: Option<i32>,
+    /// The number that the broker gave it.
+    pub offset: Option<i64>,
+    /// When it was made, in milliseconds since 1970, if that is known.
+    pub timestamp_ms: Option<i64>,
+    /// Its key.
+    pub key: Option<&'a [u8]>,
+    /// Its headers, in their order.
+    pub headers: Vec<Header<'a>>,
+    /// What it carries; `None` in a tombstone, which is not the same as nothing.
+    pub payload: Option<&'a [u8]>,
+}
+
+/// A message without its payload, on its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Envelope {
+    /// The topic, or the subject.
+    pub topic: Option<Box<str>>,
+    /// The number of its partition.
+    pub partition: Option<i32>,
+    /// The number that the broker gave it; `None` where it is its position.
+    pub offset: Option<i64>,
+    /// When it was made, in milliseconds since 1970, if that is known.
+    pub timestamp_ms: Option<i64>,
+    /// Its key.
+    pub key: Option<Bytes>,
+    /// Its headers, in their order.
+    pub headers: Vec<(Box<str>, Option<Bytes>)>,
+}
+
+impl Envelope {
+    /// Takes up what is said of a message that stands at `position`.
+    pub fn new(message: &Message<'_>, position: u64) -> Self {
+        Self {
+            topic: message.topic.map(Into::into),
+            partition: message.partition,
+            offset: message.offset.filter(|offset| u64::try_from(*offset) != Ok(position)),
+            timestamp_ms: message.timestamp_ms,
+            key: message.key.map(Bytes::copy_from_slice),
+            headers: message.headers.iter().map(|(name, value)| ((*name).into(), value.map(Bytes::copy_from_slice))).collect(),
+        }
+    }
+
+    /// Returns the message with its payload, which stood at `position`.
+    pub fn message<'a>(&'a self, position: u64, payload: Option<&'a [u8]>) -> Message<'a> {
+        Message {
+            topic: self.topic.as_deref(),
+            partition: self.partition,
+            offset: self.offset.or_else(|| i64::try_from(position).ok()),
+            timestamp_ms: self.timestamp_ms,
+            key: self.key.as_deref(),
+            headers: self.headers.iter().map(|(name, value)| (&**name, value.as_deref())).collect(),
+            payload,
+        }
+    }
+
+    /// Returns about how many bytes it takes.
+    pub fn bytes(&self) -> usize {
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Bytes::len));
+        size_of::<Self>() + self.key.as_ref().map_or(0, Bytes::len) + headers.sum::<usize>()
+    }
+}
+
+/// Payloads of one partition, one behind the other: each is one record, whatever bytes it has.
+#[derive(Debug, Clone)]
+pub struct Payloads {
+    rows: RecordBatch,
+}
+
+impl Payloads {
+    /// Counts them.
+    pub fn len(&self) -> usize {
+        self.rows.num_rows()
+    }
+
+    /// Returns whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns all payloads; that of a tombstone is null.
+    pub fn payloads(&self) -> &BinaryArray {
+        self.rows.column(0).as_binary()
+    }
+
+    /// Returns where in its partition a payload stands.
+    pub fn position(&self, index: usize) -> u64 {
+        self.rows.column(1).as_primitive::<UInt64Type>().value(index)
+    }
+
+    /// Returns all there is, a row each, as [`Self::from_rows`] takes it.
+    pub fn rows(&self) -> &RecordBatch {
+        &self.rows
+    }
+
+    /// Takes rows that came out of [`Self::rows`]; `None` if they did not.
+    pub fn from_rows(rows: RecordBatch) -> Option<Self> {
+        (rows.schema().fields() == SCHEMA.fields()).then_some(Self { rows })
+    }
+
+    /// Returns what is said beside the payloads, a row each: the columns above.
+    pub fn beside(&self) -> RecordBatch {
+        let columns: Vec<usize> = (BESIDE..self.rows.num_columns()).collect();
+        self.rows.project(&columns).expect("the columns are there")
+    }
+
+    /// Returns one message whole.
+    pub fn message(&self, index: usize) -> Message<'_> {
+        let [topics, partitions, offsets, timestamps, keys, headers] = std::array::from_fn(|column| self.rows.column(BESIDE + column));
+        let topics = topics.as_dictionary::<Int32Type>();
+        Message {
+            topic: topics.key(index).map(|key| topics.values().as_string::<i32>().value(key)),
+            partition: partitions.is_valid(index).then(|| partitions.as_primitive::<Int32Type>().value(index)),
+            offset: offsets.is_valid(index).then(|| offsets.as_primitive::<Int64Type>().value(index)),
+            timestamp_ms: timestamps.is_valid(index).then(|| timestamps.as_primitive::<TimestampMillisecondType>().value(index)),
+            key: binary_at(keys.as_binary(), index),
+            headers: headers_at(headers.as_list(), index),
+            payload: binary_at(self.payloads(), index),
+        }
+    }
+
+    /// Takes the first `count` off, leaving the rest in `self`; copies nothing.
+    pub fn split_off_front(&mut self, count: usize) -> Self {
+        let front = self.rows.slice(0, count);
+        self.rows = self.rows.slice(count, self.len() - count);
+        Self { rows: front }
+    }
+}
+
+fn binary_at(array: &BinaryArray, index: usize) -> Option<&[u8]> {
+    array.is_valid(index).then(|| array.value(index))
+}
+
+/// Returns the headers of a row of `_headers`; none for null.
+pub fn headers_at(headers: &ListArray, index: usize) -> Vec<Header<'_>> {
+    if headers.is_null(index) {
+        return Vec::new();
+    }
+    let of_all: &StructArray = headers.values().as_struct();
+    let (names, values) = (of_all.column(0).as_string::<i32>(), of_all.column(1).as_binary::<i32>());
+    let ends = headers.value_offsets();
+    let range = ends[index] as usize..ends[index + 1] as usize;
+    range.map(|at| (names.value(at), binary_at(values, at))).collect()
+}
+
+/// Collects payloads.
+pub struct PayloadsBuilder {
+    payloads: BinaryBuilder,
+    positions: UInt64Builder,
+    topics: StringDictionaryBuilder<Int32Type>,
+    partitions: Int32Builder,
+    offsets: Int64Builder,
+    timestamps: TimestampMillisecondBuilder,
+    keys: BinaryBuilder,
+    headers: ListBuilder<StructBuilder>,
+}
+
+impl fmt::Debug for PayloadsBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PayloadsBuilder").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl Default for PayloadsBuilder {
+    fn default() -> Self {
+        let header = StructBuilder::new(HEADER.clone(), vec![Box::new(StringBuilder::new()), Box::new(BinaryBuilder::new())]);
+        let headers = ListBuilder::new(header).with_field(Field::new_list_field(DataType::Struct(HEADER.clone()), false));
+        Self {
+            payloads: BinaryBuilder::new(),
+            positions: UInt64Builder::new(),
+            topics: StringDictionaryBuilder::new(),
+            partitions: Int32Builder::new(),
+            offsets: Int64Builder::new(),
+            timestamps: TimestampMillisecondBuilder::new(),
+            keys: BinaryBuilder::new(),
+            headers,
+        }
+    }
+}
+
+impl PayloadsBuilder {
+    /// Returns whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Counts them.
+    pub fn len(&self) -> usize {
+        arrow::array::ArrayBuilder::len(&self.positions)
+    }
+
+    /// Returns the bytes of the payloads.
+    pub fn bytes(&self) -> usize {
+        self.payloads.values_slice().len()
+    }
+
+    /// Appends a message that stands at `position`.
+    pub fn push(&mut self, position: u64, message: &Message<'_>) {
+        self.payloads.append_option(message.payload);
+        self.positions.append_value(position);
+        self.topics.append_option(message.topic);
+        self.partitions.append_option(message.partition);
+        self.offsets.append_option(message.offset);
+        self.timestamps.append_option(message.timestamp_ms);
+        self.keys.append_option(message.key);
+        let header = self.headers.values();
+        for (name, value) in &message.headers {
+            header.field_builder::<StringBuilder>(0).expect("it is of the schema").append_value(name);
+            header.field_builder::<BinaryBuilder>(1).expect("it is of the schema").append_option(*value);
+            header.append(true);
+        }
+        self.headers.append(!message.headers.is_empty());
+    }
+
+    /// Hands out what was collected, and is empty again.
+    pub fn finish(&mut self) -> Payloads {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(self.payloads.finish()),
+            Arc::new(self.positions.finish()),
+            Arc::new(self.topics.finish()),
+            Arc::new(self.partitions.finish()),
+            Arc::new(self.offsets.finish()),
+            Arc::new(self.timestamps.finish()),
+            Arc::new(self.keys.finish()),
+            Arc::new(self.headers.finish()),
+        ];
+        let rows = RecordBatch::try_new(SCHEMA.clone(), columns).expect("the columns are built by the same table as their schema");
+        Payloads { rows }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages() -> Vec<Message<'static>> {
+        let headers = vec![("a", Some(&b"\xff"[..])), ("", None), ("a", Some(b""))];
+        vec![
+            Message { topic: Some("events"), partition: Some(3), offset: Some(7), payload: Some(b"\0\n\xff"), ..Message::default() },
+            Message { topic: Some("others"), key: Some(b"k\0"), timestamp_ms: Some(-5), headers, ..Message::default() },
+            Message { payload: Some(b""), key: Some(b""), ..Message::default() },
+            Message { payload: Some(b"{}"), offset: Some(100), ..Message::default() },
+        ]
+    }
+
+    fn collect() -> Payloads {
+        let mut builder = PayloadsBuilder::default();
+        (7..).zip(&messages()).for_each(|(position, message)| builder.push(position, message));
+        let payloads = builder.finish();
+        assert!(builder.is_empty());
+        payloads
+    }
+
+    #[test]
+    fn messages_of_any_bytes_come_out_as_they_went_in_also_behind_a_cut() {
+        let mut rest = collect();
+        let front = rest.split_off_front(1);
+        assert_eq!((front.len(), rest.len(), rest.position(0)), (1, 3, 8));
+        let found = (0..1).map(|at| front.message(at)).chain((0..3).map(|at| rest.message(at)));
+        let shown = |message: Message<'_>| format!("{message:?}");
+        assert_eq!(found.map(shown).collect::<Vec<_>>(), messages().into_iter().map(shown).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_envelope_gives_back_its_message_and_says_an_offset_only_where_that_is_not_the_position() {
+        let payloads = collect();
+        for at in 0..payloads.len() {
+            let (message, position) = (payloads.message(at), payloads.position(at));
+            let envelope = Envelope::new(&message, position);
+            let back = envelope.message(position, message.payload);
+            let expected = Message { offset: message.offset.or(Some(position as i64)), ..message.clone() };
+            assert_eq!(format!("{back:?}"), format!("{expected:?}"));
+        }
+        let offsets = [0, 3].map(|at| Envelope::new(&payloads.message(at), payloads.position(at)).offset);
+        assert_eq!(offsets, [None, Some(100)]);
+    }
+
+    #[test]
+    fn rows_of_another_kind_are_no_payloads() {
+        let payloads = collect();
+        assert!(Payloads::from_rows(payloads.beside()).is_none());
+        assert_eq!(Payloads::from_rows(payloads.rows().clone()).unwrap().len(), 4);
+    }
+}
