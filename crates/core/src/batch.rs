@@ -66,6 +66,11 @@ impl Chunk {
         Self { records, range, unit, requests: None }
     }
 
+    /// Makes a chunk in which nothing was read: it carries evidence and notes into the commit record.
+    pub fn empty(range: OffsetRange, unit: OffsetUnit) -> Self {
+        Self::new(Records::Lines(Bytes::new()), range, unit)
+    }
+
     /// Counts the records: line ends (and an unterminated last line), payloads, rows, or one.
     pub fn records(&self) -> usize {
         match &self.records {

@@ -15,10 +15,10 @@ use pintail_core::clock::Clock;
 use pintail_core::error::{Error, Result};
 use pintail_core::evidence::Key;
 use pintail_core::offsets::Offsets;
-use pintail_settings::{Section, values};
 use tokio::sync::watch;
 
 use http::meter::PushMeter;
+pub use resume::OnGap;
 use waiting::WaitingInputs;
 
 pub mod dead_letters;
@@ -30,24 +30,13 @@ pub mod lines;
 #[cfg(any(feature = "kafka", feature = "nats"))]
 mod messages;
 pub mod nats;
+#[cfg(any(feature = "kafka", feature = "nats"))]
+mod reach;
+mod resume;
 pub mod simulator;
 pub mod stdin;
 mod thread;
 pub mod waiting;
-
-/// `source.on_gap`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnGap {
-    /// Stop with an error that names the file.
-    Refuse,
-    /// Log a warning, record the file's new identity and go on.
-    Record,
-}
-
-/// `source.on_gap`
-pub(crate) fn on_gap(section: &mut Section<'_>) -> OnGap {
-    section.text("on_gap", "refuse", |text| values::choice(text, &[("refuse", OnGap::Refuse), ("record", OnGap::Record)]))
-}
 
 /// What a source is opened with: where it goes on, and how it checks that.
 #[derive(Debug, Clone, Copy)]

@@ -21,6 +21,8 @@ mod history;
 #[cfg(feature = "nats")]
 mod intake;
 #[cfg(feature = "nats")]
+mod plan;
+#[cfg(feature = "nats")]
 mod position;
 #[cfg(feature = "nats")]
 mod reader;

@@ -16,7 +16,7 @@ use pintail_storage::checkpoint::store::Remember;
 
 use super::{FileSource, NAME};
 use crate::kind::{Configured, Kind, Surroundings};
-use crate::{OnGap, Resume, Source, on_gap};
+use crate::{OnGap, Resume, Source};
 
 /// `source.type = "file"`
 #[derive(Debug, Clone)]
@@ -66,7 +66,7 @@ impl FileConfig {
         Self {
             paths: section.list("path", &[], glob_pattern),
             follow: section.boolean("follow", false),
-            on_gap: on_gap(section),
+            on_gap: OnGap::read(section),
             // Four looks a second cost nothing measurable and are below what a reader of the dataset notices.
             poll_interval: section.duration("poll_interval", Duration::from_millis(250), MILLISECOND..=HOUR),
             // Each known file costs a few hundred bytes of every snapshot.

@@ -9,8 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use pintail_core::batch::{Chunk, OffsetUnit, Records};
+use pintail_core::batch::{Chunk, OffsetUnit};
 use pintail_core::error::{Error, Result};
 use pintail_core::evidence::{Evidence, Key, Look, Seen, Verdict, Why, judge};
 use pintail_core::offsets::{Note, OffsetRange, Partition};
@@ -208,7 +207,7 @@ impl FileReader {
         }
         self.told_end = is_longer;
         let range = OffsetRange::new(self.partition.clone(), self.next, self.next).with_evidence(Arc::new(evidence));
-        Some(Chunk::new(Records::Lines(Bytes::new()), range, OffsetUnit::Bytes))
+        Some(Chunk::empty(range, OffsetUnit::Bytes))
     }
 
     /// Returns the evidence of the offset behind the last chunk.
@@ -231,7 +230,7 @@ pub(super) fn empty_chunk(known: &Known, from: u64, notes: Vec<Note>) -> Chunk {
     let mut range = OffsetRange::new(known.partition.clone(), from, known.next);
     range.evidence.clone_from(&known.evidence);
     range.notes = notes;
-    Chunk::new(Records::Lines(Bytes::new()), range, OffsetUnit::Bytes)
+    Chunk::empty(range, OffsetUnit::Bytes)
 }
 
 fn read_error(path: &Path, at: u64, error: io::Error) -> Error {

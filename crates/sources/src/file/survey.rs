@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use pintail_core::error::{Error, Result};
 use pintail_core::evidence::{Evidence, Verdict, Why};
-use pintail_core::invocation::service_command;
 use pintail_core::offsets::{Note, NoteKind, Partition, PartitionId};
 use pintail_storage::durable::disk_state::DiskState;
 use tracing::{info, warn};
@@ -27,7 +26,7 @@ use super::reader::empty_chunk;
 use super::sight::{Judged, Sight};
 use super::trail::{EDGE_BYTES, archive_of, evidence_of};
 use super::{Files, aside, names};
-use crate::OnGap;
+use crate::resume::Gap;
 
 mod copies;
 mod returns;
@@ -271,18 +270,16 @@ impl Files {
     /// `State` if `source.on_gap` is `refuse`.
     pub(super) fn lose(&mut self, known: &Known, what: &str) -> Result<()> {
         let (label, next) = (&known.partition.label, known.next);
-        if self.on_gap == OnGap::Refuse {
-            return Err(Error::state(format!(
-                "`{label}` {what}, and {next} bytes of it are read already: what lay between may be lost; set `source.on_gap = \"record\"`, or \
-                 start once with {}, to read what is there as a new file",
-                service_command("run --accept")
-            )));
-        }
-        warn!(path = %label, next, "the file {what}: what lay between may be lost, what is there is read as a new file");
-        let lost = known.evidence.as_ref().and_then(|evidence| evidence.end).map(|end| end - next);
-        let text = format!("`{label}` {what}, and {next} bytes of it were read");
+        let found = format!("`{label}` {what}, and {next} bytes of it were read");
+        let gap = Gap {
+            noted: found.clone(),
+            found,
+            then: "what is there is read as a new file; what lay between may be lost".into(),
+            lost: known.evidence.as_ref().and_then(|evidence| evidence.end).map(|end| end - next),
+        };
+        let gap = self.on_gap.meet(gap)?;
         let over = note(NoteKind::Vanished, format!("`{label}` holds no more what was read of it"), None);
-        self.forget(known, vec![note(NoteKind::Gap, text, lost), over]);
+        self.forget(known, vec![gap, over]);
         self.positions.remember_rewritten(known);
         Ok(())
     }

@@ -71,7 +71,7 @@ impl Chunks {
         let note = Note { kind: NoteKind::Accepted, text, lost: None };
         let evidence = Arc::new(self.reader.evidence_at_start(&self.key));
         let range = OffsetRange::new(self.partition.clone(), next, next).with_evidence(evidence).with_note(note);
-        Chunk::new(Records::Lines(Bytes::new()), range, OffsetUnit::Records)
+        Chunk::empty(range, OffsetUnit::Records)
     }
 
     /// Reads until nobody wants more.
@@ -186,7 +186,7 @@ impl Chunks {
         warn!(from, to, counted = lost.counted, "accepted records are lost: the journal was repaired");
         let note = Note { kind: NoteKind::Gap, text, lost: lost.counted.then_some(to - from) };
         let range = self.range(from, to).with_note(note);
-        send(Chunk::new(Records::Lines(Bytes::new()), range, OffsetUnit::Records))
+        send(Chunk::empty(range, OffsetUnit::Records))
     }
 
     fn range(&self, from: u64, to: u64) -> OffsetRange {

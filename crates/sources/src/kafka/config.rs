@@ -20,7 +20,6 @@ use crate::OnGap;
 #[cfg(feature = "kafka")]
 use crate::kind::Surroundings;
 use crate::kind::{Configured, Kind};
-use crate::on_gap;
 #[cfg(feature = "kafka")]
 use crate::{Resume, Source};
 
@@ -83,7 +82,7 @@ fn read(section: &mut Section<'_>) -> KafkaConfig {
         brokers: section.list("brokers", &[], broker),
         topics,
         group: section.text("group", "pintail", values::name),
-        on_gap: on_gap(section),
+        on_gap: OnGap::read(section),
         password: password(section),
         properties: properties(section),
         // Librdkafka itself looks every 5 minutes. Until it is looked, the messages of a new partition wait at the broker.

@@ -1,7 +1,6 @@
 //! Reader: one session after another, each with its partitions assigned at the offsets where the last one ended.
 //!
-//! Owns: beginning again (with a growing pause, and a warning when the reason changes), what is done about a gap, the lag, the partitions
-//! that are added while it runs.
+//! Owns: beginning again, carrying out what the positions say, the lag, the partitions that are added while it runs.
 //! Does not own: the client's settings (see `client`), looking at what was read (see `looker`), what a position may be (see `position`), chunks
 //! (see `messages`).
 //!
@@ -16,18 +15,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use pintail_core::batch::{Chunk, OffsetUnit, Records};
+use pintail_core::batch::{Chunk, OffsetUnit};
 use pintail_core::error::{Error, Result};
 use pintail_core::evidence::{Evidence, Key, Witness};
-use pintail_core::invocation::service_command;
 use pintail_core::messages;
 use pintail_core::offsets::{Note, NoteKind, OffsetRange, Partition};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::client::{Consumer, Ties};
 use super::config::KafkaConfig;
@@ -37,17 +34,15 @@ use super::position::{Finding, Known, Looked, Observed, Position, Positions};
 use super::source::Shared;
 use super::topics::{Shape, observe, reason, shape};
 use super::witness::{Latest, Logged};
-use crate::OnGap;
 use crate::messages::Chunks;
+use crate::reach::{PAUSE_MAX, Reach};
+use crate::resume::{Gap, remark};
 use crate::thread::{ChunkSender, Exit};
 
 /// Longest time that a message waits for others to share its chunk.
 const LINGER: Duration = Duration::from_millis(20);
 /// Bytes of all partitions after which what was read is handed on.
 const HELD_BYTES: usize = 512 << 10;
-/// The pause after a failure doubles from the shortest to the longest.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Time between two looks at the lag.
 const LAG_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -59,6 +54,7 @@ pub(super) struct Reader {
     pub(super) key: Key,
     pub(super) positions: Positions,
     pub(super) shared: Arc<Shared>,
+    pub(super) reach: Reach,
 }
 
 /// The partitions of a session.
@@ -98,24 +94,25 @@ pub(super) enum End {
 impl Reader {
     /// Reads until nobody wants more.
     pub(super) fn run(mut self, sender: &ChunkSender) -> Result<(), Exit> {
-        let mut pause = PAUSE_MIN;
         loop {
-            let (reason, lasted) = match self.begin(sender)? {
-                Err(reason) => (reason, false),
+            let reason = match self.begin(sender)? {
+                Err(reason) => reason,
                 Ok(mut session) => {
                     let begun = Instant::now();
                     let end = self.consume(&mut session, sender)?;
                     self.keep(session, sender)?;
+                    if begun.elapsed() > PAUSE_MAX {
+                        self.reach.steady();
+                    }
                     match end {
                         End::Changed => continue,
-                        End::Again(reason) => (reason, begun.elapsed() > PAUSE_MAX),
+                        End::Again(reason) => reason,
                     }
                 }
             };
-            self.trouble(&reason)?;
-            pause = if lasted { PAUSE_MIN } else { pause };
+            self.lost(&reason)?;
+            let pause = self.reach.pause();
             self.rest(pause, sender)?;
-            pause = (2 * pause).min(PAUSE_MAX);
         }
     }
 
@@ -130,26 +127,16 @@ impl Reader {
         Ok(())
     }
 
-    /// Says why nothing can be read. A reason is told once, however often it comes.
+    /// Takes up that nothing can be read.
     ///
     /// # Errors
     /// `Config` if the broker refuses the login and never took it: that is the configuration.
-    fn trouble(&self, reason: &str) -> Result<(), Exit> {
-        if let Some(words) = self.consumer.context().refused().filter(|_| !self.shared.was_connected.load(Ordering::Relaxed)) {
+    fn lost(&mut self, reason: &str) -> Result<(), Exit> {
+        if let Some(words) = self.consumer.context().refused().filter(|_| !self.reach.was_reached()) {
             return Err(Error::config(format!("the broker refuses the login: {words}")).into());
         }
-        let before = self.shared.trouble.send_replace(Some(reason.to_owned()));
-        if before.as_deref() != Some(reason) {
-            warn!(brokers = self.config.brokers.join(","), reason, "source unavailable, retrying");
-        }
+        self.reach.lost(reason);
         Ok(())
-    }
-
-    fn well(&self) {
-        self.shared.was_connected.store(true, Ordering::Relaxed);
-        if self.shared.trouble.send_replace(None).is_some_and(|reason| !reason.is_empty()) {
-            info!(brokers = self.config.brokers.join(","), "source available again");
-        }
     }
 
     /// Looks at the topics and assigns the partitions; the reason, if the broker cannot tell now.
@@ -179,7 +166,7 @@ impl Reader {
         }
         debug!(partitions = logs.len(), "session begun");
         self.consumer.context().answered();
-        self.well();
+        self.reach.available();
         let (told, _) = self.consumer.context().ties();
         Ok(Ok(Session { logs, last: 0, shape, told, ties: None }))
     }
@@ -194,7 +181,7 @@ impl Reader {
         let found = (is_new || note.is_some()).then(|| {
             let range = OffsetRange::new(partition.clone(), next, next).with_evidence(evidence.clone());
             let range = note.into_iter().fold(range, OffsetRange::with_note);
-            Chunk::new(Records::Lines(Bytes::new()), range, OffsetUnit::Records)
+            Chunk::empty(range, OffsetUnit::Records)
         });
         let last = evidence.witnesses.last().copied();
         let latest = Latest::new(self.key.clone(), evidence);
@@ -227,30 +214,21 @@ impl Reader {
 
     /// Refuses a gap, or returns the note of what was found.
     fn meet(&self, partition: &Partition, finding: &Finding) -> Result<Note> {
-        let label = &partition.label;
+        let (label, noted) = (&partition.label, finding.to_string());
         let kind = match finding {
-            Finding::Gap(gap) if self.config.on_gap == OnGap::Refuse => {
-                return Err(Error::state(format!(
-                    "`{label}`: {gap}: refusing to go on; with `source.on_gap = \"record\"`, or once with {}, {}",
-                    service_command("run --accept"),
-                    gap.remedy()
-                )));
+            Finding::Gap(gap) => {
+                let (found, then) = (format!("`{label}`: {gap}"), gap.remedy());
+                return self.config.on_gap.meet(Gap { found, then, noted, lost: None });
             }
-            Finding::Gap(_) => NoteKind::Gap,
             Finding::CutBehind { .. } | Finding::Returned { .. } => NoteKind::Moved,
             Finding::Unseen { .. } => NoteKind::CannotBeSeen,
             Finding::Accepted { .. } => NoteKind::Accepted,
         };
-        let text = finding.to_string();
-        match kind {
-            NoteKind::Accepted => info!(partition = &**label, "{text}"),
-            _ => warn!(partition = &**label, "{text}"),
-        }
-        Ok(Note { kind, text, lost: None })
+        Ok(remark(label, kind, noted))
     }
 
     /// Reads until the session must begin again.
-    fn consume(&self, session: &mut Session, sender: &ChunkSender) -> Result<End, Exit> {
+    fn consume(&mut self, session: &mut Session, sender: &ChunkSender) -> Result<End, Exit> {
         let mut held = 0;
         let mut since = Instant::now();
         let mut lag_at = Instant::now();
@@ -290,8 +268,8 @@ impl Reader {
                     return Ok(End::Changed);
                 }
                 match self.consumer.context().unreachable() {
-                    Some(reason) => self.trouble(&reason)?,
-                    None => self.well(),
+                    Some(reason) => self.lost(&reason)?,
+                    None => self.reach.available(),
                 }
             }
             if now >= look_at {

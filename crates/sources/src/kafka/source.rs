@@ -21,6 +21,7 @@ use super::config::{KafkaConfig, NAME};
 use super::position::{self, Positions};
 use super::reader::Reader;
 use super::topics;
+use crate::reach::Reach;
 use crate::thread::ReadThread;
 use crate::{Resume, Source};
 
@@ -37,6 +38,7 @@ pub struct KafkaSource {
     thread: ReadThread,
     consumer: Arc<Consumer>,
     shared: Arc<Shared>,
+    trouble: watch::Receiver<Option<String>>,
     telling: Arc<AtomicBool>,
 }
 
@@ -45,9 +47,6 @@ pub struct KafkaSource {
 pub(super) struct Shared {
     /// Messages that are not read yet.
     pub(super) lag: AtomicU64,
-    /// Why nothing can be read now.
-    pub(super) trouble: watch::Sender<Option<String>>,
-    pub(super) was_connected: AtomicBool,
 }
 
 impl KafkaSource {
@@ -59,12 +58,8 @@ impl KafkaSource {
     pub fn open(config: &KafkaConfig, record_bytes_max: usize, resume: &Resume<'_>) -> Result<Self> {
         let offsets = resume.offsets;
         let consumer = Arc::new(client::consumer(config, Context::default())?);
-        let shared = Arc::new(Shared {
-            lag: AtomicU64::new(UNKNOWN),
-            // Not ready before the first look at the topics, and not worth a word until it fails.
-            trouble: watch::Sender::new(Some(String::new())),
-            was_connected: AtomicBool::new(false),
-        });
+        let shared = Arc::new(Shared { lag: AtomicU64::new(UNKNOWN) });
+        let (reach, trouble) = Reach::new(config.brokers.join(","));
         let reader = Reader {
             config: config.clone(),
             consumer: consumer.clone(),
@@ -72,9 +67,10 @@ impl KafkaSource {
             key: resume.key.clone(),
             positions: Positions::new(offsets),
             shared: shared.clone(),
+            reach,
         };
         let thread = ReadThread::spawn(NAME, move |sender| reader.run(sender))?;
-        Ok(Self { thread, consumer, shared, telling: Arc::default() })
+        Ok(Self { thread, consumer, shared, trouble, telling: Arc::default() })
     }
 
     /// Connects once and says what is there. Blocks.
@@ -146,6 +142,6 @@ impl Source for KafkaSource {
     }
 
     fn trouble(&self) -> Option<watch::Receiver<Option<String>>> {
-        Some(self.shared.trouble.subscribe())
+        Some(self.trouble.clone())
     }
 }

@@ -16,7 +16,6 @@ use crate::OnGap;
 #[cfg(feature = "nats")]
 use crate::kind::Surroundings;
 use crate::kind::{Configured, Kind};
-use crate::on_gap;
 #[cfg(feature = "nats")]
 use crate::{Resume, Source};
 
@@ -124,7 +123,7 @@ fn read(section: &mut Section<'_>) -> NatsConfig {
         consumer: section.text("consumer", "pintail", name),
         // About 150 bytes each while they wait for their commit.
         unacknowledged_max: section.count("unacknowledged_max", 200_000, 1_000..=10_000_000),
-        on_gap: on_gap(section),
+        on_gap: OnGap::read(section),
         login: login(section),
         tls: tls(section),
     }

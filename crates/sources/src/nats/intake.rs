@@ -146,7 +146,7 @@ impl<'a> Intake<'a> {
     async fn judge(&mut self, (from, to): (u64, u64)) -> Result<(), Exit> {
         let begin = observed(&self.stream().await?).begin();
         if begin > from {
-            self.notes.push(self.reader.meet(&Gap::Removed { from, to: to.min(begin) })?);
+            self.notes.push(self.reader.meet_gap(&Gap::Removed { from, to: to.min(begin) })?);
         }
         Ok(())
     }
@@ -179,7 +179,7 @@ impl<'a> Intake<'a> {
         }
         let begin = observed(&after).begin();
         if self.removal_matters && begin > self.chunks.next() {
-            self.notes.push(self.reader.meet(&Gap::Removed { from: self.chunks.next(), to: begin })?);
+            self.notes.push(self.reader.meet_gap(&Gap::Removed { from: self.chunks.next(), to: begin })?);
             self.chunks.memory().pass(nothing(&self.reader.key, begin - 1, None));
             self.chunks.skip_to(begin);
         }

@@ -1,6 +1,6 @@
 //! The source: the task that reads, what is acknowledged and when, the look at the server for `pintail check`.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -17,9 +17,10 @@ use super::acks::{ACK, Acks, IN_PROGRESS, reply_all};
 use super::config::NatsConfig;
 use super::connect::{Connection, Failure, check_files};
 use super::position::Positions;
-use super::reader::{self, Reader};
+use super::reader::Reader;
 use super::session::observed;
 use super::subject;
+use crate::reach::Reach;
 use crate::{Resume, Source};
 
 /// Chunks that wait for the producer. Two keep the reader at work while one is handled.
@@ -40,6 +41,7 @@ pub struct NatsSource {
     chunks: mpsc::Receiver<Result<Chunk>>,
     stop: watch::Sender<bool>,
     shared: Arc<Shared>,
+    trouble: watch::Receiver<Option<String>>,
     task: AbortHandle,
     waiting: AbortHandle,
 }
@@ -52,9 +54,6 @@ pub(super) struct Shared {
     pub(super) client: Mutex<Option<async_nats::Client>>,
     /// Messages that are not read yet.
     pub(super) lag: AtomicU64,
-    /// Why nothing can be read now.
-    pub(super) trouble: watch::Sender<Option<String>>,
-    pub(super) was_connected: AtomicBool,
 }
 
 impl Shared {
@@ -80,15 +79,10 @@ impl NatsSource {
     pub fn open(config: &NatsConfig, checkpoint_interval: Duration, record_bytes_max: usize, resume: &Resume<'_>) -> Result<Self> {
         let offsets = resume.offsets;
         check_files(config)?;
-        let shared = Arc::new(Shared {
-            acks: Mutex::new(Acks::new(offsets)),
-            client: Mutex::new(None),
-            lag: AtomicU64::new(UNKNOWN),
-            trouble: watch::Sender::new(Some("not connected yet".to_owned())),
-            was_connected: AtomicBool::new(false),
-        });
+        let shared = Arc::new(Shared { acks: Mutex::new(Acks::new(offsets)), client: Mutex::new(None), lag: AtomicU64::new(UNKNOWN) });
         let (sender, chunks) = mpsc::channel(CHUNKS_WAITING);
         let stop = watch::Sender::new(false);
+        let (reach, trouble) = Reach::new(config.stream.clone());
         let reader = Reader {
             config: config.clone(),
             checkpoint_interval,
@@ -99,12 +93,11 @@ impl NatsSource {
             chunks: sender,
             stop: stop.subscribe(),
             begun_at: None,
-            pause: reader::PAUSE_MIN,
-            warned: None,
+            reach,
         };
         let task = tokio::spawn(reader.run()).abort_handle();
         let waiting = tokio::spawn(keep_waiting(shared.clone())).abort_handle();
-        Ok(Self { chunks, stop, shared, task, waiting })
+        Ok(Self { chunks, stop, shared, trouble, task, waiting })
     }
 
     /// Connects once and says what is there. Outside a runtime.
@@ -202,7 +195,7 @@ impl Source for NatsSource {
     }
 
     fn trouble(&self) -> Option<watch::Receiver<Option<String>>> {
-        Some(self.shared.trouble.subscribe())
+        Some(self.trouble.clone())
     }
 }
 
