@@ -74,7 +74,7 @@ fn collect(dataset: &Dataset, samples: usize, found: &mut Found) -> Result<()> {
             let done = committed.get(&PartitionId::of_dead_letters(record.sequence)).copied().unwrap_or(0);
             for (index, kept) in (0..).zip(dead_letters::read(&place)?) {
                 let Kept { letter, tried } = kept?;
-                let is_record = letter.form == LetterForm::Record;
+                let is_record = letter.form != LetterForm::OutputRow;
                 if is_record && index < done {
                     found.replayed += 1;
                     continue;

@@ -120,7 +120,7 @@ enum Growing {
     /// Lines, and whether they hold anything but rows of the output, which are blank.
     Lines { lines: Vec<u8>, has_record: bool },
     /// Messages.
-    Payloads(PayloadsBuilder),
+    Payloads(Box<PayloadsBuilder>),
 }
 
 impl Growing {
@@ -184,7 +184,7 @@ impl Letters {
                 let payload = (form == LetterForm::Record).then_some(&*bytes);
                 if let Growing::Lines { .. } = open.records {
                     self.hand_on(open, sender)?;
-                    open.records = Growing::Payloads(PayloadsBuilder::default());
+                    open.records = Growing::Payloads(Box::default());
                 }
                 if let Growing::Payloads(payloads) = &mut open.records {
                     payloads.push(open.next, &message.message(offset, payload));

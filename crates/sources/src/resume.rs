@@ -10,7 +10,7 @@ use pintail_core::error::{Error, Result};
 use pintail_core::invocation::service_command;
 use pintail_core::offsets::{Note, NoteKind};
 use pintail_settings::{Section, values};
-use tracing::{info, warn};
+use tracing::warn;
 
 /// `source.on_gap`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl OnGap {
 #[cfg(any(feature = "kafka", feature = "nats"))]
 pub(crate) fn remark(partition: &str, kind: NoteKind, text: String) -> Note {
     match kind {
-        NoteKind::Accepted => info!(partition, "{text}"),
+        NoteKind::Accepted => tracing::info!(partition, "{text}"),
         _ => warn!(partition, "{text}"),
     }
     Note { kind, text, lost: None }

@@ -74,5 +74,7 @@ fn payloads_of_any_bytes_are_one_record_each_over_kills_and_a_replay_hands_the_s
     let again = &dataset.dead_letters()[letters.len()..];
     let contents = |letters: &[Value]| letters.iter().map(content).collect::<Vec<_>>();
     assert_eq!(contents(again), contents(&letters[..letters.len() - 1]), "what is rejected again is the same message");
+    let listed = dataset.pintail().args(["dead-letters"]).run_ok().stdout;
+    assert!(listed.contains(&format!("and {} that were replayed", letters.len())), "the tombstone too:\n{listed}");
     dataset.assert_clean();
 }
