@@ -25,6 +25,8 @@ use bytes::Bytes;
 
 /// The first columns are the payload and its position, the others what is said beside it.
 const BESIDE: usize = 2;
+/// Bytes of a message in columns of a fixed width.
+const ROW_BYTES: usize = 40;
 
 static HEADER: LazyLock<Fields> =
     LazyLock::new(|| Fields::from(vec![Field::new("name", DataType::Utf8, false), Field::new("value", DataType::Binary, true)]));
@@ -64,6 +66,15 @@ pub struct Message<'a> {
     pub headers: Vec<Header<'a>>,
     /// What it carries; `None` in a tombstone, which is not the same as nothing.
     pub payload: Option<&'a [u8]>,
+}
+
+impl Message<'_> {
+    /// Returns about how many bytes it takes among others. One without a payload takes some, too.
+    pub fn bytes(&self) -> usize {
+        let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+        let headers = self.headers.iter().map(|(name, value)| name.len() + length(*value));
+        ROW_BYTES + length(self.payload) + length(self.key) + headers.sum::<usize>()
+    }
 }
 
 /// A message without its payload, on its own.
@@ -203,11 +214,14 @@ pub struct PayloadsBuilder {
     payloads: BinaryBuilder,
     positions: UInt64Builder,
     topics: StringDictionaryBuilder<Int32Type>,
+    /// The topic of the last messages, and how many of them are not in `topics` yet: most have that of the one before.
+    topic: (Option<String>, usize),
     partitions: Int32Builder,
     offsets: Int64Builder,
     timestamps: TimestampMillisecondBuilder,
     keys: BinaryBuilder,
     headers: ListBuilder<StructBuilder>,
+    bytes: usize,
 }
 
 impl fmt::Debug for PayloadsBuilder {
@@ -224,11 +238,13 @@ impl Default for PayloadsBuilder {
             payloads: BinaryBuilder::new(),
             positions: UInt64Builder::new(),
             topics: StringDictionaryBuilder::new(),
+            topic: (None, 0),
             partitions: Int32Builder::new(),
             offsets: Int64Builder::new(),
             timestamps: TimestampMillisecondBuilder::new(),
             keys: BinaryBuilder::new(),
             headers,
+            bytes: 0,
         }
     }
 }
@@ -244,16 +260,21 @@ impl PayloadsBuilder {
         arrow::array::ArrayBuilder::len(&self.positions)
     }
 
-    /// Returns the bytes of the payloads.
+    /// Returns about how many bytes they take.
     pub fn bytes(&self) -> usize {
-        self.payloads.values_slice().len()
+        self.bytes
     }
 
     /// Appends a message that stands at `position`.
     pub fn push(&mut self, position: u64, message: &Message<'_>) {
+        self.bytes += message.bytes();
         self.payloads.append_option(message.payload);
         self.positions.append_value(position);
-        self.topics.append_option(message.topic);
+        if self.topic.0.as_deref() != message.topic {
+            self.end_of_topic();
+            self.topic.0 = message.topic.map(str::to_owned);
+        }
+        self.topic.1 += 1;
         self.partitions.append_option(message.partition);
         self.offsets.append_option(message.offset);
         self.timestamps.append_option(message.timestamp_ms);
@@ -267,8 +288,17 @@ impl PayloadsBuilder {
         self.headers.append(!message.headers.is_empty());
     }
 
+    fn end_of_topic(&mut self) {
+        let (topic, messages) = &mut self.topic;
+        if *messages > 0 {
+            self.topics.append_options(topic.as_deref(), std::mem::take(messages));
+        }
+    }
+
     /// Hands out what was collected, and is empty again.
     pub fn finish(&mut self) -> Payloads {
+        self.end_of_topic();
+        self.bytes = 0;
         let columns: Vec<ArrayRef> = vec![
             Arc::new(self.payloads.finish()),
             Arc::new(self.positions.finish()),

@@ -128,10 +128,10 @@ impl Growing {
         Self::Lines { lines: Vec::new(), has_record: false }
     }
 
-    fn bytes(&self) -> usize {
+    fn is_full(&self) -> bool {
         match self {
-            Self::Lines { lines, .. } => lines.len(),
-            Self::Payloads(payloads) => payloads.bytes(),
+            Self::Lines { lines, has_record } => *has_record && lines.len() >= CHUNK_BYTES,
+            Self::Payloads(payloads) => payloads.bytes() >= CHUNK_BYTES,
         }
     }
 }
@@ -147,7 +147,7 @@ impl Letters {
                 self.take(letter, &mut open, sender)?;
             }
             open.next += 1;
-            if open.records.bytes() >= CHUNK_BYTES {
+            if open.records.is_full() {
                 self.hand_on(&mut open, sender)?;
             }
         }

@@ -13,7 +13,7 @@ use pintail_core::evidence::Evidence;
 use pintail_core::messages::{Envelope, Message, PayloadsBuilder};
 use pintail_core::offsets::{OffsetRange, Partition};
 
-/// Bytes of payloads after which a chunk is handed on, by a reader of one partition.
+/// Bytes of messages after which a chunk is handed on, by a reader of one partition.
 const CHUNK_BYTES: usize = 256 << 10;
 /// Bytes that are kept of a record that is too long.
 pub(super) const HEAD_BYTES: usize = 64 << 10;
@@ -73,7 +73,7 @@ impl<R: Remember> Chunks<R> {
     pub(super) fn push(&mut self, sequence: u64, message: &Message<'_>, of: &R::Of<'_>) {
         self.skip_to(sequence);
         let payload = message.payload.unwrap_or_default();
-        self.bytes += payload.len();
+        self.bytes += message.bytes();
         if payload.len() <= self.record_bytes_max {
             self.payloads.push(sequence, message);
             self.see(sequence, of);
@@ -203,6 +203,16 @@ mod tests {
         let found = chunks(1, &[(1, "{\"a\":1}"), (2, ""), (3, &long), (7, &long), (8, "{\"a\":2}")]);
         assert_eq!(shape(&found), [(1, 3, 2), (3, 4, 1), (4, 7, 0), (7, 8, 1), (8, 9, 1)]);
         assert_eq!(decode(found), (5, vec![2, 3, 7]));
+    }
+
+    #[test]
+    fn messages_of_no_bytes_fill_a_chunk_all_the_same() {
+        let mut chunks = Chunks::new(partition(), 1, 20, Last::default());
+        let filled = (1..).find(|sequence| {
+            chunks.push(*sequence, &message(b""), &());
+            chunks.is_full()
+        });
+        assert!(filled.is_some_and(|sequence| sequence < 20_000), "{filled:?}");
     }
 
     #[test]

@@ -125,6 +125,13 @@ async fn rows_of_the_output_are_blank_among_records_and_nothing_where_they_are_a
 }
 
 #[tokio::test]
+async fn rows_of_the_output_alone_are_nothing_however_many_there_are() {
+    let rows = with(r#""length":2,"then":[[1,400000]],"output_row":"{}""#);
+    let out = dataset(&[("0000000001.ndjson", &rows)]);
+    assert_eq!(replay(&out, &mut Offsets::default()).await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn a_dataset_without_dead_letters_ends_at_once() {
     let out = tempfile::tempdir().unwrap();
     assert_eq!(replay(&out, &mut Offsets::default()).await.unwrap(), []);

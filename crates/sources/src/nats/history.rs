@@ -63,21 +63,25 @@ impl<'a> Delivered<'a> {
         Self { subject: &message.subject, payload: &message.payload, headers: message.headers.as_ref(), time }
     }
 
-    /// Returns it as every broker's messages are. The client does not keep the order of names, so they come in their own.
+    /// Returns it as every broker's messages are.
     pub(super) fn message(&self, sequence: u64) -> Message<'a> {
-        let of_all = self.headers.into_iter().flat_map(HeaderMap::iter);
-        let mut headers: Vec<Header<'a>> =
-            of_all.flat_map(|(name, values)| values.iter().map(|value| (name.as_ref(), Some(value.as_str().as_bytes())))).collect();
-        headers.sort_by_key(|(name, _)| *name);
         Message {
             topic: Some(self.subject.as_str()),
             offset: i64::try_from(sequence).ok(),
             timestamp_ms: self.time.map(|time| time.div_euclid(1_000_000)),
-            headers,
+            headers: self.headers.map(headers).unwrap_or_default(),
             payload: Some(self.payload),
             ..Message::default()
         }
     }
+}
+
+/// Returns headers as pairs. The client does not keep the order of names, so they come in their own.
+fn headers(map: &HeaderMap) -> Vec<Header<'_>> {
+    let pairs = map.iter().flat_map(|(name, values)| values.iter().map(|value| (name.as_ref(), Some(value.as_str().as_bytes()))));
+    let mut headers: Vec<Header<'_>> = pairs.collect();
+    headers.sort_by_key(|(name, _)| *name);
+    headers
 }
 
 /// Returns a server time as a witness holds it; `None` where the server knows none, and says the year 1.
