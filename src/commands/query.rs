@@ -1,6 +1,7 @@
 //! `pintail query`: SQL over what is committed.
 //!
-//! Owns: the looks of the result. In a table every value stays in its cell: line ends and control characters are escaped.
+//! Owns: the output formats. In a table every value stays in its cell: line ends and control characters are escaped. In a table and in CSV, nested values
+//! are JSON.
 //! Does not own: the SQL (see [`pintail_duckdb::query`]), which files are committed (the records say).
 
 use std::io::Write;
@@ -8,10 +9,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
+use arrow::datatypes::{Field, Schema};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches;
-use arrow::{csv, json};
+use arrow::{csv, json as arrow_json};
 use pintail_core::error::{Error, Result};
 use pintail_core::escape;
 use pintail_duckdb::query::{Answer, query};
@@ -19,6 +21,8 @@ use pintail_duckdb::shown;
 use pintail_storage::checkpoint::reader;
 
 use crate::cli::QueryFormat;
+
+mod json;
 
 /// Runs the SQL and writes its result.
 pub fn run(out: &Path, sql: &str, format: QueryFormat, to: &mut dyn Write) -> Result<()> {
@@ -40,17 +44,31 @@ fn write(batches: &[RecordBatch], format: QueryFormat, to: &mut dyn Write) -> Re
         QueryFormat::Table => table(batches, to)?,
         QueryFormat::Csv => {
             let mut writer = csv::WriterBuilder::new().with_header(true).build(&mut *to);
-            batches.iter().try_for_each(|batch| writer.write(batch))?;
+            batches.iter().try_for_each(|batch| writer.write(&with_nested_as_text(batch)?))?;
         }
         QueryFormat::Json => {
-            let writer = json::WriterBuilder::new().with_explicit_nulls(true);
-            let mut writer = writer.build::<_, json::writer::LineDelimited>(&mut *to);
+            let writer = arrow_json::WriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(json::Values));
+            let mut writer = writer.build::<_, arrow_json::writer::LineDelimited>(&mut *to);
             batches.iter().try_for_each(|batch| writer.write(batch))?;
             writer.finish()?;
         }
     }
     to.flush()?;
     Ok(())
+}
+
+/// Returns a batch in which nested values are JSON.
+fn with_nested_as_text(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let schema = batch.schema();
+    let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| json::nested_as_text(field, column));
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    let fields: Vec<Field> = schema
+        .fields()
+        .iter()
+        .zip(&columns)
+        .map(|(field, column)| field.as_ref().clone().with_data_type(column.data_type().clone()).with_nullable(true))
+        .collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
 }
 
 /// Draws a table. Its cells are escaped before it is laid out: an escape takes more room than the character.
@@ -62,6 +80,7 @@ fn table(batches: &[RecordBatch], to: &mut dyn Write) -> Result<(), ArrowError> 
 
 /// Returns a batch as text, escaped.
 fn cells(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let batch = with_nested_as_text(batch)?;
     let (options, schema) = (FormatOptions::default(), batch.schema());
     let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
         let shown = ArrayFormatter::try_new(column, &options)?;

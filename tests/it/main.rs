@@ -30,6 +30,7 @@ mod operator;
 mod own_source;
 mod parts;
 mod paused;
+mod query_formats;
 mod refusals;
 mod relaid;
 mod shutdown;

@@ -8,12 +8,9 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
-use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
-use arrow::error::ArrowError;
+use arrow::datatypes::SchemaRef;
 use duckdb::Connection;
 use pintail_core::error::{Error, Result};
 use pintail_core::invocation::command;
@@ -23,8 +20,9 @@ use tracing::debug;
 use super::raw::RawDatabase;
 use super::session::{literal, quoted};
 use super::sql_error::message;
-use super::statement::{Select, unreadable as unreadable_column};
+use super::statement::Select;
 
+mod as_text;
 mod condition;
 mod damage;
 mod overview;
@@ -89,7 +87,7 @@ impl Query<'_> {
     fn run(&self) -> Result<Answer> {
         let files = &self.committed.files;
         if files.is_empty() {
-            return Err(Error::try_again(format!("`{}`: nothing is committed yet", self.out.display())));
+            return Err(Error::try_again(format!("`{}`: {}", self.out.display(), self.committed.nothing)));
         }
         let shape: Vec<usize> = shape(files);
         let needed = match self.look(&shape)? {
@@ -103,7 +101,7 @@ impl Query<'_> {
         connection.execute_batch(&view).map_err(|e| self.unreadable(&database, &needed, &e))?;
         lock(&connection, &self.paths(&needed)?).map_err(|e| unreadable(self.out, &e))?;
         let select = self.parse(&database, &connection)?;
-        let fetched = self.fetch(&connection, &select).map_err(|error| self.fails((&database, &connection), &select, &needed, &error))?;
+        let fetched = self.fetch(&connection, &select).map_err(|error| self.fails(&database, &select, &needed, &error))?;
         debug!(files = needed.len(), of = files.len(), "query opened files");
         self.answer(fetched, needed.len())
     }
@@ -117,17 +115,17 @@ impl Query<'_> {
         match self.fetch(overview.connection(), &select) {
             Ok(fetched) => Ok(Found::Answer(self.answer(fetched, shape.len())?)),
             Err(_) if overview.is_not_enough() => Ok(Found::Files(overview.files(&select, &described))),
-            Err(error) => Err(fails(overview.connection(), &select, &error)),
+            Err(error) => Err(fails(&error)),
         }
     }
 
     /// Says why the query failed: of itself, or because of a file.
-    fn fails(&self, (database, connection): (&RawDatabase, &Connection), select: &Select, files: &[usize], error: &duckdb::Error) -> Error {
+    fn fails(&self, database: &RawDatabase, select: &Select, files: &[usize], error: &duckdb::Error) -> Error {
         let blamed = damage::may_be_to_blame(database, select.sql()).and_then(|may_be| match may_be {
             true => damage::refuse_unreadable(database, &self.paths(files)?),
             false => Ok(()),
         });
-        blamed.err().unwrap_or_else(|| fails(connection, select, error))
+        blamed.err().unwrap_or_else(|| fails(error))
     }
 
     /// Says why the columns of files cannot be learnt.
@@ -138,7 +136,7 @@ impl Query<'_> {
 
     /// Fetches rows until there are enough, or too many bytes; the rest is never made, where the query allows that.
     fn fetch(&self, connection: &Connection, select: &Select) -> duckdb::Result<Fetched> {
-        let mut statement = connection.prepare(select.sql())?;
+        let mut statement = connection.prepare(&as_text::with_lossy_columns_as_text(connection, select.sql())?)?;
         let stream = statement.stream_arrow([])?;
         let mut fetched = Fetched { schema: stream.get_schema(), batches: Vec::new(), truncated: false, bytes: 0 };
         let mut room = self.rows_max;
@@ -161,8 +159,6 @@ impl Query<'_> {
         if bytes > self.bytes_max {
             return Err(too_many_bytes(self.bytes_max));
         }
-        let named = with_offsets(&schema, &batches);
-        let (schema, batches) = named.map_err(|e| Error::internal("cannot name the time zones of the result").with_source(e))?;
         Ok(Answer { schema, batches, truncated, files })
     }
 
@@ -229,9 +225,8 @@ fn with_shape(files: Vec<usize>, shape: &[usize]) -> Vec<usize> {
     all.into_iter().collect()
 }
 
-fn fails(connection: &Connection, select: &Select, error: &duckdb::Error) -> Error {
-    let reason = unreadable_column(connection, select.sql()).unwrap_or_else(|| format!("fails: {}", message(error)));
-    Error::config(format!("the query {reason}"))
+fn fails(error: &duckdb::Error) -> Error {
+    Error::config(format!("the query fails: {}", message(error)))
 }
 
 fn open(options: &[(&str, &str)]) -> Result<RawDatabase> {
@@ -242,23 +237,6 @@ fn open(options: &[(&str, &str)]) -> Result<RawDatabase> {
         ("autoinstall_known_extensions", "false"),
     ];
     RawDatabase::open_in_memory(&[&closed, options].concat())
-}
-
-/// Writes the time zone of DuckDB's `TIMESTAMPTZ` as an offset: arrow shows no zone by name without a database of zones.
-fn with_offsets(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<(SchemaRef, Vec<RecordBatch>), ArrowError> {
-    let field = |field: &FieldRef| match field.data_type() {
-        DataType::Timestamp(unit, Some(zone)) if &**zone == "UTC" => {
-            Arc::new(field.as_ref().clone().with_data_type(DataType::Timestamp(*unit, Some("+00:00".into()))))
-        }
-        _ => field.clone(),
-    };
-    let schema = Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Fields>()));
-    let renamed = |batch: &RecordBatch| {
-        let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| cast(column, field.data_type()));
-        RecordBatch::try_new(schema.clone(), columns.collect::<Result<_, _>>()?)
-    };
-    let batches = batches.iter().map(renamed).collect::<Result<_, _>>()?;
-    Ok((schema, batches))
 }
 
 fn path_text(path: &Path) -> Result<String> {

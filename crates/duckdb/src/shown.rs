@@ -1,4 +1,4 @@
-//! Values that can be shown: times so far away that Arrow's formatter has no words for them become text.
+//! Values that can be shown: times so far away that Arrow's formatter has no words for them become text, and time zones become offsets.
 //!
 //! Owns: which times those are, and their text, as DuckDB writes it.
 //! Does not own: how others are shown, and what is escaped (see [`pintail_core::escape`]).
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, make_array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, TimeUnit, UnionFields};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use chrono::{DateTime, Utc};
@@ -32,11 +32,16 @@ pub fn batch(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
 /// Those of Arrow.
 pub fn column(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     match column.data_type() {
+        // DuckDB's `TIMESTAMPTZ`. Arrow shows no zone by name without a database of zones.
+        DataType::Timestamp(unit, Some(zone)) if &**zone == "UTC" => {
+            times(&cast(column, &DataType::Timestamp(*unit, Some("+00:00".into())))?)
+        }
         DataType::Date32 | DataType::Timestamp(..) | DataType::Time32(_) | DataType::Time64(_) => times(column),
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) | DataType::Map(item, _) => {
             nested(column, std::slice::from_ref(item))
         }
         DataType::Struct(fields) => nested(column, fields),
+        DataType::Union(members, _) => nested(column, &members.iter().map(|(_, member)| member.clone()).collect::<Vec<_>>()),
         _ => Ok(column.clone()),
     }
 }
@@ -58,6 +63,10 @@ fn nested(whole: &ArrayRef, fields: &[Arc<Field>]) -> Result<ArrayRef, ArrowErro
         DataType::LargeList(_) => DataType::LargeList(item()),
         DataType::FixedSizeList(_, length) => DataType::FixedSizeList(item(), *length),
         DataType::Map(_, sorted) => DataType::Map(item(), *sorted),
+        DataType::Union(members, mode) => {
+            let ids = members.iter().map(|(id, _)| id);
+            DataType::Union(UnionFields::try_new(ids, fields.iter().cloned())?, *mode)
+        }
         _ => DataType::Struct(fields),
     };
     let children = children.iter().map(|child| child.to_data()).collect();

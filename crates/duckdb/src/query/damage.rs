@@ -38,7 +38,7 @@ pub(super) fn refuse_unreadable(database: &RawDatabase, paths: &[String]) -> Res
             && failed.class != Class::OutOfMemory
         {
             return Err(Error::state(format!(
-                "`{path}` is damaged, although it has the length that its record says ({}): restore it from a copy; {} names every such file",
+                "`{path}` is damaged, although it has the length that its record says ({}): restore it from a copy; {} names every such file, and how to do without it",
                 one_line(&failed.message),
                 command("verify")
             )));
