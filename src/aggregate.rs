@@ -13,6 +13,7 @@ use arrow::datatypes::{DataType, Schema};
 use pintail_config::MonitorConfig;
 use pintail_core::error::{Error, Result};
 use pintail_core::grouping::GroupIds;
+use pintail_core::sql_type;
 use pintail_core::totals::{Total, Totals};
 use pintail_duckdb::shown;
 use polars::prelude::{DataFrame, IntoLazy, NamedFrom as _, PolarsError, Series, col};
@@ -152,7 +153,7 @@ fn column(output: &Schema, name: &str, as_type: &DataType) -> Result<usize, Stri
         DataType::Float64 => field.data_type().is_numeric(),
         _ => is_text || can_cast_types(field.data_type(), as_type),
     };
-    if fits { Ok(index) } else { Err(format!("is of type {}, which cannot be shown", field.data_type())) }
+    if fits { Ok(index) } else { Err(format!("is of type {}, which cannot be shown", sql_type::name(field.data_type()))) }
 }
 
 #[cfg(test)]

@@ -5,11 +5,13 @@
 
 use std::io::Write;
 
+use arrow::datatypes::SchemaRef;
 use chrono::Utc;
 use itertools::Itertools;
 use pintail_config::{Config, Examined};
 use pintail_core::error::{Error, ErrorKind, Result};
-use pintail_duckdb::Engine;
+use pintail_core::sql_type;
+use pintail_duckdb::{Engine, Refused};
 
 use crate::admin::Admin;
 use crate::commands::run::check_writable;
@@ -25,7 +27,7 @@ pub fn run(examined: &Examined, to: &mut dyn Write) -> Result<()> {
     let mut faults = Faults(examined.refusal().into_iter().collect());
     let plan = match (examined.sound(&["source", "schema", "transform", "sink"]), examined.sound(&["source", "schema", "transform"])) {
         (Some(config), _) => faults.take(Plan::new(config)),
-        (None, Some(config)) => faults.take(Engine::open(&config.transform, config.schema.arrow())).and(None),
+        (None, Some(config)) => faults.take(check_sql(config)).and(None),
         (None, None) => None,
     };
     // While the source is looked at: both may want the same address.
@@ -35,14 +37,29 @@ pub fn run(examined: &Examined, to: &mut dyn Write) -> Result<()> {
     if let Some(config) = examined.sound(&["pipeline"]) {
         faults.take(check_writable(&config.pipeline.out_path));
     }
-    if let (Some(plan), Some(config)) = (&plan, examined.sound(&["pipeline"])) {
-        faults.take(plan.check_dataset(config));
+    if let Some(config) = examined.sound(&["source", "pipeline"]) {
+        faults.take(plan.as_ref().map_or_else(|| Plan::check_dataset_without(config), |plan| plan.check_dataset(config)));
     }
     match (plan, source, examined.sound(&[])) {
         (Some(plan), Some(source), Some(config)) if faults.0.is_empty() => {
             print(config, &plan, source, to).map_err(|e| Error::io("write to standard output", e))
         }
         _ => Err(faults.refusal()),
+    }
+}
+
+/// Checks the SQL where nothing is known of the sink.
+fn check_sql(config: &Config) -> Result<()> {
+    let names_differ = |output: &SchemaRef| match pintail_sink::layout::name_faults(output) {
+        faults if faults.is_empty() => Ok(()),
+        faults => Err(Error::config(faults.join("\n"))),
+    };
+    match Engine::examine(&config.transform, config.schema.arrow()) {
+        Ok(engine) => names_differ(engine.output()),
+        Err(Refused { error, output }) => match output.as_ref().map(names_differ) {
+            Some(Err(same)) => Err(Error::new(error.kind(), format!("{error}\n{same}"))),
+            _ => Err(error),
+        },
     }
 }
 
@@ -77,7 +94,7 @@ fn print(config: &Config, plan: &Plan, source: Vec<String>, to: &mut dyn Write) 
     for field in output.fields() {
         let name = field.name();
         let note = if partitions.iter().any(|(column, _)| column == name) { "  (hive partition)" } else { "" };
-        writeln!(to, "  {name:width$}  {}{note}", field.data_type())?;
+        writeln!(to, "  {name:width$}  {}{note}", sql_type::name(field.data_type()))?;
     }
     writeln!(to, "\nexample file\n  {}", config.pipeline.out_path.join(plan.layout.example_path(Utc::now())).display())
 }

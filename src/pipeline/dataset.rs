@@ -7,13 +7,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::datatypes::SchemaRef;
 use chrono::{DateTime, Utc};
 use pintail_config::Config;
 use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::evidence::Key;
 use pintail_core::identity::SourceIdentity;
 use pintail_core::offsets::PartitionId;
-use pintail_duckdb::Engine;
+use pintail_duckdb::{Engine, Refused};
 use pintail_sink::layout::OutputLayout;
 use pintail_sources::kind;
 use pintail_storage::checkpoint::lock::Lock;
@@ -63,9 +64,18 @@ pub struct Plan {
 
 impl Plan {
     /// Opens the database, runs the SQL on an empty batch and fits its output to the sink. Touches no output.
+    ///
+    /// # Errors
+    /// All faults of the SQL, and of its output as far as that is known.
     pub fn new(config: &Config) -> Result<Self> {
-        let engine = Engine::open(&config.transform, config.schema.arrow())?;
-        let layout = OutputLayout::new(engine.output(), &config.sink).map_err(|faults| Error::config(faults.join("\n")))?;
+        let fits = |output: &SchemaRef| OutputLayout::new(output, &config.sink).map_err(|faults| Error::config(faults.join("\n")));
+        let engine = Engine::examine(&config.transform, config.schema.arrow()).map_err(|Refused { error, output }| {
+            match output.and_then(|output| fits(&output).err()) {
+                None => error,
+                Some(unfit) => Error::new(error.kind(), format!("{error}\n{unfit}")),
+            }
+        })?;
+        let layout = fits(engine.output())?;
         let aggregator = Aggregator::new(engine.output(), &config.monitor);
         for warning in aggregator.warnings() {
             info!("{warning}");
@@ -89,6 +99,15 @@ impl Plan {
     /// Compares the dataset at `pipeline.out_path`, if there is one, with what this plan would write.
     pub fn check_dataset(&self, config: &Config) -> Result<()> {
         self.with_expected(config, |expected| store::check_dataset(&Posix::default(), &config.paths(), expected))
+    }
+
+    /// As [`Self::check_dataset`], as far as that can be said without a plan: whose the dataset is, and whether it is sound.
+    pub fn check_dataset_without(config: &Config) -> Result<()> {
+        let instance = config.instance();
+        let owns = |_, _, _: &PartitionId| true;
+        let identify = |created_at| config.source.kind.identity(created_at);
+        let expected = expected(config, &identify, Sharing { instances: instance.count, owns: &owns });
+        store::check_dataset(&Posix::default(), &config.paths(), &expected)
     }
 
     /// Says what this plan asks of a dataset.

@@ -12,13 +12,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pintail_core::error::{Error, ErrorKind, Result};
-use pintail_core::limits;
+use pintail_core::{limits, sql_type};
 use pintail_duckdb::query::{Answer, Limits, query_within, too_many_bytes};
 use pintail_duckdb::shown;
-use rustix::process::{Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setpriority_process, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
 use serde_json::{Value, json};
 
 use super::{Task, values};
+use crate::child;
 
 /// Stack of the query's thread. DuckDB's parser and planner go down by recursion: this is room for the deepest statement that a request can hold.
 /// What is not used costs nothing.
@@ -65,18 +66,13 @@ fn close_inherited() {
 
 /// Takes the lowest place, then the task.
 fn task() -> Result<Task<'static>> {
-    let failed = |what: &str, e: rustix::io::Errno| Error::io(what, e.into());
-    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|e| failed("ask to die with the service", e))?;
     // A thread has the priority of the one that started it. Both are wishes: a system that grants none of them has the limits left.
     let _ = setpriority_process(None, NICE);
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
     let mut text = Vec::new();
     io::stdin().lock().read_to_end(&mut text).map_err(|e| Error::io("read the question", e))?;
     let task: Task<'static> = serde_json::from_slice(&text).map_err(|e| Error::internal("the question is unreadable").with_source(e))?;
-    // The service may have ended before this process asked to die with it.
-    if getppid().is_none_or(|parent| parent.as_raw_pid() != task.parent) {
-        return Err(Error::try_again("the service has ended"));
-    }
+    child::die_with(task.parent)?;
     task.options.clone().set();
     limit(Resource::Core, 0)?;
     limit(Resource::Fsize, 0)?;
@@ -103,7 +99,7 @@ fn answer(task: &Task<'_>, begun: Instant) -> Result<Vec<u8>> {
 /// Writes an answer, row by row, until it has too many bytes.
 fn render(answer: &Answer, bytes_max: usize, begun: Instant, spent: Duration) -> Result<Vec<u8>> {
     let failed = |e: &dyn std::fmt::Display| Error::internal(format!("cannot write the answer as JSON: {e}"));
-    let columns = answer.schema.fields().iter().map(|field| json!({ "name": field.name(), "type": field.data_type().to_string() }));
+    let columns = answer.schema.fields().iter().map(|field| json!({ "name": field.name(), "type": sql_type::name(field.data_type()) }));
     let columns: Value = columns.collect();
     let mut text = format!("{{\"columns\":{columns},\"rows\":[").into_bytes();
     for batch in &answer.batches {

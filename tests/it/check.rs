@@ -74,3 +74,54 @@ fn the_sql_that_nobody_wrote_is_called_the_default() {
     let refused = dataset.small_events().unset("transform.sql").args(["check"]).run();
     refused.assert_refused(78, &["transform.sql", "default", "SELECT * FROM events"]);
 }
+
+#[test]
+fn what_the_sql_returns_is_held_against_the_sink_also_where_the_sql_is_refused() {
+    let dataset = Dataset::new();
+    let check = |sql: &str| {
+        let run =
+            dataset.simulator(10).set("transform.sql", sql).set("sink.partition_by", json!(["shop"])).set("sink.sort_by", json!(["nope"]));
+        run.set("monitor.group_by", "region").args(["check"]).run()
+    };
+    let twice = check("SELECT epoch_ms(timestamp) AS ts, amount, amount FROM events");
+    twice.assert_refused(78, &["`amount` twice", "`shop`", "`nope`"]);
+    assert_eq!(twice.errors().matches("`amount` twice").count(), 1, "{}", twice.errors());
+    let coupled = check("SELECT epoch_ms(max(timestamp)) AS ts, region, region FROM events GROUP BY region");
+    coupled.assert_refused(78, &["per_batch", "`region` twice", "`shop`", "`nope`"]);
+    // Where the sink itself cannot be read, names are all that can be asked.
+    let run = dataset.simulator(10).set("transform.sql", "SELECT amount, amount FROM events").set("sink.compresion", "zstd(1)");
+    run.args(["check"]).run().assert_refused(78, &["compresion", "`amount` twice"]);
+}
+
+#[test]
+fn a_lookup_that_is_missing_hides_nothing_that_is_not_for_want_of_it() {
+    let dataset = Dataset::new();
+    let check = |sql: &str| {
+        let tables = "[[transform.lookup]]\nname = \"a\"\npath = \"a.csv\"\n";
+        dataset.simulator(10).set("transform.sql", sql).set("sink.partition_by", json!(["shop"])).tables(tables).args(["check"]).run()
+    };
+    check("SELECT epoch_ms(timestamp) AS ts, amount FROM events").assert_refused(78, &["a.csv", "`shop`"]);
+    check("SELECT amuont FROM events").assert_refused(78, &["a.csv", "amuont"]);
+    let in_want = check("SELECT name FROM events JOIN a ON a.id = events.sku");
+    in_want.assert_refused(78, &["a.csv"]);
+    assert!(!in_want.errors().contains("transform.sql"), "{}", in_want.errors());
+}
+
+#[test]
+fn a_dataset_of_another_source_is_named_also_where_the_sql_is_refused() {
+    let dataset = Dataset::new();
+    dataset.simulator(10).run_ok();
+    let run = dataset.small_events().set("source.type", "stdin").set("transform.sql", "SELECT idd FROM events");
+    run.args(["check"]).run().assert_refused(78, &["`simulator`", "`stdin`", "idd"]);
+}
+
+#[test]
+fn partition_columns_and_columns_that_do_not_fit_the_dataset_are_named_together_in_the_words_of_sql() {
+    let dataset = Dataset::new();
+    dataset.write("a.ndjson", lines(0..100));
+    dataset.file("a.ndjson").run_ok();
+    let sql = "SELECT id::VARCHAR AS id, ts, region FROM events";
+    let run = dataset.file("a.ndjson").set("transform.sql", sql).set("sink.partition_by", json!([]));
+    let refused = run.args(["check"]).run();
+    refused.assert_refused(78, &["partition_by", "column `id` is VARCHAR", "BIGINT in the dataset", "CAST(\"id\" AS BIGINT) AS \"id\""]);
+}

@@ -50,9 +50,12 @@ fn with_rows_stored_another_type_or_partition_is_refused_with_the_ways_out() {
     service(&dataset, "text", "stdin").run_ok();
     service(&dataset, "int64", "stdin").stdin("{\"id\":1,\"shop\":7}\n").run_ok();
     assert_eq!(dataset.rows_len(), 1);
-    for asked in [service(&dataset, "text", "stdin"), service(&dataset, "int64", "stdin").set("sink.partition_by", serde_json::json!([]))] {
-        asked.clone().run().assert_refused(78, &["partition_by", "has rows", "pipeline.out_path", "cast"]);
-        asked.args(["check"]).run().assert_refused(78, &["partition_by"]);
+    let unpartitioned = service(&dataset, "int64", "stdin").set("sink.partition_by", serde_json::json!([]));
+    for (asked, way_back) in
+        [(service(&dataset, "text", "stdin"), "CAST(shop AS BIGINT)"), (unpartitioned, "sink.partition_by = [\"shop\"]")]
+    {
+        asked.clone().run().assert_refused(78, &["partitioned by", "pipeline.out_path", way_back]);
+        asked.args(["check"]).run().assert_refused(78, &["partitioned by"]);
     }
     service(&dataset, "text", "stdin").set("transform.sql", "SELECT id, shop::BIGINT AS shop FROM events").run_ok();
 }

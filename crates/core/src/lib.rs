@@ -4,7 +4,7 @@
 //!
 //! 1. [`batch`], [`messages`] and [`offsets`]: what flows.
 //! 2. [`evidence`] and [`identity`]: what positions are worth.
-//! 3. [`schema`], [`hive`] and [`transform`]: what the user declares.
+//! 3. [`schema`], [`hive`], [`sql_type`] and [`transform`]: what the user declares, and how its types are called.
 //! 4. [`error`], [`escape`], [`secret`], [`invocation`]: what is said.
 //! 5. [`limits`] and [`memory`]: what a process may take.
 
@@ -31,5 +31,6 @@ pub mod quantity;
 pub mod reasons;
 pub mod schema;
 pub mod secret;
+pub mod sql_type;
 pub mod totals;
 pub mod transform;

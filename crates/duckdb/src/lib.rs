@@ -48,6 +48,7 @@ use arrow::datatypes::SchemaRef;
 use itertools::Itertools;
 use pintail_core::batch::LookupVersion;
 use pintail_core::error::{Error, Result};
+use pintail_core::sql_type;
 use pintail_core::transform::{LookupConfig, TransformConfig};
 
 use databases::Databases;
@@ -74,24 +75,73 @@ pub struct Engine {
     databases: Arc<Databases>,
 }
 
+/// Why an engine cannot be opened.
+#[derive(Debug)]
+pub struct Refused {
+    /// All that is wrong.
+    pub error: Error,
+    /// What the SQL returns, where it can be run all the same.
+    pub output: Option<SchemaRef>,
+}
+
+impl Refused {
+    /// Puts lookup tables that are missing before what was found wrong with the SQL: that counts only if it is not for want of one of them.
+    fn without(
+        missing: &[Missing],
+        checked: Result<(Select, SchemaRef), Self>,
+        transform: &TransformConfig,
+        parsed: Result<Select, String>,
+    ) -> Self {
+        let kind = missing[0].error.kind();
+        let tables = missing.iter().map(|missing| missing.error.to_string()).join("\n");
+        let is_in_want = |select: &Select| missing.iter().any(|missing| select.references(&missing.name) > 0);
+        let (sql, output) = match (parsed, checked) {
+            (Err(reason), _) => (Some(wrong(transform, &reason).to_string()), None),
+            (Ok(_), Ok((_, output))) => (None, Some(output)),
+            (Ok(select), Err(_)) if is_in_want(&select) => (None, None),
+            (Ok(_), Err(refused)) => (Some(refused.error.to_string()), refused.output),
+        };
+        Self { error: Error::new(kind, [tables].into_iter().chain(sql).join("\n")), output }
+    }
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self { error, output: None }
+    }
+}
+
+/// A lookup table that is not there.
+struct Missing {
+    name: String,
+    error: Error,
+}
+
 impl Engine {
     /// Opens the database, loads the lookup tables, locks it, and checks the SQL: parsed, planned, run on no events.
     ///
     /// # Errors
     /// [`pintail_core::error::ErrorKind::Config`] if the SQL or a lookup is at fault; the message names the column and the nearest one.
     pub fn open(transform: &TransformConfig, input: SchemaRef) -> Result<Self> {
+        Self::examine(transform, input).map_err(|refused| refused.error)
+    }
+
+    /// As [`Self::open`]; a refusal says what the SQL returns all the same, as far as that is known.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`], all at once.
+    pub fn examine(transform: &TransformConfig, input: SchemaRef) -> Result<Self, Refused> {
         check_lookup_names(&transform.lookups)?;
         let databases = Arc::new(Databases::open(transform.memory_limit)?);
         let database = databases.current();
         let session = Session::new(&database, &input)?;
-        let lookups = read_lookups(&transform.lookups).map_err(|missing| match session.parse(&transform.sql) {
-            Ok(_) => missing,
-            // What the SQL makes of the tables is not known, and that it is none is.
-            Err(reason) => Error::config(format!("{missing}\n{}", wrong(transform, &reason))),
-        })?;
+        let (lookups, missing) = read_lookups(&transform.lookups);
         create_tables(&session, &lookups)?;
         database.lock()?;
-        let (select, output) = check_sql(&session, transform)?;
+        let (select, output) = match check_sql(&session, transform) {
+            checked if missing.is_empty() => checked?,
+            checked => return Err(Refused::without(&missing, checked, transform, session.parse(&transform.sql))),
+        };
         let lookups = lookups.into_iter().map(|lookup| lookup.version).collect();
         Ok(Self { transform: transform.clone(), select, output, lookups, input, databases })
     }
@@ -122,7 +172,10 @@ impl Engine {
     /// # Errors
     /// A file cannot be read, the SQL no longer suits the tables, or its result would have another schema; the old tables stay.
     pub fn reload_lookups(&mut self) -> Result<Arc<[LookupVersion]>> {
-        let lookups = read_lookups(&self.transform.lookups)?;
+        let (lookups, missing) = read_lookups(&self.transform.lookups);
+        if let Some(first) = missing.first() {
+            return Err(Error::new(first.error.kind(), missing.iter().map(|missing| missing.error.to_string()).join("\n")));
+        }
         let session = Session::new(&self.databases.current(), &self.input)?;
         let execute = |sql| {
             let done = session.connection().execute_batch(sql);
@@ -138,7 +191,7 @@ impl Engine {
 
     fn replace_tables(&self, session: &Session, lookups: &[Lookup]) -> Result<()> {
         create_tables(session, lookups)?;
-        let (_, output) = check_sql(session, &self.transform)?;
+        let (_, output) = check_sql(session, &self.transform).map_err(|refused| refused.error)?;
         if output.fields() == self.output.fields() {
             return Ok(());
         }
@@ -147,9 +200,9 @@ impl Engine {
             Some((new, old)) => format!(
                 "the new lookup tables would change the output from `{}` {} to `{}` {}: keep the types of their columns, or restart",
                 old.name(),
-                old.data_type(),
+                sql_type::name(old.data_type()),
                 new.name(),
-                new.data_type()
+                sql_type::name(new.data_type())
             ),
             None => "the new lookup tables would change the number of output columns: name the columns in `transform.sql`".to_owned(),
         }))
@@ -158,24 +211,15 @@ impl Engine {
 
 fn check_lookup_names(lookups: &[LookupConfig]) -> Result<()> {
     let mut taken = BTreeSet::from(["events".to_owned()]);
-    for lookup in lookups {
-        if !taken.insert(lookup.name.to_lowercase()) {
-            return Err(Error::config(format!("lookup `{}`: the name is taken: choose another", lookup.name)));
-        }
-    }
-    Ok(())
+    let again = lookups.iter().filter(|lookup| !taken.insert(lookup.name.to_lowercase()));
+    let faults = again.map(|lookup| format!("lookup `{}`: the name is taken: choose another", lookup.name)).join("\n");
+    if faults.is_empty() { Ok(()) } else { Err(Error::config(faults)) }
 }
 
-/// Reads all lookup files.
-///
-/// # Errors
-/// With every file that cannot be read, a line each.
-fn read_lookups(lookups: &[LookupConfig]) -> Result<Vec<Lookup>> {
-    let (read, faults): (Vec<Lookup>, Vec<Error>) = lookups.iter().map(Lookup::read).partition_result();
-    match faults.first() {
-        None => Ok(read),
-        Some(first) => Err(Error::new(first.kind(), faults.iter().join("\n"))),
-    }
+/// Reads all lookup files; with them returns those that cannot be read.
+fn read_lookups(lookups: &[LookupConfig]) -> (Vec<Lookup>, Vec<Missing>) {
+    let read = |config: &LookupConfig| Lookup::read(config).map_err(|error| Missing { name: config.name.clone(), error });
+    lookups.iter().map(read).partition_result()
 }
 
 /// Says what is wrong with the SQL, and that it is the default where the user wrote none.
@@ -197,38 +241,31 @@ fn create_tables(session: &Session, lookups: &[Lookup]) -> Result<()> {
     Ok(())
 }
 
-/// Checks the SQL in the order in which it can do harm: nothing is planned before it is one SELECT. Returns it with its result's schema.
-fn check_sql(session: &Session, transform: &TransformConfig) -> Result<(Select, SchemaRef)> {
+/// Checks the SQL in the order in which it can do harm: nothing is planned before it is one SELECT. Returns it with its result's schema. What couples rows
+/// does not keep it from being run on none.
+fn check_sql(session: &Session, transform: &TransformConfig) -> Result<(Select, SchemaRef), Refused> {
     let wrong = |reason: String| wrong(transform, &reason);
     let select = session.parse(&transform.sql).map_err(wrong)?;
     if select.calls(gather::FUNCTION) {
-        return Err(wrong(format!("calls `{}`, which is Pintail's own", gather::FUNCTION)));
+        return Err(wrong(format!("calls `{}`, which is Pintail's own", gather::FUNCTION)).into());
     }
-    if !transform.per_batch {
-        let checked = session.with_no_events(|connection| plan::check_row_by_row(connection, &select));
-        checked.map_err(|fault| match fault {
-            Fault::Plan(reason) => wrong(reason),
-            Fault::Coupled(reason) => wrong(format!(
+    let coupled = match transform.per_batch {
+        true => None,
+        false => match session.with_no_events(|connection| plan::check_row_by_row(connection, &select)) {
+            Ok(()) => None,
+            Err(Fault::Plan(reason)) => return Err(wrong(reason).into()),
+            Err(Fault::Coupled(reason)) => Some(wrong(format!(
                 "{reason}: its rows would depend on how the events are cut into batches; `transform.per_batch = true` allows that"
-            )),
-        })?;
-    }
+            ))),
+        },
+    };
     let none = RecordBatch::new_empty(session.schema().clone());
     let ran = session.run(select.sql(), &none).map_err(|e| {
         let unreadable = session.with_no_events(|connection| unreadable(connection, select.sql()));
         wrong(unreadable.unwrap_or_else(|| format!("fails: {}", message(&e))))
     });
-    let (output, _) = ran?;
-    check_names(&output).map_err(wrong)?;
-    Ok((select, output))
-}
-
-fn check_names(output: &SchemaRef) -> Result<(), String> {
-    let mut names = BTreeSet::new();
-    for field in output.fields() {
-        if !names.insert(field.name().to_lowercase()) {
-            return Err(format!("returns the column `{}` twice (case is ignored): rename one with AS", field.name()));
-        }
+    match (coupled, ran) {
+        (None, ran) => Ok((select, ran?.0)),
+        (Some(error), ran) => Err(Refused { error, output: ran.ok().map(|(output, _)| output) }),
     }
-    Ok(())
 }

@@ -20,6 +20,7 @@ mod storable;
 mod tests;
 mod values;
 
+pub use check::name_faults;
 pub use split::{SplitError, Splitter, Unplaceable};
 
 /// The layout of an output schema: checked, so that its rows can be written.

@@ -133,14 +133,6 @@ fn the_function_that_takes_the_rows_out_is_not_for_the_users_sql() {
 }
 
 #[test]
-fn two_output_columns_of_one_name_are_refused_also_if_only_the_case_differs() {
-    for sql in ["SELECT n, amount AS n FROM events", "SELECT n, amount AS \"N\" FROM events", "SELECT *, n FROM events"] {
-        let error = refused(&transform(sql)).to_string();
-        assert!(error.contains("twice"), "{sql}: {error}");
-    }
-}
-
-#[test]
 fn coupled_rows_are_refused_unless_the_configuration_allows_them() {
     let sql = "SELECT region, count(*) AS c FROM events GROUP BY region";
     let error = refused(&transform(sql)).to_string();

@@ -27,8 +27,10 @@ pub struct Unplaced {
 
 /// Makes a letter of each row.
 pub(super) fn letters(layout: &OutputLayout, rows: &PartitionedRows, partitions_max: usize) -> Result<Vec<Unplaced>> {
-    let reason =
-        format!("hive partition `{}` is one more than the {partitions_max} of sink.partitions_max in one checkpoint", rows.partition.dir());
+    // One for all: the row has the values of its partition.
+    let reason = format!(
+        "its hive partition is one more than the {partitions_max} of sink.partitions_max in one checkpoint (the place is that of its batch)"
+    );
     let json = json_lines(layout, rows).map_err(|e| Error::internal("cannot write a row as JSON").with_source(e))?;
     // JSON texts escape line ends: every one here ends a row.
     let lines = json.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());

@@ -6,7 +6,7 @@
 use arrow::array::new_empty_array;
 use arrow::compute::{SortColumn, lexsort_to_indices};
 use arrow::datatypes::{DataType, Field, Schema};
-use pintail_core::hive;
+use pintail_core::{hive, sql_type};
 
 use super::{names, storable};
 use crate::config::SinkConfig;
@@ -29,7 +29,8 @@ pub(super) fn faults(output: &Schema, sink: &SinkConfig) -> Vec<String> {
     faults
 }
 
-fn name_faults(output: &Schema) -> Vec<String> {
+/// Returns which columns of an output have one name. That is asked also where nothing else is known of the sink.
+pub fn name_faults(output: &Schema) -> Vec<String> {
     let mut faults = Vec::new();
     for (i, field) in output.fields().iter().enumerate() {
         let name = field.name();
@@ -58,7 +59,7 @@ fn partition_faults(output: &Schema, sink: &SinkConfig, faults: &mut Vec<String>
         if hive::duckdb_type(field.data_type()).is_none() {
             faults.push(format!(
                 "partition column `{name}` is {}, and only text, integers, booleans and dates can be in a path: write `{name}::VARCHAR AS {name}`, or `{name}::DATE AS {name}` of a time",
-                field.data_type()
+                sql_type::name(field.data_type())
             ));
         }
     }
@@ -83,7 +84,7 @@ fn event_time_faults(output: &Schema, sink: &SinkConfig, faults: &mut Vec<String
     if !matches!(field.data_type(), DataType::Timestamp(_, _) | DataType::Date32 | DataType::Date64) {
         faults.push(format!(
             "sink.event_time names the column `{name}`, which is {} and not a time: convert it in the SQL, for example `epoch_ms({name}) AS {name}` of an integer of milliseconds or `{name}::TIMESTAMP AS {name}` of a text",
-            field.data_type()
+            sql_type::name(field.data_type())
         ));
     }
 }
@@ -98,7 +99,10 @@ fn sort_faults(output: &Schema, sink: &SinkConfig, faults: &mut Vec<String>) {
         let Some(field) = find_in_files(output, sink, "sink.sort_by", name, faults) else { continue };
         let empty = SortColumn { values: new_empty_array(field.data_type()), options: None };
         if field.data_type().is_nested() || lexsort_to_indices(&[empty], None).is_err() {
-            faults.push(format!("sink.sort_by names the column `{name}`, which is {} and has no order: leave it out", field.data_type()));
+            faults.push(format!(
+                "sink.sort_by names the column `{name}`, which is {} and has no order: leave it out",
+                sql_type::name(field.data_type())
+            ));
         }
     }
 }
@@ -109,7 +113,7 @@ fn bloom_faults(output: &Schema, sink: &SinkConfig, faults: &mut Vec<String>) {
         if field.data_type().is_nested() || field.data_type() == &DataType::Boolean {
             faults.push(format!(
                 "sink.bloom_filter names the column `{name}`, which is {}: Parquet has no bloom filter for it, leave it out",
-                field.data_type()
+                sql_type::name(field.data_type())
             ));
         }
     }

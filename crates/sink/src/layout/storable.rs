@@ -9,6 +9,7 @@ use arrow::array::{RecordBatch, new_null_array};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
+use pintail_core::sql_type;
 
 /// Key and name of what DuckDB marks a type with that Arrow lacks (`HUGEINT`, `BIT`, …): others see its bare bytes.
 const EXTENSION: (&str, &str) = ("ARROW:extension:name", "arrow.opaque");
@@ -17,14 +18,17 @@ const EXTENSION: (&str, &str) = ("ARROW:extension:name", "arrow.opaque");
 pub(super) fn fault(field: &Field) -> Option<String> {
     let name = field.name();
     let say = |found: &Unreadable| {
-        let within = if found.nested { format!(" (within {})", field.data_type()) } else { String::new() };
+        let within = if found.nested { format!(" (within {})", sql_type::name(field.data_type())) } else { String::new() };
         format!("the column `{name}` is {}{within}, {}: write `{name}::{} AS {name}`", found.what, found.why, found.cast)
     };
     if let Some(found) = unreadable(field) {
         return Some(say(&found));
     }
     let refused = write_one_null(field).err()?;
-    Some(format!("the column `{name}` is {}, which Parquet cannot hold ({refused}): write `{name}::VARCHAR AS {name}`", field.data_type()))
+    Some(format!(
+        "the column `{name}` is {}, which Parquet cannot hold ({refused}): write `{name}::VARCHAR AS {name}`",
+        sql_type::name(field.data_type())
+    ))
 }
 
 struct Unreadable {

@@ -301,10 +301,10 @@ fn all_faults_are_named_at_once_with_the_nearest_column() {
     let expected = [
         "`amount` and `Amount` differ only in case",
         "`reigon`, but the SQL dropped or renamed it: did you mean `region`",
-        "partition column `day` is Float64",
+        "partition column `day` is DOUBLE",
         "partition column `_part` begins with `_`",
-        "`amount`, which is Float64 and not a time",
-        "`tags`, which is List(Int32) and has no order",
+        "`amount`, which is DOUBLE and not a time",
+        "`tags`, which is INTEGER[] and has no order",
         "`nowhere_at_all`, but the SQL dropped or renamed it: it returns `region`, `day`",
         "`d` is INTERVAL, which Parquet readers do not agree on: write `d::VARCHAR AS d`",
     ];

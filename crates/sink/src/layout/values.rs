@@ -14,6 +14,8 @@ use arrow::datatypes::{
     DataType, Schema, Time64MicrosecondType, Time64NanosecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
 };
 
+use pintail_core::sql_type;
+
 use super::storable::children;
 
 /// The microseconds that DuckDB takes: from 290309-12-22 (BC) to the last before infinity.
@@ -66,7 +68,10 @@ pub(super) fn fault(rows: &RecordBatch, doubtful: &[usize]) -> Option<(usize, St
         }
         let (row, number) = (0..column.len()).find_map(|row| Some((row, lost(column, row)?)))?;
         let (name, data_type) = (rows.schema_ref().field(index).name().clone(), column.data_type());
-        Some((row, format!("column `{name}` ({data_type}): DuckDB cannot read the time {number} back: test for it in the SQL")))
+        Some((
+            row,
+            format!("column `{name}` ({}): DuckDB cannot read the time {number} back: test for it in the SQL", sql_type::name(data_type)),
+        ))
     })
 }
 

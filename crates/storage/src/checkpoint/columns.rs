@@ -5,6 +5,7 @@
 
 use arrow::datatypes::Schema;
 use pintail_core::error::{Error, Result};
+use pintail_core::sql_type::name_of_text;
 use serde::{Deserialize, Serialize};
 
 /// A column of the output.
@@ -67,10 +68,8 @@ pub enum NewColumns {
 pub fn check_evolution(old: &[OutputColumn], new: &[OutputColumn], new_columns: NewColumns) -> Result<()> {
     let changed = old.iter().filter_map(|was| {
         let why = match new.iter().find(|column| column.name == was.name) {
-            None => format!("is gone from the SQL's output; the dataset has it as {}: give it back", was.data_type),
-            Some(is) if is.data_type != was.data_type => {
-                format!("is {} in the SQL's output, {} in the dataset: cast it to that in the SQL", is.data_type, was.data_type)
-            }
+            None => format!("is gone from the SQL's output; the dataset has it as {}: return it again", name_of_text(&was.data_type)),
+            Some(is) if is.data_type != was.data_type => changed_type(&was.name, &is.data_type, &was.data_type),
             Some(_) => return None,
         };
         Some((was.name.as_str(), why))
@@ -92,6 +91,17 @@ pub fn check_evolution(old: &[OutputColumn], new: &[OutputColumn], new_columns: 
     }
 }
 
+/// Says that a column has another type than in the dataset, with the cast that gives it back.
+fn changed_type(column: &str, is: &str, was: &str) -> String {
+    let (is_named, was_named) = (name_of_text(is), name_of_text(was));
+    if is_named == was_named {
+        // DuckDB has one name for both.
+        return format!("is {is_named} in the SQL's output and in the dataset, but of another form ({is}, not {was}): return it as it was");
+    }
+    let name = format!("\"{}\"", column.replace('"', "\"\""));
+    format!("is {is_named} in the SQL's output, {was_named} in the dataset: write `CAST({name} AS {was_named}) AS {name}` in the SQL")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,7 +121,10 @@ mod tests {
         let old = columns(&[("a", "Int64", true), ("b", "Utf8", true)]);
         for (new, needle) in [
             (columns(&[("a", "Int64", true)]), "column `b` is gone"),
-            (columns(&[("a", "Float64", true), ("b", "Utf8", true)]), "column `a` is Float64 in the SQL's output, Int64 in the dataset"),
+            (
+                columns(&[("a", "Float64", true), ("b", "Utf8", true)]),
+                "column `a` is DOUBLE in the SQL's output, BIGINT in the dataset: write `CAST(\"a\" AS BIGINT) AS \"a\"`",
+            ),
             (columns(&[("A", "Int64", true), ("b", "Utf8", true)]), "column `a` is gone"),
         ] {
             let error = check_evolution(&old, &new, NewColumns::Allow).unwrap_err();

@@ -115,9 +115,20 @@ impl Format {
         }
         let (was, is) = (columns(&self.partition_by), columns(partition_by));
         Err(Error::config(format!(
-            "`{out}` has rows, and was made with partition_by {was}, the configuration asks for {is}: set another `pipeline.out_path`, or go back \
-             to {was}, by a cast in the SQL where only a type differs (`CAST(column AS type) AS column`)"
+            "the rows of `{out}` are partitioned by {was}, and the configuration partitions by {is}: {}, or set another `pipeline.out_path`, for a \
+             dataset of its own",
+            self.way_back(partition_by)
         )))
+    }
+    /// Says what gives the partition columns of this dataset again.
+    fn way_back(&self, asked: &[PartitionColumn]) -> String {
+        let names = |columns: &[PartitionColumn]| columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
+        if names(&self.partition_by) != names(asked) {
+            return format!("set `sink.partition_by = {:?}` again", names(&self.partition_by));
+        }
+        let differing = self.partition_by.iter().zip(asked).filter(|(was, is)| was != is);
+        let casts = differing.map(|(PartitionColumn { name, data_type }, _)| format!("`CAST({name} AS {data_type}) AS {name}`"));
+        format!("write {} in the SQL", casts.collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -126,8 +137,8 @@ fn value(value: Option<&String>) -> String {
 }
 
 fn columns(columns: &[PartitionColumn]) -> String {
-    let columns: Vec<_> = columns.iter().map(|column| format!("{} {}", column.name, column.data_type)).collect();
-    format!("`[{}]`", columns.join(", "))
+    let columns: Vec<_> = columns.iter().map(|column| format!("`{} {}`", column.name, column.data_type)).collect();
+    if columns.is_empty() { "no column".to_owned() } else { columns.join(", ") }
 }
 
 #[cfg(test)]
@@ -139,7 +150,7 @@ mod tests {
     }
 
     fn region() -> Vec<PartitionColumn> {
-        vec![PartitionColumn { name: "region".into(), data_type: "Utf8".into() }]
+        vec![PartitionColumn { name: "region".into(), data_type: "VARCHAR".into() }]
     }
 
     fn format() -> Format {
@@ -173,12 +184,15 @@ mod tests {
             error.to_string()
         };
         let mut day = region();
-        day[0].data_type = "Int64".into();
+        day[0].data_type = "BIGINT".into();
         let cases = [
             (refusal(source("file", "42"), &region()), ["the source", "`simulator`", "`file`"]),
             (refusal(source("simulator", "43"), &region()), ["source's seed", "`42`", "`43`"]),
-            (refusal(source("simulator", "42"), &day), ["partition_by", "`[region Utf8]`", "`[region Int64]`"]),
-            (refusal(source("simulator", "42"), &[]), ["partition_by", "`[region Utf8]`", "`[]`"]),
+            (
+                refusal(source("simulator", "42"), &day),
+                ["`region VARCHAR`", "`region BIGINT`", "write `CAST(region AS VARCHAR) AS region`"],
+            ),
+            (refusal(source("simulator", "42"), &[]), ["`region VARCHAR`", "by no column", "`sink.partition_by = [\"region\"]`"]),
         ];
         for (message, needles) in cases {
             for needle in needles.into_iter().chain(["`out`", "`pipeline.out_path`"]) {

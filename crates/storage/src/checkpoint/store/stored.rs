@@ -4,7 +4,7 @@
 //! Does not own: which change of the columns is one (see `columns`), the file that names other partition columns (see `relaid`).
 
 use arrow::datatypes::SchemaRef;
-use pintail_core::error::Result;
+use pintail_core::error::{Error, Result};
 
 use super::Store;
 use super::draft::Sealed;
@@ -31,7 +31,11 @@ pub(super) fn check_stored(
 ) -> Result<()> {
     let Some(schema) = &expected.schema else { return Ok(()) };
     let fits = format.check_partitions(&paths.root().display().to_string(), &partition_columns(expected));
-    match fits.and_then(|()| check_columns(head, schema, expected.allow_new_columns)) {
+    let checked = match (fits, check_columns(head, schema, expected.allow_new_columns)) {
+        (Err(partitions), Err(columns)) => Err(Error::config(format!("{partitions}\n{columns}"))),
+        (partitions, columns) => partitions.and(columns),
+    };
+    match checked {
         // Of several instances each would have to know that none of the others has any.
         Err(_) if format.instances == 1 && take_over.is_none() && !has_rows(fs, paths, head)? => Ok(()),
         checked => checked,
