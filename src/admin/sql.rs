@@ -133,7 +133,7 @@ fn query(out: &Path, config: &AdminConfig, sql: &str, unwanted: &AtomicBool) -> 
         kind => Failure::Query(kind, error.to_string()),
     })?;
     if committed.files.is_empty() {
-        return Err(Failure::Query(ErrorKind::Config, "nothing is committed yet".to_owned()));
+        return Err(Failure::Query(ErrorKind::Config, committed.nothing.to_string()));
     }
     let limits = Limits {
         rows_max: config.query_rows_max,

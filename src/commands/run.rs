@@ -15,6 +15,7 @@ use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::checkpoint::{index, lock};
 use pintail_storage::durable::disk_state::DiskState;
 use pintail_storage::durable::posix::Posix;
+use pintail_storage::permission;
 use rustix::fs::Access;
 use tokio::sync::watch;
 use tracing::info;
@@ -24,7 +25,7 @@ use crate::commands::verify::background;
 use crate::logging::Log;
 use crate::meters::Meters;
 use crate::pipeline::{self, Input, Line, Outside, Start};
-use crate::signals;
+use crate::signals::{self, Early};
 use crate::stages::blocking;
 use crate::terminal::Screen;
 
@@ -32,10 +33,10 @@ use crate::terminal::Screen;
 const LAST_WORDS_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Runs until the input ends or a signal comes.
-pub async fn run(config: Config, input: Input, start: Start, screen: Option<Arc<Screen>>, log: Log) -> Result<()> {
+pub async fn run(config: Config, (input, start): (Input, Start), early: Early, screen: Option<Arc<Screen>>, log: Log) -> Result<()> {
     let shutdown_timeout = config.pipeline.shutdown_timeout;
     let last_words = log.clone();
-    let signals = signals::install(shutdown_timeout, move || last_words.flush(LAST_WORDS_PATIENCE))?;
+    let signals = signals::install(early, shutdown_timeout, move || last_words.flush(LAST_WORDS_PATIENCE))?;
     let mut deadline = pipeline::deadline(signals.stop.clone(), shutdown_timeout);
     log_limits(&config);
     let disk = DiskState::default();
@@ -111,8 +112,7 @@ fn log_limits(config: &Config) {
     );
 }
 
-/// Refuses an output directory that this user cannot write to, with the command that mends it: the usual case is a bind mount
-/// owned by root.
+/// Refuses an output directory that this user cannot write to, with the command that mends it.
 pub fn check_writable(out: &Path) -> Result<()> {
     let existing = out.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
     let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
@@ -123,12 +123,8 @@ pub fn check_writable(out: &Path) -> Result<()> {
     match denied {
         None => Ok(()),
         Some(rustix::io::Errno::ACCESS) => {
-            let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-            Err(Error::config(format!(
-                "`{}` cannot be written by uid {uid}: run `chown {uid}:{gid} {}` on the host, or set pipeline.out_path",
-                existing.display(),
-                existing.display()
-            )))
+            let uid = rustix::process::geteuid().as_raw();
+            Err(Error::config(format!("`{}` cannot be written to by user {uid}: {}", out.display(), permission::way_out(out))))
         }
         Some(errno) => Err(Error::io(format_args!("write to `{}`", existing.display()), errno.into())),
     }

@@ -40,6 +40,30 @@ fn a_command_on_a_place_without_a_dataset_names_it_and_makes_nothing() {
     }
 }
 
+#[test]
+fn a_query_of_a_dataset_without_rows_says_why_there_are_none() {
+    let asked = |dataset: &Dataset, code, words: &[&str]| dataset.pintail().args(["query", "SELECT 1"]).run().assert_refused(code, words);
+    let dataset = Dataset::new();
+    dataset.simulator(1000).run_ok();
+    for file in dataset.data_files() {
+        fs::remove_file(dataset.out().join(file)).unwrap();
+    }
+    asked(&dataset, 65, &["missing"]);
+    dataset.simulator(1000).args(["expire", "--before", "2100-01-01", "--force"]).run_ok();
+    asked(&dataset, 75, &["files were declared expired", "expire --take-back"]);
+
+    let dataset = Dataset::new();
+    let filtered =
+        || dataset.simulator(1000).set("transform.sql", "SELECT epoch_ms(timestamp) AS ts, amount, region FROM events WHERE amount < 0");
+    filtered().run_ok();
+    asked(&dataset, 75, &["1000 records are committed", "1000 left out by the SQL"]);
+
+    let dataset = Dataset::new();
+    dataset.simulator(1000).run_ok();
+    fs::remove_dir_all(dataset.internal("commits")).unwrap();
+    asked(&dataset, 65, &["the ledger is older than the files", "adopt"]);
+}
+
 /// Runs the binary without a configuration file.
 fn without_config(dataset: &Dataset, arguments: &[&str]) -> Output {
     let binary = env!("CARGO_BIN_EXE_pintail");

@@ -260,7 +260,7 @@ fn an_output_path_without_permission_is_named_with_the_way_out() {
     mode(0o700);
     assert!([74, 78].contains(&outcome.code()), "exit code {}: {}", outcome.code(), outcome.stderr);
     let uid = rustix::process::geteuid().as_raw().to_string();
-    assert!(outcome.errors().contains(&uid) && outcome.errors().contains("chown"), "{}", outcome.stderr);
+    assert!(outcome.errors().contains(&uid) && outcome.errors().contains("chmod"), "{}", outcome.stderr);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`paths`] and [`sealed`] (names and bytes), [`mod@format`] and [`record`] (what they say), [`state`] and
 //! [`snapshot`] (what they add up to), [`staging`] and [`dead_letters`] (files before the commit), [`store`] (the commit, and the fence at the
-//! start of a process), [`recovery`] (after a crash), [`take_over`] (another number of instances), [`relaid`] (other partition columns), [`reader`] (everybody else), [`held`] and [`attempts`] (what the line holds back, and starts that come to nothing), [`index`] (what spares them the records).
+//! start of a process), [`recovery`] (after a crash), [`take_over`] (another number of instances), [`relaid`] (other partition columns), [`reader`] and [`nothing`] (everybody else), [`held`] and [`attempts`] (what the line holds back, and starts that come to nothing), [`index`] (what spares them the records).
 
 pub mod attempts;
 pub mod columns;
@@ -14,6 +14,7 @@ pub mod index;
 pub mod lock;
 pub mod log;
 pub mod mount;
+pub mod nothing;
 pub mod paths;
 pub mod process;
 pub mod reader;

@@ -3,7 +3,7 @@
 //! Owns: what is promised of a dataset on a disk, and how it is kept: the order of durable steps, recovery, the fence.
 //! Does not own: what is in the files (see `pintail_sink`).
 //!
-//! Read [`durable`] first, then [`checkpoint`]; [`journal`] is a chain of its own for what clients push.
+//! Read [`durable`] first, then [`checkpoint`]; [`journal`] is a chain of its own for what clients push, [`permission`] says who keeps a user out.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests do to files what others do"))]
@@ -11,5 +11,6 @@
 pub mod checkpoint;
 pub mod durable;
 pub mod journal;
+pub mod permission;
 #[doc(hidden)]
 pub mod samples;

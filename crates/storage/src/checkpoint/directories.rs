@@ -13,6 +13,7 @@ use tracing::debug;
 
 use super::paths::Paths;
 use crate::durable::fs::{EntryKind, Fs};
+use crate::permission;
 
 /// Directories remembered as durable. Forgetting them costs one fsync each.
 const REMEMBERED_MAX: usize = 10_000;
@@ -136,19 +137,13 @@ pub fn sync_dir(fs: &dyn Fs, dir: &Path) -> Result<()> {
     fs.sync_dir(dir).map_err(|e| Error::io(format_args!("fsync the directory `{}`", dir.display()), e))
 }
 
-/// Makes the error of an operation below `root`. A refused permission (a bind mount that belongs to root) names the user and the remedy.
+/// Makes the error of an operation below `root`. A refused permission names the user, and what keeps it out.
 pub fn cannot(root: &Path, doing: String, error: io::Error) -> Error {
     if error.kind() != io::ErrorKind::PermissionDenied {
         return Error::io(doing, error);
     }
-    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    let out = root.display();
-    Error::io(
-        format_args!(
-            "{doing} as user {uid}: give it the directory with `chown -R {uid}:{gid} {out}` (in a container: on the host's side of the mount)"
-        ),
-        error,
-    )
+    let uid = rustix::process::geteuid().as_raw();
+    Error::io(format_args!("{doing} as user {uid}: {}", permission::way_out(root)), error)
 }
 
 #[cfg(test)]
@@ -182,9 +177,11 @@ mod tests {
 
     #[test]
     fn a_refused_permission_names_the_user_and_the_remedy() {
-        let error = cannot(Path::new("/data"), "write".into(), io::ErrorKind::PermissionDenied.into());
+        let dir = tempfile::tempdir().unwrap();
+        let error = cannot(dir.path(), "write".into(), io::ErrorKind::PermissionDenied.into()).to_string();
         let uid = rustix::process::geteuid().as_raw();
-        assert!(error.to_string().contains(&format!("as user {uid}")) && error.to_string().contains("chown -R"), "{error}");
+        assert!(error.contains(&format!("as user {uid}")), "{error}");
+        assert!(error.contains("would allow it") && !error.contains("chown"), "neither its owner nor its mode is at fault: {error}");
     }
 
     #[cfg(target_os = "linux")]

@@ -91,10 +91,13 @@ impl HeldRange {
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Tally { records, rejected, .. } = self.tally;
-        write!(f, "{} of the last {} records ({}", thousands(rejected), thousands(records), percent(rejected, records))?;
+        let share = percent(rejected, records);
+        write!(f, "{} of the {} records since the last good checkpoint ({share}", thousands(rejected), thousands(records))?;
         match self.usual {
             Usual { records: 0, .. } => write!(f, ")")?,
-            Usual { records, rejected } => write!(f, ", before {})", percent(rejected, records))?,
+            Usual { records, rejected } => {
+                write!(f, "; of the {} committed before them, {})", thousands(records), percent(rejected, records))?;
+            }
         }
         write!(f, " were rejected, so {} is held back; the first reason: {}", self.places(), self.reason)
     }

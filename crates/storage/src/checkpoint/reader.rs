@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use pintail_core::batch::Counts;
 use pintail_core::error::{Error, Result};
 use pintail_core::invocation::{command, forgotten};
 use pintail_core::quantity::counted;
@@ -19,6 +20,7 @@ use super::columns::OutputColumn;
 use super::format::Format;
 use super::index::{Backwards, Bounds, Comparison, Index, Indexed, IndexedFile, Time};
 use super::log;
+use super::nothing::Nothing;
 use super::paths::Paths;
 use super::record::{CommitRecord, FileEntry, FileKind};
 use super::store;
@@ -48,6 +50,8 @@ pub struct Committed {
     pub files: Vec<DataFile>,
     /// The sets of columns that files have.
     pub classes: Vec<Vec<OutputColumn>>,
+    /// Why there is no file, where there is none.
+    pub nothing: Nothing,
 }
 
 /// A committed Parquet file.
@@ -209,6 +213,11 @@ pub fn committed_while(out: &Path, go_on: impl Fn() -> Result<()>) -> Result<Com
     }
     gathered.committed.partition_by = dataset.format.partition_by.into_iter().map(|column| (column.name, column.data_type)).collect();
     gathered.check(out)?;
+    if gathered.committed.files.is_empty() {
+        // Records that somebody removed named files that may still be there.
+        instances.iter().try_for_each(|instance| store::check_ledger(&instance.fs, &instance.paths))?;
+        gathered.committed.nothing = gathered.nothing();
+    }
     Ok(gathered.committed)
 }
 
@@ -220,6 +229,12 @@ struct Gathered {
     /// The directories of the files that were looked at; `None` where there is none.
     opened: HashMap<usize, Option<File>>,
     expired_before: Option<Time>,
+    /// The files that are gone, as was declared.
+    expired: u64,
+    /// Whether files of the last commit are not yet in their places.
+    publishing: bool,
+    /// What became of all records.
+    counts: Counts,
     /// The first file that is gone, and how many are.
     missing: Option<(String, u64)>,
     /// The first file of another length than its record says, with both, and how many there are.
@@ -231,6 +246,7 @@ impl Gathered {
         let dirs: Vec<usize> = index.dirs.iter().map(|dir| self.dir(dir)).collect();
         let classes: Vec<usize> = index.classes.iter().map(|columns| self.class(columns)).collect();
         for (sequence, record) in (1..).zip(&index.records) {
+            self.counts.add(&record.counts);
             for file in record.files.iter().filter(|file| file.kind() == FileKind::Parquet) {
                 let dir = dirs[file.dir() as usize];
                 match self.length(instance, dir, file.name())? {
@@ -298,6 +314,7 @@ impl Gathered {
     fn judge(&mut self, instance: &Dataset, sequence: u64, record: &Indexed, file: &IndexedFile, path: String) -> Result<()> {
         let newest = file.newest().unwrap_or(record.time);
         if self.expired_before.is_some_and(|before| newest < before) {
+            self.expired += 1;
             return Ok(());
         }
         let place = instance.paths.published(&path);
@@ -306,15 +323,27 @@ impl Gathered {
             let (record, _) = instance.record(sequence)?;
             let entry = record.files.iter().find(|entry| entry.path == path);
             if entry.is_some_and(|entry| instance.paths.staged(record.staged_by(), entry.staged).exists()) {
+                self.publishing = true;
                 return Ok(());
             }
         }
         if place.is_file() {
             // Published since the directory was listed: this answer is from before.
+            self.publishing = true;
             return Ok(());
         }
         self.missing.get_or_insert((path, 0)).1 += 1;
         Ok(())
+    }
+
+    /// Says why there is no file.
+    fn nothing(&self) -> Nothing {
+        match (self.publishing, self.expired, self.counts.records_in) {
+            (true, ..) => Nothing::Published,
+            (false, 0, 0) => Nothing::Committed,
+            (false, 0, records) => Nothing::Rows { records, rejected: self.counts.dead_letters.total() },
+            (false, expired, _) => Nothing::Left { expired },
+        }
     }
 
     /// Refuses what a query would answer wrongly from.

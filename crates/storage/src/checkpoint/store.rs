@@ -37,7 +37,7 @@ mod share_out;
 mod stored;
 
 pub use draft::{Adopted, Draft, NewFile};
-pub use ground::check_ground;
+pub use ground::{check_ground, check_ledger};
 pub use head::{check_beside, is_version_1, rebuild_snapshot};
 pub use open::{Allow, Expected, Remember, Sharing, check_dataset, check_key};
 pub use share_out::{instances, share_out};

@@ -98,6 +98,14 @@ pub fn check_ground(fs: &dyn Fs, paths: &Paths) -> Result<()> {
     if ground.last.is_some() { Ok(()) } else { ground.check(paths) }
 }
 
+/// Refuses a ledger that is older than the files beside it, or without records beside files.
+///
+/// # Errors
+/// [`pintail_core::error::ErrorKind::State`], naming the newest file and the ways out.
+pub fn check_ledger(fs: &dyn Fs, paths: &Paths) -> Result<()> {
+    Ground::look(fs, paths)?.check(paths)
+}
+
 /// The Parquet files that are visible in a directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Visible {
