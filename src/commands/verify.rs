@@ -14,7 +14,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use pintail_core::batch::Counts;
 use pintail_core::digest::sha256_of;
 use pintail_core::error::{Error, Result};
-use pintail_core::invocation::expire_up_to;
+use pintail_core::invocation::{expire_up_to, service_command};
 use pintail_core::offsets::PartitionId;
 use pintail_core::quantity::counted;
 use pintail_storage::checkpoint::dead_letters;
@@ -57,9 +57,7 @@ fn look(dataset: &Dataset, since: Option<u64>, depth: Depth) -> Result<Report> {
         report = check.report;
     }
     report.judge_missing();
-    for stray in std::mem::take(&mut report.unnamed) {
-        report.contradictions.push(format!("`{}` is visible, but no commit record names it", stray.display()));
-    }
+    report.judge_unnamed();
     Ok(report)
 }
 
@@ -92,8 +90,10 @@ struct Report {
     /// The states that partitions were handed over from, by instance and record.
     left: BTreeMap<(u32, u64), (State, String)>,
     contradictions: Vec<String>,
-    /// The command that does without the files that are missing.
-    without_missing: Option<String>,
+    /// The time of the newest row of the files that differ from their records; `None` if none does.
+    differing: Option<DateTime<Utc>>,
+    /// What to do about all this.
+    ways_out: Vec<String>,
 }
 
 struct Check<'a> {
@@ -239,6 +239,7 @@ impl Check<'_> {
                 self.report.files += 1;
                 self.report.bytes += file.bytes;
                 if let Err(why) = compare(&place, file, self.depth) {
+                    self.report.differing = self.report.differing.max(Some(newest(record, file)));
                     let what = format!("`{}` is not what commit record {} says: {why}", place.display(), record.sequence);
                     self.report.contradictions.push(what);
                 }
@@ -260,8 +261,7 @@ impl Check<'_> {
                 self.report.contradictions.push(what);
             }
             None => {
-                let newest = file.event_time.map_or(record.time, |times| times.max);
-                self.report.missing.push((newest, self.dataset.paths().published(&file.path)));
+                self.report.missing.push((newest(record, file), self.dataset.paths().published(&file.path)));
             }
         }
     }
@@ -274,22 +274,41 @@ impl Report {
         let (expired, missing): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.missing).into_iter().partition(|(newest, _)| before.is_some_and(|before| *newest < before));
         self.expired = expired.len() as u64;
-        self.without_missing = missing.iter().map(|(newest, _)| *newest).max().map(expire_up_to);
         self.contradictions.extend(missing.iter().map(|(_, file)| format!("`{}` is missing", file.display())));
+        let newest_missing = missing.iter().map(|(newest, _)| *newest).max();
+        let expire = newest_missing.max(self.differing).map(expire_up_to).unwrap_or_default();
+        self.ways_out.extend(
+            newest_missing
+                .map(|_| format!("restore what is missing from a copy; or do without it: {expire} declares expired what is no younger")),
+        );
+        self.ways_out.extend(self.differing.map(|_| {
+            format!(
+                "restore what differs from its record from a copy, byte for byte; or do without it: move it out of the dataset, and {expire} declares \
+                 expired what is no younger"
+            )
+        }));
     }
 
-    /// Returns the contradictions that are printed, and a way out of them.
+    /// Puts the files that no record names among the contradictions.
+    fn judge_unnamed(&mut self) {
+        let strays = std::mem::take(&mut self.unnamed);
+        if !strays.is_empty() {
+            self.ways_out.push(format!(
+                "{} names the files that no record names, if their rows belong into the dataset; if they are there by mistake, move them out of it",
+                service_command("adopt")
+            ));
+        }
+        self.contradictions.extend(strays.iter().map(|stray| format!("`{}` is visible, but no commit record names it", stray.display())));
+    }
+
+    /// Returns the contradictions that are printed, and the ways out of them.
     fn told(&self) -> Vec<String> {
         let mut told: Vec<String> = self.contradictions.iter().take(PRINTED_MAX).cloned().collect();
         let more = self.contradictions.len() - told.len();
         if more > 0 {
             told.push(format!("and {more} more"));
         }
-        told.extend(
-            self.without_missing.as_ref().map(|expire| {
-                format!("restore what is missing from a copy; or do without it: {expire} declares expired what is no younger")
-            }),
-        );
+        told.extend_from_slice(&self.ways_out);
         told
     }
 
@@ -317,6 +336,11 @@ impl Report {
         }
         if self.contradictions.is_empty() { writeln!(to, "clean") } else { Ok(()) }
     }
+}
+
+/// Returns the time of the newest row of a file.
+fn newest(record: &CommitRecord, file: &FileEntry) -> DateTime<Utc> {
+    file.event_time.map_or(record.time, |times| times.max)
 }
 
 /// Holds a file against its record. Says in words what differs.

@@ -85,12 +85,15 @@ fn a_flipped_bit_a_cut_and_a_stray_file_are_contradictions() {
     flipped[10] ^= 1;
     fs::write(&file, flipped).unwrap();
     contradiction(dir.path(), "commit record 3 says: its SHA-256");
+    contradiction(dir.path(), "restore what differs from its record from a copy");
+    contradiction(dir.path(), "expire --before 2026-01-01T00:00:01Z");
     assert!(verify(dir.path(), Some(4)).1.is_none(), "only later files were to be read");
     fs::write(&file, &sound[1..]).unwrap();
     contradiction(dir.path(), "bytes, not");
     fs::write(&file, sound).unwrap();
     fs::write(dir.path().join("region=us/copy.parquet"), "").unwrap();
     contradiction(dir.path(), "copy.parquet` is visible, but no commit record names it");
+    contradiction(dir.path(), "pintail adopt");
 }
 
 #[test]
