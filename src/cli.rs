@@ -68,6 +68,9 @@ pub enum Command {
         /// Accept what contradicts the positions in the source, at this start: it is recorded as a gap, whatever `source.on_gap` says.
         #[arg(long, conflicts_with = "take_over")]
         accept: bool,
+        /// The process to end with: what a demonstration starts its service with.
+        #[arg(long, hide = true, value_name = "PID")]
+        child_of: Option<i32>,
         /// Options behind the command's name.
         #[command(flatten)]
         options: Options,
@@ -252,7 +255,12 @@ impl Cli {
 
     /// Returns the command.
     pub fn command(&self) -> Command {
-        self.command.clone().unwrap_or_else(|| Command::Run { take_over: false, accept: false, options: Options::default() })
+        self.command.clone().unwrap_or_else(|| Command::Run {
+            take_over: false,
+            accept: false,
+            child_of: None,
+            options: Options::default(),
+        })
     }
 
     /// Returns the configuration file; the one behind the command's name if there are two.
@@ -344,7 +352,7 @@ mod tests {
     #[test]
     fn no_command_runs_the_line() {
         let cli = read(&["--set", "source.limit=5"]).unwrap();
-        assert_eq!(cli.command(), Command::Run { take_over: false, accept: false, options: Options::default() });
+        assert_eq!(cli.command(), Command::Run { take_over: false, accept: false, child_of: None, options: Options::default() });
         assert_eq!(cli.sets(), ["source.limit=5"]);
     }
 

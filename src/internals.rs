@@ -5,5 +5,5 @@ pub use crate::commands::{health, verify};
 pub use crate::logging::init as log_to;
 pub use crate::meters::Meters;
 pub use crate::pipeline::{Input, Line, Outside, Plan, Start, deadline};
-pub use crate::signals::install as handle_signals;
+pub use crate::signals::{Early, install as handle_signals};
 pub use crate::stages::transform::{Outcome, Transform};

@@ -10,7 +10,8 @@ use std::panic::PanicHookInfo;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pintail_config::{LogConfig, LogFormat};
+use bytesize::ByteSize;
+use pintail_config::{LogConfig, LogFormat, log_filter};
 use pintail_core::error::{Error, Result};
 use pintail_core::escape::{self, Form};
 use pintail_core::panics;
@@ -79,10 +80,10 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 
 fn filter(log: &LogConfig, env: Option<&str>) -> Result<EnvFilter> {
     match env {
-        // Its parser panics at characters that take more than a byte.
-        Some(text) if !text.is_ascii() => Err(Error::config(format!("RUST_LOG = {text:?} is no filter such as info,pintail=debug"))),
-        Some(text) => EnvFilter::try_new(text)
-            .map_err(|e| Error::config(format!("RUST_LOG = {text:?} is no filter such as info,pintail=debug")).with_source(e)),
+        Some(text) => {
+            let refused = |why: &dyn fmt::Display| Error::config(format!("RUST_LOG = {text:?}: {why}"));
+            log_filter(text).map_err(|why| refused(&why)).and_then(|text| EnvFilter::try_new(text).map_err(|e| refused(&e)))
+        }
         // The client of NATS tells of each try to connect, and of errors that the source handles; it is heard if the filter names it.
         None => EnvFilter::try_new(format!("async_nats=off,{}", log.level))
             .map_err(|e| Error::internal(format!("`log.level` = {:?} was not checked", log.level)).with_source(e)),
@@ -117,7 +118,21 @@ fn write_field(to: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fm
     }
     let (italic, end) = if to.has_ansi_escapes() { ("\x1b[3m", "\x1b[0m") } else { ("", "") };
     write!(to, "{italic}{}{end}=", field.name())?;
-    write!(escape::Line(to), "{value:?}")
+    let value = format!("{value:?}");
+    match value.trim_matches('"').parse() {
+        Ok(bytes) if is_bytes(field.name()) => to.write_str(&size(bytes)),
+        _ => escape::Line(to).write_str(&value),
+    }
+}
+
+/// Returns whether a field counts bytes.
+fn is_bytes(name: &str) -> bool {
+    name.split('_').any(|word| matches!(word, "bytes" | "memory"))
+}
+
+/// Writes a size as the configuration takes it, and as one word.
+fn size(bytes: u64) -> String {
+    ByteSize::b(bytes).to_string().replace(' ', "")
 }
 
 /// Lines of JSON, in which also those control characters are escaped that JSON allows.
@@ -176,6 +191,7 @@ mod tests {
         tracing::subscriber::with_default(subscriber(filter, format, false, lines), || {
             tracing::info!(seq = 42, path = "a\"b", "checkpoint committed");
             tracing::debug!("a batch");
+            tracing::error!(batch_bytes_max = 16_777_216, batch_rows = 50_000, "limits");
             tracing::warn!(reason = %hostile, text = hostile, "two\nlines: {hostile}");
         });
         let bytes = written.lock().unwrap().clone();
@@ -223,16 +239,25 @@ mod tests {
         }
         let text = logged(LogFormat::Text, "warn", None);
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines.len() == 2 && lines[1].starts_with("    lines: a\\u{1b}]0;t"), "{text}");
-        let line: serde_json::Value = serde_json::from_str(&logged(LogFormat::Json, "warn", None)).unwrap();
+        assert!(lines.len() == 3 && lines[2].starts_with("    lines: a\\u{1b}]0;t"), "{text}");
+        let text = logged(LogFormat::Json, "warn", None);
+        let line: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
         assert_eq!(line["reason"], "a\x1b]0;t\x07\u{9b}31m\u{202e}", "a machine reads the text as it is");
+    }
+
+    #[test]
+    fn a_person_reads_bytes_in_units_and_a_machine_counts_them() {
+        assert!(logged(LogFormat::Text, "error", None).ends_with(" limits batch_bytes_max=16.0MiB batch_rows=50000\n"));
+        let line: serde_json::Value = serde_json::from_str(&logged(LogFormat::Json, "error", None)).unwrap();
+        assert_eq!((&line["batch_bytes_max"], &line["batch_rows"]), (&16_777_216.into(), &50_000.into()));
     }
 
     #[test]
     fn rust_log_wins_over_the_configured_level() {
         assert!(logged(LogFormat::Text, "error", Some("debug")).contains("a batch"));
-        assert_eq!(logged(LogFormat::Text, "debug", Some("error")), "");
+        assert!(!logged(LogFormat::Text, "debug", Some("error")).contains("a batch"));
         let log = LogConfig { level: "info".into(), format: LogFormat::Auto };
         assert!(filter(&log, Some("a=b=c")).unwrap_err().to_string().starts_with("RUST_LOG = \"a=b=c\""));
+        assert!(filter(&log, Some("info,loud")).unwrap_err().to_string().contains("`loud`"));
     }
 }

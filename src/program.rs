@@ -15,8 +15,9 @@ use crate::cli::{Cli, Command, QueryFormat, Repairs};
 use crate::commands::demo::{self, Demo};
 use crate::commands::{accept, adopt, check, dead_letters, expire, health, infer, query, repair, run, verify};
 use crate::pipeline::{Input, Start};
+use crate::signals::Early;
 use crate::terminal::Screen;
-use crate::{cli, logging, sql_box, trial};
+use crate::{child, cli, logging, sql_box, trial};
 
 /// Time for a slow terminal to take the last table.
 const SCREEN_PATIENCE: Duration = Duration::from_millis(500);
@@ -44,6 +45,11 @@ pub fn main() -> ! {
 }
 
 fn run_command(cli: &Cli) -> u8 {
+    if let Command::Run { child_of: Some(parent), .. } = cli.command()
+        && let Err(error) = child::die_with(parent)
+    {
+        return error.kind().exit_code();
+    }
     let result = match cli.command() {
         Command::Run { take_over: true, .. } => return serve(cli, Input::Source, Start::TakeOver),
         Command::Run { accept: true, .. } => return serve(cli, Input::Source, Start::Accept),
@@ -82,6 +88,14 @@ fn show(cli: &Cli, demo: &Demo) -> Result<u8> {
 
 /// Runs the line.
 fn serve(cli: &Cli, input: Input, start: Start) -> u8 {
+    // Before anything else: a supervisor may stop what it has just started.
+    let early = match Early::install() {
+        Ok(early) => early,
+        Err(error) => {
+            complain(&error);
+            return error.kind().exit_code();
+        }
+    };
     let config = match load(cli) {
         Ok(config) => config,
         Err(error) => {
@@ -99,7 +113,7 @@ fn serve(cli: &Cli, input: Input, start: Start) -> u8 {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| Error::io("start the runtime", e));
     let result = runtime.and_then(|runtime| {
-        let result = runtime.block_on(run::run(config, input, start, screen.clone(), log.clone()));
+        let result = runtime.block_on(run::run(config, (input, start), early, screen.clone(), log.clone()));
         runtime.shutdown_background();
         result
     });

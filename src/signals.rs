@@ -33,19 +33,38 @@ pub struct Signals {
     pub reload: watch::Receiver<u64>,
 }
 
+/// The first handlers of a process that is to be stopped in order: SIGTERM and SIGINT are noted from then on, and end nothing.
+#[derive(Debug)]
+pub struct Early {
+    stopping: Arc<AtomicBool>,
+}
+
+impl Early {
+    /// Installs them. Until [`install`] has run nothing looks at what they note.
+    ///
+    /// # Errors
+    /// If the system refuses a handler.
+    pub fn install() -> Result<Self> {
+        let stopping = Arc::new(AtomicBool::new(false));
+        for number in [SIGTERM, SIGINT] {
+            flag::register(number, stopping.clone()).map_err(|e| Error::io("install the signal handlers", e))?;
+        }
+        Ok(Self { stopping })
+    }
+}
+
 /// Installs the handlers. Must run inside the runtime, before anything that a signal should not kill.
 ///
 /// A process that still runs well after a stop that may take `stop_timeout` is ended with [`ErrorKind::TryAgain`], after `last_words`: the runtime
 /// hangs, or its end does.
-pub fn install(stop_timeout: Duration, last_words: impl FnOnce() + Send + 'static) -> Result<Signals> {
+pub fn install(early: Early, stop_timeout: Duration, last_words: impl FnOnce() + Send + 'static) -> Result<Signals> {
     let failed = |e| Error::io("install the signal handlers", e);
-    let stopping = Arc::new(AtomicBool::new(false));
+    let Early { stopping } = early;
     let leaving = Arc::new(AtomicBool::new(false));
     let (mut first, sender) = UnixStream::pair().map_err(failed)?;
     for (number, code) in [(SIGTERM, 143), (SIGINT, 130)] {
         // It leaves from within the handler, so not even a stuck runtime can hold it.
         flag::register_conditional_shutdown(number, code, leaving.clone()).map_err(failed)?;
-        flag::register(number, stopping.clone()).map_err(failed)?;
         pipe::register(number, sender.try_clone().map_err(failed)?).map_err(failed)?;
     }
     // For the same reason on a thread of its own.
@@ -68,9 +87,10 @@ pub fn install(stop_timeout: Duration, last_words: impl FnOnce() + Send + 'stati
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
     let (stop_sender, stop) = watch::channel(false);
     let (reload_sender, reload) = watch::channel(0);
-    // One that came between the two kinds of handlers has raised the flag and woken nobody.
+    // One that came before these handlers has raised the flag and woken nobody.
     if stopping.load(Ordering::SeqCst) {
-        stop_sender.send_replace(true);
+        stop_for("one before the start", &stop_sender);
+        let _ = (&sender).write_all(&[0]);
     }
     tokio::spawn(async move {
         loop {

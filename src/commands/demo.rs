@@ -2,12 +2,14 @@
 //! nobody killed.
 //!
 //! Owns: the two datasets, the moments of the kills, the report; that nothing is left behind unless it is to be kept.
-//! Does not own: the service, which is this program as its child (see `service`), the comparison (see `content`).
+//! Does not own: what a killed demonstration has left (see `left`), the service, which is this program as its child (see `service`), the comparison (see `content`).
 
 mod content;
+mod left;
 mod service;
 
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -56,7 +58,8 @@ pub struct Demo {
 /// Where the datasets lie.
 enum Place {
     Kept(PathBuf),
-    Temporary(TempDir),
+    /// With the lock that says that it is in use.
+    Temporary(TempDir, #[expect(dead_code, reason = "held until the directory is removed")] OwnedFd),
 }
 
 /// Runs a demonstration and returns the exit code: 0, 1 if the datasets differ, 130 or 143 after a signal.
@@ -205,7 +208,7 @@ impl Show<'_> {
                 "Next: pintail query --set pipeline.out_path={} \\\n        'SELECT region, count(*) FROM events GROUP BY region'",
                 lake.display()
             )),
-            Place::Temporary(_) => {
+            Place::Temporary(..) => {
                 self.line(format_args!("Next, with events of your own: pintail infer --complete events.ndjson > pintail.toml"))
             }
         }
@@ -229,8 +232,11 @@ fn ended(status: ExitStatus, when: &str) -> Error {
 impl Place {
     fn make(keep: Option<&Path>) -> Result<Self> {
         let Some(keep) = keep else {
-            let made = tempfile::Builder::new().prefix("pintail-demo-").tempdir();
-            return made.map(Self::Temporary).map_err(|e| Error::io("make a temporary directory", e));
+            left::remove();
+            let failed = |e| Error::io("make a temporary directory", e);
+            let made = tempfile::Builder::new().prefix(left::PREFIX).tempdir().map_err(failed)?;
+            let lock = left::lock(made.path()).map_err(failed)?;
+            return Ok(Self::Temporary(made, lock));
         };
         let failed = |e| Error::io(format_args!("make `{}`", keep.display()), e);
         std::fs::create_dir_all(keep).map_err(failed)?;
@@ -260,7 +266,7 @@ impl Place {
     fn path(&self) -> &Path {
         match self {
             Self::Kept(path) => path,
-            Self::Temporary(dir) => dir.path(),
+            Self::Temporary(dir, _) => dir.path(),
         }
     }
 }

@@ -54,6 +54,22 @@ fn what_is_kept_can_be_queried_and_is_not_written_into_something_else() {
     assert!(String::from_utf8_lossy(&again.stderr).contains("is not empty"));
 }
 
+/// Returns the processes whose arguments name a path.
+fn processes_with(path: &Path) -> usize {
+    let arguments = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    arguments.filter(|line| String::from_utf8_lossy(line).contains(path.to_str().unwrap())).count()
+}
+
+#[test]
+fn a_demonstration_that_is_killed_takes_its_service_along() {
+    let dataset = Dataset::new();
+    let mut child = demo(dataset.root()).spawn().unwrap();
+    wait_until("the service of the demonstration", || processes_with(dataset.root()) > 0);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_until("the end of the service", || processes_with(dataset.root()) == 0);
+}
+
 #[test]
 fn a_signal_ends_a_demonstration_and_takes_its_service_and_its_files_along() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {

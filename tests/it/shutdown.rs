@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use pintail::internals::Early;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::lines::{ids, line, lines};
@@ -183,7 +184,7 @@ fn a_stop_comes_to_its_end_in_time_also_if_the_runtime_hangs() {
 fn hang() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let _signals = pintail::internals::handle_signals(Duration::from_millis(300), || {}).unwrap();
+        let _signals = pintail::internals::handle_signals(Early::install().unwrap(), Duration::from_millis(300), || {}).unwrap();
         println!("\nit hangs");
         thread::sleep(Duration::from_secs(60));
     });

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::examined::Examined;
+pub use self::values::log_filter;
 use pintail_core::breaker::DeadLetterConfig;
 use pintail_core::error::{Error, Result};
 use pintail_core::identity::Instance;

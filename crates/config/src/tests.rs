@@ -370,7 +370,11 @@ fn the_hash_is_the_same_in_every_container() {
 
 #[test]
 fn a_misspelt_log_level_is_not_taken_for_a_target() {
-    assert_fault(&["log.level=inof"], "`log.level`");
+    for (level, named) in
+        [("inof", "`log.level`"), ("loud", "`log.level`"), ("info,loud", "`loud`"), ("pintail=dbug,info", "`pintail=dbug`")]
+    {
+        assert_fault(&[&format!("log.level=\"{level}\"")], named);
+    }
     // Found by the fuzz target: the filter's parser counts the bytes of the trimmed text in the text.
     assert_fault(&["log.level=' a\u{e9}=info'"], "`log.level`");
     assert_eq!(load(&[], &["log.level=warn,pintail=debug"]).unwrap().log.level, "warn,pintail=debug");

@@ -107,15 +107,26 @@ pub(super) fn keys(text: &str) -> Result<Vec<String>, String> {
 }
 
 /// A `tracing` filter.
-pub(super) fn log_filter(text: &str) -> Result<String, String> {
-    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-    let wanted = "expected a level (off, error, warn, info, debug, trace) or a filter such as \"info,pintail=debug\"";
-    // A misspelt level is a valid filter: it names a target, and nothing would be logged at all.
-    let near = |word: &str| LEVELS.iter().any(|level| *level != word && strsim::damerau_levenshtein(level, word) <= 1);
-    let misspelt = text.split(',').any(|part| near(&part.trim().to_lowercase()));
+///
+/// # Errors
+/// What is wrong with it, naming the part of it.
+pub fn log_filter(text: &str) -> Result<String, String> {
+    const WANTED: &str = "expected a level (off, error, warn, info, debug, trace) or a filter such as \"info,pintail=debug\"";
     // The filter's parser panics at characters that take more than a byte; no target has any.
-    if text.trim().is_empty() || misspelt || !text.is_ascii() || EnvFilter::try_new(text).is_err() {
-        return Err(wanted.into());
+    if text.trim().is_empty() || !text.is_ascii() {
+        return Err(WANTED.into());
     }
-    Ok(text.into())
+    let bad = text.split(',').find(|part| !text.contains('[') && !is_directive(part.trim()));
+    match bad {
+        Some(bad) if bad.len() < text.len() => Err(format!("`{}` is none: {WANTED}", bad.trim())),
+        None if EnvFilter::try_new(text).is_ok() => Ok(text.into()),
+        _ => Err(WANTED.into()),
+    }
+}
+
+/// Returns whether a part of a filter is a level, or gives a target one. The filter takes any other word for a target, which would be logged in full
+/// and nothing else: a misspelt level would silence the log.
+fn is_directive(part: &str) -> bool {
+    let level = part.split_once('=').map_or(part, |(_, level)| level);
+    ["off", "error", "warn", "info", "debug", "trace"].iter().any(|known| known.eq_ignore_ascii_case(level))
 }

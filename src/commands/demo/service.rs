@@ -70,7 +70,10 @@ impl Service {
             "admin.listen=\"\"".to_owned(),
             "log.level=\"warn\"".to_owned(),
         ];
-        let arguments = std::iter::once("run".into()).chain(sets.into_iter().flat_map(|set| ["--set".into(), set.into()])).collect();
+        // Nobody would ever end it, should the demonstration be killed.
+        let run = ["run".to_owned(), "--child-of".to_owned(), std::process::id().to_string()];
+        let sets = sets.into_iter().flat_map(|set| ["--set".to_owned(), set]);
+        let arguments = run.into_iter().chain(sets).map(OsString::from).collect();
         Ok(Self { out: out.to_owned(), arguments })
     }
 
