@@ -245,7 +245,7 @@ fn a_broker_that_is_not_there_is_waited_for_and_check_says_so() {
     let dataset = Dataset::new();
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let outcome = dataset.kafka(&free).args(["check"]).run();
-    outcome.assert_refused(75, &["source.brokers", &free]);
+    outcome.assert_refused(75, &["source.brokers", &free, "waits until"]);
     let mut process = dataset.kafka(&free).set("admin.listen", "127.0.0.1:0").spawn();
     let admin = process.admin();
     wait_until("a reason", || log_lines(&process.log(), &["WARN"]).contains("source unavailable"));

@@ -159,6 +159,11 @@ impl Context {
         self.unreachable.load(Ordering::Relaxed).then(|| words().unwrap_or_else(|| "no broker can be reached".to_owned()))
     }
 
+    /// Returns what the library said last of what failed.
+    pub(super) fn last_words(&self) -> Option<String> {
+        self.words.lock().expect("nobody panics with it").clone()
+    }
+
     /// Returns the words in which a login was refused, if that is what happened last.
     pub(super) fn refused(&self) -> Option<String> {
         let words = || self.words.lock().expect("nobody panics with it").clone();

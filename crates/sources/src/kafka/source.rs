@@ -80,13 +80,21 @@ impl KafkaSource {
     pub fn probe(config: &KafkaConfig) -> Result<String> {
         let consumer = client::consumer(config, Context::default())?;
         let shape = topics::shape(&consumer, config);
-        let observed = shape.and_then(|shape| topics::observe(&consumer, config, &shape)).map_err(|reason| {
+        let observed = shape.and_then(|shape| topics::observe(&consumer, config, &shape)).map_err(|observed_reason| {
             drop(consumer.poll(Duration::from_millis(100)));
             let refused = consumer.context().refused();
             let is_away = refused.is_none() && consumer.fetch_metadata(None, ANSWER_PATIENCE).is_err();
-            let reason = refused.map_or(reason, |words| format!("the login is refused: {words}"));
-            let message = format!("`source.brokers` = {}: {reason}", config.brokers.join(","));
-            if is_away { Error::try_again(message) } else { Error::config(message) }
+            let reason = refused.map(|words| format!("the login is refused: {words}"));
+            let brokers = config.brokers.join(",");
+            if is_away {
+                // What the library says of itself comes with a poll. Nothing is assigned.
+                drop(consumer.poll(Duration::from_millis(100)));
+                let reason = consumer.context().last_words().unwrap_or(observed_reason);
+                return Error::try_again(format!(
+                    "cannot reach a broker of `source.brokers` = {brokers}: {reason}; a service that runs waits until one is there"
+                ));
+            }
+            Error::config(format!("`source.brokers` = {brokers}: {}", reason.unwrap_or(observed_reason)))
         })?;
         let messages: u64 = observed.iter().map(|partition| partition.high - partition.low).sum();
         Ok(format!("{} of {}: {messages} messages in {} partitions", config.topics.join(", "), config.brokers.join(","), observed.len()))

@@ -102,7 +102,14 @@ fn partitions(consumer: &Consumer, topic: &str) -> Result<Partitions, String> {
     }
 }
 
-/// Returns what an error of the library says, without its own frame.
+/// Returns what an error of the library says, without its own frame. That no broker answers has several codes, which say nothing to who reads them.
 pub(super) fn reason(error: &KafkaError) -> String {
-    error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string())
+    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
+    match error.rdkafka_error_code() {
+        Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve) => {
+            format!("no broker answered within {} s", ANSWER.as_secs())
+        }
+        Some(code) => code.to_string(),
+        None => error.to_string(),
+    }
 }
