@@ -10,6 +10,7 @@ use chrono::Utc;
 use itertools::Itertools;
 use pintail_config::{Config, Examined};
 use pintail_core::error::{Error, ErrorKind, Result};
+use pintail_core::schema::EventSchema;
 use pintail_core::sql_type;
 use pintail_duckdb::{Engine, Refused};
 
@@ -83,6 +84,10 @@ fn print(config: &Config, plan: &Plan, source: Vec<String>, to: &mut dyn Write) 
     writeln!(to, "configuration ok")?;
     for source in source {
         writeln!(to, "source: {source}")?;
+    }
+    if config.source.kind.name() != "simulator" && config.schema == EventSchema::simulator() {
+        let infer = "`pintail infer FILE` prints those of a file";
+        writeln!(to, "note: `schema.columns` is the default, the columns of the simulator's events: {infer}")?;
     }
     for note in plan.aggregator.warnings() {
         writeln!(to, "note: {note}")?;

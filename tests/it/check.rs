@@ -125,3 +125,14 @@ fn partition_columns_and_columns_that_do_not_fit_the_dataset_are_named_together_
     let refused = run.args(["check"]).run();
     refused.assert_refused(78, &["partition_by", "column `id` is VARCHAR", "BIGINT in the dataset", "CAST(\"id\" AS BIGINT) AS \"id\""]);
 }
+
+#[test]
+fn columns_of_the_simulator_for_another_source_are_noted() {
+    let dataset = Dataset::new();
+    dataset.write("a.ndjson", lines(0..3));
+    let check = |pintail: crate::common::process::Pintail<'_>| pintail.args(["check"]).run_ok().stdout;
+    let told = check(dataset.pintail().set("source.type", "file").set("source.path", dataset.root().join("a.ndjson").to_str().unwrap()));
+    assert!(told.contains("`schema.columns` is the default") && told.contains("infer"), "{told}");
+    assert!(!check(dataset.file("a.ndjson")).contains("schema.columns"));
+    assert!(!check(dataset.simulator(3)).contains("schema.columns"));
+}

@@ -155,12 +155,32 @@ impl FromStr for ColumnType {
             });
         }
         let known = || NAMED_TYPES.iter().map(|(known, _)| *known).chain(["decimal(precision,scale)"]);
-        let hint = match nearest(&name.to_lowercase(), known()).as_slice() {
+        let meant = called_elsewhere(name).map_or_else(|| nearest(&name.to_lowercase(), known()), |meant| vec![meant]);
+        let hint = match meant.as_slice() {
             [] => String::new(),
             names => format!("did you mean {}? ", names.iter().map(|name| format!("`{name}`")).join(" or ")),
         };
         Err(Error::config(format!("unknown type `{}`: {hint}the types are {}", text.escape_debug(), known().join(", "))))
     }
+}
+
+/// Returns the type that has another name in SQL, JSON Schema or a programming language.
+fn called_elsewhere(typed: &str) -> Option<&'static str> {
+    Some(match typed.split('(').next()?.trim().to_lowercase().as_str() {
+        "bool" => "boolean",
+        "tinyint" => "int8",
+        "smallint" | "short" => "int16",
+        "int" | "int4" => "int32",
+        "integer" | "bigint" | "long" => "int64",
+        "float" | "real" => "float32",
+        "double" | "number" => "float64",
+        "numeric" => "decimal(precision,scale)",
+        "string" | "str" | "varchar" | "utf8" | "char" | "uuid" => "text",
+        "enum" | "category" => "dictionary",
+        "datetime" | "timestamptz" | "time" => "timestamp",
+        "object" | "struct" | "array" | "list" | "map" => "json",
+        _ => return None,
+    })
 }
 
 /// Returns the names that `typed` was probably meant to be: those with the fewest edits between. One with the same letters in another order, which
@@ -280,7 +300,12 @@ mod tests {
         let hint = |typed: &str| typed.parse::<ColumnType>().unwrap_err().to_string();
         assert!(hint("int46").contains("did you mean `int64` or `int16`?"), "{}", hint("int46"));
         assert!(hint("unit32").contains("did you mean `uint32`?"), "{}", hint("unit32"));
-        assert!(!"varchar(20)".parse::<ColumnType>().unwrap_err().to_string().contains("did you mean"));
+        assert!(!hint("colour(20)").contains("did you mean"), "{}", hint("colour(20)"));
+        for (elsewhere, meant) in
+            [("varchar(20)", "text"), ("String", "text"), ("integer", "int64"), ("double", "float64"), ("datetime", "timestamp")]
+        {
+            assert!(hint(elsewhere).contains(&format!("did you mean `{meant}`?")), "{}", hint(elsewhere));
+        }
         for bad in ["decimal", "decimal(0,0)", "decimal(39,2)", "decimal(5,6)", "decimal(5)", "decimal(5,-1)", "decimal(5,2"] {
             assert!(bad.parse::<ColumnType>().unwrap_err().to_string().contains("not a decimal type"), "{bad}");
         }
