@@ -30,8 +30,12 @@ const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 pub fn run(path: &Path, records_max: usize, complete: bool, to: &mut dyn Write) -> Result<()> {
     let mut sample = open(path)?;
     let shape = sample.fill_buf().map(Shape::of).map_err(|e| Error::io(format_args!("read `{}`", path.display()), e))?;
-    let explained = |error| shape.explained(path).map_or(error, Error::config);
-    let inferred = infer(sample, records_max).map_err(explained)?;
+    let inferred = infer(sample, records_max).map_err(|error| match shape.explained(path) {
+        None => error,
+        // Zeros or a line of any length may be all that is known of it.
+        Some(reason) if shape == Shape::Binary => Error::config(format!("{reason}: {error}")),
+        Some(reason) => Error::config(reason),
+    })?;
     // Lines of a larger value that happen to be objects.
     if matches!(shape, Shape::Array | Shape::SeveralLines)
         && let Some(reason) = shape.explained(path)
