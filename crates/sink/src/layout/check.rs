@@ -96,6 +96,13 @@ fn sort_faults(output: &Schema, sink: &SinkConfig, faults: &mut Vec<String>) {
             faults.push(format!("sink.sort_by names `{name}` twice"));
             continue;
         }
+        if let Some((column, word)) = name.rsplit_once(' ')
+            && output.column_with_name(name).is_none()
+            && output.column_with_name(column).is_some()
+        {
+            faults.push(format!("sink.sort_by = \"{name}\": behind a column stands `asc` or `desc`, not `{word}`"));
+            continue;
+        }
         let Some(field) = find_in_files(output, sink, "sink.sort_by", name, faults) else { continue };
         let empty = SortColumn { values: new_empty_array(field.data_type()), options: None };
         if field.data_type().is_nested() || lexsort_to_indices(&[empty], None).is_err() {

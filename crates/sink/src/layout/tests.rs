@@ -315,6 +315,14 @@ fn all_faults_are_named_at_once_with_the_nearest_column() {
 }
 
 #[test]
+fn a_misspelt_direction_is_not_taken_for_a_part_of_the_column() {
+    let mut sink = sink(&[]);
+    sink.sort_by = vec![SortColumn { name: "a desk".into(), descending: false }];
+    let faults = faults(&[("a", DataType::Int32)], &sink);
+    assert!(faults.len() == 1 && faults[0].contains("`asc` or `desc`, not `desk`"), "{faults:?}");
+}
+
+#[test]
 fn a_column_returned_twice_is_a_fault() {
     assert!(faults(&[("a", DataType::Int32), ("a", DataType::Int32)], &sink(&[]))[0].contains("`a` twice"));
 }
