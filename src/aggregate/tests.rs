@@ -75,7 +75,7 @@ fn a_missing_column_narrows_the_figures_and_is_named_with_the_nearest() {
     assert_eq!(totals(&no_group, &batch), all(6, 27.0));
 
     let no_value = Aggregator::new(batch.schema_ref(), &monitor("bucket", "bucket"));
-    assert_eq!(no_value.warnings(), ["monitor.value = `bucket` is of type Utf8View, which cannot be shown"]);
+    assert_eq!(no_value.warnings(), ["monitor.value = `bucket` is of type VARCHAR, which cannot be shown"]);
     assert_eq!(totals(&no_value, &batch)[0], (None, Total { rows: 2, values: 0, sum: 0.0 }));
 }
 
