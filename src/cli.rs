@@ -98,7 +98,7 @@ pub enum Command {
     },
     /// Print a schema that fits a sample of an NDJSON file, ready for the configuration.
     Infer {
-        /// The NDJSON file; may be .gz or .zst.
+        /// The NDJSON file, also one of gzip or zstd; `-` is standard input.
         file: PathBuf,
         /// Records to look at.
         #[arg(long, value_name = "N", default_value_t = NonZero::new(10_000).expect("10,000 is not zero"))]

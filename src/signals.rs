@@ -12,14 +12,17 @@ use std::time::Duration;
 
 use pintail_core::error::{Error, ErrorKind, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
-use signal_hook::low_level::pipe;
+use signal_hook::low_level::{pipe, unregister};
+use signal_hook::{SigId, flag};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info};
 
 /// Signals that come together are one: `timeout` sends its own to the process and to the process group, microseconds apart.
 const TOGETHER: Duration = Duration::from_millis(100);
+
+/// The signals that stop the line, with the exit codes of the second of them.
+const LEFT_WITH: [(i32, i32); 2] = [(SIGTERM, 143), (SIGINT, 130)];
 
 /// Time beyond that of a stop for the process to end by itself: to say why, and to finish the log.
 const ENDING: Duration = Duration::from_millis(1500);
@@ -33,10 +36,12 @@ pub struct Signals {
     pub reload: watch::Receiver<u64>,
 }
 
-/// The first handlers of a process that is to be stopped in order: SIGTERM and SIGINT are noted from then on, and end nothing.
+/// The first handlers of a process that is to be stopped in order: the first SIGTERM or SIGINT is noted from then on, and ends nothing. A second one
+/// leaves at once: what is waited for then (a configuration on a slow disk, or from a pipe) may never come.
 #[derive(Debug)]
 pub struct Early {
     stopping: Arc<AtomicBool>,
+    leaving: Vec<SigId>,
 }
 
 impl Early {
@@ -45,11 +50,15 @@ impl Early {
     /// # Errors
     /// If the system refuses a handler.
     pub fn install() -> Result<Self> {
+        let failed = |e| Error::io("install the signal handlers", e);
         let stopping = Arc::new(AtomicBool::new(false));
-        for number in [SIGTERM, SIGINT] {
-            flag::register(number, stopping.clone()).map_err(|e| Error::io("install the signal handlers", e))?;
+        let mut leaving = Vec::new();
+        for (number, code) in LEFT_WITH {
+            // In this order: the first one must not find the flag that it raises.
+            leaving.push(flag::register_conditional_shutdown(number, code, stopping.clone()).map_err(failed)?);
+            flag::register(number, stopping.clone()).map_err(failed)?;
         }
-        Ok(Self { stopping })
+        Ok(Self { stopping, leaving })
     }
 }
 
@@ -59,14 +68,15 @@ impl Early {
 /// hangs, or its end does.
 pub fn install(early: Early, stop_timeout: Duration, last_words: impl FnOnce() + Send + 'static) -> Result<Signals> {
     let failed = |e| Error::io("install the signal handlers", e);
-    let Early { stopping } = early;
+    let Early { stopping, leaving: earlier } = early;
     let leaving = Arc::new(AtomicBool::new(false));
     let (mut first, sender) = UnixStream::pair().map_err(failed)?;
-    for (number, code) in [(SIGTERM, 143), (SIGINT, 130)] {
+    for (number, code) in LEFT_WITH {
         // It leaves from within the handler, so not even a stuck runtime can hold it.
         flag::register_conditional_shutdown(number, code, leaving.clone()).map_err(failed)?;
         pipe::register(number, sender.try_clone().map_err(failed)?).map_err(failed)?;
     }
+    earlier.into_iter().for_each(|id| _ = unregister(id));
     // For the same reason on a thread of its own.
     let guard = move || {
         if first.read_exact(&mut [0]).is_ok() {

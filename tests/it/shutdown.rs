@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,37 @@ fn drains_and_goes_on(signal: Signal) {
     assert_eq!(dataset.last_commit().next_offset(), done + 10_000);
     dataset.assert_simulated(done + 10_000);
     dataset.assert_clean();
+}
+
+/// Starts the line with a configuration that comes through a pipe, and sends SIGTERM before it comes.
+fn stopped_before_its_configuration(dataset: &Dataset) -> (Child, PathBuf) {
+    let config = dataset.root().join("config.toml");
+    assert!(Command::new("mkfifo").arg(&config).status().unwrap().success());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pintail"));
+    let child =
+        command.current_dir(dataset.root()).arg("--config").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let caught = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(mask.trim(), 16).unwrap() & (1 << (Signal::TERM.as_raw() - 1)) != 0
+    };
+    wait_until("a handler of SIGTERM", caught);
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    (child, config)
+}
+
+#[test]
+fn a_stop_that_comes_before_the_configuration_is_heeded_and_a_second_one_leaves_at_once() {
+    let dataset = Dataset::new();
+    let (mut child, config) = stopped_before_its_configuration(&dataset);
+    fs::write(config, "admin.listen = \"\"\n").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+
+    let dataset = Dataset::new();
+    let (mut child, _) = stopped_before_its_configuration(&dataset);
+    thread::sleep(Duration::from_millis(50));
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143));
 }
 
 #[test]
