@@ -8,6 +8,7 @@
 //! from its hash.
 
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -15,19 +16,40 @@ use sha2::Sha256;
 
 use crate::digest::hex;
 
+mod body;
+
+pub use body::{BLOCK_BYTES, Body};
+
 /// The secret key of a dataset: 256 random bits.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Key([u8; 32]);
+#[derive(Clone)]
+pub struct Key {
+    bytes: [u8; 32],
+    /// Made once it is needed.
+    bodies: Arc<OnceLock<Arc<body::Secret>>>,
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Key {}
 
 impl Key {
     /// Makes a new key.
     pub fn random() -> Self {
-        Self(rand::random())
+        Self::new(rand::random())
     }
 
     /// Takes the key as it is kept.
     pub fn new(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+        Self { bytes, bodies: Arc::default() }
+    }
+
+    /// Returns what bodies are made with.
+    fn secret(&self) -> Arc<body::Secret> {
+        self.bodies.get_or_init(|| Arc::new(body::Secret::new(&self.bytes))).clone()
     }
 
     /// Reads the key as it is kept: 64 hexadecimal digits and a line end.
@@ -35,12 +57,12 @@ impl Key {
         let text = std::str::from_utf8(bytes).ok()?.strip_suffix('\n')?;
         let digits = text.as_bytes().chunks_exact(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
         let bytes: Vec<u8> = digits.collect::<Option<_>>()?;
-        bytes.try_into().ok().map(Self)
+        bytes.try_into().ok().map(Self::new)
     }
 
     /// Returns the bytes, to be kept where only the owner reads them.
     pub fn bytes(&self) -> &[u8; 32] {
-        &self.0
+        &self.bytes
     }
 
     /// Marks the bytes of `parts`, one after another: HMAC-SHA-256 (RFC 2104), cut to 128 bits.
@@ -65,7 +87,7 @@ impl Key {
     }
 
     fn mac(&self) -> Hmac<Sha256> {
-        Hmac::new_from_slice(&self.0).expect("HMAC takes keys of any length")
+        Hmac::new_from_slice(&self.bytes).expect("HMAC takes keys of any length")
     }
 
     /// Returns what tells this key from another without telling the key.
@@ -89,6 +111,13 @@ impl fmt::Debug for Key {
 /// The mark of some bytes of the source: 128 bits, written as 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mark(pub [u8; 16]);
+
+impl Mark {
+    /// Makes one mark of two.
+    pub fn with(self, other: Self) -> Self {
+        Self(std::array::from_fn(|at| self.0[at] ^ other.0[at]))
+    }
+}
 
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -168,6 +197,9 @@ pub struct Evidence {
     /// answers for what is not read yet, has its end at that time too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub witnesses: Vec<Witness>,
+    /// The mark of all whole KiB of a file before the offset (see [`Body`]); `None` if there is none, or an earlier version made the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Mark>,
     /// A compressed file, as it lies on the disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<Archive>,

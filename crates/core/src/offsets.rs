@@ -193,7 +193,7 @@ impl Span {
 pub struct Fingerprint {
     /// Bytes at its beginning that the key of the entry marks, at most 1,024.
     pub head_bytes: u16,
-    /// The mark of the bytes before the offset.
+    /// The mark of the bytes before the offset, and of the body if there is one.
     pub tail: Mark,
     /// The offset up to which it was read.
     pub to: u64,
@@ -201,7 +201,52 @@ pub struct Fingerprint {
     pub at: u32,
 }
 
-/// Partitions that vanished, by the mark of their first bytes. About 48 bytes each, at most `source.remember_max`, for `source.remember`.
+impl Fingerprint {
+    /// Bytes of its key that are of the beginning alone; the others tell apart what begins alike.
+    const HEAD_BYTES: usize = 12;
+
+    /// Makes the fingerprint of what was read up to `to`, with its key.
+    ///
+    /// With a body, `tail` is the mark of the last bytes and of the body in one, and the end of the key is its beginning. Records of earlier versions have
+    /// no body: there the key is the mark of the beginning, and of several that begin alike one is kept.
+    pub fn of(evidence: &Evidence, to: u64, at: u32) -> Option<(Mark, Self)> {
+        let head = evidence.witnesses.first().filter(|head| head.from == 0)?;
+        let tail = evidence.witnesses.last()?.mark;
+        let head_bytes = u16::try_from(head.to).ok()?;
+        let Some(body) = evidence.body else { return Some((head.mark, Self { head_bytes, tail, to, at })) };
+        let fingerprint = Self { head_bytes, tail: tail.with(body), to, at };
+        Some((fingerprint.key(head.mark), fingerprint))
+    }
+
+    /// Returns the key of one with a body that begins with what has the mark `head`.
+    fn key(&self, head: Mark) -> Mark {
+        let mut key = head;
+        key.0[Self::HEAD_BYTES..].copy_from_slice(&self.tail.0[..head.0.len() - Self::HEAD_BYTES]);
+        key
+    }
+
+    /// Returns whether it lies under `key` since it begins with what has the mark `head`.
+    pub fn begins_with(&self, head: Mark, key: Mark) -> bool {
+        key == head || key == self.key(head)
+    }
+
+    /// Returns the range of keys in which those lie that begin with what has the mark `head`.
+    pub fn keys_of(head: Mark) -> std::ops::RangeInclusive<Mark> {
+        let end = |byte| {
+            let mut key = head;
+            key.0[Self::HEAD_BYTES..].fill(byte);
+            key
+        };
+        end(0)..=end(u8::MAX)
+    }
+
+    /// Returns whether content with this mark before the offset, and with this body, is what was read.
+    pub fn is_of(&self, tail: Mark, body: Option<Mark>) -> bool {
+        self.tail == tail || body.is_some_and(|body| self.tail == tail.with(body))
+    }
+}
+
+/// Partitions that vanished, by the mark of their first bytes (see [`Fingerprint::of`]). About 48 bytes each, at most `source.remember_max`, for `source.remember`.
 pub type Remembered = BTreeMap<Mark, Fingerprint>;
 
 /// The spans of all partitions since the last commit: what the next record says of the source.

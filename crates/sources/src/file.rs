@@ -4,9 +4,12 @@
 //! Does not own: what is known (`positions`), what a look shows (`sight`), what becomes of it (`plan`, carried out by `survey`), the two ways of
 //! reading (`read_once`, `follow`).
 //!
-//! A file is a partition of the source; its offsets are bytes of its decompressed content. A position is never believed: the first KiB of a file and the
-//! KiB before the offset are marked as they are read, and compared before reading goes on, wherever that content lies by then.
+//! A file is a partition of the source; its offsets are bytes of its decompressed content. A position is never believed: the first KiB of a file, the
+//! KiB before the offset and the body between are marked as they are read. The ends are compared before reading goes on, and the body as well wherever
+//! that content lies in another place by then.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +20,7 @@ use pintail_core::batch::{Chunk, OffsetUnit};
 use pintail_core::breaker::WhenRejected;
 use pintail_core::clock::Clock;
 use pintail_core::error::{Error, ErrorKind, Result};
-use pintail_core::offsets::Offsets;
+use pintail_core::offsets::{Offsets, PartitionId};
 use pintail_core::quantity::counted;
 use tracing::info;
 
@@ -30,6 +33,7 @@ use config::{Copies, FileConfig};
 
 mod archive;
 mod aside;
+mod bodies;
 pub mod config;
 mod discover;
 mod follow;
@@ -50,6 +54,7 @@ mod walk;
 mod tests;
 
 use aside::Aside;
+use bodies::Bodies;
 use discover::{Found, Pattern, Patterns, gone_is_none};
 use follow::{Behind, Follow};
 use positions::Positions;
@@ -94,6 +99,8 @@ impl FileSource {
         behind.watch(around.disk.clone());
         let files = Files {
             patterns,
+            bodies: RefCell::new(Bodies::new(resume.key)),
+            unsettled: None,
             positions,
             unread: unread.clone(),
             aside: Aside::new(waiting.clone(), config.follow),
@@ -184,6 +191,9 @@ impl Source for FileSource {
 struct Files {
     patterns: Patterns,
     positions: Positions,
+    bodies: RefCell<Bodies>,
+    /// The positions for which it is not known yet whether a file holds them that was met at this look; `None` if all is known.
+    unsettled: Option<HashSet<PartitionId>>,
     aside: Aside,
     unread: Unread,
     record_bytes_max: usize,

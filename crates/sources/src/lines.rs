@@ -12,6 +12,7 @@ use std::io::{self, Read};
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::{memchr, memchr_iter, memrchr};
 use pintail_core::batch::Records;
+use pintail_core::evidence::Body;
 
 #[cfg(test)]
 mod tests;
@@ -85,6 +86,8 @@ pub struct LineReader<R> {
     too_long: Option<TooLong>,
     /// Zeros before `buffer`. They are no content of the line that follows, and at the end of the stream nothing.
     zeros: u64,
+    /// Takes up what is cut, where that is asked for.
+    body: Option<Body>,
 }
 
 /// A line that is too long, as far as it was read.
@@ -106,7 +109,17 @@ impl TooLong {
 impl<R: Read> LineReader<R> {
     /// Makes a reader of the lines of `input`, which begins at the start of a line.
     pub fn new(input: R, record_bytes_max: usize) -> Self {
-        Self { input, record_bytes_max, buffer: BytesMut::new(), retired: VecDeque::new(), too_long: None, zeros: 0 }
+        Self { input, record_bytes_max, buffer: BytesMut::new(), retired: VecDeque::new(), too_long: None, zeros: 0, body: None }
+    }
+
+    /// Sums up what is cut from here on.
+    pub fn watch(&mut self, body: Body) {
+        self.body = Some(body);
+    }
+
+    /// Returns the sum of all that was cut; within a record that is too long, of what was read of that as well.
+    pub fn body(&self) -> Option<&Body> {
+        self.body.as_ref()
     }
 
     /// Returns the stream.
@@ -197,6 +210,10 @@ impl<R: Read> LineReader<R> {
         let line_end = memchr(b'\n', &self.buffer);
         let line = &self.buffer[..line_end.unwrap_or(self.buffer.len())];
         too_long.extend(line);
+        if let Some(body) = &mut self.body {
+            body.push(line);
+            body.push(&b"\n"[..usize::from(line_end.is_some())]);
+        }
         self.buffer.advance(line.len() + usize::from(line_end.is_some()));
         let mut piece = line_end.and_then(|_| self.take_open())?;
         piece.bytes += 1;
@@ -220,6 +237,9 @@ impl<R: Read> LineReader<R> {
         let bytes = self.zeros.min(ZEROS.len() as u64);
         self.zeros -= bytes;
         let zeros = &ZEROS[..usize::try_from(bytes).expect("at most as long as the zeros are")];
+        if let Some(body) = &mut self.body {
+            body.push(zeros);
+        }
         Some(lines_piece(Bytes::from_static(zeros)))
     }
 
@@ -238,6 +258,9 @@ impl<R: Read> LineReader<R> {
 
     /// Takes bytes off the front of the buffer.
     fn take(&mut self, bytes: usize) -> Bytes {
+        if let Some(body) = &mut self.body {
+            body.push(&self.buffer[..bytes]);
+        }
         if bytes < BUFFER_BYTES / 2 {
             let lines = Bytes::copy_from_slice(&self.buffer[..bytes]);
             self.buffer.advance(bytes);

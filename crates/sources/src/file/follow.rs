@@ -42,6 +42,7 @@ mod tests;
 use archives::{Archive, ArchiveState};
 pub(super) use deleted::Behind;
 use idle::Idle;
+pub(super) use tail::TURN_BYTES;
 use tail::{Stage, Tail, TurnEnd};
 
 /// How long a rotated file must stand still before its descriptor is closed. Loggers reopen within seconds; what comes later is read at
@@ -94,6 +95,7 @@ impl Follow {
         };
         follow.files.take_failed(&found);
         let mut facts = Vec::new();
+        follow.files.begin_look();
         for (path, metadata) in found.files {
             let Some(mut found) = follow.files.examine_or_set_aside(&path, Name::Matches)? else { continue };
             if found.compression != Compression::None {
@@ -105,6 +107,7 @@ impl Follow {
         }
         follow.files.search_missing(&mut facts, |_| true)?;
         let starts = follow.files.decide(&facts, |_| Holder::Wanted)?;
+        follow.lost.extend(follow.files.unsettled.iter().flatten().cloned());
         // What was rotated away is older than what has its name now.
         let (renamed, named): (Vec<_>, Vec<_>) = facts.into_iter().zip(starts).partition(|(facts, _)| facts.name == Name::Renamed);
         for (facts, start) in renamed.into_iter().chain(named) {
@@ -213,6 +216,7 @@ impl Follow {
     /// Takes up what a look at the names has found.
     fn take_found(&mut self, found: Found, strays: Vec<Stray>) -> Result<()> {
         let mut archives = HashMap::new();
+        self.files.begin_look();
         self.settle_copies_of_lost()?;
         let mut facts = self.take_begun(&mut archives)?;
         self.look_for_strays(strays, &found, &mut facts)?;
@@ -295,6 +299,8 @@ impl Follow {
             _ => Holder::Unsearched,
         };
         let starts = self.files.decide(&facts, holder)?;
+        // What was found for them is compared further at the next look, which is at once.
+        self.lost.extend(lost.into_iter().filter(|lost| self.files.is_unsettled(lost)));
         self.drop_edited(&nameless);
         self.drop_found_again(&starts);
         facts.into_iter().zip(starts).try_for_each(|(facts, start)| self.begin(facts, start))
@@ -425,8 +431,8 @@ impl Follow {
                 continue;
             }
             // It was found by its name, wherever it has been rotated to since.
-            let examined = tail.try_clone().and_then(|file| self.files.examine_open(file, &tail.path, Name::Matches));
-            let Some(examined) = self.files.or_set_aside(&tail.path, Name::Matches, examined)? else {
+            let examined = tail.try_clone().and_then(|file| self.files.examine_in_steps(file, &tail.path, Name::Matches));
+            let Some(examined) = self.files.or_set_aside(&tail.path, Name::Matches, examined)?.flatten() else {
                 // No name may lead to it any more.
                 self.tails.push(tail);
                 continue;

@@ -10,6 +10,8 @@ use std::io::{self, BufReader, IoSliceMut, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use pintail_core::evidence::{Body, Key};
+
 use super::archive::Archive;
 use crate::lines::{TAIL_BYTES_MAX, keep_last};
 
@@ -203,11 +205,18 @@ pub(super) struct Walk {
     pub(super) head: Vec<u8>,
     /// The bytes before `at`, at most 1 KiB.
     pub(super) tail: Vec<u8>,
+    /// The body of compressed content, where that is asked for. In a plain file the walk is a jump.
+    pub(super) body: Option<Body>,
 }
 
 impl Walk {
     pub(super) fn begin(file: File, compression: Compression) -> io::Result<Self> {
-        Ok(Self { input: Input::open(file, compression)?, at: 0, head: Vec::new(), tail: Vec::new() })
+        Ok(Self { input: Input::open(file, compression)?, at: 0, head: Vec::new(), tail: Vec::new(), body: None })
+    }
+
+    /// Sums up the content on the way.
+    pub(super) fn summing(self, key: &Key) -> Self {
+        Self { body: matches!(self.input, Input::Archive(_)).then(|| Body::new(key)), ..self }
     }
 
     /// Returns what stands in a range, if it is at one of both ends.
@@ -243,6 +252,9 @@ impl Walk {
                     let bytes = &scratch[..bytes];
                     self.head.extend_from_slice(&bytes[..bytes.len().min(TAIL_BYTES_MAX - self.head.len())]);
                     keep_last(&mut self.tail, bytes);
+                    if let Some(body) = &mut self.body {
+                        body.push(bytes);
+                    }
                     self.at += bytes.len() as u64;
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}

@@ -71,6 +71,8 @@ pub(super) struct Pair {
     pub(super) verdict: Verdict,
     /// Whether the file holds a KiB of what was read: the first one at its beginning, or the last one near where it was read.
     pub(super) shares: bool,
+    /// Whether it may be that one, edited: only where another file holds all that was read it can be told that it is not.
+    pub(super) may_be_edited: bool,
     /// Whether all of the file stands at the beginning of the known one, which is longer.
     pub(super) prefix: bool,
 }
@@ -278,7 +280,7 @@ fn edited(known: &[KnownFile], files: &[SeenFile]) -> Vec<bool> {
     let mut edited = vec![false; known.len()];
     for (file, pair) in files.iter().flat_map(|file| file.pairs.iter().map(move |pair| (file, pair))) {
         let differs = matches!(pair.verdict, Verdict::Other(Why::Differs { .. }));
-        edited[pair.known] |= pair.shares && differs && is_rewritten(known, file, pair);
+        edited[pair.known] |= pair.shares && pair.may_be_edited && differs && is_rewritten(known, file, pair);
     }
     edited
 }

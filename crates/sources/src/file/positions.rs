@@ -286,11 +286,11 @@ impl Positions {
     pub(super) fn remembered(&self, head: &[u8]) -> Vec<(Mark, Fingerprint)> {
         let lengths: Vec<usize> = self.remembered_heads.range(..=head.len()).copied().collect();
         let marks = self.key.marks_of_beginnings(head, &lengths);
-        let known = lengths.into_iter().zip(marks).filter_map(|(length, mark)| {
-            let fingerprint = self.remembered.get(&mark).filter(|fingerprint| usize::from(fingerprint.head_bytes) == length)?;
-            Some((mark, *fingerprint))
+        let known = lengths.into_iter().zip(marks).flat_map(|(length, head)| {
+            let begun = self.remembered.range(Fingerprint::keys_of(head));
+            begun.filter(move |(key, fingerprint)| usize::from(fingerprint.head_bytes) == length && fingerprint.begins_with(head, **key))
         });
-        known.collect()
+        known.map(|(key, fingerprint)| (*key, *fingerprint)).collect()
     }
 
     /// Forgets a fingerprint: its file is back.
@@ -301,8 +301,8 @@ impl Positions {
 
     /// Takes up that a file that is remembered was cut or rewritten.
     pub(super) fn remember_rewritten(&mut self, known: &Known) {
-        let head = known.head().map(|(_, mark)| mark);
-        self.rewritten.extend(head.filter(|mark| self.remembered.contains_key(mark)));
+        let key = known.evidence.as_ref().and_then(|evidence| Fingerprint::of(evidence, known.next, 0)).map(|(key, _)| key);
+        self.rewritten.extend(key.filter(|key| self.remembered.contains_key(key)));
     }
 
     /// Returns whether a file that is remembered was cut or rewritten.
@@ -312,9 +312,9 @@ impl Positions {
 
     /// Remembers a file that is forgotten, to know it if it comes back.
     pub(super) fn remember_known(&mut self, known: &Known, at: u32) {
-        let Some([head, tail]) = known.evidence.as_ref().map(|evidence| &evidence.witnesses[..]) else { return };
-        let head_bytes = u16::try_from(head.to).unwrap_or(u16::MAX);
-        self.remember(head.mark, Fingerprint { head_bytes, tail: tail.mark, to: known.next, at });
+        if let Some((key, fingerprint)) = known.evidence.as_ref().and_then(|evidence| Fingerprint::of(evidence, known.next, at)) {
+            self.remember(key, fingerprint);
+        }
     }
 
     fn remember(&mut self, mark: Mark, fingerprint: Fingerprint) {
@@ -329,14 +329,6 @@ impl Positions {
         self.remembered_heads.insert(usize::from(fingerprint.head_bytes));
         self.remembered.insert(mark, fingerprint);
     }
-}
-
-/// Makes the evidence of a position from its fingerprint.
-pub(super) fn evidence_of_fingerprint(mark: Mark, fingerprint: &Fingerprint, place: &Place) -> Arc<Evidence> {
-    let witness = |from, to, mark| Witness { from, to, time: None, epoch: None, mark };
-    let to = fingerprint.to;
-    let witnesses = vec![witness(0, u64::from(fingerprint.head_bytes), mark), witness(to.saturating_sub(EDGE_BYTES), to, fingerprint.tail)];
-    Arc::new(Evidence { place: Some(place.to_string().into()), witnesses, ..Evidence::default() })
 }
 
 /// Makes the partition of a file that nothing is known of.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use pintail_core::batch::{Chunk, OffsetUnit};
 use pintail_core::error::{Error, Result};
-use pintail_core::evidence::{Evidence, Key, Look, Seen, Verdict, Why, judge};
+use pintail_core::evidence::{Body, Evidence, Key, Look, Seen, Verdict, Why, judge};
 use pintail_core::offsets::{Note, OffsetRange, Partition};
 
 use super::identity::Place;
@@ -20,6 +20,9 @@ use super::positions::Known;
 use super::sight::present;
 use super::trail::{Trail, archive_of};
 use crate::lines::{LineReader, Unterminated, keep_last};
+
+/// Bytes that are read again with each chunk of a file whose position has no body yet: others have their turns in between.
+const CATCH_UP_BYTES: u64 = 4 << 20;
 
 /// Reads one file, from an offset to its end.
 pub(super) struct FileReader {
@@ -30,6 +33,8 @@ pub(super) struct FileReader {
     key: Key,
     lines: LineReader<Input>,
     trail: Trail,
+    /// The body of what an earlier version read, until it reaches the offset.
+    behind: Option<Body>,
     next: u64,
     /// The length on the disk as it was seen last.
     length: u64,
@@ -75,7 +80,7 @@ impl FileReader {
     ) -> Result<Opened> {
         let failed = |e| Error::io(format_args!("open `{}`", path.display()), e);
         let metadata = file.metadata().map_err(failed)?;
-        let mut walk = Walk::begin(file, compression).map_err(failed)?;
+        let mut walk = Walk::begin(file, compression).map_err(failed)?.summing(key);
         if let Err(e) = walk.to(known.next) {
             return Err(read_error(path, walk.at, e));
         }
@@ -89,14 +94,22 @@ impl FileReader {
         if let Verdict::Other(why) = judge(known.next, known.evidence.as_deref(), &look) {
             return Ok(Opened::Other(why));
         }
+        let known_body = known.evidence.as_ref().and_then(|evidence| evidence.body);
+        let body = walk.body.take().or_else(|| Body::resume(key, known_body, known.next, &walk.tail));
+        let mut trail = Trail::new(key, walk.head, walk.tail, known.next);
+        trail.take_body(body.as_ref());
+        let mut lines = LineReader::new(walk.input, record_bytes_max);
+        let behind = body.is_none().then(|| Body::new(key));
+        body.into_iter().for_each(|body| lines.watch(body));
         Ok(Opened::Ready(Box::new(Self {
             path: path.to_owned(),
             partition: known.partition.clone(),
             compression,
             place: Place::of(&metadata).to_string(),
             key: key.clone(),
-            trail: Trail::new(key, walk.head, walk.tail, known.next),
-            lines: LineReader::new(walk.input, record_bytes_max),
+            trail,
+            lines,
+            behind,
             next: known.next,
             length: metadata.len(),
             told_end: known.evidence.as_ref().is_some_and(|evidence| evidence.end.is_some()),
@@ -170,10 +183,25 @@ impl FileReader {
         self.trail.push(&piece);
         let from = self.next;
         self.next += piece.bytes;
+        self.catch_up()?;
+        self.trail.take_body(self.lines.body());
         let evidence = self.evidence();
         self.told_end = evidence.end.is_some();
         let range = OffsetRange::new(self.partition.clone(), from, self.next).with_evidence(Arc::new(evidence));
         Ok(Lines::Chunk(Chunk::new(piece.records, range, OffsetUnit::Bytes)))
+    }
+
+    /// Sums up some of what an earlier version read, which kept no body.
+    fn catch_up(&mut self) -> Result<()> {
+        let Some(body) = &mut self.behind else { return Ok(()) };
+        let from = body.length();
+        let to = self.next.min(from + CATCH_UP_BYTES);
+        let bytes = read_range(self.lines.input().file(), from, to).map_err(|e| read_error(&self.path, from, e))?;
+        body.push(&bytes);
+        if let Some(body) = self.behind.take_if(|body| body.length() == self.next) {
+            self.lines.watch(body);
+        }
+        Ok(())
     }
 
     /// Goes back before zeros that end a plain file. Who reserves room in advance writes over them, which would not be seen behind them.

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use pintail_core::error::{Error, Result};
-use pintail_core::evidence::{Evidence, Key, Look, Seen, Verdict, Why, Witness, judge};
+use pintail_core::evidence::{Body, Evidence, Key, Look, Mark, Seen, Verdict, Why, Witness, judge};
 
 use super::foreign;
 use super::identity::{IdentityV1, Place};
@@ -20,7 +20,7 @@ use super::trail::EDGE_BYTES;
 use crate::lines::TAIL_BYTES_MAX;
 
 /// How far around its place the end of what was read is searched for. An edit by hand moves it by less, and more would take long.
-const MOVED_BYTES_MAX: u64 = 4 << 20;
+pub(super) const MOVED_BYTES_MAX: u64 = 4 << 20;
 
 /// An open file, as it was seen.
 #[derive(Debug)]
@@ -44,11 +44,13 @@ pub(super) struct Judged {
     pub(super) verdict: Verdict,
     /// Whether the file is compressed and holds nothing behind the position.
     pub(super) finished: bool,
+    /// The body of the file before the position, if it was looked at.
+    pub(super) body: Option<Mark>,
 }
 
 impl From<Verdict> for Judged {
     fn from(verdict: Verdict) -> Self {
-        Self { verdict, finished: false }
+        Self { verdict, finished: false, body: None }
     }
 }
 
@@ -169,8 +171,9 @@ impl Sight {
             let on_disk = Evidence { place: evidence.place.clone(), witnesses: archive.witnesses.clone(), ..Evidence::default() };
             let look = Look { place: self.place_for(evidence), end: Some(self.length), seen: &seen, newest_before: None };
             let verdict = judge(archive.bytes, Some(&on_disk), &look);
-            if matches!(verdict, Verdict::Same | Verdict::Moved) {
-                return Ok(Judged { verdict, finished: true });
+            // In another place its ends say as little as those of a plain file.
+            if verdict == Verdict::Same || (verdict == Verdict::Moved && evidence.body.is_none()) {
+                return Ok(Judged { verdict, finished: true, body: None });
             }
         }
         // Without the same beginning nothing need be decompressed.
@@ -183,8 +186,9 @@ impl Sight {
                 _ => return Ok(Verdict::Other(Why::Differs { at: head.from }).into()),
             }
         }
-        let mut walk = Walk::begin(self.file.try_clone()?, self.compression)?;
+        let mut walk = Walk::begin(self.file.try_clone()?, self.compression)?.summing(key);
         walk.to(known.next)?;
+        let body = walk.body.as_ref().and_then(Body::mark);
         let seen: Vec<Seen> = evidence
             .witnesses
             .iter()
@@ -196,7 +200,8 @@ impl Sight {
         let end = walk.at;
         walk.to(known.next.saturating_add(1))?;
         let verdict = self.verdict(known, evidence, Some(end), &seen);
-        Ok(Judged { verdict, finished: walk.at == known.next })
+        let body = body.filter(|_| matches!(verdict, Verdict::Same | Verdict::Moved));
+        Ok(Judged { verdict, finished: walk.at == known.next, body })
     }
 
     fn verdict(&self, known: &Known, evidence: &Evidence, end: Option<u64>, seen: &[Seen]) -> Verdict {

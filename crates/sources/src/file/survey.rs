@@ -2,7 +2,7 @@
 //!
 //! Owns: gathering the facts of the plan, the search for files that lost their name, and what the plan leads to: positions that go on elsewhere,
 //! files that vanished or are back, and what `source.on_gap` makes of a gap. What is found out rides in empty chunks into the commit record.
-//! Does not own: the decision (see `plan`), what is passed over in copies (see `copies`) and in files that are back (see `returns`), reading (see `follow`, `read_once`).
+//! Does not own: the decision (see `plan`), what is passed over in copies (see `copies`) and in files that are back (see `returns`), comparing whole contents (see `whole`), reading (see `follow`, `read_once`).
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -16,10 +16,12 @@ use pintail_core::offsets::{Note, NoteKind, Partition, PartitionId};
 use pintail_storage::durable::disk_state::DiskState;
 use tracing::{info, warn};
 
+use super::bodies::{Marks, Patience};
 use super::config::Copies;
 use super::discover::{Wanted, open, search};
+use super::follow::TURN_BYTES;
 use super::identity::{Inode, Place};
-use super::input::{Compression, Walk, read_range};
+use super::input::Compression;
 use super::plan::{Fate, Holder, KnownFile, Loss, Name, Pair, SeenFile, plan};
 use super::positions::Known;
 use super::reader::empty_chunk;
@@ -30,6 +32,7 @@ use crate::resume::Gap;
 
 mod copies;
 mod returns;
+mod whole;
 
 /// What was found out about a file.
 #[derive(Debug)]
@@ -41,6 +44,8 @@ pub(super) struct Facts {
     pub(super) compression: Compression,
     head: Vec<u8>,
     compared: Vec<Compared>,
+    /// Bodies of a plain file, by offset.
+    bodies: Marks,
     /// Open, if it is to be held.
     pub(super) file: Option<File>,
     pub(super) disk: DiskState,
@@ -83,8 +88,8 @@ impl Files {
 
     /// Looks at a file and compares it with what is known; `None` if it is gone, or cannot be read and is set aside.
     pub(super) fn examine_or_set_aside(&mut self, path: &Path, name: Name) -> Result<Option<Facts>> {
-        let examined = self.examine(path, name);
-        Ok(self.or_set_aside(path, name, examined)?.flatten())
+        let examined = self.open_file(path).and_then(|file| file.map(|file| self.examine_in_steps(file, path, name)).transpose());
+        Ok(self.or_set_aside(path, name, examined)?.flatten().flatten())
     }
 
     /// Sets a file aside that cannot be read. Passes on what is no fault of one file.
@@ -99,21 +104,57 @@ impl Files {
         }
     }
 
+    /// Begins a look in which not more is compared than is read of a file before others have their turns.
+    pub(super) fn begin_look(&mut self) {
+        self.bodies.get_mut().allow(TURN_BYTES);
+        self.unsettled = None;
+    }
+
+    /// Returns whether a file was met at this look that may hold a position, and was not compared to its end.
+    pub(super) fn is_unsettled(&self, known: &PartitionId) -> bool {
+        self.unsettled.as_ref().is_some_and(|unsettled| unsettled.contains(known))
+    }
+
     /// Looks at an open file and compares it with what is known.
     pub(super) fn examine_open(&self, file: File, path: &Path, name: Name) -> Result<Facts> {
-        let sight = Sight::look(file, path, name)?;
+        let examined = self.examine_sight(Sight::look(file, path, name)?, Patience::All)?;
+        Ok(examined.unwrap_or_else(|_| unreachable!("all of it was read")))
+    }
+
+    /// The same for a file of which much may have to be compared. `None` if that is not done yet: nothing may follow for these positions until it is.
+    pub(super) fn examine_in_steps(&mut self, file: File, path: &Path, name: Name) -> Result<Option<Facts>> {
+        match self.examine_sight(Sight::look(file, path, name)?, Patience::Step)? {
+            Ok(facts) => Ok(Some(facts)),
+            Err(unsettled) => {
+                self.unsettled.get_or_insert_default().extend(unsettled);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Returns the facts, or the positions that could not be compared yet.
+    fn examine_sight(&self, sight: Sight, patience: Patience) -> Result<Result<Facts, Vec<PartitionId>>> {
         let label = sight.label();
-        let mut compared = Vec::new();
+        let path = &sight.path;
+        let failed = |e| Error::io(format_args!("compare `{}` with what was read of it", path.display()), e);
+        let mut judged = Vec::new();
         for known in self.positions.candidates(&sight) {
             let same_place = known.place().is_some_and(|place| place.may_be(&sight.place));
             let own = same_place || *known.partition.label == *label;
-            let failed = |e| Error::io(format_args!("compare `{}` with what was read of it", path.display()), e);
-            let judged = match sight.judge(&self.positions.key, known) {
-                Ok(judged) => judged,
+            match sight.judge(&self.positions.key, known) {
+                Ok(worth) => judged.push((known, worth)),
                 // A damaged archive that may be any other file says nothing of this one.
                 Err(e) if !own && sight.compression.is_damage(&e) => continue,
                 Err(e) => return Err(failed(e)),
-            };
+            }
+        }
+        let suspects = || Ok(Err(judged.iter().map(|(known, _)| known.id().clone()).collect()));
+        let Some(bodies) = self.bodies_of(&sight, &judged, patience).map_err(failed)? else { return suspects() };
+        let mut compared = Vec::new();
+        for (known, worth) in &judged {
+            let same_place = known.place().is_some_and(|place| place.may_be(&sight.place));
+            let own = same_place || *known.partition.label == *label;
+            let Some(judged) = self.confirm(&sight, known, *worth, &bodies, patience).map_err(failed)? else { return suspects() };
             let begins = sight.begins_as(&self.positions.key, known);
             let may_be_edited = own && !same_place && matches!(judged.verdict, Verdict::Other(_));
             let shares = begins || (may_be_edited && sight.holds_end_of(&self.positions.key, known).map_err(failed)?);
@@ -123,43 +164,8 @@ impl Files {
             compared.push(Compared { known: known.id().clone(), judged, shares, prefix });
         }
         let Sight { path, name, file, place, length, compression, head, .. } = sight;
-        Ok(Facts { path, name, place, length, compression, head, compared, file: Some(file), disk: self.patterns.disk.clone() })
-    }
-
-    /// Returns whether all that a file holds stands at the beginning of a known one, as far as its first and last KiB tell.
-    ///
-    /// # Errors
-    /// The system's: whether it does cannot be known then. A known file that is gone or damaged holds nothing.
-    fn is_prefix(&self, sight: &Sight, known: &Known) -> io::Result<bool> {
-        let label = &*known.partition.label;
-        let walk = |file: File, compression, offset| {
-            let mut walk = Walk::begin(file, compression)?;
-            walk.to(offset).map(|()| walk)
-        };
-        let compare = || -> io::Result<bool> {
-            let other = open(&names::path_of(label), &self.patterns.disk)?;
-            let place = Place::of(&other.metadata()?);
-            if place.inode == sight.place.inode {
-                return Ok(false);
-            }
-            if !known.place().is_some_and(|known| known.may_be(&place)) {
-                // Another file has its name: saved by an editor, or restored, it holds the same.
-                let saved = Sight::look(other.try_clone()?, &names::path_of(label), Name::Matches)
-                    .map_err(|e| e.os_error().map_or_else(|| io::Error::other(e), io::Error::from_raw_os_error))?;
-                if matches!(saved.judge(&self.positions.key, known)?.verdict, Verdict::Other(_)) {
-                    return Ok(false);
-                }
-            }
-            let own = walk(sight.file.try_clone()?, sight.compression, known.next)?;
-            let compression = Compression::tell(&read_range(&other, 0, EDGE_BYTES)?, label);
-            let other = walk(other, compression, own.at)?;
-            Ok(own.at > 0 && own.at < known.next && own.at == other.at && own.head == other.head && own.tail == other.tail)
-        };
-        match compare() {
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
-            Err(e) if e.raw_os_error().is_none() => Ok(false),
-            compared => compared,
-        }
+        let disk = self.patterns.disk.clone();
+        Ok(Ok(Facts { path, name, place, length, compression, head, compared, bodies, file: Some(file), disk }))
     }
 
     /// Looks for the files of known positions that nothing of `facts` holds, under other names in the directories that files come from.
@@ -200,7 +206,8 @@ impl Files {
         known.sort_unstable_by(|a, b| a.id().cmp(b.id()));
         // One that was let go of since is none any more.
         let index = |id: &PartitionId| known.binary_search_by(|known| known.id().cmp(id)).ok();
-        let seen: Vec<SeenFile> = facts.iter().map(|facts| facts.seen(index)).collect();
+        let mut seen: Vec<SeenFile> = facts.iter().map(|facts| facts.seen(index)).collect();
+        self.tell_edited(&known, facts, &mut seen)?;
         let places: HashMap<Inode, Place> = facts.iter().map(|facts| (facts.place.inode, facts.place)).collect();
         let was_seen = |place: Place| places.get(&place.inode).is_some_and(|seen| seen.may_be(&place));
         let hidden = self.aside.hidden();
@@ -213,6 +220,7 @@ impl Files {
                 end: known.evidence.as_ref().and_then(|evidence| evidence.end),
                 holder: match holder(known) {
                     // It may be one that cannot be read now; but not where the file in its place was looked at.
+                    Holder::Wanted if self.is_unsettled(known.id()) => Holder::Unsearched,
                     Holder::Wanted if !known.place().is_some_and(was_seen) && hidden.may_hold(known) => Holder::Unsearched,
                     holder => holder,
                 },
@@ -223,7 +231,7 @@ impl Files {
         self.take_losses(&known, facts, &plan.losses)?;
         let mut starts = Vec::with_capacity(facts.len());
         for (facts, fate) in facts.iter().zip(&plan.fates) {
-            let start = self.take_fate(&known, facts, *fate);
+            let start = self.take_fate(&known, facts, *fate).and_then(|start| self.pass_over_returned(start, facts));
             starts.push(self.or_set_aside(&facts.path, facts.name, start)?.unwrap_or(Start::Aside));
         }
         Ok(starts)
@@ -320,6 +328,7 @@ impl Files {
             Verdict::Same => {}
             Verdict::CannotBeSeen => {
                 let evidence = facts.with_file(|file| evidence_of(&self.positions.key, file, facts.compression, known.next, &place))?;
+                let evidence = Arc::new(evidence);
                 // Shorter than what was read of it, decompressed: reading says so.
                 if evidence.witnesses.last().is_some_and(|tail| tail.to == known.next) {
                     goes_on.evidence = Some(evidence);
@@ -364,7 +373,8 @@ impl Files {
         let archive = finished.then(|| facts.with_file(|file| archive_of(&self.positions.key, file))).transpose()?;
         let witnesses = evidence.witnesses.clone();
         let end = evidence.end.filter(|_| judged.verdict == Verdict::Same);
-        Ok(Some(Arc::new(Evidence { place: Some(facts.place.to_string().into()), end, witnesses, archive })))
+        let body = judged.body.or(evidence.body);
+        Ok(Some(Arc::new(Evidence { place: Some(facts.place.to_string().into()), end, witnesses, body, archive })))
     }
 }
 
@@ -396,6 +406,7 @@ impl Facts {
                 known: index(&compared.known)?,
                 verdict: compared.judged.verdict,
                 shares: compared.shares,
+                may_be_edited: true,
                 prefix: compared.prefix,
             })
         };

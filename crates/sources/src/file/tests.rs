@@ -18,6 +18,7 @@ use crate::OnGap;
 use crate::Resume;
 use crate::kind::tests::DISK;
 
+mod alike;
 mod aside;
 mod copies;
 mod edits;
@@ -108,10 +109,7 @@ impl World {
     fn commit(&mut self, running: &Running) {
         let mut remembered = (**running.offsets.remembered()).clone();
         for (_, span) in running.offsets.spans().filter(|(_, span)| span.vanished) {
-            if let Some([head, tail]) = span.evidence.as_ref().map(|evidence| &evidence.witnesses[..]) {
-                let head_bytes = u16::try_from(head.to).unwrap();
-                remembered.insert(head.mark, Fingerprint { head_bytes, tail: tail.mark, to: span.to, at: 0 });
-            }
+            remembered.extend(span.evidence.as_ref().and_then(|evidence| Fingerprint::of(evidence, span.to, 0)));
         }
         self.committed = running.offsets.committed().with_remembered(Arc::new(remembered));
     }

@@ -1,14 +1,13 @@
 //! Trail: what was read of a file, as far as evidence is made of it.
 //!
-//! Owns: the evidence of an offset: the file's first KiB and the KiB before the offset, marked from the bytes that were read.
+//! Owns: the evidence of an offset: the file's first KiB, the KiB before the offset and the body between, marked from the bytes that were read.
 //! Does not own: comparing (see `sight`), the judgement (see [`pintail_core::evidence::judge`]).
 
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
 
 use pintail_core::batch::Records;
-use pintail_core::evidence::{Archive, Evidence, Key, Mark, Witness};
+use pintail_core::evidence::{Archive, Body, Evidence, Key, Mark, Witness};
 
 use super::input::{Compression, Walk, read_range};
 use crate::lines::{Piece, TAIL_BYTES_MAX, keep_last};
@@ -22,6 +21,8 @@ pub(super) struct Trail {
     key: Key,
     head: Head,
     tail: Vec<u8>,
+    /// The mark of the body; `None` below a KiB, and where an earlier version read so far.
+    body: Option<Mark>,
     next: u64,
 }
 
@@ -37,9 +38,14 @@ enum Head {
 impl Trail {
     /// Takes up what stands before `next`: the file's first bytes and those before the offset, at most a KiB each.
     pub(super) fn new(key: &Key, head: Vec<u8>, tail: Vec<u8>, next: u64) -> Self {
-        let mut trail = Self { key: key.clone(), head: Head::Open(head), tail, next };
+        let mut trail = Self { key: key.clone(), head: Head::Open(head), tail, body: None, next };
         trail.close_head();
         trail
+    }
+
+    /// Takes up the body of what was read.
+    pub(super) fn take_body(&mut self, body: Option<&Body>) {
+        self.body = body.filter(|body| body.length() == self.next).and_then(Body::mark);
     }
 
     /// Takes up what was read.
@@ -95,16 +101,17 @@ impl Trail {
         let from = self.next - self.tail.len() as u64;
         let tail = Witness { from, to: self.next, time: None, epoch: None, mark: self.key.mark(&[&self.tail]) };
         let end = length.filter(|length| *length > self.next);
-        Evidence { place: Some(place.into()), end, witnesses: vec![self.head(), tail], archive: None }
+        Evidence { place: Some(place.into()), end, witnesses: vec![self.head(), tail], body: self.body, archive: None }
     }
 }
 
-/// Makes the evidence of an offset in a file from what it holds now.
-pub(super) fn evidence_of(key: &Key, file: &File, compression: Compression, offset: u64, place: &str) -> io::Result<Arc<Evidence>> {
-    let mut walk = Walk::begin(file.try_clone()?, compression)?;
+/// Makes the evidence of an offset in a file from what it holds now. A plain file has no body in it, which would have to be read.
+pub(super) fn evidence_of(key: &Key, file: &File, compression: Compression, offset: u64, place: &str) -> io::Result<Evidence> {
+    let mut walk = Walk::begin(file.try_clone()?, compression)?.summing(key);
     walk.to(offset)?;
-    let trail = Trail::new(key, walk.head, walk.tail, walk.at);
-    Ok(Arc::new(trail.evidence(place, None)))
+    let mut trail = Trail::new(key, walk.head, walk.tail, walk.at);
+    trail.take_body(walk.body.as_ref());
+    Ok(trail.evidence(place, None))
 }
 
 /// Marks a compressed file as it lies on the disk.
@@ -132,7 +139,7 @@ mod tests {
     proptest! {
         /// However the lines fall, the evidence is that of the bytes before the offset.
         #[test]
-        fn evidence_covers_both_ends_of_what_was_read(
+        fn evidence_covers_all_that_was_read(
             lines in proptest::collection::vec(0_usize..3000, 1..12),
             max in 64_usize..4000,
             long in proptest::bool::ANY,
@@ -149,14 +156,22 @@ mod tests {
             let begin = content.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(start).map_or(0, |(at, _)| at + 1);
             let edges = |to: usize| (content[..to.min(1024)].to_vec(), content[to.saturating_sub(1024)..to].to_vec());
             let (head, tail) = edges(begin);
+            let mut body = Body::new(&key());
+            body.push(&content[..begin]);
             let mut trail = Trail::new(&key(), head, tail, begin as u64);
             let mut reader = LineReader::new(&content[begin..], max);
+            reader.watch(body);
             while let Some(piece) = reader.next(Unterminated::Record).unwrap() {
                 trail.push(&piece);
-                let (head, tail) = edges(usize::try_from(trail.next).unwrap());
+                trail.take_body(reader.body());
+                let next = usize::try_from(trail.next).unwrap();
+                let (head, tail) = edges(next);
+                let mut body = Body::new(&key());
+                body.push(&content[..next]);
                 let evidence = trail.evidence("p", None);
                 prop_assert_eq!(evidence.witnesses[0].mark, key().mark(&[&head]));
                 prop_assert_eq!(evidence.witnesses[1].mark, key().mark(&[&tail]));
+                prop_assert_eq!(evidence.body, body.mark());
                 prop_assert_eq!((evidence.witnesses[0].to, evidence.witnesses[1].to), (head.len() as u64, trail.next));
             }
             prop_assert_eq!(trail.next, content.len() as u64);

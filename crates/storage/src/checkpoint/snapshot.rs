@@ -25,7 +25,7 @@ pub const RECORDS_MAX: u64 = 64;
 /// Bytes of records that are always worth less than a snapshot.
 const BYTES_MIN: u64 = 1 << 20;
 
-/// Bytes of a fingerprint: mark of the beginning, mark of the end, offset, time, length of the beginning, two zeros.
+/// Bytes of a fingerprint: its key, mark of the end, offset, time, length of the beginning, two zeros.
 const PACKED: usize = 48;
 
 /// The file.

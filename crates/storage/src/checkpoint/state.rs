@@ -240,16 +240,16 @@ impl State {
         let before = self.positions.get(&id).and_then(|position| position.evidence.clone());
         self.remove(&id);
         let evidence = span.evidence.clone().map(Arc::new);
-        let head = |evidence: &Arc<Evidence>| evidence.witnesses.first().map(|head| head.mark);
-        if span.new
-            && let Some(head) = evidence.as_ref().and_then(head)
-            && self.remembered.contains_key(&head)
-        {
-            self.remember(head, None);
+        let at = u32::try_from(record.time.timestamp()).unwrap_or_default();
+        let fingerprint = |evidence: &Arc<Evidence>| Fingerprint::of(evidence, span.to, at);
+        if span.new {
+            let head = evidence.as_ref().and_then(|evidence| evidence.witnesses.first()).map(|head| head.mark);
+            let key = evidence.as_ref().and_then(fingerprint).map(|(key, _)| key);
+            head.into_iter().chain(key).for_each(|key| self.remember(key, None));
         }
         if span.vanished {
-            if let Some((head, fingerprint)) = evidence.or(before).and_then(|evidence| fingerprint(&evidence, span.to, record.time)) {
-                self.remember(head, Some(fingerprint));
+            if let Some((key, fingerprint)) = evidence.or(before).as_ref().and_then(fingerprint) {
+                self.remember(key, Some(fingerprint));
             }
             return Ok(());
         }
@@ -275,6 +275,9 @@ impl State {
     }
 
     fn remember(&mut self, head: Mark, fingerprint: Option<Fingerprint>) {
+        if fingerprint.is_none() && !self.remembered.contains_key(&head) {
+            return;
+        }
         let remembered = Arc::make_mut(&mut self.remembered);
         let replaced = match fingerprint {
             Some(fingerprint) => remembered.insert(head, fingerprint),
@@ -292,15 +295,6 @@ impl State {
         let old: Vec<Mark> = self.remembered.iter().filter(|(_, fingerprint)| fingerprint.at < before).map(|(head, _)| *head).collect();
         old.into_iter().for_each(|head| self.remember(head, None));
     }
-}
-
-/// Returns the fingerprint of a partition that was read up to `to`: of its beginning and of what stands before the offset.
-fn fingerprint(evidence: &Evidence, to: u64, at: DateTime<Utc>) -> Option<(Mark, Fingerprint)> {
-    let head = evidence.witnesses.first().filter(|head| head.from == 0)?;
-    let tail = evidence.witnesses.last()?;
-    let head_bytes = u16::try_from(head.to).ok()?;
-    let at = u32::try_from(at.timestamp()).unwrap_or_default();
-    Some((head.mark, Fingerprint { head_bytes, tail: tail.mark, to, at }))
 }
 
 /// A sum of hashes: whatever their order, the same; and one can be taken out again.

@@ -23,7 +23,7 @@ pub fn evidence(key: &Key, read: Option<&Recorded>, durable: &Durable) -> Eviden
         place: Some(format!("{}:{}", durable.segment, durable.bytes).into()),
         end: Some(durable.offset),
         witnesses: read.into_iter().chain([end]).collect(),
-        archive: None,
+        ..Evidence::default()
     }
 }
 

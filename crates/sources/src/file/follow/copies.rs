@@ -89,7 +89,10 @@ impl Follow {
     /// Returns an open file with more in it that a copy may have been made of: the one that is known for that, or another of which the same was read.
     fn may_be_copied_from(&self, at: usize, of: &PartitionId) -> Option<PartitionId> {
         let known = |tail: &Tail| tail.known().and_then(|id| self.files.positions.get(id));
-        let read = |tail: &Tail| Some((known(tail)?.next, &known(tail)?.evidence.as_ref()?.witnesses));
+        let read = |tail: &Tail| {
+            let (known, evidence) = (known(tail)?, known(tail)?.evidence.as_ref()?);
+            Some((known.next, &evidence.witnesses, evidence.body))
+        };
         let own = read(&self.tails[at]);
         // One that is not longer than what was read here has nothing to give: it may be a part of this one, and wait for it.
         let has_more = |tail: &Tail| tail.has_more() && tail.length() > self.tails[at].next();

@@ -22,7 +22,7 @@ use crate::lines::Unterminated;
 use crate::thread::{ChunkSender, Exit};
 
 /// Bytes read of a file before the others have their turn: a fast writer must not hold up the rest.
-const TURN_BYTES: u64 = 64 << 20;
+pub(in crate::file) const TURN_BYTES: u64 = 64 << 20;
 
 /// An open file.
 #[derive(Debug)]

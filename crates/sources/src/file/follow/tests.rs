@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::fs;
 use std::path::Path;
 
@@ -8,6 +9,7 @@ use pintail_storage::durable::disk_state::DiskState;
 use super::*;
 use crate::file::Unread;
 use crate::file::aside::Aside;
+use crate::file::bodies::Bodies;
 use crate::file::config::Copies;
 use crate::file::discover::Patterns;
 use crate::file::positions::Positions;
@@ -28,6 +30,8 @@ fn follow_with(directory: &Path, pattern: &str, open_max: usize) -> Follow {
     let files = Files {
         patterns,
         positions: Positions::new(&resume, 10).unwrap(),
+        bodies: RefCell::new(Bodies::new(resume.key)),
+        unsettled: None,
         aside: Aside::new(WaitingInputs::default(), true),
         unread: Unread::default(),
         record_bytes_max: 100,

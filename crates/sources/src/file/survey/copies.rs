@@ -112,10 +112,16 @@ impl Files {
             return Ok(false);
         }
         let place = facts.place.to_string();
-        let evidence = facts.with_file(|file| evidence_of(&self.positions.key, file, facts.compression, next, &place))?;
-        self.pass_over(&mut known, &Known { next, ..of }, Some(evidence));
+        let evidence = facts.with_file(|file| self.evidence_before(file, facts, next, &place))?;
+        self.pass_over(&mut known, &Known { next, ..of }, Some(Arc::new(evidence)));
         self.positions.put(known);
         Ok(true)
+    }
+
+    /// Makes the evidence of an offset in a plain file.
+    fn evidence_before(&self, file: &File, facts: &Facts, offset: u64, place: &str) -> io::Result<Evidence> {
+        let evidence = evidence_of(&self.positions.key, file, facts.compression, offset, place)?;
+        Ok(Evidence { body: self.body_before(file, facts.place, offset)?, ..evidence })
     }
 
     /// Makes the evidence of the end of the last whole line in a file that holds a part of another; of the end of a compressed one.
@@ -125,11 +131,11 @@ impl Files {
         match facts.compression {
             Compression::None => facts.with_file(|file| {
                 let end = end_of_lines(file, facts.length)?;
-                evidence_of(key, file, facts.compression, end, &place)
+                self.evidence_before(file, facts, end, &place).map(Arc::new)
             }),
             Compression::Gzip | Compression::Zstd => facts.with_file(|file| {
                 let evidence = evidence_of(key, file, facts.compression, of.next, &place)?;
-                Ok(Arc::new(Evidence { archive: Some(archive_of(key, file)?), ..(*evidence).clone() }))
+                Ok(Arc::new(Evidence { archive: Some(archive_of(key, file)?), ..evidence }))
             }),
         }
     }

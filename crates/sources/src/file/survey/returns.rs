@@ -3,26 +3,28 @@
 //! Owns: telling by its fingerprint whether a file that nothing known is in is one that vanished, and passing over what was read of it.
 //! Does not own: which fingerprints are kept (see `positions`), waiting for one that may still be on its way back (see `follow`).
 
+use std::cmp::Reverse;
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
 use pintail_core::error::Result;
-use pintail_core::evidence::{Mark, Verdict};
+use pintail_core::evidence::{Evidence, Mark, Witness};
 use pintail_core::offsets::{Fingerprint, NoteKind};
-use tracing::info;
+use tracing::{info, warn};
 
-use super::{Facts, Start};
+use super::{Facts, Start, empty_chunk, note};
 use crate::file::Files;
+use crate::file::bodies::end_of_body;
 use crate::file::input::{Compression, Walk};
-use crate::file::positions::{Known, evidence_of_fingerprint, new_partition};
-use crate::file::sight::Judged;
-use crate::file::trail::EDGE_BYTES;
+use crate::file::positions::{Known, new_partition};
+use crate::file::trail::{EDGE_BYTES, archive_of};
 
 /// What a file is that begins as one that vanished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Vanished {
     /// That one, with all that was read of it; a compressed one may hold nothing else.
-    Back { finished: bool },
+    Back { tail: Witness, body: Option<Mark>, finished: bool },
     /// It ends before the other did: a first part of it, or something else.
     Longer,
     /// Another one.
@@ -32,17 +34,16 @@ enum Vanished {
 impl Files {
     /// Begins a file that nothing known is in. It may be one that vanished.
     pub(super) fn take_new(&mut self, facts: &Facts) -> Result<Start> {
+        if let Some(back) = self.find_back(facts, 0)? {
+            return self.take_back(&back, facts);
+        }
         let mut is_shorter = false;
-        for (mark, fingerprint) in self.positions.remembered(&facts.head) {
+        for (key, fingerprint) in self.positions.remembered(&facts.head) {
             // Any file may begin with the same line or two, and what the vanished one was called is not remembered.
             if fingerprint.to < EDGE_BYTES {
                 info!(path = %facts.path.display(), bytes = fingerprint.to, "the file begins as one that vanished; too short to tell, it is read as new");
-                continue;
-            }
-            match self.compare_vanished(&fingerprint, facts)? {
-                Vanished::Back { finished } => return self.take_back(mark, &fingerprint, facts, finished),
-                Vanished::Longer => is_shorter |= !self.positions.was_rewritten(&mark),
-                Vanished::Other => {}
+            } else if !is_shorter && !self.positions.was_rewritten(&key) {
+                is_shorter = self.compare_vanished(&fingerprint, facts)? == Vanished::Longer;
             }
         }
         // More than one file may begin so.
@@ -50,19 +51,64 @@ impl Files {
         Ok(if is_shorter && is_alone { Start::Returning } else { Start::New })
     }
 
+    /// Passes over what a file holds beyond a position that was found in it, if that was read before a file vanished.
+    pub(super) fn pass_over_returned(&mut self, start: Start, facts: &Facts) -> Result<Start> {
+        let (Start::At { known, .. } | Start::Finished(known)) = &start else { return Ok(start) };
+        let Some(mut known) = self.positions.get(known).cloned() else { return Ok(start) };
+        let Some(back) = self.find_back(facts, known.next)? else { return Ok(start) };
+        let evidence = self.evidence_of_back(&back, facts)?;
+        self.positions.recall(&back.key);
+        let (from, label) = (known.next, known.partition.label.clone());
+        (known.next, known.evidence) = (back.to, Some(evidence));
+        let text = format!("`{label}` holds up to byte {} what was read before it vanished: passed over", back.to);
+        warn!(path = %label, bytes = back.to - from, "the file holds what was read before it vanished: passed over");
+        self.unread.add(back.to - from);
+        self.pending.push(empty_chunk(&known, from, vec![note(NoteKind::Returned, text, None)]));
+        let id = known.id().clone();
+        self.positions.put(known);
+        Ok(if back.finished { Start::Finished(id) } else { start })
+    }
+
+    /// Returns the file that vanished, and was read farthest beyond an offset, of which all stands in this one.
+    fn find_back(&self, facts: &Facts, beyond: u64) -> Result<Option<Back>> {
+        let remembered = self.positions.remembered(&facts.head).into_iter();
+        let mut further: Vec<(Mark, Fingerprint)> =
+            remembered.filter(|(_, fingerprint)| fingerprint.to >= EDGE_BYTES && fingerprint.to > beyond).collect();
+        further.sort_unstable_by_key(|(_, fingerprint)| Reverse(fingerprint.to));
+        for (key, fingerprint) in further {
+            if let Vanished::Back { tail, body, finished } = self.compare_vanished(&fingerprint, facts)? {
+                let head = self.positions.key.mark(&[&facts.head[..usize::from(fingerprint.head_bytes)]]);
+                let head = witness(0, u64::from(fingerprint.head_bytes), head);
+                return Ok(Some(Back { key, to: fingerprint.to, witnesses: vec![head, tail], body, finished }));
+            }
+        }
+        Ok(None)
+    }
+
     /// Compares a file with one that vanished and began alike.
     fn compare_vanished(&self, fingerprint: &Fingerprint, facts: &Facts) -> Result<Vanished> {
+        if facts.compression == Compression::None && facts.length < fingerprint.to {
+            return Ok(Vanished::Longer);
+        }
         let compare = |file: &File| -> io::Result<Vanished> {
-            let mut walk = Walk::begin(file.try_clone()?, facts.compression)?;
-            walk.to(fingerprint.to)?;
-            if walk.at < fingerprint.to {
+            let to = fingerprint.to;
+            let mut walk = Walk::begin(file.try_clone()?, facts.compression)?.summing(&self.positions.key);
+            walk.to(to)?;
+            if walk.at < to {
                 return Ok(Vanished::Longer);
             }
-            if self.positions.key.mark(&[&walk.tail]) != fingerprint.tail {
+            let body = match (&walk.body, facts.bodies.get(&end_of_body(to))) {
+                (Some(body), _) => body.mark(),
+                (None, Some(body)) => Some(*body),
+                (None, None) => self.body_before(file, facts.place, to)?,
+            };
+            let tail = self.positions.key.mark(&[&walk.tail]);
+            if !fingerprint.is_of(tail, body) {
                 return Ok(Vanished::Other);
             }
-            walk.to(fingerprint.to.saturating_add(1))?;
-            Ok(Vanished::Back { finished: facts.compression != Compression::None && walk.at == fingerprint.to })
+            let tail = witness(to - walk.tail.len() as u64, to, tail);
+            walk.to(to.saturating_add(1))?;
+            Ok(Vanished::Back { tail, body, finished: facts.compression != Compression::None && walk.at == to })
         };
         facts.with_file(|file| match compare(file) {
             // What is wrong with a damaged file is said when it is read.
@@ -72,13 +118,33 @@ impl Files {
     }
 
     /// Takes up that a file is back.
-    fn take_back(&mut self, mark: Mark, fingerprint: &Fingerprint, facts: &Facts, finished: bool) -> Result<Start> {
-        let evidence = Some(evidence_of_fingerprint(mark, fingerprint, &facts.place));
-        let evidence = self.placed(evidence.as_ref(), facts, Judged { verdict: Verdict::Moved, finished })?;
+    fn take_back(&mut self, back: &Back, facts: &Facts) -> Result<Start> {
+        let evidence = Some(self.evidence_of_back(back, facts)?);
         // Nothing can fail behind here: a file that is set aside must be known again when it is tried again.
-        self.positions.recall(&mark);
-        let known = Known { partition: new_partition(&facts.path), next: fingerprint.to, evidence, v1: None };
+        self.positions.recall(&back.key);
+        let known = Known { partition: new_partition(&facts.path), next: back.to, evidence, v1: None };
         let known = self.begin_behind(known, NoteKind::Returned, "what was read before it vanished");
-        Ok(if finished { Start::Finished(known) } else { Start::At { known, copy_of: None } })
+        Ok(if back.finished { Start::Finished(known) } else { Start::At { known, copy_of: None } })
     }
+
+    fn evidence_of_back(&self, back: &Back, facts: &Facts) -> Result<Arc<Evidence>> {
+        let archive = back.finished.then(|| facts.with_file(|file| archive_of(&self.positions.key, file))).transpose()?;
+        let (place, witnesses) = (Some(facts.place.to_string().into()), back.witnesses.clone());
+        Ok(Arc::new(Evidence { place, end: None, witnesses, body: back.body, archive }))
+    }
+}
+
+/// A file that is back.
+struct Back {
+    /// What its fingerprint lies under.
+    key: Mark,
+    to: u64,
+    witnesses: Vec<Witness>,
+    body: Option<Mark>,
+    /// Whether it is compressed and holds nothing else.
+    finished: bool,
+}
+
+fn witness(from: u64, to: u64, mark: Mark) -> Witness {
+    Witness { from, to, time: None, epoch: None, mark }
 }

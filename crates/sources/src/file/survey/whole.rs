@@ -1,0 +1,215 @@
+//! Whole contents: a file is one with another only if all that was read stands in it, not its ends alone.
+//!
+//! Owns: comparing the bodies of files with those that are known, and with files that are still there.
+//! Does not own: the ends (see `sight`), reading bodies (see `bodies`), what follows (see `plan`).
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::io::{self, Read};
+
+use pintail_core::error::{Error, Result};
+use pintail_core::evidence::{Mark, Verdict, Why};
+
+use super::Facts;
+use crate::file::bodies::{Marks, Patience, end_of_body};
+use crate::file::discover::open;
+use crate::file::identity::Place;
+use crate::file::input::{Compression, Input, Walk, read_range};
+use crate::file::plan::{Name, SeenFile};
+use crate::file::positions::Known;
+use crate::file::sight::{Judged, MOVED_BYTES_MAX, Sight};
+use crate::file::trail::EDGE_BYTES;
+use crate::file::{Files, names};
+
+/// Bytes compared at a time.
+const STEP_BYTES: u64 = 64 << 10;
+
+/// Bytes of a line that is looked for.
+const LINE_BYTES_MAX: usize = 64 << 10;
+
+impl Files {
+    /// Returns the bodies of a plain file before the offsets up to which it may hold what was read elsewhere; `None` if it takes more than one look.
+    pub(super) fn bodies_of(&self, sight: &Sight, judged: &[(&Known, Judged)], patience: Patience) -> io::Result<Option<Marks>> {
+        if sight.compression != Compression::None {
+            return Ok(Some(Marks::new()));
+        }
+        let known = judged.iter().filter(|(_, judged)| judged.verdict == Verdict::Moved).map(|(known, _)| known.next);
+        let remembered = self.positions.remembered(&sight.head).into_iter().map(|(_, fingerprint)| fingerprint.to);
+        let offsets: BTreeSet<u64> = known.chain(remembered.filter(|to| *to <= sight.length)).collect();
+        self.bodies.borrow_mut().before(&sight.file, sight.place, &offsets, patience)
+    }
+
+    /// Returns what a position is worth in a file in another place: all that was read must stand there. `None` if it takes more than one look.
+    pub(super) fn confirm(
+        &self,
+        sight: &Sight,
+        known: &Known,
+        judged: Judged,
+        bodies: &Marks,
+        patience: Patience,
+    ) -> io::Result<Option<Judged>> {
+        // The first KiB is all of what is shorter. Compressed content has its body from the walk through it.
+        let is_suspect = judged.verdict == Verdict::Moved || judged.body.is_some();
+        if !is_suspect || known.next < EDGE_BYTES {
+            return Ok(Some(judged));
+        }
+        let body = judged.body.or_else(|| bodies.get(&end_of_body(known.next)).copied());
+        let read = known.evidence.as_ref().and_then(|evidence| evidence.body);
+        let confirmed = Judged { body, ..judged };
+        if body.is_some() && body == read {
+            return Ok(Some(confirmed));
+        }
+        // One that was edited in its place without being noticed, or read by an earlier version, is compared as it is now.
+        let differs = Judged::from(Verdict::Other(Why::Differs { at: 0 }));
+        Ok(match self.body_of_original(sight, known, patience)? {
+            Original::Unsettled => None,
+            Original::There(original) => Some(if original.is_some() && original == body { confirmed } else { differs }),
+            Original::Gone if read.is_none() => Some(confirmed),
+            Original::Gone => Some(differs),
+        })
+    }
+
+    /// Returns the body of a known file, if it is still in its place, and plain.
+    fn body_of_original(&self, sight: &Sight, known: &Known, patience: Patience) -> io::Result<Original> {
+        let path = names::path_of(&known.partition.label);
+        let original = match open(&path, &self.patterns.disk) {
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(Original::Gone),
+            Err(e) if e.raw_os_error().is_none() => return Ok(Original::Gone),
+            original => original?,
+        };
+        let place = Place::of(&original.metadata()?);
+        let is_it = place.inode != sight.place.inode && known.place().is_some_and(|known| known.may_be(&place));
+        let head = read_range(&original, 0, EDGE_BYTES)?;
+        if !is_it || Compression::tell(&head, &known.partition.label) != Compression::None {
+            return Ok(Original::Gone);
+        }
+        let marks = self.bodies.borrow_mut().before(&original, place, &[known.next].into(), patience)?;
+        Ok(marks.map_or(Original::Unsettled, |marks| Original::There(marks.values().next().copied())))
+    }
+
+    /// Returns whether all that a file holds stands at the beginning of a known one.
+    ///
+    /// # Errors
+    /// The system's: whether it does cannot be known then. A known file that is gone or damaged holds nothing.
+    pub(super) fn is_prefix(&self, sight: &Sight, known: &Known) -> io::Result<bool> {
+        match self.compare_as_prefix(sight, known) {
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+            Err(e) if e.raw_os_error().is_none() => Ok(false),
+            compared => compared,
+        }
+    }
+
+    fn compare_as_prefix(&self, sight: &Sight, known: &Known) -> io::Result<bool> {
+        let label = &*known.partition.label;
+        let other = open(&names::path_of(label), &self.patterns.disk)?;
+        let place = Place::of(&other.metadata()?);
+        if place.inode == sight.place.inode {
+            return Ok(false);
+        }
+        if !known.place().is_some_and(|known| known.may_be(&place)) {
+            // Another file has its name: saved by an editor, or restored, it holds the same.
+            let saved = Sight::look(other.try_clone()?, &names::path_of(label), Name::Matches)
+                .map_err(|e: Error| e.os_error().map_or_else(|| io::Error::other(e), io::Error::from_raw_os_error))?;
+            if matches!(saved.judge(&self.positions.key, known)?.verdict, Verdict::Other(_)) {
+                return Ok(false);
+            }
+        }
+        let own = self.walk(&sight.file, sight.place, sight.compression, known.next)?;
+        let compression = Compression::tell(&read_range(&other, 0, EDGE_BYTES)?, label);
+        let other = self.walk(&other, place, compression, own.at)?;
+        Ok(own.at > 0 && own.at < known.next && own == other)
+    }
+
+    /// Walks to an offset, or to the end if that comes before.
+    fn walk(&self, file: &File, place: Place, compression: Compression, offset: u64) -> io::Result<Walked> {
+        let mut walk = Walk::begin(file.try_clone()?, compression)?.summing(&self.positions.key);
+        walk.to(offset)?;
+        let body = match &walk.body {
+            Some(body) => body.mark(),
+            None => self.body_before(file, place, walk.at)?,
+        };
+        Ok(Walked { at: walk.at, head: walk.head, tail: walk.tail, body })
+    }
+
+    /// Finds out which files only begin or end as one that was read, and are not that one, edited: another file holds all of it, and none of its lines are
+    /// here. They took the name in a rotation.
+    pub(super) fn tell_edited(&self, known: &[&Known], facts: &[Facts], seen: &mut [SeenFile]) -> Result<()> {
+        let held =
+            |file: &SeenFile| file.pairs.iter().filter(|pair| pair.verdict == Verdict::Moved).map(|pair| pair.known).collect::<Vec<_>>();
+        let holders: HashMap<usize, usize> =
+            seen.iter().enumerate().flat_map(|(at, file)| held(file).into_iter().map(move |known| (known, at))).collect();
+        for (file, facts_of) in seen.iter_mut().zip(facts) {
+            for pair in file.pairs.iter_mut().filter(|pair| pair.shares && matches!(pair.verdict, Verdict::Other(Why::Differs { .. }))) {
+                if let Some(holder) = holders.get(&pair.known) {
+                    pair.may_be_edited = has_lines_of(facts_of, &facts[*holder], known[pair.known].next)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the body of a plain file before an offset, however long that takes.
+    pub(in crate::file) fn body_before(&self, file: &File, place: Place, offset: u64) -> io::Result<Option<Mark>> {
+        let marks = self.bodies.borrow_mut().before(file, place, &[offset].into(), Patience::All)?;
+        Ok(marks.and_then(|marks| marks.values().next().copied()))
+    }
+}
+
+/// Returns whether a file holds lines that were read: so many at its beginning that they are no banner, or the last one near where it was read.
+fn has_lines_of(file: &Facts, kept: &Facts, next: u64) -> Result<bool> {
+    let open = |facts: &Facts| facts.with_file(|file| Input::open(file.try_clone()?, facts.compression));
+    let (mut own, mut read) = (open(file)?, open(kept)?);
+    let failed = |e| Error::io(format_args!("compare `{}` with `{}`", file.path.display(), kept.path.display()), e);
+    let (mut at, mut alike, mut lines) = (0, true, 0);
+    let mut last = Vec::new();
+    while at < next {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let step = (next - at).min(STEP_BYTES);
+        (&mut read).take(step).read_to_end(&mut theirs).map_err(failed)?;
+        if theirs.is_empty() {
+            break;
+        }
+        if alike {
+            (&mut own).take(step).read_to_end(&mut ours).map_err(failed)?;
+            let same = ours.iter().zip(&theirs).take_while(|(own, read)| own == read).count();
+            lines = memchr::memrchr(b'\n', &theirs[..same]).map_or(lines, |end| at + end as u64 + 1);
+            alike = same == theirs.len();
+        }
+        at += theirs.len() as u64;
+        last.extend_from_slice(&theirs);
+        last.drain(..last.len().saturating_sub(LINE_BYTES_MAX));
+    }
+    if lines * 2 >= next {
+        return Ok(true);
+    }
+    // A line that is longer than what is kept of it may be there or not: who edits is asked, who rotates such files is too.
+    let begin = last.strip_suffix(b"\n").and_then(|last| memchr::memrchr(b'\n', last));
+    let line = match begin {
+        Some(begin) => &last[begin..],
+        None if last.len() as u64 == next => &last[..],
+        None => return Ok(true),
+    };
+    if file.compression != Compression::None {
+        return Ok(false);
+    }
+    let near = file.with_file(|file| read_range(file, next.saturating_sub(MOVED_BYTES_MAX), next.saturating_add(MOVED_BYTES_MAX)))?;
+    Ok(memchr::memmem::find(&near, line).is_some())
+}
+
+/// The content of a file up to an offset.
+#[derive(PartialEq, Eq)]
+struct Walked {
+    at: u64,
+    head: Vec<u8>,
+    tail: Vec<u8>,
+    body: Option<Mark>,
+}
+
+/// A known file, looked for in its place.
+enum Original {
+    Gone,
+    /// It is there, with this body before the position; without one it is shorter.
+    There(Option<Mark>),
+    /// It takes more than one look.
+    Unsettled,
+}
