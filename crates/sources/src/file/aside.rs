@@ -41,6 +41,9 @@ const ABANDONED: Duration = Duration::from_secs(150);
 const LINES_MAX: u32 = 10;
 const LINES_EVERY: Duration = Duration::from_secs(1);
 
+/// Bytes of a line that names several inputs, as far as they fit.
+const NAMES_BYTES_MAX: usize = 4096;
+
 /// Bytes of a reason.
 const WHY_BYTES_MAX: usize = 200;
 
@@ -70,6 +73,8 @@ struct Input {
     matched: bool,
     /// Whether its content is at fault, and not the way to it.
     damaged: bool,
+    /// Whether a line of the log has named it.
+    named: bool,
 }
 
 /// What may lie behind the inputs that wait, to be looked up at once for many positions.
@@ -157,17 +162,20 @@ impl Aside {
         let before = self.inputs.get(path);
         let matched = before.is_some_and(|before| before.matched);
         let damaged = error.os_error().is_none();
+        let named = before.is_some_and(|before| before.named);
         // A directory is tried at each look.
         if let Some(before) = before.filter(|before| what == What::Directory && now.duration_since(before.tried) < before.pause) {
             let (tried, pause, since) = (before.tried, before.pause, before.since);
-            self.inputs.insert(path.to_owned(), Input { what, why, since, tried, pause, seen, matched, damaged });
+            self.inputs.insert(path.to_owned(), Input { what, why, since, tried, pause, seen, matched, damaged, named });
             return;
         }
         let pause = before.map_or(FIRST_PAUSE, |before| (before.pause * 2).min(LONGEST_PAUSE));
         let since = before.map_or_else(Utc::now, |before| before.since);
-        self.inputs.insert(path.to_owned(), Input { what, why, since, tried: now, pause, seen, matched, damaged });
+        let may_log = self.may_log(now);
+        let named = named || may_log;
+        self.inputs.insert(path.to_owned(), Input { what, why, since, tried: now, pause, seen, matched, damaged, named });
         let waiting = self.inputs.len();
-        if self.may_log(now) {
+        if may_log {
             let path = names::label_of(path);
             match self.follow {
                 true => {
@@ -311,8 +319,11 @@ impl Aside {
         due.map(|(path, _)| path.clone()).collect()
     }
 
-    /// Returns what is to be said at the end of an input that was read once; nothing if all of it was read.
+    /// Returns what is to be said at the end of an input that was read once; nothing if all of it was read. What no line of the log has named yet is named.
     pub(super) fn unread(&self) -> Option<Error> {
+        lines_of(self.inputs.iter().filter(|(_, input)| !input.named)).for_each(|(inputs, left_out)| {
+            warn!(inputs, left_out, "further inputs cannot be read: they are left out");
+        });
         let (path, first) = self.inputs.first_key_value()?;
         let why = &first.why;
         let others = match self.inputs.len() - 1 {
@@ -325,6 +336,20 @@ impl Aside {
             format!("`{path}` could not be read{others}; everything else is committed, start again when that is mended: {why}"),
         ))
     }
+}
+
+/// Names inputs in lines of bounded length: how many, and each with its reason.
+fn lines_of<'a>(inputs: impl Iterator<Item = (&'a PathBuf, &'a Input)>) -> impl Iterator<Item = (usize, String)> {
+    let mut named = inputs.map(|(path, input)| format!("`{}`: {}", escape::line(&names::label_of(path)), input.why)).peekable();
+    std::iter::from_fn(move || {
+        let (mut inputs, mut line) = (1, named.next()?);
+        while let Some(next) = named.next_if(|next| line.len() + next.len() < NAMES_BYTES_MAX) {
+            line.push_str("; ");
+            line.push_str(&next);
+            inputs += 1;
+        }
+        Some((inputs, line))
+    })
 }
 
 impl Input {

@@ -111,6 +111,8 @@ pub(super) struct Positions {
     /// Those of them that were cut or rewritten since the start: what begins alike is not one on its way back.
     rewritten: BTreeSet<Mark>,
     remember_max: usize,
+    /// What the files in some places hold a first part of, too short to be found by it: they were cut.
+    parts: HashMap<Inode, (Place, PartitionId)>,
 }
 
 /// Partitions by something that several may share.
@@ -190,6 +192,7 @@ impl Positions {
             remembered_heads: BTreeSet::new(),
             rewritten: BTreeSet::new(),
             remember_max,
+            parts: HashMap::new(),
         };
         for (mark, fingerprint) in resume.offsets.remembered().iter() {
             positions.remember(*mark, *fingerprint);
@@ -273,6 +276,7 @@ impl Positions {
         ids.extend(self.by_label.get(&*sight.label()));
         if sight.length < EDGE_BYTES {
             ids.extend(self.by_name.to(&sight.label()));
+            ids.extend(self.parts.get(&sight.place.inode).filter(|(place, _)| place.may_be(&sight.place)).map(|(_, id)| id));
         }
         ids.extend(self.by_head.of(&sight.head, |lengths| self.key.marks_of_beginnings(&sight.head, lengths)));
         ids.extend(self.by_archive.of(&sight.disk_head, |lengths| self.key.marks_of_beginnings(&sight.disk_head, lengths)));
@@ -280,6 +284,19 @@ impl Positions {
             ids.extend(self.by_v1.of(head, |lengths| lengths.iter().map(|length| Mark(hash_v1(&head[..*length]))).collect()));
         }
         ids.into_iter().filter_map(|id| self.known.get(id)).collect()
+    }
+
+    /// Takes up that the file in a place may hold a first part of a known one.
+    pub(super) fn note_part(&mut self, place: Place, of: &PartitionId) {
+        if self.parts.len() > self.known.len() {
+            self.parts.retain(|_, (_, of)| self.known.contains_key(of));
+        }
+        self.parts.insert(place.inode, (place, of.clone()));
+    }
+
+    /// Returns whether the file in a place may hold a first part of a known one.
+    pub(super) fn is_part(&self, place: &Place, of: &PartitionId) -> bool {
+        self.parts.get(&place.inode).is_some_and(|(part, known)| part.may_be(place) && known == of)
     }
 
     /// Returns the fingerprints that the beginning of a file has.

@@ -31,6 +31,7 @@ use super::{Files, aside, names};
 use crate::resume::Gap;
 
 mod copies;
+mod parts;
 mod returns;
 mod whole;
 
@@ -159,7 +160,8 @@ impl Files {
             let may_be_edited = own && !same_place && matches!(judged.verdict, Verdict::Other(_));
             let shares = begins || (may_be_edited && sight.holds_end_of(&self.positions.key, known).map_err(failed)?);
             let shorter = matches!(judged.verdict, Verdict::Other(Why::Shorter { .. }));
-            let alike = begins || (sight.length < EDGE_BYTES && names::are_related(&label, &known.partition.label));
+            let related = || names::are_related(&label, &known.partition.label) || self.positions.is_part(&sight.place, known.id());
+            let alike = begins || (sight.length < EDGE_BYTES && related());
             let prefix = alike && shorter && self.is_prefix(&sight, known).map_err(failed)?;
             compared.push(Compared { known: known.id().clone(), judged, shares, prefix });
         }
@@ -208,6 +210,7 @@ impl Files {
         let index = |id: &PartitionId| known.binary_search_by(|known| known.id().cmp(id)).ok();
         let mut seen: Vec<SeenFile> = facts.iter().map(|facts| facts.seen(index)).collect();
         self.tell_edited(&known, facts, &mut seen)?;
+        self.tell_parts(&known, facts, &mut seen)?;
         let places: HashMap<Inode, Place> = facts.iter().map(|facts| (facts.place.inode, facts.place)).collect();
         let was_seen = |place: Place| places.get(&place.inode).is_some_and(|seen| seen.may_be(&place));
         let hidden = self.aside.hidden();
@@ -303,7 +306,10 @@ impl Files {
         match fate {
             Fate::GoesOn { known: at, beyond } => self.go_on(&known[at], beyond.map(|at| &known[at]), facts),
             Fate::Copy { of } => self.take_copy(&known[of], facts),
-            Fate::PartOf { of } => Ok(Start::PartOf(known[of].id().clone())),
+            Fate::PartOf { of } => {
+                self.positions.note_part(facts.place, known[of].id());
+                Ok(Start::PartOf(known[of].id().clone()))
+            }
             Fate::After { .. } => Ok(Start::Later),
             Fate::New => self.take_new(facts),
             Fate::Nothing => Ok(Start::Nothing),

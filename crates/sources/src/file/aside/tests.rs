@@ -85,3 +85,19 @@ fn lines_of_the_log_are_few_however_many_inputs_wait() {
     assert!(aside.may_log(now + LINES_EVERY));
     assert_eq!(aside.lines.2, 0, "what was left out was counted in a line of its own");
 }
+
+#[test]
+fn at_the_end_each_input_is_named_that_no_line_has_named_and_no_line_is_long() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut aside, _) = aside();
+    let paths: Vec<PathBuf> = (0..300).map(|n| dir.path().join(format!("{n:03}{}", "x".repeat(200)))).collect();
+    for path in &paths {
+        aside.file(path, Name::Matches, &error());
+    }
+    let rest: Vec<_> = aside.inputs.iter().filter(|(_, input)| !input.named).collect();
+    let lines: Vec<(usize, String)> = lines_of(rest.iter().copied()).collect();
+    assert_eq!(lines.iter().map(|(inputs, _)| inputs).sum::<usize>(), rest.len());
+    assert!(rest.len() <= 300 - 10 && lines.iter().all(|(_, line)| line.len() <= NAMES_BYTES_MAX && !line.contains('\x1b')));
+    let named = lines.iter().map(|(_, line)| line.as_str()).collect::<String>();
+    assert!(rest.iter().all(|(path, _)| named.contains(path.to_str().unwrap())));
+}

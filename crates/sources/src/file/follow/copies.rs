@@ -201,6 +201,10 @@ impl Follow {
         let text = format!("`{}` holds no more what was read of it; its content is in `{}`", lost.partition.label, facts.path.display());
         self.files.forget(lost, vec![note(NoteKind::Vanished, text, None)]);
         self.lost.remove(lost.id());
+        // What is left in its place may be the beginning of that.
+        if let (Some(place), Some(copy)) = (lost.place(), self.tails[at].known()) {
+            self.files.positions.note_part(place, copy);
+        }
         Ok(())
     }
 

@@ -121,7 +121,7 @@ impl Files {
     }
 
     /// Walks to an offset, or to the end if that comes before.
-    fn walk(&self, file: &File, place: Place, compression: Compression, offset: u64) -> io::Result<Walked> {
+    pub(super) fn walk(&self, file: &File, place: Place, compression: Compression, offset: u64) -> io::Result<Walked> {
         let mut walk = Walk::begin(file.try_clone()?, compression)?.summing(&self.positions.key);
         walk.to(offset)?;
         let body = match &walk.body {
@@ -198,8 +198,8 @@ fn has_lines_of(file: &Facts, kept: &Facts, next: u64) -> Result<bool> {
 
 /// The content of a file up to an offset.
 #[derive(PartialEq, Eq)]
-struct Walked {
-    at: u64,
+pub(super) struct Walked {
+    pub(super) at: u64,
     head: Vec<u8>,
     tail: Vec<u8>,
     body: Option<Mark>,

@@ -202,3 +202,27 @@ async fn a_file_that_grew_beyond_its_copy_and_comes_back_is_not_read_again_from_
         assert_eq!(running.lines, lines(400..410), "{name}");
     }
 }
+
+#[tokio::test]
+async fn a_file_that_is_cut_beside_a_copy_of_itself_is_not_read_again() {
+    for (size, left) in [(300, 200), (300, 2), (10, 4)] {
+        for (name, compress) in [("b.log", false), ("a.log.gz", true)] {
+            for follow in [true, false] {
+                let mut world = World::new(&["*"]);
+                world.config.follow = follow;
+                world.config.on_gap = OnGap::Record;
+                world.write("a.log", numbered(0..size));
+                world.follow(size).await;
+                let content = numbered(0..size);
+                world.write(name, if compress { gzip(&content) } else { content.into_bytes() });
+                File::options().write(true).open(world.path("a.log")).unwrap().set_len(numbered(0..left).len() as u64).unwrap();
+                let mut running = world.start();
+                running.settle().await;
+                // A few lines under unlike names are no copy: it was cut.
+                let is_cut = size == 10 && name == "b.log";
+                let expected = (if is_cut { size + left } else { 0 }, is_cut);
+                assert_eq!((running.lines.len(), running.notes().contains(&NoteKind::Gap)), expected, "{size} {left} {name} {follow}");
+            }
+        }
+    }
+}
