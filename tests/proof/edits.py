@@ -5,12 +5,12 @@
     nice python3 tests/proof/edits.py --edits 10000           the long run: about an hour
 
 Two kinds of edits. Those that lose nothing: append (also half a line), rename, hard link, copy, compress (gzip, zstd), restore (a copy in place of
-the original), save as an editor does, rotate, rotate and compress, copytruncate with a paused writer, away and back while no run looked. Those that
-lose something: truncate, rewrite in place (with the same beginning or another), delete, replace by another file, edit and put in place as an editor does.
+the original), save as an editor does, rotate, rotate and compress, copytruncate with a paused writer, away and back while no run looked, swap two
+files or put copies of them in each other's place, cut a file beside a copy of it. Those that lose something: truncate, rewrite in place (with the same beginning or another), delete, replace by another file, edit and put in place as an editor does.
 
 After each run: every whole line that lies in a file is in the output; none is there more often than edits that lose something made Pintail read it
 anew; what was lost is reported, as a gap where the README says so; a run before which nothing was lost reports no gap. Every line has a number of
-its own.
+its own. In every other world all files begin and end with the same KiB and more, and many have the same length: only what is between tells them apart.
 
 Owns: the edits, what they may lead to, the table.
 Does not own: what is lost by an edit (see losses.py), the binary's life (see process.py), logrotate (see rotations.py).
@@ -36,6 +36,10 @@ from oracle import Broken
 from process import Pintail, Unexpected
 
 EDITS_A_WORLD = 60
+FRAME = -1
+"""The number of lines that stand at both ends of all files of a world."""
+FIRST_LINE = 1_000_000
+"""All have as many digits."""
 SETTLE_SECONDS = 60
 LOOKS = 10
 """Sleeps of the thread that reads, of which one before a look and one after it are enough where nothing else makes it wait."""
@@ -49,7 +53,10 @@ class World:
         self.input = directory / "in"
         self.input.mkdir(parents=True)
         (directory / "away").mkdir()
-        self.next_line = self.next_name = 0
+        self.next_line = FIRST_LINE
+        self.next_name = 0
+        self.is_framed = chance.random() < 0.5
+        self.banner, self.trailer = (self.frame(name) if self.is_framed else b"" for name in ("banner", "trailer"))
         self.torn = {}          # the rest of a half line, by inode
         self.read = []          # what lay there after the last run, and was read
         self.gone = []          # what was deleted under the run
@@ -74,7 +81,8 @@ class World:
         status = path.stat()
         key = status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
         if key not in self.known_lines:
-            self.known_lines[key] = [json.loads(line)["user_id"] for line in content_of(path).split(b"\n")[:-1]]
+            lines = (json.loads(line)["user_id"] for line in content_of(path).split(b"\n")[:-1])
+            self.known_lines[key] = [line for line in lines if line != FRAME]
         return self.known_lines[key]
 
     def there(self):
@@ -86,6 +94,7 @@ class World:
             if path not in self.known_files:
                 self.known_files.add(path)
                 self.known_rows.update(pyarrow.parquet.read_table(path, columns=["user_id"]).column(0).to_pylist())
+        del self.known_rows[FRAME]
         return self.known_rows
 
     def notes(self):
@@ -105,14 +114,15 @@ class World:
     def text(self, lines):
         texts = []
         for _ in range(lines):
-            pad = "x" * self.chance.choice([0, 3, 40, 400])
-            event = {"timestamp": 1767225600000, "user_id": self.next_line, "region": "eu", "amount": 1.5, "sku": pad}
-            texts.append(json.dumps(event) + "\n")
+            texts.append(event(self.next_line, "x" * self.chance.choice([40] if self.is_framed else [0, 3, 40, 400])))
             self.next_line += 1
-        return "".join(texts).encode()
+        return b"".join(texts)
+
+    def frame(self, name):
+        return b"".join(event(FRAME, f"{name} {number}" + "=" * 300) for number in range(4))
 
     def some(self):
-        return self.text(self.chance.choice([1, 2, 5, 60]))
+        return self.text(self.chance.choice([1, 2, 2, 5] if self.is_framed else [1, 2, 5, 60])) + self.trailer
 
     def fresh(self, path):
         self.next_name += 1
@@ -172,7 +182,7 @@ class World:
         self.story.append(f"{name} {path.name}")
 
     def begin(self, path):
-        path.write_bytes(self.some())
+        path.write_bytes(self.banner + self.some())
         self.unread.add(path.stat().st_ino)
 
     def append(self, path):
@@ -254,18 +264,56 @@ class World:
         if is_part:
             self.parts.add(path.stat().st_ino)
 
+    def swap(self, path):
+        other = self.other(path)
+        if other is None:
+            return self.append(path)
+        hidden = path.with_name("." + path.name)
+        path.rename(hidden)
+        other.rename(path)
+        hidden.rename(other)
+
+    def swap_copies(self, path):
+        """Puts copies of two files in each other's place."""
+        other = self.other(path)
+        if other is None or min(path.stat().st_size, other.stat().st_size) < LONG_BYTES:
+            return self.append(path)
+        hidden = path.with_name("." + path.name)
+        shutil.copy2(path, hidden)
+        place(other, path)
+        hidden.rename(other)
+        self.twins |= {path.stat().st_ino, other.stat().st_ino}
+
+    def other(self, path):
+        others = [other for other in self.files() if other != path and not other.samefile(path)]
+        other = self.chance.choice(others) if others else None
+        if other:
+            self.complete(other)
+        return other
+
+    def cut_beside_copy(self, path):
+        lines = path.read_bytes().splitlines(keepends=True)
+        kept = b"".join(lines[:self.chance.randrange(len(lines))] if lines else [])
+        if len(kept) < LONG_BYTES:
+            return self.append(path)
+        self.part(path)
+        self.copy(path)
+        os.truncate(path, len(kept))
+
     def truncate(self, path):
         lines = path.read_bytes().splitlines(keepends=True)
         self.rewritten(path, b"".join(lines[:self.chance.randrange(len(lines))] if lines else []))
 
     def rewrite(self, path):
-        self.rewritten(path, self.some() + self.some())
+        self.rewritten(path, self.banner + self.some() + self.some())
 
     def rewrite_behind(self, path):
         lines = path.read_bytes().splitlines(keepends=True)
         self.rewritten(path, b"".join(lines[:len(lines) // 2]) + self.some() + self.some())
 
     def rewritten(self, path, content):
+        if is_hidden(path.read_bytes(), content):
+            content = self.text(1) + content
         path.write_bytes(content)
         self.lossy(path)
 
@@ -273,15 +321,13 @@ class World:
         path.unlink()
 
     def replace(self, path):
-        self.put(path, self.some())
+        self.put(path, self.banner + self.some())
 
     def edit_and_save(self, path):
         """As an editor does: another file takes the name, with a line more, or less, or another one, somewhere."""
         lines = path.read_bytes().splitlines(keepends=True)
         at = self.chance.randrange(len(lines) + 1)
         content = b"".join(lines[:at] + self.chance.choice([[], [self.text(1)]]) + lines[at + self.chance.choice([0, 1]):])
-        if is_hidden(path.read_bytes(), content):
-            content = self.text(1) + content
         self.put(path, content)
 
     def put(self, path, content):
@@ -399,9 +445,13 @@ class World:
 
 
 def is_hidden(before, after):
-    """Returns whether nobody can tell from what a file is recognized by that it was changed: all is where it was at both ends."""
+    """Returns whether nobody can tell from what a file is recognized by in its place that it was changed: all is where it was at both ends."""
     end = len(before)
     return before[:LONG_BYTES] == after[:LONG_BYTES] and before[max(0, end - LONG_BYTES):] == after[max(0, end - LONG_BYTES):end]
+
+
+def event(number, text):
+    return (json.dumps({"timestamp": 1767225600000, "user_id": number, "region": "eu", "amount": 1.5, "sku": text}) + "\n").encode()
 
 
 def sleeps(pid):
@@ -433,7 +483,8 @@ def compressed(path, chance):
 
 
 LOSSLESS = ["append"] * 4 + ["append_half", "append_half", "create", "rename", "rename", "link", "copy", "grown_copy", "compress", "compress", "restore",
-                             "save", "rotate", "rotate", "rotate_and_compress", "copytruncate", "away_and_back"]
+                             "save", "rotate", "rotate", "rotate_and_compress", "copytruncate", "away_and_back",
+                             "swap", "swap_copies", "cut_beside_copy"]
 LOSSY = ["truncate", "rewrite", "rewrite_behind", "delete", "replace", "edit_and_save"]
 
 
@@ -454,7 +505,7 @@ def prove(options, work):
         made.update(world.done)
         worlds += 1
         notes = ", ".join(f"{kind} {count}" for kind, count in sorted(world.notes().items()))
-        print(f"world {worlds}: {len(world.done)} edits, {world.next_line} lines, {time.monotonic() - begin:.0f} s; noted: {notes}", flush=True)
+        print(f"world {worlds}: {len(world.done)} edits, {world.next_line - FIRST_LINE} lines{', framed' if world.is_framed else ''}, {time.monotonic() - begin:.0f} s; noted: {notes}", flush=True)
         shutil.rmtree(world.directory)
     print(f"\n{sum(made.values())} edits: " + ", ".join(f"{name} {count}" for name, count in made.most_common()))
     return []

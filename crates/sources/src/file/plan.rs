@@ -120,7 +120,7 @@ pub(super) struct Plan {
 
 /// Decides.
 pub(super) fn plan(known: &[KnownFile], files: &[SeenFile], copies: Copies) -> Plan {
-    let edited = edited(known, files);
+    let edited = edited(known, files, &assign(known, files, &vec![false; known.len()]));
     let owners = assign(known, files, &edited);
     let mut owned = vec![None; known.len()];
     for (file, owner) in owners.iter().enumerate() {
@@ -275,10 +275,14 @@ fn compared(known: usize, files: &[SeenFile]) -> Vec<Vec<Compared<'_>>> {
     compared
 }
 
-/// Returns which positions have an edited file: that its old content lies in a copy too changes nothing, what was not edited would be read twice.
-fn edited(known: &[KnownFile], files: &[SeenFile]) -> Vec<bool> {
+/// Returns which positions have an edited file: that its old content lies in a copy too changes nothing, what was not edited would be read twice. One in
+/// which another position goes on is none, however alike both begin: two files have changed places.
+fn edited(known: &[KnownFile], files: &[SeenFile], owners: &[Option<usize>]) -> Vec<bool> {
     let mut edited = vec![false; known.len()];
-    for (file, pair) in files.iter().flat_map(|file| file.pairs.iter().map(move |pair| (file, pair))) {
+    for (file, owner, pair) in files.iter().zip(owners).flat_map(|(file, owner)| file.pairs.iter().map(move |pair| (file, owner, pair))) {
+        if owner.is_some_and(|owner| owner != pair.known) {
+            continue;
+        }
         let differs = matches!(pair.verdict, Verdict::Other(Why::Differs { .. }));
         edited[pair.known] |= pair.shares && pair.may_be_edited && differs && is_rewritten(known, file, pair);
     }

@@ -12,7 +12,7 @@ use crate::file::plan::{Pair, SeenFile};
 use crate::file::positions::Known;
 
 impl Files {
-    /// Finds out which files hold a first part of what was read in their place, or under their name, and is in another file now.
+    /// Finds out which files hold a first part of what was read and is in another file now. Below a KiB it was read in their place or under their name.
     pub(super) fn tell_parts(&self, known: &[&Known], facts: &[Facts], seen: &mut [SeenFile]) -> Result<()> {
         let mut parts = Vec::new();
         for (at, file) in seen.iter().enumerate().filter(|(_, file)| !file.pairs.iter().any(|pair| pair.prefix)) {
@@ -20,7 +20,7 @@ impl Files {
                 let position = known[pair.known];
                 let own = position.place().is_some_and(|place| place.may_be(&file.place)) || *position.partition.label == *file.label;
                 let holds = |other: &SeenFile| other.pairs.iter().any(|other| other.known == pair.known && is_held(other));
-                let holder = seen.iter().position(|other| own && other.place.inode != file.place.inode && holds(other));
+                let holder = seen.iter().position(|other| (own || pair.shares) && other.place.inode != file.place.inode && holds(other));
                 let Some(holder) = holder else { continue };
                 if self.is_beginning_of(&facts[at], &facts[holder], position.next)? {
                     // Its own position is over; what stays is the one that the other file is read on at.

@@ -140,8 +140,10 @@ impl Files {
             seen.iter().enumerate().flat_map(|(at, file)| held(file).into_iter().map(move |known| (known, at))).collect();
         for (file, facts_of) in seen.iter_mut().zip(facts) {
             for pair in file.pairs.iter_mut().filter(|pair| pair.shares && matches!(pair.verdict, Verdict::Other(Why::Differs { .. }))) {
-                if let Some(holder) = holders.get(&pair.known) {
-                    pair.may_be_edited = has_lines_of(facts_of, &facts[*holder], known[pair.known].next)?;
+                if let Some(holder) = holders.get(&pair.known).map(|holder| &facts[*holder]) {
+                    // Who edits keeps a copy, who rotates compresses: what has the name then is new, whatever it has in common with what was read.
+                    let is_copy = holder.compression == Compression::None;
+                    pair.may_be_edited = is_copy && has_lines_of(facts_of, holder, known[pair.known].next)?;
                 }
             }
         }

@@ -65,7 +65,12 @@ async fn files_with_equal_ends_are_read_each_however_they_are_compressed() {
 #[tokio::test]
 async fn another_file_that_begins_and_ends_as_one_that_was_read_is_read_wherever_that_one_is() {
     type Edit = (&'static str, fn(&World));
-    let edits: [Edit; 6] = [
+    let edits: [Edit; 7] = [
+        ("as the successor of an archive", |world| {
+            world.write("a.log.1.gz", gzip(&alike(0..50)));
+            remove(world, "a.log");
+            world.write("a.log", alike(50..100));
+        }),
         ("beside it", |world| world.write("b.log", alike(50..100))),
         ("compressed beside it", |world| world.write("b.gz", gzip(&alike(50..100)))),
         ("in its stead", |world| (remove(world, "a.log"), world.write("b.log", alike(50..100))).1),
@@ -167,10 +172,10 @@ async fn a_successor_whose_first_line_only_ends_as_that_of_the_archived_file_is_
         running.settle().await;
         running.lines.sort();
         assert_eq!(running.lines, ["first", "last", "too long: 1518"], "{follow}");
-        // Its own archive, and a line of it left in its place: nobody can tell that from an edit.
+        // A copy, and a line of it left in its place: nobody can tell that from an edit.
         world.commit(&running);
         drop(running);
-        world.write("b.log.gz", gzip(&(line(11) + "first\n")));
+        world.write("b.log", line(11) + "first\n");
         remove(&world, "a.log");
         world.write("a.log", line(11) + "second\n");
         assert_eq!(world.open().unwrap_err().kind(), ErrorKind::State, "{follow}");
@@ -224,5 +229,43 @@ async fn a_file_that_is_cut_beside_a_copy_of_itself_is_not_read_again() {
                 assert_eq!((running.lines.len(), running.notes().contains(&NoteKind::Gap)), expected, "{size} {left} {name} {follow}");
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn files_that_begin_alike_and_change_places_by_copies_go_on_each() {
+    for follow in [true, false] {
+        let mut world = World::new(&["*"]);
+        world.config.follow = follow;
+        let content = [alike(0..20), alike(20..40)];
+        ["a.log", "b.log"].iter().zip(&content).for_each(|(name, content)| world.write(name, content));
+        let mut running = world.start();
+        running.settle().await;
+        assert_eq!(own(&running.lines).len(), 40);
+        world.commit(&running);
+        drop(running);
+        for (name, content) in ["b.log", "a.log"].iter().zip(&content) {
+            world.write("new", format!("{content}more\n"));
+            world.rename("new", name);
+        }
+        let mut running = world.start();
+        running.settle().await;
+        assert_eq!(running.lines, ["more", "more"], "{follow}");
+    }
+}
+
+#[tokio::test]
+async fn a_cut_file_that_has_another_name_and_place_is_a_part_of_the_one_that_holds_all() {
+    for follow in [true, false] {
+        let mut world = World::new(&["*"]);
+        world.config.follow = follow;
+        world.write("a.log", numbered(0..300));
+        world.follow(300).await;
+        world.write("b.gz", gzip(&numbered(0..301)));
+        world.write("c.log", numbered(0..200));
+        remove(&world, "a.log");
+        let mut running = world.start();
+        running.settle().await;
+        assert_eq!(running.lines, lines(300..301), "{follow}");
     }
 }
