@@ -157,11 +157,11 @@ class World:
             self.parts.add(path.stat().st_ino)
 
     def place(self, path, target):
-        """Copies a file. Of the copy of a part nothing is known, either."""
-        is_part = path.stat().st_ino in self.parts
+        """Copies a file. What is not known of it is not known of the copy, either."""
+        unknown = [inodes for inodes in (self.parts, self.twins) if path.stat().st_ino in inodes]
         place(path, target)
-        if is_part:
-            self.parts.add(target.stat().st_ino)
+        for inodes in unknown:
+            inodes.add(target.stat().st_ino)
 
     def pick(self):
         files = self.files()

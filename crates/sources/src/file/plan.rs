@@ -145,7 +145,10 @@ pub(super) fn plan(known: &[KnownFile], files: &[SeenFile], copies: Copies) -> P
     let losses = over.filter_map(|(at, known_file)| {
         let loss = match known_file.holder {
             Holder::Wanted => loss(known, &compared[at], &owners, at, edited[at]),
-            Holder::Nameless => rewritten(known, &compared[at])?,
+            Holder::Nameless => {
+                let rewritten = rewritten(known, &compared[at])?;
+                elsewhere(known, &compared[at], edited[at]).unwrap_or(rewritten)
+            }
             Holder::Open | Holder::Unsearched => return None,
         };
         Some((at, loss))
@@ -292,8 +295,8 @@ fn edited(known: &[KnownFile], files: &[SeenFile], owners: &[Option<usize>]) -> 
 /// Decides on a position that no file holds.
 fn loss(known: &[KnownFile], compared: &[Compared<'_>], owners: &[Option<usize>], at: usize, is_edited: bool) -> Loss {
     let position = &known[at];
-    if let Some((file, ..)) = compared.iter().find(|(_, seen, pair)| !is_edited && holds(known, seen, pair)) {
-        return Loss::Elsewhere { file: *file };
+    if let Some(elsewhere) = elsewhere(known, compared, is_edited) {
+        return elsewhere;
     }
     if let Some(rewritten) = rewritten(known, compared) {
         return rewritten;
@@ -303,6 +306,12 @@ fn loss(known: &[KnownFile], compared: &[Compared<'_>], owners: &[Option<usize>]
     }
     let taken = compared.iter().find(|(file, seen, _)| seen.label == position.label && owners[*file].is_none());
     taken.map_or(Loss::Vanished, |(file, ..)| Loss::Replaced { file: *file })
+}
+
+/// Returns the loss of a position whose content stands in another file.
+fn elsewhere(known: &[KnownFile], compared: &[Compared<'_>], is_edited: bool) -> Option<Loss> {
+    let holder = compared.iter().find(|(_, seen, pair)| !is_edited && holds(known, seen, pair));
+    holder.map(|(file, ..)| Loss::Elsewhere { file: *file })
 }
 
 /// Returns the loss of a position whose file was cut, rewritten or edited.

@@ -105,7 +105,18 @@ fn an_open_file_without_a_name_is_over_only_if_an_edited_one_has_its_name() {
     ] {
         assert_eq!(decide(std::slice::from_ref(&app), &files).losses, losses, "{what}");
     }
-    assert_eq!(decide(&[app], &[file("app.log", 2, &[pair(0, Verdict::Moved)])]).fates, [GOES_ON], "saved with more in it");
+    assert_eq!(
+        decide(std::slice::from_ref(&app), &[file("app.log", 2, &[pair(0, Verdict::Moved)])]).fates,
+        [GOES_ON],
+        "saved with more in it"
+    );
+    // A file and its copy that had more in it have changed places.
+    let copied = known("b.log", 3, 4000);
+    let longer = file("b.log", 4, &[pair(0, Verdict::Moved), pair(1, Verdict::Moved)]);
+    let shorter = file("app.log", 5, &[Pair { shares: true, ..pair(0, SHORTER) }, pair(1, Verdict::Moved)]);
+    let plan = decide(&[app, copied], &[longer, shorter]);
+    assert_eq!(plan.fates[0], Fate::GoesOn { known: 1, beyond: Some(0) });
+    assert_eq!(plan.losses, [(0, Loss::Elsewhere { file: 0 })]);
 }
 
 #[test]

@@ -76,7 +76,7 @@ async fn another_file_that_begins_and_ends_as_one_that_was_read_is_read_wherever
         ("in its stead", |world| (remove(world, "a.log"), world.write("b.log", alike(50..100))).1),
         ("compressed in its stead", |world| (remove(world, "a.log"), world.write("b.zst", zstandard(&alike(50..100)))).1),
         ("as its successor", |world| (world.rename("a.log", "a.log.1"), world.write("a.log", alike(50..100))).1),
-        ("shorter, beside it", |world| world.write("b.log", alike(50..100).into_bytes()[..2500 + 50 * 10].to_vec())),
+        ("shorter, beside it", |world| world.write("b.log", &alike(50..100).into_bytes()[..2500 + 50 * 10])),
     ];
     for (what, edit) in edits {
         for (read, gap) in after(edit).await {
