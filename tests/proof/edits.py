@@ -10,7 +10,8 @@ files or put copies of them in each other's place, cut a file beside a copy of i
 
 After each run: every whole line that lies in a file is in the output; none is there more often than edits that lose something made Pintail read it
 anew; what was lost is reported, as a gap where the README says so; a run before which nothing was lost reports no gap. Every line has a number of
-its own. In every other world all files begin and end with the same KiB and more, and many have the same length: only what is between tells them apart.
+its own. In every other world each line begins and ends with the same KiB and more, and so do all files, of which many have the same length: only what is
+between tells them apart.
 
 Owns: the edits, what they may lead to, the table.
 Does not own: what is lost by an edit (see losses.py), the binary's life (see process.py), logrotate (see rotations.py).
@@ -36,8 +37,8 @@ from oracle import Broken
 from process import Pintail, Unexpected
 
 EDITS_A_WORLD = 60
-FRAME = -1
-"""The number of lines that stand at both ends of all files of a world."""
+FRAME = "=" * 1100
+"""What stands at both ends of all lines of a world."""
 FIRST_LINE = 1_000_000
 """All have as many digits."""
 SETTLE_SECONDS = 60
@@ -56,7 +57,6 @@ class World:
         self.next_line = FIRST_LINE
         self.next_name = 0
         self.is_framed = chance.random() < 0.5
-        self.banner, self.trailer = (self.frame(name) if self.is_framed else b"" for name in ("banner", "trailer"))
         self.torn = {}          # the rest of a half line, by inode
         self.read = []          # what lay there after the last run, and was read
         self.gone = []          # what was deleted under the run
@@ -81,8 +81,7 @@ class World:
         status = path.stat()
         key = status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
         if key not in self.known_lines:
-            lines = (json.loads(line)["user_id"] for line in content_of(path).split(b"\n")[:-1])
-            self.known_lines[key] = [line for line in lines if line != FRAME]
+            self.known_lines[key] = [json.loads(line)["user_id"] for line in content_of(path).split(b"\n")[:-1]]
         return self.known_lines[key]
 
     def there(self):
@@ -94,7 +93,6 @@ class World:
             if path not in self.known_files:
                 self.known_files.add(path)
                 self.known_rows.update(pyarrow.parquet.read_table(path, columns=["user_id"]).column(0).to_pylist())
-        del self.known_rows[FRAME]
         return self.known_rows
 
     def notes(self):
@@ -111,18 +109,22 @@ class World:
 
     # Edits
 
-    def text(self, lines):
+    def text(self, lines, is_framed=None):
+        is_framed = self.is_framed if is_framed is None else is_framed
         texts = []
         for _ in range(lines):
-            texts.append(event(self.next_line, "x" * self.chance.choice([40] if self.is_framed else [0, 3, 40, 400])))
+            pad = FRAME if is_framed else "x" * self.chance.choice([0, 3, 40, 400])
+            event = {"timestamp": 1767225600000, "user_id": self.next_line, "region": "eu", "amount": 1.5, "sku": pad}
+            texts.append(json.dumps({"agent": FRAME, **event} if is_framed else event) + "\n")
             self.next_line += 1
-        return b"".join(texts)
+        return "".join(texts).encode()
 
-    def frame(self, name):
-        return b"".join(event(FRAME, f"{name} {number}" + "=" * 300) for number in range(4))
+    def visible(self):
+        """Returns a line, or nothing, before which what is written in place does not look as what was there at both ends."""
+        return self.text(1, is_framed=False) if self.is_framed else b""
 
     def some(self):
-        return self.text(self.chance.choice([1, 2, 2, 5] if self.is_framed else [1, 2, 5, 60])) + self.trailer
+        return self.text(self.chance.choice([1, 2, 2, 5] if self.is_framed else [1, 2, 5, 60]))
 
     def fresh(self, path):
         self.next_name += 1
@@ -182,7 +184,7 @@ class World:
         self.story.append(f"{name} {path.name}")
 
     def begin(self, path):
-        path.write_bytes(self.banner + self.some())
+        path.write_bytes(self.some())
         self.unread.add(path.stat().st_ino)
 
     def append(self, path):
@@ -200,6 +202,9 @@ class World:
         path.rename(self.fresh(path))
 
     def link(self, path):
+        if self.is_framed:
+            # Which of its names was replaced by a file that begins alike is for nobody to tell.
+            return self.rename(path)
         os.link(path, self.fresh(path))
 
     def copy(self, path):
@@ -250,7 +255,7 @@ class World:
     def copytruncate(self, path):
         self.place(path, self.fresh(path))
         path.write_bytes(b"")
-        append(path, self.some())
+        append(path, self.visible() + self.some())
         self.parts.discard(path.stat().st_ino)
         self.unread.add(path.stat().st_ino)
 
@@ -302,10 +307,10 @@ class World:
 
     def truncate(self, path):
         lines = path.read_bytes().splitlines(keepends=True)
-        self.rewritten(path, b"".join(lines[:self.chance.randrange(len(lines))] if lines else []))
+        self.rewritten(path, b"".join(lines[:self.chance.randrange(len(lines))] if lines else []) + self.visible())
 
     def rewrite(self, path):
-        self.rewritten(path, self.banner + self.some() + self.some())
+        self.rewritten(path, self.some() + self.some())
 
     def rewrite_behind(self, path):
         lines = path.read_bytes().splitlines(keepends=True)
@@ -313,7 +318,7 @@ class World:
 
     def rewritten(self, path, content):
         if is_hidden(path.read_bytes(), content):
-            content = self.text(1) + content
+            content = self.text(1, is_framed=False) + content
         path.write_bytes(content)
         self.lossy(path)
 
@@ -321,7 +326,7 @@ class World:
         path.unlink()
 
     def replace(self, path):
-        self.put(path, self.banner + self.some())
+        self.put(path, self.some())
 
     def edit_and_save(self, path):
         """As an editor does: another file takes the name, with a line more, or less, or another one, somewhere."""
@@ -448,10 +453,6 @@ def is_hidden(before, after):
     """Returns whether nobody can tell from what a file is recognized by in its place that it was changed: all is where it was at both ends."""
     end = len(before)
     return before[:LONG_BYTES] == after[:LONG_BYTES] and before[max(0, end - LONG_BYTES):] == after[max(0, end - LONG_BYTES):end]
-
-
-def event(number, text):
-    return (json.dumps({"timestamp": 1767225600000, "user_id": number, "region": "eu", "amount": 1.5, "sku": text}) + "\n").encode()
 
 
 def sleeps(pid):

@@ -2,7 +2,7 @@
 //!
 //! Owns: gathering the facts of the plan, the search for files that lost their name, and what the plan leads to: positions that go on elsewhere,
 //! files that vanished or are back, and what `source.on_gap` makes of a gap. What is found out rides in empty chunks into the commit record.
-//! Does not own: the decision (see `plan`), what is passed over in copies (see `copies`) and in files that are back (see `returns`), comparing whole contents (see `whole`), reading (see `follow`, `read_once`).
+//! Does not own: the decision (see `plan`), what is passed over in copies (see `copies`) and in files that are back (see `returns`), comparing whole contents (see `whole`, `beside`), reading (see `follow`, `read_once`).
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -30,8 +30,8 @@ use super::trail::{EDGE_BYTES, archive_of, evidence_of};
 use super::{Files, aside, names};
 use crate::resume::Gap;
 
+mod beside;
 mod copies;
-mod parts;
 mod returns;
 mod whole;
 
@@ -204,13 +204,13 @@ impl Files {
     /// # Errors
     /// `State` if something was lost and `source.on_gap` is `refuse`.
     pub(super) fn decide(&mut self, facts: &[Facts], holder: impl Fn(&Known) -> Holder) -> Result<Vec<Start>> {
-        let mut known: Vec<&Known> = self.positions.iter().collect();
+        let mut known: Vec<Known> = self.positions.iter().cloned().collect();
         known.sort_unstable_by(|a, b| a.id().cmp(b.id()));
         // One that was let go of since is none any more.
         let index = |id: &PartitionId| known.binary_search_by(|known| known.id().cmp(id)).ok();
         let mut seen: Vec<SeenFile> = facts.iter().map(|facts| facts.seen(index)).collect();
-        self.tell_edited(&known, facts, &mut seen)?;
-        self.tell_parts(&known, facts, &mut seen)?;
+        let failed = self.compare_beside(&known, facts, &mut seen)?;
+        self.leave_out(&failed, facts, &mut seen);
         let places: HashMap<Inode, Place> = facts.iter().map(|facts| (facts.place.inode, facts.place)).collect();
         let was_seen = |place: Place| places.get(&place.inode).is_some_and(|seen| seen.may_be(&place));
         let hidden = self.aside.hidden();
@@ -230,10 +230,13 @@ impl Files {
             })
             .collect();
         let plan = plan(&files, &seen, self.copies);
-        let known: Vec<Known> = known.into_iter().cloned().collect();
         self.take_losses(&known, facts, &plan.losses)?;
         let mut starts = Vec::with_capacity(facts.len());
-        for (facts, fate) in facts.iter().zip(&plan.fates) {
+        for (at, (facts, fate)) in facts.iter().zip(&plan.fates).enumerate() {
+            if failed.iter().any(|(failed, _)| *failed == at) {
+                starts.push(Start::Aside);
+                continue;
+            }
             let start = self.take_fate(&known, facts, *fate).and_then(|start| self.pass_over_returned(start, facts));
             starts.push(self.or_set_aside(&facts.path, facts.name, start)?.unwrap_or(Start::Aside));
         }

@@ -1,9 +1,9 @@
 //! Whole contents: a file is one with another only if all that was read stands in it, not its ends alone.
 //!
-//! Owns: comparing the bodies of files with those that are known, and with files that are still there.
+//! Owns: comparing the bodies of files with those that are known, and with files that are still there; whether a file holds lines of another.
 //! Does not own: the ends (see `sight`), reading bodies (see `bodies`), what follows (see `plan`).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 
@@ -15,7 +15,7 @@ use crate::file::bodies::{Marks, Patience, end_of_body};
 use crate::file::discover::open;
 use crate::file::identity::Place;
 use crate::file::input::{Compression, Input, Walk, read_range};
-use crate::file::plan::{Name, SeenFile};
+use crate::file::plan::Name;
 use crate::file::positions::Known;
 use crate::file::sight::{Judged, MOVED_BYTES_MAX, Sight};
 use crate::file::trail::EDGE_BYTES;
@@ -131,25 +131,6 @@ impl Files {
         Ok(Walked { at: walk.at, head: walk.head, tail: walk.tail, body })
     }
 
-    /// Finds out which files only begin or end as one that was read, and are not that one, edited: another file holds all of it, and none of its lines are
-    /// here. They took the name in a rotation.
-    pub(super) fn tell_edited(&self, known: &[&Known], facts: &[Facts], seen: &mut [SeenFile]) -> Result<()> {
-        let held =
-            |file: &SeenFile| file.pairs.iter().filter(|pair| pair.verdict == Verdict::Moved).map(|pair| pair.known).collect::<Vec<_>>();
-        let holders: HashMap<usize, usize> =
-            seen.iter().enumerate().flat_map(|(at, file)| held(file).into_iter().map(move |known| (known, at))).collect();
-        for (file, facts_of) in seen.iter_mut().zip(facts) {
-            for pair in file.pairs.iter_mut().filter(|pair| pair.shares && matches!(pair.verdict, Verdict::Other(Why::Differs { .. }))) {
-                if let Some(holder) = holders.get(&pair.known).map(|holder| &facts[*holder]) {
-                    // Who edits keeps a copy, who rotates compresses: what has the name then is new, whatever it has in common with what was read.
-                    let is_copy = holder.compression == Compression::None;
-                    pair.may_be_edited = is_copy && has_lines_of(facts_of, holder, known[pair.known].next)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Returns the body of a plain file before an offset, however long that takes.
     pub(in crate::file) fn body_before(&self, file: &File, place: Place, offset: u64) -> io::Result<Option<Mark>> {
         let marks = self.bodies.borrow_mut().before(file, place, &[offset].into(), Patience::All)?;
@@ -158,7 +139,7 @@ impl Files {
 }
 
 /// Returns whether a file holds lines that were read: so many at its beginning that they are no banner, or the last one near where it was read.
-fn has_lines_of(file: &Facts, kept: &Facts, next: u64) -> Result<bool> {
+pub(super) fn has_lines_of(file: &Facts, kept: &Facts, next: u64) -> Result<bool> {
     let open = |facts: &Facts| facts.with_file(|file| Input::open(file.try_clone()?, facts.compression));
     let (mut own, mut read) = (open(file)?, open(kept)?);
     let failed = |e| Error::io(format_args!("compare `{}` with `{}`", file.path.display(), kept.path.display()), e);

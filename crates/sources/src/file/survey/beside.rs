@@ -1,0 +1,104 @@
+//! Beside: what a file is that differs from one which was read, where another file that was found holds all of that.
+//!
+//! Owns: finding out that such a file is a first part of what was read, or has nothing of it and only took its name.
+//! Does not own: a file whose original is still in its place (see `whole`), what becomes of a part (see `plan`, `copies`).
+
+use std::collections::HashMap;
+
+use pintail_core::error::{Error, ErrorKind, Result};
+use pintail_core::evidence::{Verdict, Why};
+
+use super::Facts;
+use super::whole::has_lines_of;
+use crate::file::Files;
+use crate::file::input::Compression;
+use crate::file::plan::{Name, Pair, SeenFile};
+use crate::file::positions::Known;
+
+/// By known position: the files that hold all that was read of it.
+type Holders = HashMap<usize, Vec<(usize, Verdict)>>;
+
+impl Files {
+    /// Compares files with those that hold all of what they differ from. Returns those that could not be compared: nothing follows of what they may hold.
+    pub(super) fn compare_beside(&self, known: &[Known], facts: &[Facts], seen: &mut [SeenFile]) -> Result<Vec<(usize, Error)>> {
+        let mut holders = Holders::new();
+        for (at, file) in seen.iter().enumerate() {
+            for pair in file.pairs.iter().filter(|pair| matches!(pair.verdict, Verdict::Same | Verdict::Moved)) {
+                holders.entry(pair.known).or_default().push((at, pair.verdict));
+            }
+        }
+        let mut failed = Vec::new();
+        for at in 0..seen.len() {
+            let told = self.tell_edited(known, facts, seen, &holders, at).and_then(|()| self.tell_part(known, facts, seen, &holders, at));
+            match told {
+                Err(error) if error.kind() == ErrorKind::Io => failed.push((at, error)),
+                told => told?,
+            }
+        }
+        Ok(failed)
+    }
+
+    /// Takes files out of the plan that could not be compared, and sets them aside unless they are gone.
+    pub(super) fn leave_out(&mut self, failed: &[(usize, Error)], facts: &[Facts], seen: &mut [SeenFile]) {
+        for (at, error) in failed {
+            let may_hold = facts[*at].compared.iter().map(|compared| compared.known.clone());
+            self.unsettled.get_or_insert_default().extend(may_hold);
+            if facts[*at].path.exists() {
+                self.aside.file(&facts[*at].path, facts[*at].name, error);
+            }
+            seen[*at].pairs.clear();
+            seen[*at].name = Name::Renamed;
+        }
+    }
+
+    /// Finds out whether a file only begins or ends as one that was read, and is not that one, edited: none of its lines are there. It took the name in a
+    /// rotation.
+    fn tell_edited(&self, known: &[Known], facts: &[Facts], seen: &mut [SeenFile], holders: &Holders, at: usize) -> Result<()> {
+        for pair in seen[at].pairs.iter_mut().filter(|pair| pair.shares && matches!(pair.verdict, Verdict::Other(Why::Differs { .. }))) {
+            let holder = holders.get(&pair.known).and_then(|holders| holders.iter().find(|(_, verdict)| *verdict == Verdict::Moved));
+            if let Some(holder) = holder.map(|(holder, _)| &facts[*holder]) {
+                // Who edits keeps a copy, who rotates compresses: what has the name then is new, whatever it has in common with what was read.
+                let is_copy = holder.compression == Compression::None;
+                pair.may_be_edited = is_copy && has_lines_of(&facts[at], holder, known[pair.known].next)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds out whether a file holds a first part of what was read. Below a KiB it was read in its place or under its name.
+    fn tell_part(&self, known: &[Known], facts: &[Facts], seen: &mut [SeenFile], holders: &Holders, at: usize) -> Result<()> {
+        let file = &seen[at];
+        if file.pairs.iter().any(|pair| pair.prefix) {
+            return Ok(());
+        }
+        for pair in file.pairs.iter().filter(|pair| matches!(pair.verdict, Verdict::Other(Why::Shorter { .. }))) {
+            let position = &known[pair.known];
+            let own = position.place().is_some_and(|place| place.may_be(&file.place)) || *position.partition.label == *file.label;
+            let others = holders.get(&pair.known).into_iter().flatten();
+            let mut others = others.filter(|_| own || pair.shares);
+            let Some((holder, _)) = others.find(|(other, _)| seen[*other].place.inode != file.place.inode) else { continue };
+            if self.is_beginning_of(&facts[at], &facts[*holder], position.next)? {
+                // Its own position is over; what stays is the one that the other file is read on at.
+                let stays = seen[*holder].pairs.iter().find(|other| other.verdict == Verdict::Same).map_or(pair.known, |same| same.known);
+                let part = Pair { known: stays, prefix: true, ..*pair };
+                seen[at].pairs.push(part);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether a file ends before an offset, up to which another one holds the same.
+    fn is_beginning_of(&self, part: &Facts, whole: &Facts, offset: u64) -> Result<bool> {
+        let walk = |facts: &Facts, offset| facts.with_file(|file| self.walk(file, facts.place, facts.compression, offset));
+        let compare = || {
+            let part = walk(part, offset)?;
+            Ok::<_, Error>(part.at > 0 && part.at < offset && part == walk(whole, part.at)?)
+        };
+        match compare() {
+            // What is wrong with a damaged file is said when it is read.
+            Err(e) if e.os_error().is_none() => Ok(false),
+            compared => compared,
+        }
+    }
+}
