@@ -383,9 +383,9 @@ fn another_seed_another_partition_and_another_column_type_are_refused_at_start()
     };
     let seed = |_| SourceIdentity { properties: BTreeMap::from([("seed".into(), "43".into())]), ..simulator(DateTime::UNIX_EPOCH) };
     assert!(refused(&Expected { source: &seed, ..expected() }).contains("seed"));
-    assert!(refused(&Expected { partition_by: vec![], ..expected() }).contains("partition_by"));
+    assert!(refused(&Expected { partition_by: vec![], ..expected() }).contains("partitioned by"));
     let text = Arc::new(Schema::new(vec![Field::new("amount", DataType::Utf8, true), Field::new("region", DataType::Utf8, true)]));
-    assert!(refused(&Expected { schema: Some(text), ..expected() }).contains("`amount` is Utf8"));
+    assert!(refused(&Expected { schema: Some(text), ..expected() }).contains("`amount` is VARCHAR"));
 }
 
 #[test]
