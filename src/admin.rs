@@ -32,10 +32,11 @@ mod sql;
 mod status;
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use pintail_config::{AdminConfig, Config, Listen, MonitorConfig};
 use pintail_core::error::{Error, Result};
 use pintail_storage::checkpoint::lock::{self, Seen};
@@ -198,6 +199,6 @@ impl Shared {
     }
 
     fn sampler(&self) -> MutexGuard<'_, Sampler> {
-        self.sampler.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sampler.lock()
     }
 }

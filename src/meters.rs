@@ -5,10 +5,11 @@
 //! Does not own: what follows from the figures (see `admin`), the counting of what is committed (the writer; kept in [`ledger`]).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use parking_lot::{Mutex, MutexGuard};
 use pintail_core::batch::OffsetUnit;
 use pintail_core::clock::{Clock, Running};
 use pintail_core::memory::Memory;
@@ -230,32 +231,32 @@ impl Meters {
 
     /// Opens the ledger. Not to be held longer than figures take to be read.
     pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ledger.lock()
     }
 
     /// Returns what the look at the dataset found.
     pub fn verified(&self) -> Verified {
-        self.verified.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.verified.lock().clone()
     }
 
     /// Says what it found.
     pub fn set_verified(&self, verified: Verified) {
-        *self.verified.lock().unwrap_or_else(PoisonError::into_inner) = verified;
+        *self.verified.lock() = verified;
     }
 
     /// Returns what the line holds back; `None` while it runs.
     pub fn held(&self) -> Option<Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.held.lock().clone()
     }
 
     /// Says what it holds back.
     pub fn hold(&self, held: Option<Held>) {
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+        *self.held.lock() = held;
     }
 
     /// Opens the groups. Not to be held longer than figures take to be read.
     pub fn groups(&self) -> MutexGuard<'_, Groups> {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+        self.groups.lock()
     }
 }
 
@@ -364,7 +365,7 @@ impl ChannelMeter {
 
     /// Returns the time since something was sent.
     pub fn still(&self) -> Duration {
-        self.sent.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        self.sent.lock().elapsed()
     }
 
     /// Returns how many messages wait in it.

@@ -4,10 +4,11 @@
 //! Does not own: what a stage does, signals (see `signals`), the exit code (see `error`).
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use pintail_config::Config;
 use pintail_core::breaker::WhenRejected;
 use pintail_core::error::{Error, ErrorKind, Result};

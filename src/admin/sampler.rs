@@ -184,7 +184,7 @@ fn ask_memory(shared: &Arc<Shared>, answer: &Arc<AtomicU64>) {
     tokio::task::spawn_blocking(move || {
         let Some(linked) = shared.meters.linked() else { return };
         // The question before is still being asked: one is enough.
-        let Ok(mut meter) = linked.memory.try_lock() else { return };
+        let Some(mut meter) = linked.memory.try_lock() else { return };
         match meter.bytes() {
             Ok(bytes) => answer.store(bytes, Ordering::Relaxed),
             Err(error) => debug!(%error, "the memory of DuckDB is unknown"),

@@ -6,10 +6,11 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use pintail_core::error::{Error, Result};
 use tracing::warn;
 
@@ -52,7 +53,7 @@ impl Spool {
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
-        self.0.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.inbox.lock()
     }
 
     /// Leaves a whole line.
@@ -75,14 +76,13 @@ impl Spool {
     /// Waits until all lines are written; gives up after `patience`.
     pub fn flush(&self, patience: Duration) {
         let waiting = |inbox: &mut Inbox| inbox.writing || !inbox.lines.is_empty();
-        let waited = self.0.changed.wait_timeout_while(self.inbox(), patience, waiting);
-        drop(waited);
+        self.0.changed.wait_while_for(&mut self.inbox(), waiting, patience);
     }
 
     fn write_all(&self, mut to: impl Write) {
         loop {
-            let waited = self.0.changed.wait_while(self.inbox(), |inbox| inbox.lines.is_empty());
-            let mut inbox = waited.unwrap_or_else(PoisonError::into_inner);
+            let mut inbox = self.inbox();
+            self.0.changed.wait_while(&mut inbox, |inbox| inbox.lines.is_empty());
             let lines = std::mem::take(&mut inbox.lines);
             (inbox.bytes, inbox.writing) = (0, true);
             drop(inbox);
@@ -136,7 +136,7 @@ mod tests {
             if self.broken.load(Ordering::SeqCst) {
                 return Err(ErrorKind::StorageFull.into());
             }
-            self.taken.lock().unwrap().extend_from_slice(bytes);
+            self.taken.lock().extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
@@ -151,7 +151,7 @@ mod tests {
     fn nobody_waits_for_a_reader_that_stands_still_and_what_finds_no_room_is_counted() {
         let reader = Reader::default();
         let spool = Spool::start(reader.clone()).unwrap();
-        let stall = reader.taken.lock().unwrap();
+        let stall = reader.taken.lock();
         let begun = Instant::now();
         let pushed = 3 * BYTES_MAX / 1000;
         (0..pushed).for_each(|_| spool.push(vec![b'x'; 1000]));
@@ -159,7 +159,7 @@ mod tests {
         assert!(begun.elapsed() < PATIENCE / 2 && spool.dropped() > 0, "{:?}, {}", begun.elapsed(), spool.dropped());
         drop(stall);
         spool.flush(PATIENCE);
-        let taken = reader.taken.lock().unwrap().len() / 1000;
+        let taken = reader.taken.lock().len() / 1000;
         assert_eq!(taken as u64 + spool.dropped(), pushed as u64);
     }
 
@@ -174,6 +174,6 @@ mod tests {
         reader.broken.store(false, Ordering::SeqCst);
         spool.push(b"kept\n".to_vec());
         spool.flush(PATIENCE);
-        assert_eq!(reader.taken.lock().unwrap().as_slice(), b"kept\n");
+        assert_eq!(reader.taken.lock().as_slice(), b"kept\n");
     }
 }

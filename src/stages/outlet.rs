@@ -3,9 +3,10 @@
 //! Owns: measuring how long the stage stands before the channel while it is full, and noting when it sent last.
 //! Does not own: what is sent; the capacity, which is the channel's.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use pintail_core::clock::Clock;
 use tokio::sync::mpsc;
 
@@ -44,7 +45,7 @@ impl<T: Send + 'static> Outlet<T> {
                 self.sender.send(message).await.map_err(|_| Closed)
             }
         };
-        *self.sent.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.sent.lock() = Instant::now();
         sent
     }
 

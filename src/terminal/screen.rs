@@ -6,8 +6,10 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// Log lines that wait for a stalled terminal; further ones are counted and dropped.
 const LINES_MAX: usize = 1_000;
@@ -108,8 +110,7 @@ impl Screen {
             inbox.state = State::Closing;
         }
         self.shared.changed.notify_all();
-        let wait = self.shared.changed.wait_timeout_while(inbox, patience, |inbox| inbox.state != State::Closed);
-        drop(wait);
+        self.shared.changed.wait_while_for(&mut inbox, |inbox| inbox.state != State::Closed, patience);
     }
 }
 
@@ -126,15 +127,15 @@ fn terminal_size() -> Option<(usize, usize)> {
 }
 
 impl Shared {
-    /// A panic elsewhere does not make the inbox wrong: every change of it is one assignment.
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inbox.lock()
     }
 
     fn run(&self, mut canvas: Canvas, size: fn() -> Option<(usize, usize)>) {
         loop {
             let idle = |inbox: &mut Inbox| inbox.state == State::Open && inbox.table.is_none() && inbox.lines.is_empty();
-            let mut inbox = self.changed.wait_while(self.inbox(), idle).unwrap_or_else(PoisonError::into_inner);
+            let mut inbox = self.inbox();
+            self.changed.wait_while(&mut inbox, idle);
             let (lines, dropped) = (std::mem::take(&mut inbox.lines), std::mem::take(&mut inbox.dropped));
             let (table, state) = (inbox.table.take(), inbox.state);
             drop(inbox);
@@ -203,7 +204,7 @@ mod tests {
 
     impl Write for Terminal {
         fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(buf);
+            self.0.lock().extend_from_slice(buf);
             Ok(buf.len())
         }
 
@@ -221,7 +222,7 @@ mod tests {
 
     /// Returns what a terminal of endless height shows: text, line ends, the line above erased.
     fn shown(terminal: &Terminal) -> Vec<String> {
-        let text = String::from_utf8(terminal.0.lock().unwrap().clone()).unwrap();
+        let text = String::from_utf8(terminal.0.lock().clone()).unwrap();
         let mut rows: Vec<String> = vec![String::new()];
         let mut rest = text.replace("\x1b[?7l", "").replace("\x1b[?7h", "").replace('\r', "");
         while !rest.is_empty() {
@@ -272,7 +273,7 @@ mod tests {
     fn nobody_waits_for_a_stalled_terminal_and_the_newest_table_wins() {
         let terminal = Terminal::default();
         let screen = Screen::new(Box::new(terminal.clone()), || None);
-        let stall = terminal.0.lock().unwrap();
+        let stall = terminal.0.lock();
         for n in 0..LINES_MAX * 3 {
             assert!(screen.log(b"line\n"));
             screen.draw(format!("table {n}\n"));

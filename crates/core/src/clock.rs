@@ -3,8 +3,10 @@
 //! Owns: time spent, also of what is not over yet; several may be at it side by side.
 //! Does not own: what is worked on or waited for.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// Adds up time. Its lock is held for nanoseconds, a few times a chunk or batch.
 #[derive(Debug)]
@@ -60,8 +62,7 @@ impl Clock {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Every change is a whole one: a panic elsewhere leaves nothing half done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -7,12 +7,12 @@
 
 use std::ffi::{CStr, c_void};
 use std::ptr;
-use std::sync::{Mutex, PoisonError};
 
 use arrow::array::{Array, RecordBatch, StructArray};
 use arrow::datatypes::Schema;
 use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema};
 use duckdb::ffi;
+use parking_lot::Mutex;
 
 use super::raw::RawConnection;
 
@@ -44,7 +44,7 @@ impl Converter {
     pub fn schema(&self, schema: &Schema) -> Result<ConvertedSchema, String> {
         let mut exported = FFI_ArrowSchema::try_from(schema).map_err(|e| e.to_string())?;
         let mut converted = ConvertedSchema(ptr::null_mut());
-        let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = self.0.lock();
         // SAFETY: the connection is open and locked; both structures are the C Data Interface's `ArrowSchema`, filled by arrow and
         // only read by DuckDB; the out pointer is valid for writes.
         let error = unsafe { ffi::duckdb_schema_from_arrow(connection.as_ptr(), ptr::from_mut(&mut exported).cast(), &mut converted.0) };
@@ -58,7 +58,7 @@ impl Converter {
     pub fn chunk(&self, schema: &ConvertedSchema, batch: &RecordBatch) -> Result<Chunk, String> {
         let mut exported = FFI_ArrowArray::new(&StructArray::from(batch.clone()).into_data());
         let mut chunk = Chunk(ptr::null_mut());
-        let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = self.0.lock();
         // SAFETY: the connection is open and locked; `exported` is the C Data Interface's `ArrowArray` with the fields that `schema` was
         // made from; DuckDB takes it over and clears its `release`, so its drop here is empty; the out pointer is valid for writes.
         let error =

@@ -8,8 +8,9 @@
 //! Here it is told not to, so that the lookup tables can be copied out of it; nothing else begins there. What other workers are running in it
 //! goes on to its end, as it would if DuckDB refused.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use pintail_core::error::{Error, Result};
 
 use super::session::{Database, Session, collect, collect_texts, quoted};
@@ -49,16 +50,16 @@ impl Databases {
 
     /// Lets a batch run beside others.
     pub fn share(&self) -> RwLockReadGuard<'_, ()> {
-        self.peace.read().unwrap_or_else(PoisonError::into_inner)
+        self.peace.read()
     }
 
     /// Waits until nothing runs, and keeps it so.
     pub fn alone(&self) -> RwLockWriteGuard<'_, ()> {
-        self.peace.write().unwrap_or_else(PoisonError::into_inner)
+        self.peace.write()
     }
 
     fn lock(&self) -> MutexGuard<'_, Arc<Database>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        self.current.lock()
     }
 }
 

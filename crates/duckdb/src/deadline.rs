@@ -6,10 +6,11 @@
 //! DuckDB's own `max_execution_time` looks at the clock at every 256th check only, which a slow expression may take minutes to reach.
 
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use pintail_core::error::{Error, Result};
 
 /// DuckDB forgets an interrupt that comes before a query has begun, so it is repeated until the query is over.
@@ -54,7 +55,7 @@ impl Deadline {
 
     /// Lets the time of further queries be up as soon as they are not wanted.
     pub fn heed(&self, is_unwanted: Option<IsUnwanted>) {
-        *self.shared.is_unwanted.lock().unwrap_or_else(PoisonError::into_inner) = is_unwanted;
+        *self.shared.is_unwanted.lock() = is_unwanted;
     }
 
     /// Gives the connection's next query `time`, until the guard is dropped.
@@ -83,7 +84,7 @@ impl Drop for Armed<'_> {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn set(&self, state: State) {
@@ -95,29 +96,24 @@ impl Shared {
     fn watch(&self, interrupt: &dyn Fn()) {
         let mut state = self.lock();
         loop {
-            state = match *state {
+            match *state {
                 State::Closed => return,
-                State::Idle => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                State::Idle => self.changed.wait(&mut state),
                 State::Armed(end) => {
                     let left = end.saturating_duration_since(Instant::now());
-                    let is_unwanted = self.is_unwanted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    let is_unwanted = self.is_unwanted.lock().clone();
                     if left.is_zero() || is_unwanted.as_ref().is_some_and(|is_unwanted| is_unwanted()) {
                         *state = State::Passed;
-                        state
                     } else {
-                        self.wait(state, if is_unwanted.is_some() { left.min(ASKED_EVERY) } else { left })
+                        self.changed.wait_for(&mut state, if is_unwanted.is_some() { left.min(ASKED_EVERY) } else { left });
                     }
                 }
                 State::Passed => {
                     interrupt();
-                    self.wait(state, REPEAT)
+                    self.changed.wait_for(&mut state, REPEAT);
                 }
-            };
+            }
         }
-    }
-
-    fn wait<'a>(&self, state: MutexGuard<'a, State>, time: Duration) -> MutexGuard<'a, State> {
-        self.changed.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0
     }
 }
 

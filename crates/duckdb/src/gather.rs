@@ -11,13 +11,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arrow::array::{ArrayData, ArrayRef, BooleanArray, BooleanBufferBuilder, NullBufferBuilder, RecordBatch, StringViewArray, make_array};
 use arrow::buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use duckdb::core::LogicalTypeId;
 use duckdb::ffi;
+use parking_lot::Mutex;
 use pintail_core::error::{Error, Result};
 
 use super::arrow_ffi::LogicalType;
@@ -38,17 +39,17 @@ pub struct Gathers(Arc<Mutex<BTreeMap<usize, Arc<Mutex<Columns>>>>>);
 impl Gathers {
     /// Makes a slot ready for the rows of one query.
     pub fn begin(&self, slot: usize, columns: Columns) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(slot, Arc::new(Mutex::new(columns)));
+        self.0.lock().insert(slot, Arc::new(Mutex::new(columns)));
     }
 
     /// Takes what was gathered since [`Self::begin`].
     pub fn end(&self, slot: usize) -> Option<Columns> {
-        let columns = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&slot)?;
-        Arc::into_inner(columns).map(|columns| columns.into_inner().unwrap_or_else(PoisonError::into_inner))
+        let columns = self.0.lock().remove(&slot)?;
+        Arc::into_inner(columns).map(|columns| columns.into_inner())
     }
 
     fn get(&self, slot: usize) -> Option<Arc<Mutex<Columns>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&slot).cloned()
+        self.0.lock().get(&slot).cloned()
     }
 }
 
@@ -326,7 +327,7 @@ unsafe extern "C" fn gather(info: ffi::duckdb_function_info, input: ffi::duckdb_
         let slot = vectors.next().expect("the first parameter is declared").bytes(8);
         let slot = i64::from_ne_bytes(slot[..8].try_into().expect("eight bytes of the first row"));
         let columns = usize::try_from(slot).ok().and_then(|slot| gathers.get(slot)).ok_or("nothing is to be gathered")?;
-        columns.lock().unwrap_or_else(PoisonError::into_inner).append(rows.len(), vectors)?;
+        columns.lock().append(rows.len(), vectors)?;
         // SAFETY: the output is live.
         let answers = unsafe { ffi::duckdb_vector_get_data(output) }.cast::<u8>();
         // SAFETY: the output is a flat vector of booleans, a byte each, with room for the rows of the input.

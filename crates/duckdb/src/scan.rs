@@ -11,13 +11,14 @@
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_void};
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use duckdb::ffi;
+use parking_lot::{Mutex, MutexGuard};
 use pintail_core::error::{Error, Result};
 
 use super::arrow_ffi::{ConvertedSchema, Converter, LogicalType};
@@ -111,7 +112,7 @@ impl Slots {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<usize, Option<Arc<Input>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -211,7 +212,7 @@ impl Scan {
 
     /// Cuts the next rows that fit a vector; `None` at the end.
     fn slice(&self) -> Option<RecordBatch> {
-        let mut position = self.position.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut position = self.position.lock();
         loop {
             let Some(batch) = self.batches.get(position.batch) else {
                 self.pace.taken.store(position.taken + 1, Ordering::Relaxed);

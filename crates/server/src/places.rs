@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use axum::http::Extensions;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 /// All connections of a server.
@@ -76,7 +77,7 @@ impl Places {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Takes a place; closes the connection that is idle for the longest time, if there is no other. `None` if all of them have work. Safe to cancel.
@@ -169,7 +170,7 @@ impl Drop for Place {
 
 impl Connection {
     fn work(&self) -> MutexGuard<'_, Work> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+        self.work.lock()
     }
 
     fn begin(&self) {

@@ -3,9 +3,10 @@
 //! Owns: the count and the first few by name, shared with the admin server.
 //! Does not own: why an input waits and when it is tried again (the source knows, see `file::aside`).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 
 /// Inputs that are named; of the others there is the count.
 pub const NAMED_MAX: usize = 20;
@@ -37,11 +38,11 @@ pub struct WaitingInput {
 impl WaitingInputs {
     /// Returns what waits now.
     pub fn get(&self) -> Waiting {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 
     /// Says what waits.
     pub fn set(&self, waiting: Waiting) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = waiting;
+        *self.0.lock() = waiting;
     }
 }

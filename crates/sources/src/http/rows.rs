@@ -12,7 +12,6 @@
 //! The columns may come in any order. A row that lacks a required value, or has a time outside of the years 1 to 9999, goes on as JSON, and so
 //! becomes a dead letter like any other record of that kind. So do all rows of a stream that was accepted before the declared schema was changed, if they do not fit any more.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, make_array};
@@ -24,6 +23,7 @@ use arrow::ipc::reader::StreamReader;
 use arrow::json::LineDelimitedWriter;
 use axum::http::StatusCode;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use pintail_core::panics;
 use pintail_core::schema::EventSchema;
 use pintail_decode::{date_range, timestamp_range};
@@ -55,7 +55,7 @@ impl Panics {
 
     /// Counts one, and returns how many a line is to tell of, if one is due.
     fn due(&self, now: Instant) -> Option<u64> {
-        let mut unsaid = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unsaid = self.0.lock();
         unsaid.bodies += 1;
         if unsaid.said.is_some_and(|said| now.duration_since(said) < SAID_EVERY) {
             return None;

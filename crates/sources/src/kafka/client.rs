@@ -5,9 +5,9 @@
 //! Does not own: which partitions are read, and from where (see `reader`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use pintail_core::error::{Error, Result};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
@@ -145,28 +145,28 @@ pub(super) struct Context {
 impl Context {
     /// Returns how far the logs go.
     pub(super) fn ends(&self) -> Ends {
-        self.ends.lock().expect("nobody panics with it").clone()
+        self.ends.lock().clone()
     }
 
     /// Returns what the messages come through, with a number that grows each time it is told.
     pub(super) fn ties(&self) -> (u64, Ties) {
-        self.ties.lock().expect("nobody panics with it").clone()
+        self.ties.lock().clone()
     }
 
     /// Returns why no broker can be reached at this moment; `None` while one can.
     pub(super) fn unreachable(&self) -> Option<String> {
-        let words = || self.words.lock().expect("nobody panics with it").clone();
+        let words = || self.words.lock().clone();
         self.unreachable.load(Ordering::Relaxed).then(|| words().unwrap_or_else(|| "no broker can be reached".to_owned()))
     }
 
     /// Returns what the library said last of what failed.
     pub(super) fn last_words(&self) -> Option<String> {
-        self.words.lock().expect("nobody panics with it").clone()
+        self.words.lock().clone()
     }
 
     /// Returns the words in which a login was refused, if that is what happened last.
     pub(super) fn refused(&self) -> Option<String> {
-        let words = || self.words.lock().expect("nobody panics with it").clone();
+        let words = || self.words.lock().clone();
         self.refused.load(Ordering::Relaxed).then(|| words().unwrap_or_default())
     }
 
@@ -189,12 +189,12 @@ impl ClientContext for Context {
 
     fn stats(&self, statistics: Statistics) {
         {
-            let mut ties = self.ties.lock().expect("nobody panics with it");
+            let mut ties = self.ties.lock();
             *ties = (ties.0 + 1, Ties::of(&statistics));
         }
         // -1001 stands for "not known".
         let end = |ls: i64, hi: i64| u64::try_from(ls).or_else(|_| u64::try_from(hi)).ok();
-        let mut ends = self.ends.lock().expect("nobody panics with it");
+        let mut ends = self.ends.lock();
         for (topic, partitions) in statistics.topics {
             for (number, partition) in partitions.partitions {
                 if let Some(end) = end(partition.ls_offset, partition.hi_offset) {
@@ -214,9 +214,9 @@ impl ClientContext for Context {
             Some(RDKafkaErrorCode::AllBrokersDown) => self.unreachable.store(true, Ordering::Relaxed),
             Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => {
                 self.refused.store(true, Ordering::Relaxed);
-                *self.words.lock().expect("nobody panics with it") = Some(reason.to_owned());
+                *self.words.lock() = Some(reason.to_owned());
             }
-            _ => *self.words.lock().expect("nobody panics with it") = Some(reason.to_owned()),
+            _ => *self.words.lock() = Some(reason.to_owned()),
         }
     }
 }

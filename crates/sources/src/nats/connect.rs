@@ -8,13 +8,14 @@ use std::error::Error as _;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind, RequestError, RequestErrorKind};
 use async_nats::jetstream::{self, ErrorCode};
 use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use futures_util::StreamExt;
+use parking_lot::Mutex;
 use pintail_core::error::{Error, Result};
 use tokio::sync::watch;
 
@@ -57,7 +58,7 @@ impl Connection {
         let options = options(config).await?.event_callback(move |event| {
             match &event {
                 Event::Disconnected | Event::Closed => drop(lost_sender.send_replace(true)),
-                Event::ServerError(error) => *last.lock().expect("nobody panics with it") = Some(error.to_string()),
+                Event::ServerError(error) => *last.lock() = Some(error.to_string()),
                 _ => {}
             }
             std::future::ready(())
@@ -97,7 +98,7 @@ impl Connection {
 
     /// Adds what the server complained of.
     pub(super) fn explain(&self, failure: String) -> String {
-        match self.complaint.lock().expect("nobody panics with it").take() {
+        match self.complaint.lock().take() {
             Some(complaint) => format!("{failure} ({complaint})"),
             None => failure,
         }

@@ -1,11 +1,12 @@
 //! The source: the task that reads, what is acknowledged and when, the look at the server for `pintail check`.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_nats::jetstream::stream::RetentionPolicy;
 use async_trait::async_trait;
+use parking_lot::{Mutex, MutexGuard};
 use pintail_core::batch::Chunk;
 use pintail_core::breaker::WhenRejected;
 use pintail_core::error::{Error, Result};
@@ -58,15 +59,15 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn acks(&self) -> MutexGuard<'_, Acks> {
-        self.acks.lock().expect("nobody panics with it")
+        self.acks.lock()
     }
 
     pub(super) fn client(&self) -> Option<async_nats::Client> {
-        self.client.lock().expect("nobody panics with it").clone()
+        self.client.lock().clone()
     }
 
     pub(super) fn set_client(&self, client: Option<async_nats::Client>) {
-        *self.client.lock().expect("nobody panics with it") = client;
+        *self.client.lock() = client;
     }
 }
 

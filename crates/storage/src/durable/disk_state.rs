@@ -5,10 +5,11 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::io::Errno;
 use tracing::{info, warn};
 
@@ -137,13 +138,13 @@ impl DiskState {
 
     /// Sleeps, or less if waiting is given up. Returns whether it is.
     fn sleep(&self, wait: Duration) -> bool {
-        let slept = self.shared.changed.wait_timeout_while(self.given_up(), wait, |given_up| !*given_up);
-        *slept.unwrap_or_else(PoisonError::into_inner).0
+        let mut given_up = self.given_up();
+        self.shared.changed.wait_while_for(&mut given_up, |given_up| !*given_up, wait);
+        *given_up
     }
 
     fn given_up(&self) -> MutexGuard<'_, bool> {
-        // A flag that is only ever set cannot be left half-changed by a panic.
-        self.shared.given_up.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.given_up.lock()
     }
 }
 

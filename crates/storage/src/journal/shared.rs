@@ -6,9 +6,10 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use pintail_core::error::{Error, ErrorKind, Result};
 
 use super::running::Running;
@@ -154,8 +155,8 @@ impl Shared {
     /// If the journal has stopped.
     pub fn wait_beyond(&self, offset: u64, wait: Duration) -> Result<bool> {
         let idle = |state: &mut State| state.end <= offset && state.stopped.is_none();
-        let waited = self.moved.wait_timeout_while(self.state(), wait, idle);
-        let state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let mut state = self.state();
+        self.moved.wait_while_for(&mut state, idle, wait);
         match &state.stopped {
             Some((kind, message)) => Err(Error::new(*kind, message.clone())),
             None => Ok(state.end > offset),
@@ -175,7 +176,6 @@ impl Shared {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Each change is one assignment or one call of a collection: a panic cannot leave it by half.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
