@@ -279,9 +279,9 @@ class World:
         hidden.rename(other)
 
     def swap_copies(self, path):
-        """Puts copies of two files in each other's place."""
+        """Puts copies of two files in each other's place. One that has lines of the other looks as that one, edited."""
         other = self.other(path)
-        if other is None or min(path.stat().st_size, other.stat().st_size) < LONG_BYTES:
+        if other is None or set(self.lines_of(path)) & set(self.lines_of(other)):
             return self.append(path)
         hidden = path.with_name("." + path.name)
         shutil.copy2(path, hidden)
@@ -290,7 +290,9 @@ class World:
         self.twins |= {path.stat().st_ino, other.stat().st_ino}
 
     def other(self, path):
-        others = [other for other in self.files() if other != path and not other.samefile(path)]
+        """Returns another file, if both are long enough to be known under any name."""
+        is_long = lambda path: path.stat().st_size >= LONG_BYTES
+        others = [other for other in self.files() if not other.samefile(path) and is_long(other)] if is_long(path) else []
         other = self.chance.choice(others) if others else None
         if other:
             self.complete(other)
@@ -310,11 +312,11 @@ class World:
         self.rewritten(path, b"".join(lines[:self.chance.randrange(len(lines))] if lines else []) + self.visible())
 
     def rewrite(self, path):
-        self.rewritten(path, self.some() + self.some())
+        self.rewritten(path, self.visible() + self.some() + self.some())
 
     def rewrite_behind(self, path):
         lines = path.read_bytes().splitlines(keepends=True)
-        self.rewritten(path, b"".join(lines[:len(lines) // 2]) + self.some() + self.some())
+        self.rewritten(path, b"".join(lines[:len(lines) // 2]) + self.visible() + self.some() + self.some())
 
     def rewritten(self, path, content):
         if is_hidden(path.read_bytes(), content):
