@@ -49,6 +49,8 @@ LOOKS = 10
 class World:
     """A directory of files, the dataset that is made of them, and what is known of both."""
 
+    may_be_framed = True
+
     def __init__(self, binary, directory, chance):
         self.binary, self.directory, self.chance = binary, directory, chance
         self.input = directory / "in"
@@ -56,7 +58,7 @@ class World:
         (directory / "away").mkdir()
         self.next_line = FIRST_LINE
         self.next_name = 0
-        self.is_framed = chance.random() < 0.5
+        self.is_framed = self.may_be_framed and chance.random() < 0.5
         self.torn = {}          # the rest of a half line, by inode
         self.read = []          # what lay there after the last run, and was read
         self.gone = []          # what was deleted under the run

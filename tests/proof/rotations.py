@@ -21,7 +21,7 @@ import subprocess
 import time
 
 import job
-from edits import World, append
+from edits import FIRST_LINE, World, append
 from oracle import Broken
 from process import Pintail, Unexpected
 
@@ -38,6 +38,9 @@ WAYS = {
 
 class Rotations(World):
     """A log and what is rotated of it."""
+
+    # copytruncate writes in place: what then looks the same at both ends is the same for whoever reads it.
+    may_be_framed = False
 
     def __init__(self, binary, directory, chance, way):
         super().__init__(binary, directory, chance)
@@ -115,11 +118,11 @@ def prove(options, work):
                 world.rotate_at_rest(chance.random() < 0.5)
                 done += while_followed + 1
                 world.check(world.notes(), collections.Counter())
-                if set(world.rows()) != set(range(world.next_line)):
+                if set(world.rows()) != set(range(FIRST_LINE, world.next_line)):
                     raise Broken("not every line that was written is in the output")
         except (Broken, Unexpected) as error:
             failed.append(f"{way}, after {done} rotations: {error}")
-        print(f"{way:24} {done:4} rotations, {world.next_line} lines, {time.monotonic() - begin:.0f} s", flush=True)
+        print(f"{way:24} {done:4} rotations, {world.next_line - FIRST_LINE} lines, {time.monotonic() - begin:.0f} s", flush=True)
         shutil.rmtree(world.directory)
     return failed
 

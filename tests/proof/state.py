@@ -106,20 +106,18 @@ class State:
         if not known and is_new == bool(taken_over):
             raise DoesNotFollow(f"it begins {span}, of which nothing is known")
         evidence = span.get("evidence")
-        head = evidence and evidence.get("witnesses") and bytes.fromhex(evidence["witnesses"][0]["mark"])
-        if is_new and head in self.remembered:
-            self._remember(head, None)
+        if is_new and evidence and evidence.get("witnesses"):
+            for head in {mark_of(evidence["witnesses"][0]), *key_and_tail(evidence)[:1]} & self.remembered.keys():
+                self._remember(head, None)
         if not span.get("vanished"):
             return self._put(name, (span["label"], span["to"], evidence))
         self._put(name, None)
         self._remember_vanished(evidence or known and known[2], span["to"], record["time"])
 
     def _remember_vanished(self, evidence, to, time):
-        witnesses = evidence.get("witnesses") if evidence else None
-        if witnesses and witnesses[0]["from"] == 0 and witnesses[0]["to"] < 2**16:
-            head, tail = (bytes.fromhex(witness["mark"]) for witness in (witnesses[0], witnesses[-1]))
+        if found := key_and_tail(evidence or {}):
             at = int(datetime.fromisoformat(time).timestamp())
-            self._remember(head, (tail, to, at, witnesses[0]["to"]))
+            self._remember(found[0], (found[1], to, at, evidence["witnesses"][0]["to"]))
 
     def _check_none_forgotten(self, record):
         if forgotten := self.positions.keys() - {span["id"] for span in record["source"]["partitions"]}:
@@ -152,3 +150,19 @@ def compact(value):
 
 def number(content):
     return int.from_bytes(hashlib.sha256(content).digest(), "little")
+
+
+def mark_of(witness):
+    return bytes.fromhex(witness["mark"])
+
+
+def key_and_tail(evidence):
+    """Returns what a vanished file is remembered by; nothing if that is nothing. With a body, both are of that as well."""
+    witnesses = evidence.get("witnesses")
+    if not witnesses or witnesses[0]["from"] != 0 or witnesses[0]["to"] >= 2**16:
+        return ()
+    head, tail = mark_of(witnesses[0]), mark_of(witnesses[-1])
+    if "body" not in evidence:
+        return head, tail
+    tail = bytes(one ^ other for one, other in zip(tail, bytes.fromhex(evidence["body"]), strict=True))
+    return head[:12] + tail[:4], tail
