@@ -19,19 +19,18 @@ Does not own: what is lost by an edit (see losses.py), the binary's life (see pr
 import interpreter  # noqa: F401  first: it may start this command again under another Python
 
 import collections
-import contextlib
 import json
 import os
 import random
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pyarrow.parquet
 
 import job
+from hands_on_files import append, compressed, is_hidden, place, sleeps
 from losses import LONG_BYTES, content_of, look, lost
 from oracle import Broken
 from process import Pintail, Unexpected
@@ -41,8 +40,7 @@ FRAME = "=" * 1100
 """What stands at both ends of all lines of a world."""
 FIRST_LINE = 1_000_000
 """All have as many digits."""
-SETTLE_SECONDS = 60
-LOOKS = 10
+SETTLE_SECONDS, LOOKS = 60, 10
 """Sleeps of the thread that reads, of which one before a look and one after it are enough where nothing else makes it wait."""
 
 
@@ -68,10 +66,8 @@ class World:
         self.unread = set()     # inodes of files that are new since then
         self.parts = set()      # inodes of small files that hold a part of another, and nothing else: nothing is known of them
         self.let_look = lambda: self.run([])
-        self.done = []          # the edits
-        self.story = []         # the edits and the runs, for the report
-        self.known_lines, self.known_files = {}, set()
-        self.known_rows, self.known_notes = collections.Counter(), collections.Counter()
+        self.done, self.story = [], []          # the edits, and with the runs, for the report
+        self.known_lines, self.known_files, self.known_rows, self.known_notes = {}, set(), collections.Counter(), collections.Counter()
 
     # What lies there
 
@@ -112,8 +108,7 @@ class World:
     # Edits
 
     def text(self, lines, is_framed=None):
-        is_framed = self.is_framed if is_framed is None else is_framed
-        texts = []
+        is_framed, texts = self.is_framed if is_framed is None else is_framed, []
         for _ in range(lines):
             pad = FRAME if is_framed else "x" * self.chance.choice([0, 3, 40, 400])
             event = {"timestamp": 1767225600000, "user_id": self.next_line, "region": "eu", "amount": 1.5, "sku": pad}
@@ -272,8 +267,7 @@ class World:
             self.parts.add(path.stat().st_ino)
 
     def swap(self, path):
-        other = self.other(path)
-        if other is None:
+        if (other := self.other(path)) is None:
             return self.append(path)
         hidden = path.with_name("." + path.name)
         path.rename(hidden)
@@ -282,8 +276,7 @@ class World:
 
     def swap_copies(self, path):
         """Puts copies of two files in each other's place. One that has lines of the other looks as that one, edited."""
-        other = self.other(path)
-        if other is None or set(self.lines_of(path)) & set(self.lines_of(other)):
+        if (other := self.other(path)) is None or set(self.lines_of(path)) & set(self.lines_of(other)):
             return self.append(path)
         hidden = path.with_name("." + path.name)
         shutil.copy2(path, hidden)
@@ -295,8 +288,7 @@ class World:
         """Returns another file, if both are long enough to be known under any name."""
         is_long = lambda path: path.stat().st_size >= LONG_BYTES
         others = [other for other in self.files() if not other.samefile(path) and is_long(other)] if is_long(path) else []
-        other = self.chance.choice(others) if others else None
-        if other:
+        if other := self.chance.choice(others) if others else None:
             self.complete(other)
         return other
 
@@ -453,40 +445,6 @@ class World:
         self.may_gap = False
 
 
-def is_hidden(before, after):
-    """Returns whether nobody can tell from what a file is recognized by in its place that it was changed: all is where it was at both ends."""
-    end = len(before)
-    return before[:LONG_BYTES] == after[:LONG_BYTES] and before[max(0, end - LONG_BYTES):] == after[max(0, end - LONG_BYTES):end]
-
-
-def sleeps(pid):
-    """Returns how often the thread that reads has waited; 0 before there is one."""
-    for task in Path(f"/proc/{pid}/task").glob("*"):
-        with contextlib.suppress(OSError):
-            if (task / "comm").read_text() == "source-file\n":
-                return int((task / "status").read_text().partition("\nvoluntary_ctxt_switches:")[2].split()[0])
-    return 0
-
-
-def append(path, data):
-    with path.open("ab") as file:
-        file.write(data)
-
-
-def place(path, target):
-    """Copies with times and all, as `cp -a`; the copy appears whole."""
-    hidden = target.with_name("." + target.name + ".copy")
-    subprocess.run(["cp", "-a", path, hidden], check=True)
-    hidden.rename(target)
-
-
-def compressed(path, chance):
-    if chance.random() < 0.5 or not shutil.which("zstd"):
-        subprocess.run(["gzip", "-kf", path], check=True)
-    else:
-        subprocess.run(["zstd", "-qkf", path], check=True)
-
-
 LOSSLESS = ["append"] * 4 + ["append_half", "append_half", "create", "rename", "rename", "link", "copy", "grown_copy", "compress", "compress", "restore",
                              "save", "rotate", "rotate", "rotate_and_compress", "copytruncate", "away_and_back",
                              "swap", "swap_copies", "cut_beside_copy"]
@@ -532,8 +490,7 @@ def arguments():
     add = parser.add_argument
     add("--edits", type=int, metavar="N", default=120, help="how many (%(default)s)")
     add("--keep", type=Path, metavar="DIR", help="where a world that failed is kept")
-    options = job.parse(parser)
-    if options.edits < 1:
+    if (options := job.parse(parser)).edits < 1:
         parser.error("it takes at least one edit")
     return options
 
