@@ -4,6 +4,8 @@
 //! cargo run --release --example own_source -- /tmp/ticks
 //! ```
 
+#![allow(unreachable_pub, reason = "a test takes this file as a module")]
+
 use std::error::Error;
 use std::sync::Arc;
 

@@ -21,7 +21,7 @@ use polars::series::IsSorted;
 
 use arrow_ffi::polars_series;
 
-pub mod arrow_ffi;
+pub(crate) mod arrow_ffi;
 
 /// The one group of an output that lacks the group's column.
 const ALL: &str = "all";

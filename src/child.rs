@@ -13,21 +13,21 @@ use pintail_core::limits;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
 /// Time between two looks at a child. Memory grows by some 20 MB in it.
-pub const LOOK: Duration = Duration::from_millis(10);
+pub(crate) const LOOK: Duration = Duration::from_millis(10);
 
 /// Where the dynamic linker looks for DuckDB, if that is not linked in.
 const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
 
 /// Returns what starts this program again, with pipes for its input and output: also when its file was replaced or removed since, which the link
 /// of the kernel outlives.
-pub fn again() -> Command {
+pub(crate) fn again() -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("pintail").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     command
 }
 
 /// As [`again`], with nothing in the environment but what the program does not start without.
-pub fn again_bare() -> Command {
+pub(crate) fn again_bare() -> Command {
     let mut command = again();
     command.env_clear().envs(std::env::var_os(LIBRARY_PATH).map(|path| (LIBRARY_PATH, path)));
     command
@@ -37,7 +37,7 @@ pub fn again_bare() -> Command {
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::TryAgain`] if the parent is gone already.
-pub fn die_with(parent: i32) -> Result<()> {
+pub(crate) fn die_with(parent: i32) -> Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|e| Error::io("ask to die with the parent process", e.into()))?;
     // It may have ended before this process asked.
     if getppid().is_none_or(|now| now.as_raw_pid() != parent) {
@@ -48,16 +48,16 @@ pub fn die_with(parent: i32) -> Result<()> {
 
 /// A child that is killed and reaped when this is dropped. Both do nothing to one that is over.
 #[derive(Debug)]
-pub struct Reaped(pub Child);
+pub(crate) struct Reaped(pub Child);
 
 impl Reaped {
     /// Returns the bytes that it has in memory for itself; 0 when it is over.
-    pub fn resident(&self) -> u64 {
+    pub(crate) fn resident(&self) -> u64 {
         limits::process_bytes(&self.0.id().to_string(), "RssAnon").unwrap_or(0)
     }
 
     /// Ends it.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

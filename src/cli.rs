@@ -43,14 +43,14 @@ Exit codes:
 const HELP_COLUMNS: usize = 80;
 
 /// The subcommand that the service starts itself with, to try records.
-pub const TRIAL: &str = "trial";
+pub(crate) const TRIAL: &str = "trial";
 /// The subcommand that the service starts itself with for a query of the admin server.
-pub const SQL_BOX: &str = "sql-box";
+pub(crate) const SQL_BOX: &str = "sql-box";
 
 /// Takes events, transforms them with DuckDB SQL and publishes Hive-partitioned Parquet, in checkpoints that survive a kill.
 #[derive(Debug, Parser)]
 #[command(name = "pintail", version, after_help = EXAMPLES, max_term_width = HELP_COLUMNS)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(flatten)]
     options: Options,
     #[command(subcommand)]
@@ -59,7 +59,7 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run the line until the input ends or a signal comes. The default command.
     Run {
         /// Before it runs, share the partitions of the source out among `source.instance.count` instances; all must be stopped.
@@ -204,7 +204,7 @@ pub enum Command {
 /// What `repair` mends, one at a time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Args)]
 #[group(required = true, multiple = false)]
-pub struct Repairs {
+pub(crate) struct Repairs {
     /// The journal of events over HTTP: gives up what is damaged, and names it.
     #[arg(long)]
     pub journal: bool,
@@ -218,7 +218,7 @@ pub struct Repairs {
 
 /// Looks of a query's result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum QueryFormat {
+pub(crate) enum QueryFormat {
     /// Columns side by side, for people.
     Table,
     /// Comma-separated values with a header.
@@ -229,7 +229,7 @@ pub enum QueryFormat {
 
 /// What every command takes, before its name or behind it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// Configuration file. Without it, none is read: every key has a default.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -249,12 +249,12 @@ impl Cli {
     ///
     /// # Errors
     /// Also `--help` and `--version` end here: print the error (it knows where) and leave with [`exit_code`].
-    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+    pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         Self::try_parse_from(arguments)
     }
 
     /// Returns the command.
-    pub fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         self.command.clone().unwrap_or_else(|| Command::Run {
             take_over: false,
             accept: false,
@@ -264,12 +264,12 @@ impl Cli {
     }
 
     /// Returns the configuration file; the one behind the command's name if there are two.
-    pub fn config(&self) -> Option<&Path> {
+    pub(crate) fn config(&self) -> Option<&Path> {
         self.options().rev().find_map(|options| options.config.as_deref())
     }
 
     /// Returns the settings in the order in which they are laid over each other: short flags, then `--set` as typed.
-    pub fn sets(&self) -> Vec<String> {
+    pub(crate) fn sets(&self) -> Vec<String> {
         let verbose = self.options().any(|options| options.verbose).then(|| "log.level=debug".to_owned());
         let format = self.options().filter_map(|options| options.log_format.as_ref()).map(|format| format!("log.format={format}"));
         let sets = self.options().flat_map(|options| options.sets.iter().cloned());
@@ -277,7 +277,7 @@ impl Cli {
     }
 
     /// Returns the options of a command for the same dataset.
-    pub fn options_of_this_process(&self) -> invocation::Options {
+    pub(crate) fn options_of_this_process(&self) -> invocation::Options {
         let mut sets: Vec<String> = self.options().flat_map(|options| options.sets.iter().cloned()).collect();
         if let Some(Command::Verify { out: Some(out), .. }) = &self.command {
             sets.push(format!("pipeline.out_path={}", out.display()));
@@ -314,7 +314,7 @@ fn expire_time(text: &str) -> Result<DateTime<Utc>, String> {
 }
 
 /// Returns the exit code for arguments that were not read: 0 after help, else that of a wrong configuration.
-pub fn exit_code(error: &clap::Error) -> u8 {
+pub(crate) fn exit_code(error: &clap::Error) -> u8 {
     if error.use_stderr() { ErrorKind::Config.exit_code() } else { 0 }
 }
 

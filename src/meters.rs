@@ -22,7 +22,7 @@ use pintail_storage::checkpoint::held::Held;
 use pintail_storage::durable::disk_state::DiskState;
 use prometheus::{Histogram, HistogramOpts, exponential_buckets};
 use tokio::sync::{mpsc, watch};
-pub mod ledger;
+pub(crate) mod ledger;
 
 use ledger::Ledger;
 
@@ -381,7 +381,7 @@ impl ChannelMeter {
 
 /// When the first record of a checkpoint was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Opened {
+pub(crate) struct Opened {
     /// The barrier that will end the checkpoint.
     pub epoch: u64,
     /// The moment.

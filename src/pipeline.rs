@@ -38,12 +38,12 @@ use crate::stages::writer::{Checkpoint, Writer};
 use crate::terminal::Screen;
 use crate::trial::{self, Trial};
 
-mod dataset;
+pub(crate) mod dataset;
 mod source;
 mod tasks;
 
-pub use dataset::{Plan, Start, open_as_it_is};
-pub use source::{check_source, surroundings};
+pub(crate) use dataset::{Plan, Start, open_as_it_is};
+pub(crate) use source::{check_source, surroundings};
 
 use source::{accepting_gaps, open_source};
 use tasks::{MONITOR, PRODUCER, Tasks};

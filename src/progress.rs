@@ -10,7 +10,7 @@ use pintail_core::totals::Totals;
 
 /// A checkpoint that was committed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CheckpointDone {
+pub(crate) struct CheckpointDone {
     /// Its sequence number.
     pub sequence: u64,
     /// What caused it.
@@ -31,7 +31,7 @@ pub struct CheckpointDone {
 
 /// What happened since the message before.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// Records that came in, committed or not.
     pub records: u64,
     /// Records rejected, committed or not.
@@ -49,7 +49,7 @@ const CHECKPOINTS_MAX: usize = 64;
 
 impl Progress {
     /// Takes in what happened next.
-    pub fn merge(&mut self, next: Self, groups_max: usize) {
+    pub(crate) fn merge(&mut self, next: Self, groups_max: usize) {
         self.records += next.records;
         self.dead_letters += next.dead_letters;
         self.open = next.open;

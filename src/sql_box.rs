@@ -34,9 +34,9 @@ mod child;
 mod parent;
 mod values;
 
-pub use child::run;
+pub(crate) use child::run;
 #[cfg(feature = "admin")]
-pub use parent::{Failure, Limits, ask};
+pub(crate) use parent::{Failure, Limits, ask};
 
 /// What the child is told, as JSON on its standard input.
 #[derive(Debug, Serialize, Deserialize)]

@@ -3,14 +3,14 @@
 //! A stage is a struct with its receiver, its sender and a `run` that ends when its input ends or its output closes. It returns an
 //! error only for a failure of its own; a neighbour that is gone is reported by that neighbour.
 
-pub mod batcher;
-pub mod monitor;
-pub mod outlet;
-pub mod producer;
-pub mod transform;
-pub mod transformer;
-pub mod trier;
-pub mod writer;
+pub(crate) mod batcher;
+pub(crate) mod monitor;
+pub(crate) mod outlet;
+pub(crate) mod producer;
+pub(crate) mod transform;
+pub(crate) mod transformer;
+pub(crate) mod trier;
+pub(crate) mod writer;
 
 use std::future::Future;
 

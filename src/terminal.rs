@@ -11,7 +11,7 @@ mod tests;
 
 use std::time::Duration;
 
-pub use self::screen::Screen;
+pub(crate) use self::screen::Screen;
 
 use itertools::Itertools;
 use pintail_core::batch::Trigger;
@@ -29,7 +29,7 @@ const NOTICE_LINES_MAX: usize = 6;
 
 /// What the table shows, as of one moment.
 #[derive(Debug, Clone)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// Time since the start of the process.
     pub uptime: Duration,
     /// Records read a second, lately.
@@ -60,7 +60,7 @@ pub struct Snapshot {
 
 /// A committed checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LastCheckpoint {
+pub(crate) struct LastCheckpoint {
     /// Its sequence number.
     pub sequence: u64,
     /// Files that it published.
@@ -79,7 +79,7 @@ pub struct LastCheckpoint {
 
 /// How full a channel is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChannelFill {
+pub(crate) struct ChannelFill {
     /// What waits in it.
     pub name: &'static str,
     /// How many wait.
@@ -94,7 +94,7 @@ pub struct ChannelFill {
 /// Groups stand in the order of their names, so that a row stays where it is while its figures change. `n` and the mean are over
 /// open and committed rows; where the width allows, both counts follow. Text from events is escaped: it cannot move the cursor. Without a column of
 /// `value`s there is no mean.
-pub fn render(snapshot: &Snapshot, group_by: &str, value: Option<&str>, width: usize) -> String {
+pub(crate) fn render(snapshot: &Snapshot, group_by: &str, value: Option<&str>, width: usize) -> String {
     let notice = |text: String| wrap(&cell(&text, NOTICE_COLUMNS_MAX), width, NOTICE_LINES_MAX);
     let mut lines: Vec<String> = notices(snapshot).into_iter().flat_map(notice).collect();
     lines.extend(table(snapshot, group_by, value, width));

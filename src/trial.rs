@@ -30,15 +30,15 @@ mod child;
 mod parent;
 mod wire;
 
-pub use child::run;
+pub(crate) use child::run;
 
 use parent::{Child, End};
 
 /// The start from the same positions that tries its batches first.
-pub const ATTEMPTS: u32 = 3;
+pub(crate) const ATTEMPTS: u32 = 3;
 
 /// Tries batches.
-pub struct Trial {
+pub(crate) struct Trial {
     command: Command,
     child: Option<Child>,
     times: Times,
@@ -103,7 +103,7 @@ impl Times {
 
 impl Trial {
     /// Prepares trials with the configuration of this process. They end when `stop` is true.
-    pub fn new(config: &Config, stop: watch::Receiver<bool>) -> Self {
+    pub(crate) fn new(config: &Config, stop: watch::Receiver<bool>) -> Self {
         // Rows are there twice for a moment: as DuckDB returned them, and by partition.
         let rows = config.pipeline.batch_bytes_max.saturating_add(config.transform.rows_bytes_max.saturating_mul(2)) as u64;
         let command = Command {
@@ -122,7 +122,7 @@ impl Trial {
     /// # Errors
     /// If no child can be started, or it finds another configuration, or none of many records can be run: it is not they that are to blame; if the
     /// line shall stop; or if records of `per_batch` SQL would have to be set aside.
-    pub fn split(&mut self, batch: Batch) -> Result<Vec<Batch>> {
+    pub(crate) fn split(&mut self, batch: Batch) -> Result<Vec<Batch>> {
         let mut parts = Vec::new();
         self.split_into(batch, &mut parts)?;
         Ok(parts)

@@ -24,7 +24,7 @@ pub(super) enum State {
 }
 
 impl State {
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Recovering => "recovering",
             Self::Running => "running",

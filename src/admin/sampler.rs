@@ -72,12 +72,12 @@ pub(super) struct Point {
 }
 
 impl Sampler {
-    pub fn new(meters: &Meters) -> Self {
+    pub(super) fn new(meters: &Meters) -> Self {
         Self { looks: [Look::new(meters)].into(), history: VecDeque::new(), duckdb_memory: None }
     }
 
     /// Returns the rates of the last seconds, up to now.
-    pub fn rates(&self, meters: &Meters) -> Rates {
+    pub(super) fn rates(&self, meters: &Meters) -> Rates {
         self.looks.front().map_or_else(Rates::default, |since| since.until(&Look::new(meters), meters))
     }
 

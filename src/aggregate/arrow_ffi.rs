@@ -13,7 +13,7 @@ use polars_arrow::ffi as polars_ffi;
 ///
 /// # Errors
 /// Polars' message, if it does not know the type.
-pub fn polars_series(name: &str, array: &ArrayRef) -> Result<Series, String> {
+pub(crate) fn polars_series(name: &str, array: &ArrayRef) -> Result<Series, String> {
     Series::try_from((PlSmallStr::from_str(name), vec![polars_array(array)?])).map_err(|e| e.to_string())
 }
 

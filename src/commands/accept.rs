@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::Config`] if nothing is held back; [`pintail_core::error::ErrorKind::TryAgain`] if the service does not take it in time.
-pub fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
+pub(crate) fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
     let paths = config.paths();
     Dataset::open(paths.clone())?;
     let held = held::announced(&paths)?.ok_or_else(|| {

@@ -40,7 +40,7 @@ const LISTED_MAX: usize = 20;
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::Config`] if a file cannot be one of this dataset.
-pub fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
+pub(crate) fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
     let plan = Plan::new(config)?;
     let paths = config.paths();
     // Before anything is made: what cannot be adopted leaves no half-made ledger.

@@ -24,7 +24,7 @@ use crate::pipeline::{Plan, check_source};
 /// # Errors
 /// [`pintail_core::error::ErrorKind::Config`] with all faults, a line each; [`pintail_core::error::ErrorKind::TryAgain`] if all that is wrong is that something
 /// is away.
-pub fn run(examined: &Examined, to: &mut dyn Write) -> Result<()> {
+pub(crate) fn run(examined: &Examined, to: &mut dyn Write) -> Result<()> {
     let mut faults = Faults(examined.refusal().into_iter().collect());
     let plan = match (examined.sound(&["source", "schema", "transform", "sink"]), examined.sound(&["source", "schema", "transform"])) {
         (Some(config), _) => faults.take(Plan::new(config)),

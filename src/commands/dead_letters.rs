@@ -21,7 +21,7 @@ use pintail_storage::checkpoint::record::FileKind;
 use pintail_storage::checkpoint::{dead_letters, dead_letters::Kept, held};
 
 /// Lists the rejected records of the dataset at `out` that were not replayed, by reason, the most frequent first, with at most `samples` records each.
-pub fn run(out: &Path, samples: usize, to: &mut dyn Write) -> Result<()> {
+pub(crate) fn run(out: &Path, samples: usize, to: &mut dyn Write) -> Result<()> {
     let dataset = Dataset::open(out)?;
     let mut found = Found::default();
     let instances = dataset.instances()?;

@@ -44,7 +44,7 @@ const DIFFERS: u8 = 1;
 
 /// What a demonstration is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Demo {
+pub(crate) struct Demo {
     /// How many events.
     pub events: u64,
     /// What they, and the moments of the kills, are drawn from.
@@ -66,7 +66,7 @@ enum Place {
 ///
 /// # Errors
 /// Those of the service and of `verify`; [`pintail_core::error::ErrorKind::Config`] if the directory to keep is not empty.
-pub fn run(demo: &Demo, to: &mut dyn Write) -> Result<u8> {
+pub(crate) fn run(demo: &Demo, to: &mut dyn Write) -> Result<u8> {
     let signals = Signals::install()?;
     let place = Place::make(demo.keep.as_deref())?;
     place.check_room(demo.events)?;

@@ -21,7 +21,7 @@ use crate::pipeline::open_as_it_is;
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::TryAgain`] while a service holds the dataset; [`pintail_core::error::ErrorKind::Config`] if the time is in the future.
-pub fn declare(config: &Config, before: DateTime<Utc>, force: bool, to: &mut dyn Write) -> Result<()> {
+pub(crate) fn declare(config: &Config, before: DateTime<Utc>, force: bool, to: &mut dyn Write) -> Result<()> {
     // One that is not there must not be made.
     let dataset = Dataset::open(config.paths())?;
     let at = shown(before);
@@ -50,7 +50,7 @@ pub fn declare(config: &Config, before: DateTime<Utc>, force: bool, to: &mut dyn
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::Config`] if nothing was declared; [`pintail_core::error::ErrorKind::TryAgain`] while a service holds the dataset.
-pub fn take_back(config: &Config, to: &mut dyn Write) -> Result<()> {
+pub(crate) fn take_back(config: &Config, to: &mut dyn Write) -> Result<()> {
     let dataset = Dataset::open(config.paths())?;
     let mut declared = dataset.index(&|| Ok(()))?.declared_expired();
     let Some(last) = declared.pop().map(DateTime::from) else {

@@ -27,7 +27,7 @@ const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// # Errors
 /// [`pintail_core::error::ErrorKind::Io`] if `path` cannot be read or `to` not be written; [`pintail_core::error::ErrorKind::Config`] if there is no JSON object in it,
 /// or it is no NDJSON.
-pub fn run(path: &Path, records_max: usize, complete: bool, to: &mut dyn Write) -> Result<()> {
+pub(crate) fn run(path: &Path, records_max: usize, complete: bool, to: &mut dyn Write) -> Result<()> {
     let mut sample = open(path)?;
     let shape = sample.fill_buf().map(Shape::of).map_err(|e| Error::io(format_args!("read `{}`", path.display()), e))?;
     let inferred = infer(sample, records_max).map_err(|error| match shape.explained(path) {

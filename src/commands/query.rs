@@ -25,7 +25,7 @@ use crate::cli::QueryFormat;
 mod json;
 
 /// Runs the SQL and writes its result.
-pub fn run(out: &Path, sql: &str, format: QueryFormat, to: &mut dyn Write) -> Result<()> {
+pub(crate) fn run(out: &Path, sql: &str, format: QueryFormat, to: &mut dyn Write) -> Result<()> {
     let committed = reader::committed(out)?;
     let Answer { schema, mut batches, .. } = query(out, &committed, sql)?;
     if batches.is_empty() {

@@ -27,7 +27,7 @@ use crate::pipeline::{Plan, open_as_it_is, surroundings};
 /// # Errors
 /// [`pintail_core::error::ErrorKind::TryAgain`] while a service holds the dataset, `Config` if it has no journal, `State` if the commit records
 /// cannot be trusted, or the journal is another dataset's.
-pub fn journal(config: &Config, to: &mut dyn Write) -> Result<()> {
+pub(crate) fn journal(config: &Config, to: &mut dyn Write) -> Result<()> {
     let Some(http) = config.source.settings::<HttpConfig>() else {
         let forgotten = forgotten("source.type");
         return Err(Error::config(format!("`source.type` is not \"http\": only events over HTTP have a journal{forgotten}")));
@@ -52,7 +52,7 @@ pub fn journal(config: &Config, to: &mut dyn Write) -> Result<()> {
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::TryAgain`] while a service holds the dataset.
-pub fn key(config: &Config, to: &mut dyn Write) -> Result<()> {
+pub(crate) fn key(config: &Config, to: &mut dyn Write) -> Result<()> {
     Dataset::open(config.paths())?;
     if check_key(&Posix::default(), &config.paths()).is_ok() {
         return writeln!(to, "The key `{}` is sound: nothing was changed.", config.paths().key().display()).map_err(failed);
@@ -67,7 +67,7 @@ pub fn key(config: &Config, to: &mut dyn Write) -> Result<()> {
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::State`] if the records do not lead to it.
-pub fn snapshot(config: &Config, to: &mut dyn Write) -> Result<()> {
+pub(crate) fn snapshot(config: &Config, to: &mut dyn Write) -> Result<()> {
     Dataset::open(config.paths())?;
     let lock = Lock::take(config.paths(), Utc::now(), None)?;
     let made = rebuild_snapshot(&Posix::default(), &config.paths(), &Process::this().nonce)?;

@@ -33,7 +33,7 @@ use crate::terminal::Screen;
 const LAST_WORDS_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Runs until the input ends or a signal comes.
-pub async fn run(config: Config, (input, start): (Input, Start), early: Early, screen: Option<Arc<Screen>>, log: Log) -> Result<()> {
+pub(crate) async fn run(config: Config, (input, start): (Input, Start), early: Early, screen: Option<Arc<Screen>>, log: Log) -> Result<()> {
     let shutdown_timeout = config.pipeline.shutdown_timeout;
     let last_words = log.clone();
     let signals = signals::install(early, shutdown_timeout, move || last_words.flush(LAST_WORDS_PATIENCE))?;
@@ -113,7 +113,7 @@ fn log_limits(config: &Config) {
 }
 
 /// Refuses an output directory that this user cannot write to, with the command that mends it.
-pub fn check_writable(out: &Path) -> Result<()> {
+pub(crate) fn check_writable(out: &Path) -> Result<()> {
     let existing = out.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
     let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
     if !existing.is_dir() {

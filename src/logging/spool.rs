@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// The way of lines to a writer. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Spool(Arc<Shared>);
+pub(super) struct Spool(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -43,7 +43,7 @@ struct Inbox {
 
 impl Spool {
     /// Starts the thread that writes.
-    pub fn start(to: impl Write + Send + 'static) -> Result<Self> {
+    pub(super) fn start(to: impl Write + Send + 'static) -> Result<Self> {
         let spool = Self(Arc::new(Shared { inbox: Mutex::default(), changed: Condvar::new() }));
         let inner = spool.clone();
         // A detached thread: a reader that never takes its lines must not keep the process alive.
@@ -57,7 +57,7 @@ impl Spool {
     }
 
     /// Leaves a whole line.
-    pub fn push(&self, line: Vec<u8>) {
+    pub(super) fn push(&self, line: Vec<u8>) {
         let mut inbox = self.inbox();
         if inbox.bytes + line.len() > BYTES_MAX {
             inbox.dropped += 1;
@@ -69,12 +69,12 @@ impl Spool {
     }
 
     /// Returns how many lines were lost.
-    pub fn dropped(&self) -> u64 {
+    pub(super) fn dropped(&self) -> u64 {
         self.inbox().dropped
     }
 
     /// Waits until all lines are written; gives up after `patience`.
-    pub fn flush(&self, patience: Duration) {
+    pub(super) fn flush(&self, patience: Duration) {
         let waiting = |inbox: &mut Inbox| inbox.writing || !inbox.lines.is_empty();
         self.0.changed.wait_while_for(&mut self.inbox(), waiting, patience);
     }

@@ -18,7 +18,7 @@ use pintail_storage::checkpoint::record::{CommitRecord, FileKind};
 use super::Opened;
 
 /// Checkpoints that are listed one by one: a day of the default interval is 2,880.
-pub const CHECKPOINTS_KEPT: usize = 1_000;
+pub(crate) const CHECKPOINTS_KEPT: usize = 1_000;
 /// Hive partitions that are told apart; a dataset by day and region has some thousand.
 const PARTITIONS_KEPT: usize = 10_000;
 
@@ -70,7 +70,7 @@ pub struct Sums {
 }
 
 /// What causes checkpoints.
-pub const TRIGGERS: [Trigger; 3] = [Trigger::Interval, Trigger::End, Trigger::Shutdown];
+pub(crate) const TRIGGERS: [Trigger; 3] = [Trigger::Interval, Trigger::End, Trigger::Shutdown];
 
 /// One checkpoint, as a line of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]

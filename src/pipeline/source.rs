@@ -22,7 +22,7 @@ pub(super) fn accepting_gaps(config: &Config) -> Config {
 }
 
 /// Returns what a source of this line is told.
-pub fn surroundings<'a>(config: &'a Config, store: Option<&'a Store>, disk: &'a DiskState) -> Surroundings<'a> {
+pub(crate) fn surroundings<'a>(config: &'a Config, store: Option<&'a Store>, disk: &'a DiskState) -> Surroundings<'a> {
     let format = store.map(Store::format);
     Surroundings {
         out_path: &config.pipeline.out_path,
@@ -47,6 +47,6 @@ pub(super) fn open_source(config: &Config, input: Input, store: &Store, disk: &D
 }
 
 /// Checks that the configured source could be opened now, and returns what was found where that is worth a line. Reads no records.
-pub fn check_source(config: &Config) -> Result<Vec<String>> {
+pub(crate) fn check_source(config: &Config) -> Result<Vec<String>> {
     config.source.kind.check(&surroundings(config, None, &DiskState::default()))
 }

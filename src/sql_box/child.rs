@@ -34,7 +34,7 @@ const NICE: i32 = 2;
 
 /// Reads the task from standard input, writes the answer or the reason to standard output, and returns the exit code: 0 for an answer, else that of
 /// the error's kind.
-pub fn run() -> u8 {
+pub(crate) fn run() -> u8 {
     close_inherited();
     let answered = task().and_then(|task| {
         let query = move || answer(&task, Instant::now());

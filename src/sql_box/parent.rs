@@ -33,7 +33,7 @@ const REASONS: [ErrorKind; 5] = [ErrorKind::Config, ErrorKind::State, ErrorKind:
 
 /// What a query may take.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Rows of the answer; further ones are left out.
     pub rows_max: usize,
     /// Bytes of the answer.
@@ -48,7 +48,7 @@ pub struct Limits {
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The statement fails, or the dataset cannot be read.
     Query(ErrorKind, String),
     /// It took too long, and was ended.
@@ -81,7 +81,7 @@ impl std::fmt::Display for Failure {
 ///
 /// # Errors
 /// Why there is no answer. The child is over by then.
-pub fn ask(out: &Path, committed: &Committed, sql: &str, limits: &Limits, unwanted: &AtomicBool) -> Result<Vec<u8>, Failure> {
+pub(crate) fn ask(out: &Path, committed: &Committed, sql: &str, limits: &Limits, unwanted: &AtomicBool) -> Result<Vec<u8>, Failure> {
     let task = Task {
         parent: getpid().as_raw_pid(),
         options: Options::of_this_process(),

@@ -18,7 +18,7 @@ use crate::meters::Meters;
 use crate::stages::outlet::{Closed, Outlet};
 
 /// The second stage.
-pub struct Batcher {
+pub(crate) struct Batcher {
     /// From the producer.
     pub input: mpsc::Receiver<Read>,
     /// To the transformer.
@@ -57,7 +57,7 @@ struct OpenBatch {
 
 impl Batcher {
     /// Cuts until the input ends. A channel that closes without an end means a failure upstream: no barrier is sent.
-    pub async fn run(mut self) -> Result<()> {
+    pub(crate) async fn run(mut self) -> Result<()> {
         let mut ticks = interval_at(Instant::now() + self.checkpoint_interval, self.checkpoint_interval);
         // Delay, not Burst: after a slow commit we want one checkpoint, not the three that were missed.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -31,7 +31,7 @@ const RATE_WINDOW: Duration = Duration::from_secs(5);
 const ALL_ROWS: &str = "rows";
 
 /// The fifth stage.
-pub struct Monitor {
+pub(crate) struct Monitor {
     /// From the writer.
     pub input: mpsc::Receiver<Progress>,
     /// The channels whose fill is shown.
@@ -49,7 +49,7 @@ pub struct Monitor {
 }
 
 /// The channels of the line. Weak: looking at a channel must not keep it open.
-pub struct Channels {
+pub(crate) struct Channels {
     /// Producer → batcher.
     pub chunks: mpsc::WeakSender<Read>,
     /// Batcher → transformer.
@@ -70,7 +70,7 @@ struct Figures {
 
 impl Monitor {
     /// Shows figures until the writer is done.
-    pub async fn run(mut self) -> Result<()> {
+    pub(crate) async fn run(mut self) -> Result<()> {
         let mut figures = Figures::new();
         let mut redraw = interval(REDRAW);
         redraw.set_missed_tick_behavior(MissedTickBehavior::Delay);

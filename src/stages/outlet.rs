@@ -14,10 +14,10 @@ use crate::meters::ChannelMeter;
 
 /// The line behind is gone: the stage ends, and its neighbour says why.
 #[derive(Debug)]
-pub struct Closed;
+pub(crate) struct Closed;
 
 /// The sending side of a channel between two stages.
-pub struct Outlet<T> {
+pub(crate) struct Outlet<T> {
     sender: mpsc::Sender<T>,
     blocked: Arc<Clock>,
     sent: Arc<Mutex<Instant>>,
@@ -25,18 +25,18 @@ pub struct Outlet<T> {
 
 impl<T: Send + 'static> Outlet<T> {
     /// Takes the sender; the meter watches its channel from now on.
-    pub fn new(sender: mpsc::Sender<T>, meter: &ChannelMeter) -> Self {
+    pub(crate) fn new(sender: mpsc::Sender<T>, meter: &ChannelMeter) -> Self {
         meter.watch(&sender);
         Self { sender, blocked: meter.blocked.clone(), sent: meter.sent() }
     }
 
     /// Takes the sender of a channel that nobody watches.
-    pub fn unwatched(sender: mpsc::Sender<T>) -> Self {
+    pub(crate) fn unwatched(sender: mpsc::Sender<T>) -> Self {
         Self { sender, blocked: Arc::default(), sent: Arc::new(Mutex::new(Instant::now())) }
     }
 
     /// Sends, waiting for room: the only flow control there is.
-    pub async fn send(&self, message: T) -> Result<(), Closed> {
+    pub(crate) async fn send(&self, message: T) -> Result<(), Closed> {
         let sent = match self.sender.try_send(message) {
             Ok(()) => Ok(()),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Closed),
@@ -50,7 +50,7 @@ impl<T: Send + 'static> Outlet<T> {
     }
 
     /// Waits until nobody receives any more.
-    pub async fn closed(&self) {
+    pub(crate) async fn closed(&self) {
         self.sender.closed().await;
     }
 }

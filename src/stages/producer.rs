@@ -17,7 +17,7 @@ use crate::meters::Meters;
 use crate::stages::outlet::Outlet;
 
 /// The first stage.
-pub struct Producer {
+pub(crate) struct Producer {
     /// Where records come from.
     pub source: Box<dyn Source>,
     /// To the batcher.
@@ -34,7 +34,7 @@ pub struct Producer {
 
 impl Producer {
     /// Reads until the input ends, the process is asked to stop, or the line is gone.
-    pub async fn run(mut self) -> Result<()> {
+    pub(crate) async fn run(mut self) -> Result<()> {
         let Some(reason) = self.read_all().await? else { return Ok(()) };
         self.meters.end();
         if reason == EndReason::Shutdown {

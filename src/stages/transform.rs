@@ -65,7 +65,7 @@ impl From<Error> for Fault {
 }
 
 /// Takes the frames of a batch before its last one, and says whether more are wanted.
-pub type HandOn<'a> = &'a mut dyn FnMut(Frame) -> bool;
+pub(crate) type HandOn<'a> = &'a mut dyn FnMut(Frame) -> bool;
 
 /// What becomes of a batch: its open frame, and where those before it go.
 pub(super) struct Draft<'a> {

@@ -22,7 +22,7 @@ use crate::stages::outlet::Outlet;
 use crate::stages::transform::{Outcome, Transform};
 
 /// The third stage.
-pub struct Transformer {
+pub(crate) struct Transformer {
     /// From the batcher.
     pub input: mpsc::Receiver<Cut>,
     /// To the writer.
@@ -107,7 +107,7 @@ enum Flow {
 
 impl Transformer {
     /// Transforms until the input ends. The first error in the order of the batches wins; work that was started is awaited.
-    pub async fn run(self) -> Result<()> {
+    pub(crate) async fn run(self) -> Result<()> {
         let Self { input, output, mut engine, workers, mut reload, meters } = self;
         meters.transformer.set_workers(workers.len());
         let mut input = ReceiverStream::new(input);

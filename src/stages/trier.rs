@@ -13,7 +13,7 @@ use crate::stages::outlet::Outlet;
 use crate::trial::Trial;
 
 /// The stage.
-pub struct Trier {
+pub(crate) struct Trier {
     /// From the batcher.
     pub input: mpsc::Receiver<Cut>,
     /// To the transformer.
@@ -24,7 +24,7 @@ pub struct Trier {
 
 impl Trier {
     /// Tries and hands on until the input ends.
-    pub async fn run(self) -> Result<()> {
+    pub(crate) async fn run(self) -> Result<()> {
         let Self { mut input, output, trial } = self;
         let (mut trial, mut tried) = (Some(trial), false);
         while let Some(cut) = input.recv().await {

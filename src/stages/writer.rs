@@ -37,7 +37,7 @@ mod wait;
 const REASON_SAMPLES: usize = 3;
 
 /// The fourth stage.
-pub struct Writer {
+pub(crate) struct Writer {
     /// From the transformer.
     pub input: mpsc::Receiver<Transformed>,
     /// The checkpoint being written: moved into the blocking pool and back.
@@ -70,7 +70,7 @@ struct Suspicion {
 
 impl Writer {
     /// Writes until the last barrier. If the input breaks off before it, nothing of the open checkpoint is committed.
-    pub async fn run(self) -> Result<()> {
+    pub(crate) async fn run(self) -> Result<()> {
         let Self { mut input, mut checkpoint, committed, progress, groups_max, mut stop } = self;
         checkpoint = blocking("writer", move || {
             // Of a process before this one: it is held back again where it still is too much.
@@ -134,7 +134,7 @@ fn offer(progress: &mpsc::Sender<Progress>, pending: Progress) -> Progress {
 }
 
 /// The checkpoint being written. Blocking.
-pub struct Checkpoint {
+pub(crate) struct Checkpoint {
     store: Store,
     files: OpenFiles,
     facts: Facts,
@@ -197,7 +197,7 @@ impl Open {
 
 impl Checkpoint {
     /// Opens the checkpoint that follows the store's last one.
-    pub fn new(
+    pub(crate) fn new(
         (store, lock): (Store, Arc<Lock>),
         files: OpenFiles,
         schema: SchemaRef,

@@ -59,12 +59,12 @@ pub(super) struct Column {
 
 impl Column {
     /// Makes a column of text.
-    pub fn texts(header: &str, cells: Vec<String>) -> Self {
+    pub(super) fn texts(header: &str, cells: Vec<String>) -> Self {
         Self { header: header.to_owned(), cells }
     }
 
     /// Makes a column of numbers, one below the other by their last digit.
-    pub fn numbers(header: &str, mut cells: Vec<String>) -> Self {
+    pub(super) fn numbers(header: &str, mut cells: Vec<String>) -> Self {
         let widest = cells.iter().map(|cell| width(cell)).max().unwrap_or(0);
         for cell in &mut cells {
             cell.insert_str(0, &" ".repeat(widest - width(cell)));
@@ -73,19 +73,19 @@ impl Column {
     }
 
     /// Returns the columns that header and cells need.
-    pub fn width(&self) -> usize {
+    pub(super) fn width(&self) -> usize {
         self.cells.iter().chain([&self.header]).map(|cell| width(cell)).max().unwrap_or(0)
     }
 
     /// Cuts header and cells.
-    pub fn narrow(&mut self, to: usize) {
+    pub(super) fn narrow(&mut self, to: usize) {
         for cell in self.cells.iter_mut().chain([&mut self.header]) {
             *cell = clip(cell, to);
         }
     }
 
     /// Returns a cell; the header for `None`.
-    pub fn cell(&self, row: Option<usize>) -> &str {
+    pub(super) fn cell(&self, row: Option<usize>) -> &str {
         row.map_or(&self.header, |row| &self.cells[row])
     }
 }

@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// If the configuration is another than `sha256`, or the parent is gone.
-pub fn run(config: &Config, sha256: &str) -> Result<()> {
+pub(crate) fn run(config: &Config, sha256: &str) -> Result<()> {
     end_with_parent()?;
     // If memory runs out it is this process that shall go. A wish: a system that refuses it has the limit left.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");

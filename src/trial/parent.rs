@@ -26,7 +26,7 @@ const RESERVE_BYTES: u64 = 64 << 20;
 const LEAST_BYTES: u64 = 32 << 20;
 
 /// A child that is over, and reaped, when this is dropped.
-pub struct Child {
+pub(super) struct Child {
     process: Reaped,
     stdin: Option<ChildStdin>,
     stdout: Option<ChildStdout>,
@@ -35,7 +35,7 @@ pub struct Child {
 }
 
 /// How a child has ended.
-pub struct End {
+pub(super) struct End {
     pub why: String,
     /// Whether the records that it ran are to blame for certain. They are not for memory, of which it may have kept much from records before, nor
     /// where somebody else may have ended it.
@@ -53,7 +53,7 @@ impl Child {
     ///
     /// # Errors
     /// If it does not come so far that it could run a batch: no record is to blame for that.
-    pub fn start(command: &Command, stop: &watch::Receiver<bool>) -> Result<Self> {
+    pub(super) fn start(command: &Command, stop: &watch::Receiver<bool>) -> Result<Self> {
         let mut arguments: Vec<OsString> = vec![TRIAL.into(), command.sha256.clone().into()];
         arguments.extend(command.file.iter().flat_map(|file| ["--config".into(), file.clone().into_os_string()]));
         arguments.extend(command.sets.iter().flat_map(|set| ["--set".into(), set.into()]));
@@ -73,7 +73,7 @@ impl Child {
     }
 
     /// Lets it run a batch for a time. Returns how it ended; `None` if it lives.
-    pub fn run(&mut self, batch: &Batch, time: Duration, stop: &watch::Receiver<bool>) -> Result<Option<End>> {
+    pub(super) fn run(&mut self, batch: &Batch, time: Duration, stop: &watch::Receiver<bool>) -> Result<Option<End>> {
         self.wait_for_answer(time, stop, |to| wire::write(batch, to))
     }
 

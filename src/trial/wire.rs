@@ -35,7 +35,7 @@ enum Form {
 }
 
 /// Writes a batch.
-pub fn write(batch: &Batch, to: &mut impl Write) -> io::Result<()> {
+pub(super) fn write(batch: &Batch, to: &mut impl Write) -> io::Result<()> {
     let mut headers = Vec::with_capacity(batch.chunks.len());
     let mut bodies: Vec<Bytes> = Vec::with_capacity(batch.chunks.len());
     for Chunk { records, range, unit, .. } in &batch.chunks {
@@ -56,7 +56,7 @@ pub fn write(batch: &Batch, to: &mut impl Write) -> io::Result<()> {
 }
 
 /// Reads a batch; `None` at the end of the input.
-pub fn read(from: &mut impl BufRead) -> io::Result<Option<Batch>> {
+pub(super) fn read(from: &mut impl BufRead) -> io::Result<Option<Batch>> {
     let mut line = Vec::new();
     if from.read_until(b'\n', &mut line)? == 0 {
         return Ok(None);

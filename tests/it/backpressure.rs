@@ -48,7 +48,7 @@ impl Source for Eager {
 
 /// A disk that makes no file while it is not released.
 #[derive(Debug)]
-pub struct Stuck {
+pub(crate) struct Stuck {
     disk: Posix,
     released: Mutex<bool>,
     change: Condvar,
@@ -56,12 +56,12 @@ pub struct Stuck {
 
 impl Stuck {
     /// Makes a released one.
-    pub fn new(disk: DiskState) -> Arc<Self> {
+    pub(crate) fn new(disk: DiskState) -> Arc<Self> {
         Arc::new(Self { disk: Posix::new(disk), released: Mutex::new(true), change: Condvar::new() })
     }
 
     /// Lets files be made, or not.
-    pub fn set_released(&self, released: bool) {
+    pub(crate) fn set_released(&self, released: bool) {
         *self.released.lock().unwrap() = released;
         self.change.notify_all();
     }

@@ -13,33 +13,33 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub mod broker;
-pub mod http;
-pub mod kafka;
-pub mod lines;
-pub mod nats;
-pub mod payloads;
-pub mod process;
-pub mod readers;
-pub mod wire;
+pub(crate) mod broker;
+pub(crate) mod http;
+pub(crate) mod kafka;
+pub(crate) mod lines;
+pub(crate) mod nats;
+pub(crate) mod payloads;
+pub(crate) mod process;
+pub(crate) mod readers;
+pub(crate) mod wire;
 
 use process::Pintail;
 
 /// How long anything here may take before the test fails: far beyond what it needs, on a machine with two busy cores.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The time of simulated event 0 in every test: fixed, so that the oracle knows it before the dataset exists.
-pub const START_TIME: &str = "2026-01-01T00:00:00Z";
+pub(crate) const START_TIME: &str = "2026-01-01T00:00:00Z";
 
 /// Returns a file of this checkout. Cargo says where that is when it runs the tests, not when it compiles them: checkouts may share a target
 /// directory, and so a test binary that was compiled in another.
-pub fn checkout(file: &str) -> String {
+pub(crate) fn checkout(file: &str) -> String {
     let root = std::env::var("CARGO_MANIFEST_DIR").expect("cargo runs the tests");
     format!("{root}/{file}")
 }
 
 /// Waits until `done` holds; fails the test, naming `what`, when it does not come.
-pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !done() {
         assert!(begin.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for {what}");
@@ -48,33 +48,33 @@ pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// A dataset `out/` and its inputs, in a directory that goes away with it.
-pub struct Dataset {
+pub(crate) struct Dataset {
     dir: TempDir,
 }
 
 impl Dataset {
     /// Makes an empty directory; the dataset itself is made by Pintail.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { dir: tempfile::Builder::new().prefix("pintail-").tempdir().unwrap() }
     }
 
     /// Returns the directory around the dataset.
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         self.dir.path()
     }
 
     /// Returns the dataset.
-    pub fn out(&self) -> PathBuf {
+    pub(crate) fn out(&self) -> PathBuf {
         self.root().join("out")
     }
 
     /// Returns `_pintail/<path>` of the dataset.
-    pub fn internal(&self, path: &str) -> PathBuf {
+    pub(crate) fn internal(&self, path: &str) -> PathBuf {
         self.out().join("_pintail").join(path)
     }
 
     /// Writes an input file next to the dataset.
-    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.root().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, content).unwrap();
@@ -82,31 +82,31 @@ impl Dataset {
     }
 
     /// Appends to an input file, made if need be.
-    pub fn append(&self, name: &str, content: impl AsRef<[u8]>) {
+    pub(crate) fn append(&self, name: &str, content: impl AsRef<[u8]>) {
         let path = self.root().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::OpenOptions::new().create(true).append(true).open(path).unwrap().write_all(content.as_ref()).unwrap();
     }
 
     /// Replaces an input file in one step, as a careful producer of a lookup table does.
-    pub fn replace(&self, name: &str, content: impl AsRef<[u8]>) {
+    pub(crate) fn replace(&self, name: &str, content: impl AsRef<[u8]>) {
         let new = self.write(&format!("{name}.new"), content);
         fs::rename(new, self.root().join(name)).unwrap();
     }
 
     /// Prepares a run of the binary on this dataset, without any setting but its place.
-    pub fn pintail(&self) -> Pintail<'_> {
+    pub(crate) fn pintail(&self) -> Pintail<'_> {
         Pintail::new(self)
     }
 
     /// Prepares a run on `limit` simulated events, as fast as the line takes them.
-    pub fn simulator(&self, limit: u64) -> Pintail<'_> {
+    pub(crate) fn simulator(&self, limit: u64) -> Pintail<'_> {
         let pintail = self.pintail().set("source.type", "simulator").set("source.start_time", START_TIME);
         pintail.set("source.seed", 42).set("source.limit", limit).set("source.rate", 0)
     }
 
     /// Returns the visible data files, relative to the dataset, sorted: what a plain `**/*.parquet` finds.
-    pub fn data_files(&self) -> Vec<PathBuf> {
+    pub(crate) fn data_files(&self) -> Vec<PathBuf> {
         let files = walk(&self.out()).into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "parquet"));
         let mut files: Vec<_> = files.map(|path| path.strip_prefix(self.out()).unwrap().to_owned()).collect();
         files.sort();
@@ -114,7 +114,7 @@ impl Dataset {
     }
 
     /// Returns all commit records in their order: checkpoints, the one that each start wrote, actions of an operator.
-    pub fn records(&self) -> Vec<Commit> {
+    pub(crate) fn records(&self) -> Vec<Commit> {
         let mut records: Vec<_> = walk(&self.internal("commits")).iter().filter_map(|path| Commit::read(path)).collect();
         records.sort_by_key(|record| record.seq);
         let mut positions = BTreeMap::new();
@@ -126,27 +126,27 @@ impl Dataset {
     }
 
     /// Returns the commit records of the checkpoints in their order.
-    pub fn commits(&self) -> Vec<Commit> {
+    pub(crate) fn commits(&self) -> Vec<Commit> {
         self.records().into_iter().filter(Commit::is_checkpoint).collect()
     }
 
     /// Returns the number of checkpoints.
-    pub fn commits_len(&self) -> usize {
+    pub(crate) fn commits_len(&self) -> usize {
         walk(&self.internal("commits")).iter().filter_map(|path| Commit::read(path)).filter(Commit::is_checkpoint).count()
     }
 
     /// Returns the commit record of the last checkpoint.
-    pub fn last_commit(&self) -> Commit {
+    pub(crate) fn last_commit(&self) -> Commit {
         self.commits().pop().expect("a checkpoint")
     }
 
     /// Returns the counts of all commit records together, each found to balance.
-    pub fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         self.records().iter().map(Commit::counts).fold(Counts::default(), Counts::plus)
     }
 
     /// Returns the dead letters of all checkpoints, in the order of files and lines.
-    pub fn dead_letters(&self) -> Vec<Value> {
+    pub(crate) fn dead_letters(&self) -> Vec<Value> {
         let mut files = walk(&self.internal("dead_letters"));
         files.sort();
         let lines = files.iter().flat_map(|file| fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect::<Vec<_>>());
@@ -154,7 +154,7 @@ impl Dataset {
     }
 
     /// Asserts that `pintail verify` finds nothing wrong, and that a glob sees the files of the records and no other.
-    pub fn assert_clean(&self) {
+    pub(crate) fn assert_clean(&self) {
         self.pintail().args(["verify"]).run().assert_code(0);
         let mut recorded: Vec<_> = self.records().iter().flat_map(Commit::data_files).collect();
         recorded.sort();
@@ -165,7 +165,7 @@ impl Dataset {
 }
 
 /// Returns all files below a directory that may be missing, or may change meanwhile.
-pub fn walk(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn walk(dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
     let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
     paths.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
@@ -173,7 +173,7 @@ pub fn walk(dir: &Path) -> Vec<PathBuf> {
 
 /// A commit record. The only place in these tests that knows its JSON.
 #[derive(Debug, Clone)]
-pub struct Commit {
+pub(crate) struct Commit {
     /// Where it is.
     pub path: PathBuf,
     /// Its sequence number, as its name says.
@@ -186,7 +186,7 @@ pub struct Commit {
 
 /// The counts of a commit record.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Records read.
     pub records_in: u64,
     /// Rows written.
@@ -241,22 +241,22 @@ impl Commit {
     }
 
     /// Returns whether it is a checkpoint, and not the open record of a start or an action of an operator.
-    pub fn is_checkpoint(&self) -> bool {
+    pub(crate) fn is_checkpoint(&self) -> bool {
         self.value["trigger"].is_string()
     }
 
     /// Returns whether it is the open record of a start.
-    pub fn is_open_record(&self) -> bool {
+    pub(crate) fn is_open_record(&self) -> bool {
         self.value["opened"].is_object()
     }
 
     /// Returns `interval`, `end` or `shutdown`.
-    pub fn trigger(&self) -> &str {
+    pub(crate) fn trigger(&self) -> &str {
         self.value["trigger"].as_str().expect("a trigger")
     }
 
     /// Returns the counts; fails the test if they do not balance.
-    pub fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         let counts = &self.value["counts"];
         let number = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("a count is missing in {counts}"));
         let letters = &counts["dead_letters"];
@@ -275,27 +275,27 @@ impl Commit {
     }
 
     /// Returns the paths of its data files, relative to the dataset.
-    pub fn data_files(&self) -> Vec<PathBuf> {
+    pub(crate) fn data_files(&self) -> Vec<PathBuf> {
         let files = self.value["files"].as_array().expect("a list of files").iter();
         let paths = files.map(|file| PathBuf::from(file["path"].as_str().expect("a file has a path")));
         paths.filter(|path| path.extension().is_some_and(|ending| ending == "parquet")).collect()
     }
 
     /// Returns `(from, to)` of the source partitions that it changed.
-    pub fn spans(&self) -> Vec<(u64, u64)> {
+    pub(crate) fn spans(&self) -> Vec<(u64, u64)> {
         let partitions = self.value["source"]["partitions"].as_array().expect("a list of source partitions").iter();
         let offset = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("an offset is missing in record {}", self.seq));
         partitions.map(|span| (offset(&span["from"]), offset(&span["to"]))).collect()
     }
 
     /// Returns where the only source partition goes on.
-    pub fn next_offset(&self) -> u64 {
+    pub(crate) fn next_offset(&self) -> u64 {
         assert_eq!(self.positions.len(), 1, "source partitions up to record {}: {:?}", self.seq, self.positions);
         *self.positions.values().next().expect("there is one")
     }
 
     /// Returns the SHA-256 of a lookup table.
-    pub fn lookup(&self, name: &str) -> Option<String> {
+    pub(crate) fn lookup(&self, name: &str) -> Option<String> {
         let mut found = None;
         each_object(&self.value, &mut |object| {
             if object["name"] == name && object["sha256"].is_string() {
@@ -318,7 +318,7 @@ fn each_object(value: &Value, visit: &mut impl FnMut(&Value)) {
 }
 
 /// Returns the lower-case hexadecimal SHA-256.
-pub fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     use sha2::{Digest, Sha256};
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -18,13 +18,13 @@ mod limits;
 mod refused;
 
 /// The content type of lines.
-pub const NDJSON: (&str, &str) = ("Content-Type", "application/x-ndjson");
+pub(crate) const NDJSON: (&str, &str) = ("Content-Type", "application/x-ndjson");
 /// The content type of an array or an object.
-pub const JSON: (&str, &str) = ("Content-Type", "application/json");
+pub(crate) const JSON: (&str, &str) = ("Content-Type", "application/json");
 
 impl Dataset {
     /// Prepares a run that takes small events and commits several times a second.
-    pub fn push(&self) -> Pintail<'_> {
+    pub(crate) fn push(&self) -> Pintail<'_> {
         let pintail = self.small_events().set("source.type", "http").set("source.listen", "127.0.0.1:0");
         pintail.set("pipeline.checkpoint_interval", "100ms").set("source.idempotency_keys_max", 10_000)
     }
@@ -32,12 +32,12 @@ impl Dataset {
 
 impl Process<'_> {
     /// Waits until the HTTP source listens, and returns where.
-    pub fn http(&mut self) -> SocketAddr {
+    pub(crate) fn http(&mut self) -> SocketAddr {
         self.listening("HTTP source listens")
     }
 
     /// Waits until so many records are committed.
-    pub fn wait_for_committed(&mut self, records: u64) {
+    pub(crate) fn wait_for_committed(&mut self, records: u64) {
         self.wait_until(&format!("{records} committed records"), |dataset| {
             dataset.commits_len() > 0 && dataset.last_commit().next_offset() >= records
         });
@@ -45,13 +45,13 @@ impl Process<'_> {
 }
 
 /// Sends a body.
-pub fn post(address: SocketAddr, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Answer {
+pub(crate) fn post(address: SocketAddr, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Answer {
     request(address, "POST", "/v1/events", headers, body)
 }
 
 /// Asserts that a body was taken: so many records, from this offset on.
 #[track_caller]
-pub fn assert_taken(answer: &Answer, accepted: u64, offset: u64) {
+pub(crate) fn assert_taken(answer: &Answer, accepted: u64, offset: u64) {
     assert_eq!(answer.status, 200, "{answer:?}");
     let json = answer.json();
     assert_eq!((json["accepted"].as_u64(), json["offset"].as_u64()), (Some(accepted), Some(offset)), "{answer:?}");

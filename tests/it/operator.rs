@@ -11,7 +11,7 @@ use crate::common::lines::{ids, lines};
 use crate::common::process::Pintail;
 
 /// Copies a directory with everything below it.
-pub fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let from = entry.unwrap().path();
@@ -25,7 +25,7 @@ pub fn copy(from: &Path, to: &Path) {
 }
 
 /// Returns the records of actions, as `(kind, text)`.
-pub fn actions(dataset: &Dataset) -> Vec<(String, String)> {
+pub(crate) fn actions(dataset: &Dataset) -> Vec<(String, String)> {
     let mut records: Vec<PathBuf> = fs::read_dir(dataset.internal("commits/000000")).unwrap().map(|entry| entry.unwrap().path()).collect();
     records.sort();
     let read = |path: &PathBuf| -> Value { serde_json::from_str(fs::read_to_string(path).unwrap().lines().next().unwrap()).unwrap() };

@@ -18,7 +18,7 @@ use super::sql_error::message;
 
 /// The database in use. Lookup tables and the memory limit exist once in it.
 #[derive(Debug)]
-pub struct Databases {
+pub(crate) struct Databases {
     memory_limit: u64,
     current: Mutex<Arc<Database>>,
     /// Read while a batch runs, written while a record runs that is to have the memory and the cores to itself.
@@ -27,17 +27,17 @@ pub struct Databases {
 
 impl Databases {
     /// Opens the first one.
-    pub fn open(memory_limit: u64) -> Result<Self> {
+    pub(crate) fn open(memory_limit: u64) -> Result<Self> {
         Ok(Self { memory_limit, current: Mutex::new(Database::open(memory_limit)?), peace: RwLock::default() })
     }
 
     /// Returns the database in use.
-    pub fn current(&self) -> Arc<Database> {
+    pub(crate) fn current(&self) -> Arc<Database> {
         self.lock().clone()
     }
 
     /// Opens another database with the same tables in the place of a broken one, unless that was done.
-    pub fn replace(&self, broken: &Arc<Database>) -> Result<()> {
+    pub(crate) fn replace(&self, broken: &Arc<Database>) -> Result<()> {
         let mut current = self.lock();
         if Arc::ptr_eq(&current, broken) {
             let next = Database::open(self.memory_limit)?;
@@ -49,12 +49,12 @@ impl Databases {
     }
 
     /// Lets a batch run beside others.
-    pub fn share(&self) -> RwLockReadGuard<'_, ()> {
+    pub(crate) fn share(&self) -> RwLockReadGuard<'_, ()> {
         self.peace.read()
     }
 
     /// Waits until nothing runs, and keeps it so.
-    pub fn alone(&self) -> RwLockWriteGuard<'_, ()> {
+    pub(crate) fn alone(&self) -> RwLockWriteGuard<'_, ()> {
         self.peace.write()
     }
 

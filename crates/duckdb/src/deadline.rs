@@ -19,10 +19,10 @@ const REPEAT: Duration = Duration::from_millis(10);
 const ASKED_EVERY: Duration = Duration::from_millis(100);
 
 /// Says whether queries are not wanted any more.
-pub type IsUnwanted = Arc<dyn Fn() -> bool + Send + Sync>;
+pub(crate) type IsUnwanted = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// Watches the queries of one connection.
-pub struct Deadline {
+pub(crate) struct Deadline {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -45,7 +45,7 @@ enum State {
 
 impl Deadline {
     /// Starts the thread. `interrupt` interrupts whatever runs on the connection.
-    pub fn new(interrupt: impl Fn() + Send + 'static) -> Result<Self> {
+    pub(crate) fn new(interrupt: impl Fn() + Send + 'static) -> Result<Self> {
         let shared = Arc::<Shared>::default();
         let watched = shared.clone();
         let watch = thread::Builder::new().name("pintail-deadline".to_owned()).spawn(move || watched.watch(&interrupt));
@@ -54,12 +54,12 @@ impl Deadline {
     }
 
     /// Lets the time of further queries be up as soon as they are not wanted.
-    pub fn heed(&self, is_unwanted: Option<IsUnwanted>) {
+    pub(crate) fn heed(&self, is_unwanted: Option<IsUnwanted>) {
         *self.shared.is_unwanted.lock() = is_unwanted;
     }
 
     /// Gives the connection's next query `time`, until the guard is dropped.
-    pub fn arm(&self, time: Duration) -> Armed<'_> {
+    pub(crate) fn arm(&self, time: Duration) -> Armed<'_> {
         // A time too long to be represented is no deadline.
         self.shared.set(Instant::now().checked_add(time).map_or(State::Idle, State::Armed));
         Armed(&self.shared)
@@ -67,11 +67,11 @@ impl Deadline {
 }
 
 /// Ends the watch on drop; no interrupt comes after it.
-pub struct Armed<'a>(&'a Shared);
+pub(crate) struct Armed<'a>(&'a Shared);
 
 impl Armed<'_> {
     /// Returns whether the time is up.
-    pub fn passed(&self) -> bool {
+    pub(crate) fn passed(&self) -> bool {
         matches!(*self.0.lock(), State::Passed)
     }
 }

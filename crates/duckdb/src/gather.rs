@@ -27,23 +27,23 @@ use super::raw::RawConnection;
 use super::vector::{INLINE_LEN, Rows, Text, Vector, fixed_width};
 
 /// The function's name in SQL.
-pub const FUNCTION: &str = "pintail_gather";
+pub(crate) const FUNCTION: &str = "pintail_gather";
 
 /// The first block for the bytes of long texts, and the largest: each is twice the one before.
 const BLOCK_BYTES: (usize, usize) = (8 << 10, 1 << 20);
 
 /// The columns being filled, by slot. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Gathers(Arc<Mutex<BTreeMap<usize, Arc<Mutex<Columns>>>>>);
+pub(crate) struct Gathers(Arc<Mutex<BTreeMap<usize, Arc<Mutex<Columns>>>>>);
 
 impl Gathers {
     /// Makes a slot ready for the rows of one query.
-    pub fn begin(&self, slot: usize, columns: Columns) {
+    pub(crate) fn begin(&self, slot: usize, columns: Columns) {
         self.0.lock().insert(slot, Arc::new(Mutex::new(columns)));
     }
 
     /// Takes what was gathered since [`Self::begin`].
-    pub fn end(&self, slot: usize) -> Option<Columns> {
+    pub(crate) fn end(&self, slot: usize) -> Option<Columns> {
         let columns = self.0.lock().remove(&slot)?;
         Arc::into_inner(columns).map(|columns| columns.into_inner())
     }
@@ -54,7 +54,7 @@ impl Gathers {
 }
 
 /// Returns whether values of a DuckDB type are gathered as that Arrow type. A type that is not listed here is left to DuckDB's result.
-pub fn is_gathered(from: LogicalTypeId, to: &DataType) -> bool {
+pub(crate) fn is_gathered(from: LogicalTypeId, to: &DataType) -> bool {
     use LogicalTypeId as Duck;
     matches!(
         (from, to),
@@ -81,7 +81,7 @@ pub fn is_gathered(from: LogicalTypeId, to: &DataType) -> bool {
 
 /// Columns that grow with each chunk.
 #[derive(Debug)]
-pub struct Columns {
+pub(crate) struct Columns {
     schema: SchemaRef,
     columns: Vec<Column>,
     rows: usize,
@@ -116,7 +116,7 @@ struct Texts {
 
 impl Columns {
     /// Makes empty columns of a schema all of whose types are gathered, with room for `rows`, which take `bytes_max` bytes.
-    pub fn new(schema: &SchemaRef, rows: usize, bytes_max: usize) -> Self {
+    pub(crate) fn new(schema: &SchemaRef, rows: usize, bytes_max: usize) -> Self {
         let column = |data_type: &DataType| {
             let values = match data_type {
                 DataType::Boolean => Values::Boolean(BooleanBufferBuilder::new(rows)),
@@ -133,7 +133,7 @@ impl Columns {
     }
 
     /// Returns whether the rows of the query did not fit.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.full
     }
 
@@ -155,7 +155,7 @@ impl Columns {
     }
 
     /// Returns the rows.
-    pub fn finish(self) -> Result<RecordBatch> {
+    pub(crate) fn finish(self) -> Result<RecordBatch> {
         let arrays = self.columns.into_iter().zip(self.schema.fields()).map(|(column, field)| column.finish(field.data_type(), self.rows));
         let batch = arrays.collect::<Result<_, _>>().and_then(|arrays| RecordBatch::try_new(self.schema.clone(), arrays));
         batch.map_err(|e| Error::internal("cannot make a batch of the rows that the SQL returned").with_source(e))
@@ -281,7 +281,7 @@ impl Texts {
 }
 
 /// Registers the function in the database of `connection`.
-pub fn register(connection: &RawConnection, gathers: &Gathers) -> Result<()> {
+pub(crate) fn register(connection: &RawConnection, gathers: &Gathers) -> Result<()> {
     let name = CString::new(FUNCTION).expect("the name holds no NUL byte");
     let (slot, any, answer) = (LogicalType::bigint(), LogicalType::any(), LogicalType::boolean());
     // SAFETY: no arguments.

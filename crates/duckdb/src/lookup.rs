@@ -21,7 +21,7 @@ use super::sql_error::message;
 
 /// A lookup file's content.
 #[derive(Debug)]
-pub struct Lookup {
+pub(crate) struct Lookup {
     /// The table's name and the hash of the file.
     pub version: LookupVersion,
     /// The columns.
@@ -32,7 +32,7 @@ pub struct Lookup {
 
 impl Lookup {
     /// Reads a file.
-    pub fn read(config: &LookupConfig) -> Result<Self> {
+    pub(crate) fn read(config: &LookupConfig) -> Result<Self> {
         let sha256 = hash(config)?;
         let (schema, rows) = rows(config)?;
         // DuckDB reads the file itself, some formats in several passes; what it saw is named by a hash only if that did not change.

@@ -42,7 +42,7 @@ struct Operator<'a> {
 
 /// Why a `SELECT` is not row by row. Each is the end of a sentence that begins with the SQL's name.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// It cannot be planned at all.
     Plan(String),
     /// Its rows depend on how the events are cut into batches.
@@ -50,7 +50,7 @@ pub enum Fault {
 }
 
 /// Checks that each row that `select` returns comes from one event.
-pub fn check_row_by_row(connection: &Connection, select: &Select) -> Result<(), Fault> {
+pub(crate) fn check_row_by_row(connection: &Connection, select: &Select) -> Result<(), Fault> {
     let explain = format!("EXPLAIN (FORMAT json) {}", select.sql());
     let plan = logical_plan(connection, &explain).map_err(|e| Fault::Plan(format!("fails: {}", message(&e))))?;
     let [root]: [&RawValue; 1] = serde_json::from_str(&plan).map_err(unreadable)?;

@@ -60,7 +60,7 @@ pub type Check = (usize, usize);
 
 /// The queries of one SQL.
 #[derive(Debug)]
-pub struct Probe {
+pub(crate) struct Probe {
     /// The columns of `events` and the number.
     schema: SchemaRef,
     answer: SchemaRef,
@@ -93,7 +93,7 @@ struct Form {
 
 impl Probe {
     /// Makes the queries; `None` if the shape of the SQL allows none.
-    pub fn new(session: &Session, select: &Select) -> Option<Self> {
+    pub(crate) fn new(session: &Session, select: &Select) -> Option<Self> {
         let mut fields = session.schema().fields().to_vec();
         fields.push(Arc::new(Field::new(ROW, DataType::Int64, false)));
         let schema: SchemaRef = Arc::new(Schema::new(fields));
@@ -110,7 +110,7 @@ impl Probe {
     }
 
     /// Names the suspects of a batch, each once, in their order. Those that it cannot find it leaves out.
-    pub fn suspects(&self, session: &mut Session, batch: &RecordBatch) -> Vec<Suspect> {
+    pub(crate) fn suspects(&self, session: &mut Session, batch: &RecordBatch) -> Vec<Suspect> {
         let Some(numbered) = self.numbered(batch) else { return Vec::new() };
         let mut found = BTreeMap::new();
         for (index, queries) in self.selects.iter().enumerate() {

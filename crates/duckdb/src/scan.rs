@@ -26,7 +26,7 @@ use super::callback::{contain, destroy, give_away};
 use super::raw::RawConnection;
 
 /// The function's name in SQL.
-pub const FUNCTION: &str = "pintail_scan";
+pub(crate) const FUNCTION: &str = "pintail_scan";
 
 /// Why a query that outlives its batch fails.
 const EMPTY: &str = "the slot is empty";
@@ -39,7 +39,7 @@ const DICTIONARY_VALUES_MAX: usize = 256;
 
 /// What a slot holds while a query may read it.
 #[derive(Debug)]
-pub struct Input {
+pub(crate) struct Input {
     /// The schema of the batches.
     pub schema: SchemaRef,
     /// The rows.
@@ -54,7 +54,7 @@ pub struct Input {
 
 /// How rows are handed out, and how far that has come. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Pace {
+pub(crate) struct Pace {
     /// Rows handed out at a time, at most those of a vector.
     rows: usize,
     /// Rows handed out; one more when the end was told too.
@@ -69,12 +69,12 @@ impl Default for Pace {
 
 impl Pace {
     /// Hands out so many rows at a time.
-    pub fn new(rows: usize) -> Self {
+    pub(crate) fn new(rows: usize) -> Self {
         Self { rows: rows.clamp(1, VECTOR_ROWS), taken: Arc::default() }
     }
 
     /// Returns which of all rows were handed out last; nothing if none were, or if all were and the end was told.
-    pub fn last(&self, all: usize) -> Option<Range<usize>> {
+    pub(crate) fn last(&self, all: usize) -> Option<Range<usize>> {
         let taken = self.taken.load(Ordering::Relaxed);
         (1..=all).contains(&taken).then(|| (taken - 1) / self.rows * self.rows..taken)
     }
@@ -82,7 +82,7 @@ impl Pace {
 
 /// Columns that are in the schema and not in the batches: a query that needs one of them fails.
 #[derive(Debug, Clone)]
-pub struct Withheld {
+pub(crate) struct Withheld {
     /// The first of them; the others follow it.
     pub from: usize,
     /// Set when a query needs one.
@@ -91,11 +91,11 @@ pub struct Withheld {
 
 /// The slots of a database. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Slots(Arc<Mutex<BTreeMap<usize, Option<Arc<Input>>>>>);
+pub(crate) struct Slots(Arc<Mutex<BTreeMap<usize, Option<Arc<Input>>>>>);
 
 impl Slots {
     /// Reserves a slot that nobody else fills.
-    pub fn reserve(&self) -> Slot {
+    pub(crate) fn reserve(&self) -> Slot {
         let mut slots = self.lock();
         let number = slots.len();
         slots.insert(number, None);
@@ -118,24 +118,24 @@ impl Slots {
 
 /// A reserved slot.
 #[derive(Debug)]
-pub struct Slot {
+pub(crate) struct Slot {
     slots: Slots,
     number: usize,
 }
 
 impl Slot {
     /// Returns the slot's number.
-    pub fn number(&self) -> usize {
+    pub(crate) fn number(&self) -> usize {
         self.number
     }
 
     /// Returns the call that reads the slot, to be used in `FROM`.
-    pub fn call(&self) -> String {
+    pub(crate) fn call(&self) -> String {
         format!("{FUNCTION}({})", self.number)
     }
 
     /// Fills the slot until the guard is dropped.
-    pub fn load(&self, input: Input) -> Loaded<'_> {
+    pub(crate) fn load(&self, input: Input) -> Loaded<'_> {
         self.slots.set(self.number, Some(Arc::new(input)));
         Loaded(self)
     }
@@ -143,7 +143,7 @@ impl Slot {
 
 /// Empties the slot on drop, so that the database never keeps a batch or a connection to itself alive.
 #[derive(Debug)]
-pub struct Loaded<'a>(&'a Slot);
+pub(crate) struct Loaded<'a>(&'a Slot);
 
 impl Drop for Loaded<'_> {
     fn drop(&mut self) {
@@ -152,7 +152,7 @@ impl Drop for Loaded<'_> {
 }
 
 /// Registers the function in the database of `connection`.
-pub fn register(connection: &RawConnection, slots: &Slots) -> Result<()> {
+pub(crate) fn register(connection: &RawConnection, slots: &Slots) -> Result<()> {
     let name = CString::new(FUNCTION).expect("the name holds no NUL byte");
     let slot_type = LogicalType::bigint();
     let extra_info = Box::into_raw(Box::new(slots.clone())).cast::<c_void>();

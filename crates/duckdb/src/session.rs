@@ -28,7 +28,7 @@ const RESULT: &str = "pintail_result";
 
 /// A database in memory with the two functions of ours.
 #[derive(Debug)]
-pub struct Database {
+pub(crate) struct Database {
     slots: Slots,
     gathers: Gathers,
     raw: RawDatabase,
@@ -36,7 +36,7 @@ pub struct Database {
 
 impl Database {
     /// Opens the database: one DuckDB thread, so each query runs on its caller's; nothing is loaded, downloaded or spilled to disk.
-    pub fn open(memory_limit: u64) -> Result<Arc<Self>> {
+    pub(crate) fn open(memory_limit: u64) -> Result<Arc<Self>> {
         let memory_limit = format!("{memory_limit}B");
         let raw = RawDatabase::open_in_memory(&[
             ("threads", "1"),
@@ -61,7 +61,7 @@ impl Database {
     }
 
     /// Closes the database to files, extensions and changed settings, for good. Must come before any text of the user's is bound.
-    pub fn lock(&self) -> Result<()> {
+    pub(crate) fn lock(&self) -> Result<()> {
         self.execute("SET GLOBAL enable_external_access = false; SET GLOBAL lock_configuration = true")
     }
 
@@ -78,7 +78,7 @@ impl Database {
 
 /// A connection with its slot. The fields are dropped from the top: connections before the database.
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct Session {
     /// Of `runner`, by their text.
     statements: BTreeMap<String, Prepared>,
     /// Runs what is run for each batch; `connection` whatever has rows to be read.
@@ -94,7 +94,7 @@ pub struct Session {
 
 impl Session {
     /// Connects, and makes the view `events` over batches of `schema`.
-    pub fn new(database: &Arc<Database>, schema: &SchemaRef) -> Result<Self> {
+    pub(crate) fn new(database: &Arc<Database>, schema: &SchemaRef) -> Result<Self> {
         let session = Self {
             statements: BTreeMap::new(),
             runner: database.raw.connect()?,
@@ -113,7 +113,7 @@ impl Session {
     }
 
     /// Makes a view of the slot that the statements of [`Self::gather`] see, for batches of `schema`.
-    pub fn make_view(&self, name: &str, schema: &SchemaRef) -> Result<()> {
+    pub(crate) fn make_view(&self, name: &str, schema: &SchemaRef) -> Result<()> {
         self.make_view_of(name, &format!("SELECT * FROM {}", self.slot.call()), schema)
     }
 
@@ -124,27 +124,27 @@ impl Session {
     }
 
     /// Returns the database.
-    pub fn database(&self) -> &Arc<Database> {
+    pub(crate) fn database(&self) -> &Arc<Database> {
         &self.database
     }
 
     /// Returns whether a check of DuckDB's own has failed: then nothing more must be run in this database.
-    pub fn is_broken(&self) -> bool {
+    pub(crate) fn is_broken(&self) -> bool {
         self.broken.get()
     }
 
     /// Returns the connection on which [`Self::gather`] runs.
-    pub fn runner(&self) -> &RawConnection {
+    pub(crate) fn runner(&self) -> &RawConnection {
         &self.runner
     }
 
     /// Returns the connection.
-    pub fn connection(&self) -> &Connection {
+    pub(crate) fn connection(&self) -> &Connection {
         &self.connection
     }
 
     /// Returns the schema of `events`.
-    pub fn schema(&self) -> &SchemaRef {
+    pub(crate) fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
@@ -152,25 +152,25 @@ impl Session {
     ///
     /// # Errors
     /// What is wrong with it, as the end of a sentence.
-    pub fn parse(&self, sql: &str) -> Result<Select, String> {
+    pub(crate) fn parse(&self, sql: &str) -> Result<Select, String> {
         let extraction = self.database.raw.connect().map_err(|e| e.to_string())?;
         Select::parse(&self.connection, &extraction, sql)
     }
 
     /// Runs `sql` over a batch as `events`.
-    pub fn run(&self, sql: &str, batch: &RecordBatch) -> duckdb::Result<(SchemaRef, Vec<RecordBatch>)> {
+    pub(crate) fn run(&self, sql: &str, batch: &RecordBatch) -> duckdb::Result<(SchemaRef, Vec<RecordBatch>)> {
         self.with_events(batch, Pace::default(), |connection| collect(connection, sql))
     }
 
     /// Does work while `events` is a batch, handed out at a pace.
-    pub fn with_events<T>(&self, batch: &RecordBatch, pace: Pace, body: impl FnOnce(&Connection) -> T) -> T {
+    pub(crate) fn with_events<T>(&self, batch: &RecordBatch, pace: Pace, body: impl FnOnce(&Connection) -> T) -> T {
         self.with_input(&self.schema, vec![batch.clone()], pace, || body(&self.connection))
     }
 
     /// Makes a query out of `sql`, which returns `output`, whose rows [`Self::gather`] can take; `None` if that has a type it cannot.
     ///
     /// The text stands in a view: whatever ends it (a semicolon, a comment) then does no harm to the query around it.
-    pub fn gathering(&self, sql: &str, output: &SchemaRef) -> Result<Option<String>> {
+    pub(crate) fn gathering(&self, sql: &str, output: &SchemaRef) -> Result<Option<String>> {
         let types = self.column_types(sql, output.fields().len());
         let types = types.map_err(|e| Error::internal("cannot prepare `transform.sql`").with_source(e))?;
         if types.is_empty() || !types.iter().zip(output.fields()).all(|(id, field)| is_gathered(*id, field.data_type())) {
@@ -182,7 +182,7 @@ impl Session {
     }
 
     /// Returns the types of the first `count` columns that a query over `events` returns.
-    pub fn column_types(&self, sql: &str, count: usize) -> duckdb::Result<Vec<LogicalTypeId>> {
+    pub(crate) fn column_types(&self, sql: &str, count: usize) -> duckdb::Result<Vec<LogicalTypeId>> {
         self.with_no_events(|connection| {
             let statement = connection.prepare(sql)?;
             Ok((0..count).map(|index| statement.column_logical_type(index).id()).collect())
@@ -190,12 +190,12 @@ impl Session {
     }
 
     /// Makes the query that gathers columns of what stands behind `FROM`.
-    pub fn gather_from(&self, columns: &[String], from: &str) -> String {
+    pub(crate) fn gather_from(&self, columns: &[String], from: &str) -> String {
         format!("SELECT {}({}, {}) FROM {from}", gather::FUNCTION, self.slot.number(), columns.join(", "))
     }
 
     /// Prepares a query over batches of `schema`, to see whether it can be.
-    pub fn can_prepare(&self, query: &str, schema: &SchemaRef) -> bool {
+    pub(crate) fn can_prepare(&self, query: &str, schema: &SchemaRef) -> bool {
         self.prepare(query, schema).is_ok()
     }
 
@@ -205,7 +205,7 @@ impl Session {
 
     /// Runs a query whose rows go through the gather, over a batch of `schema`; returns them, also what came before a failure. Its plan
     /// is kept for the next batch.
-    pub fn gather(
+    pub(crate) fn gather(
         &mut self,
         query: &str,
         (schema, batch): (&SchemaRef, &RecordBatch),
@@ -226,7 +226,7 @@ impl Session {
     }
 
     /// Runs `sql` over a batch as `events` once more, for what DuckDB says of its failure.
-    pub fn fails(&self, sql: &str, batch: &RecordBatch) -> Option<Failed> {
+    pub(crate) fn fails(&self, sql: &str, batch: &RecordBatch) -> Option<Failed> {
         let failed = self.with_input(&self.schema, vec![batch.clone()], Pace::default(), || self.runner.execute(sql).err());
         self.note(failed.as_ref());
         failed
@@ -239,17 +239,17 @@ impl Session {
     }
 
     /// Forgets the plans that were kept.
-    pub fn forget_plans(&mut self) {
+    pub(crate) fn forget_plans(&mut self) {
         self.statements.clear();
     }
 
     /// Runs `body` while `events` has no rows.
-    pub fn with_no_events<T>(&self, body: impl FnOnce(&Connection) -> T) -> T {
+    pub(crate) fn with_no_events<T>(&self, body: impl FnOnce(&Connection) -> T) -> T {
         self.with_input(&self.schema, Vec::new(), Pace::default(), || body(&self.connection))
     }
 
     /// Makes or replaces a table.
-    pub fn create_table(&self, name: &str, schema: &SchemaRef, rows: Vec<RecordBatch>) -> duckdb::Result<()> {
+    pub(crate) fn create_table(&self, name: &str, schema: &SchemaRef, rows: Vec<RecordBatch>) -> duckdb::Result<()> {
         let create = format!("CREATE OR REPLACE TABLE {} AS SELECT * FROM {}", quoted(name), self.slot.call());
         self.with_input(schema, rows, Pace::default(), || self.connection.execute_batch(&create))
     }
@@ -262,12 +262,12 @@ impl Session {
 }
 
 /// Runs a query to its end.
-pub fn collect(connection: &Connection, sql: &str) -> duckdb::Result<(SchemaRef, Vec<RecordBatch>)> {
+pub(crate) fn collect(connection: &Connection, sql: &str) -> duckdb::Result<(SchemaRef, Vec<RecordBatch>)> {
     stream(connection, sql, |_| true)
 }
 
 /// Runs a query as long as `take` takes its rows; returns those that it took.
-pub fn stream(
+pub(crate) fn stream(
     connection: &Connection,
     sql: &str,
     mut take: impl FnMut(&RecordBatch) -> bool,
@@ -288,7 +288,7 @@ pub fn stream(
 }
 
 /// Runs a query to its end; returns its rows as text, NULL as nothing. `duckdb-rs` cannot read text out of views itself.
-pub fn collect_texts(connection: &Connection, sql: &str) -> duckdb::Result<Vec<Vec<String>>> {
+pub(crate) fn collect_texts(connection: &Connection, sql: &str) -> duckdb::Result<Vec<Vec<String>>> {
     let (_, batches) = collect(connection, sql)?;
     let mut rows = Vec::new();
     for batch in batches {
@@ -301,11 +301,11 @@ pub fn collect_texts(connection: &Connection, sql: &str) -> duckdb::Result<Vec<V
 }
 
 /// Writes a name so that SQL takes it as it is.
-pub fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// Writes a text as SQL.
-pub fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }

@@ -70,12 +70,12 @@ impl From<Class> for FailureKind {
 }
 
 /// Returns DuckDB's message on one line, without the excerpt of the SQL beneath it.
-pub fn message(error: &duckdb::Error) -> String {
+pub(crate) fn message(error: &duckdb::Error) -> String {
     one_line(&error.to_string())
 }
 
 /// Puts a message of DuckDB on one line, without the excerpt of the SQL beneath it.
-pub fn one_line(message: &str) -> String {
+pub(crate) fn one_line(message: &str) -> String {
     let message = message.split_once("\nLINE ").map_or(message, |(before, _)| before);
     let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     lines.join(" ")

@@ -17,14 +17,14 @@ use super::sql_error::{message, one_line};
 
 /// A text that is exactly one `SELECT`.
 #[derive(Debug, Clone)]
-pub struct Select {
+pub(crate) struct Select {
     sql: String,
     /// DuckDB's syntax tree, compact JSON.
     tree: String,
 }
 
 /// Returns why what a `SELECT` returns cannot be read out of DuckDB, with the cast to write; `None` if it can, or does not bind.
-pub fn unreadable(connection: &Connection, sql: &str) -> Option<String> {
+pub(crate) fn unreadable(connection: &Connection, sql: &str) -> Option<String> {
     fn holds_variant(of: &LogicalTypeHandle) -> bool {
         of.id() == LogicalTypeId::Variant || (0..of.num_children()).any(|child| holds_variant(&of.child(child)))
     }
@@ -51,7 +51,7 @@ impl Select {
     ///
     /// # Errors
     /// What is wrong with the text, as the end of a sentence that begins with its name.
-    pub fn parse(connection: &Connection, extraction: &RawConnection, sql: &str) -> Result<Self, String> {
+    pub(crate) fn parse(connection: &Connection, extraction: &RawConnection, sql: &str) -> Result<Self, String> {
         let rows = collect_texts(connection, &format!("SELECT json_serialize_sql({})::VARCHAR", literal(sql)));
         let rows = rows.map_err(|e| format!("cannot be parsed: {}", message(&e)))?;
         let tree = rows.concat().pop().unwrap_or_default();
@@ -74,28 +74,28 @@ impl Select {
     }
 
     /// Returns the text.
-    pub fn sql(&self) -> &str {
+    pub(crate) fn sql(&self) -> &str {
         &self.sql
     }
 
     /// Returns DuckDB's syntax tree, as JSON.
-    pub fn tree(&self) -> &str {
+    pub(crate) fn tree(&self) -> &str {
         &self.tree
     }
 
     /// Returns how often a table is named in a `FROM`.
-    pub fn references(&self, table: &str) -> usize {
+    pub(crate) fn references(&self, table: &str) -> usize {
         let name = serde_json::to_string(&table).expect("a text can always be written as JSON");
         self.tree.to_lowercase().matches(&format!("\"table_name\":{}", name.to_lowercase())).count()
     }
 
     /// Returns whether a function is called.
-    pub fn calls(&self, function: &str) -> bool {
+    pub(crate) fn calls(&self, function: &str) -> bool {
         self.tree.to_lowercase().contains(&format!("\"function_name\":\"{function}\""))
     }
 
     /// Returns whether any join keeps the rows of its right side that have no partner.
-    pub fn has_right_or_full_join(&self) -> bool {
+    pub(crate) fn has_right_or_full_join(&self) -> bool {
         ["RIGHT", "OUTER", "FULL"].iter().any(|join| self.tree.contains(&format!("\"join_type\":\"{join}\"")))
     }
 }

@@ -12,14 +12,14 @@ use duckdb::ffi;
 
 /// A chunk of rows that DuckDB passes to a callback. Its vectors are flat.
 #[derive(Debug, Clone, Copy)]
-pub struct Rows<'a> {
+pub(crate) struct Rows<'a> {
     chunk: ffi::duckdb_data_chunk,
     lifetime: PhantomData<&'a ()>,
 }
 
 /// A flat vector.
 #[derive(Debug, Clone, Copy)]
-pub struct Vector<'a> {
+pub(crate) struct Vector<'a> {
     vector: ffi::duckdb_vector,
     rows: usize,
     lifetime: PhantomData<&'a ()>,
@@ -28,29 +28,29 @@ pub struct Vector<'a> {
 /// The header of a text: its length and all of it, up to 12 bytes, padded with zeros; beyond, its first 4 and where it stands.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub struct Text(ffi::duckdb_string_t);
+pub(crate) struct Text(ffi::duckdb_string_t);
 
 /// Longest text that a header holds, in DuckDB and in Arrow's views alike.
-pub const INLINE_LEN: usize = 12;
+pub(crate) const INLINE_LEN: usize = 12;
 
 impl<'a> Rows<'a> {
     /// Looks at a chunk.
     ///
     /// # Safety
     /// The chunk is live and flat for `'a`, as DuckDB passes it to a scalar function.
-    pub unsafe fn new(chunk: ffi::duckdb_data_chunk) -> Self {
+    pub(crate) unsafe fn new(chunk: ffi::duckdb_data_chunk) -> Self {
         Self { chunk, lifetime: PhantomData }
     }
 
     /// Returns the number of rows.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         // SAFETY: the chunk is live.
         let rows = unsafe { ffi::duckdb_data_chunk_get_size(self.chunk) };
         usize::try_from(rows).expect("a chunk has as many rows as fit in memory")
     }
 
     /// Returns the vectors.
-    pub fn columns(&self) -> impl ExactSizeIterator<Item = Vector<'a>> {
+    pub(crate) fn columns(&self) -> impl ExactSizeIterator<Item = Vector<'a>> {
         let rows = self.len();
         // SAFETY: the chunk is live.
         let columns = unsafe { ffi::duckdb_data_chunk_get_column_count(self.chunk) };
@@ -65,7 +65,7 @@ impl<'a> Rows<'a> {
 
 impl<'a> Vector<'a> {
     /// Returns the id of the type.
-    pub fn type_id(&self) -> ffi::duckdb_type {
+    pub(crate) fn type_id(&self) -> ffi::duckdb_type {
         // SAFETY: the vector is live.
         let mut logical_type = unsafe { ffi::duckdb_vector_get_column_type(self.vector) };
         // SAFETY: the type was just made.
@@ -76,7 +76,7 @@ impl<'a> Vector<'a> {
     }
 
     /// Returns a bit for each row, 1 where there is a value; nothing if there is one in every row.
-    pub fn validity(&self) -> Option<&'a [u64]> {
+    pub(crate) fn validity(&self) -> Option<&'a [u64]> {
         // SAFETY: the vector is live.
         let words = unsafe { ffi::duckdb_vector_get_validity(self.vector) };
         // SAFETY: DuckDB keeps a bit for each row of a vector, or none at all.
@@ -87,7 +87,7 @@ impl<'a> Vector<'a> {
     ///
     /// # Panics
     /// If the values of the type are not `width` bytes wide.
-    pub fn bytes(&self, width: usize) -> &'a [u8] {
+    pub(crate) fn bytes(&self, width: usize) -> &'a [u8] {
         assert_eq!(fixed_width(self.type_id()), Some(width), "the width of DuckDB's type {}", self.type_id());
         // SAFETY: the vector is flat and has as many values of that width as rows.
         unsafe { slice::from_raw_parts(self.data().cast(), self.rows * width) }
@@ -97,7 +97,7 @@ impl<'a> Vector<'a> {
     ///
     /// # Panics
     /// If the type is not `VARCHAR`.
-    pub fn texts(&self) -> &'a [Text] {
+    pub(crate) fn texts(&self) -> &'a [Text] {
         assert_eq!(self.type_id(), ffi::DUCKDB_TYPE_DUCKDB_TYPE_VARCHAR);
         // SAFETY: the vector is flat and has as many headers as rows.
         unsafe { slice::from_raw_parts(self.data().cast(), self.rows) }
@@ -113,13 +113,13 @@ impl<'a> Vector<'a> {
 
 impl Text {
     /// Returns the number of bytes.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         // SAFETY: the length is the first field of both variants.
         unsafe { self.0.value.inlined }.length as usize
     }
 
     /// Returns the header as Arrow's view of an inlined text: the same 16 bytes. Beyond [`INLINE_LEN`] the upper half is an address.
-    pub fn header(&self) -> u128 {
+    pub(crate) fn header(&self) -> u128 {
         // SAFETY: both are 16 bytes without padding, and every bit pattern is a number.
         unsafe { std::mem::transmute::<ffi::duckdb_string_t, u128>(self.0) }
     }
@@ -128,7 +128,7 @@ impl Text {
     ///
     /// # Safety
     /// The text is none of a NULL, and its vector is live.
-    pub unsafe fn long_bytes(&self) -> &[u8] {
+    pub(crate) unsafe fn long_bytes(&self) -> &[u8] {
         assert!(self.len() > INLINE_LEN, "the header holds a text of {} bytes", self.len());
         // SAFETY: a text beyond 12 bytes is not inlined.
         let start = unsafe { self.0.value.pointer.ptr };
@@ -138,7 +138,7 @@ impl Text {
 }
 
 /// Returns how wide a value of the type is; nothing if that is no fixed number of bytes that stand in the vector.
-pub fn fixed_width(type_id: ffi::duckdb_type) -> Option<usize> {
+pub(crate) fn fixed_width(type_id: ffi::duckdb_type) -> Option<usize> {
     match type_id {
         ffi::DUCKDB_TYPE_DUCKDB_TYPE_BOOLEAN | ffi::DUCKDB_TYPE_DUCKDB_TYPE_TINYINT | ffi::DUCKDB_TYPE_DUCKDB_TYPE_UTINYINT => Some(1),
         ffi::DUCKDB_TYPE_DUCKDB_TYPE_SMALLINT | ffi::DUCKDB_TYPE_DUCKDB_TYPE_USMALLINT => Some(2),

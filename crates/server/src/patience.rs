@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 /// A stream whose writes fail with [`io::ErrorKind::TimedOut`] when nothing was taken for so long.
-pub struct Patience<S> {
+pub(crate) struct Patience<S> {
     stream: S,
     timeout: Duration,
     timer: Pin<Box<Sleep>>,
@@ -20,7 +20,7 @@ pub struct Patience<S> {
 
 impl<S> Patience<S> {
     /// Wraps a stream.
-    pub fn new(stream: S, timeout: Duration) -> Self {
+    pub(crate) fn new(stream: S, timeout: Duration) -> Self {
         Self { stream, timeout, timer: Box::pin(sleep(timeout)), waiting: false }
     }
 

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 /// All connections of a server.
 #[derive(Debug)]
-pub struct Places {
+pub(crate) struct Places {
     state: Mutex<State>,
     /// Somebody left, or has no more work.
     changed: Notify,
@@ -31,7 +31,7 @@ struct State {
 }
 
 /// A connection. Its place is free when it is dropped.
-pub struct Place {
+pub(crate) struct Place {
     connection: Arc<Connection>,
 }
 
@@ -72,7 +72,7 @@ struct Carried(Arc<Connection>);
 
 impl Places {
     /// Makes room for so many.
-    pub fn new(max: usize) -> Arc<Self> {
+    pub(crate) fn new(max: usize) -> Arc<Self> {
         Arc::new(Self { state: Mutex::default(), changed: Notify::new(), max })
     }
 
@@ -81,7 +81,7 @@ impl Places {
     }
 
     /// Takes a place; closes the connection that is idle for the longest time, if there is no other. `None` if all of them have work. Safe to cancel.
-    pub async fn try_take(self: &Arc<Self>) -> Option<Place> {
+    pub(crate) async fn try_take(self: &Arc<Self>) -> Option<Place> {
         loop {
             let changed = self.changed.notified();
             if let Some(place) = self.take_free() {
@@ -95,7 +95,7 @@ impl Places {
     }
 
     /// As [`Self::try_take`], but waits while all have work.
-    pub async fn take(self: &Arc<Self>) -> Place {
+    pub(crate) async fn take(self: &Arc<Self>) -> Place {
         loop {
             let changed = self.changed.notified();
             if let Some(place) = self.try_take().await {
@@ -119,13 +119,13 @@ impl Places {
     }
 
     /// Tells the connection that is idle for the longest time to go. Returns whether there is one.
-    pub fn evict(&self) -> bool {
+    pub(crate) fn evict(&self) -> bool {
         let longest = self.state().idle.pop_first();
         longest.map(|(_, evicted)| evicted.notify_one()).is_some()
     }
 
     /// Waits until all are gone.
-    pub async fn empty(&self) {
+    pub(crate) async fn empty(&self) {
         loop {
             let changed = self.changed.notified();
             if self.state().taken == 0 {
@@ -138,7 +138,7 @@ impl Places {
 
 impl Place {
     /// Waits until the connection has to make room.
-    pub async fn evicted(&self) {
+    pub(crate) async fn evicted(&self) {
         loop {
             self.connection.evicted.notified().await;
             if matches!(*self.connection.work(), Work::Idle(_)) {
@@ -150,7 +150,7 @@ impl Place {
     }
 
     /// Returns what a request is to carry.
-    pub fn carry(&self, extensions: &mut Extensions) {
+    pub(crate) fn carry(&self, extensions: &mut Extensions) {
         extensions.insert(Carried(self.connection.clone()));
     }
 }

@@ -14,24 +14,24 @@ use pintail_storage::checkpoint::reader;
 
 /// The hashes of all rows, sorted.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Content(Vec<u64>);
+pub(super) struct Content(Vec<u64>);
 
 /// What one content has less, and more, than another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Difference {
+pub(super) struct Difference {
     pub lost: u64,
     pub too_many: u64,
 }
 
 impl Difference {
-    pub fn is_none(self) -> bool {
+    pub(super) fn is_none(self) -> bool {
         self.lost == 0 && self.too_many == 0
     }
 }
 
 impl Content {
     /// Reads the committed rows of the dataset at `out`.
-    pub fn of(out: &Path) -> Result<Self> {
+    pub(super) fn of(out: &Path) -> Result<Self> {
         let answer = query(out, &reader::committed(out)?, "SELECT hash(event) AS hash FROM events AS event")?;
         let mut hashes = Vec::new();
         for batch in &answer.batches {
@@ -43,12 +43,12 @@ impl Content {
         Ok(Self(hashes))
     }
 
-    pub fn rows(&self) -> usize {
+    pub(super) fn rows(&self) -> usize {
         self.0.len()
     }
 
     /// Returns the hash of all, in hexadecimal.
-    pub fn hash(&self) -> String {
+    pub(super) fn hash(&self) -> String {
         let bytes: Vec<u8> = self.0.iter().flat_map(|hash| hash.to_le_bytes()).collect();
         let mut hash = sha256_hex(&bytes);
         hash.truncate(16);
@@ -56,7 +56,7 @@ impl Content {
     }
 
     /// Compares it with what should be there, row by row.
-    pub fn difference(&self, expected: &Self) -> Difference {
+    pub(super) fn difference(&self, expected: &Self) -> Difference {
         let mut difference = Difference { lost: 0, too_many: 0 };
         let (mut own, mut other) = (self.0.iter().peekable(), expected.0.iter().peekable());
         loop {

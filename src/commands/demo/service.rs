@@ -19,22 +19,22 @@ use super::Demo;
 use crate::child::{self, Reaped};
 
 /// Time between two checkpoints.
-pub const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(250);
+pub(super) const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The variables that a child keeps: a configuration that stands in others is not for a demonstration.
 const KEPT: [&str; 5] = ["TERM", "COLUMNS", "LINES", "NO_COLOR", "TMPDIR"];
 
 /// What is needed to start it.
-pub struct Service {
+pub(super) struct Service {
     out: PathBuf,
     arguments: Vec<OsString>,
 }
 
 /// A service that runs. Dropping it kills it.
-pub struct Running(Reaped);
+pub(super) struct Running(Reaped);
 
 /// What its records say.
-pub struct Watched<'a> {
+pub(super) struct Watched<'a> {
     out: &'a Path,
     dataset: Option<Dataset>,
     sequence: u64,
@@ -43,20 +43,20 @@ pub struct Watched<'a> {
 
 /// What is committed.
 #[derive(Debug, Clone, Default)]
-pub struct Seen {
+pub(super) struct Seen {
     pub events: u64,
     pub checkpoints: u64,
 }
 
 /// Files that no record names.
-pub struct Staged {
+pub(super) struct Staged {
     files: u64,
     bytes: u64,
 }
 
 impl Service {
     /// Prepares a service that commits its dataset at `out` at `rate` events a second; 0 is as fast as it goes.
-    pub fn new(out: &Path, demo: &Demo, rate: u64) -> Result<Self> {
+    pub(super) fn new(out: &Path, demo: &Demo, rate: u64) -> Result<Self> {
         let text = |value: &str| serde_json::to_string(value).map_err(|e| Error::internal("cannot quote a setting").with_source(e));
         let out_path = out.to_str().ok_or_else(|| Error::config(format!("`{}` is no UTF-8: name another directory", out.display())))?;
         let sets = [
@@ -78,7 +78,7 @@ impl Service {
     }
 
     /// Starts it. Its live table is shown if somebody looks.
-    pub fn start(&self, shown: bool) -> Result<Running> {
+    pub(super) fn start(&self, shown: bool) -> Result<Running> {
         let kept = KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
         let stdout = if shown { Stdio::inherit() } else { Stdio::null() };
         let mut command = child::again_bare();
@@ -88,12 +88,12 @@ impl Service {
         command.spawn().map(|child: Child| Running(Reaped(child))).map_err(|e| Error::io("start the service", e))
     }
 
-    pub fn watch(&self) -> Watched<'_> {
+    pub(super) fn watch(&self) -> Watched<'_> {
         Watched { out: &self.out, dataset: None, sequence: 0, seen: Seen::default() }
     }
 
     /// Looks what it has written and not committed.
-    pub fn staged(&self) -> Staged {
+    pub(super) fn staged(&self) -> Staged {
         let mut staged = Staged { files: 0, bytes: 0 };
         let mut dirs = vec![Paths::new(&self.out).staging()];
         while let Some(dir) = dirs.pop() {
@@ -114,18 +114,18 @@ impl Service {
 
 impl Running {
     /// Returns how it ended, if it did.
-    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+    pub(super) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.0.0.try_wait().map_err(|e| Error::io("wait for the service", e))
     }
 
-    pub fn kill(mut self) {
+    pub(super) fn kill(mut self) {
         self.0.end();
     }
 }
 
 impl Watched<'_> {
     /// Looks at the records that are new.
-    pub fn look(&mut self) -> Result<&Seen> {
+    pub(super) fn look(&mut self) -> Result<&Seen> {
         let paths = Paths::new(self.out);
         if self.dataset.is_none() && paths.format().exists() {
             self.dataset = Some(Dataset::open(paths)?);
@@ -142,7 +142,7 @@ impl Watched<'_> {
 }
 
 impl Staged {
-    pub fn is_none(&self) -> bool {
+    pub(super) fn is_none(&self) -> bool {
         self.files == 0
     }
 }

@@ -18,28 +18,28 @@ const TOKEN: &str = "a-token-of-some-length";
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
 /// A dataset at rest: its service has read all there is and goes on waiting.
-pub fn resting(dataset: &Dataset) -> Pintail<'_> {
+pub(super) fn resting(dataset: &Dataset) -> Pintail<'_> {
     dataset.append("events.ndjson", crate::common::lines::lines(0..10_000));
     dataset.follow("events.ndjson").set("admin.listen", "127.0.0.1:0").set("admin.query", true)
 }
 
-pub fn start<'a>(pintail: Pintail<'a>) -> (Process<'a>, SocketAddr) {
+pub(super) fn start<'a>(pintail: Pintail<'a>) -> (Process<'a>, SocketAddr) {
     let mut process = pintail.spawn();
     let address = process.admin();
     process.wait_for_rows(10_000);
     (process, address)
 }
 
-pub fn ask(address: SocketAddr, sql: &str) -> Answer {
+pub(super) fn ask(address: SocketAddr, sql: &str) -> Answer {
     request(address, "POST", "/api/query", &[JSON], json!({ "sql": sql }).to_string())
 }
 
 /// Asks until the place is free that the other questions of the test take too.
-pub fn ask_until_taken(address: SocketAddr, sql: &str) -> Answer {
+pub(super) fn ask_until_taken(address: SocketAddr, sql: &str) -> Answer {
     std::iter::repeat_with(|| ask(address, sql)).find(|answer| answer.status != 429).expect("repeats for ever")
 }
 
-pub fn error(answer: &Answer) -> String {
+pub(super) fn error(answer: &Answer) -> String {
     answer.json()["error"].as_str().unwrap_or_else(|| panic!("{answer:?}")).to_owned()
 }
 
@@ -174,7 +174,7 @@ fn what_a_page_of_another_site_can_send_is_refused() {
 }
 
 /// Runs for minutes if it is let.
-pub const SLOW: &str = "SELECT count(*) FROM range(1000000000) a, range(1000) b WHERE hash(a.range * b.range) % 7 = 0";
+pub(super) const SLOW: &str = "SELECT count(*) FROM range(1000000000) a, range(1000) b WHERE hash(a.range * b.range) % 7 = 0";
 
 #[test]
 fn a_query_that_takes_too_long_is_ended_and_only_one_runs_at_a_time() {

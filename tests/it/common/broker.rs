@@ -15,7 +15,7 @@ use std::time::Duration;
 use log::Log;
 use protocol::answer;
 
-pub mod log;
+pub(crate) mod log;
 mod protocol;
 
 /// Bytes of a request: what librdkafka asks here has a few hundred.
@@ -25,7 +25,7 @@ const SLICE: Duration = Duration::from_millis(10);
 
 /// How much of the protocol the broker knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Age {
+pub(crate) enum Age {
     /// Before 2.4: leader epochs are not to be relied on, and topics have no ids.
     Old,
     /// 2.4 to 2.7: topics have no ids.
@@ -56,14 +56,14 @@ struct State {
 }
 
 /// A broker on a port of its own, which ends when it is dropped.
-pub struct Broker {
+pub(crate) struct Broker {
     state: Arc<State>,
     listening: Option<JoinHandle<()>>,
 }
 
 impl Broker {
     /// Starts a broker in which `topic` has so many partitions.
-    pub fn start(age: Age, topic: &str, partitions: usize) -> Self {
+    pub(crate) fn start(age: Age, topic: &str, partitions: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let state = Arc::new(State {
@@ -84,33 +84,33 @@ impl Broker {
     }
 
     /// Returns its address.
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         self.state.address.to_string()
     }
 
     /// Makes a topic; one of the same name is deleted, with all that it held.
-    pub fn create(&self, topic: &str, partitions: usize) {
+    pub(crate) fn create(&self, topic: &str, partitions: usize) {
         let logs = std::iter::repeat_with(Log::default).take(partitions).collect();
         self.state.topics.lock().unwrap().insert(topic.to_owned(), Topic { id: rand::random(), logs });
     }
 
     /// Adds empty partitions to a topic, up to so many.
-    pub fn add_partitions(&self, topic: &str, partitions: usize) {
+    pub(crate) fn add_partitions(&self, topic: &str, partitions: usize) {
         self.state.topics.lock().unwrap().get_mut(topic).expect("the topic").logs.resize_with(partitions, Log::default);
     }
 
     /// Does something to the log of a partition.
-    pub fn log<T>(&self, topic: &str, partition: usize, act: impl FnOnce(&mut Log) -> T) -> T {
+    pub(crate) fn log<T>(&self, topic: &str, partition: usize, act: impl FnOnce(&mut Log) -> T) -> T {
         act(&mut self.state.topics.lock().unwrap().get_mut(topic).expect("the topic").logs[partition])
     }
 
     /// Closes all connections; clients may connect again.
-    pub fn disconnect(&self) {
+    pub(crate) fn disconnect(&self) {
         self.state.generation.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Closes all connections, and does something to the log before anybody connects again.
-    pub fn restart<T>(&self, topic: &str, partition: usize, act: impl FnOnce(&mut Log) -> T) -> T {
+    pub(crate) fn restart<T>(&self, topic: &str, partition: usize, act: impl FnOnce(&mut Log) -> T) -> T {
         // Requests are answered with this lock.
         let mut topics = self.state.topics.lock().unwrap();
         self.disconnect();
@@ -119,7 +119,7 @@ impl Broker {
     }
 
     /// Returns the offset that a group was told of last.
-    pub fn told(&self, topic: &str, partition: i32) -> Option<i64> {
+    pub(crate) fn told(&self, topic: &str, partition: i32) -> Option<i64> {
         self.state.told.lock().unwrap().get(&(topic.to_owned(), partition)).copied()
     }
 }

@@ -15,7 +15,7 @@ use super::process::{Process, messages};
 
 /// An answer.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The status code.
     pub status: u16,
     /// The head, as it came.
@@ -27,45 +27,51 @@ pub struct Answer {
 impl Answer {
     /// Returns the body as JSON.
     #[track_caller]
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 
     /// Returns the value of a header.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let headers = self.head.lines().filter_map(|line| line.split_once(": "));
         headers.into_iter().find_map(|(known, value)| known.eq_ignore_ascii_case(name).then_some(value))
     }
 
     /// Returns the value of a sample in Prometheus' text format, as `name` or `name{label="value"}`.
     #[track_caller]
-    pub fn metric(&self, name: &str) -> f64 {
+    pub(crate) fn metric(&self, name: &str) -> f64 {
         self.try_metric(name).unwrap_or_else(|| panic!("no sample {name} in:\n{}", self.body))
     }
 
     /// Returns the value of a sample, if it is there.
-    pub fn try_metric(&self, name: &str) -> Option<f64> {
+    pub(crate) fn try_metric(&self, name: &str) -> Option<f64> {
         self.body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 }
 
 /// Asks for a path.
-pub fn get(address: SocketAddr, path: &str) -> Answer {
+pub(crate) fn get(address: SocketAddr, path: &str) -> Answer {
     request(address, "GET", path, &[], "")
 }
 
 /// Sends a request with headers and a body.
-pub fn request(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Answer {
+pub(crate) fn request(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Answer {
     try_request(address, method, path, headers, body).unwrap()
 }
 
 /// As [`request`]; an error if there is nobody, or no whole answer.
-pub fn try_request(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> io::Result<Answer> {
+pub(crate) fn try_request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl AsRef<[u8]>,
+) -> io::Result<Answer> {
     answer(connect(address, method, path, headers, body.as_ref())?)
 }
 
 /// Reads an answer to its end, which is that of the connection.
-pub fn answer(mut stream: TcpStream) -> io::Result<Answer> {
+pub(crate) fn answer(mut stream: TcpStream) -> io::Result<Answer> {
     let mut text = Vec::new();
     stream.read_to_end(&mut text)?;
     let text = String::from_utf8(text).unwrap();
@@ -92,19 +98,19 @@ fn connect(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str
 }
 
 /// Listens to `/api/events`: the status of each event.
-pub fn events(address: SocketAddr) -> impl Iterator<Item = Value> {
+pub(crate) fn events(address: SocketAddr) -> impl Iterator<Item = Value> {
     let lines = BufReader::new(connect(address, "GET", "/api/events", &[], b"").unwrap()).lines();
     lines.map_while(Result::ok).filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok())
 }
 
 impl Process<'_> {
     /// Waits until the admin server listens, and returns where.
-    pub fn admin(&mut self) -> SocketAddr {
+    pub(crate) fn admin(&mut self) -> SocketAddr {
         self.listening("admin server listens")
     }
 
     /// Waits until a message with an address is logged, and returns that.
-    pub fn listening(&mut self, message: &str) -> SocketAddr {
+    pub(crate) fn listening(&mut self, message: &str) -> SocketAddr {
         let begin = Instant::now();
         loop {
             let log = self.log();

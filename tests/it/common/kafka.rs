@@ -14,17 +14,17 @@ use super::process::Pintail;
 use super::{Dataset, wait_until};
 
 /// The topic, unless a test makes another.
-pub const TOPIC: &str = "events";
+pub(crate) const TOPIC: &str = "events";
 
 /// A cluster of one broker. A partition keeps 100,000 messages or 5 MiB, whichever is less.
-pub struct Cluster {
+pub(crate) struct Cluster {
     cluster: MockCluster<'static, DefaultProducerContext>,
     producer: BaseProducer,
 }
 
 impl Cluster {
     /// Starts a cluster in which [`TOPIC`] has so many partitions.
-    pub fn start(partitions: i32) -> Self {
+    pub(crate) fn start(partitions: i32) -> Self {
         let cluster = MockCluster::new(1).unwrap();
         cluster.create_topic(TOPIC, partitions, 1).unwrap();
         let producer = producer(&cluster.bootstrap_servers());
@@ -32,48 +32,48 @@ impl Cluster {
     }
 
     /// Returns the address of the broker.
-    pub fn broker(&self) -> String {
+    pub(crate) fn broker(&self) -> String {
         self.cluster.bootstrap_servers()
     }
 
     /// Makes another topic.
-    pub fn create_topic(&self, topic: &str, partitions: i32) {
+    pub(crate) fn create_topic(&self, topic: &str, partitions: i32) {
         self.cluster.create_topic(topic, partitions, 1).unwrap();
     }
 
     /// Takes the broker off the network.
-    pub fn down(&self) {
+    pub(crate) fn down(&self) {
         self.cluster.broker_down(1).unwrap();
     }
 
     /// Brings it back.
-    pub fn up(&self) {
+    pub(crate) fn up(&self) {
         self.cluster.broker_up(1).unwrap();
     }
 
     /// Lets the broker take its time for every answer.
-    pub fn answer_after(&self, delay: Duration) {
+    pub(crate) fn answer_after(&self, delay: Duration) {
         self.cluster.broker_round_trip_time(1, delay).unwrap();
     }
 
     /// Writes messages to a partition, and waits until they are there.
-    pub fn produce<P: AsRef<[u8]>>(&self, partition: i32, payloads: impl IntoIterator<Item = P>) {
+    pub(crate) fn produce<P: AsRef<[u8]>>(&self, partition: i32, payloads: impl IntoIterator<Item = P>) {
         produce(&self.producer, TOPIC, partition, payloads);
     }
 
     /// Writes one message as it is.
-    pub fn produce_record(&self, record: BaseRecord<'_, [u8], [u8]>) {
+    pub(crate) fn produce_record(&self, record: BaseRecord<'_, [u8], [u8]>) {
         self.producer.send(record).map_err(|(error, _)| error).unwrap();
         self.producer.flush(Duration::from_secs(10)).unwrap();
     }
 
     /// Returns a producer of its own, for another thread.
-    pub fn producer(&self) -> BaseProducer {
+    pub(crate) fn producer(&self) -> BaseProducer {
         producer(&self.broker())
     }
 
     /// Returns the offset that a group was told of a partition; `None` if none.
-    pub fn committed(&self, group: &str, partition: i32) -> Option<i64> {
+    pub(crate) fn committed(&self, group: &str, partition: i32) -> Option<i64> {
         let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", self.broker()).set("group.id", group).create().unwrap();
         let mut asked = rdkafka::TopicPartitionList::new();
         asked.add_partition(TOPIC, partition);
@@ -87,7 +87,7 @@ fn producer(broker: &str) -> BaseProducer {
 }
 
 /// Writes messages to a partition, and waits until they are there.
-pub fn produce<P: AsRef<[u8]>>(producer: &BaseProducer, topic: &str, partition: i32, payloads: impl IntoIterator<Item = P>) {
+pub(crate) fn produce<P: AsRef<[u8]>>(producer: &BaseProducer, topic: &str, partition: i32, payloads: impl IntoIterator<Item = P>) {
     for payload in payloads {
         let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(partition).payload(payload.as_ref());
         producer.send(record).map_err(|(error, _)| error).unwrap();
@@ -100,7 +100,7 @@ pub fn produce<P: AsRef<[u8]>>(producer: &BaseProducer, topic: &str, partition: 
 
 impl Dataset {
     /// Prepares a run that reads small events from [`TOPIC`] and commits several times a second.
-    pub fn kafka(&self, broker: &str) -> Pintail<'_> {
+    pub(crate) fn kafka(&self, broker: &str) -> Pintail<'_> {
         let pintail = self.small_events().set("source.type", "kafka").set("source.brokers", broker).set("source.topics", TOPIC);
         pintail.set("pipeline.checkpoint_interval", "100ms")
     }

@@ -9,28 +9,28 @@ use super::Dataset;
 use super::process::Pintail;
 
 /// The SQL that passes them on.
-pub const SQL: &str = "SELECT id, ts, region FROM events";
+pub(crate) const SQL: &str = "SELECT id, ts, region FROM events";
 
 impl Dataset {
     /// Prepares a run that reads small events from files, once.
-    pub fn file(&self, path: &str) -> Pintail<'_> {
+    pub(crate) fn file(&self, path: &str) -> Pintail<'_> {
         self.small_events().set("source.type", "file").set("source.path", path)
     }
 
     /// Prepares a run that follows small events in files and commits several times a second.
-    pub fn follow(&self, path: &str) -> Pintail<'_> {
+    pub(crate) fn follow(&self, path: &str) -> Pintail<'_> {
         let pintail = self.file(path).set("source.follow", true).set("source.poll_interval", "50ms");
         pintail.set("pipeline.checkpoint_interval", "100ms")
     }
 
     /// Prepares a run on small events from a source yet to be named.
-    pub fn small_events(&self) -> Pintail<'_> {
+    pub(crate) fn small_events(&self) -> Pintail<'_> {
         self.pintail().set("schema.columns", columns()).set("transform.sql", SQL)
     }
 }
 
 /// Returns the declared columns of small events.
-pub fn columns() -> Value {
+pub(crate) fn columns() -> Value {
     json!([
         { "name": "id", "type": "int64", "required": true },
         { "name": "ts", "type": "timestamp_ms", "required": true },
@@ -39,16 +39,16 @@ pub fn columns() -> Value {
 }
 
 /// Returns one event as a line.
-pub fn line(id: i64) -> String {
+pub(crate) fn line(id: i64) -> String {
     format!("{}\n", json!({ "id": id, "ts": 1_767_225_600_000 + id, "region": if id % 2 == 0 { "eu" } else { "us" } }))
 }
 
 /// Returns events as lines.
-pub fn lines(ids: std::ops::Range<i64>) -> String {
+pub(crate) fn lines(ids: std::ops::Range<i64>) -> String {
     ids.map(line).collect()
 }
 
 /// Returns the ids, to compare with [`Dataset::ids`].
-pub fn ids(ids: std::ops::Range<i64>) -> Vec<i64> {
+pub(crate) fn ids(ids: std::ops::Range<i64>) -> Vec<i64> {
     ids.collect()
 }

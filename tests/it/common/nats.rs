@@ -25,10 +25,10 @@ use super::process::Pintail;
 use super::{Commit, Dataset, PATIENCE, checkout, each_object, wait_until};
 
 /// The stream of the tests, unless they make another.
-pub const STREAM: &str = "EVENTS";
+pub(crate) const STREAM: &str = "EVENTS";
 
 /// A server that runs, or is down for a while; it goes away with its files.
-pub struct Broker {
+pub(crate) struct Broker {
     dir: TempDir,
     port: u16,
     options: Vec<String>,
@@ -41,14 +41,14 @@ pub struct Broker {
 
 impl Broker {
     /// Starts a server.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let broker = Self::down();
         broker.up();
         broker
     }
 
     /// Starts a server over what JetStream had stored in a directory.
-    pub fn over(js: &Path) -> Self {
+    pub(crate) fn over(js: &Path) -> Self {
         let broker = Self::down();
         fs::rename(js, broker.dir.path().join("js")).unwrap();
         broker.up();
@@ -65,36 +65,36 @@ impl Broker {
     }
 
     /// Starts a server that lets one user in.
-    pub fn with_login(user: &'static str, password: &'static str) -> Self {
+    pub(crate) fn with_login(user: &'static str, password: &'static str) -> Self {
         Self::with(["--user", user, "--pass", password], move || ConnectOptions::with_user_and_password(user.into(), password.into()))
     }
 
     /// Starts a server that lets in who knows a token.
-    pub fn with_token(token: &'static str) -> Self {
+    pub(crate) fn with_token(token: &'static str) -> Self {
         Self::with(["--auth", token], move || ConnectOptions::with_token(token.into()))
     }
 
     /// Starts a server that lets in who holds a JWT of its operator and the key to it: `user.creds`.
-    pub fn with_credentials() -> Self {
+    pub(crate) fn with_credentials() -> Self {
         let creds = fs::read_to_string(Self::login_file("user.creds")).unwrap();
         Self::with(["-c", &Self::login_file("jwt.conf")], move || ConnectOptions::with_credentials(&creds).unwrap())
     }
 
     /// Starts a server that lets in who holds the seed of an nkey: `user.nk`.
-    pub fn with_nkey() -> Self {
+    pub(crate) fn with_nkey() -> Self {
         let seed = fs::read_to_string(Self::login_file("user.nk")).unwrap().trim().to_owned();
         Self::with(["-c", &Self::login_file("nkey.conf")], move || ConnectOptions::with_nkey(seed.clone()))
     }
 
     /// Starts a server that lets in `ann`, and `ben`, whose request to delete a consumer is never answered.
-    pub fn that_deletes_nothing_for_ben(password: &'static str) -> Self {
+    pub(crate) fn that_deletes_nothing_for_ben(password: &'static str) -> Self {
         Self::with(["-c", &Self::login_file("no_delete.conf")], move || {
             ConnectOptions::with_user_and_password("ann".into(), password.into())
         })
     }
 
     /// Starts a server that wants TLS and a certificate of its clients.
-    pub fn with_tls() -> Self {
+    pub(crate) fn with_tls() -> Self {
         let files = [Self::tls_file("server.pem"), Self::tls_file("server.key"), Self::tls_file("ca.pem")];
         let options = ["--tls", "--tlsverify", "--tlscert", &files[0], "--tlskey", &files[1], "--tlscacert", &files[2]];
         Self::with(options, || {
@@ -104,18 +104,18 @@ impl Broker {
     }
 
     /// Returns a file of a login. The keys were made for these tests, and are good for nothing else.
-    pub fn login_file(name: &str) -> String {
+    pub(crate) fn login_file(name: &str) -> String {
         checkout(&format!("tests/it/nats/login/{name}"))
     }
 
     /// Returns a certificate or key: `ca.pem`, `pintail_server` and `client` with `.pem` and `.key`. Made with `openssl`, good for a hundred years, and
     /// for nothing but these tests.
-    pub fn tls_file(name: &str) -> String {
+    pub(crate) fn tls_file(name: &str) -> String {
         checkout(&format!("tests/it/nats/tls/{name}"))
     }
 
     /// Chooses a port for a server that is not there yet.
-    pub fn down() -> Self {
+    pub(crate) fn down() -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         Self {
             dir: tempfile::Builder::new().prefix("pintail-nats-").tempdir().unwrap(),
@@ -129,7 +129,7 @@ impl Broker {
     }
 
     /// Starts the server, with what it had.
-    pub fn up(&self) {
+    pub(crate) fn up(&self) {
         let log = File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
         let mut command = Command::new(program());
         command.args(["-a", "127.0.0.1", "-p", &self.port.to_string(), "-js", "-sd"]).arg(self.dir.path().join("js")).args(&self.options);
@@ -148,7 +148,7 @@ impl Broker {
     }
 
     /// Kills the server.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         if let Some(mut server) = self.server.lock().unwrap().take() {
             server.kill().unwrap();
             server.wait().unwrap();
@@ -157,12 +157,12 @@ impl Broker {
 
     /// Copies the disk of JetStream, as a backup does while the server stands still. The server is asked to end for it, and started again. (One of
     /// 2.9 that is killed right after it became empty may forget how many messages it had.)
-    pub fn back_up(&self) {
+    pub(crate) fn back_up(&self) {
         self.back_up_as("backup");
     }
 
     /// Copies the disk of JetStream under a name.
-    pub fn back_up_as(&self, name: &str) {
+    pub(crate) fn back_up_as(&self, name: &str) {
         if let Some(mut server) = self.server.lock().unwrap().take() {
             kill_process(Pid::from_child(&server), Signal::TERM).unwrap();
             server.wait().unwrap();
@@ -172,34 +172,34 @@ impl Broker {
     }
 
     /// Puts the copy in the place of the disk. The server has to be stopped before, and started after.
-    pub fn restore(&self) {
+    pub(crate) fn restore(&self) {
         self.restore_from("backup");
     }
 
     /// Puts the copy of that name in the place of the disk.
-    pub fn restore_from(&self, name: &str) {
+    pub(crate) fn restore_from(&self, name: &str) {
         let js = self.dir.path().join("js");
         fs::remove_dir_all(&js).unwrap();
         copy(&self.dir.path().join(name), &js);
     }
 
     /// Returns the port that it listens at, or will.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// Returns the server's address.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
     /// Waits for something, as long as anything here may take.
-    pub fn run<F: Future>(&self, what: F) -> F::Output {
+    pub(crate) fn run<F: Future>(&self, what: F) -> F::Output {
         self.runtime.block_on(async { tokio::time::timeout(PATIENCE, what).await.expect("the server answers in time") })
     }
 
     /// Returns JetStream.
-    pub fn js(&self) -> Context {
+    pub(crate) fn js(&self) -> Context {
         // It starts a task of its own.
         let _inside = self.runtime.enter();
         let mut js = jetstream::new(self.client.lock().unwrap().clone().expect("the server was started"));
@@ -208,18 +208,18 @@ impl Broker {
     }
 
     /// Makes the stream, over the subjects below `events`.
-    pub fn make_stream(&self, retention: RetentionPolicy) {
+    pub(crate) fn make_stream(&self, retention: RetentionPolicy) {
         let config = Config { name: STREAM.into(), subjects: vec!["events.>".into()], retention, ..Config::default() };
         self.run(self.js().create_stream(config)).unwrap();
     }
 
     /// Deletes the stream.
-    pub fn delete_stream(&self) {
+    pub(crate) fn delete_stream(&self) {
         self.run(self.js().delete_stream(STREAM)).unwrap();
     }
 
     /// Publishes messages to a subject, and waits until the stream has them.
-    pub fn publish<P: Into<Vec<u8>>>(&self, subject: &str, messages: impl IntoIterator<Item = P>) {
+    pub(crate) fn publish<P: Into<Vec<u8>>>(&self, subject: &str, messages: impl IntoIterator<Item = P>) {
         let js = self.js();
         self.run(async {
             let mut acks = Vec::new();
@@ -233,14 +233,14 @@ impl Broker {
     }
 
     /// Publishes small events.
-    pub fn publish_ids(&self, ids: std::ops::Range<i64>) {
+    pub(crate) fn publish_ids(&self, ids: std::ops::Range<i64>) {
         self.publish("events.eu", ids.map(line));
     }
 
     /// Publishes until the stream has had `count` messages, also if the server goes away meanwhile; `message(n)` gives subject and payload of
     /// the one with sequence n + 1. Nobody else may publish. The server takes each message in its place only: its memory of message ids would
     /// not do, since a server that starts again has forgotten those of messages that were acknowledged.
-    pub fn publish_up_to(&self, count: u64, message: impl Fn(u64) -> (&'static str, String)) {
+    pub(crate) fn publish_up_to(&self, count: u64, message: impl Fn(u64) -> (&'static str, String)) {
         let js = self.js();
         self.run(async {
             while let Some(n) = Self::publish_once(&js, count, &message).await {
@@ -271,12 +271,12 @@ impl Broker {
     }
 
     /// Returns what the server says of the stream.
-    pub fn stream(&self) -> Info {
+    pub(crate) fn stream(&self) -> Info {
         self.run(self.js().get_stream_no_info(STREAM)).map(|stream| self.run(stream.get_info()).unwrap()).unwrap()
     }
 
     /// Returns what the server says of the durable consumer; `None` while there is none, or another follows it.
-    pub fn consumer(&self) -> Option<ConsumerInfo> {
+    pub(crate) fn consumer(&self) -> Option<ConsumerInfo> {
         let stream = self.run(self.js().get_stream_no_info(STREAM)).unwrap();
         let mut found: Vec<_> =
             ["pintail", "pintail-1", "pintail-2"].iter().filter_map(|name| self.run(stream.consumer_info(name)).ok()).collect();
@@ -284,13 +284,13 @@ impl Broker {
     }
 
     /// Removes all messages.
-    pub fn purge(&self) {
+    pub(crate) fn purge(&self) {
         let stream = self.run(self.js().get_stream_no_info(STREAM)).unwrap();
         self.run(async { stream.purge().await }).unwrap();
     }
 
     /// Deletes one message.
-    pub fn delete(&self, sequence: u64) {
+    pub(crate) fn delete(&self, sequence: u64) {
         let stream = self.run(self.js().get_stream_no_info(STREAM)).unwrap();
         self.run(stream.delete_message(sequence)).unwrap();
     }
@@ -328,7 +328,7 @@ fn program() -> PathBuf {
 
 impl Commit {
     /// Returns kind and text of what the source noted.
-    pub fn notes(&self) -> Vec<(String, String)> {
+    pub(crate) fn notes(&self) -> Vec<(String, String)> {
         let mut notes = Vec::new();
         each_object(&self.value, &mut |object| {
             if let (Some(kind), Some(text)) = (object["kind"].as_str(), object["text"].as_str()) {
@@ -341,12 +341,12 @@ impl Commit {
 
 impl Dataset {
     /// Returns the kinds of all that the source noted, in order.
-    pub fn noted(&self) -> Vec<String> {
+    pub(crate) fn noted(&self) -> Vec<String> {
         self.commits().iter().flat_map(Commit::notes).map(|(kind, _)| kind).collect()
     }
 
     /// Prepares a run that reads small events from the stream and commits several times a second.
-    pub fn nats(&self, broker: &Broker) -> Pintail<'_> {
+    pub(crate) fn nats(&self, broker: &Broker) -> Pintail<'_> {
         let pintail = self.small_events().set("source.type", "nats").set("source.url", broker.url()).set("source.stream", STREAM);
         pintail.set("pipeline.checkpoint_interval", "100ms")
     }

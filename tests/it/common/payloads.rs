@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 /// Payloads that are no JSON object, with what stands for each in a dead letter.
-pub fn bad() -> Vec<(&'static [u8], (&'static str, Value))> {
+pub(crate) fn bad() -> Vec<(&'static [u8], (&'static str, Value))> {
     let text = |text: &'static str| (text.as_bytes(), ("record", json!(text)));
     vec![
         text(""),
@@ -22,15 +22,15 @@ pub fn bad() -> Vec<(&'static [u8], (&'static str, Value))> {
 }
 
 /// Fails on a record with the id 7.
-pub const STRICT: &str = "SELECT id + CASE WHEN id = 7 THEN CAST(region AS INTEGER) ELSE 0 END AS id, ts, region FROM events";
+pub(crate) const STRICT: &str = "SELECT id + CASE WHEN id = 7 THEN CAST(region AS INTEGER) ELSE 0 END AS id, ts, region FROM events";
 
 /// Returns the event 7 on several lines.
-pub fn indented() -> String {
+pub(crate) fn indented() -> String {
     "{\n  \"id\": 7,\r\n  \"ts\": 1767225600007,\n  \"region\": \"us\"\n}\n".to_owned()
 }
 
 /// Returns what tells rejected records apart wherever they are rejected: all but their place, and what a replay says.
-pub fn content(letter: &Value) -> Value {
+pub(crate) fn content(letter: &Value) -> Value {
     let mut content = letter.clone();
     let fields = content.as_object_mut().unwrap();
     for field in ["partition", "offset", "tried_sql_sha256"] {

@@ -21,7 +21,7 @@ use super::{Dataset, PATIENCE, wait_until};
 
 /// A run of the binary to be.
 #[derive(Clone)]
-pub struct Pintail<'a> {
+pub(crate) struct Pintail<'a> {
     dataset: &'a Dataset,
     binary: OsString,
     settings: BTreeMap<String, Value>,
@@ -62,73 +62,73 @@ impl<'a> Pintail<'a> {
     }
 
     /// Runs another binary: that of an earlier version.
-    pub fn binary(mut self, path: impl AsRef<OsStr>) -> Self {
+    pub(crate) fn binary(mut self, path: impl AsRef<OsStr>) -> Self {
         self.binary = path.as_ref().to_owned();
         self
     }
 
     /// Sets a key of the configuration file; the last value counts.
-    pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
+    pub(crate) fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.settings.insert(key.to_owned(), value.into());
         self
     }
 
     /// Leaves a key out of the configuration file.
-    pub fn unset(mut self, key: &str) -> Self {
+    pub(crate) fn unset(mut self, key: &str) -> Self {
         self.settings.remove(key);
         self
     }
 
     /// Appends tables to the configuration file.
-    pub fn tables(mut self, toml: &str) -> Self {
+    pub(crate) fn tables(mut self, toml: &str) -> Self {
         self.tables.push_str(toml);
         self
     }
 
     /// Takes a configuration as it is, and lays the settings over it from the command line.
-    pub fn example(mut self, path: &'a str) -> Self {
+    pub(crate) fn example(mut self, path: &'a str) -> Self {
         self.example = Some(path);
         self
     }
 
     /// Adds arguments behind `--config FILE`.
-    pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+    pub(crate) fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self
     }
 
     /// Adds a variable to the otherwise nearly empty environment.
-    pub fn env(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// Feeds standard input, then closes it.
-    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Stdin::Bytes(bytes.into());
         self
     }
 
     /// Leaves standard input open, for [`Process::feed`].
-    pub fn stdin_open(mut self) -> Self {
+    pub(crate) fn stdin_open(mut self) -> Self {
         self.stdin = Stdin::Open;
         self
     }
 
     /// Runs it through a program that becomes it: a shell that closes a stream, one that binds it to a core.
-    pub fn through<S: AsRef<OsStr>>(mut self, program: impl IntoIterator<Item = S>) -> Self {
+    pub(crate) fn through<S: AsRef<OsStr>>(mut self, program: impl IntoIterator<Item = S>) -> Self {
         self.through = program.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
         self
     }
 
     /// Leaves standard error open and unread.
-    pub fn log_unread(mut self) -> Self {
+    pub(crate) fn log_unread(mut self) -> Self {
         self.is_log_read = false;
         self
     }
 
     /// Starts the process.
-    pub fn spawn(self) -> Process<'a> {
+    pub(crate) fn spawn(self) -> Process<'a> {
         static FILES: AtomicU32 = AtomicU32::new(0);
         let lines: String = self.settings.iter().map(|(key, value)| format!("{key} = {}\n", toml(value))).collect();
         let config = format!("pintail-{}.toml", FILES.fetch_add(1, Ordering::Relaxed));
@@ -167,12 +167,12 @@ impl<'a> Pintail<'a> {
     }
 
     /// Runs the process to its end.
-    pub fn run(self) -> Outcome {
+    pub(crate) fn run(self) -> Outcome {
         self.spawn().wait()
     }
 
     /// Runs the process to its end, which must be a good one.
-    pub fn run_ok(self) -> Outcome {
+    pub(crate) fn run_ok(self) -> Outcome {
         let outcome = self.run();
         outcome.assert_code(0);
         outcome
@@ -221,7 +221,7 @@ impl Collected {
 }
 
 /// A running process; killed when dropped.
-pub struct Process<'a> {
+pub(crate) struct Process<'a> {
     dataset: &'a Dataset,
     child: Child,
     stdin: Option<ChildStdin>,
@@ -234,12 +234,12 @@ pub struct Process<'a> {
 
 impl Process<'_> {
     /// Returns the process id.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Sends a signal, not before the process has its handler in place: a process that is still being loaded would die of it.
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         wait_until("the signal's handler", || self.handles(signal));
         kill_process(Pid::from_child(&self.child), signal).expect("the process is there to be signalled");
     }
@@ -256,39 +256,39 @@ impl Process<'_> {
     }
 
     /// Returns whether it still runs.
-    pub fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
     /// Returns the log so far.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.stderr.text()
     }
 
     /// Begins to read standard error.
-    pub fn read_log(&mut self) {
+    pub(crate) fn read_log(&mut self) {
         self.stderr = Collected::new(self.log.take().expect("nobody reads it yet"));
     }
 
     /// Closes the reading end of standard error.
-    pub fn close_log(&mut self) {
+    pub(crate) fn close_log(&mut self) {
         self.log = None;
     }
 
     /// Writes to standard input and waits until the process has taken it out of the pipe.
-    pub fn feed(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn feed(&mut self, bytes: impl AsRef<[u8]>) {
         let stdin = self.stdin.as_mut().expect("standard input was left open");
         stdin.write_all(bytes.as_ref()).unwrap();
         wait_until("standard input to be read", || rustix::io::ioctl_fionread(&*stdin).unwrap() == 0);
     }
 
     /// Closes standard input.
-    pub fn close_stdin(&mut self) {
+    pub(crate) fn close_stdin(&mut self) {
         self.stdin = None;
     }
 
     /// Waits until something holds; fails the test, showing the log, if the process ends before.
-    pub fn wait_until(&mut self, what: &str, mut done: impl FnMut(&Dataset) -> bool) {
+    pub(crate) fn wait_until(&mut self, what: &str, mut done: impl FnMut(&Dataset) -> bool) {
         wait_until(what, || {
             let ended = !self.is_running();
             done(self.dataset) || {
@@ -299,33 +299,33 @@ impl Process<'_> {
     }
 
     /// Waits until the dataset has `count` commit records.
-    pub fn wait_for_commits(&mut self, count: usize) {
+    pub(crate) fn wait_for_commits(&mut self, count: usize) {
         self.wait_until(&format!("{count} commits"), |dataset| dataset.commits_len() >= count);
     }
 
     /// Waits until `count` rows are visible.
-    pub fn wait_for_rows(&mut self, count: usize) {
+    pub(crate) fn wait_for_rows(&mut self, count: usize) {
         self.wait_until(&format!("{count} visible rows"), |dataset| dataset.rows_len() >= count);
     }
 
     /// Waits until the process holds the dataset, which is a new one.
-    pub fn wait_until_started(&mut self) {
+    pub(crate) fn wait_until_started(&mut self) {
         self.wait_until("the dataset is made", |dataset| dataset.internal("FORMAT").exists());
     }
 
     /// Kills it, as a power cut or the kernel would.
-    pub fn kill(mut self) -> Outcome {
+    pub(crate) fn kill(mut self) -> Outcome {
         self.child.kill().unwrap();
         self.wait()
     }
 
     /// Waits for the end; a process that does not come to one is killed and fails the test.
-    pub fn wait(self) -> Outcome {
+    pub(crate) fn wait(self) -> Outcome {
         self.wait_within(PATIENCE)
     }
 
     /// As [`Self::wait`], with a shorter patience.
-    pub fn wait_within(mut self, patience: Duration) -> Outcome {
+    pub(crate) fn wait_within(mut self, patience: Duration) -> Outcome {
         let begin = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -339,7 +339,7 @@ impl Process<'_> {
     }
 
     /// Sends a signal and waits for the end.
-    pub fn stop(self, signal: Signal) -> Outcome {
+    pub(crate) fn stop(self, signal: Signal) -> Outcome {
         self.signal(signal);
         self.wait()
     }
@@ -354,7 +354,7 @@ impl Drop for Process<'_> {
 }
 
 /// How a process ended.
-pub struct Outcome {
+pub(crate) struct Outcome {
     status: ExitStatus,
     /// What it printed.
     pub stdout: String,
@@ -368,20 +368,20 @@ pub struct Outcome {
 
 impl Outcome {
     /// Returns the exit code as a shell shows it: 128 + n for a process that died of signal n.
-    pub fn code(&self) -> i32 {
+    pub(crate) fn code(&self) -> i32 {
         self.status.code().or_else(|| self.status.signal().map(|signal| 128 + signal)).unwrap()
     }
 
     /// Asserts the exit code; shows what the process said otherwise.
     #[track_caller]
-    pub fn assert_code(&self, code: i32) {
+    pub(crate) fn assert_code(&self, code: i32) {
         assert_eq!(self.code(), code, "exit code\n--- stderr\n{}\n--- stdout\n{}", self.stderr, self.stdout);
     }
 
     /// Asserts the exit code of a refusal, and that what it says of the cause (not merely its log) names every one of `words`, in
     /// whatever case.
     #[track_caller]
-    pub fn assert_refused(&self, code: i32, words: &[&str]) {
+    pub(crate) fn assert_refused(&self, code: i32, words: &[&str]) {
         self.assert_code(code);
         let errors = self.errors().to_lowercase();
         let missing: Vec<_> = words.iter().filter(|word| !errors.contains(&word.to_lowercase())).collect();
@@ -389,13 +389,13 @@ impl Outcome {
     }
 
     /// Returns what it said of errors: plain lines, and log lines of that level.
-    pub fn errors(&self) -> String {
+    pub(crate) fn errors(&self) -> String {
         log_lines(&self.stderr, &["ERROR"])
     }
 }
 
 /// Returns the plain lines of a log and the text of its JSON lines of the given levels.
-pub fn log_lines(log: &str, levels: &[&str]) -> String {
+pub(crate) fn log_lines(log: &str, levels: &[&str]) -> String {
     let mut text = String::new();
     for line in log.lines() {
         match serde_json::from_str::<Value>(line) {
@@ -418,7 +418,7 @@ fn strings(value: &Value, text: &mut String) {
 }
 
 /// Returns the fields of the log lines with the given message, in their order.
-pub fn messages(log: &str, message: &str) -> Vec<Value> {
+pub(crate) fn messages(log: &str, message: &str) -> Vec<Value> {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let fields = lines.map(|line| if line["fields"].is_object() { line["fields"].clone() } else { line });
     fields.filter(|fields| fields["message"] == message).collect()

@@ -17,11 +17,11 @@ use serde_json::{Map, Value};
 use super::{Dataset, START_TIME};
 
 /// A row as JSON; nulls are left out.
-pub type Row = Map<String, Value>;
+pub(crate) type Row = Map<String, Value>;
 
 impl Dataset {
     /// Returns all visible rows, with the columns of their paths as text.
-    pub fn rows(&self) -> Vec<Row> {
+    pub(crate) fn rows(&self) -> Vec<Row> {
         let mut rows = Vec::new();
         for file in self.data_files() {
             let values = hive_values(&file);
@@ -34,20 +34,20 @@ impl Dataset {
     }
 
     /// Returns the number of visible rows.
-    pub fn rows_len(&self) -> usize {
+    pub(crate) fn rows_len(&self) -> usize {
         let rows = |file| open_parquet(&self.out().join(file)).metadata().file_metadata().num_rows() as usize;
         self.data_files().iter().map(rows).sum()
     }
 
     /// Returns the integer column `id` of all visible rows, sorted.
-    pub fn ids(&self) -> Vec<i64> {
+    pub(crate) fn ids(&self) -> Vec<i64> {
         let mut ids: Vec<_> = self.rows().iter().map(|row| row["id"].as_i64().expect("an integer id")).collect();
         ids.sort_unstable();
         ids
     }
 
     /// Reads the dataset by DuckDB and by pyarrow, through a plain glob. `hive` gives the columns of the paths and their types in SQL.
-    pub fn read_back(&self, hive: &[(&str, &str)]) -> [ReadBack; 2] {
+    pub(crate) fn read_back(&self, hive: &[(&str, &str)]) -> [ReadBack; 2] {
         let to = tempfile::tempdir().unwrap();
         let hive = serde_json::to_string(hive).unwrap();
         python(READ_BACK, &[self.out().to_str().unwrap(), to.path().to_str().unwrap(), &hive]);
@@ -55,7 +55,7 @@ impl Dataset {
     }
 
     /// Asserts that all three readers see exactly the simulated events `[0, count)` of seed 42, put through the default SQL.
-    pub fn assert_simulated(&self, count: u64) {
+    pub(crate) fn assert_simulated(&self, count: u64) {
         let expected = simulated(42, count);
         let mut rows = Vec::new();
         for file in self.data_files() {
@@ -71,7 +71,7 @@ impl Dataset {
 }
 
 /// What a reader of another program returned.
-pub struct ReadBack {
+pub(crate) struct ReadBack {
     /// `duckdb` or `pyarrow`.
     pub reader: &'static str,
     rows: Vec<RecordBatch>,
@@ -79,13 +79,13 @@ pub struct ReadBack {
 
 impl ReadBack {
     /// Returns the rows as JSON.
-    pub fn rows(&self) -> Vec<Row> {
+    pub(crate) fn rows(&self) -> Vec<Row> {
         json_rows(&self.rows)
     }
 }
 
 /// Reads a Parquet file.
-pub fn read_parquet(path: &Path) -> Vec<RecordBatch> {
+pub(crate) fn read_parquet(path: &Path) -> Vec<RecordBatch> {
     let batches = open_parquet(path).build().unwrap();
     batches.map(|batch| batch.unwrap_or_else(|e| panic!("{} is torn: {e}", path.display()))).collect()
 }
@@ -104,7 +104,7 @@ fn json_rows(batches: &[RecordBatch]) -> Vec<Row> {
 }
 
 /// Returns the `column=value` of a path, decoded; `None` stands for NULL.
-pub fn hive_values(file: &Path) -> Vec<(String, Option<String>)> {
+pub(crate) fn hive_values(file: &Path) -> Vec<(String, Option<String>)> {
     let decode = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8().unwrap().into_owned();
     let parts = file.parent().unwrap().iter().map(|part| part.to_str().unwrap().split_once('=').expect("a hive directory"));
     parts.map(|(column, value)| (decode(column), (value != "__HIVE_DEFAULT_PARTITION__").then(|| decode(value)))).collect()
@@ -187,7 +187,7 @@ fn assert_same(reader: &str, mut rows: Vec<Event>, expected: &[Event]) {
 }
 
 /// Runs a Python script that knows `duckdb` and `pyarrow`; returns what it printed.
-pub fn python(script: &str, args: &[&str]) -> String {
+pub(crate) fn python(script: &str, args: &[&str]) -> String {
     let interpreter = std::env::var_os("PINTAIL_TEST_PYTHON").unwrap_or_else(|| "python3".into());
     let output = Command::new(&interpreter).arg("-c").arg(script).args(args).output();
     let output = output.unwrap_or_else(|e| panic!("cannot run {interpreter:?}: {e}; set PINTAIL_TEST_PYTHON"));

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 /// A way to a server. It goes away with what runs through it.
-pub struct Wire {
+pub(crate) struct Wire {
     port: u16,
     state: Arc<State>,
 }
@@ -29,7 +29,7 @@ struct State {
 
 impl Wire {
     /// Leads to a port of this machine.
-    pub fn to(port: u16) -> Self {
+    pub(crate) fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let wire = Self { port: listener.local_addr().unwrap().port(), state: Arc::default() };
         let state = wire.state.clone();
@@ -47,29 +47,29 @@ impl Wire {
     }
 
     /// Returns the address that leads there.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
     /// Cuts every connection. New ones can be made at once.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         for socket in self.state.sockets.lock().unwrap().drain(..) {
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
 
     /// Lets nothing through any more, without a word; or lets it through again.
-    pub fn set_silent(&self, silent: bool) {
+    pub(crate) fn set_silent(&self, silent: bool) {
         self.state.silent.store(silent, Ordering::Relaxed);
     }
 
     /// Loses one delivery in so many; 0 = none.
-    pub fn lose_every(&self, deliveries: u64) {
+    pub(crate) fn lose_every(&self, deliveries: u64) {
         self.state.lose_every.store(deliveries, Ordering::Relaxed);
     }
 
     /// Returns how many deliveries were lost.
-    pub fn lost(&self) -> u64 {
+    pub(crate) fn lost(&self) -> u64 {
         self.state.lost.load(Ordering::Relaxed)
     }
 }

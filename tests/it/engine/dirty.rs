@@ -65,7 +65,7 @@ const STATEMENTS: [&str; 37] = [
     "SELECT id, w.k FROM events e JOIN (VALUES (1), (7)) w(k) ON e.s::INTEGER > w.k AND e.n::TINYINT < 50",
 ];
 
-pub fn config(sql: &str, sets: &[&str]) -> Config {
+pub(super) fn config(sql: &str, sets: &[&str]) -> Config {
     let quoted = serde_json::to_string(sql).unwrap();
     let mut all =
         vec![SCHEMA.to_owned(), format!("transform.sql={quoted}"), "sink.partition_by=[]".to_owned(), "sink.event_time=".to_owned()];
@@ -74,7 +74,7 @@ pub fn config(sql: &str, sets: &[&str]) -> Config {
 }
 
 /// Records of which about `share` are odd.
-pub fn records(rng: &mut StdRng, count: usize, share: f64) -> Vec<Value> {
+pub(super) fn records(rng: &mut StdRng, count: usize, share: f64) -> Vec<Value> {
     let odd = ["x", "", "99999999999", "1e400", "2026-13-45", "pintail's own function: x", "a\u{0}b", "\u{1f980}"];
     let one = |id: usize, rng: &mut StdRng| {
         let mut record = json!({ "id": id, "s": rng.random_range(0..1000).to_string(), "n": id % 100, "t": "2026-02-03", "j": { "a": 5 } });
@@ -94,7 +94,7 @@ pub fn records(rng: &mut StdRng, count: usize, share: f64) -> Vec<Value> {
     (0..count).map(|id| one(id, rng)).collect()
 }
 
-pub fn batch(records: &[Value]) -> Batch {
+pub(super) fn batch(records: &[Value]) -> Batch {
     let lines: String = records.iter().map(|record| format!("{record}\n")).collect();
     let partition = Arc::new(Partition { id: PartitionId::new("p"), label: "p".into() });
     let range = OffsetRange::new(partition, 0, records.len() as u64);
@@ -102,7 +102,7 @@ pub fn batch(records: &[Value]) -> Batch {
 }
 
 /// What becomes of a batch: the rows and the offsets of the dead letters; the number of its frames.
-pub fn transformed(config: &Config, records: &[Value]) -> (Vec<RecordBatch>, BTreeSet<u64>, usize) {
+pub(super) fn transformed(config: &Config, records: &[Value]) -> (Vec<RecordBatch>, BTreeSet<u64>, usize) {
     let plan = Plan::new(config).unwrap();
     let worker = plan.engine.workers().unwrap().remove(0);
     let mut transform =
@@ -126,7 +126,7 @@ pub fn transformed(config: &Config, records: &[Value]) -> (Vec<RecordBatch>, BTr
 }
 
 /// What each record becomes alone.
-pub fn one_by_one(config: &Config, records: &[Value]) -> (Vec<RecordBatch>, BTreeSet<u64>) {
+pub(super) fn one_by_one(config: &Config, records: &[Value]) -> (Vec<RecordBatch>, BTreeSet<u64>) {
     let plan = Plan::new(config).unwrap();
     let mut worker = plan.engine.workers().unwrap().remove(0);
     let decoded = Ndjson::new(&config.schema).decode(&batch(records)).unwrap().batch;
@@ -143,7 +143,7 @@ pub fn one_by_one(config: &Config, records: &[Value]) -> (Vec<RecordBatch>, BTre
 }
 
 /// Shows rows for comparison, sorted where the SQL orders them or makes them twice.
-pub fn shown(rows: &[RecordBatch], sorted: bool) -> Vec<String> {
+pub(super) fn shown(rows: &[RecordBatch], sorted: bool) -> Vec<String> {
     let rows: Vec<_> = rows.iter().filter(|rows| rows.num_rows() > 0).cloned().collect();
     let Some(first) = rows.first() else { return Vec::new() };
     let all = concat_batches(first.schema_ref(), &rows).unwrap();

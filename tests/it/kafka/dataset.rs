@@ -18,13 +18,13 @@ use crate::common::PATIENCE;
 use crate::common::broker::log::Log;
 use crate::common::broker::{Age, Broker};
 
-pub const TOPIC: &str = "events";
-pub const AGES: [Age; 3] = [Age::Old, Age::WithoutIds, Age::WithIds];
+pub(super) const TOPIC: &str = "events";
+pub(super) const AGES: [Age; 3] = [Age::Old, Age::WithoutIds, Age::WithIds];
 /// Time in which a reader that has nothing to say says nothing.
 const QUIET: Duration = Duration::from_millis(1500);
 
 /// A dataset, as far as a source knows of it.
-pub struct Dataset {
+pub(super) struct Dataset {
     pub broker: Broker,
     pub topics: Vec<String>,
     pub runtime: Runtime,
@@ -38,7 +38,7 @@ pub struct Dataset {
 }
 
 /// A start of the source.
-pub struct Run<'a> {
+pub(super) struct Run<'a> {
     pub dataset: &'a mut Dataset,
     pub source: KafkaSource,
     pub offsets: Offsets,
@@ -46,7 +46,7 @@ pub struct Run<'a> {
 }
 
 impl Dataset {
-    pub fn new(age: Age) -> Self {
+    pub(super) fn new(age: Age) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let broker = Broker::start(age, TOPIC, 1);
         Self {
@@ -61,22 +61,22 @@ impl Dataset {
     }
 
     /// Returns one that has read the numbers up to `count`.
-    pub fn having_read(age: Age, count: i64) -> Self {
+    pub(super) fn having_read(age: Age, count: i64) -> Self {
         let mut dataset = Self::new(age);
         dataset.log(|log| log.append(numbers(0, count)));
         dataset.start().read(count as usize).commit();
         dataset
     }
 
-    pub fn log<T>(&self, act: impl FnOnce(&mut Log) -> T) -> T {
+    pub(super) fn log<T>(&self, act: impl FnOnce(&mut Log) -> T) -> T {
         self.broker.log(TOPIC, 0, act)
     }
 
-    pub fn start(&mut self) -> Run<'_> {
+    pub(super) fn start(&mut self) -> Run<'_> {
         self.start_with(OnGap::Refuse)
     }
 
-    pub fn start_with(&mut self, on_gap: OnGap) -> Run<'_> {
+    pub(super) fn start_with(&mut self, on_gap: OnGap) -> Run<'_> {
         let config = KafkaConfig {
             brokers: vec![self.broker.address()],
             topics: self.topics.clone(),
@@ -93,7 +93,7 @@ impl Dataset {
     }
 
     /// Starts, and returns the refusal.
-    pub fn refused(&mut self) -> String {
+    pub(super) fn refused(&mut self) -> String {
         let error = self.start().fail();
         assert_eq!(error.kind(), ErrorKind::State, "{error}");
         let text = error.to_string();
@@ -102,27 +102,27 @@ impl Dataset {
     }
 
     /// Starts, reads what there is and commits it; returns the kinds of the notes made.
-    pub fn read_on(&mut self, on_gap: OnGap, count: usize) -> Vec<NoteKind> {
+    pub(super) fn read_on(&mut self, on_gap: OnGap, count: usize) -> Vec<NoteKind> {
         let before = self.notes.len();
         self.start_with(on_gap).read(count).commit();
         self.notes[before..].iter().map(|(kind, _)| *kind).collect()
     }
 
     /// Forgets the evidence, as a record of version 1 has none.
-    pub fn forget_evidence(&mut self) {
+    pub(super) fn forget_evidence(&mut self) {
         let spans = self.offsets.spans().map(|(id, span)| (id.clone(), Span { evidence: None, ..span.clone() }));
         self.offsets = Offsets::from_spans(spans.collect::<Vec<_>>());
     }
 
     /// Returns the next offset of the partition that was read last.
-    pub fn next(&self) -> u64 {
+    pub(super) fn next(&self) -> u64 {
         self.offsets.spans().last().unwrap().1.to
     }
 }
 
 impl Run<'_> {
     /// Reads one chunk, or nothing for a while.
-    pub fn turn(&mut self) -> Result<(), Error> {
+    pub(super) fn turn(&mut self) -> Result<(), Error> {
         let patience = Duration::from_millis(50);
         let read = self.dataset.runtime.block_on(async { tokio::time::timeout(patience, self.source.read()).await });
         let Ok(chunk) = read else { return Ok(()) };
@@ -136,7 +136,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    pub fn until(mut self, what: &str, done: impl Fn(&Self) -> bool) -> Self {
+    pub(super) fn until(mut self, what: &str, done: impl Fn(&Self) -> bool) -> Self {
         let begun = Instant::now();
         while !done(&self) {
             assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}; read {:?}", self.records);
@@ -146,14 +146,14 @@ impl Run<'_> {
     }
 
     /// Reads so many records, and no more.
-    pub fn read(self, count: usize) -> Self {
+    pub(super) fn read(self, count: usize) -> Self {
         let run = self.until("records, and no lag", |run| run.records.len() >= count && run.source.remaining() == Some(0));
         assert_eq!(run.records.len(), count, "{:?}", run.records);
         run
     }
 
     /// Reads on for a while, in which nothing comes.
-    pub fn quiet(mut self) -> Self {
+    pub(super) fn quiet(mut self) -> Self {
         let (begun, before) = (Instant::now(), self.records.len());
         while begun.elapsed() < QUIET {
             self.turn().unwrap();
@@ -163,7 +163,7 @@ impl Run<'_> {
     }
 
     /// Reads until it fails.
-    pub fn fail(mut self) -> Error {
+    pub(super) fn fail(mut self) -> Error {
         let begun = Instant::now();
         loop {
             if let Err(error) = self.turn() {
@@ -173,13 +173,13 @@ impl Run<'_> {
         }
     }
 
-    pub fn commit(self) {
+    pub(super) fn commit(self) {
         self.dataset.offsets = self.offsets.committed();
         self.dataset.notes.extend(self.offsets.notes().iter().map(|(_, note)| (note.kind, note.text.clone())));
         self.dataset.records.extend(self.records);
     }
 }
 
-pub fn numbers(from: i64, to: i64) -> Vec<String> {
+pub(super) fn numbers(from: i64, to: i64) -> Vec<String> {
     (from..to).map(|number| number.to_string()).collect()
 }

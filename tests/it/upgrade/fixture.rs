@@ -23,7 +23,7 @@ use crate::common::{Dataset, checkout, sha256, walk};
 const RECORD_VERSION: u64 = 2;
 
 /// What was in an archive.
-pub struct Fixture {
+pub(super) struct Fixture {
     pub dataset: Dataset,
     /// Its `fixture.json`.
     pub told: Value,
@@ -33,7 +33,7 @@ pub struct Fixture {
 
 impl Fixture {
     /// Unpacks `tests/v1/<name>.tar.gz` into a new directory.
-    pub fn unpack(name: &str) -> Self {
+    pub(super) fn unpack(name: &str) -> Self {
         let dataset = Dataset::new();
         let archive = checkout(&format!("tests/v1/{name}.tar.gz"));
         let status = Command::new("tar").args(["-xzf", &archive, "-C"]).arg(dataset.root()).status().expect("tar is there");
@@ -44,22 +44,22 @@ impl Fixture {
     }
 
     /// Returns a number of its `fixture.json`.
-    pub fn number(&self, key: &str) -> i64 {
+    pub(super) fn number(&self, key: &str) -> i64 {
         self.told[key].as_i64().unwrap_or_else(|| panic!("no number `{key}` in {}", self.told))
     }
 
     /// Returns how many events 0.1 had been given, read or not.
-    pub fn given(&self) -> i64 {
+    pub(super) fn given(&self) -> i64 {
         self.number("ids")
     }
 
     /// Prepares a run with the configuration that 0.1 had.
-    pub fn pintail(&self) -> Pintail<'_> {
+    pub(super) fn pintail(&self) -> Pintail<'_> {
         self.on(&self.dataset)
     }
 
     /// As [`Self::pintail`], on another dataset.
-    pub fn on<'a>(&self, dataset: &'a Dataset) -> Pintail<'a> {
+    pub(super) fn on<'a>(&self, dataset: &'a Dataset) -> Pintail<'a> {
         let settings = self.told["settings"].as_object().unwrap().iter().filter(|(key, _)| *key != "pipeline.out_path");
         settings.fold(dataset.pintail(), |pintail, (key, value)| pintail.set(key, value.clone()))
     }
@@ -67,7 +67,7 @@ impl Fixture {
     /// Asserts that each of these rows is there once, with its content, and so many dead letters, each of another place; and what
     /// [`Self::assert_upgraded`] does.
     #[track_caller]
-    pub fn assert_holds(&self, expected: Range<i64>, dead_letters: usize) {
+    pub(super) fn assert_holds(&self, expected: Range<i64>, dead_letters: usize) {
         let mut rows = self.dataset.rows();
         rows.sort_by_key(|row| row["id"].as_i64());
         assert_eq!(self.dataset.ids(), ids(expected));
@@ -80,7 +80,7 @@ impl Fixture {
 
     /// Asserts that the dataset is clean, that the records of 0.1 are still there, and that those behind them are of this binary's version.
     #[track_caller]
-    pub fn assert_upgraded(&self) {
+    pub(super) fn assert_upgraded(&self) {
         self.dataset.pintail().args(["verify"]).run().assert_code(0);
         let staged = walk(&self.dataset.internal("staging"));
         assert!(staged.is_empty(), "staging is not empty: {staged:?}");
@@ -94,7 +94,7 @@ impl Fixture {
     }
 
     /// Files the offsets of files under the inodes that they have here, as if they had always been here: an archive cannot keep those.
-    pub fn put_in_place(&self) {
+    pub(super) fn put_in_place(&self) {
         let inodes = self.told["inodes"].as_object().expect("inodes");
         let here = |name: &str| {
             let metadata = fs::metadata(self.dataset.root().join(name)).unwrap();
@@ -104,7 +104,7 @@ impl Fixture {
     }
 
     /// Dates the requests in the journal to now, so that their keys are as old as they were when 0.1 had just written them.
-    pub fn keys_are_new(&self) {
+    pub(super) fn keys_are_new(&self) {
         let now = u64::try_from(Utc::now().timestamp_millis()).unwrap().to_le_bytes();
         for path in walk(&self.dataset.internal("journal")) {
             let mut bytes = fs::read(&path).unwrap();
@@ -122,7 +122,7 @@ impl Fixture {
     }
 
     /// Replaces texts in all records, which are sealed again.
-    pub fn rename_all(&self, renamed: &[(String, String)]) {
+    pub(super) fn rename_all(&self, renamed: &[(String, String)]) {
         let paths = walk(&self.dataset.internal("")).into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "json"));
         let lines: Vec<_> = paths.map(|path| (first_line(&path), path)).collect();
         let mut seals: Vec<(String, String)> = Vec::new();
@@ -144,7 +144,7 @@ impl Fixture {
 }
 
 /// Returns events as the client of `make.py` sent them: byte for byte, since a key is remembered with its body.
-pub fn sent(ids: Range<i64>) -> String {
+pub(super) fn sent(ids: Range<i64>) -> String {
     let region = |id: i64| if id % 2 == 0 { "eu" } else { "us" };
     ids.map(|id| format!("{{\"id\":{id},\"ts\":{},\"region\":\"{}\"}}\n", 1_767_225_600_000 + id, region(id))).collect()
 }

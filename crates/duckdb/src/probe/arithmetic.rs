@@ -20,7 +20,7 @@ const IS_WIDE: &str = "pintail_is_wide";
 const INTEGERS: [&str; 8] = ["TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"];
 
 /// Notes the types in an expression that stands in a `SELECT` with this `FROM`. An expression that DuckDB does not bind there stays as it is.
-pub fn note_types(session: &Session, expression: &mut Value, from: &str, sql: impl Fn(&Value) -> Option<String>) {
+pub(super) fn note_types(session: &Session, expression: &mut Value, from: &str, sql: impl Fn(&Value) -> Option<String>) {
     let mut typed = Vec::new();
     each_typed(expression, &mut |node| {
         typed.push(node.clone());
@@ -83,12 +83,12 @@ fn integers(node: &Value) -> Option<Vec<&str>> {
 }
 
 /// Returns whether an expression is a cast of an integer to another.
-pub fn is_integer_cast(node: &Value) -> bool {
+pub(super) fn is_integer_cast(node: &Value) -> bool {
     node["class"] == "CAST" && integers(node).is_some()
 }
 
 /// Returns the type of an arithmetic, and one that holds whatever it makes of two operands; `None` where there is none.
-pub fn types(node: &Value) -> Option<(&str, &'static str)> {
+pub(super) fn types(node: &Value) -> Option<(&str, &'static str)> {
     let types = integers(node).filter(|types| types.len() == 3)?;
     let wide = match (types[0], node["function_name"].as_str()) {
         // The greatest product is greater than a HUGEINT.
@@ -100,7 +100,7 @@ pub fn types(node: &Value) -> Option<(&str, &'static str)> {
 }
 
 /// Returns an arithmetic over operands of a wide type, which does not overflow.
-pub fn wide(node: &Value, operands: [Value; 2]) -> Value {
+pub(super) fn wide(node: &Value, operands: [Value; 2]) -> Value {
     let mut wide = node.clone();
     for (argument, operand) in operands.into_iter().enumerate() {
         wide["arguments"][argument]["expression"] = operand;
@@ -110,6 +110,6 @@ pub fn wide(node: &Value, operands: [Value; 2]) -> Value {
 }
 
 /// Returns whether an arithmetic was made by [`wide`].
-pub fn is_wide(node: &Value) -> bool {
+pub(super) fn is_wide(node: &Value) -> bool {
     node[IS_WIDE] == json!(true)
 }

@@ -17,7 +17,7 @@ const TRY_CAST: &str = "SELECT TRY_CAST(pintail_argument AS INTEGER)";
 
 /// The forms of an expression, as SQL.
 #[derive(Debug)]
-pub struct Forms {
+pub(super) struct Forms {
     /// The expression. What it calls is what was written, but for `error`.
     pub plain: String,
     /// The expression with casts that give NULL where they would fail: the same where none fails.
@@ -31,7 +31,7 @@ pub struct Forms {
 }
 
 /// Rewrites expressions by means of a session.
-pub struct Rewriter<'s> {
+pub(super) struct Rewriter<'s> {
     session: &'s Session,
     /// The expression that always fails, with a column where the text stands.
     error: Value,
@@ -41,7 +41,7 @@ pub struct Rewriter<'s> {
 
 impl<'s> Rewriter<'s> {
     /// Prepares for a session; `None` if DuckDB does not write its tree as expected.
-    pub fn new(session: &'s Session) -> Option<Self> {
+    pub(super) fn new(session: &'s Session) -> Option<Self> {
         let item = |sql| {
             let tree = collect_texts(session.connection(), &format!("SELECT json_serialize_sql({})::VARCHAR", literal(sql))).ok()?;
             let mut tree: Value = serde_json::from_str(tree.first()?.first()?).ok()?;
@@ -51,7 +51,7 @@ impl<'s> Rewriter<'s> {
     }
 
     /// Returns the forms of an expression that stands in a `SELECT` with this `FROM`; `None` if DuckDB cannot write it as SQL.
-    pub fn forms(&self, expression: &Value, from: &str) -> Option<Forms> {
+    pub(super) fn forms(&self, expression: &Value, from: &str) -> Option<Forms> {
         let mut plain = expression.clone();
         self.replace_errors(&mut plain);
         plain["alias"] = json!("");
@@ -240,7 +240,7 @@ impl<'s> Rewriter<'s> {
     }
 
     /// Returns a `FROM` clause that reads `view` as `events`.
-    pub fn from(&self, from: &Value, view: &str) -> Option<String> {
+    pub(super) fn from(&self, from: &Value, view: &str) -> Option<String> {
         let mut from = from.clone();
         rename(&mut from, view);
         let select = self.deserialize(
@@ -298,7 +298,7 @@ fn put_argument(value: &mut Value, argument: &Value) {
 }
 
 /// Returns whether a table of a `FROM` is `events`.
-pub fn is_events(table: &Value) -> bool {
+pub(super) fn is_events(table: &Value) -> bool {
     table["table_name"].as_str().is_some_and(|name| name.eq_ignore_ascii_case("events"))
 }
 
@@ -318,7 +318,7 @@ fn rename(from: &mut Value, view: &str) {
 }
 
 /// Returns the conditions of a clause, all of which must hold.
-pub fn conditions(clause: &Value) -> Vec<&Value> {
+pub(super) fn conditions(clause: &Value) -> Vec<&Value> {
     match clause {
         Value::Null => Vec::new(),
         _ if clause["type"] == "CONJUNCTION_AND" => {
@@ -329,7 +329,7 @@ pub fn conditions(clause: &Value) -> Vec<&Value> {
 }
 
 /// Returns whether a class of expression stands anywhere in one.
-pub fn mentions(value: &Value, class: &str) -> bool {
+pub(super) fn mentions(value: &Value, class: &str) -> bool {
     match value {
         Value::Object(members) => value["class"] == class || members.values().any(|member| mentions(member, class)),
         Value::Array(elements) => elements.iter().any(|element| mentions(element, class)),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::rewrite;
 
 /// A `SELECT` that reads `events` once.
-pub struct Shape {
+pub(super) struct Shape {
     /// Its syntax tree.
     pub node: Value,
     /// What of it is evaluated for each of its records.
@@ -20,7 +20,7 @@ pub struct Shape {
 }
 
 /// What is evaluated for each record of a `SELECT`.
-pub enum Sure {
+pub(super) enum Sure {
     /// Nothing that could be named.
     Nothing,
     /// Everything.
@@ -31,12 +31,12 @@ pub enum Sure {
 
 impl Sure {
     /// Returns whether the conditions are.
-    pub fn conditions(&self) -> bool {
+    pub(super) fn conditions(&self) -> bool {
         !matches!(self, Self::Nothing)
     }
 
     /// Returns whether an expression of a select list is.
-    pub fn item(&self, item: &Value) -> bool {
+    pub(super) fn item(&self, item: &Value) -> bool {
         match self {
             Self::Nothing => false,
             Self::All => true,
@@ -47,7 +47,7 @@ impl Sure {
 
 /// Finds the shapes of a tree. `is_plain` says that `events` is read once in all, and no list unnested: where one is empty, nothing else of
 /// the record is evaluated.
-pub fn shapes(top: &Value, is_plain: bool, schema: &Schema) -> Vec<Shape> {
+pub(super) fn shapes(top: &Value, is_plain: bool, schema: &Schema) -> Vec<Shape> {
     let mut nodes = Vec::new();
     find_selects(top, &mut nodes);
     let mut shapes = Vec::new();

@@ -14,13 +14,13 @@ use serde_json::{Map, Value};
 const EVENTS: &str = "events";
 
 /// Functions of the time at which a query runs. That of this condition is a little earlier than that of the query.
-pub const NOW: [&str; 6] = ["now", "get_current_timestamp", "current_timestamp", "transaction_timestamp", "today", "current_date"];
+pub(super) const NOW: [&str; 6] = ["now", "get_current_timestamp", "current_timestamp", "transaction_timestamp", "today", "current_date"];
 /// Functions that return a time, and no text, whatever they are given.
 const TIMES: [&str; 6] = ["make_timestamp", "make_timestamptz", "make_date", "to_timestamp", "epoch_ms", "date_trunc"];
 
 /// What a file has that a condition can be about.
 #[derive(Debug, Default)]
-pub struct Known {
+pub(super) struct Known {
     /// The names of the partition columns.
     pub partitions: Vec<String>,
     /// The names of the columns of times.
@@ -29,7 +29,7 @@ pub struct Known {
 
 /// A condition over files.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Condition {
+pub(super) enum Condition {
     /// True of each file.
     Any,
     /// An expression over partition columns alone.
@@ -53,7 +53,7 @@ pub enum Condition {
 
 /// A comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compared {
+pub(super) enum Compared {
     /// `<`
     Less,
     /// `<=`
@@ -91,7 +91,7 @@ impl Compared {
 }
 
 /// Returns the condition of a statement's tree, with the functions that it calls; [`Condition::Any`] if nothing can be said.
-pub fn of(tree: &str, known: &Known) -> (Condition, BTreeSet<String>) {
+pub(super) fn of(tree: &str, known: &Known) -> (Condition, BTreeSet<String>) {
     // A statement deeper than the parser goes is run over all files.
     let Ok(tree) = serde_json::from_str::<Value>(tree) else { return (Condition::Any, BTreeSet::new()) };
     let mut references = References { known, conditions: Vec::new(), functions: BTreeSet::new(), unclear: false };

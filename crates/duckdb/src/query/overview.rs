@@ -35,7 +35,7 @@ const REPEATED: usize = 1 << 16;
 const PARTS_MAX: usize = 64;
 
 /// A database with the overview. The fields are dropped from the top: connections before the database.
-pub struct Overview<'a> {
+pub(super) struct Overview<'a> {
     connection: Connection,
     converter: Arc<Converter>,
     events: Slot,
@@ -46,7 +46,7 @@ pub struct Overview<'a> {
 }
 
 /// The columns of `events`, which has its rows as long as this lives.
-pub struct Described<'a> {
+pub(super) struct Described<'a> {
     /// Name and type of each.
     columns: Vec<(String, String)>,
     _rows: Loaded<'a>,
@@ -62,7 +62,7 @@ struct Timed {
 
 impl<'a> Overview<'a> {
     /// Makes an empty one in `database`.
-    pub fn new(database: RawDatabase, committed: &'a Committed) -> Result<Self> {
+    pub(super) fn new(database: RawDatabase, committed: &'a Committed) -> Result<Self> {
         let slots = Slots::default();
         scan::register(&database.connect()?, &slots)?;
         Ok(Self {
@@ -77,17 +77,17 @@ impl<'a> Overview<'a> {
     }
 
     /// Returns its connection.
-    pub fn connection(&self) -> &Connection {
+    pub(super) fn connection(&self) -> &Connection {
         &self.connection
     }
 
     /// Returns the database.
-    pub fn database(&self) -> &RawDatabase {
+    pub(super) fn database(&self) -> &RawDatabase {
         &self.database
     }
 
     /// Makes the view `events`, with the columns of `query`, which reads files.
-    pub fn describe(&self, query: &str) -> duckdb::Result<Described<'_>> {
+    pub(super) fn describe(&self, query: &str) -> duckdb::Result<Described<'_>> {
         let rows = collect_texts(&self.connection, &format!("SELECT column_name, column_type FROM (DESCRIBE {query})"))?;
         let columns: Vec<(String, String)> =
             rows.into_iter().filter_map(|row| row.try_into().ok().map(|[name, of]: [String; 2]| (name, of))).collect();
@@ -100,7 +100,7 @@ impl<'a> Overview<'a> {
     }
 
     /// Returns whether a query has failed because it needs what is in the files.
-    pub fn is_not_enough(&self) -> bool {
+    pub(super) fn is_not_enough(&self) -> bool {
         self.needed.load(Ordering::Relaxed)
     }
 
@@ -148,7 +148,7 @@ impl<'a> Overview<'a> {
     }
 
     /// Returns the files in which a row may be that `select` needs; `None` if all have to be looked at.
-    pub fn files(&self, select: &Select, described: &Described) -> Option<Vec<usize>> {
+    pub(super) fn files(&self, select: &Select, described: &Described) -> Option<Vec<usize>> {
         let times = self.times(&described.columns);
         let partitions = self.committed.partition_by.iter().map(|(name, _)| name.clone()).collect();
         let known = Known { partitions, times: times.iter().map(|time| time.name.clone()).collect() };

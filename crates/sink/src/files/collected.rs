@@ -30,17 +30,17 @@ pub(super) struct Collected {
 
 impl Collected {
     /// Returns how many rows there are.
-    pub fn rows(&self) -> usize {
+    pub(super) fn rows(&self) -> usize {
         self.rows
     }
 
     /// Returns the bytes in memory.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Takes copies of rows.
-    pub fn push(&mut self, rows: &RecordBatch) -> Result<(), ArrowError> {
+    pub(super) fn push(&mut self, rows: &RecordBatch) -> Result<(), ArrowError> {
         self.rows += rows.num_rows();
         let all = UInt32Array::from_iter_values(0..rows.num_rows() as u32);
         self.put(owned(take_record_batch(rows, &all)?)?);
@@ -61,7 +61,7 @@ impl Collected {
     }
 
     /// Gives up the rows, in their order.
-    pub fn into_pieces(self) -> Vec<RecordBatch> {
+    pub(super) fn into_pieces(self) -> Vec<RecordBatch> {
         self.pieces
     }
 }

@@ -14,7 +14,7 @@ pub(super) struct Encoders(Option<ThreadPool>);
 
 impl Encoders {
     /// Starts the threads. One is none of our own: the caller's does the work, file by file in their order.
-    pub fn new(threads: usize) -> Result<Self> {
+    pub(super) fn new(threads: usize) -> Result<Self> {
         if threads <= 1 {
             return Ok(Self(None));
         }
@@ -24,7 +24,7 @@ impl Encoders {
     }
 
     /// Returns how many there are.
-    pub fn threads(&self) -> usize {
+    pub(super) fn threads(&self) -> usize {
         self.0.as_ref().map_or(1, ThreadPool::current_num_threads)
     }
 
@@ -32,7 +32,7 @@ impl Encoders {
     ///
     /// # Errors
     /// One of the work's own. Items that it had not come to by then are left out.
-    pub fn each<T: Send>(&self, items: &mut [T], work: impl Fn(&mut T) -> Result<()> + Sync + Send) -> Result<()> {
+    pub(super) fn each<T: Send>(&self, items: &mut [T], work: impl Fn(&mut T) -> Result<()> + Sync + Send) -> Result<()> {
         match &self.0 {
             Some(pool) if items.len() > 1 => pool.install(|| items.par_iter_mut().try_for_each(work)),
             _ => items.iter_mut().try_for_each(work),

@@ -53,7 +53,7 @@ const YEARS: (i64, i64) = (-62_167_219_200, 253_402_300_799);
 
 impl EventTime {
     /// Finds the event time of a layout.
-    pub fn of(layout: &OutputLayout) -> Self {
+    pub(super) fn of(layout: &OutputLayout) -> Self {
         let scale = |index: usize| Scale {
             index,
             unit: match layout.file_schema().field(index).data_type() {
@@ -65,7 +65,7 @@ impl EventTime {
     }
 
     /// Returns the hours of rows; `missing` is that of rows without an event time.
-    pub fn hours(&self, rows: &RecordBatch, missing: Hour) -> Result<Hours> {
+    pub(super) fn hours(&self, rows: &RecordBatch, missing: Hour) -> Result<Hours> {
         let Some(scale) = self.column else { return Ok(Hours::Same(missing)) };
         let times = scale.times(rows)?;
         let hour = |time: Option<i64>| time.and_then(|time| scale.hour(time));
@@ -85,7 +85,7 @@ impl EventTime {
     }
 
     /// Returns the earliest and the latest event time of rows.
-    pub fn span(&self, rows: &RecordBatch) -> Result<Option<Span>> {
+    pub(super) fn span(&self, rows: &RecordBatch) -> Result<Option<Span>> {
         let Some(scale) = self.column else { return Ok(None) };
         let times = scale.times(rows)?;
         let instant = |time: Option<i64>| time.and_then(|time| scale.instant(time));

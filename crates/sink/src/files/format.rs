@@ -53,7 +53,7 @@ pub(super) struct FileFormat {
 }
 
 impl FileFormat {
-    pub fn new(layout: &OutputLayout, sink: &SinkConfig) -> Self {
+    pub(super) fn new(layout: &OutputLayout, sink: &SinkConfig) -> Self {
         let schema = layout.file_schema().clone();
         // Null last, as DuckDB orders by default.
         let order = |descending: bool| SortOptions { descending, nulls_first: false };
@@ -82,12 +82,12 @@ impl FileFormat {
     }
 
     /// Returns whether rows are sorted within each row group.
-    pub fn sorts(&self) -> bool {
+    pub(super) fn sorts(&self) -> bool {
         !self.sort.is_empty()
     }
 
     /// Returns the columns that order rows, the most significant first.
-    pub fn sort_columns(&self, rows: &RecordBatch) -> Vec<SortColumn> {
+    pub(super) fn sort_columns(&self, rows: &RecordBatch) -> Vec<SortColumn> {
         let column = |&(index, options): &(usize, SortOptions)| SortColumn { values: rows.column(index).clone(), options: Some(options) };
         self.sort.iter().map(column).collect()
     }

@@ -73,7 +73,7 @@ pub(super) struct WrittenFile {
 
 impl WrittenFile {
     /// Returns the bytes in memory.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         let bound = |bound: &Option<String>| bound.as_ref().map_or(0, String::len);
         let column =
             |(name, of): &(String, ColumnStatistics)| size_of_val(of) + size_of_val(name) + name.len() + bound(&of.min) + bound(&of.max);
@@ -83,42 +83,42 @@ impl WrittenFile {
 
 impl OpenFile {
     /// Begins a file without touching the disk.
-    pub fn new(began: u64) -> Self {
+    pub(super) fn new(began: u64) -> Self {
         Self { began, used: began, collected: Collected::default(), writer: None, memory: Memory::default(), rows: 0, span: None }
     }
 
     /// Returns the frame that brought its last rows.
-    pub fn used(&self) -> u64 {
+    pub(super) fn used(&self) -> u64 {
         self.used
     }
 
     /// Orders files by their last use, and those of one frame by their beginning.
-    pub fn last_use(&self) -> (u64, u64) {
+    pub(super) fn last_use(&self) -> (u64, u64) {
         (self.used, self.began)
     }
 
     /// Returns the bytes in memory.
-    pub fn held(&self) -> usize {
+    pub(super) fn held(&self) -> usize {
         self.memory.rows + self.memory.footer
     }
 
     /// Returns the bytes in memory that a flush frees.
-    pub fn flushable(&self) -> usize {
+    pub(super) fn flushable(&self) -> usize {
         self.memory.rows
     }
 
     /// Returns the bytes in memory that only its end frees.
-    pub fn footer_bytes(&self) -> usize {
+    pub(super) fn footer_bytes(&self) -> usize {
         self.memory.footer
     }
 
     /// Returns whether the file is open on disk.
-    pub fn has_writer(&self) -> bool {
+    pub(super) fn has_writer(&self) -> bool {
         self.writer.is_some()
     }
 
     /// Returns the encoded bytes of the row group that is not yet written.
-    pub fn row_group_bytes(&self) -> usize {
+    pub(super) fn row_group_bytes(&self) -> usize {
         self.writer.as_ref().map_or(0, ArrowWriter::in_progress_size)
     }
 
@@ -148,7 +148,7 @@ impl OpenFile {
     }
 
     /// Takes rows of a frame, as far as it can without help.
-    pub fn take(&mut self, rules: &Rules, rows: &mut VecDeque<RecordBatch>, frame: u64) -> Result<Pause> {
+    pub(super) fn take(&mut self, rules: &Rules, rows: &mut VecDeque<RecordBatch>, frame: u64) -> Result<Pause> {
         let format = &rules.format;
         self.used = frame;
         loop {
@@ -185,7 +185,7 @@ impl OpenFile {
     }
 
     /// Opens the file on disk.
-    pub fn open(&mut self, format: &FileFormat, staged: StagedFile) -> Result<()> {
+    pub(super) fn open(&mut self, format: &FileFormat, staged: StagedFile) -> Result<()> {
         // Without the Arrow schema in the footer: it says that text is in views, which much of pyarrow cannot work with yet. The
         // Parquet types say all that a reader needs.
         let options = ArrowWriterOptions::new().with_properties(format.properties.clone()).with_skip_arrow_metadata(true);
@@ -198,7 +198,7 @@ impl OpenFile {
     ///
     /// # Panics
     /// If the file is not [`Self::open`] on disk.
-    pub fn drain(&mut self, format: &FileFormat) -> Result<()> {
+    pub(super) fn drain(&mut self, format: &FileFormat) -> Result<()> {
         let collected = mem::take(&mut self.collected).into_pieces();
         let writer = self.writer.as_mut().expect("a file is opened before it is drained");
         if !format.sorts() {
@@ -213,7 +213,7 @@ impl OpenFile {
     }
 
     /// Ends the row group that the writer holds.
-    pub fn flush(&mut self, format: &FileFormat) -> Result<()> {
+    pub(super) fn flush(&mut self, format: &FileFormat) -> Result<()> {
         self.writer.as_mut().map_or(Ok(()), ArrowWriter::flush).map_err(write_error)?;
         self.measure(format);
         Ok(())
@@ -223,7 +223,7 @@ impl OpenFile {
     ///
     /// # Panics
     /// If the file is not [`Self::open`] on disk.
-    pub fn finish(mut self, format: &FileFormat, partition: Arc<HivePartition>) -> Result<WrittenFile> {
+    pub(super) fn finish(mut self, format: &FileFormat, partition: Arc<HivePartition>) -> Result<WrittenFile> {
         self.drain(format)?;
         let mut writer = self.writer.take().expect("a file is opened before it is finished");
         // Not `into_inner`: it turns a failure of the last write into a text, and the disk's failures must be known as such.

@@ -66,7 +66,7 @@ struct Task {
 }
 
 impl FileSet {
-    pub fn new(rules: Arc<Rules>, staging: Staging, name: String, opened: DateTime<Utc>) -> Self {
+    pub(super) fn new(rules: Arc<Rules>, staging: Staging, name: String, opened: DateTime<Utc>) -> Self {
         Self {
             rules,
             staging,
@@ -81,27 +81,27 @@ impl FileSet {
         }
     }
 
-    pub fn staging_mut(&mut self) -> &mut Staging {
+    pub(super) fn staging_mut(&mut self) -> &mut Staging {
         &mut self.staging
     }
 
     /// Returns the bytes of the open files in memory.
-    pub fn held(&self) -> usize {
+    pub(super) fn held(&self) -> usize {
         self.files.values().map(OpenFile::held).sum()
     }
 
     /// Returns the bytes of what the commit record is to say of complete files.
-    pub fn written_bytes(&self) -> usize {
+    pub(super) fn written_bytes(&self) -> usize {
         self.written_bytes
     }
 
     /// Returns whether what is kept of complete files takes so much memory that the checkpoint should end: nothing else frees it.
-    pub fn is_due(&self) -> bool {
+    pub(super) fn is_due(&self) -> bool {
         self.written_bytes > self.rules.buffer_bytes_max / WRITTEN_PART
     }
 
     /// Returns whether the checkpoint has room for a hive partition, and keeps that room.
-    pub fn admits(&mut self, partition: &Arc<HivePartition>) -> bool {
+    pub(super) fn admits(&mut self, partition: &Arc<HivePartition>) -> bool {
         if self.partitions.contains(partition) {
             return true;
         }
@@ -113,7 +113,7 @@ impl FileSet {
     }
 
     /// Writes the rows of a frame to the files of their hours.
-    pub fn append(&mut self, frame: Vec<PartitionedRows>) -> Result<()> {
+    pub(super) fn append(&mut self, frame: Vec<PartitionedRows>) -> Result<()> {
         self.frames += 1;
         let mut work = self.route(frame)?;
         while !work.is_empty() {
@@ -126,7 +126,7 @@ impl FileSet {
     }
 
     /// Completes all files and names them.
-    pub fn finish(mut self) -> Result<(Staging, Vec<FinishedFile>)> {
+    pub(super) fn finish(mut self) -> Result<(Staging, Vec<FinishedFile>)> {
         // Those with a writer first: so no file has to be closed to make room for another that follows it. The others need theirs only while
         // they are encoded.
         let (open, mut rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.files).into_iter().partition(|(_, file)| file.has_writer());

@@ -15,7 +15,7 @@ use super::refusal::Refusal;
 
 /// Who may send.
 #[derive(Debug)]
-pub struct Access {
+pub(super) struct Access {
     address: SocketAddr,
     /// Their hashes: all of one length, and whoever guesses cannot choose where theirs begin to differ.
     tokens: Vec<String>,
@@ -23,12 +23,12 @@ pub struct Access {
 
 impl Access {
     /// Takes the tokens; without any, everybody who reaches `address` may send, but for pages in a browser.
-    pub fn new(address: SocketAddr, tokens: &[Secret]) -> Self {
+    pub(super) fn new(address: SocketAddr, tokens: &[Secret]) -> Self {
         Self { address, tokens: tokens.iter().map(Secret::sha256).collect() }
     }
 
     /// Refuses who may not. The time it takes says nothing of the tokens.
-    pub fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub(super) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
         if self.tokens.is_empty() {
             return guard::check_host(self.address, uri, headers).map_err(|(status, why)| Refusal::new(status, why));
         }

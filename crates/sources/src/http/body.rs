@@ -26,7 +26,7 @@ const REFUSED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a body may take.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub(super) struct Limits {
     /// Its bytes as it is sent.
     pub bytes_max: usize,
     /// The time that it takes.
@@ -35,7 +35,7 @@ pub struct Limits {
 
 /// A body that is coming.
 #[derive(Debug)]
-pub struct Incoming {
+pub(super) struct Incoming {
     pieces: BodyDataStream,
     /// Its `Content-Length`.
     announced: Option<u64>,
@@ -45,14 +45,14 @@ pub struct Incoming {
 
 impl Incoming {
     /// Takes a request's body and what its head says of it.
-    pub fn new(body: Body, headers: &HeaderMap) -> Self {
+    pub(super) fn new(body: Body, headers: &HeaderMap) -> Self {
         let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let waits = headers.contains_key(EXPECT);
         Self { pieces: body.into_data_stream(), announced, waits }
     }
 
     /// Receives it whole.
-    pub async fn receive(mut self, limits: Limits, held: &mut Held) -> Result<Bytes, Refusal> {
+    pub(super) async fn receive(mut self, limits: Limits, held: &mut Held) -> Result<Bytes, Refusal> {
         if self.announced.is_some_and(|bytes| bytes > limits.bytes_max as u64) {
             self.discard().await;
             return Err(too_large(limits));
@@ -87,7 +87,7 @@ impl Incoming {
     }
 
     /// Throws away what a refused client is sending, up to a limit. Who asks before sending is told no by the answer.
-    pub async fn discard(mut self) {
+    pub(super) async fn discard(mut self) {
         if self.waits {
             return;
         }

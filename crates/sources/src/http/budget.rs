@@ -23,13 +23,13 @@ const STEP: usize = 64 << 10;
 
 /// The memory of all bodies.
 #[derive(Debug, Clone)]
-pub struct Budget {
+pub(super) struct Budget {
     bytes: Arc<Semaphore>,
 }
 
 /// What one body has taken; given back when dropped.
 #[derive(Debug)]
-pub struct Held {
+pub(super) struct Held {
     bytes: Arc<Semaphore>,
     permit: Option<OwnedSemaphorePermit>,
     used: usize,
@@ -37,19 +37,19 @@ pub struct Held {
 
 impl Budget {
     /// Makes a bound.
-    pub fn new(bytes_max: usize) -> Self {
+    pub(super) fn new(bytes_max: usize) -> Self {
         Self { bytes: Arc::new(Semaphore::new(bytes_max.min(Semaphore::MAX_PERMITS))) }
     }
 
     /// Begins with nothing.
-    pub fn hold(&self) -> Held {
+    pub(super) fn hold(&self) -> Held {
         Held { bytes: self.bytes.clone(), permit: None, used: 0 }
     }
 }
 
 impl Held {
     /// Takes room for more bytes, waiting for it a moment.
-    pub async fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
+    pub(super) async fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
         let Some(step) = self.step(bytes) else { return Ok(()) };
         match timeout(PATIENCE, self.bytes.clone().acquire_many_owned(step)).await {
             Ok(Ok(permit)) => self.take(permit),
@@ -59,7 +59,7 @@ impl Held {
     }
 
     /// Takes room for more bytes if it is there.
-    pub fn try_grow(&mut self, bytes: usize) -> Result<(), Refusal> {
+    pub(super) fn try_grow(&mut self, bytes: usize) -> Result<(), Refusal> {
         let Some(step) = self.step(bytes) else { return Ok(()) };
         let permit = self.bytes.clone().try_acquire_many_owned(step).map_err(|_| no_memory())?;
         self.take(permit);

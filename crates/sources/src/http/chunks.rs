@@ -34,7 +34,7 @@ const WAIT: Duration = Duration::from_millis(100);
 
 /// Reads the journal.
 #[derive(Debug)]
-pub struct Chunks {
+pub(super) struct Chunks {
     reader: Reader,
     partition: Arc<Partition>,
     record_bytes_max: usize,
@@ -51,7 +51,7 @@ pub struct Chunks {
 
 impl Chunks {
     /// Takes a reader that stands where the last commit record ends.
-    pub fn new(reader: Reader, partition: Arc<Partition>, record_bytes_max: usize, schema: EventSchema, key: Key) -> Self {
+    pub(super) fn new(reader: Reader, partition: Arc<Partition>, record_bytes_max: usize, schema: EventSchema, key: Key) -> Self {
         Self {
             reader,
             partition,
@@ -66,7 +66,7 @@ impl Chunks {
     }
 
     /// Returns a chunk that says what stands before `next`, for a commit record that does not say it yet.
-    pub fn accepted(&self, next: u64) -> Chunk {
+    pub(super) fn accepted(&self, next: u64) -> Chunk {
         let text = format!("the journal is taken over at offset {next}, from a commit record of version 1");
         let note = Note { kind: NoteKind::Accepted, text, lost: None };
         let evidence = Arc::new(self.reader.evidence_at_start(&self.key));
@@ -75,7 +75,7 @@ impl Chunks {
     }
 
     /// Reads until nobody wants more.
-    pub fn run(mut self, sender: &ChunkSender) -> Result<(), Exit> {
+    pub(super) fn run(mut self, sender: &ChunkSender) -> Result<(), Exit> {
         loop {
             sender.check_stop()?;
             match self.reader.read(Duration::ZERO)? {

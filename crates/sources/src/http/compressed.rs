@@ -20,7 +20,7 @@ const PIECE_BYTES: usize = 64 << 10;
 
 /// How a body is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Encoding {
+pub(super) enum Encoding {
     /// Not at all.
     Identity,
     /// `gzip`
@@ -31,7 +31,7 @@ pub enum Encoding {
 
 impl Encoding {
     /// Reads the header `Content-Encoding`.
-    pub fn parse(header: Option<&str>) -> Result<Self, Refusal> {
+    pub(super) fn parse(header: Option<&str>) -> Result<Self, Refusal> {
         let name = header.map(|name| name.trim().to_ascii_lowercase());
         match name.as_deref() {
             None | Some("" | "identity") => Ok(Self::Identity),
@@ -54,7 +54,7 @@ impl Encoding {
 }
 
 /// Decompresses a body of at most `bytes_max` bytes. Blocking.
-pub fn decompress(body: &[u8], encoding: Encoding, bytes_max: usize, held: &mut Held) -> Result<Vec<u8>, Refusal> {
+pub(super) fn decompress(body: &[u8], encoding: Encoding, bytes_max: usize, held: &mut Held) -> Result<Vec<u8>, Refusal> {
     match encoding {
         Encoding::Identity => Ok(body.to_vec()),
         Encoding::Gzip => read(MultiGzDecoder::new(body), encoding, bytes_max, held),

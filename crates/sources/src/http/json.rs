@@ -15,7 +15,7 @@ use super::refusal::Refusal;
 ///
 /// # Errors
 /// If it is no JSON, neither an array nor an object, or if there is something behind it.
-pub fn cut(body: &[u8]) -> Result<(Vec<u8>, u64), Refusal> {
+pub(super) fn cut(body: &[u8]) -> Result<(Vec<u8>, u64), Refusal> {
     let text = std::str::from_utf8(body).map_err(|error| {
         let (line, column) = place_of(body, error.valid_up_to());
         Refusal::bad(format!("not valid UTF-8 at line {line} column {column}")).at(line, column)

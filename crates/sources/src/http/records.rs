@@ -16,7 +16,7 @@ use super::{json, rows};
 
 /// What a body holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MediaType {
+pub(super) enum MediaType {
     /// NDJSON: a record on each line.
     Lines,
     /// A JSON array of records, or a single one.
@@ -29,7 +29,7 @@ impl MediaType {
     /// Reads the header `Content-Type`.
     ///
     /// Only what a page of another site cannot send without asking is taken: no `text/plain`, and not nothing at all.
-    pub fn parse(header: Option<&str>) -> Result<Self, Refusal> {
+    pub(super) fn parse(header: Option<&str>) -> Result<Self, Refusal> {
         let unknown = |what: &str| {
             let why = format!(
                 "{what}: send NDJSON as application/x-ndjson, an array or one event as application/json, an Arrow IPC stream as \
@@ -55,7 +55,7 @@ impl MediaType {
 
 /// What a body may take, and must fit.
 #[derive(Debug)]
-pub struct Rules {
+pub(super) struct Rules {
     /// Its bytes once it is decompressed.
     pub decompressed_bytes_max: usize,
     /// What rows of Arrow must look like.
@@ -68,7 +68,7 @@ pub struct Rules {
 
 /// A body that was cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cut {
+pub(super) struct Cut {
     /// How the records are written.
     pub form: Form,
     /// How many there are.
@@ -78,7 +78,7 @@ pub struct Cut {
 }
 
 /// Cuts a body into records. Blocking.
-pub fn cut(body: Bytes, media_type: MediaType, encoding: Encoding, rules: &Rules, held: &mut Held) -> Result<Cut, Refusal> {
+pub(super) fn cut(body: Bytes, media_type: MediaType, encoding: Encoding, rules: &Rules, held: &mut Held) -> Result<Cut, Refusal> {
     let body = match encoding {
         Encoding::Identity => body,
         _ => compressed::decompress(&body, encoding, rules.decompressed_bytes_max, held)?.into(),

@@ -10,7 +10,7 @@ use serde_json::json;
 
 /// Where in a body something is wrong, both counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub(super) struct Place {
     /// The line.
     pub line: usize,
     /// The character in it, counted in bytes.
@@ -19,7 +19,7 @@ pub struct Place {
 
 /// Why a request is not taken. Nothing of it is kept, unless the sentence says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub(super) struct Refusal {
     status: StatusCode,
     why: String,
     place: Option<Place>,
@@ -28,36 +28,36 @@ pub struct Refusal {
 
 impl Refusal {
     /// Says why.
-    pub fn new(status: StatusCode, why: impl Into<String>) -> Self {
+    pub(super) fn new(status: StatusCode, why: impl Into<String>) -> Self {
         Self { status, why: why.into(), place: None, retry_after: None }
     }
 
     /// Says of a body why it cannot be cut into records.
-    pub fn bad(why: impl Into<String>) -> Self {
+    pub(super) fn bad(why: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, why)
     }
 
     /// Adds where.
-    pub fn at(mut self, line: usize, column: usize) -> Self {
+    pub(super) fn at(mut self, line: usize, column: usize) -> Self {
         self.place = Some(Place { line, column });
         self
     }
 
     /// Adds after how many seconds it may be tried again.
-    pub fn retry_after(mut self, seconds: u64) -> Self {
+    pub(super) fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds);
         self
     }
 
     /// Returns the status.
     #[cfg(test)]
-    pub fn status(&self) -> StatusCode {
+    pub(super) fn status(&self) -> StatusCode {
         self.status
     }
 
     /// Returns the place.
     #[cfg(test)]
-    pub fn place(&self) -> Option<(usize, usize)> {
+    pub(super) fn place(&self) -> Option<(usize, usize)> {
         self.place.map(|place| (place.line, place.column))
     }
 }

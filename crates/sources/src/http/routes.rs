@@ -42,7 +42,7 @@ const RETRY_SECONDS_MAX: u64 = 30;
 
 /// Everything that a request meets.
 #[derive(Debug)]
-pub struct Intake {
+pub(super) struct Intake {
     access: Access,
     limits: Limits,
     budget: Budget,
@@ -59,7 +59,7 @@ pub struct Intake {
 
 impl Intake {
     /// Takes up the settings.
-    pub fn new(http: &HttpConfig, around: &Surroundings<'_>, address: SocketAddr, journal: Journal, meter: Arc<PushMeter>) -> Self {
+    pub(super) fn new(http: &HttpConfig, around: &Surroundings<'_>, address: SocketAddr, journal: Journal, meter: Arc<PushMeter>) -> Self {
         Self {
             access: Access::new(address, &http.tokens),
             limits: Limits { bytes_max: http.body_bytes_max, timeout: http.body_timeout },
@@ -80,7 +80,7 @@ impl Intake {
 }
 
 /// Makes the router.
-pub fn router(intake: Arc<Intake>) -> Router {
+pub(super) fn router(intake: Arc<Intake>) -> Router {
     Router::new()
         .route("/v1/events", post(events))
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "there is nothing here: events go to /v1/events") })

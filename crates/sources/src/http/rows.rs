@@ -36,7 +36,7 @@ const SAID_EVERY: Duration = Duration::from_secs(60);
 
 /// Bodies at which the reader panicked.
 #[derive(Debug, Default)]
-pub struct Panics(Mutex<Unsaid>);
+pub(super) struct Panics(Mutex<Unsaid>);
 
 #[derive(Debug, Default)]
 struct Unsaid {
@@ -67,7 +67,7 @@ impl Panics {
 
 /// Rows in a row that are of one kind.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Run {
+pub(super) enum Run {
     /// Rows in the declared schema.
     Rows(RecordBatch),
     /// Rows that do not fit: JSON, a line each.
@@ -79,7 +79,7 @@ pub enum Run {
 /// # Errors
 /// If it is no stream, or has another schema; if a text is longer than a record may be, or all are together longer than `bytes_max`:
 /// values that stand in the stream once and are meant a million times.
-pub fn check(body: &[u8], schema: &EventSchema, bytes_max: usize, record_bytes_max: usize, panics: &Panics) -> Result<u64, Refusal> {
+pub(super) fn check(body: &[u8], schema: &EventSchema, bytes_max: usize, record_bytes_max: usize, panics: &Panics) -> Result<u64, Refusal> {
     // The reader panics at lengths and offsets that contradict each other, before it has changed anything but itself.
     let counted = panics::contained(|| count(body, schema, bytes_max, record_bytes_max));
     counted.unwrap_or_else(|panic| {
@@ -174,7 +174,7 @@ fn is_text(data_type: &DataType) -> bool {
 }
 
 /// Brings a batch into the declared schema, as far as its rows fit.
-pub fn runs(batch: &RecordBatch, schema: &EventSchema) -> Result<Vec<Run>, ArrowError> {
+pub(super) fn runs(batch: &RecordBatch, schema: &EventSchema) -> Result<Vec<Run>, ArrowError> {
     if batch.num_rows() == 0 {
         return Ok(Vec::new());
     }
@@ -259,7 +259,7 @@ fn relabelled(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> 
 }
 
 /// Reads a stream that was accepted.
-pub fn read(body: Bytes) -> Result<impl Iterator<Item = Result<RecordBatch, ArrowError>>, ArrowError> {
+pub(super) fn read(body: Bytes) -> Result<impl Iterator<Item = Result<RecordBatch, ArrowError>>, ArrowError> {
     StreamReader::try_new(bytes::Buf::reader(body), None)
 }
 

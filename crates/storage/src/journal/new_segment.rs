@@ -14,7 +14,7 @@ use crate::durable::fs::{Fs, FsFile};
 
 /// A segment that has no name yet: after a crash it is not there.
 #[derive(Debug)]
-pub struct NewSegment<'a> {
+pub(super) struct NewSegment<'a> {
     fs: &'a dyn Fs,
     dir: &'a Path,
     path: PathBuf,
@@ -27,7 +27,7 @@ pub struct NewSegment<'a> {
 
 impl<'a> NewSegment<'a> {
     /// Makes it, with its header. What an earlier try left is removed.
-    pub fn begin(fs: &'a dyn Fs, dir: &'a Path, header: &Header) -> io::Result<Self> {
+    pub(super) fn begin(fs: &'a dyn Fs, dir: &'a Path, header: &Header) -> io::Result<Self> {
         let path = segment::path(dir, header.segment);
         let temporary = paths::in_progress(&path);
         if fs.entry(&temporary)?.is_some() {
@@ -40,7 +40,7 @@ impl<'a> NewSegment<'a> {
     }
 
     /// Opens the group of all frames that are added. What it says of its place is filled in.
-    pub fn open(&mut self, opening: Opening) -> io::Result<()> {
+    pub(super) fn open(&mut self, opening: Opening) -> io::Result<()> {
         self.group = (self.end, opening.frames);
         self.file.write_all(&Opening { group: self.end, ..opening }.encode(self.mark))?;
         self.end += HEADER as u64;
@@ -48,7 +48,7 @@ impl<'a> NewSegment<'a> {
     }
 
     /// Adds a frame.
-    pub fn add(&mut self, head: &Head, body: &[u8]) -> io::Result<()> {
+    pub(super) fn add(&mut self, head: &Head, body: &[u8]) -> io::Result<()> {
         let (group, left) = self.group;
         let head = Head { group, left: left - 1, ..*head };
         self.group.1 = left - 1;
@@ -59,13 +59,13 @@ impl<'a> NewSegment<'a> {
     }
 
     /// Makes its bytes durable.
-    pub fn sync(mut self) -> io::Result<Self> {
+    pub(super) fn sync(mut self) -> io::Result<Self> {
         self.file.sync()?;
         Ok(self)
     }
 
     /// Gives it its name, durably. Returns the file, to be written further, and its length.
-    pub fn name(self) -> io::Result<(Box<dyn FsFile>, u64)> {
+    pub(super) fn name(self) -> io::Result<(Box<dyn FsFile>, u64)> {
         self.fs.rename_noreplace(&paths::in_progress(&self.path), &self.path)?;
         self.fs.sync_dir(self.dir)?;
         Ok((self.file, self.end))

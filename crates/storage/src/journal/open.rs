@@ -26,7 +26,7 @@ use super::time::Stamp;
 use super::{Committed, Settings, note};
 use crate::durable::fs::{EntryKind, Fs, FsFile};
 
-pub fn open(fs: Arc<dyn Fs>, settings: Settings, committed: &Committed) -> Result<Log> {
+pub(super) fn open(fs: Arc<dyn Fs>, settings: Settings, committed: &Committed) -> Result<Log> {
     check_limits(&settings)?;
     make_dir(&*fs, &settings)?;
     let files = segments(&*fs, &settings)?;
@@ -81,7 +81,7 @@ fn make_dir(fs: &dyn Fs, settings: &Settings) -> Result<()> {
 }
 
 /// Lists the segments with their lengths.
-pub fn segments(fs: &dyn Fs, settings: &Settings) -> Result<BTreeMap<u64, u64>> {
+pub(super) fn segments(fs: &dyn Fs, settings: &Settings) -> Result<BTreeMap<u64, u64>> {
     let failed = |e| Error::io(format_args!("list `{}`", settings.dir.display()), e);
     let mut files = BTreeMap::new();
     for entry in fs.list(&settings.dir).map_err(failed)? {
@@ -117,7 +117,7 @@ type Whole = Vec<(Link, Scanned)>;
 ///
 /// # Errors
 /// `State` if it cannot be trusted.
-pub fn check(fs: &dyn Fs, settings: &Settings, files: &BTreeMap<u64, u64>, committed: &Committed) -> Result<Option<Whole>> {
+pub(super) fn check(fs: &dyn Fs, settings: &Settings, files: &BTreeMap<u64, u64>, committed: &Committed) -> Result<Option<Whole>> {
     let next = committed.offset.unwrap_or(0);
     let dir = settings.dir.display();
     let Some(newest) = files.last_key_value().map(|(newest, _)| *newest) else {
@@ -232,7 +232,7 @@ fn contradiction(settings: &Settings, what: &str, committed: u64) -> Error {
 }
 
 /// Follows the segments from the newest on, each naming the one before it. Returns them oldest first.
-pub fn chain(fs: &dyn Fs, settings: &Settings, files: &BTreeMap<u64, u64>, newest: u64) -> Result<VecDeque<Link>> {
+pub(super) fn chain(fs: &dyn Fs, settings: &Settings, files: &BTreeMap<u64, u64>, newest: u64) -> Result<VecDeque<Link>> {
     let mut links = VecDeque::new();
     let (mut number, mut end) = (newest, files[&newest]);
     loop {

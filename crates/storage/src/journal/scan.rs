@@ -19,7 +19,7 @@ use crate::durable::fs::Fs;
 
 /// A segment that counts, as its header and the one after it describe it.
 #[derive(Debug, Clone)]
-pub struct Link {
+pub(super) struct Link {
     /// What it says of itself.
     pub header: Header,
     /// Its end, as the next one names it, or that of the file.
@@ -32,7 +32,7 @@ pub struct Link {
 
 /// What a scan of a segment found.
 #[derive(Debug)]
-pub struct Scanned {
+pub(super) struct Scanned {
     /// What the segment says of itself.
     pub header: Header,
     /// Where its whole groups end, in bytes.
@@ -55,7 +55,7 @@ pub struct Scanned {
 
 /// How a segment ends.
 #[derive(Debug)]
-pub enum Ending {
+pub(super) enum Ending {
     /// With a whole group.
     Whole,
     /// With so many bytes of a group that was never answered.
@@ -70,7 +70,7 @@ pub enum Ending {
 ///
 /// # Errors
 /// If the disk refuses, or its header cannot be trusted.
-pub fn scan(fs: &dyn Fs, dir: &Path, link: &Link, watch: &mut Watch<'_>) -> Result<Scanned> {
+pub(super) fn scan(fs: &dyn Fs, dir: &Path, link: &Link, watch: &mut Watch<'_>) -> Result<Scanned> {
     let mut frames = Frames::open(fs, dir, &link.header.dataset_id, link.header.segment, link.end)?;
     let begin = frames.at();
     let mut groups = Groups::new(&frames, link);
@@ -109,7 +109,7 @@ pub fn scan(fs: &dyn Fs, dir: &Path, link: &Link, watch: &mut Watch<'_>) -> Resu
 }
 
 /// Reads a file from a position to its end.
-pub fn read_from(fs: &dyn Fs, path: &Path, at: u64) -> Result<Vec<u8>> {
+pub(super) fn read_from(fs: &dyn Fs, path: &Path, at: u64) -> Result<Vec<u8>> {
     let failed = |e| Error::io(format_args!("read `{}`", path.display()), e);
     let mut input = fs.open(path).map_err(failed)?;
     io::copy(&mut input.by_ref().take(at), &mut io::sink()).map_err(failed)?;

@@ -17,7 +17,7 @@ const BYTES_TOGETHER: usize = 8 << 20;
 
 /// What the thread is asked for.
 #[derive(Debug)]
-pub enum Message {
+pub(super) enum Message {
     /// To append a request, and who waits for it.
     Append(Request, Waiting),
     /// To let go of what is committed.
@@ -30,7 +30,7 @@ type Waiting = oneshot::Sender<Result<Receipt, AppendError>>;
 
 /// The thread's state.
 #[derive(Debug)]
-pub struct Writer {
+pub(super) struct Writer {
     log: Log,
     inbox: mpsc::Receiver<Message>,
 }
@@ -46,12 +46,12 @@ struct Turn {
 }
 
 impl Writer {
-    pub fn new(log: Log, inbox: mpsc::Receiver<Message>) -> Self {
+    pub(super) fn new(log: Log, inbox: mpsc::Receiver<Message>) -> Self {
         Self { log, inbox }
     }
 
     /// Writes until the last handle is dropped.
-    pub fn run(mut self) {
+    pub(super) fn run(mut self) {
         let _unwinding = Unwinding(self.log.shared());
         while let Some(first) = self.inbox.blocking_recv() {
             let mut turn = Turn::default();

@@ -21,7 +21,7 @@ const STEPS: [&str; 9] = ["create", "write", "sync", "mkdir", "sync_file", "sync
 
 /// Where a run dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
+pub(crate) enum When {
     /// The operation is not done; of a write, half is.
     Before,
     /// The operation is done, and nothing after it.
@@ -30,7 +30,7 @@ pub enum When {
 
 /// How it dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
+pub(crate) enum How {
     /// SIGKILL. What the process had in memory, destructors included, is gone.
     Kill,
     /// Every further operation fails: the same to the disk, within this process.
@@ -39,7 +39,7 @@ pub enum How {
 
 /// A crash to come.
 #[derive(Debug)]
-pub struct Crash {
+pub(crate) struct Crash {
     at: u64,
     when: When,
     how: How,
@@ -53,12 +53,12 @@ pub struct Crash {
 
 impl Crash {
     /// Plans a crash at the operation numbered `at`, from 1.
-    pub fn new(at: u64, when: When, how: How, note: Option<PathBuf>) -> Arc<Self> {
+    pub(crate) fn new(at: u64, when: When, how: How, note: Option<PathBuf>) -> Arc<Self> {
         Arc::new(Self { at, when, how, done: AtomicU64::new(0), dead: AtomicBool::new(false), hit: Mutex::new(None), note })
     }
 
     /// Returns the step that it died at; `None` if it lives.
-    pub fn hit(&self) -> Option<&'static str> {
+    pub(crate) fn hit(&self) -> Option<&'static str> {
         *self.hit.lock().unwrap()
     }
 
@@ -99,14 +99,14 @@ impl Crash {
 
 /// A file system that numbers its operations and dies at one.
 #[derive(Debug)]
-pub struct CrashingFs {
+pub(crate) struct CrashingFs {
     disk: Arc<dyn Fs>,
     crash: Arc<Crash>,
 }
 
 impl CrashingFs {
     /// Puts the crash between the caller and `disk`.
-    pub fn over(disk: Arc<dyn Fs>, crash: &Arc<Crash>) -> Arc<dyn Fs> {
+    pub(crate) fn over(disk: Arc<dyn Fs>, crash: &Arc<Crash>) -> Arc<dyn Fs> {
         Arc::new(Self { disk, crash: crash.clone() })
     }
 }

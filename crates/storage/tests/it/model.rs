@@ -22,8 +22,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use pintail_storage::durable::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile};
 
 mod content;
-pub mod cuts;
-pub mod disk;
+pub(crate) mod cuts;
+pub(crate) mod disk;
 mod identity;
 
 use content::Content;
@@ -31,7 +31,7 @@ use disk::{Disk, Node, NodeId};
 
 /// An operation that changes the disk, or makes a change durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Step {
+pub(crate) enum Step {
     Create,
     Write,
     Sync,
@@ -45,7 +45,7 @@ pub enum Step {
 
 /// How a rename without replacing is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Renames {
+pub(crate) enum Renames {
     /// In one step.
     Atomic,
     /// As on file systems that cannot: link, fsync of the directory, unlink.
@@ -54,7 +54,7 @@ pub enum Renames {
 
 /// The disk after an operation.
 #[derive(Debug, Clone)]
-pub struct Moment {
+pub(crate) struct Moment {
     pub disk: Disk,
     /// What was done; `None` if checkpoints were acknowledged since.
     pub step: Option<(Step, PathBuf)>,
@@ -73,48 +73,48 @@ struct State {
 
 /// The file system. Clones of the handle are the same disk.
 #[derive(Debug, Clone)]
-pub struct Model {
+pub(crate) struct Model {
     state: Arc<Mutex<State>>,
 }
 
 impl Model {
     /// Mounts a disk, with so many checkpoints acknowledged.
-    pub fn over(disk: Disk, acknowledged: u64, renames: Renames) -> Self {
+    pub(crate) fn over(disk: Disk, acknowledged: u64, renames: Renames) -> Self {
         Self { state: Arc::new(Mutex::new(State { disk, acknowledged, moments: Some(vec![]), renames })) }
     }
 
     /// Mounts an empty disk.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::over(Disk::new(), 0, Renames::Atomic)
     }
 
     /// Keeps no moments: a copy of the disk at each operation takes a fifth of the time.
-    pub fn without_moments(self) -> Self {
+    pub(crate) fn without_moments(self) -> Self {
         self.state().moments = None;
         self
     }
 
-    pub fn handle(&self) -> Arc<dyn Fs> {
+    pub(crate) fn handle(&self) -> Arc<dyn Fs> {
         Arc::new(self.clone())
     }
 
     /// Returns the disk as it is now.
-    pub fn disk(&self) -> Disk {
+    pub(crate) fn disk(&self) -> Disk {
         self.state().disk.clone()
     }
 
     /// Returns the moments since they were last taken.
-    pub fn take_moments(&self) -> Vec<Moment> {
+    pub(crate) fn take_moments(&self) -> Vec<Moment> {
         self.state().moments.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Returns the checkpoints that are acknowledged.
-    pub fn acknowledged(&self) -> u64 {
+    pub(crate) fn acknowledged(&self) -> u64 {
         self.state().acknowledged
     }
 
     /// Notes that checkpoints were acknowledged to the source: from now on they must not be lost.
-    pub fn announce(&self, checkpoints: u64) {
+    pub(crate) fn announce(&self, checkpoints: u64) {
         let mut state = self.state();
         if checkpoints > state.acknowledged {
             state.acknowledged = checkpoints;
@@ -123,18 +123,18 @@ impl Model {
     }
 
     /// Makes a file that is to be called `path` and has no name yet.
-    pub fn unnamed_file(&self, path: &Path) -> ModelFile {
+    pub(crate) fn unnamed_file(&self, path: &Path) -> ModelFile {
         let node = self.state().disk.add(Node::File(Arc::new(Content::default())));
         ModelFile { model: self.clone(), node, path: path.to_path_buf() }
     }
 
     /// Gives a file made by [`Model::unnamed_file`] its name.
-    pub fn name(&self, path: &Path, node: NodeId) -> io::Result<()> {
+    pub(crate) fn name(&self, path: &Path, node: NodeId) -> io::Result<()> {
         self.act(Step::Create, path, |disk| disk.make(path, node))
     }
 
     /// Renames, also onto a name that is taken.
-    pub fn rename_replacing(&self, from: &Path, to: &Path) -> io::Result<()> {
+    pub(crate) fn rename_replacing(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.act(Step::Rename, to, |disk| disk.rename(from, to, true))
     }
 
@@ -271,7 +271,7 @@ impl Read for Reading {
 
 /// A file open for writing.
 #[derive(Debug)]
-pub struct ModelFile {
+pub(crate) struct ModelFile {
     model: Model,
     pub node: NodeId,
     path: PathBuf,
@@ -279,7 +279,7 @@ pub struct ModelFile {
 
 impl ModelFile {
     /// Fails to make the bytes durable: they never will be.
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.model.state().disk.forget(self.node);
     }
 }

@@ -22,7 +22,7 @@ use crate::script::{self, Checked};
 use crate::states::{ROOT, State, States};
 
 mod equivalent;
-pub mod fs;
+pub(crate) mod fs;
 
 use equivalent::EQUIVALENT;
 use fs::{Mutant, Mutation, THEIRS};

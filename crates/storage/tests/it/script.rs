@@ -25,7 +25,7 @@ use pintail_storage::checkpoint::store::{Allow, Draft, Expected, NewFile, Rememb
 use pintail_storage::durable::fs::{EntryKind, Fs};
 
 /// Checkpoints of the whole script.
-pub const CHECKPOINTS: u64 = 5;
+pub(crate) const CHECKPOINTS: u64 = 5;
 /// The checkpoint after which another process goes on with the script.
 const SECOND_PROCESS: u64 = 3;
 /// Records of each checkpoint.
@@ -53,7 +53,7 @@ fn has_dead_letter(checkpoint: u64) -> bool {
 
 /// Returns a directory in memory where there is one. A killed process leaves the same there as on a disk, and hundreds of them take
 /// seconds instead of minutes.
-pub fn scratch() -> tempfile::TempDir {
+pub(crate) fn scratch() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
 }
@@ -70,12 +70,12 @@ fn process(fs: &dyn Fs, root: &Path) -> Process {
 }
 
 /// Returns the process of a nonce.
-pub fn named(nonce: &str) -> Process {
+pub(crate) fn named(nonce: &str) -> Process {
     Process { host: "host".into(), boot_id: None, pid: 1, started: None, user: "user".into(), nonce: nonce.into() }
 }
 
 /// Returns how many records of the source are committed in a dataset that is open.
-pub fn committed(store: &Store) -> u64 {
+pub(crate) fn committed(store: &Store) -> u64 {
     store.offsets().next_offset(&PartitionId::new("events")).unwrap_or(0)
 }
 
@@ -84,18 +84,18 @@ fn checkpoints(store: &Store) -> u64 {
 }
 
 /// Opens the dataset: this is where recovery happens.
-pub fn open(fs: Arc<dyn Fs>, root: &Path) -> Result<Store> {
+pub(crate) fn open(fs: Arc<dyn Fs>, root: &Path) -> Result<Store> {
     let process = process(&*fs, root);
     open_as(process, fs, root, RECORDS_MAX)
 }
 
 /// Opens the dataset as a process, with so many records between two snapshots.
-pub fn open_as(process: Process, fs: Arc<dyn Fs>, root: &Path, records_max: u64) -> Result<Store> {
+pub(crate) fn open_as(process: Process, fs: Arc<dyn Fs>, root: &Path, records_max: u64) -> Result<Store> {
     open_by(process, fs, root, records_max, &["region"])
 }
 
 /// Opens the dataset with these partition columns, which are texts.
-pub fn open_by(process: Process, fs: Arc<dyn Fs>, root: &Path, records_max: u64, partition_by: &[&str]) -> Result<Store> {
+pub(crate) fn open_by(process: Process, fs: Arc<dyn Fs>, root: &Path, records_max: u64, partition_by: &[&str]) -> Result<Store> {
     let source = |_| SourceIdentity { kind: "stdin".into(), properties: BTreeMap::new() };
     let expected = Expected {
         source: &source,
@@ -116,13 +116,13 @@ pub fn open_by(process: Process, fs: Arc<dyn Fs>, root: &Path, records_max: u64,
 
 /// Goes on with the script from wherever the dataset stands, to its end. Tells `announce` the checkpoints that a process may have
 /// acknowledged to its source: what it found when it opened the dataset, then each commit that returned.
-pub fn run(fs: &Arc<dyn Fs>, root: &Path, announce: &mut dyn FnMut(u64)) -> Result<()> {
+pub(crate) fn run(fs: &Arc<dyn Fs>, root: &Path, announce: &mut dyn FnMut(u64)) -> Result<()> {
     let store = open(fs.clone(), root)?;
     go_on(store, fs, root, announce)
 }
 
 /// Goes on with a dataset that is open. A second process takes over in the middle.
-pub fn go_on(mut store: Store, fs: &Arc<dyn Fs>, root: &Path, announce: &mut dyn FnMut(u64)) -> Result<()> {
+pub(crate) fn go_on(mut store: Store, fs: &Arc<dyn Fs>, root: &Path, announce: &mut dyn FnMut(u64)) -> Result<()> {
     announce(checkpoints(&store));
     while checkpoints(&store) < CHECKPOINTS {
         commit(&mut store)?;
@@ -157,14 +157,14 @@ fn commit(store: &mut Store) -> Result<()> {
 }
 
 /// Stages a file of one row.
-pub fn stage(staging: &mut Staging, path: String, content: &[u8]) -> Result<NewFile> {
+pub(crate) fn stage(staging: &mut Staging, path: String, content: &[u8]) -> Result<NewFile> {
     let mut staged = staging.create()?;
     staged.write_all(content).map_err(|error| Error::io("write", error))?;
     Ok(NewFile { staged: staged.finish()?, path, kind: FileKind::Parquet, rows: 1, event_time: None, columns: vec![] })
 }
 
 /// Commits the next records of the source with what became of them.
-pub fn commit_files(store: &mut Store, staging: Staging, files: Vec<NewFile>, dead_letters: DeadLetterCounts) -> Result<()> {
+pub(crate) fn commit_files(store: &mut Store, staging: Staging, files: Vec<NewFile>, dead_letters: DeadLetterCounts) -> Result<()> {
     let (from, rows_out) = (committed(store), files.iter().filter(|file| file.kind == FileKind::Parquet).count() as u64);
     let mut offsets = store.offsets().clone();
     let partition = Arc::new(Partition { id: PartitionId::new("events"), label: "events".into() });
@@ -203,7 +203,7 @@ fn dead_letter() -> DeadLetter {
 }
 
 /// Returns all files below `dir` with their content. A directory that is not there has none.
-pub fn tree(fs: &dyn Fs, dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(crate) fn tree(fs: &dyn Fs, dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
     let mut dirs = vec![dir.to_path_buf()];
     while let Some(dir) = dirs.pop() {
@@ -234,14 +234,14 @@ fn is_published(root: &Path, path: &Path) -> bool {
 }
 
 /// What is wrong, in words. The checks return it: a mutant is caught by it, everything else fails its test by unwrapping it.
-pub type Checked<T> = std::result::Result<T, String>;
+pub(crate) type Checked<T> = std::result::Result<T, String>;
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Checked<()> {
     if found == expected { Ok(()) } else { Err(format!("{what}: found {found:?}, expected {expected:?}")) }
 }
 
 /// Reads the records of checkpoints that lie at `root`, in their order: each is whole.
-pub fn records(fs: &dyn Fs, root: &Path) -> Checked<Vec<CommitRecord>> {
+pub(crate) fn records(fs: &dyn Fs, root: &Path) -> Checked<Vec<CommitRecord>> {
     let files = tree(fs, &root.join("_pintail/commits"));
     let files = files.iter().filter(|(path, _)| path.extension().unwrap() == "json");
     let read = |(path, bytes): (&PathBuf, &Vec<u8>)| {
@@ -254,7 +254,7 @@ pub fn records(fs: &dyn Fs, root: &Path) -> Checked<Vec<CommitRecord>> {
 }
 
 /// Holds what lies at `root` right after a crash against the script: each visible file is whole. Returns the checkpoints seen.
-pub fn check_crashed(fs: &dyn Fs, root: &Path) -> Checked<u64> {
+pub(crate) fn check_crashed(fs: &dyn Fs, root: &Path) -> Checked<u64> {
     let files = tree(fs, root);
     let checkpoints = records(fs, root)?.len() as u64;
     let committed = expected_files(root, checkpoints);
@@ -270,7 +270,7 @@ pub fn check_crashed(fs: &dyn Fs, root: &Path) -> Checked<u64> {
 
 /// Checks that nothing is staged for a checkpoint that was acknowledged. If its staging came back with the power after somebody's
 /// retention had removed one of its files, that file would be missing in both places, and no start possible.
-pub fn check_acknowledged(fs: &dyn Fs, root: &Path, acknowledged: u64) -> Checked<()> {
+pub(crate) fn check_acknowledged(fs: &dyn Fs, root: &Path, acknowledged: u64) -> Checked<()> {
     let (paths, records) = (Paths::new(root), records(fs, root)?);
     let acknowledged = records.iter().take(usize::try_from(acknowledged).unwrap());
     let left = acknowledged.map(CommitRecord::staged_by).find(|staged| !matches!(fs.entry(&paths.staging_of(*staged)), Ok(None)));
@@ -278,7 +278,7 @@ pub fn check_acknowledged(fs: &dyn Fs, root: &Path, acknowledged: u64) -> Checke
 }
 
 /// Opens the dataset after a crash and holds it against the script. Returns the number of checkpoints.
-pub fn check_recovered(fs: &Arc<dyn Fs>, root: &Path) -> Checked<u64> {
+pub(crate) fn check_recovered(fs: &Arc<dyn Fs>, root: &Path) -> Checked<u64> {
     let opened = open(fs.clone(), root);
     let store = opened.map_err(|error| format!("a crash must not keep the next start from opening: {error}"))?;
     check_open(&store, fs, root)
@@ -286,7 +286,7 @@ pub fn check_recovered(fs: &Arc<dyn Fs>, root: &Path) -> Checked<u64> {
 
 /// Holds a dataset that was just opened against the script: exactly the committed checkpoints, each file once and whole, offsets without
 /// a gap, nothing left over. Returns the number of checkpoints.
-pub fn check_open(store: &Store, fs: &Arc<dyn Fs>, root: &Path) -> Checked<u64> {
+pub(crate) fn check_open(store: &Store, fs: &Arc<dyn Fs>, root: &Path) -> Checked<u64> {
     same("missing", store.missing(), None)?;
     let checkpoints = checkpoints(store);
     same("checkpoints with a record", records(&**fs, root)?.len() as u64, checkpoints)?;
@@ -302,7 +302,7 @@ pub fn check_open(store: &Store, fs: &Arc<dyn Fs>, root: &Path) -> Checked<u64> 
 }
 
 /// Goes on after a crash to the end of the script and checks that everything is there once.
-pub fn check_completes(fs: &Arc<dyn Fs>, root: &Path) -> Checked<()> {
+pub(crate) fn check_completes(fs: &Arc<dyn Fs>, root: &Path) -> Checked<()> {
     run(fs, root, &mut |_| ()).map_err(|error| format!("the script does not go on: {error}"))?;
     same("checkpoints at the end", check_recovered(fs, root)?, CHECKPOINTS)
 }

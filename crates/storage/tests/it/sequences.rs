@@ -20,7 +20,7 @@ use crate::states::ROOT;
 
 /// What happens at a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     /// The process is killed: all that it did stays visible.
     Kill,
     /// The power goes: a drawn subset of what was not durable is there afterwards.
@@ -33,7 +33,7 @@ pub enum Event {
 
 /// A model whose call numbered `at` goes wrong.
 #[derive(Debug, Clone)]
-pub struct Faulty {
+pub(crate) struct Faulty {
     model: Model,
     at: u64,
     event: Event,
@@ -42,7 +42,7 @@ pub struct Faulty {
 }
 
 impl Faulty {
-    pub fn over(model: &Model, at: u64, event: Event) -> Self {
+    pub(crate) fn over(model: &Model, at: u64, event: Event) -> Self {
         Self { model: model.clone(), at, event, calls: Arc::default(), dead: Arc::default() }
     }
 

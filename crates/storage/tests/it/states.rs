@@ -13,11 +13,11 @@ use crate::model::{Model, Moment, Renames, Step};
 use crate::script::{self, Checked};
 
 /// Where the dataset lies.
-pub const ROOT: &str = "/data/out";
+pub(crate) const ROOT: &str = "/data/out";
 
 /// What a crash left.
 #[derive(Debug, Clone)]
-pub struct State {
+pub(crate) struct State {
     pub disk: Disk,
     /// Checkpoints that were acknowledged: they must be there, and at most one more.
     pub acknowledged: u64,
@@ -27,7 +27,7 @@ pub struct State {
 
 /// By what two disks are one (see `model::identity`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By {
+pub(crate) enum By {
     Key,
     Essence,
 }
@@ -64,7 +64,7 @@ impl Known {
 
 /// The states tried so far.
 #[derive(Debug)]
-pub struct States {
+pub(crate) struct States {
     renames: Renames,
     /// Tried: recovery leads to what must hold.
     tried: Known,
@@ -79,7 +79,7 @@ pub struct States {
 
 /// What was tried.
 #[derive(Debug, Default, Clone)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Moments at which a process or the machine died.
     pub crash_points: usize,
     /// Those of them where not every subset of the pending operations could be tried.
@@ -97,7 +97,7 @@ pub struct Counts {
 }
 
 impl States {
-    pub fn new(renames: Renames) -> Self {
+    pub(crate) fn new(renames: Renames) -> Self {
         Self {
             renames,
             tried: Known::default(),
@@ -109,7 +109,7 @@ impl States {
     }
 
     /// Runs the script on an empty disk to its end. Returns every moment of it.
-    pub fn script(&self) -> Vec<Moment> {
+    pub(crate) fn script(&self) -> Vec<Moment> {
         let model = Model::over(Disk::new(), 0, self.renames);
         script::run(&model.handle(), Path::new(ROOT), &mut |checkpoints| model.announce(checkpoints)).unwrap();
         model.take_moments()
@@ -117,7 +117,7 @@ impl States {
 
     /// Tries all crashes within `moments`, all crashes within the recoveries from these, and so on, `depth` deep. Behind the first crash,
     /// disks of one essence are one.
-    pub fn walk(&mut self, moments: &[Moment], story: &str, depth: usize) -> Checked<()> {
+    pub(crate) fn walk(&mut self, moments: &[Moment], story: &str, depth: usize) -> Checked<()> {
         let mut level = self.crashes(By::Key, moments, story);
         for crashes in 1..=depth {
             let (mut next, mut beside, mut deeper) = (Vec::new(), Vec::new(), 0);
@@ -147,7 +147,7 @@ impl States {
     }
 
     /// Returns what a kill or a power cut at each of `moments` leaves, as far as it was not returned before.
-    pub fn crashes(&mut self, by: By, moments: &[Moment], story: &str) -> Vec<State> {
+    pub(crate) fn crashes(&mut self, by: By, moments: &[Moment], story: &str) -> Vec<State> {
         let mut states = Vec::new();
         let mut before = None;
         for moment in moments {
@@ -175,7 +175,7 @@ impl States {
 
     /// Tries all crashes within `moments` that are not known to be harmless. Returns how many there were, all of them harmless: they are
     /// known from now on.
-    pub fn judge(&mut self, moments: &[Moment], story: &str) -> Checked<usize> {
+    pub(crate) fn judge(&mut self, moments: &[Moment], story: &str) -> Checked<usize> {
         let (tried, crashed, went_on) = (self.tried.mark(), self.crashed.mark(), self.went_on.mark());
         let states = self.crashes(By::Essence, moments, story);
         let judged = states.iter().try_for_each(|state| self.check(state).map(|_| ()));
@@ -189,7 +189,7 @@ impl States {
 
     /// Holds a state against the oracle: nothing torn is visible, recovery keeps what was acknowledged, and at most the checkpoint that was
     /// being acknowledged beside it, exactly, and the script goes on from there to its end. Returns the moments of the recovery, and of going on if that was not done before.
-    pub fn check(&mut self, state: &State) -> Checked<(Vec<Moment>, Vec<Moment>)> {
+    pub(crate) fn check(&mut self, state: &State) -> Checked<(Vec<Moment>, Vec<Moment>)> {
         let model = Model::over(state.disk.clone(), state.acknowledged, self.renames);
         self.check_in(&model).map_err(|why| format!("{}: {why}", state.story))
     }

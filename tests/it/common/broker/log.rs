@@ -10,7 +10,7 @@ const ENTRIES_MAX: usize = 1 << 20;
 
 /// A log. It begins empty, in epoch 0.
 #[derive(Debug, Clone)]
-pub struct Log {
+pub(crate) struct Log {
     entries: Vec<Entry>,
     /// The first offset that is there.
     pub start: i64,
@@ -61,12 +61,12 @@ impl Default for Log {
 
 impl Log {
     /// Appends messages.
-    pub fn append<P: AsRef<[u8]>>(&mut self, payloads: impl IntoIterator<Item = P>) {
+    pub(crate) fn append<P: AsRef<[u8]>>(&mut self, payloads: impl IntoIterator<Item = P>) {
         payloads.into_iter().for_each(|payload| self.push(What::Message(payload.as_ref().to_vec())));
     }
 
     /// Appends messages of a transaction that stays open.
-    pub fn append_in<P: AsRef<[u8]>>(&mut self, producer: i64, payloads: impl IntoIterator<Item = P>) {
+    pub(crate) fn append_in<P: AsRef<[u8]>>(&mut self, producer: i64, payloads: impl IntoIterator<Item = P>) {
         if !self.open.iter().any(|(open, _)| *open == producer) {
             self.open.push((producer, self.end));
         }
@@ -74,7 +74,7 @@ impl Log {
     }
 
     /// Ends a transaction, with its marker.
-    pub fn finish(&mut self, producer: i64, commit: bool) {
+    pub(crate) fn finish(&mut self, producer: i64, commit: bool) {
         if let Some(index) = self.open.iter().position(|(open, _)| *open == producer) {
             let (_, first) = self.open.remove(index);
             if !commit {
@@ -85,14 +85,14 @@ impl Log {
     }
 
     /// Elects a leader that has all of the log.
-    pub fn elect(&mut self) {
+    pub(crate) fn elect(&mut self) {
         self.epoch += 1;
         self.epochs.retain(|(_, start)| *start < self.end);
         self.epochs.push((self.epoch, self.end));
     }
 
     /// Cuts off what lies at `offset` and behind it, as a replica that lagged, or an older copy of the disk, has it.
-    pub fn cut(&mut self, offset: i64) {
+    pub(crate) fn cut(&mut self, offset: i64) {
         self.entries.retain(|entry| entry.offset < offset);
         self.epochs.retain(|(epoch, start)| *start < offset || *epoch == 0);
         self.open.retain(|(_, first)| *first < offset);
@@ -101,13 +101,13 @@ impl Log {
     }
 
     /// Elects a leader that has the log up to `offset` only.
-    pub fn elect_unclean(&mut self, offset: i64) {
+    pub(crate) fn elect_unclean(&mut self, offset: i64) {
         self.cut(offset);
         self.elect();
     }
 
     /// Deletes what lies before `offset`, as retention does.
-    pub fn delete_before(&mut self, offset: i64) {
+    pub(crate) fn delete_before(&mut self, offset: i64) {
         self.start = offset;
         self.entries.retain(|entry| entry.offset >= offset);
         let kept = self.epochs.iter().rposition(|(_, start)| *start <= offset).unwrap_or(0);
@@ -116,12 +116,12 @@ impl Log {
     }
 
     /// Removes one record, as compaction does.
-    pub fn compact_away(&mut self, offset: i64) {
+    pub(crate) fn compact_away(&mut self, offset: i64) {
         self.entries.retain(|entry| entry.offset != offset);
     }
 
     /// Returns the last stable offset: that of the oldest open transaction, or the end.
-    pub fn stable(&self) -> i64 {
+    pub(crate) fn stable(&self) -> i64 {
         self.open.iter().map(|(_, first)| *first).min().unwrap_or(self.end)
     }
 

@@ -10,7 +10,7 @@ use pintail_storage::durable::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile};
 
 /// A disk on which only staging works.
 #[derive(Debug, Default)]
-pub struct Disk(Arc<State>);
+pub(super) struct Disk(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -22,22 +22,22 @@ struct State {
 
 impl Disk {
     /// Returns how many files are open.
-    pub fn open_now(&self) -> usize {
+    pub(super) fn open_now(&self) -> usize {
         self.0.open.load(SeqCst)
     }
 
     /// Returns how many files were open at the same time.
-    pub fn open_max(&self) -> usize {
+    pub(super) fn open_max(&self) -> usize {
         self.0.open_max.load(SeqCst)
     }
 
     /// Returns how many writes have failed.
-    pub fn failed_writes(&self) -> usize {
+    pub(super) fn failed_writes(&self) -> usize {
         self.0.failed.load(SeqCst)
     }
 
     /// Lets every write fail from now on.
-    pub fn fail_writes(&self) {
+    pub(super) fn fail_writes(&self) {
         self.0.broken.store(true, SeqCst);
     }
 }

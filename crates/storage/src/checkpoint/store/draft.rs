@@ -65,7 +65,7 @@ pub struct Adopted {
 
 /// A record as it is written.
 #[derive(Debug)]
-pub struct Sealed {
+pub(super) struct Sealed {
     /// What it says.
     pub record: CommitRecord,
     /// Its bytes.

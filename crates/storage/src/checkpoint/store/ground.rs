@@ -22,7 +22,7 @@ const PROBE: &str = "probe";
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::Config`] if two names that differ are one to the file system: hive partitions `US` and `us` would be one.
-pub fn probe(fs: &dyn Fs, paths: &Paths, nonce: &str) -> Result<()> {
+pub(super) fn probe(fs: &dyn Fs, paths: &Paths, nonce: &str) -> Result<()> {
     let own = paths.own();
     // é as one character: file systems that fold Unicode know it by two, e and an accent, as well.
     let named = own.join(format!("{PROBE}-{nonce}-\u{e9}"));
@@ -50,13 +50,13 @@ pub fn probe(fs: &dyn Fs, paths: &Paths, nonce: &str) -> Result<()> {
 }
 
 /// Returns whether a path is a probe.
-pub fn is_probe(path: &Path) -> bool {
+pub(super) fn is_probe(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(PROBE.as_bytes()))
 }
 
 /// What lies in a directory before anything is made in it.
 #[derive(Debug)]
-pub struct Ground {
+pub(super) struct Ground {
     visible: Visible,
     /// The sequence number of the last record; `None` if there is none.
     pub last: Option<u64>,
@@ -66,7 +66,7 @@ pub struct Ground {
 
 impl Ground {
     /// Looks at a directory.
-    pub fn look(fs: &dyn Fs, paths: &Paths) -> Result<Self> {
+    pub(super) fn look(fs: &dyn Fs, paths: &Paths) -> Result<Self> {
         // Before the records: what is visible now has its record already.
         let visible = visible(fs, paths)?;
         let last = log::last_sequence(fs, paths)?;
@@ -77,7 +77,7 @@ impl Ground {
     ///
     /// # Errors
     /// [`pintail_core::error::ErrorKind::Config`] or [`pintail_core::error::ErrorKind::State`], naming a file and the ways out.
-    pub fn check(&self, paths: &Paths) -> Result<()> {
+    pub(super) fn check(&self, paths: &Paths) -> Result<()> {
         match (self.last, &self.format) {
             (None, None) => check_empty(paths, &self.visible),
             _ => check_not_older(paths, &self.visible, self.last),

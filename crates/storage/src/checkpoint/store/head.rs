@@ -19,7 +19,7 @@ use crate::durable::fs::{EntryKind, Fs};
 
 /// Where a chain ends.
 #[derive(Debug)]
-pub struct Head {
+pub(super) struct Head {
     /// The last record; `None` before the first.
     pub last: Option<CommitRecord>,
     /// Its checksum; of FORMAT before the first.
@@ -36,7 +36,7 @@ pub struct Head {
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::State`] if anything contradicts anything.
-pub fn read(fs: &dyn Fs, paths: &Paths, sequence: Option<u64>, format_sha256: &str, dataset_id: &str) -> Result<Head> {
+pub(super) fn read(fs: &dyn Fs, paths: &Paths, sequence: Option<u64>, format_sha256: &str, dataset_id: &str) -> Result<Head> {
     let Some(sequence) = sequence else {
         let (previous, state, since) = (format_sha256.to_owned(), State::default(), Since::default());
         return Ok(Head { last: None, previous, state, snapshot: None, since });
@@ -112,7 +112,7 @@ pub fn is_version_1(fs: &dyn Fs, paths: &Paths) -> Result<bool> {
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::State`] if it was another.
-pub fn check_key(paths: &Paths, last: Option<&CommitRecord>, key: Option<&Key>) -> Result<()> {
+pub(super) fn check_key(paths: &Paths, last: Option<&CommitRecord>, key: Option<&Key>) -> Result<()> {
     let made_with = last.and_then(|last| last.key);
     if made_with.is_none() || made_with == key.map(Key::fingerprint) {
         return Ok(());

@@ -14,7 +14,7 @@ use crate::checkpoint::recovery::Step;
 const NAMED_MAX: usize = 10;
 
 /// Returns whether a file of `record` may be gone where that was declared of all rows older than `expired_before`.
-pub fn may_be_gone(record: &CommitRecord, file: &FileEntry, expired_before: Option<DateTime<Utc>>) -> bool {
+pub(super) fn may_be_gone(record: &CommitRecord, file: &FileEntry, expired_before: Option<DateTime<Utc>>) -> bool {
     expired_before.is_some_and(|before| newest(record, file) < before)
 }
 
@@ -23,7 +23,7 @@ pub fn may_be_gone(record: &CommitRecord, file: &FileEntry, expired_before: Opti
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::State`] if a file cannot be published, or another is in its place. Names all of them, and the ways out.
-pub fn judge(record: &CommitRecord, steps: &[Step], expired_before: Option<DateTime<Utc>>) -> Result<Option<String>> {
+pub(super) fn judge(record: &CommitRecord, steps: &[Step], expired_before: Option<DateTime<Utc>>) -> Result<Option<String>> {
     let files = |wanted: Step| -> Vec<&FileEntry> {
         record.files.iter().zip(steps).filter(|(_, step)| **step == wanted).map(|(file, _)| file).collect()
     };

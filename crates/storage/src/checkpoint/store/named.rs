@@ -24,7 +24,7 @@ const DISTURBED_MAX: usize = 8;
 
 /// What became of a file that was to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Written {
+pub(super) enum Written {
     /// It is there, durable.
     Now,
     /// The name was taken: another process was first. Nothing was changed.
@@ -32,7 +32,7 @@ pub enum Written {
 }
 
 /// Writes a file that appears whole or not at all, and never in the place of another. It is durable, also one that was there.
-pub fn write(fs: &dyn Fs, paths: &Paths, nonce: &str, path: &Path, bytes: &[u8]) -> Result<Written> {
+pub(super) fn write(fs: &dyn Fs, paths: &Paths, nonce: &str, path: &Path, bytes: &[u8]) -> Result<Written> {
     let temporary = paths::written_by(path, nonce);
     let written = match undisturbed(|| create(fs, &temporary, path, bytes)) {
         Ok(()) => Written::Now,
@@ -48,7 +48,7 @@ pub fn write(fs: &dyn Fs, paths: &Paths, nonce: &str, path: &Path, bytes: &[u8])
 }
 
 /// Writes `bytes` under the name `temporary` and renames that to `path`.
-pub fn create(fs: &dyn Fs, temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn create(fs: &dyn Fs, temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = fs.create_new(temporary)?;
     file.write_all(bytes)?;
     file.sync()?;
@@ -56,14 +56,14 @@ pub fn create(fs: &dyn Fs, temporary: &Path, path: &Path, bytes: &[u8]) -> io::R
 }
 
 /// Tries again what another process that starts at this moment has disturbed: it removes left-overs, and cannot tell whose they are.
-pub fn undisturbed(operation: impl Fn() -> io::Result<()>) -> io::Result<()> {
+pub(super) fn undisturbed(operation: impl Fn() -> io::Result<()>) -> io::Result<()> {
     let again = |error: &io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty);
     (1..DISTURBED_MAX).map(|_| operation()).find(|done| !done.as_ref().is_err_and(again)).unwrap_or_else(operation)
 }
 
 /// Renames what is to be published, and makes durable what is in its place, also what was there before. May be repeated. `written` tells which
 /// file was staged, where this process staged it.
-pub fn publish<'a>(
+pub(super) fn publish<'a>(
     fs: &dyn Fs,
     paths: &Paths,
     directories: &mut Directories,
@@ -100,7 +100,7 @@ pub fn publish<'a>(
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::State`]: somebody replaced it or wrote to it.
-pub fn check_written(fs: &dyn Fs, staged: &Path, written: Option<&FileIdentity>) -> Result<()> {
+pub(super) fn check_written(fs: &dyn Fs, staged: &Path, written: Option<&FileIdentity>) -> Result<()> {
     let Some(written) = written else { return Ok(()) };
     match fs.identity(staged).map_err(|e| Error::io(format_args!("look at `{}`", staged.display()), e))? {
         Some(found) if found != *written => {
@@ -123,7 +123,7 @@ fn is_done_already(fs: &dyn Fs, error: &io::Error, from: &Path, to: &Path, file:
 
 /// Removes staging directories. The durable absence of one says that its checkpoint is published: it is made durable also where a killed
 /// process had removed it before.
-pub fn remove_staging(fs: &dyn Fs, paths: &Paths, staged: impl IntoIterator<Item = StagedBy>) -> Result<()> {
+pub(super) fn remove_staging(fs: &dyn Fs, paths: &Paths, staged: impl IntoIterator<Item = StagedBy>) -> Result<()> {
     for dir in staged.into_iter().map(|staged| paths.staging_of(staged)) {
         let remove = || match fs.list(&dir) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -144,7 +144,7 @@ pub fn remove_staging(fs: &dyn Fs, paths: &Paths, staged: impl IntoIterator<Item
 }
 
 /// Removes a file, if it is there.
-pub fn remove_if_there(fs: &dyn Fs, path: &Path) -> Result<()> {
+pub(super) fn remove_if_there(fs: &dyn Fs, path: &Path) -> Result<()> {
     if entry(fs, path)?.is_some() {
         gone(fs.remove_file(path)).map_err(|e| Error::io(format_args!("remove `{}`", path.display()), e))?;
     }
@@ -152,7 +152,7 @@ pub fn remove_if_there(fs: &dyn Fs, path: &Path) -> Result<()> {
 }
 
 /// Removes from `dir` what killed processes were writing.
-pub fn remove_leftovers(fs: &dyn Fs, dir: &Path, nonce: &str) -> Result<()> {
+pub(super) fn remove_leftovers(fs: &dyn Fs, dir: &Path, nonce: &str) -> Result<()> {
     let listed = match fs.names(dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         listed => listed.map_err(|e| Error::io(format_args!("list `{}`", dir.display()), e))?,
@@ -165,12 +165,12 @@ pub fn remove_leftovers(fs: &dyn Fs, dir: &Path, nonce: &str) -> Result<()> {
 }
 
 /// Returns the directories of visible files.
-pub fn parents<'a>(paths: &Paths, files: impl Iterator<Item = &'a str>) -> BTreeSet<PathBuf> {
+pub(super) fn parents<'a>(paths: &Paths, files: impl Iterator<Item = &'a str>) -> BTreeSet<PathBuf> {
     files.filter_map(|file| paths.published(file).parent().map(Path::to_path_buf)).collect()
 }
 
 /// Tells what is at a path.
-pub fn entry(fs: &dyn Fs, path: &Path) -> Result<Option<EntryKind>> {
+pub(super) fn entry(fs: &dyn Fs, path: &Path) -> Result<Option<EntryKind>> {
     fs.entry(path).map_err(|e| Error::io(format_args!("look at `{}`", path.display()), e))
 }
 

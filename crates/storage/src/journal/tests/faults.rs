@@ -10,7 +10,7 @@ use crate::durable::fs::{Entry, EntryKind, FileIdentity, FsFile};
 
 /// The disk below, with so many bytes left to write, and an fsync that fails when told to.
 #[derive(Debug)]
-pub struct Disk {
+pub(super) struct Disk {
     below: Posix,
     room: Arc<AtomicU64>,
     sync_fails: Arc<AtomicBool>,
@@ -19,7 +19,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    pub fn new() -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         let room = Arc::new(AtomicU64::new(u64::MAX));
         Arc::new(Self { below: Posix::unwaiting(), room, sync_fails: Arc::default(), syncs: Arc::default(), sync_takes_ms: Arc::default() })
     }

@@ -12,11 +12,11 @@ use pintail_storage::durable::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile};
 use crate::model::{Model, Step};
 
 /// The nonces of the two processes.
-pub const NONCES: [&str; 2] = ["aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb"];
+pub(super) const NONCES: [&str; 2] = ["aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb"];
 
 /// What a process does to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Operation {
+pub(super) enum Operation {
     Change(Step),
     Open,
     Entry,
@@ -28,7 +28,7 @@ pub enum Operation {
 
 /// An operation of a process.
 #[derive(Debug, Clone)]
-pub struct Done {
+pub(super) struct Done {
     /// Whether the process has its open record.
     opened: bool,
     operation: Operation,
@@ -37,7 +37,7 @@ pub struct Done {
 
 /// A kind of operation: what is done to a file of which role, before or after the process has its open record.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Kind {
+pub(super) struct Kind {
     opened: bool,
     operation: Operation,
     role: String,
@@ -45,13 +45,13 @@ pub struct Kind {
 
 impl Kind {
     /// Returns the kind of an operation; `None` if no other process has to do with it.
-    pub fn of(done: &Done) -> Option<Self> {
+    pub(super) fn of(done: &Done) -> Option<Self> {
         let seen = done.operation != Operation::Unseen;
         seen.then(|| Self { opened: done.opened, operation: done.operation, role: role(&done.path) })
     }
 
     /// Returns whether it changes what another process, or the next start, finds.
-    pub fn is_change(&self) -> bool {
+    pub(super) fn is_change(&self) -> bool {
         matches!(self.operation, Operation::Change(_))
     }
 
@@ -68,7 +68,7 @@ fn role(path: &Path) -> String {
 
 /// A part of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Turn {
+pub(super) enum Turn {
     /// A process does so many operations, or all that it has.
     Run(usize, usize),
     /// A process goes on until it is about to do an operation of a kind, or ends.
@@ -93,31 +93,31 @@ struct State {
 
 /// Whose turn it is.
 #[derive(Debug, Default)]
-pub struct Turns {
+pub(super) struct Turns {
     state: Mutex<State>,
     changed: Condvar,
 }
 
 impl Turns {
     /// Takes a plan. After it the first process runs to its end, then the second.
-    pub fn new(plan: &[Turn]) -> Arc<Self> {
+    pub(super) fn new(plan: &[Turn]) -> Arc<Self> {
         let rest = [Turn::Run(0, usize::MAX), Turn::Run(1, usize::MAX)];
         let plan = plan.iter().cloned().chain(rest).rev().collect();
         Arc::new(Self { state: Mutex::new(State { plan, ..State::default() }), changed: Condvar::new() })
     }
 
     /// Lets a process do what it wants, uncounted.
-    pub fn free(&self, who: usize) {
+    pub(super) fn free(&self, who: usize) {
         self.state().free[who] = true;
     }
 
     /// Makes a process wait for its turns.
-    pub fn bind(&self, who: usize) {
+    pub(super) fn bind(&self, who: usize) {
         self.state().free[who] = false;
     }
 
     /// Begins the plan: both processes are there.
-    pub fn begin(&self) {
+    pub(super) fn begin(&self) {
         self.state().begun = true;
         self.changed.notify_all();
     }
@@ -202,19 +202,19 @@ impl State {
 
 /// The model as one process sees it.
 #[derive(Debug, Clone)]
-pub struct Scheduled {
+pub(super) struct Scheduled {
     model: Model,
     turns: Arc<Turns>,
     who: usize,
 }
 
 impl Scheduled {
-    pub fn over(model: &Model, turns: &Arc<Turns>, who: usize) -> Self {
+    pub(super) fn over(model: &Model, turns: &Arc<Turns>, who: usize) -> Self {
         Self { model: model.clone(), turns: turns.clone(), who }
     }
 
     /// Ends the process. Returns whether it was killed, and what it did.
-    pub fn end(&self) -> (bool, Vec<Done>) {
+    pub(super) fn end(&self) -> (bool, Vec<Done>) {
         self.turns.end(self.who)
     }
 

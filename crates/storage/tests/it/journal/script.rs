@@ -22,7 +22,7 @@ use crate::script::Checked;
 const PARENT: &str = "/data";
 
 /// Returns a disk with nothing but the directory that the journal is made in.
-pub fn empty_disk(renames: Renames) -> Model {
+pub(super) fn empty_disk(renames: Renames) -> Model {
     let made = Model::over(Disk::new(), 0, renames);
     made.create_dir(Path::new(PARENT)).unwrap();
     made.sync_dir(Path::new("/")).unwrap();
@@ -85,7 +85,7 @@ const SCRIPT: &[Doing] = &[
 ];
 
 /// Steps of the script.
-pub const STEPS: u64 = SCRIPT.len() as u64;
+pub(super) const STEPS: u64 = SCRIPT.len() as u64;
 
 fn request(name: &str, records: u64, keyed: bool) -> Request {
     Request::new(Form::Lines, records, lines(name, records).concat().into(), keyed.then_some(name.as_bytes()))
@@ -123,24 +123,24 @@ fn committed(steps: u64) -> u64 {
 }
 
 /// Opens the journal when `steps` are done.
-pub fn open(fs: &Arc<dyn Fs>, steps: u64) -> Result<Log> {
+pub(super) fn open(fs: &Arc<dyn Fs>, steps: u64) -> Result<Log> {
     Log::open(fs.clone(), settings(), Some(committed(steps)))
 }
 
 /// Checks that the journal is noted as begun if a request was accepted: were it gone, it must be missed.
-pub fn check_noted(fs: &Arc<dyn Fs>, steps: u64) -> Checked<()> {
+pub(super) fn check_noted(fs: &Arc<dyn Fs>, steps: u64) -> Checked<()> {
     let noted = note::is_there(&**fs, &settings()).map_err(|error| error.to_string())?;
     if noted || steps == 0 { Ok(()) } else { Err("a request was accepted, and nothing notes the journal".into()) }
 }
 
 /// Opens the journal and does the script from behind `steps` to its end.
-pub fn run(fs: &Arc<dyn Fs>, steps: u64, announce: &mut dyn FnMut(u64)) -> Checked<()> {
+pub(super) fn run(fs: &Arc<dyn Fs>, steps: u64, announce: &mut dyn FnMut(u64)) -> Checked<()> {
     let log = open(fs, steps).map_err(|error| error.to_string())?;
     go_on(log, fs, steps, announce).map(|_| ())
 }
 
 /// Does the script from behind `steps` to its end. What the crash left of the next step is tried again, as a client with a key does.
-pub fn go_on(mut log: Log, fs: &Arc<dyn Fs>, steps: u64, announce: &mut dyn FnMut(u64)) -> Checked<Log> {
+pub(super) fn go_on(mut log: Log, fs: &Arc<dyn Fs>, steps: u64, announce: &mut dyn FnMut(u64)) -> Checked<Log> {
     for step in steps..STEPS {
         match &SCRIPT[usize::try_from(step).unwrap()] {
             Append(requests) => append(&mut log, requests, step)?,
@@ -181,7 +181,7 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Ch
 
 /// Holds a journal that was just opened against the script: everything of the done steps is there, and of the next one everything or
 /// nothing; each key that was answered has its answer.
-pub fn check(log: &mut Log, steps: u64) -> Checked<()> {
+pub(super) fn check(log: &mut Log, steps: u64) -> Checked<()> {
     let found = log.shared().end();
     let next = end(STEPS.min(steps + 1));
     if found != end(steps) && found != next {
@@ -192,7 +192,7 @@ pub fn check(log: &mut Log, steps: u64) -> Checked<()> {
 }
 
 /// Holds a journal at the end of the script against it.
-pub fn check_end(log: &mut Log) -> Checked<()> {
+pub(super) fn check_end(log: &mut Log) -> Checked<()> {
     check(log, STEPS)?;
     check_keys(log, STEPS)
 }
@@ -231,7 +231,7 @@ const REQUESTS: u64 = 30;
 
 /// A client, and the line behind the journal. Every request is another one.
 #[derive(Debug, Default)]
-pub struct Client {
+pub(super) struct Client {
     sent: u64,
     /// What was answered, by offset.
     accepted: Vec<(String, Receipt, bool)>,
@@ -246,7 +246,7 @@ pub struct Client {
 impl Client {
     /// Opens the journal, sends requests and commits, until something stops it. After a refusal only `more` are sent: what was torn is
     /// still there then.
-    pub fn run(&mut self, fs: &Arc<dyn Fs>, more: u64) -> Checked<()> {
+    pub(super) fn run(&mut self, fs: &Arc<dyn Fs>, more: u64) -> Checked<()> {
         let Ok(mut log) = Log::open(fs.clone(), settings(), Some(self.committed)) else { return Ok(()) };
         let (mut turn, mut left) = (0, REQUESTS);
         while left > 0 {
@@ -277,7 +277,7 @@ impl Client {
     }
 
     /// Checks that all that was accepted and not committed is there once, what was refused is not, and that each key has its answer.
-    pub fn check(&self, fs: &Arc<dyn Fs>) -> Checked<()> {
+    pub(super) fn check(&self, fs: &Arc<dyn Fs>) -> Checked<()> {
         let mut log = Log::open(fs.clone(), settings(), Some(self.committed)).map_err(|error| format!("no start is possible: {error}"))?;
         let found = read(&log, self.committed)?;
         let at = |receipt: &Receipt| receipt.offset.checked_sub(self.committed).and_then(|at| found.get(usize::try_from(at).unwrap()));

@@ -11,7 +11,7 @@ const RUN_MIN: usize = 8;
 
 /// The bytes of a file at one moment.
 #[derive(Debug, Default)]
-pub struct Content {
+pub(crate) struct Content {
     bytes: Vec<u8>,
     mark: OnceLock<Mark>,
 }
@@ -27,24 +27,24 @@ struct Mark {
 /// Numbers hexadecimal runs in the order they are met. A dataset's identity is random, and with it every checksum that follows from it:
 /// two disks that differ only by a consistent renaming of these are one.
 #[derive(Debug, Default)]
-pub struct Renaming(Vec<u64>);
+pub(crate) struct Renaming(Vec<u64>);
 
 impl Content {
-    pub fn new(bytes: Vec<u8>) -> Arc<Self> {
+    pub(crate) fn new(bytes: Vec<u8>) -> Arc<Self> {
         Arc::new(Self { bytes, mark: OnceLock::new() })
     }
 
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// Returns these bytes with more after them.
-    pub fn with(&self, more: &[u8]) -> Arc<Self> {
+    pub(crate) fn with(&self, more: &[u8]) -> Arc<Self> {
         Self::new([&self.bytes, more].concat())
     }
 
     /// Feeds the content to `hasher`, all identities renamed, and sequence numbers counted back from `last` if that is given.
-    pub fn hash(&self, renaming: &mut Renaming, last: Option<u64>, hasher: &mut impl Hasher) {
+    pub(crate) fn hash(&self, renaming: &mut Renaming, last: Option<u64>, hasher: &mut impl Hasher) {
         let mark = self.mark.get_or_init(|| Mark::of(&self.bytes));
         mark.rest.hash(hasher);
         mark.runs.iter().for_each(|run| renaming.number(*run).hash(hasher));
@@ -54,7 +54,7 @@ impl Content {
 
 impl Renaming {
     /// Returns the number of a hexadecimal run.
-    pub fn number_of(&mut self, run: &[u8]) -> usize {
+    pub(crate) fn number_of(&mut self, run: &[u8]) -> usize {
         self.number(digest(run))
     }
 

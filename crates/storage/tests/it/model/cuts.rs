@@ -21,7 +21,7 @@ const DRAWN: usize = 64;
 
 /// The disks that a power cut may leave.
 #[derive(Debug)]
-pub struct Cuts {
+pub(crate) struct Cuts {
     pub disks: Vec<Disk>,
     /// Whether there are no others.
     pub exhaustive: bool,
@@ -29,7 +29,7 @@ pub struct Cuts {
 
 /// Which subsets of the pending changes to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Subsets {
+pub(crate) enum Subsets {
     All,
     /// Those with the last change: the others were taken before it was made.
     WithLast,
@@ -51,7 +51,7 @@ const BYTES: [Bytes; 4] = [Bytes::None, Bytes::Half, Bytes::Zeros, Bytes::All];
 
 impl Disk {
     /// Returns what a power cut may leave. Some may be equal.
-    pub fn cuts(&self, which: Subsets) -> Cuts {
+    pub(crate) fn cuts(&self, which: Subsets) -> Cuts {
         if which == Subsets::None {
             return Cuts { disks: vec![], exhaustive: true };
         }
@@ -72,7 +72,7 @@ impl Disk {
     }
 
     /// Returns one that is drawn.
-    pub fn drawn_cut(&self, seed: u64) -> Self {
+    pub(crate) fn drawn_cut(&self, seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let subset = self.without_baseless(self.pending.iter().map(|_| random.random()).collect());
         let (mut kept, torn) = self.names_left(&subset);
@@ -83,7 +83,7 @@ impl Disk {
     }
 
     /// Returns the one that leaves nothing but what is durable.
-    pub fn barest_cut(&self) -> Self {
+    pub(crate) fn barest_cut(&self) -> Self {
         Self::at_rest(self.reachable(&self.durable).0)
     }
 
@@ -133,7 +133,7 @@ impl Disk {
     }
 
     /// Adds what is needed by something in it.
-    pub fn with_needed(&self, mut subset: Vec<bool>) -> Vec<bool> {
+    pub(crate) fn with_needed(&self, mut subset: Vec<bool>) -> Vec<bool> {
         for earlier in (0..subset.len()).rev() {
             let needed = |later: usize| subset[later] && self.pending[later].needs(&self.pending[earlier]);
             subset[earlier] = subset[earlier] || (earlier + 1..subset.len()).any(needed);

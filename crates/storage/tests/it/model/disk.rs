@@ -10,25 +10,25 @@ use std::sync::Arc;
 
 use super::content::Content;
 
-pub type NodeId = usize;
-pub type Name = Arc<str>;
+pub(crate) type NodeId = usize;
+pub(crate) type Name = Arc<str>;
 
 #[derive(Debug, Clone)]
-pub enum Node {
+pub(crate) enum Node {
     File(Arc<Content>),
     Dir(BTreeMap<Name, NodeId>),
 }
 
 /// A name in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     pub dir: NodeId,
     pub name: Name,
 }
 
 /// A change of names that is visible and not durable. Each reaches the disk whole or not at all.
 #[derive(Debug, Clone)]
-pub enum Change {
+pub(crate) enum Change {
     /// A new file or directory.
     Make(Place, NodeId),
     /// A file or directory that is gone.
@@ -48,7 +48,7 @@ impl Change {
     }
 
     /// Returns whether it cannot be there without `earlier`: they write to the same name.
-    pub fn needs(&self, earlier: &Self) -> bool {
+    pub(crate) fn needs(&self, earlier: &Self) -> bool {
         self.places().any(|place| earlier.places().any(|other| place == other))
     }
 
@@ -56,7 +56,7 @@ impl Change {
         self.places().any(|place| place.dir == dir)
     }
 
-    pub fn apply(&self, nodes: &mut [Arc<Node>]) {
+    pub(crate) fn apply(&self, nodes: &mut [Arc<Node>]) {
         match self {
             Self::Make(place, node) => drop(names_mut(nodes, place.dir).insert(place.name.clone(), *node)),
             Self::Remove(place) => drop(names_mut(nodes, place.dir).remove(&place.name)),
@@ -77,7 +77,7 @@ fn names_mut(nodes: &mut [Arc<Node>], dir: NodeId) -> &mut BTreeMap<Name, NodeId
 
 /// A disk. Cheap to clone: contents and directories are shared until they change.
 #[derive(Debug, Clone)]
-pub struct Disk {
+pub(crate) struct Disk {
     /// What a process sees. Node 0 is the root.
     pub visible: Vec<Arc<Node>>,
     /// What is durable for certain, by the same numbers.
@@ -89,12 +89,12 @@ pub struct Disk {
 }
 
 impl Disk {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let root = vec![Arc::new(Node::Dir(BTreeMap::new()))];
         Self { visible: root.clone(), durable: root, pending: vec![], forgotten: BTreeSet::new() }
     }
 
-    pub fn find(&self, path: &Path) -> io::Result<NodeId> {
+    pub(crate) fn find(&self, path: &Path) -> io::Result<NodeId> {
         let names = path.components().filter_map(|component| match component {
             Component::Normal(name) => name.to_str(),
             _ => None,
@@ -106,14 +106,14 @@ impl Disk {
         Ok(at)
     }
 
-    pub fn names(&self, dir: NodeId) -> io::Result<&BTreeMap<Name, NodeId>> {
+    pub(crate) fn names(&self, dir: NodeId) -> io::Result<&BTreeMap<Name, NodeId>> {
         match &*self.visible[dir] {
             Node::Dir(names) => Ok(names),
             Node::File(_) => Err(ErrorKind::NotADirectory.into()),
         }
     }
 
-    pub fn content(&self, file: NodeId) -> io::Result<&Arc<Content>> {
+    pub(crate) fn content(&self, file: NodeId) -> io::Result<&Arc<Content>> {
         match &*self.visible[file] {
             Node::File(content) => Ok(content),
             Node::Dir(_) => Err(ErrorKind::IsADirectory.into()),
@@ -134,7 +134,7 @@ impl Disk {
     }
 
     /// Adds a node that has no name yet.
-    pub fn add(&mut self, node: Node) -> NodeId {
+    pub(crate) fn add(&mut self, node: Node) -> NodeId {
         let node = Arc::new(node);
         self.visible.push(node.clone());
         self.durable.push(node);
@@ -142,7 +142,7 @@ impl Disk {
     }
 
     /// Gives a new node its name.
-    pub fn make(&mut self, path: &Path, node: NodeId) -> io::Result<()> {
+    pub(crate) fn make(&mut self, path: &Path, node: NodeId) -> io::Result<()> {
         match self.place(path)? {
             (_, Some(_)) => Err(ErrorKind::AlreadyExists.into()),
             (place, None) => {
@@ -152,21 +152,21 @@ impl Disk {
         }
     }
 
-    pub fn append(&mut self, file: NodeId, bytes: &[u8]) {
+    pub(crate) fn append(&mut self, file: NodeId, bytes: &[u8]) {
         match Arc::make_mut(&mut self.visible[file]) {
             Node::File(content) => *content = content.with(bytes),
             Node::Dir(_) => panic!("a directory has no bytes"),
         }
     }
 
-    pub fn remove_file(&mut self, path: &Path) -> io::Result<()> {
+    pub(crate) fn remove_file(&mut self, path: &Path) -> io::Result<()> {
         let (place, there) = self.place(path)?;
         self.content(there.ok_or(ErrorKind::NotFound)?)?;
         self.change(Change::Remove(place));
         Ok(())
     }
 
-    pub fn remove_dir(&mut self, path: &Path) -> io::Result<()> {
+    pub(crate) fn remove_dir(&mut self, path: &Path) -> io::Result<()> {
         let (place, there) = self.place(path)?;
         if !self.names(there.ok_or(ErrorKind::NotFound)?)?.is_empty() {
             return Err(ErrorKind::DirectoryNotEmpty.into());
@@ -175,7 +175,7 @@ impl Disk {
         Ok(())
     }
 
-    pub fn rename(&mut self, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
+    pub(crate) fn rename(&mut self, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
         let ((from, node), (to, there)) = (self.place(from)?, self.place(to)?);
         let node = node.ok_or(ErrorKind::NotFound)?;
         if there.is_some() && !replace {
@@ -186,7 +186,7 @@ impl Disk {
     }
 
     /// Makes a file's bytes durable, or the names in a directory with what those changes cannot be without.
-    pub fn sync(&mut self, node: NodeId) {
+    pub(crate) fn sync(&mut self, node: NodeId) {
         if let Node::File(_) = *self.visible[node] {
             if !self.forgotten.contains(&node) {
                 self.durable[node] = self.visible[node].clone();
@@ -206,7 +206,7 @@ impl Disk {
     }
 
     /// Fails to make a file's bytes durable.
-    pub fn forget(&mut self, file: NodeId) {
+    pub(crate) fn forget(&mut self, file: NodeId) {
         self.forgotten.insert(file);
     }
 }

@@ -51,12 +51,12 @@ struct Walk<'a> {
 
 impl Disk {
     /// Returns the same number for disks that are one.
-    pub fn key(&self) -> u64 {
+    pub(crate) fn key(&self) -> u64 {
         self.walk(None)
     }
 
     /// Returns the same number for disks that are one to every later start at `root`.
-    pub fn essence(&self, root: &Path) -> u64 {
+    pub(crate) fn essence(&self, root: &Path) -> u64 {
         self.walk(Some(self.view(root).unwrap_or_default()))
     }
 

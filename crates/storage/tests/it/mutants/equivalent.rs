@@ -7,7 +7,7 @@
 //! checkpoint is acknowledged. Between two of these points the order is free, and an fsync that comes twice is needed once.
 
 /// Patterns of kinds, and why it does not matter.
-pub const EQUIVALENT: &[(&str, &str)] = &[
+pub(super) const EQUIVALENT: &[(&str, &str)] = &[
     ("*: Skip * ./_pintail/probe*", "the probe asks whether the calls succeed; the file means nothing and each start removes it"),
     ("*: Swap */probe* / *", "as above"),
     ("*: Swap * / * ./_pintail/probe*", "as above"),

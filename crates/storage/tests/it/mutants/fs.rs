@@ -13,7 +13,7 @@ use crate::model::{Model, ModelFile, Step};
 
 /// What is done in the place of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Mutation {
+pub(crate) enum Mutation {
     /// Nothing; it succeeds.
     Skip,
     /// The next one, and then it.
@@ -25,7 +25,7 @@ pub enum Mutation {
 }
 
 /// What somebody else wrote.
-pub const THEIRS: &[u8] = b"theirs";
+pub(crate) const THEIRS: &[u8] = b"theirs";
 
 type Call = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
@@ -39,7 +39,7 @@ struct Progress {
 
 /// The file system. Only calls that change the disk, or make changes durable, are counted, from 1.
 #[derive(Clone)]
-pub struct Mutant {
+pub(crate) struct Mutant {
     model: Model,
     at: usize,
     mutation: Mutation,
@@ -47,12 +47,12 @@ pub struct Mutant {
 }
 
 impl Mutant {
-    pub fn over(model: &Model, mutation: Mutation, at: usize) -> Self {
+    pub(crate) fn over(model: &Model, mutation: Mutation, at: usize) -> Self {
         Self { model: model.clone(), at, mutation, progress: Arc::default() }
     }
 
     /// Returns the calls that were mutated: none if the run was over before, two if they were swapped.
-    pub fn hit(&self) -> Vec<(Step, PathBuf)> {
+    pub(crate) fn hit(&self) -> Vec<(Step, PathBuf)> {
         self.progress.lock().unwrap().hit.clone()
     }
 
