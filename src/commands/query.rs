@@ -16,6 +16,7 @@ use arrow::util::pretty::pretty_format_batches;
 use arrow::{csv, json as arrow_json};
 use pintail_core::error::{Error, Result};
 use pintail_core::escape;
+use pintail_core::quantity::thousands;
 use pintail_duckdb::query::{Answer, query};
 use pintail_duckdb::shown;
 use pintail_storage::checkpoint::reader;
@@ -24,16 +25,27 @@ use crate::cli::QueryFormat;
 
 mod json;
 
+/// Rows of a table: each is held until all of them are known, for the widths of the columns.
+const TABLE_ROWS_MAX: usize = 10_000;
+
 /// Runs the SQL and writes its result.
 pub(crate) fn run(out: &Path, sql: &str, format: QueryFormat, to: &mut dyn Write) -> Result<()> {
     let committed = reader::committed(out)?;
-    let Answer { schema, mut batches, .. } = query(out, &committed, sql)?;
+    let rows_max = if format == QueryFormat::Table { TABLE_ROWS_MAX } else { usize::MAX };
+    let Answer { schema, mut batches, truncated, .. } = query(out, &committed, sql, rows_max)?;
     if batches.is_empty() {
         // A header without rows is an answer too.
         batches.push(RecordBatch::new_empty(schema));
     }
     let shown: Result<Vec<_>, _> = batches.iter().map(shown::batch).collect();
-    shown.and_then(|batches| write(&batches, format, to)).map_err(|error| match error {
+    let told = shown.and_then(|batches| {
+        write(&batches, format, to)?;
+        if truncated {
+            writeln!(to, "the first {} rows; `--format csv` and `--format json` have them all", thousands(rows_max as u64))?;
+        }
+        Ok(())
+    });
+    told.map_err(|error| match error {
         ArrowError::IoError(_, source) => Error::io("write the result", source),
         other => Error::internal("cannot write the result").with_source(other),
     })

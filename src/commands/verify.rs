@@ -22,6 +22,7 @@ use pintail_storage::checkpoint::index::Comparison;
 use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::checkpoint::record::{CommitRecord, FileEntry, FileKind};
 use pintail_storage::checkpoint::state::State;
+use pintail_storage::permission;
 
 /// Contradictions that are printed; the rest is only counted.
 const PRINTED_MAX: usize = 20;
@@ -35,6 +36,7 @@ pub fn run(out: &Path, since: Option<u64>, depth: Depth, to: &mut dyn Write) -> 
     let report = look(&dataset, since, depth)?;
     report.print(&dataset, depth, to).map_err(|e| Error::io("write the report", e))?;
     match report.contradictions.len() {
+        0 if !report.unread.is_empty() => Err(report.refusal(out)),
         0 => Ok(()),
         places => Err(Error::state(format!(
             "`{}` contradicts its commit records in {}:\n  {}",
@@ -90,6 +92,8 @@ struct Report {
     /// The states that partitions were handed over from, by instance and record.
     left: BTreeMap<(u32, u64), (State, String)>,
     contradictions: Vec<String>,
+    /// Files that cannot be read, and why: nothing is known of them.
+    unread: Vec<(PathBuf, io::Error)>,
     /// The time of the newest row of the files that differ from their records; `None` if none does.
     differing: Option<DateTime<Utc>>,
     /// What to do about all this.
@@ -238,10 +242,14 @@ impl Check<'_> {
             Some(place) => {
                 self.report.files += 1;
                 self.report.bytes += file.bytes;
-                if let Err(why) = compare(&place, file, self.depth) {
-                    self.report.differing = self.report.differing.max(Some(newest(record, file)));
-                    let what = format!("`{}` is not what commit record {} says: {why}", place.display(), record.sequence);
-                    self.report.contradictions.push(what);
+                match compare(&place, file, self.depth) {
+                    Ok(()) => {}
+                    Err(Fault::Unread(error)) => self.report.unread.push((place, error)),
+                    Err(Fault::Differs(why)) => {
+                        self.report.differing = self.report.differing.max(Some(newest(record, file)));
+                        let what = format!("`{}` is not what commit record {} says: {why}", place.display(), record.sequence);
+                        self.report.contradictions.push(what);
+                    }
                 }
             }
             None => self.unpublished(record, file),
@@ -256,7 +264,8 @@ impl Check<'_> {
         match found {
             Some(Ok(())) => {}
             _ if self.dataset.visible(file).is_some() => {}
-            Some(Err(why)) => {
+            Some(Err(Fault::Unread(error))) => self.report.unread.push((staged, error)),
+            Some(Err(Fault::Differs(why))) => {
                 let what = format!("`{}`, staged for commit record {}, is not what that says: {why}", staged.display(), record.sequence);
                 self.report.contradictions.push(what);
             }
@@ -301,10 +310,23 @@ impl Report {
         self.contradictions.extend(strays.iter().map(|stray| format!("`{}` is visible, but no commit record names it", stray.display())));
     }
 
+    /// Says which files cannot be read.
+    fn refusal(&self, out: &Path) -> Error {
+        let (place, error) = &self.unread[0];
+        let count = counted(self.unread.len() as u64, "file", "files");
+        let hint = match error.kind() {
+            io::ErrorKind::PermissionDenied => format!(": {}", permission::to_read(place)),
+            _ => String::new(),
+        };
+        let doing = format!("read {count} of `{}`, so they were not verified; the first is `{}`{hint}", out.display(), place.display());
+        Error::io(doing, io::Error::from(error.kind()))
+    }
+
     /// Returns the contradictions that are printed, and the ways out of them.
     fn told(&self) -> Vec<String> {
-        let mut told: Vec<String> = self.contradictions.iter().take(PRINTED_MAX).cloned().collect();
-        let more = self.contradictions.len() - told.len();
+        let unread = self.unread.iter().map(|(place, error)| format!("`{}` cannot be read: {error}", place.display()));
+        let mut told: Vec<String> = self.contradictions.iter().cloned().chain(unread).take(PRINTED_MAX).collect();
+        let more = self.contradictions.len() + self.unread.len() - told.len();
         if more > 0 {
             told.push(format!("and {more} more"));
         }
@@ -334,7 +356,7 @@ impl Report {
             let before = before.to_rfc3339_opts(SecondsFormat::Secs, true);
             writeln!(to, "{} expired files are gone, as was declared for all before {before}", self.expired)?;
         }
-        if self.contradictions.is_empty() { writeln!(to, "clean") } else { Ok(()) }
+        if self.contradictions.is_empty() && self.unread.is_empty() { writeln!(to, "clean") } else { Ok(()) }
     }
 }
 
@@ -343,26 +365,44 @@ fn newest(record: &CommitRecord, file: &FileEntry) -> DateTime<Utc> {
     file.event_time.map_or(record.time, |times| times.max)
 }
 
-/// Holds a file against its record. Says in words what differs.
-fn compare(place: &Path, file: &FileEntry, depth: Depth) -> Result<(), String> {
-    let cannot = |e: io::Error| format!("it cannot be read: {e}");
-    let open = || File::open(place).map_err(cannot);
-    let bytes = open()?.metadata().map_err(cannot)?.len();
+/// Why a file is not known to be what its record says.
+enum Fault {
+    Unread(io::Error),
+    /// What differs, in words.
+    Differs(String),
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Unread(error)
+    }
+}
+
+impl From<String> for Fault {
+    fn from(why: String) -> Self {
+        Self::Differs(why)
+    }
+}
+
+/// Holds a file against its record.
+fn compare(place: &Path, file: &FileEntry, depth: Depth) -> Result<(), Fault> {
+    let open = || File::open(place);
+    let bytes = open()?.metadata()?.len();
     if bytes != file.bytes {
-        return Err(format!("it has {bytes} bytes, not {}", file.bytes));
+        return Err(format!("it has {bytes} bytes, not {}", file.bytes).into());
     }
     if depth == Depth::Length {
         return Ok(());
     }
-    let sha256 = sha256_of(open()?).map_err(cannot)?;
+    let sha256 = sha256_of(open()?)?;
     if sha256 != file.sha256 {
-        return Err(format!("its SHA-256 is {sha256}, not {}", file.sha256));
+        return Err(format!("its SHA-256 is {sha256}, not {}", file.sha256).into());
     }
     let rows = match file.kind {
         FileKind::Parquet => parquet_rows(open()?)?,
         FileKind::DeadLetters => letters(place)?,
     };
-    if rows != file.rows { Err(format!("it has {rows} rows, not {}", file.rows)) } else { Ok(()) }
+    if rows != file.rows { Err(format!("it has {rows} rows, not {}", file.rows).into()) } else { Ok(()) }
 }
 
 fn parquet_rows(file: File) -> Result<u64, String> {

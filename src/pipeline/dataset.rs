@@ -149,7 +149,7 @@ fn expected<'a>(config: &Config, source: &'a dyn Fn(DateTime<Utc>) -> SourceIden
 /// # Errors
 /// [`ErrorKind::Config`] if there is none, else as [`Store::open`].
 pub(crate) fn open_as_it_is(config: &Config, action: Option<Action>, allow: Allow) -> Result<(Lock, Store)> {
-    let (fs, paths): (Arc<dyn Fs>, _) = (Arc::new(Posix::default()), config.paths());
+    let (fs, paths): (Arc<dyn Fs>, _) = (Arc::new(Posix::unwaiting()), config.paths());
     let dataset = Dataset::open(paths.clone())?;
     let format = dataset.format();
     let instances = instances(&*fs, &paths)?.unwrap_or(format.instances);

@@ -3,12 +3,18 @@
 //! Owns: what a source is told of the line that it is part of; the dead letters as a source of their own.
 //! Does not own: which kinds of sources there are (see [`pintail_sources::kind`]), reading.
 
+use std::fs::File;
+
 use chrono::Utc;
 use pintail_config::Config;
-use pintail_core::error::Result;
+use pintail_core::digest::sha256_of;
+use pintail_core::error::{Error, Result};
+use pintail_core::invocation::command;
 use pintail_sources::dead_letters::DeadLetterSource;
 use pintail_sources::kind::Surroundings;
 use pintail_sources::{Resume, Source};
+use pintail_storage::checkpoint::reader::Dataset;
+use pintail_storage::checkpoint::record::FileKind;
 use pintail_storage::checkpoint::store::Store;
 use pintail_storage::durable::disk_state::DiskState;
 
@@ -41,9 +47,37 @@ pub(crate) fn surroundings<'a>(config: &'a Config, store: Option<&'a Store>, dis
 pub(super) fn open_source(config: &Config, input: Input, store: &Store, disk: &DiskState) -> Result<Box<dyn Source>> {
     let resume = Resume { offsets: store.offsets(), key: store.key() };
     match input {
-        Input::DeadLetters => Ok(Box::new(DeadLetterSource::open(&config.paths().dead_letters(), resume.offsets)?)),
+        Input::DeadLetters => {
+            check_dead_letters(config)?;
+            Ok(Box::new(DeadLetterSource::open(&config.paths().dead_letters(), resume.offsets)?))
+        }
         Input::Source => config.source.kind.open(&surroundings(config, Some(store), disk), &resume),
     }
+}
+
+/// Refuses dead letters that are not what their records say: what is replayed becomes rows, and nobody would look at it again.
+fn check_dead_letters(config: &Config) -> Result<()> {
+    let dataset = Dataset::open(config.paths())?;
+    for instance in dataset.instances()? {
+        for sequence in 1..=instance.last_sequence()? {
+            let (record, _) = instance.record(sequence)?;
+            for file in record.files.iter().filter(|file| file.kind == FileKind::DeadLetters) {
+                let Some(place) = instance.visible(file) else { continue };
+                let failed = |e| Error::io(format_args!("read `{}`", place.display()), e);
+                let sha256 = sha256_of(File::open(&place).map_err(failed)?).map_err(failed)?;
+                if sha256 != file.sha256 {
+                    return Err(Error::state(format!(
+                        "`{}` is not what commit record {sequence} says, its SHA-256 is {sha256} and not {}: nothing was replayed. Restore it from a copy; \
+                         {} names all that differs",
+                        place.display(),
+                        file.sha256,
+                        command("verify")
+                    )));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Checks that the configured source could be opened now, and returns what was found where that is worth a line. Reads no records.

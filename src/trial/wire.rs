@@ -107,7 +107,7 @@ mod tests {
     fn every_form_of_records_reads_back_as_it_was() {
         let numbers = RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![Some(1), None])) as _)]).unwrap();
         let mut payloads = PayloadsBuilder::default();
-        let headers = vec![("a", Some(&b"\xff"[..])), ("b", None)];
+        let headers = vec![("a".into(), Some(&b"\xff"[..])), ("b".into(), None)];
         payloads.push(0, &Message { topic: Some("t"), headers, payload: Some(b"\0\n"), ..Message::default() });
         payloads.push(1, &Message { key: Some(b"k"), ..Message::default() });
         let lines = Bytes::from_static(b"{}\n\xff\n");

@@ -331,3 +331,24 @@ fn a_stop_amid_a_search_ends_at_once_and_the_open_checkpoint_is_read_again() {
     assert_eq!(dataset.ids(), all);
     dataset.assert_clean();
 }
+
+#[test]
+fn a_replay_of_letters_that_are_not_what_their_record_says_is_refused_and_nothing_of_it_is_read() {
+    let dataset = Dataset::new();
+    for (id, name) in [(1, "one"), (2, "two")] {
+        dataset.write("events.ndjson", (1..=id).map(|id| event(id, json!({ "sku": "x" })) + "\n").collect::<String>());
+        pipeline(&dataset, STRICT).set("dead_letters.ratio_max", 1.0).run_ok();
+        assert_eq!(dataset.dead_letters().len(), id as usize, "after {name}");
+    }
+    let first = walk(&dataset.internal("dead_letters")).into_iter().min().unwrap();
+    let path = dataset.internal("dead_letters").join(first);
+    let whole = fs::read_to_string(&path).unwrap();
+    fs::write(&path, whole.replace("\\\"id\\\":1", "\\\"id\\\":9")).unwrap();
+    assert_ne!(fs::read_to_string(&path).unwrap(), whole);
+    let replay = || pipeline(&dataset, MENDED).args(["dead-letters", "--replay"]);
+    replay().run().assert_refused(65, &["is not what commit record", "nothing was replayed", "verify"]);
+    assert_eq!(dataset.rows_len(), 0);
+    fs::write(&path, whole).unwrap();
+    replay().run_ok();
+    assert_eq!(dataset.ids(), ids(1..3));
+}

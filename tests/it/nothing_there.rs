@@ -41,6 +41,17 @@ fn a_command_on_a_place_without_a_dataset_names_it_and_makes_nothing() {
 }
 
 #[test]
+fn a_table_ends_where_it_would_not_fit_and_the_other_formats_have_every_row() {
+    let dataset = Dataset::new();
+    dataset.simulator(10_003).run_ok();
+    let asked = |format| dataset.pintail().args(["query", "SELECT amount FROM events", "--format", format]).run_ok().stdout;
+    let table = asked("table");
+    assert_eq!(table.lines().filter(|line| line.starts_with('|')).count(), 10_001);
+    assert!(table.contains("the first 10,000 rows"), "{}", &table[table.len() - 200..]);
+    assert_eq!((asked("csv").lines().count(), asked("json").lines().count()), (10_004, 10_003));
+}
+
+#[test]
 fn a_query_of_a_dataset_without_rows_says_why_there_are_none() {
     let asked = |dataset: &Dataset, code, words: &[&str]| dataset.pintail().args(["query", "SELECT 1"]).run().assert_refused(code, words);
     let dataset = Dataset::new();

@@ -263,6 +263,17 @@ fn an_output_path_without_permission_is_named_with_the_way_out() {
     assert!(outcome.errors().contains(&uid) && outcome.errors().contains("chmod"), "{}", outcome.stderr);
 }
 
+/// It is what a shell leaves of a command that failed: `pintail infer … > pintail.toml`.
+#[test]
+fn a_configuration_without_a_word_is_refused() {
+    let dataset = Dataset::new();
+    dataset.write("empty.toml", "\n");
+    for command in ["run", "check"] {
+        let outcome = dataset.pintail().args([command, "--config"]).args([dataset.root().join("empty.toml").to_str().unwrap()]).run();
+        outcome.assert_refused(78, &["empty.toml", "is empty"]);
+    }
+}
+
 #[test]
 fn a_missing_input_is_named() {
     let dataset = Dataset::new();

@@ -155,6 +155,21 @@ impl<W: io::Write> io::Write for Writer<W> {
     }
 }
 
+/// Returns bytes as text. What is no UTF-8 is escaped, whole, with two digits a byte.
+pub fn bytes_as_text(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.into(),
+        Err(_) => bytes
+            .iter()
+            .map(|&byte| match byte {
+                b' '..=b'[' | b']'..=b'~' => char::from(byte).to_string(),
+                _ => format!("\\x{byte:02X}"),
+            })
+            .collect::<String>()
+            .into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;

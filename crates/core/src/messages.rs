@@ -13,6 +13,7 @@
 //! | `_key` | binary | null if there is none |
 //! | `_headers` | list of names and values, in their order | null if there are none; a value may be null |
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
@@ -47,7 +48,7 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
 });
 
 /// A header: its name, and its value if it has one.
-pub type Header<'a> = (&'a str, Option<&'a [u8]>);
+pub type Header<'a> = (Cow<'a, str>, Option<&'a [u8]>);
 
 /// A message.
 #[derive(Debug, Clone, Default)]
@@ -103,7 +104,7 @@ impl Envelope {
             offset: message.offset.filter(|offset| u64::try_from(*offset) != Ok(position)),
             timestamp_ms: message.timestamp_ms,
             key: message.key.map(Bytes::copy_from_slice),
-            headers: message.headers.iter().map(|(name, value)| ((*name).into(), value.map(Bytes::copy_from_slice))).collect(),
+            headers: message.headers.iter().map(|(name, value)| ((&**name).into(), value.map(Bytes::copy_from_slice))).collect(),
         }
     }
 
@@ -115,7 +116,7 @@ impl Envelope {
             offset: self.offset.or_else(|| i64::try_from(position).ok()),
             timestamp_ms: self.timestamp_ms,
             key: self.key.as_deref(),
-            headers: self.headers.iter().map(|(name, value)| (&**name, value.as_deref())).collect(),
+            headers: self.headers.iter().map(|(name, value)| (Cow::Borrowed(&**name), value.as_deref())).collect(),
             payload,
         }
     }
@@ -206,7 +207,7 @@ pub fn headers_at(headers: &ListArray, index: usize) -> Vec<Header<'_>> {
     let (names, values) = (of_all.column(0).as_string::<i32>(), of_all.column(1).as_binary::<i32>());
     let ends = headers.value_offsets();
     let range = ends[index] as usize..ends[index + 1] as usize;
-    range.map(|at| (names.value(at), binary_at(values, at))).collect()
+    range.map(|at| (names.value(at).into(), binary_at(values, at))).collect()
 }
 
 /// Collects payloads.
@@ -319,7 +320,7 @@ mod tests {
     use super::*;
 
     fn messages() -> Vec<Message<'static>> {
-        let headers = vec![("a", Some(&b"\xff"[..])), ("", None), ("a", Some(b""))];
+        let headers = vec![("a".into(), Some(&b"\xff"[..])), ("".into(), None), ("a".into(), Some(b""))];
         vec![
             Message { topic: Some("events"), partition: Some(3), offset: Some(7), payload: Some(b"\0\n\xff"), ..Message::default() },
             Message { topic: Some("others"), key: Some(b"k\0"), timestamp_ms: Some(-5), headers, ..Message::default() },

@@ -5,13 +5,13 @@
 //! repeated one repeated.
 //! Does not own: which columns there are (see the source), the payload (see the decoders).
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{Array as _, ArrayRef, AsArray as _, BinaryArray, ListArray, RecordBatch, StringArray, UInt32Array, new_null_array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
+use pintail_core::escape::bytes_as_text;
 use pintail_core::messages::{Header, headers_at};
 
 /// Collects the metadata of a batch, chunk by chunk.
@@ -78,26 +78,11 @@ fn as_declared(column: &ArrayRef) -> ArrayRef {
 }
 
 fn texts(keys: &BinaryArray) -> StringArray {
-    keys.iter().map(|key| key.map(text)).collect()
+    keys.iter().map(|key| key.map(bytes_as_text)).collect()
 }
 
 fn objects(headers: &ListArray) -> StringArray {
     (0..headers.len()).map(|row| headers.is_valid(row).then(|| object(&headers_at(headers, row)))).collect()
-}
-
-/// Returns bytes as text. What is no UTF-8 is escaped, whole, so that two keys never become one.
-fn text(bytes: &[u8]) -> Cow<'_, str> {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.into(),
-        Err(_) => bytes
-            .iter()
-            .map(|&byte| match byte {
-                b' '..=b'[' | b']'..=b'~' => char::from(byte).to_string(),
-                _ => format!("\\x{byte:02X}"),
-            })
-            .collect::<String>()
-            .into(),
-    }
 }
 
 /// Writes a JSON object of headers, repeated names and all.
@@ -109,7 +94,7 @@ fn object(headers: &[Header<'_>]) -> String {
         }
         json.push_str(&quoted(name));
         json.push(':');
-        json.push_str(&value.map_or_else(|| "null".to_owned(), |value| quoted(&text(value))));
+        json.push_str(&value.map_or_else(|| "null".to_owned(), |value| quoted(&bytes_as_text(value))));
     }
     json.push('}');
     json

@@ -53,12 +53,12 @@ pub struct Answer {
     pub files: usize,
 }
 
-/// Runs one `SELECT` over the committed files of the dataset at `out` as `events`.
+/// Runs one `SELECT` over the committed files of the dataset at `out` as `events`, up to `rows_max` rows of its answer.
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::Config`] if the text is not one `SELECT` or fails; [`pintail_core::error::ErrorKind::TryAgain`] if there are no files.
-pub fn query(out: &Path, committed: &Committed, sql: &str) -> Result<Answer> {
-    Query { out, committed, sql, options: &[], rows_max: usize::MAX, bytes_max: usize::MAX }.run()
+pub fn query(out: &Path, committed: &Committed, sql: &str, rows_max: usize) -> Result<Answer> {
+    Query { out, committed, sql, options: &[], rows_max, bytes_max: usize::MAX }.run()
 }
 
 /// As [`query`], within limits, on one core. DuckDB keeps the limit of memory where it counts: what holds a query for certain is the process

@@ -249,6 +249,9 @@ pub fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
 fn read_file(path: &Path) -> Result<Table, Vec<String>> {
     let name: Arc<str> = path.display().to_string().into();
     let text = read_text(path, FILE_BYTES_MAX).map_err(|e| vec![format!("cannot read `{name}`: {e}")])?;
+    if text.trim().is_empty() {
+        return Err(vec![format!("`{name}` is empty: was it to be written by a command that failed?")]);
+    }
     let line_of = |at: usize| text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
     let (document, errors) = DeTable::parse_recoverable(&text);
     if !errors.is_empty() {

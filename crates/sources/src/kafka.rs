@@ -13,6 +13,8 @@ mod client;
 #[cfg(feature = "kafka")]
 mod epochs;
 #[cfg(feature = "kafka")]
+mod headers;
+#[cfg(feature = "kafka")]
 mod looker;
 #[cfg_attr(not(feature = "kafka"), allow(dead_code, reason = "without a client nothing is compared"))]
 mod position;

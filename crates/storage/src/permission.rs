@@ -31,6 +31,21 @@ pub fn way_out(root: &Path) -> String {
     }
 }
 
+/// Says what keeps this user from reading a file, and what to do about that.
+pub fn to_read(file: &Path) -> String {
+    let uid = rustix::process::geteuid().as_raw();
+    let refuses = |path: &&Path| access(*path, if *path == file { Access::READ_OK } else { Access::EXEC_OK }).is_err();
+    let on_the_way: Vec<&Path> = file.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
+    let Some((closed, facts)) = on_the_way.into_iter().rev().find(refuses).and_then(|path| Some((path, path.metadata().ok()?))) else {
+        return format!("user {uid} may not read it");
+    };
+    let (owner, mode) = (facts.uid(), facts.mode() & 0o7777);
+    format!(
+        "`{}` belongs to user {owner} and has the mode {mode:04o}, and this is user {uid}: run it as that user, or let others read",
+        closed.display()
+    )
+}
+
 /// Finds the first directory on the way that refuses: those above must be entered, the last that is there above a dataset to be made, and those within, be
 /// written to.
 fn denied(root: &Path) -> Option<Denied> {

@@ -32,7 +32,7 @@ impl Difference {
 impl Content {
     /// Reads the committed rows of the dataset at `out`.
     pub(super) fn of(out: &Path) -> Result<Self> {
-        let answer = query(out, &reader::committed(out)?, "SELECT hash(event) AS hash FROM events AS event")?;
+        let answer = query(out, &reader::committed(out)?, "SELECT hash(event) AS hash FROM events AS event", usize::MAX)?;
         let mut hashes = Vec::new();
         for batch in &answer.batches {
             let column = batch.column(0).as_primitive_opt::<UInt64Type>();

@@ -98,8 +98,14 @@ pub(super) fn is_directory(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::IsADirectory
 }
 
+/// Returns where a sample may be written as NDJSON: never to itself, which a shell would empty first.
 fn ndjson_beside(path: &Path) -> PathBuf {
-    if path == Path::new("-") { PathBuf::from("FILE.ndjson") } else { path.with_extension("ndjson") }
+    let beside = path.with_extension("ndjson");
+    match path == Path::new("-") {
+        true => PathBuf::from("FILE.ndjson"),
+        false if beside == path => path.with_extension("lines.ndjson"),
+        false => beside,
+    }
 }
 
 /// Writes a path for a shell.
@@ -132,5 +138,15 @@ mod tests {
         }
         assert_eq!(Shape::of(b"{\"a\":\"\xc3"), Shape::Lines, "a character that is cut");
         assert_eq!(Shape::of(b"\xff\xfe{\0"), Shape::Binary);
+    }
+
+    #[test]
+    fn no_command_writes_to_the_file_that_it_reads() {
+        for shape in [Shape::Array, Shape::SeveralLines, Shape::Separated] {
+            for (path, to) in [("in/a.ndjson", "in/a.lines.ndjson"), ("in/a.json", "in/a.ndjson"), ("a", "a.ndjson")] {
+                let said = shape.explained(Path::new(path)).unwrap();
+                assert!(said.contains(to) && (to == path || !said.contains(&format!("> {path}`"))), "{said}");
+            }
+        }
     }
 }

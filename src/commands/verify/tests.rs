@@ -152,3 +152,23 @@ fn a_directory_without_a_format_is_no_dataset() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(verify(dir.path(), None).1.unwrap().kind(), ErrorKind::Config);
 }
+
+#[test]
+fn a_file_that_cannot_be_read_contradicts_nothing_and_is_not_given_up() {
+    let out = tempfile::tempdir().unwrap();
+    let mut store = open(out.path()).unwrap();
+    let name = format!("events-{}.parquet", store.next_sequence());
+    commit(&mut store, 3);
+    drop(store);
+    let file = out.path().join("region=us").join(&name);
+    let bytes = fs::read(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    // Whoever opens it is refused, root too.
+    std::os::unix::fs::symlink(&name, &file).unwrap();
+    let refused = run(out.path(), None, Depth::Content, &mut io::sink()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Io, "{refused}");
+    assert!(refused.to_string().contains(&name) && !refused.to_string().contains("expire"), "{refused}");
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, bytes).unwrap();
+    run(out.path(), None, Depth::Content, &mut io::sink()).unwrap();
+}

@@ -119,7 +119,7 @@ fn plain(dataset: &Dataset, sql: &str) -> Option<Vec<String>> {
 
 /// Runs a query both ways. Returns the files that were opened.
 fn same(dataset: &Dataset, sql: &str) -> Option<usize> {
-    let answer = query(dataset.dir.path(), &dataset.committed, sql);
+    let answer = query(dataset.dir.path(), &dataset.committed, sql, usize::MAX);
     let expected = plain(dataset, sql);
     match (answer, expected) {
         (Ok(answer), Some(expected)) => {

@@ -46,7 +46,7 @@ fn write(path: &Path, value: i64) {
 
 /// Runs a query; its result as CSV.
 fn answer(out: &Path, committed: &Committed, sql: &str) -> Result<String> {
-    let Answer { batches, .. } = query(out, committed, sql)?;
+    let Answer { batches, .. } = query(out, committed, sql, usize::MAX)?;
     let mut text = Vec::new();
     let mut writer = arrow::csv::Writer::new(&mut text);
     batches.iter().for_each(|batch| writer.write(&shown::batch(batch).unwrap()).unwrap());
@@ -81,7 +81,7 @@ fn the_committed_files_are_read_with_the_types_given_and_no_other_file_is() {
 fn an_answer_without_rows_still_has_its_columns() {
     let dir = tempfile::tempdir().unwrap();
     let committed = dataset(dir.path());
-    let Answer { schema, batches, .. } = query(dir.path(), &committed, "SELECT region, value FROM events WHERE value > 5").unwrap();
+    let Answer { schema, batches, .. } = query(dir.path(), &committed, "SELECT region, value FROM events WHERE value > 5", 9).unwrap();
     assert!(batches.is_empty());
     assert_eq!(schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>(), ["region", "value"]);
 }

@@ -1,5 +1,10 @@
 //! Messages whose payloads are no lines: one record each, and in a dead letter with all that Kafka says of them.
 
+use std::ffi::OsStr;
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::process::{Command, Stdio};
+
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 use rustix::process::Signal;
@@ -77,4 +82,20 @@ fn payloads_of_any_bytes_are_one_record_each_over_kills_and_a_replay_hands_the_s
     let listed = dataset.pintail().args(["dead-letters"]).run_ok().stdout;
     assert!(listed.contains(&format!("and {} that were replayed", letters.len())), "the tombstone too:\n{listed}");
     dataset.assert_clean();
+}
+
+/// The protocol has no such names; `rdkafka` panics at them.
+#[test]
+fn a_header_whose_name_is_no_text_is_a_header_like_any_other() {
+    let (cluster, dataset) = (Cluster::start(1), Dataset::new());
+    let name = OsStr::from_bytes(b"\xe9t\xe9=v");
+    let mut kcat = Command::new("kcat");
+    kcat.args(["-b", &cluster.broker(), "-t", TOPIC, "-p", "0", "-P", "-H"]).arg(name).args(["-H", "plain=w"]);
+    let mut kcat = kcat.stdin(Stdio::piped()).spawn().expect("kcat is installed (apt-get install kcat)");
+    kcat.stdin.take().unwrap().write_all((line(1) + &line(2)).as_bytes()).unwrap();
+    assert!(kcat.wait().unwrap().success());
+    let mut process = dataset.kafka(&cluster.broker()).set("transform.sql", "SELECT id, ts, region, _headers AS h FROM events").spawn();
+    process.wait_for_rows(2);
+    process.stop(Signal::TERM).assert_code(0);
+    assert!(dataset.rows().iter().all(|row| row["h"] == json!(r#"{"\\xE9t\\xE9":"v","plain":"w"}"#)), "{:?}", dataset.rows());
 }

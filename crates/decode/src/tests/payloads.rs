@@ -88,7 +88,7 @@ fn payloads_behind_a_cut_and_beside_lines_keep_their_order_and_positions() {
 
 #[test]
 fn a_tombstone_is_a_record_without_values_and_where_that_does_not_fit_a_dead_letter_of_its_own_form() {
-    let tombstone = Message { key: Some(b"\xff"), headers: vec![("h", None)], ..Message::default() };
+    let tombstone = Message { key: Some(b"\xff"), headers: vec![("h".into(), None)], ..Message::default() };
     let decoded = Ndjson::new(&schema(&[("v", "int64")])).decode(&batch(&[tombstone.clone(), payload(b"{\"v\":1}")])).unwrap();
     assert_eq!(cells(&decoded.batch), [[None], [Some("1".to_owned())]]);
     assert_eq!(decoded.origins.dead_letter(0, Phase::Sql, "why".into()).form, LetterForm::Tombstone);
@@ -112,7 +112,7 @@ fn what_a_broker_says_becomes_columns_and_is_null_where_nobody_said_it() {
     ];
     let schema = EventSchema { metadata, ..schema(&[("v", "int64")]) };
     let place = || Message { topic: Some("events"), partition: Some(3), payload: Some(b"{}"), ..Message::default() };
-    let headers = vec![("a\"", Some(&b"1"[..])), ("b", None), ("a\"", Some(&b"\xff\\"[..]))];
+    let headers = vec![("a\"".into(), Some(&b"1"[..])), ("b".into(), None), ("a\"".into(), Some(&b"\xff\\"[..]))];
     let mut both = batch(&[
         Message { offset: Some(7), timestamp_ms: Some(5), key: Some(b"k"), headers, ..place() },
         Message { payload: Some(b"no JSON"), offset: Some(8), ..place() },

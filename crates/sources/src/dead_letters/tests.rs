@@ -175,7 +175,10 @@ async fn messages_come_back_whole_also_among_lines_of_older_versions_and_rows_of
     assert_eq!(positions, [1, 3, 4, 5]);
     let first = payloads.message(0);
     assert_eq!((first.payload, first.topic, first.partition), (Some(&b"\0\0\0\0\x05\xff"[..]), Some("t"), Some(3)));
-    assert_eq!((first.offset, first.timestamp_ms, first.key, first.headers), (Some(17), Some(5), Some(&b"k"[..]), vec![("h", None)]));
+    assert_eq!(
+        (first.offset, first.timestamp_ms, first.key, first.headers),
+        (Some(17), Some(5), Some(&b"k"[..]), vec![("h".into(), None)])
+    );
     let second = payloads.message(1);
     assert_eq!((second.payload, second.offset, second.key), (None, Some(900), Some(&b"\xff"[..])));
     assert_eq!(

@@ -22,13 +22,14 @@ use pintail_core::messages;
 use pintail_core::offsets::{Note, NoteKind, OffsetRange, Partition};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use tracing::{debug, info};
 
 use super::client::{Consumer, Ties};
 use super::config::KafkaConfig;
 use super::epochs::{leader_epoch, set_leader_epoch};
+use super::headers::headers;
 use super::looker::Looker;
 use super::position::{Finding, Known, Looked, Observed, Position, Positions};
 use super::source::Shared;
@@ -400,14 +401,13 @@ fn hand_on(session: &mut Session, sender: &ChunkSender) -> Result<(), Exit> {
 
 /// Returns a message as it stands in the log.
 pub(super) fn logged<'a>(message: &'a BorrowedMessage<'_>) -> Logged<'a> {
-    let headers = message.headers().map(|headers| headers.iter().map(|header| (header.key, header.value)).collect());
     let whole = messages::Message {
         topic: Some(message.topic()),
         partition: Some(message.partition()),
         offset: Some(message.offset()),
         timestamp_ms: message.timestamp().to_millis(),
         key: message.key(),
-        headers: headers.unwrap_or_default(),
+        headers: headers(message),
         payload: message.payload(),
     };
     Logged { message: whole, epoch: leader_epoch(message) }

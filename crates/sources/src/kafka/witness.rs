@@ -124,11 +124,12 @@ mod tests {
             vec![("a", None), ("b", None)],
             vec![("b", None), ("a", None)],
         ];
+        let named = |headers: &Headers| headers.iter().map(|(name, value)| ((*name).into(), *value)).collect();
         let texts: [Option<&[u8]>; 5] = [None, Some(b""), Some(b"a"), Some(b"ab"), Some(b"\0")];
         let mut marks = HashSet::new();
         for headers in &headers {
             for (key_of, payload) in texts.iter().flat_map(|key_of| texts.iter().map(move |payload| (*key_of, *payload))) {
-                let message = Message { key: key_of, payload, headers: headers.clone(), ..Message::default() };
+                let message = Message { key: key_of, payload, headers: named(headers), ..Message::default() };
                 marks.insert(witness(&key, 0, &Logged { message, epoch: None }).mark);
             }
         }

@@ -7,6 +7,7 @@
 //! server time, if the server's clock was set back since. A mark covers subject and payload. Headers are not in it: the two ways in which
 //! messages are fetched don't show them alike, and the server time, in nanoseconds, tells messages apart already.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -78,9 +79,10 @@ impl<'a> Delivered<'a> {
 
 /// Returns headers as pairs. The client does not keep the order of names, so they come in their own.
 fn headers(map: &HeaderMap) -> Vec<Header<'_>> {
-    let pairs = map.iter().flat_map(|(name, values)| values.iter().map(|value| (name.as_ref(), Some(value.as_str().as_bytes()))));
+    let pairs =
+        map.iter().flat_map(|(name, values)| values.iter().map(|value| (Cow::Borrowed(name.as_ref()), Some(value.as_str().as_bytes()))));
     let mut headers: Vec<Header<'_>> = pairs.collect();
-    headers.sort_by_key(|(name, _)| *name);
+    headers.sort_by(|(one, _), (other, _)| one.cmp(other));
     headers
 }
 
