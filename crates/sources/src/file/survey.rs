@@ -35,6 +35,8 @@ mod copies;
 mod returns;
 mod whole;
 
+pub(super) use copies::end_of_lines;
+
 /// What was found out about a file.
 #[derive(Debug)]
 pub(super) struct Facts {

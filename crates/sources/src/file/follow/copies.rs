@@ -14,7 +14,7 @@ use super::{Compression, Facts, Follow, Inode, Known, QUIET};
 use crate::file::plan::Name;
 use crate::file::reader::{FileReader, Opened};
 use crate::file::sight::Sight;
-use crate::file::survey::note;
+use crate::file::survey::{end_of_lines, note};
 use crate::file::trail::EDGE_BYTES;
 
 impl Follow {
@@ -94,11 +94,11 @@ impl Follow {
             Some((known.next, &evidence.witnesses, evidence.body))
         };
         let own = read(&self.tails[at]);
-        // One that is not longer than what was read here has nothing to give: it may be a part of this one, and wait for it.
-        let has_more = |tail: &Tail| tail.has_more() && tail.length() > self.tails[at].next();
-        let others = self.tails.iter().enumerate().filter(|(other, tail)| *other != at && has_more(tail));
+        // An open line is never given: a file without a whole one may be a part of another, and wait for that.
+        let has_more = |tail: &Tail| tail.has_more() && tail.holds_line_behind(self.tails[at].next());
+        let others = self.tails.iter().enumerate().filter(|(other, _)| *other != at);
         let same = others.filter(|(_, tail)| tail.known() == Some(of) || (own.is_some() && read(tail) == own));
-        same.max_by_key(|(_, tail)| tail.known() == Some(of)).and_then(|(_, tail)| tail.known().cloned())
+        same.filter(|(_, tail)| has_more(tail)).max_by_key(|(_, tail)| tail.known() == Some(of)).and_then(|(_, tail)| tail.known().cloned())
     }
 
     /// Returns whether a copy waits for one that waits for it, and is the one of them that goes first.
@@ -253,6 +253,12 @@ impl Tail {
     pub(super) fn has_more(&self) -> bool {
         let Stage::Open(reader) = &self.stage else { return false };
         reader.is_ahead() || self.length() > reader.taken()
+    }
+
+    /// Returns whether a whole line ends behind an offset; also if that cannot be told.
+    fn holds_line_behind(&self, offset: Option<u64>) -> bool {
+        let end = self.length().map(|length| end_of_lines(self.file(), length));
+        end.is_none_or(|end| end.map_or(true, |end| Some(end) > offset))
     }
 
     /// Returns the next offset, once it is open.

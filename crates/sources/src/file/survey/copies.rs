@@ -142,7 +142,7 @@ impl Files {
 }
 
 /// Returns where the last whole line before `length` ends; 0 if there is none.
-fn end_of_lines(file: &File, length: u64) -> io::Result<u64> {
+pub(in crate::file) fn end_of_lines(file: &File, length: u64) -> io::Result<u64> {
     const STEP: u64 = 64 << 10;
     let mut to = length;
     while to > 0 {

@@ -330,6 +330,24 @@ async fn a_copy_with_an_open_line_that_begins_as_one_of_its_longer_copy_holds_th
 }
 
 #[tokio::test]
+async fn a_copy_of_a_file_that_waits_with_an_open_line_is_read_on() {
+    let mut world = World::following(&["app.log*"]);
+    world.write("app.log", numbered(0..100));
+    world.write("app.log.1", numbered(0..110));
+    assert_eq!(world.follow(110).await, lines(0..110));
+    // All of it stands in the file that was read further, but its last line may become another.
+    world.append("app.log", "{\"n\":");
+    world.write("app.log.2", format!("{}own\n", numbered(0..100)));
+    let mut running = world.start();
+    running.read(1).await;
+    running.is_silent().await;
+    assert_eq!(running.lines, ["own"]);
+    world.append("app.log", "1000}\n");
+    running.read(2).await;
+    assert_eq!(running.lines[1..], ["{\"n\":1000}"]);
+}
+
+#[tokio::test]
 async fn a_file_that_is_rewritten_is_a_gap_where_only_a_deleted_copy_held_what_was_read_of_it() {
     let mut world = World::following(&["app.log*"]);
     world.config.on_gap = OnGap::Record;
