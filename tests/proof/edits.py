@@ -30,7 +30,7 @@ from pathlib import Path
 import pyarrow.parquet
 
 import job
-from hands_on_files import append, compressed, is_hidden, place, sleeps
+from hands_on_files import append, compressed, is_hidden, place, place_grown, sleeps
 from losses import LONG_BYTES, content_of, look, lost
 from oracle import Broken
 from process import Pintail, Unexpected
@@ -64,6 +64,7 @@ class World:
         self.may_gap = False    # whether something was lost since the last run
         self.twins = set()      # inodes of copies and originals at which Pintail has not looked since
         self.unread = set()     # inodes of files that are new since then
+        self.long = set()       # inodes of files that were long enough then to be known under any name
         self.parts = set()      # inodes of small files that hold a part of another, and nothing else: nothing is known of them
         self.let_look = lambda: self.run([])
         self.done, self.story = [], []          # the edits, and with the runs, for the report
@@ -146,6 +147,7 @@ class World:
         """Takes up that Pintail has looked at all files."""
         self.twins.clear()
         self.unread.clear()
+        self.long = {path.stat().st_ino for path in self.files() if path.stat().st_size >= LONG_BYTES}
 
     def may_be_part(self, path):
         """Is to be called where a file of which nothing is known may be a part of another. Below a KiB it cannot be told from a file that only begins so:
@@ -214,10 +216,7 @@ class World:
     def grown_copy(self, path):
         self.part(path)
         copy = self.fresh(path)
-        hidden = copy.with_name("." + copy.name)
-        shutil.copy2(path, hidden)
-        append(hidden, self.some())
-        hidden.rename(copy)
+        place_grown(path, copy, self.some())
         self.twins |= {path.stat().st_ino, copy.stat().st_ino}
         if path.stat().st_ino in self.unread:
             self.may_be_part(path)
@@ -233,10 +232,7 @@ class World:
     def save(self, path):
         """As an editor does: another file with more in it takes the name."""
         self.part(path)
-        hidden = path.with_name("." + path.name)
-        shutil.copy2(path, hidden)
-        append(hidden, self.some())
-        hidden.rename(path)
+        place_grown(path, path, self.some())
 
     def rotate(self, path):
         path.rename(self.fresh(path))
@@ -285,8 +281,8 @@ class World:
         self.twins |= {path.stat().st_ino, other.stat().st_ino}
 
     def other(self, path):
-        """Returns another file, if both are long enough to be known under any name."""
-        is_long = lambda path: path.stat().st_size >= LONG_BYTES
+        """Returns another file, if of both enough was read for them to be known under any name."""
+        is_long = lambda path: path.stat().st_ino in self.long
         others = [other for other in self.files() if not other.samefile(path) and is_long(other)] if is_long(path) else []
         if other := self.chance.choice(others) if others else None:
             self.complete(other)

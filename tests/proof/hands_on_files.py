@@ -38,6 +38,14 @@ def place(path, target):
     hidden.rename(target)
 
 
+def place_grown(path, target, more):
+    """Copies with times, and with more in it."""
+    hidden = target.with_name("." + target.name)
+    shutil.copy2(path, hidden)
+    append(hidden, more)
+    hidden.rename(target)
+
+
 def compressed(path, chance):
     if chance.random() < 0.5 or not shutil.which("zstd"):
         subprocess.run(["gzip", "-kf", path], check=True)
