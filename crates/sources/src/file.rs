@@ -101,6 +101,7 @@ impl FileSource {
             patterns,
             bodies: RefCell::new(Bodies::new(resume.key)),
             unsettled: None,
+            touched: HashSet::new(),
             positions,
             unread: unread.clone(),
             aside: Aside::new(waiting.clone(), config.follow),
@@ -194,6 +195,8 @@ struct Files {
     bodies: RefCell<Bodies>,
     /// The positions for which it is not known yet whether a file holds them that was met at this look; `None` if all is known.
     unsettled: Option<HashSet<PartitionId>>,
+    /// Positions whose file was written and did not grow: all that was read of it is compared before it is read on.
+    touched: HashSet<PartitionId>,
     aside: Aside,
     unread: Unread,
     record_bytes_max: usize,

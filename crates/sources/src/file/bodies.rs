@@ -68,6 +68,11 @@ impl Bodies {
         self.left = bytes;
     }
 
+    /// Forgets what was read of a file that was written since.
+    pub(super) fn forget(&mut self, inode: &Inode) {
+        self.files.remove(inode);
+    }
+
     /// Returns the bodies of a file before these offsets; `None` if that takes more than may be read now.
     pub(super) fn before(&mut self, file: &File, place: Place, offsets: &BTreeSet<u64>, patience: Patience) -> io::Result<Option<Marks>> {
         let offsets: BTreeSet<u64> = offsets.iter().map(|offset| end_of_body(*offset)).filter(|offset| *offset > 0).collect();

@@ -304,6 +304,7 @@ impl Files {
     pub(super) fn forget(&mut self, known: &Known, notes: Vec<Note>) {
         self.pending.push(empty_chunk(known, known.next, notes));
         self.positions.take(known.id());
+        self.touched.remove(known.id());
         self.positions.remember_known(known, now());
     }
 
@@ -323,6 +324,7 @@ impl Files {
 
     fn go_on(&mut self, known: &Known, beyond: Option<&Known>, facts: &Facts) -> Result<Start> {
         let judged = facts.judged(known.id()).unwrap_or(Verdict::Same.into());
+        self.touched.remove(known.id());
         let label = names::label_of(&facts.path);
         let keeps_name = facts.name == Name::Renamed && judged.verdict == Verdict::Same;
         let label: Arc<str> = if keeps_name { known.partition.label.clone() } else { label.into() };

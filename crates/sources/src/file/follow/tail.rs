@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use pintail_core::error::{Error, Result};
 use pintail_core::offsets::{Partition, PartitionId};
@@ -23,6 +23,9 @@ use crate::thread::{ChunkSender, Exit};
 
 /// Bytes read of a file before the others have their turn: a fast writer must not hold up the rest.
 pub(in crate::file) const TURN_BYTES: u64 = 64 << 20;
+
+/// How long a file that was written must stand still for its length to be of that time, too: the time changes first.
+const STILL: Duration = Duration::from_secs(1);
 
 /// An open file.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ pub(super) struct Tail {
     pub(super) part_length: Option<u64>,
     /// When it was written last, as its last turn saw it.
     modified: Option<SystemTime>,
+    /// When it was written last, as it was seen with nothing behind what was read.
+    ended: Option<SystemTime>,
 }
 
 #[derive(Debug)]
@@ -62,7 +67,7 @@ pub(super) enum TurnEnd {
 
 impl Tail {
     pub(super) fn new(path: PathBuf, place: Place, name: Name, stage: Stage) -> Self {
-        Self { path, place, name, stage, seen: 0, last_read: Instant::now(), copy_of: None, part_length: None, modified: None }
+        Self { path, place, name, stage, seen: 0, last_read: Instant::now(), copy_of: None, part_length: None, modified: None, ended: None }
     }
 
     pub(super) fn file(&self) -> &File {
@@ -143,8 +148,18 @@ impl Tail {
         if reader.taken().is_some_and(|taken| length < taken) || !reader.begins_as_read()? {
             return Ok(TurnEnd::Lost);
         }
-        // What is written from here on shows another time.
-        self.modified = metadata.modified().ok();
+        let is_written = reader.taken() == Some(length) && self.is_written_without_growth(metadata, files);
+        // A time in the future says nothing.
+        if is_written && metadata.modified().is_ok_and(|time| time.elapsed().map_or(true, |still| still >= STILL)) {
+            files.touched.extend(self.known().cloned());
+            files.bodies.get_mut().forget(&self.place.inode);
+            return Ok(TurnEnd::Lost);
+        }
+        if !is_written {
+            // What is written from here on shows another time.
+            self.modified = metadata.modified().ok();
+        }
+        let Stage::Open(reader) = &mut self.stage else { return Ok(TurnEnd::AtEnd) };
         reader.see(length);
         files.unread.see(&mut self.seen, length);
         let turn_end = reader.next() + TURN_BYTES;
@@ -161,6 +176,9 @@ impl Tail {
                         files.positions.advance(reader.partition(), chunk.range.to, chunk.range.evidence.clone());
                         sender.send(chunk)?;
                     }
+                    if !is_written {
+                        self.ended = self.end(metadata)?;
+                    }
                     return Ok(TurnEnd::AtEnd);
                 }
                 Lines::Rewritten => return Ok(TurnEnd::Lost),
@@ -169,6 +187,25 @@ impl Tail {
                 return Ok(TurnEnd::More);
             }
         }
+    }
+
+    /// Returns whether it was written since it was read to its end, and is as long as then, so that what was read of it may have been changed. What has
+    /// no name here is not opened again, and what an earlier version read has no mark to compare with.
+    fn is_written_without_growth(&self, metadata: &Metadata, files: &Files) -> bool {
+        let is_written = self.ended.is_some_and(|ended| metadata.modified().is_ok_and(|modified| modified != ended));
+        let known = || self.known().and_then(|id| files.positions.get(id));
+        let has_body = || known().and_then(|known| known.evidence.as_ref()).is_some_and(|evidence| evidence.body.is_some());
+        is_written && self.name == Name::Matches && metadata.nlink() > 0 && has_body()
+    }
+
+    /// Returns when the file was written last, if nothing stands behind what was read. It is looked at again if it grew while it was read.
+    fn end(&self, metadata: &Metadata) -> Result<Option<SystemTime>> {
+        let Stage::Open(reader) = &self.stage else { return Ok(None) };
+        let is_end = |metadata: &Metadata| reader.taken() == Some(metadata.len());
+        if is_end(metadata) {
+            return Ok(metadata.modified().ok());
+        }
+        Ok(Some(self.metadata()?).filter(is_end).and_then(|metadata| metadata.modified().ok()))
     }
 
     /// Counts its unread bytes no more.

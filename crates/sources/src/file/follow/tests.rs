@@ -32,6 +32,7 @@ fn follow_with(directory: &Path, pattern: &str, open_max: usize) -> Follow {
         positions: Positions::new(&resume, 10).unwrap(),
         bodies: RefCell::new(Bodies::new(resume.key)),
         unsettled: None,
+        touched: HashSet::new(),
         aside: Aside::new(WaitingInputs::default(), true),
         unread: Unread::default(),
         record_bytes_max: 100,

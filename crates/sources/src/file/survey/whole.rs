@@ -33,7 +33,8 @@ impl Files {
         if sight.compression != Compression::None {
             return Ok(Some(Marks::new()));
         }
-        let known = judged.iter().filter(|(_, judged)| judged.verdict == Verdict::Moved).map(|(known, _)| known.next);
+        let known = judged.iter().filter(|(known, judged)| judged.verdict == Verdict::Moved || self.touched.contains(known.id()));
+        let known = known.map(|(known, _)| known.next).filter(|next| *next <= sight.length);
         let remembered = self.positions.remembered(&sight.head).into_iter().map(|(_, fingerprint)| fingerprint.to);
         let offsets: BTreeSet<u64> = known.chain(remembered.filter(|to| *to <= sight.length)).collect();
         self.bodies.borrow_mut().before(&sight.file, sight.place, &offsets, patience)
@@ -49,7 +50,8 @@ impl Files {
         patience: Patience,
     ) -> io::Result<Option<Judged>> {
         // The first KiB is all of what is shorter. Compressed content has its body from the walk through it.
-        let is_suspect = judged.verdict == Verdict::Moved || judged.body.is_some();
+        let is_touched = judged.verdict == Verdict::Same && self.touched.contains(known.id());
+        let is_suspect = judged.verdict == Verdict::Moved || judged.body.is_some() || is_touched;
         if !is_suspect || known.next < EDGE_BYTES {
             return Ok(Some(judged));
         }

@@ -289,6 +289,34 @@ async fn a_running_file_that_is_rewritten_is_a_gap_also_with_its_old_length_and_
 }
 
 #[tokio::test]
+async fn a_running_file_that_is_edited_between_its_ends_is_a_gap_and_one_that_is_written_as_it_was_is_none() {
+    let old = numbered(0..300);
+    for (new, is_edited) in [(old.replace(":150,", ":XXX,"), true), (old.clone(), false)] {
+        let mut world = World::following(&["app.log"]);
+        world.config.on_gap = OnGap::Record;
+        world.write("app.log", &old);
+        let mut running = world.start();
+        running.read(300).await;
+        running.is_silent().await;
+        OpenOptions::new().write(true).open(world.path("app.log")).unwrap().write_all(new.as_bytes()).unwrap();
+        if is_edited {
+            running.read(600).await;
+        } else {
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+        }
+        running.settle().await;
+        let expected = if is_edited { &new } else { "" };
+        assert_eq!(running.lines[300..].iter().map(|line| format!("{line}\n")).collect::<String>(), expected);
+        assert_eq!(running.notes().contains(&NoteKind::Gap), is_edited, "{:?}", running.notes());
+        world.append("app.log", "more\n");
+        let lines = running.lines.len() + 1;
+        running.read(lines).await;
+        running.is_silent().await;
+        assert_eq!(running.lines.last().unwrap(), "more");
+    }
+}
+
+#[tokio::test]
 async fn an_unfinished_line_that_is_written_anew_is_no_gap() {
     let world = World::following(&["app.log"]);
     world.write("app.log", "1\nunfini");
