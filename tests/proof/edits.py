@@ -40,7 +40,9 @@ FRAME = "=" * 1100
 """What stands at both ends of all lines of a world."""
 FIRST_LINE = 1_000_000
 """All have as many digits."""
-SETTLE_SECONDS, LOOKS = 60, 10
+SETTLE_SECONDS = 90
+"""More than a minute: for so long a file is waited for that begins as one that vanished, and is shorter."""
+LOOKS = 10
 """Sleeps of the thread that reads, of which one before a look and one after it are enough where nothing else makes it wait."""
 
 
