@@ -269,9 +269,17 @@ impl Check<'_> {
                 let what = format!("`{}`, staged for commit record {}, is not what that says: {why}", staged.display(), record.sequence);
                 self.report.contradictions.push(what);
             }
-            None => {
-                self.report.missing.push((newest(record, file), self.dataset.paths().published(&file.path)));
+            None => self.gone(newest(record, file), self.dataset.paths().published(&file.path)),
+        }
+    }
+
+    /// Takes up that a file is not seen, which it is not either where this user may not look.
+    fn gone(&mut self, newest: DateTime<Utc>, place: PathBuf) {
+        match place.metadata() {
+            Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                self.report.unread.push((place, error));
             }
+            _ => self.report.missing.push((newest, place)),
         }
     }
 }

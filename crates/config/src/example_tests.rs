@@ -68,7 +68,7 @@ fn keys_of_example() -> BTreeSet<String> {
 fn report_of(text: &str) -> Report {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.toml");
-    std::fs::write(&path, text).unwrap();
+    std::fs::write(&path, format!("{text}\n# One without a word is refused.")).unwrap();
     let mut report = Report::default();
     read(
         RawConfig::collect(Some(&path), std::iter::empty(), &[]).unwrap(),

@@ -88,7 +88,7 @@ impl Configured for SimulatorConfig {
     }
 
     fn check(&self, _around: &Surroundings<'_>) -> Result<Vec<String>> {
-        Ok(vec!["simulated events, the default: no other `source.type` is set, or this one is".to_owned()])
+        Ok(vec!["simulated events: `source.type` is `simulator`, its default".to_owned()])
     }
 }
 
