@@ -76,3 +76,19 @@ fn a_message_of_a_work_queue_whose_headers_cannot_be_read_is_named() {
     assert_eq!(dataset.ids(), expected);
     dataset.assert_clean();
 }
+
+#[test]
+fn many_messages_whose_headers_cannot_be_read_do_not_slow_the_line_down() {
+    let (broker, dataset) = (Broker::start(), Dataset::new());
+    broker.make_stream(Limits);
+    for id in 0..60 {
+        publish_with(&broker, HEADERS[0], &line(id));
+        // Some behind each other, some alone.
+        broker.publish("events.us", (id % 3 == 0).then(|| line(100 + id)));
+    }
+    let mut process = dataset.nats(&broker).spawn();
+    process.wait_for_rows(80);
+    process.stop(Signal::TERM).assert_code(0);
+    assert_eq!(dataset.ids(), ids(0..60).into_iter().chain((100..160).step_by(3)).collect::<Vec<_>>());
+    dataset.assert_clean();
+}

@@ -35,25 +35,35 @@ fn is_understood(headers: &[u8]) -> bool {
     })
 }
 
-/// Takes up the message behind a position, if it is one that the client cannot. Returns the position behind it.
+/// Takes up the messages behind a position that the client cannot, as many as follow each other. Returns the position behind them.
 pub(super) async fn pass(
     reader: &mut Reader,
     messages: &Messages<'_>,
     retention: RetentionPolicy,
     position: Position,
 ) -> Result<Position, Failure> {
-    let found = messages.from(position.next, reader.config.subject.as_deref().unwrap_or(ANY)).await?;
-    let Some(Stored { sequence, time, subject, payload, .. }) = found.filter(|found| !is_understood(&found.headers)) else {
-        return Ok(position);
-    };
-    let stream = &reader.config.stream;
-    if retention == RetentionPolicy::WorkQueue {
-        return Err(Failure::Passing(format!(
-            "the message at sequence {sequence} of the stream `{stream}` has headers that cannot be read, so it cannot be delivered: delete it \
-             (`nats stream rmm {stream} {sequence}`), which is a gap for `source.on_gap`, and publish it again without them"
-        )));
+    let mut behind = position;
+    while !*reader.stop.borrow() {
+        let found = messages.from(behind.next, reader.config.subject.as_deref().unwrap_or(ANY)).await?;
+        let Some(stored) = found.filter(|found| !is_understood(&found.headers)) else { break };
+        if retention == RetentionPolicy::WorkQueue {
+            let (sequence, stream) = (stored.sequence, &reader.config.stream);
+            return Err(Failure::Passing(format!(
+                "the message at sequence {sequence} of the stream `{stream}` has headers that cannot be read, so it cannot be delivered: delete it \
+                 (`nats stream rmm {stream} {sequence}`), which is a gap for `source.on_gap`, and publish it again without them"
+            )));
+        }
+        behind = take_up(reader, stored, behind).await;
+        // The sessions fail, and yet it gets on.
+        reader.reach.steady();
     }
-    warn!(stream, sequence, "a message has headers that cannot be read: it is fetched without them");
+    Ok(behind)
+}
+
+/// Takes up a message without its headers. Returns the position behind it.
+async fn take_up(reader: &mut Reader, stored: Stored, position: Position) -> Position {
+    let Stored { sequence, time, subject, payload, .. } = stored;
+    warn!(stream = reader.config.stream, sequence, "a message has headers that cannot be read: it is fetched without them");
     let history = History::new(reader.key.clone(), position.evidence.clone());
     let mut chunks = Chunks::new(position.partition.clone(), position.next, reader.record_bytes_max, history);
     let (subject, payload) = (Subject::from(subject), Bytes::from(payload));
@@ -66,7 +76,7 @@ pub(super) async fn pass(
         // Nobody takes it once the source is stopped; it is fetched again at the next start.
         let _ = reader.chunks.send(Ok(chunk)).await;
     }
-    Ok(behind)
+    behind
 }
 
 #[cfg(test)]
