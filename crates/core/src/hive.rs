@@ -12,6 +12,8 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use chrono::{Datelike, NaiveDate};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
+use crate::sql_type;
+
 /// What stands for NULL in a path.
 pub const NULL_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
 
@@ -122,21 +124,14 @@ pub fn column_name_fault(name: &str) -> Option<String> {
 
 /// Returns DuckDB's name for a type that a partition column may have, for `hive_types`; `None` if it may not.
 pub fn duckdb_type(data_type: &DataType) -> Option<&'static str> {
-    Some(match data_type {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "VARCHAR",
-        DataType::Dictionary(_, value) if matches!(**value, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) => "VARCHAR",
-        DataType::Int8 => "TINYINT",
-        DataType::Int16 => "SMALLINT",
-        DataType::Int32 => "INTEGER",
-        DataType::Int64 => "BIGINT",
-        DataType::UInt8 => "UTINYINT",
-        DataType::UInt16 => "USMALLINT",
-        DataType::UInt32 => "UINTEGER",
-        DataType::UInt64 => "UBIGINT",
-        DataType::Boolean => "BOOLEAN",
-        DataType::Date32 => "DATE",
-        _ => return None,
-    })
+    match data_type {
+        DataType::Dictionary(_, value) if matches!(**value, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) => {
+            sql_type::plain(value)
+        }
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Boolean | DataType::Date32 => sql_type::plain(data_type),
+        integer if integer.is_integer() => sql_type::plain(integer),
+        _ => None,
+    }
 }
 
 /// Returns a value as it stands in a path, before encoding; `None` for NULL.

@@ -104,14 +104,18 @@ fn shown(set: &str) -> Cow<'_, str> {
 }
 
 fn add(options: &mut String, name: &str, value: &str) {
+    write!(options, " {name} {}", word(value)).expect("a String takes what is written to it");
+}
+
+/// Writes a text as one word of a shell, quoted only where it must be.
+pub fn word(text: &str) -> Cow<'_, str> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:,@%+…".contains(c);
-    let written = match value {
+    match text {
         // A message is one line, and so is what is copied from it.
-        _ if value.contains(char::is_control) => write!(options, " {name} \"$(printf %b {})\"", quoted(&escaped(value))),
-        _ if value.is_empty() || !value.chars().all(is_plain) => write!(options, " {name} {}", quoted(value)),
-        _ => write!(options, " {name} {value}"),
-    };
-    written.expect("a String takes what is written to it");
+        _ if text.contains(char::is_control) => format!("\"$(printf %b {})\"", quoted(&escaped(text))).into(),
+        _ if text.is_empty() || !text.chars().all(is_plain) => quoted(text).into(),
+        _ => text.into(),
+    }
 }
 
 /// Quotes a text for a shell.

@@ -8,7 +8,12 @@ use itertools::Itertools;
 
 /// Returns the name of a type in DuckDB, as it can be written in a cast. A type that DuckDB has none for is called what Arrow calls it.
 pub fn name(of: &DataType) -> String {
-    let plain = match of {
+    plain(of).map_or_else(|| composed(of), str::to_owned)
+}
+
+/// As [`name`], of a type that is no composition of others; `None` of one that is.
+pub(crate) fn plain(of: &DataType) -> Option<&'static str> {
+    Some(match of {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "VARCHAR",
         DataType::Int8 => "TINYINT",
         DataType::Int16 => "SMALLINT",
@@ -32,9 +37,8 @@ pub fn name(of: &DataType) -> String {
         DataType::Interval(_) => "INTERVAL",
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => "BLOB",
         DataType::Null => "\"NULL\"",
-        _ => return composed(of),
-    };
-    plain.to_owned()
+        _ => return None,
+    })
 }
 
 /// As [`name`], of a type that was kept as Arrow's text.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use pintail_core::error::Error;
-use pintail_core::invocation::quoted;
+use pintail_core::invocation::word;
 use serde_json::value::RawValue;
 
 /// What a sample looks like by its first bytes.
@@ -53,9 +53,10 @@ impl Shape {
     pub(super) fn explained(self, path: &Path) -> Option<String> {
         let (name, file) = match path == Path::new("-") {
             true => ("standard input".to_owned(), "FILE".to_owned()),
-            false => (format!("`{}`", path.display()), shell(path)),
+            false => (format!("`{}`", path.display()), word(&path.display().to_string()).into_owned()),
         };
-        let to = shell(&ndjson_beside(path));
+        let beside = ndjson_beside(path).display().to_string();
+        let to = word(&beside);
         Some(match self {
             Self::Lines => return None,
             Self::Empty => format!("{name} is empty: infer from a file that has records, one JSON object a line"),
@@ -67,7 +68,7 @@ impl Shape {
                 "{name} looks like CSV, and NDJSON has one JSON object a line: `duckdb -c \"COPY (FROM read_csv('{}')) TO '{}' (FORMAT json)\"` \
                  makes it so",
                 path.display(),
-                ndjson_beside(path).display()
+                beside
             ),
             Self::Binary => format!("{name} is no text: NDJSON has one JSON object a line, in UTF-8; compressed, gzip and zstd are read"),
         })
@@ -106,13 +107,6 @@ fn ndjson_beside(path: &Path) -> PathBuf {
         false if beside == path => path.with_extension("lines.ndjson"),
         false => beside,
     }
-}
-
-/// Writes a path for a shell.
-fn shell(path: &Path) -> String {
-    let text = path.display().to_string();
-    let is_plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "_-./=:,@%+".contains(c));
-    if is_plain { text } else { quoted(&text) }
 }
 
 #[cfg(test)]
