@@ -9,21 +9,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
+use arrow::csv;
 use arrow::datatypes::{Field, Schema};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches;
-use arrow::{csv, json as arrow_json};
 use pintail_core::error::{Error, Result};
-use pintail_core::escape;
 use pintail_core::quantity::thousands;
+use pintail_core::{escape, json_rows};
 use pintail_duckdb::query::{Answer, query};
 use pintail_duckdb::shown;
 use pintail_storage::checkpoint::reader;
 
 use crate::cli::QueryFormat;
-
-mod json;
 
 /// Rows of a table: each is held until all of them are known, for the widths of the columns.
 const TABLE_ROWS_MAX: usize = 10_000;
@@ -58,12 +56,7 @@ fn write(batches: &[RecordBatch], format: QueryFormat, to: &mut dyn Write) -> Re
             let mut writer = csv::WriterBuilder::new().with_header(true).build(&mut *to);
             batches.iter().try_for_each(|batch| writer.write(&with_nested_as_text(batch)?))?;
         }
-        QueryFormat::Json => {
-            let writer = arrow_json::WriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(json::Values));
-            let mut writer = writer.build::<_, arrow_json::writer::LineDelimited>(&mut *to);
-            batches.iter().try_for_each(|batch| writer.write(batch))?;
-            writer.finish()?;
-        }
+        QueryFormat::Json => json_rows::write(batches, to)?,
     }
     to.flush()?;
     Ok(())
@@ -72,7 +65,7 @@ fn write(batches: &[RecordBatch], format: QueryFormat, to: &mut dyn Write) -> Re
 /// Returns a batch in which nested values are JSON.
 fn with_nested_as_text(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let schema = batch.schema();
-    let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| json::nested_as_text(field, column));
+    let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| json_rows::nested_as_text(field, column));
     let columns = columns.collect::<Result<Vec<_>, _>>()?;
     let fields: Vec<Field> = schema
         .fields()

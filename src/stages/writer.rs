@@ -23,8 +23,7 @@ use pintail_sink::files::{OpenFiles, Unplaced};
 use pintail_storage::checkpoint::dead_letters::DeadLetterFile;
 use pintail_storage::checkpoint::held;
 use pintail_storage::checkpoint::lock::Lock;
-use pintail_storage::checkpoint::record::FileKind;
-use pintail_storage::checkpoint::store::{Draft, NewFile, Store};
+use pintail_storage::checkpoint::store::{Draft, Store};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::meters::Meters;
@@ -163,6 +162,7 @@ struct Facts {
 }
 
 /// What the open checkpoint has gathered.
+#[derive(Default)]
 struct Open {
     offsets: Offsets,
     counts: Counts,
@@ -181,17 +181,7 @@ struct Open {
 
 impl Open {
     fn after(store: &Store) -> Self {
-        Self {
-            offsets: store.offsets().clone(),
-            counts: Counts::default(),
-            lookups: Arc::default(),
-            totals: Totals::default(),
-            dead_letters: None,
-            first_rejection: None,
-            reasons: Reasons::default(),
-            begun: false,
-            is_to_end: false,
-        }
+        Self { offsets: store.offsets().clone(), ..Self::default() }
     }
 }
 
@@ -327,22 +317,13 @@ impl Checkpoint {
             return Ok(Progress::default());
         }
         self.check_rejected()?;
-        let (staging, finished) = self.files.finish()?;
+        let (staging, mut files) = self.files.finish()?;
         self.meters.memory.set_files(0);
-        let mut files: Vec<NewFile> = Vec::with_capacity(finished.len() + 1);
-        files.extend(finished.into_iter().map(|file| NewFile {
-            staged: file.staged,
-            path: file.path,
-            kind: FileKind::Parquet,
-            rows: file.rows,
-            event_time: file.event_time,
-            columns: file.columns,
-        }));
         let (data_files, bytes) = (files.len() as u64, files.iter().map(|file| file.staged.bytes).sum());
         if let Some(dead_letters) = self.open.dead_letters.take() {
             files.push(dead_letters.finish()?);
         }
-        let open = std::mem::replace(&mut self.open, Open::after(&self.store));
+        let open = std::mem::take(&mut self.open);
         assert!(open.counts.balance(), "records are not accounted for: {:?}", open.counts);
         self.lock.check()?;
         let record = self.store.commit(

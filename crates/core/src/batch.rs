@@ -214,7 +214,7 @@ pub enum Cut {
 /// A transformed batch.
 #[derive(Debug, Default)]
 pub struct Frame {
-    /// The rows that the SQL returned, without the partition columns, by hive partition.
+    /// The rows that the SQL returned, without the partition columns, by hive partition and hour.
     pub rows: Vec<PartitionedRows>,
     /// Whether further frames of the batch follow: it made so many rows that they are handed on in parts. All else but rows is in the last.
     pub is_part: bool,
@@ -249,11 +249,16 @@ impl Frame {
     }
 }
 
-/// Rows of one hive partition.
+/// An hour in UTC, counted from 1970-01-01T00.
+pub type Hour = i64;
+
+/// Rows of one hive partition and hour.
 #[derive(Debug, Clone)]
 pub struct PartitionedRows {
     /// Where they belong.
     pub partition: Arc<HivePartition>,
+    /// The hour of their event times; `None` for rows without one.
+    pub hour: Option<Hour>,
     /// The rows, without the partition columns.
     pub rows: RecordBatch,
 }

@@ -115,19 +115,11 @@ impl GroupIds {
         Self { ids, count: values.count + 1 }
     }
 
-    /// Numbers integers, and returns them in the order of their numbers.
-    pub fn of_values(values: impl Iterator<Item = i64>) -> (Self, Vec<i64>) {
+    /// Numbers integers. A missing one is a value.
+    pub fn of_values(values: impl Iterator<Item = Option<i64>>) -> Self {
         let mut numbers = Numbering::default();
-        let mut distinct = Vec::new();
-        let number = |value: i64| {
-            let id = numbers.of_key(value as u64 as u128);
-            if id as usize == distinct.len() {
-                distinct.push(value);
-            }
-            id
-        };
-        let ids = values.map(number).collect();
-        (Self { ids, count: distinct.len() }, distinct)
+        let ids = values.map(|value| numbers.of_optional_key(value.map(|value| value as u64 as u128))).collect();
+        Self { ids, count: numbers.count() }
     }
 
     /// Numbers the pairs of two numberings of the same rows.

@@ -5,7 +5,7 @@
 //! 1. [`batch`], [`messages`] and [`offsets`]: what flows.
 //! 2. [`evidence`] and [`identity`]: what positions are worth.
 //! 3. [`schema`], [`hive`], [`sql_type`] and [`transform`]: what the user declares, and how its types are called.
-//! 4. [`error`], [`escape`], [`secret`], [`invocation`]: what is said.
+//! 4. [`error`], [`escape`], [`secret`], [`invocation`], [`json_rows`]: what is said and shown.
 //! 5. [`limits`] and [`memory`]: what a process may take.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
@@ -22,6 +22,7 @@ pub mod grouping;
 pub mod hive;
 pub mod identity;
 pub mod invocation;
+pub mod json_rows;
 pub mod limits;
 pub mod memory;
 pub mod messages;

@@ -6,10 +6,9 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::error::ArrowError;
-use arrow::json::writer::{LineDelimited, WriterBuilder};
 use bytes::Bytes;
 use pintail_core::batch::{Chunk, DeadLetter, LetterForm, OffsetUnit, Phase, Records};
+use pintail_core::json_rows;
 use pintail_core::messages::Envelope;
 use pintail_core::reasons::Reason;
 
@@ -120,8 +119,11 @@ fn row_dead_letter(chunk: &Chunk, rows: &RecordBatch, row: usize, phase: Phase, 
         OffsetUnit::Bytes => 0,
         OffsetUnit::Records => row as u64,
     };
-    let (json, reason) = match row_as_json(rows, row) {
-        Ok(json) => (json, reason),
+    let (json, reason) = match json_rows::lines(&rows.slice(row, 1)) {
+        Ok(mut line) => {
+            line.truncate(line.trim_ascii_end().len());
+            (line, reason)
+        }
         Err(error) => (Vec::new(), format!("{reason} (and the row cannot be shown: {error})").into()),
     };
     dead_letter(chunk, chunk.range.from + offset, json.into(), phase, reason)
@@ -130,13 +132,4 @@ fn row_dead_letter(chunk: &Chunk, rows: &RecordBatch, row: usize, phase: Phase, 
 fn dead_letter(chunk: &Chunk, position: u64, bytes: Bytes, phase: Phase, reason: Reason) -> DeadLetter {
     let (partition, length) = (chunk.range.partition.id.clone(), bytes.len() as u64);
     DeadLetter { phase, reason, partition, offset: position, form: LetterForm::Record, bytes, length, message: None }
-}
-
-fn row_as_json(rows: &RecordBatch, row: usize) -> Result<Vec<u8>, ArrowError> {
-    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
-    writer.write(&rows.slice(row, 1))?;
-    writer.finish()?;
-    let mut json = writer.into_inner();
-    json.truncate(json.trim_ascii_end().len());
-    Ok(json)
 }

@@ -1,7 +1,7 @@
 //! The open Parquet files of the checkpoint being written.
 //!
-//! Owns: which file a row goes to, when files open, flush, roll and close, what they are called, and how much memory they hold together.
-//! Does not own: which hive partition a row belongs to (see `layout`), the staging directory (see `pintail_storage::checkpoint::staging`), when a checkpoint
+//! Owns: which file the rows of an hour go to, when files open, flush, roll and close, what they are called, and how much memory they hold together.
+//! Does not own: which hive partition and hour a row belongs to (see `layout`), the staging directory (see `pintail_storage::checkpoint::staging`), when a checkpoint
 //! ends, what makes its files visible (see `pintail_storage::checkpoint::store`).
 
 use std::sync::Arc;
@@ -9,15 +9,15 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use pintail_core::batch::PartitionedRows;
 use pintail_core::error::{Error, Result};
-use pintail_storage::checkpoint::record::ColumnStatistics;
-use pintail_storage::checkpoint::staging::{Staged, Staging};
+use pintail_storage::checkpoint::staging::Staging;
+use pintail_storage::checkpoint::store::NewFile;
 
 use crate::config::SinkConfig;
+use crate::event_time::EventTime;
 use crate::layout::OutputLayout;
 
 mod collected;
 mod encoders;
-mod event_time;
 mod format;
 mod open_file;
 mod set;
@@ -29,25 +29,9 @@ mod unplaced;
 pub use statistics::of as column_statistics;
 
 use encoders::Encoders;
-use event_time::EventTime;
 use format::FileFormat;
 use set::FileSet;
 pub use unplaced::Unplaced;
-
-/// A file that is complete and durable under its staged name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FinishedFile {
-    /// Where it is staged.
-    pub staged: Staged,
-    /// Where it is to be, relative to the dataset.
-    pub path: String,
-    /// Its rows.
-    pub rows: u64,
-    /// The earliest and the latest event time in it; `None` if it has none.
-    pub event_time: Option<(DateTime<Utc>, DateTime<Utc>)>,
-    /// What its footer says of each column, by name.
-    pub columns: Vec<(String, ColumnStatistics)>,
-}
 
 /// The Parquet files of one checkpoint after the other.
 #[derive(Debug)]
@@ -113,7 +97,7 @@ impl OpenFiles {
     ///
     /// # Errors
     /// The checkpoint is discarded then.
-    pub fn finish(&mut self) -> Result<(Staging, Vec<FinishedFile>)> {
+    pub fn finish(&mut self) -> Result<(Staging, Vec<NewFile>)> {
         self.checkpoint.take().ok_or_else(no_checkpoint)?.finish()
     }
 

@@ -4,5 +4,6 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests do to files what others do"))]
 
 pub mod config;
+mod event_time;
 pub mod files;
 pub mod layout;

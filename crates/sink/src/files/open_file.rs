@@ -22,9 +22,9 @@ use pintail_storage::checkpoint::record::ColumnStatistics;
 use pintail_storage::checkpoint::staging::{Staged, StagedFile};
 
 use super::collected::Collected;
-use super::event_time::Span;
 use super::format::FileFormat;
 use super::{Rules, statistics};
+use crate::event_time::Span;
 
 /// A file that takes rows.
 ///

@@ -1,7 +1,7 @@
 //! The files of one checkpoint.
 //!
 //! Owns: choosing a row's file, the limits that all files share, and the names at the end.
-//! Does not own: the inside of a file (see `open_file`), the time of a row (see `event_time`).
+//! Does not own: the inside of a file (see `open_file`), the hour of a row (see `layout`).
 //!
 //! What is decided for one file with an eye on the others (opening, closing, which rows it gets) is done here, one file after the other; what
 //! takes time (encoding, compressing, writing, fsync) is done to several files at once.
@@ -11,15 +11,16 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use chrono::{DateTime, Utc};
-use pintail_core::batch::PartitionedRows;
-use pintail_core::error::{Error, Result};
-use pintail_core::grouping::GroupIds;
+use pintail_core::batch::{Hour, PartitionedRows};
+use pintail_core::error::Result;
 use pintail_core::hive::HivePartition;
+use pintail_storage::checkpoint::record::FileKind;
 use pintail_storage::checkpoint::staging::Staging;
+use pintail_storage::checkpoint::store::NewFile;
 
-use super::event_time::{Hour, Hours, hour_of, hour_text};
+use super::Rules;
 use super::open_file::{OpenFile, Pause, WrittenFile};
-use super::{FinishedFile, Rules};
+use crate::event_time::{hour_of, hour_text};
 
 /// Frames without a row for a file after which its row group ends: where events come in the order of their time, an hour that is over must
 /// not hold encoders (half a megabyte a column) until the end of the checkpoint, which then has less to do.
@@ -115,7 +116,7 @@ impl FileSet {
     /// Writes the rows of a frame to the files of their hours.
     pub(super) fn append(&mut self, frame: Vec<PartitionedRows>) -> Result<()> {
         self.frames += 1;
-        let mut work = self.route(frame)?;
+        let mut work = self.route(frame);
         while !work.is_empty() {
             work = self.write(work)?;
             // Also between the rounds: a frame may have rows for more files than the memory has room for.
@@ -126,7 +127,7 @@ impl FileSet {
     }
 
     /// Completes all files and names them.
-    pub(super) fn finish(mut self) -> Result<(Staging, Vec<FinishedFile>)> {
+    pub(super) fn finish(mut self) -> Result<(Staging, Vec<NewFile>)> {
         // Those with a writer first: so no file has to be closed to make room for another that follows it. The others need theirs only while
         // they are encoded.
         let (open, mut rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.files).into_iter().partition(|(_, file)| file.has_writer());
@@ -144,22 +145,16 @@ impl FileSet {
     }
 
     /// Chooses the file of each row. What is done then depends on the choice alone, not on how far the others are.
-    fn route(&mut self, frame: Vec<PartitionedRows>) -> Result<BTreeMap<Key, VecDeque<RecordBatch>>> {
+    fn route(&mut self, frame: Vec<PartitionedRows>) -> BTreeMap<Key, VecDeque<RecordBatch>> {
+        let opened = hour_of(self.opened);
+        let mut placed: Vec<_> = frame.into_iter().map(|rows| (rows.hour.unwrap_or(opened), rows)).collect();
+        // Where there is room for some hours only, these are the earliest.
+        placed.sort_by_key(|(hour, _)| *hour);
         let mut work = BTreeMap::<Key, VecDeque<RecordBatch>>::new();
-        for PartitionedRows { partition, rows } in frame {
-            match self.rules.event_time.hours(&rows, hour_of(self.opened))? {
-                Hours::Same(hour) => work.entry(self.destination(&partition, hour)).or_default().push_back(rows),
-                Hours::Each(ids, hours) => {
-                    let (ids, destinations) = self.destinations(&partition, ids, &hours);
-                    let groups = ids.group(&rows).map_err(|e| Error::internal("cannot split rows by hour").with_source(e))?;
-                    for group in groups {
-                        let key = (partition.clone(), destinations[group.id as usize]);
-                        work.entry(key).or_default().push_back(group.rows);
-                    }
-                }
-            }
+        for (hour, PartitionedRows { partition, rows, .. }) in placed {
+            work.entry(self.destination(&partition, hour)).or_default().push_back(rows);
         }
-        Ok(work)
+        work
     }
 
     /// Chooses the file for the rows of an hour.
@@ -182,19 +177,6 @@ impl FileSet {
     fn begin(&mut self) -> OpenFile {
         self.begun += 1;
         OpenFile::new(self.begun)
-    }
-
-    /// Chooses files for many hours at once, so that hours which share a file are written together.
-    fn destinations(&mut self, partition: &Arc<HivePartition>, mut ids: GroupIds, hours: &[Hour]) -> (GroupIds, Vec<Hour>) {
-        let mut ascending = hours.to_vec();
-        ascending.sort_unstable();
-        let chosen: BTreeMap<Hour, Hour> = ascending.into_iter().map(|hour| (hour, self.destination(partition, hour).1)).collect();
-        let (merged, destinations) = GroupIds::of_values(hours.iter().map(|hour| chosen[hour]));
-        for id in &mut ids.ids {
-            *id = merged.ids[*id as usize];
-        }
-        ids.count = merged.count;
-        (ids, destinations)
     }
 
     /// Hands files their rows; returns what is left for the next round, in which a file that needed something has it.
@@ -326,7 +308,7 @@ impl FileSet {
 
 /// Names files `region=us/events-2026-01-01-00-42.parquet`, and further ones of the same directory and hour `…-42-1.parquet`, `…-42-2.parquet` in
 /// the order in which they began.
-fn name_files(mut written: Vec<WrittenFile>, checkpoint: &str, opened: DateTime<Utc>) -> Vec<FinishedFile> {
+fn name_files(mut written: Vec<WrittenFile>, checkpoint: &str, opened: DateTime<Utc>) -> Vec<NewFile> {
     let hour = |file: &WrittenFile| hour_of(file.span.map_or(opened, |(earliest, _)| earliest));
     written.sort_by(|a, b| (&a.partition, hour(a), a.began).cmp(&(&b.partition, hour(b), b.began)));
     let mut files = Vec::with_capacity(written.len());
@@ -338,7 +320,14 @@ fn name_files(mut written: Vec<WrittenFile>, checkpoint: &str, opened: DateTime<
         let suffix = if index == 0 { String::new() } else { format!("-{index}") };
         let name = format!("events-{}-{checkpoint}{suffix}.parquet", hour_text(place.1));
         let path = place.0.file_path(&name);
-        files.push(FinishedFile { staged: file.staged, path, rows: file.rows, event_time: file.span, columns: file.columns });
+        files.push(NewFile {
+            staged: file.staged,
+            path,
+            kind: FileKind::Parquet,
+            rows: file.rows,
+            event_time: file.span,
+            columns: file.columns,
+        });
         before = Some(place);
     }
     files

@@ -9,12 +9,14 @@ use chrono::TimeZone;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use pintail_core::error::ErrorKind;
+use pintail_core::grouping::{Group, GroupIds};
 use pintail_core::hive::HivePartition;
 use tempfile::TempDir;
 
 use self::disk::Disk;
 use super::*;
 use crate::config::SortColumn;
+use crate::event_time::Hours;
 
 mod disk;
 mod limits;
@@ -94,7 +96,19 @@ impl Checkpoint {
     fn append_rows(&mut self, region: &str, rows: RecordBatch) -> Vec<Unplaced> {
         let mut partition = HivePartition::root();
         partition.push("region", Some(region)).unwrap();
-        self.files.append(vec![PartitionedRows { partition: Arc::new(partition), rows }]).unwrap()
+        self.append_to(partition, rows)
+    }
+
+    /// Appends rows of a partition by hour, as a splitter hands them over.
+    fn append_to(&mut self, partition: HivePartition, rows: RecordBatch) -> Vec<Unplaced> {
+        let partition = Arc::new(partition);
+        let hours = match EventTime::of(&self.layout).hours(&rows).unwrap() {
+            Hours::Same(hour) => vec![hour; rows.num_rows()],
+            Hours::Each(hours) => hours,
+        };
+        let groups = GroupIds::of_values(hours.iter().copied()).group(&rows).unwrap().into_iter();
+        let placed = |group: Group| PartitionedRows { partition: partition.clone(), hour: hours[group.first_row], rows: group.rows };
+        self.files.append(groups.map(placed).collect()).unwrap()
     }
 
     fn finish(mut self) -> Vec<Written> {
@@ -117,7 +131,7 @@ struct Written {
 }
 
 impl Written {
-    fn read(dir: &Path, file: FinishedFile) -> Self {
+    fn read(dir: &Path, file: NewFile) -> Self {
         let path = dir.join(format!("{}.inprogress", file.staged.index));
         assert_eq!(fs::metadata(&path).unwrap().len(), file.staged.bytes);
         let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).unwrap()).unwrap();
@@ -221,7 +235,7 @@ fn every_unit_of_time_and_dates_name_the_hour() {
         let output = Arc::new(Schema::new(fields));
         let mut checkpoint = Checkpoint::of(&output, &SinkConfig { partition_by: Vec::new(), ..sink() });
         let rows = RecordBatch::try_new(output, vec![times, Arc::new(Int64Array::from(vec![1]))]).unwrap();
-        checkpoint.files.append(vec![PartitionedRows { partition: Arc::new(HivePartition::root()), rows }]).unwrap();
+        checkpoint.append_to(HivePartition::root(), rows);
         assert_eq!(paths(&checkpoint.finish()), [format!("events-2026-01-01-{hour}-42.parquet")]);
     }
 }
@@ -242,7 +256,8 @@ fn files_are_used_only_within_a_checkpoint() {
     checkpoint.files.discard();
     assert_eq!(checkpoint.disk.open_now(), 0);
     assert_eq!(checkpoint.files.finish().unwrap_err().kind(), ErrorKind::Internal);
-    let rows = PartitionedRows { partition: Arc::default(), rows: RecordBatch::new_empty(checkpoint.layout.file_schema().clone()) };
+    let rows =
+        PartitionedRows { partition: Arc::default(), hour: None, rows: RecordBatch::new_empty(checkpoint.layout.file_schema().clone()) };
     assert!(checkpoint.files.append(vec![rows]).is_err());
     let staging = Staging::new(checkpoint.disk.clone(), checkpoint.dir.path().join("next"));
     checkpoint.files.begin(staging, 43, opened());

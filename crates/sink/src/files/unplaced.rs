@@ -9,10 +9,9 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
-use arrow::json::WriterBuilder;
-use arrow::json::writer::LineDelimited;
 use pintail_core::batch::PartitionedRows;
 use pintail_core::error::{Error, Result};
+use pintail_core::json_rows;
 
 use crate::layout::OutputLayout;
 
@@ -31,18 +30,11 @@ pub(super) fn letters(layout: &OutputLayout, rows: &PartitionedRows, partitions_
     let reason = format!(
         "its hive partition is one more than the {partitions_max} of sink.partitions_max in one checkpoint (the place is that of its batch)"
     );
-    let json = json_lines(layout, rows).map_err(|e| Error::internal("cannot write a row as JSON").with_source(e))?;
-    // JSON texts escape line ends: every one here ends a row.
+    let json = with_partition_columns(layout, rows)
+        .and_then(|whole| json_rows::lines(&whole))
+        .map_err(|e| Error::internal("cannot write a row as JSON").with_source(e))?;
     let lines = json.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
     Ok(lines.map(|line| Unplaced { reason: reason.clone(), row_json: line.to_vec() }).collect())
-}
-
-fn json_lines(layout: &OutputLayout, rows: &PartitionedRows) -> Result<Vec<u8>, ArrowError> {
-    let whole = with_partition_columns(layout, rows)?;
-    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
-    writer.write(&whole)?;
-    writer.finish()?;
-    Ok(writer.into_inner())
 }
 
 /// Undoes the split: the columns are those of the SQL again, in its order.

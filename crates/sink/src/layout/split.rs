@@ -1,4 +1,4 @@
-//! Splitting: the rows of a transformed batch → rows by hive partition.
+//! Splitting: the rows of a transformed batch → rows by hive partition and hour.
 //!
 //! Owns: one worker's memory of the partitions that it has met.
 //! Does not own: what a partition is called (see `hive`), which values come back from files (see `values`), when its files open and close (see `files`).
@@ -10,10 +10,11 @@ use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use pintail_core::batch::PartitionedRows;
 use pintail_core::error::Error;
-use pintail_core::grouping::GroupIds;
+use pintail_core::grouping::{Group, GroupIds};
 use pintail_core::hive::{HivePartition, value_text};
 
 use super::OutputLayout;
+use crate::event_time::{EventTime, Hours};
 
 /// Partitions that a splitter remembers. Past it all are forgotten: remembering only saves allocations.
 const REMEMBERED_MAX: usize = 4096;
@@ -46,6 +47,7 @@ impl From<ArrowError> for SplitError {
 #[derive(Debug)]
 pub struct Splitter {
     layout: Arc<OutputLayout>,
+    event_time: EventTime,
     root: Arc<HivePartition>,
     known: HashSet<Arc<HivePartition>>,
 }
@@ -53,12 +55,12 @@ pub struct Splitter {
 impl Splitter {
     /// Makes a splitter that remembers nothing yet.
     pub fn new(layout: Arc<OutputLayout>) -> Self {
-        Self { layout, root: Arc::default(), known: HashSet::new() }
+        Self { event_time: EventTime::of(&layout), layout, root: Arc::default(), known: HashSet::new() }
     }
 
-    /// Groups rows by the partition columns and leaves these out; the order within a partition is kept.
+    /// Groups rows by the partition columns, which are left out, and by the hour of their event time; the order within a group is kept.
     ///
-    /// Nothing is copied if all rows are of one partition. No rows make no partition.
+    /// Nothing is copied if all rows are of one. No rows make no group.
     pub fn split(&mut self, rows: &RecordBatch) -> Result<Vec<PartitionedRows>, SplitError> {
         let file_rows = self.layout.file_rows(rows)?;
         if rows.num_rows() == 0 {
@@ -67,21 +69,24 @@ impl Splitter {
         if let Some((row, reason)) = self.layout.value_fault(&file_rows) {
             return Err(SplitError::Unplaceable(Unplaceable { row, reason }));
         }
-        let mut ids: Option<GroupIds> = None;
-        for &index in self.layout.partition_indices() {
-            let column = GroupIds::of_column(rows.column(index));
-            ids = Some(match ids {
-                None => column,
-                Some(before) => before.combine(&column),
-            });
-        }
-        let Some(ids) = ids else {
-            return Ok(vec![PartitionedRows { partition: self.root.clone(), rows: file_rows }]);
+        let hours = self.event_time.hours(&file_rows).map_err(SplitError::Failed)?;
+        let columns = self.layout.partition_indices().iter().map(|&index| GroupIds::of_column(rows.column(index)));
+        let by_hour = match &hours {
+            Hours::Same(_) => None,
+            Hours::Each(hours) => Some(GroupIds::of_values(hours.iter().copied())),
         };
-        let groups = ids.group(&file_rows)?;
+        let hour = |row: usize| match &hours {
+            Hours::Same(hour) => *hour,
+            Hours::Each(hours) => hours[row],
+        };
+        let Some(ids) = columns.chain(by_hour).reduce(|before, next| before.combine(&next)) else {
+            return Ok(vec![PartitionedRows { partition: self.root.clone(), hour: hour(0), rows: file_rows }]);
+        };
+        let groups = ids.group(&file_rows)?.into_iter();
         groups
-            .into_iter()
-            .map(|group| Ok(PartitionedRows { partition: self.partition(rows, group.first_row)?, rows: group.rows }))
+            .map(|Group { first_row, rows: group, .. }| {
+                Ok(PartitionedRows { partition: self.partition(rows, first_row)?, hour: hour(first_row), rows: group })
+            })
             .collect()
     }
 

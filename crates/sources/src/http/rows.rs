@@ -20,12 +20,11 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Date32Type, Field, Int64Type, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
-use arrow::json::LineDelimitedWriter;
 use axum::http::StatusCode;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use pintail_core::panics;
 use pintail_core::schema::EventSchema;
+use pintail_core::{json_rows, panics};
 use pintail_decode::{date_range, timestamp_range};
 use tracing::{debug, warn};
 
@@ -247,10 +246,7 @@ fn lines(rows: &RecordBatch) -> Result<Bytes, ArrowError> {
         Ok((field.name().as_str(), column, true))
     });
     let rows = RecordBatch::try_from_iter_with_nullable(columns.collect::<Result<Vec<_>, ArrowError>>()?)?;
-    let mut writer = LineDelimitedWriter::new(Vec::new());
-    writer.write(&rows)?;
-    writer.finish()?;
-    Ok(writer.into_inner().into())
+    Ok(json_rows::lines(&rows)?.into())
 }
 
 /// Reads the same values as another type of the same width.

@@ -15,7 +15,7 @@ fn without_room_a_new_hour_joins_the_nearest_open_file_of_its_partition() {
     checkpoint.append("us", &[(Some(NEW_YEAR + 2 * HOUR), 3), (Some(NEW_YEAR + 9 * HOUR), 4), (Some(NEW_YEAR - HOUR), 5)]);
     let files = checkpoint.finish();
     let expected =
-        [("region=us/events-2025-12-31-23-42.parquet", vec![1, 3, 5]), ("region=us/events-2026-01-01-09-42.parquet", vec![2, 4])];
+        [("region=us/events-2025-12-31-23-42.parquet", vec![1, 5, 3]), ("region=us/events-2026-01-01-09-42.parquet", vec![2, 4])];
     assert_eq!(numbers_by_path(&files), expected.into());
 }
 
@@ -29,7 +29,7 @@ fn two_files_that_turn_out_to_have_the_same_earliest_hour_get_different_names() 
     let expected = [
         ("region=eu/events-2026-01-01-00-42.parquet", vec![2]),
         ("region=us/events-2026-01-01-00-42.parquet", vec![1]),
-        ("region=us/events-2026-01-01-00-42-1.parquet", vec![3, 4]),
+        ("region=us/events-2026-01-01-00-42-1.parquet", vec![4, 3]),
     ];
     assert_eq!(numbers_by_path(&files), expected.into());
 }
@@ -112,7 +112,7 @@ fn rows_past_the_partitions_of_a_checkpoint_come_back_whole() {
         let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![None, Some(NEW_YEAR)]));
         let rows = vec![times, Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef];
         let rows = RecordBatch::try_new(checkpoint.layout.file_schema().clone(), rows).unwrap();
-        checkpoint.files.append(vec![PartitionedRows { partition: Arc::new(partition), rows }]).unwrap()
+        checkpoint.append_to(partition, rows)
     };
     assert!(append(Some("us")).is_empty());
     let letters = append(Some("a\n\"b\""));
@@ -215,7 +215,7 @@ fn shedding_ends_when_making_room_for_the_fullest_file_closes_another_full_one()
         let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![NEW_YEAR; count]));
         let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..count as i64));
         let rows = RecordBatch::try_new(checkpoint.layout.file_schema().clone(), vec![times, numbers]).unwrap();
-        PartitionedRows { partition: Arc::new(partition), rows }
+        PartitionedRows { partition: Arc::new(partition), hour: Some(NEW_YEAR / HOUR), rows }
     });
     checkpoint.files.append(frame.into()).unwrap();
     assert!(checkpoint.files.held_bytes() <= 20_000);

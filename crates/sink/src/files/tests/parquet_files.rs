@@ -62,7 +62,7 @@ fn nulls_are_sorted_last_and_a_sort_column_is_counted_by_leaves() {
         let pairs = new_null_array(&DataType::Struct(pair.clone()), 3);
         let keys: ArrayRef = Arc::new(StringViewArray::from(vec![None, Some("b"), Some("a")]));
         let rows = RecordBatch::try_new(output.clone(), vec![pairs, keys]).unwrap();
-        checkpoint.files.append(vec![PartitionedRows { partition: Arc::default(), rows }]).unwrap();
+        checkpoint.append_to(HivePartition::root(), rows);
         let file = checkpoint.finish().remove(0);
         assert_eq!(file.rows.column(1).as_string::<i32>().iter().collect::<Vec<_>>(), expected);
         let sorting = &file.metadata.row_group(0).sorting_columns().unwrap()[0];
@@ -101,7 +101,7 @@ fn text_has_statistics_only_where_it_has_an_order_or_they_are_asked_for() {
     let mut checkpoint = Checkpoint::of(&output, &config);
     let texts: ArrayRef = Arc::new(StringViewArray::from(vec![Some("b"), None, Some("a")]));
     let rows = RecordBatch::try_new(output, vec![texts.clone(), texts.clone(), texts]).unwrap();
-    checkpoint.files.append(vec![PartitionedRows { partition: Arc::default(), rows }]).unwrap();
+    checkpoint.append_to(HivePartition::root(), rows);
     let file = checkpoint.finish().remove(0);
     let least = file.metadata.row_group(0).columns().iter().map(|column| column.statistics()?.min_bytes_opt());
     assert_eq!(least.collect::<Vec<_>>(), [None, Some(b"a".as_slice()), Some(b"a")]);
@@ -146,7 +146,7 @@ fn every_kind_of_column_is_read_back_as_it_was() {
     let rows = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true))).unwrap();
     let config = SinkConfig { partition_by: Vec::new(), event_time: None, ..sink() };
     let mut checkpoint = Checkpoint::of(&rows.schema(), &config);
-    checkpoint.files.append(vec![PartitionedRows { partition: Arc::default(), rows: rows.clone() }]).unwrap();
+    checkpoint.append_to(HivePartition::root(), rows.clone());
     // Dictionaries and views come back as plain values: the files carry no Arrow schema.
     let plain = |column: &ArrayRef| match column.data_type() {
         DataType::Dictionary(..) | DataType::Utf8View => arrow::compute::cast(column, &DataType::Utf8).unwrap(),

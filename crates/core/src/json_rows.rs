@@ -1,20 +1,43 @@
-//! JSON of values that Arrow's writer refuses or loses.
+//! Rows as JSON, in one form wherever they are shown: by `pintail query`, in dead letters.
 //!
-//! Owns: floats that are no numbers (as text: `"NaN"`, `"inf"`), maps with keys of any type, unions; nested values as text, for formats of cells.
-//! Does not own: all others, which Arrow writes.
+//! Owns: an object a line, with its nulls; the values that Arrow's writer refuses or loses: floats that are no numbers (as text: `"NaN"`, `"inf"`),
+//! maps with keys of any type, unions; nested values as text, for formats of cells.
+//! Does not own: all other values, which Arrow writes.
 
+use std::io::Write;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, StringArray, UnionArray};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UnionArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, FieldRef, Float32Type, Float64Type};
 use arrow::error::ArrowError;
-use arrow::json::writer::{Encoder, EncoderFactory, EncoderOptions, NullableEncoder, make_encoder};
+use arrow::json::WriterBuilder;
+use arrow::json::writer::{Encoder, EncoderFactory, EncoderOptions, LineDelimited, NullableEncoder, make_encoder};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+
+/// Writes rows, a line each.
+///
+/// # Errors
+/// If they cannot be written.
+pub fn write<'a>(batches: impl IntoIterator<Item = &'a RecordBatch>, to: &mut dyn Write) -> Result<(), ArrowError> {
+    let mut writer = WriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(Values)).build::<_, LineDelimited>(to);
+    batches.into_iter().try_for_each(|batch| writer.write(batch))?;
+    writer.finish()
+}
+
+/// Returns rows, a line each. JSON escapes line ends: every one ends a row.
+///
+/// # Errors
+/// If a value has no form in JSON.
+pub fn lines(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
+    let mut lines = Vec::new();
+    write([rows], &mut lines)?;
+    Ok(lines)
+}
 
 /// Makes the encoders.
 #[derive(Debug)]
-pub(super) struct Values;
+struct Values;
 
 impl EncoderFactory for Values {
     fn make_default_encoder<'a>(
@@ -35,7 +58,10 @@ impl EncoderFactory for Values {
 }
 
 /// Returns a column of nested values as text of JSON; any other as it is.
-pub(super) fn nested_as_text(field: &FieldRef, column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+///
+/// # Errors
+/// If a value has no form in JSON.
+pub fn nested_as_text(field: &FieldRef, column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     if !column.data_type().is_nested() {
         return Ok(column.clone());
     }
@@ -144,4 +170,23 @@ fn encode_or_null(encoder: &mut NullableEncoder<'_>, index: usize, out: &mut Vec
 
 fn push_text(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("text can always be written as JSON");
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Float64Array, Int64Array};
+
+    use super::*;
+
+    #[test]
+    fn a_row_is_a_line_that_keeps_nulls_line_ends_and_floats_that_are_no_numbers() {
+        let columns: [(&str, ArrayRef); 3] = [
+            ("n", Arc::new(Int64Array::from(vec![Some(1), None]))),
+            ("x", Arc::new(Float64Array::from(vec![f64::NAN, 0.5]))),
+            ("text", Arc::new(StringArray::from(vec!["a\nb", ""]))),
+        ];
+        let rows = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true))).unwrap();
+        let expected = "{\"n\":1,\"x\":\"NaN\",\"text\":\"a\\nb\"}\n{\"n\":null,\"x\":0.5,\"text\":\"\"}\n";
+        assert_eq!(String::from_utf8(lines(&rows).unwrap()).unwrap(), expected);
+    }
 }

@@ -1,37 +1,34 @@
 //! The event times of rows: which hour names their file.
 //!
 //! Owns: reading the event-time column, hours, and the span of a file.
-//! Does not own: which file an hour goes to (see `set`).
+//! Does not own: which file an hour goes to (see `files::set`).
 
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch};
 use arrow::compute::{cast, max, min};
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use chrono::{DateTime, Utc};
+use pintail_core::batch::Hour;
 use pintail_core::error::{Error, Result};
-use pintail_core::grouping::GroupIds;
 
 use crate::layout::OutputLayout;
 
-/// An hour in UTC, counted from 1970-01-01T00.
-pub(super) type Hour = i64;
-
 /// The earliest and the latest event time.
-pub(super) type Span = (DateTime<Utc>, DateTime<Utc>);
+pub(crate) type Span = (DateTime<Utc>, DateTime<Utc>);
 
-/// The hours of a batch.
+/// The hours of rows; `None` where there is no event time.
 #[derive(Debug)]
-pub(super) enum Hours {
-    /// All rows are of one hour.
-    Same(Hour),
-    /// A number for each row, and the hours in the order of the numbers.
-    Each(GroupIds, Vec<Hour>),
+pub(crate) enum Hours {
+    /// All rows are of one.
+    Same(Option<Hour>),
+    /// That of each row.
+    Each(Vec<Option<Hour>>),
 }
 
 /// How event times are read from rows.
 ///
 /// A time outside the years 0 to 9999 (`infinity` is one) counts as missing: it names no hour.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct EventTime {
+pub(crate) struct EventTime {
     column: Option<Scale>,
 }
 
@@ -53,7 +50,7 @@ const YEARS: (i64, i64) = (-62_167_219_200, 253_402_300_799);
 
 impl EventTime {
     /// Finds the event time of a layout.
-    pub(super) fn of(layout: &OutputLayout) -> Self {
+    pub(crate) fn of(layout: &OutputLayout) -> Self {
         let scale = |index: usize| Scale {
             index,
             unit: match layout.file_schema().field(index).data_type() {
@@ -64,28 +61,23 @@ impl EventTime {
         Self { column: layout.event_time().map(scale) }
     }
 
-    /// Returns the hours of rows; `missing` is that of rows without an event time.
-    pub(super) fn hours(&self, rows: &RecordBatch, missing: Hour) -> Result<Hours> {
-        let Some(scale) = self.column else { return Ok(Hours::Same(missing)) };
+    /// Returns the hours of rows.
+    pub(crate) fn hours(&self, rows: &RecordBatch) -> Result<Hours> {
+        let Some(scale) = self.column else { return Ok(Hours::Same(None)) };
         let times = scale.times(rows)?;
+        if times.null_count() == times.len() {
+            return Ok(Hours::Same(None));
+        }
         let hour = |time: Option<i64>| time.and_then(|time| scale.hour(time));
         let (earliest, latest) = (hour(min(&times)), hour(max(&times)));
-        match (earliest, latest) {
-            (Some(earliest), Some(latest)) if earliest == latest && (times.null_count() == 0 || earliest == missing) => {
-                return Ok(Hours::Same(earliest));
-            }
-            _ if times.null_count() == times.len() => return Ok(Hours::Same(missing)),
-            _ => {}
+        if earliest.is_some() && earliest == latest && times.null_count() == 0 {
+            return Ok(Hours::Same(earliest));
         }
-        let (ids, hours) = GroupIds::of_values(times.iter().map(|time| hour(time).unwrap_or(missing)));
-        Ok(match hours[..] {
-            [hour] => Hours::Same(hour),
-            _ => Hours::Each(ids, hours),
-        })
+        Ok(Hours::Each(times.iter().map(hour).collect()))
     }
 
     /// Returns the earliest and the latest event time of rows.
-    pub(super) fn span(&self, rows: &RecordBatch) -> Result<Option<Span>> {
+    pub(crate) fn span(&self, rows: &RecordBatch) -> Result<Option<Span>> {
         let Some(scale) = self.column else { return Ok(None) };
         let times = scale.times(rows)?;
         let instant = |time: Option<i64>| time.and_then(|time| scale.instant(time));
@@ -137,12 +129,12 @@ impl Scale {
 }
 
 /// Returns the hour of an instant.
-pub(super) fn hour_of(instant: DateTime<Utc>) -> Hour {
+pub(crate) fn hour_of(instant: DateTime<Utc>) -> Hour {
     instant.timestamp().div_euclid(3600)
 }
 
 /// Returns an hour as it stands in a file's name.
-pub(super) fn hour_text(hour: Hour) -> String {
+pub(crate) fn hour_text(hour: Hour) -> String {
     let begin = DateTime::from_timestamp(hour * 3600, 0).expect("hours come from instants within the calendar");
     begin.format("%Y-%m-%d-%H").to_string()
 }
