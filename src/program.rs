@@ -8,7 +8,7 @@ use pintail_config::Config;
 use pintail_core::error::{Error, Result};
 use pintail_core::escape::{Form, Writer};
 use pintail_core::limits::descriptors::Descriptors;
-use pintail_sources::kind::KINDS;
+use pintail_sources::registry::KINDS;
 use tracing::error;
 
 use crate::cli::{Cli, Command, QueryFormat, Repairs};

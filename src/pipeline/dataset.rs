@@ -16,7 +16,7 @@ use pintail_core::identity::SourceIdentity;
 use pintail_core::offsets::PartitionId;
 use pintail_duckdb::{Engine, Refused};
 use pintail_sink::layout::OutputLayout;
-use pintail_sources::kind;
+use pintail_sources::registry;
 use pintail_storage::checkpoint::lock::Lock;
 use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::checkpoint::process::Process;
@@ -114,7 +114,7 @@ impl Plan {
     fn with_expected<T>(&self, config: &Config, asked: impl FnOnce(&Expected<'_>) -> Result<T>) -> Result<T> {
         let instance = config.instance();
         let kind = config.source.kind.name();
-        let owns = |index, count, id: &PartitionId| kind::owns(kind, (index, count), id);
+        let owns = |index, count, id: &PartitionId| registry::owns(kind, (index, count), id);
         let identify = |created_at| config.source.kind.identity(created_at);
         asked(&Expected {
             partition_by: self.layout.partition_columns(),
@@ -153,7 +153,7 @@ pub(crate) fn open_as_it_is(config: &Config, action: Option<Action>, allow: Allo
     let dataset = Dataset::open(paths.clone())?;
     let format = dataset.format();
     let instances = instances(&*fs, &paths)?.unwrap_or(format.instances);
-    let owns = |index, count, id: &PartitionId| kind::owns(&format.source.kind, (index, count), id);
+    let owns = |index, count, id: &PartitionId| registry::owns(&format.source.kind, (index, count), id);
     let identify = |_| format.source.clone();
     let expected = Expected {
         partition_by: format.partition_by.iter().map(|column| (column.name.clone(), column.data_type.clone())).collect(),

@@ -1,7 +1,7 @@
 //! The source of a line, opened where the dataset stands.
 //!
 //! Owns: what a source is told of the line that it is part of; the dead letters as a source of their own.
-//! Does not own: which kinds of sources there are (see [`pintail_sources::kind`]), reading.
+//! Does not own: which kinds of sources there are (see [`pintail_sources::registry`]), reading.
 
 use std::fs::File;
 

@@ -37,7 +37,8 @@ use pintail_core::transform::TransformConfig;
 use pintail_settings::raw::{RawConfig, Table};
 use pintail_settings::reader::{Report, Section};
 use pintail_sink::config::SinkConfig;
-use pintail_sources::kind::{Configured, KINDS, Kind};
+use pintail_sources::kind::{Configured, Kind};
+use pintail_sources::registry::KINDS;
 use pintail_storage::checkpoint::paths::Paths;
 
 /// A configuration that may run.

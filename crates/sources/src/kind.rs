@@ -1,7 +1,7 @@
-//! Kinds of sources: what `source.type` may be.
+//! A kind of source: what the program asks of it before it reads.
 //!
-//! Owns: the one list of them, and what the program asks of a configured source before it reads.
-//! Does not own: the keys, the identity and the opening of each, which are in its own file.
+//! Owns: the contract of a configured source, and what it is opened in.
+//! Does not own: the keys, the identity and the opening of each, which are in its own file; which kinds there are (see `registry`).
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -18,10 +18,7 @@ use pintail_settings::Section;
 use pintail_storage::checkpoint::store::Remember;
 use pintail_storage::durable::disk_state::DiskState;
 
-use crate::{Resume, Source, file, http, kafka, nats, simulator, stdin};
-
-/// All kinds. A new one is a file of its own and a line here.
-pub const KINDS: &[Kind] = &[simulator::KIND, file::KIND, stdin::KIND, http::KIND, nats::KIND, kafka::KIND];
+use crate::{Resume, Source};
 
 /// A kind of source.
 #[derive(Debug, Clone, Copy)]
@@ -34,12 +31,6 @@ pub struct Kind {
     pub read: fn(&mut Section<'_>, Limits) -> Box<dyn Configured>,
     /// Whether instance `index` of `count` reads a partition; `None` where several instances cannot share them.
     pub owns: Option<fn(u32, u32, &PartitionId) -> bool>,
-}
-
-/// Returns whether instance `index` of `count` reads a partition of a source of the kind `kind`.
-pub fn owns(kind: &str, (index, count): (u32, u32), id: &PartitionId) -> bool {
-    let owns = KINDS.iter().find(|known| known.name == kind).and_then(|known| known.owns);
-    count == 1 || owns.is_none_or(|owns| owns(index, count, id))
 }
 
 /// What a source is opened in.
@@ -145,11 +136,5 @@ pub(crate) mod tests {
                 disk,
             }
         }
-    }
-
-    #[test]
-    fn every_kind_has_a_name_of_its_own() {
-        let names: std::collections::BTreeSet<_> = KINDS.iter().map(|kind| kind.name).collect();
-        assert_eq!(names.len(), KINDS.len());
     }
 }

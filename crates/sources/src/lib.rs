@@ -32,6 +32,7 @@ mod messages;
 pub mod nats;
 #[cfg(any(feature = "kafka", feature = "nats"))]
 mod reach;
+pub mod registry;
 mod resume;
 pub mod simulator;
 pub mod stdin;
