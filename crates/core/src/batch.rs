@@ -252,15 +252,15 @@ impl Frame {
 /// An hour in UTC, counted from 1970-01-01T00.
 pub type Hour = i64;
 
-/// Rows of one hive partition and hour.
+/// Rows of one hive partition, by hour.
 #[derive(Debug, Clone)]
 pub struct PartitionedRows {
     /// Where they belong.
     pub partition: Arc<HivePartition>,
-    /// The hour of their event times; `None` for rows without one.
-    pub hour: Option<Hour>,
     /// The rows, without the partition columns.
     pub rows: RecordBatch,
+    /// The hours of their event times, in the order of the rows, and how many are of each; `None` for those without an event time.
+    pub hours: Vec<(Option<Hour>, usize)>,
 }
 
 /// From the transformer to the writer.

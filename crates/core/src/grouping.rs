@@ -23,17 +23,6 @@ pub struct GroupIds {
     pub count: usize,
 }
 
-/// The rows that share a number, in their old order.
-#[derive(Debug)]
-pub struct Group {
-    /// The number.
-    pub id: u32,
-    /// Where the first of the rows stood.
-    pub first_row: usize,
-    /// The rows.
-    pub rows: RecordBatch,
-}
-
 /// Most groups that two columns are combined into by multiplication; beyond, the pairs that occur are numbered.
 const DENSE_MAX: usize = 1 << 16;
 
@@ -115,15 +104,32 @@ impl GroupIds {
         Self { ids, count: values.count + 1 }
     }
 
-    /// Numbers integers. A missing one is a value.
-    pub fn of_values(values: impl Iterator<Item = Option<i64>>) -> Self {
+    /// Numbers integers in ascending order. A missing one is a value, the lowest.
+    pub fn ascending(values: impl Iterator<Item = Option<i64>>) -> Self {
         let mut numbers = Numbering::default();
-        let ids = values.map(|value| numbers.of_optional_key(value.map(|value| value as u64 as u128))).collect();
-        Self { ids, count: numbers.count() }
+        let mut distinct = Vec::new();
+        let number = |value: Option<i64>| {
+            let id = numbers.of_optional_key(value.map(|value| value as u64 as u128));
+            if id as usize == distinct.len() {
+                distinct.push(value);
+            }
+            id
+        };
+        let mut ids: Vec<u32> = values.map(number).collect();
+        let mut ascending: Vec<u32> = (0..distinct.len() as u32).collect();
+        ascending.sort_unstable_by_key(|&id| distinct[id as usize]);
+        let mut ranks = vec![0; distinct.len()];
+        for (rank, &id) in ascending.iter().enumerate() {
+            ranks[id as usize] = rank as u32;
+        }
+        for id in &mut ids {
+            *id = ranks[*id as usize];
+        }
+        Self { ids, count: distinct.len() }
     }
 
     /// Numbers the pairs of two numberings of the same rows.
-    pub fn combine(self, other: &Self) -> Self {
+    pub fn combine(&self, other: &Self) -> Self {
         let pairs = self.ids.iter().zip(&other.ids);
         if self.count.saturating_mul(other.count) <= DENSE_MAX {
             let width = other.count as u32;
@@ -132,21 +138,6 @@ impl GroupIds {
         let mut numbers = Numbering::default();
         let ids = pairs.map(|(a, b)| numbers.of_key(u128::from(*a) << 32 | u128::from(*b))).collect();
         Self { ids, count: numbers.count() }
-    }
-
-    /// Brings the rows of each number together, in the order of the numbers; copies nothing if there is only one.
-    pub fn group(&self, rows: &RecordBatch) -> Result<Vec<Group>, ArrowError> {
-        let order = self.order();
-        let sorted = match &order.rows {
-            Some(order) => take_record_batch(rows, order)?,
-            None => rows.clone(),
-        };
-        let group = |(id, range): (u32, Range<usize>)| Group {
-            id,
-            first_row: order.old_row(range.start),
-            rows: sorted.slice(range.start, range.len()),
-        };
-        Ok(order.groups().map(group).collect())
     }
 
     /// Sorts the rows by their numbers.
@@ -187,6 +178,11 @@ impl Order {
     /// Returns a column in this order; copies nothing if it is in it.
     pub fn sorted(&self, column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         self.rows.as_ref().map_or_else(|| Ok(column.clone()), |order| take(column, order, None))
+    }
+
+    /// Returns a batch in this order; copies nothing if it is in it.
+    pub fn sorted_rows(&self, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+        self.rows.as_ref().map_or_else(|| Ok(rows.clone()), |order| take_record_batch(rows, order))
     }
 
     /// Returns where a row stood before.

@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use chrono::{DateTime, Utc};
 use pintail_core::batch::Hour;
 use pintail_core::error::{Error, Result};
+use pintail_core::grouping::GroupIds;
 
 use crate::layout::OutputLayout;
 
@@ -22,6 +23,24 @@ pub(crate) enum Hours {
     Same(Option<Hour>),
     /// That of each row.
     Each(Vec<Option<Hour>>),
+}
+
+impl Hours {
+    /// Returns the hour of a row.
+    pub(crate) fn of(&self, row: usize) -> Option<Hour> {
+        match self {
+            Self::Same(hour) => *hour,
+            Self::Each(hours) => hours[row],
+        }
+    }
+
+    /// Numbers the hours in ascending order; `None` if there is only one.
+    pub(crate) fn numbers(&self) -> Option<GroupIds> {
+        match self {
+            Self::Same(_) => None,
+            Self::Each(hours) => Some(GroupIds::ascending(hours.iter().copied())),
+        }
+    }
 }
 
 /// How event times are read from rows.

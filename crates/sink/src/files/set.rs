@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use chrono::{DateTime, Utc};
+use itertools::Itertools;
 use pintail_core::batch::{Hour, PartitionedRows};
 use pintail_core::error::Result;
 use pintail_core::hive::HivePartition;
@@ -147,12 +148,15 @@ impl FileSet {
     /// Chooses the file of each row. What is done then depends on the choice alone, not on how far the others are.
     fn route(&mut self, frame: Vec<PartitionedRows>) -> BTreeMap<Key, VecDeque<RecordBatch>> {
         let opened = hour_of(self.opened);
-        let mut placed: Vec<_> = frame.into_iter().map(|rows| (rows.hour.unwrap_or(opened), rows)).collect();
-        // Where there is room for some hours only, these are the earliest.
-        placed.sort_by_key(|(hour, _)| *hour);
         let mut work = BTreeMap::<Key, VecDeque<RecordBatch>>::new();
-        for (hour, PartitionedRows { partition, rows, .. }) in placed {
-            work.entry(self.destination(&partition, hour)).or_default().push_back(rows);
+        for PartitionedRows { partition, rows, hours } in frame {
+            let mut at = 0;
+            let files = hours.into_iter().map(|(hour, rows)| (self.destination(&partition, hour.unwrap_or(opened)), rows));
+            // Hours that share a file are written together.
+            for (key, rows_of) in files.coalesce(|(a, m), (b, n)| if a == b { Ok((a, m + n)) } else { Err(((a, m), (b, n))) }) {
+                work.entry(key).or_default().push_back(rows.slice(at, rows_of));
+                at += rows_of;
+            }
         }
         work
     }

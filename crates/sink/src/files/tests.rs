@@ -9,14 +9,12 @@ use chrono::TimeZone;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use pintail_core::error::ErrorKind;
-use pintail_core::grouping::{Group, GroupIds};
 use pintail_core::hive::HivePartition;
 use tempfile::TempDir;
 
 use self::disk::Disk;
 use super::*;
 use crate::config::SortColumn;
-use crate::event_time::Hours;
 
 mod disk;
 mod limits;
@@ -102,13 +100,15 @@ impl Checkpoint {
     /// Appends rows of a partition by hour, as a splitter hands them over.
     fn append_to(&mut self, partition: HivePartition, rows: RecordBatch) -> Vec<Unplaced> {
         let partition = Arc::new(partition);
-        let hours = match EventTime::of(&self.layout).hours(&rows).unwrap() {
-            Hours::Same(hour) => vec![hour; rows.num_rows()],
-            Hours::Each(hours) => hours,
+        let hours = EventTime::of(&self.layout).hours(&rows).unwrap();
+        let (rows, hours) = match hours.numbers().map(|numbers| numbers.order()) {
+            None => (rows.clone(), vec![(hours.of(0), rows.num_rows())]),
+            Some(order) => {
+                let by_hour = order.groups().map(|(_, range)| (hours.of(order.old_row(range.start)), range.len()));
+                (order.sorted_rows(&rows).unwrap(), by_hour.collect())
+            }
         };
-        let groups = GroupIds::of_values(hours.iter().copied()).group(&rows).unwrap().into_iter();
-        let placed = |group: Group| PartitionedRows { partition: partition.clone(), hour: hours[group.first_row], rows: group.rows };
-        self.files.append(groups.map(placed).collect()).unwrap()
+        self.files.append(vec![PartitionedRows { partition, rows, hours }]).unwrap()
     }
 
     fn finish(mut self) -> Vec<Written> {
@@ -256,8 +256,8 @@ fn files_are_used_only_within_a_checkpoint() {
     checkpoint.files.discard();
     assert_eq!(checkpoint.disk.open_now(), 0);
     assert_eq!(checkpoint.files.finish().unwrap_err().kind(), ErrorKind::Internal);
-    let rows =
-        PartitionedRows { partition: Arc::default(), hour: None, rows: RecordBatch::new_empty(checkpoint.layout.file_schema().clone()) };
+    let rows = RecordBatch::new_empty(checkpoint.layout.file_schema().clone());
+    let rows = PartitionedRows { partition: Arc::default(), rows, hours: Vec::new() };
     assert!(checkpoint.files.append(vec![rows]).is_err());
     let staging = Staging::new(checkpoint.disk.clone(), checkpoint.dir.path().join("next"));
     checkpoint.files.begin(staging, 43, opened());

@@ -4,17 +4,18 @@
 //! Does not own: what a partition is called (see `hive`), which values come back from files (see `values`), when its files open and close (see `files`).
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use pintail_core::batch::PartitionedRows;
 use pintail_core::error::Error;
-use pintail_core::grouping::{Group, GroupIds};
+use pintail_core::grouping::GroupIds;
 use pintail_core::hive::{HivePartition, value_text};
 
 use super::OutputLayout;
-use crate::event_time::{EventTime, Hours};
+use crate::event_time::EventTime;
 
 /// Partitions that a splitter remembers. Past it all are forgotten: remembering only saves allocations.
 const REMEMBERED_MAX: usize = 4096;
@@ -58,9 +59,10 @@ impl Splitter {
         Self { event_time: EventTime::of(&layout), layout, root: Arc::default(), known: HashSet::new() }
     }
 
-    /// Groups rows by the partition columns, which are left out, and by the hour of their event time; the order within a group is kept.
+    /// Groups rows by the partition columns, which are left out, and orders those of a partition by the hour of their event time; the order
+    /// within an hour is kept.
     ///
-    /// Nothing is copied if all rows are of one. No rows make no group.
+    /// Nothing is copied if all rows are of one partition and hour. No rows make no partition.
     pub fn split(&mut self, rows: &RecordBatch) -> Result<Vec<PartitionedRows>, SplitError> {
         let file_rows = self.layout.file_rows(rows)?;
         if rows.num_rows() == 0 {
@@ -71,23 +73,31 @@ impl Splitter {
         }
         let hours = self.event_time.hours(&file_rows).map_err(SplitError::Failed)?;
         let columns = self.layout.partition_indices().iter().map(|&index| GroupIds::of_column(rows.column(index)));
-        let by_hour = match &hours {
-            Hours::Same(_) => None,
-            Hours::Each(hours) => Some(GroupIds::of_values(hours.iter().copied())),
+        let partitions = columns.reduce(|before, next| before.combine(&next));
+        let order = match (&partitions, hours.numbers()) {
+            (None, None) => {
+                let hours = vec![(hours.of(0), rows.num_rows())];
+                return Ok(vec![PartitionedRows { partition: self.root.clone(), rows: file_rows, hours }]);
+            }
+            (Some(partitions), None) => partitions.order(),
+            (None, Some(hours)) => hours.order(),
+            (Some(partitions), Some(hours)) => partitions.combine(&hours).order(),
         };
-        let hour = |row: usize| match &hours {
-            Hours::Same(hour) => *hour,
-            Hours::Each(hours) => hours[row],
-        };
-        let Some(ids) = columns.chain(by_hour).reduce(|before, next| before.combine(&next)) else {
-            return Ok(vec![PartitionedRows { partition: self.root.clone(), hour: hour(0), rows: file_rows }]);
-        };
-        let groups = ids.group(&file_rows)?.into_iter();
-        groups
-            .map(|Group { first_row, rows: group, .. }| {
-                Ok(PartitionedRows { partition: self.partition(rows, first_row)?, hour: hour(first_row), rows: group })
-            })
-            .collect()
+        let sorted = order.sorted_rows(&file_rows)?;
+        let partition_of = |row: usize| partitions.as_ref().map(|partitions| partitions.ids[row]);
+        let mut groups = order.groups().map(|(_, range)| (order.old_row(range.start), range)).peekable();
+        let mut split = Vec::new();
+        while let Some((first, Range { start, mut end })) = groups.next() {
+            let mut hours_of = vec![(hours.of(first), end - start)];
+            // Numbered by partition first: the hours of one follow each other.
+            while let Some((row, range)) = groups.next_if(|(row, _)| partition_of(*row) == partition_of(first)) {
+                hours_of.push((hours.of(row), range.len()));
+                end = range.end;
+            }
+            let partition = self.partition(rows, first)?;
+            split.push(PartitionedRows { partition, rows: sorted.slice(start, end - start), hours: hours_of });
+        }
+        Ok(split)
     }
 
     /// Returns the partition of a row.

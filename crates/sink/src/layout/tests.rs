@@ -217,24 +217,19 @@ fn rows_of_a_partition_are_split_by_the_hour_of_their_event_time() {
         let sink = SinkConfig { event_time: Some("ts".into()), ..sink(partition_by) };
         let parts = Splitter::new(Arc::new(OutputLayout::new(&rows.schema(), &sink).unwrap())).split(rows).unwrap();
         let numbers = |rows: &RecordBatch| rows.column_by_name("n").unwrap().as_primitive::<Int64Type>().values().to_vec();
-        parts.iter().map(|part| (part.partition.dir().to_owned(), part.hour, numbers(&part.rows))).collect::<Vec<_>>()
+        parts.iter().map(|part| (part.partition.dir().to_owned(), part.hours.clone(), numbers(&part.rows))).collect::<Vec<_>>()
     };
     // The last microsecond before 1970 is of the hour before; a time that no calendar has is of none.
     let times = vec![Some(HOUR), Some(-1), Some(2 * HOUR - 1), None, Some(i64::MAX), Some(HOUR)];
     let rows = columns(times, vec!["us", "us", "us", "eu", "eu", "eu"]);
-    let of = |dir: &str, hour: Option<i64>, rows: &[i64]| (dir.to_owned(), hour, rows.to_vec());
-    let expected = [
-        of("region=us", Some(1), &[0, 2]),
-        of("region=us", Some(-1), &[1]),
-        of("region=eu", Some(1), &[5]),
-        of("region=eu", None, &[3, 4]),
-    ];
+    let of = |dir: &str, hours: &[(Option<i64>, usize)], rows: &[i64]| (dir.to_owned(), hours.to_vec(), rows.to_vec());
+    let expected = [of("region=us", &[(Some(-1), 1), (Some(1), 2)], &[1, 0, 2]), of("region=eu", &[(None, 2), (Some(1), 1)], &[3, 4, 5])];
     assert_eq!(split(&rows, &["region"]), expected);
-    assert_eq!(split(&rows, &[]), [of("", Some(1), &[0, 2, 5]), of("", Some(-1), &[1]), of("", None, &[3, 4])]);
+    assert_eq!(split(&rows, &[]), [of("", &[(None, 2), (Some(-1), 1), (Some(1), 3)], &[3, 4, 1, 0, 2, 5])]);
     let one_hour = columns(vec![Some(0), Some(HOUR - 1)], vec!["us", "us"]);
-    assert_eq!(split(&one_hour, &[]), [of("", Some(0), &[0, 1])]);
+    assert_eq!(split(&one_hour, &[]), [of("", &[(Some(0), 2)], &[0, 1])]);
     let without = columns(vec![None, None], vec!["us", "us"]);
-    assert_eq!(split(&without, &[]), [of("", None, &[0, 1])]);
+    assert_eq!(split(&without, &["region"]), [of("region=us", &[(None, 2)], &[0, 1])]);
 }
 
 #[test]

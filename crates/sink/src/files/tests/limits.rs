@@ -215,7 +215,7 @@ fn shedding_ends_when_making_room_for_the_fullest_file_closes_another_full_one()
         let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![NEW_YEAR; count]));
         let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..count as i64));
         let rows = RecordBatch::try_new(checkpoint.layout.file_schema().clone(), vec![times, numbers]).unwrap();
-        PartitionedRows { partition: Arc::new(partition), hour: Some(NEW_YEAR / HOUR), rows }
+        PartitionedRows { partition: Arc::new(partition), rows, hours: vec![(Some(NEW_YEAR / HOUR), count)] }
     });
     checkpoint.files.append(frame.into()).unwrap();
     assert!(checkpoint.files.held_bytes() <= 20_000);
