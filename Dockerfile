@@ -12,7 +12,8 @@ FROM debian:bookworm-slim AS runtime
 # A named volume takes over this directory's owner. A bind mount has its own: `chown 10001:10001` it on the host.
 RUN install -d -o 10001 -g 10001 /checkpoints
 USER 10001:10001
-ENV OUT_PATH=/checkpoints
+# The default `pipeline.out_path` is relative: `/checkpoints`, unless a configuration names another.
+WORKDIR /
 VOLUME /checkpoints
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=15s --retries=3 CMD ["/usr/local/bin/pintail", "health"]

@@ -16,13 +16,12 @@
 //! |---|---|
 //! | `server` | the limits of its connections (see [`pintail_server`]) |
 //! | `routes`, `guard`, `page` | who may ask what, and the static files |
-//! | `health`, `status`, `metrics` | what is answered |
+//! | `status`, `metrics` | what is answered, beside health (see [`crate::health`]) |
 //! | `sampler`, `earlier` | what must be noted before it can be asked for: the last minutes, the records of earlier processes |
 //! | `sql` | the SQL box, whose statements run in a process of their own (see [`crate::sql_box`]) |
 
 mod earlier;
 mod guard;
-mod health;
 mod metrics;
 mod page;
 mod routes;
@@ -39,11 +38,13 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 use pintail_config::{AdminConfig, Config, Listen, MonitorConfig};
 use pintail_core::error::{Error, Result};
+use pintail_core::invocation::command;
 use pintail_storage::checkpoint::lock::{self, Seen};
 use pintail_storage::checkpoint::paths::Paths;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tracing::{info, warn};
 
+use crate::health::Health;
 use crate::meters::Meters;
 use crate::pipeline::Input;
 use sampler::Sampler;
@@ -141,9 +142,8 @@ struct Shared {
     meters: Arc<Meters>,
     config: AdminConfig,
     facts: Facts,
-    /// Whether the service was asked to stop.
-    draining: watch::Receiver<bool>,
-    /// Whether the server was.
+    health: Health,
+    /// Whether the server was asked to stop.
     stopped: watch::Receiver<bool>,
     sampler: Mutex<Sampler>,
     /// The status of the last second, if somebody listens.
@@ -159,7 +159,6 @@ struct Facts {
     paths: Paths,
     source: &'static str,
     checkpoint_interval: Duration,
-    transform_timeout: Duration,
     monitor: MonitorConfig,
 }
 
@@ -181,15 +180,19 @@ impl Shared {
             paths: config.paths(),
             source,
             checkpoint_interval: config.pipeline.checkpoint_interval,
-            transform_timeout: config.transform.timeout,
             monitor: config.monitor.clone(),
         };
+        // The options of this process are for those on its host alone.
+        let accept = match address.ip().is_loopback() {
+            true => command("dead-letters --accept"),
+            false => "`pintail dead-letters --accept` with the options of the service".to_owned(),
+        };
         Self {
+            health: Health::new(config, meters.clone(), draining, accept),
             sampler: Mutex::new(Sampler::new(&meters)),
             meters,
             config: config.admin.clone(),
             facts,
-            draining,
             stopped,
             events: watch::Sender::new("".into()),
             listeners: Arc::new(Semaphore::new(LISTENERS_MAX)),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, value_parser};
+use clap_complete::Shell;
 use pintail_config as config;
 use pintail_core::error::ErrorKind;
 use pintail_core::invocation;
@@ -196,6 +197,16 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Print the completions of a shell, for packages.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the man page, for packages.
+    Man {
+        /// A command that has a page of its own; the program unless given.
+        command: Option<String>,
+    },
     /// Answer the question on standard input, for the SQL box of a service.
     #[command(name = SQL_BOX, hide = true)]
     SqlBox,
@@ -300,7 +311,7 @@ impl Cli {
             | Command::Repair { options, .. }
             | Command::Trial { options, .. }
             | Command::Health { options } => Some(options),
-            Command::Demo { .. } | Command::SqlBox => None,
+            Command::Demo { .. } | Command::Completions { .. } | Command::Man { .. } | Command::SqlBox => None,
         });
         std::iter::once(&self.options).chain(behind)
     }

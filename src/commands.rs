@@ -9,6 +9,7 @@ pub(crate) mod demo;
 pub(crate) mod expire;
 pub mod health;
 pub(crate) mod infer;
+pub(crate) mod installed;
 pub(crate) mod query;
 pub(crate) mod repair;
 pub(crate) mod run;

@@ -48,7 +48,7 @@
 //! 2. `pipeline` and `stages`: who passes it on.
 //! 3. [`pintail_sources`], [`pintail_decode`], [`pintail_duckdb`], [`pintail_sink`]: what is done to it.
 //! 4. [`pintail_storage`]: what is promised, and how it is kept.
-//! 5. `meters` and `admin`: what can be seen of it. [`pintail_server`] has the connections of both servers, `sql_box` the process that a
+//! 5. `meters`, `health` and `admin`: what can be seen of it; `supervisor` tells systemd. [`pintail_server`] has the connections of both servers, `sql_box` the process that a
 //!    statement of somebody else runs in, [`pintail_core::escape`] what text from outside may show.
 //! 6. [`pintail_core::limits`], [`pintail_core::memory`] and [`pintail_storage::durable::disk_state`]: what it keeps to, and what it waits for.
 //!
@@ -67,6 +67,7 @@ mod child;
 mod cli;
 mod commands;
 mod embed;
+mod health;
 #[doc(hidden)]
 pub mod internals;
 mod logging;
@@ -77,6 +78,7 @@ mod progress;
 mod signals;
 mod sql_box;
 mod stages;
+mod supervisor;
 mod terminal;
 mod trial;
 

@@ -13,7 +13,7 @@ use tracing::error;
 
 use crate::cli::{Cli, Command, QueryFormat, Repairs};
 use crate::commands::demo::{self, Demo};
-use crate::commands::{accept, adopt, check, dead_letters, expire, health, infer, query, repair, run, verify};
+use crate::commands::{accept, adopt, check, dead_letters, expire, health, infer, installed, query, repair, run, verify};
 use crate::pipeline::{Input, Start};
 use crate::signals::Early;
 use crate::terminal::Screen;
@@ -56,6 +56,8 @@ fn run_command(cli: &Cli) -> u8 {
         Command::Run { .. } => return serve(cli, Input::Source, Start::Usual),
         Command::DeadLetters { replay: true, .. } => return serve(cli, Input::DeadLetters, Start::Usual),
         Command::Demo { events, seed, seconds, keep } => show(cli, &Demo { events, seed, seconds, keep }),
+        Command::Completions { shell } => installed::completions(shell, &mut io::stdout()).map(|()| 0),
+        Command::Man { command } => installed::man(command.as_deref(), &mut io::stdout()).map(|()| 0),
         command => run_once(cli, command).map(|()| 0),
     };
     match result {
@@ -156,9 +158,13 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
         Command::Repair { .. } => repair::journal(&config, to),
         Command::Health { .. } => health::run(config.paths()),
         Command::Trial { sha256, .. } => trial::run(&config, &sha256),
-        Command::Run { .. } | Command::Demo { .. } | Command::Infer { .. } | Command::Check { .. } | Command::SqlBox => {
-            unreachable!("handled before")
-        }
+        Command::Run { .. }
+        | Command::Demo { .. }
+        | Command::Infer { .. }
+        | Command::Check { .. }
+        | Command::Completions { .. }
+        | Command::Man { .. }
+        | Command::SqlBox => unreachable!("handled before"),
     }
 }
 

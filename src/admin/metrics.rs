@@ -9,8 +9,8 @@ use pintail_core::limits;
 use prometheus::core::Collector;
 use prometheus::{CounterVec, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
+use super::Shared;
 use super::sampler::lag;
-use super::{Shared, health};
 use crate::meters::Verified;
 use crate::meters::ledger::TRIGGERS;
 
@@ -146,8 +146,8 @@ fn line(answer: &Answer, shared: &Shared) -> Result {
     }
     answer.gauge("pintail_disk_full", "1 while writing waits for room on the disk.", meters.disk.full().into())?;
     answer.gauge("pintail_paused", "1 while records are held back because too many are rejected.", meters.held().is_some().into())?;
-    answer.gauge("pintail_ready", "1 while /readyz says 200.", health::not_ready(shared).is_empty().into())?;
-    answer.gauge("pintail_alive", "1 while /healthz says 200.", health::dead(shared).is_empty().into())
+    answer.gauge("pintail_ready", "1 while /readyz says 200.", shared.health.not_ready().is_empty().into())?;
+    answer.gauge("pintail_alive", "1 while /healthz says 200.", shared.health.dead().is_empty().into())
 }
 
 /// What clients push to the source, if it is one of that kind.

@@ -1,7 +1,7 @@
 //! Routes: which path answers what.
 //!
 //! Owns: paths, status codes, headers, the stream of events.
-//! Does not own: the figures (see `status`, `metrics`, `health`), connections (see `pintail_server`).
+//! Does not own: the figures (see `status`, `metrics`, [`crate::health`]), connections (see `pintail_server`).
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::page::{ASSETS, Asset};
-use super::{Shared, health, metrics, sql, status};
+use super::{Shared, metrics, sql, status};
 
 /// Checkpoints in an answer that names no limit.
 const CHECKPOINTS: usize = 50;
@@ -76,16 +76,16 @@ pub(super) fn error(status: StatusCode, why: impl AsRef<str>) -> Response {
 }
 
 async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
-    let dead = health::dead(&shared);
+    let dead = shared.health.dead();
     json(available(dead.is_empty()), &json!({ "alive": dead.is_empty(), "dead": dead }))
 }
 
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
-    let reasons = health::not_ready(&shared);
-    let state = health::state(&shared).name();
-    let verified = health::verified(&shared);
+    let reasons = shared.health.not_ready();
+    let state = shared.health.state().name();
+    let verified = status::verified(&shared);
     let answer = json!({
-        "ready": reasons.is_empty(), "state": state, "not_ready": reasons, "verified": verified, "waiting_inputs": health::waiting(&shared),
+        "ready": reasons.is_empty(), "state": state, "not_ready": reasons, "verified": verified, "waiting_inputs": status::waiting(&shared),
     });
     json(available(reasons.is_empty()), &answer)
 }

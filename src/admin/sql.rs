@@ -85,7 +85,7 @@ async fn ask(shared: &Shared, request: Request) -> Result<Held, Refused> {
     let held =
         shared.answers.clone().try_acquire_owned().map_err(|_| busy("earlier answers are not read to their end: ask again later"))?;
     let _working = working(&parts.extensions);
-    let mut draining = shared.draining.clone();
+    let mut draining = shared.health.draining.clone();
     let answer = tokio::select! {
         biased;
         // The last checkpoint has a deadline, and needs the core.

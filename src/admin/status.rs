@@ -12,10 +12,10 @@ use pintail_core::reasons::Group;
 use pintail_core::totals::Total;
 use serde_json::{Value, json};
 
+use super::Shared;
 use super::sampler::{HISTORY_INTERVAL, lag};
-use super::{Shared, health};
-use crate::meters::Groups;
 use crate::meters::ledger::{Before, Checkpoint, Ledger, Sums};
+use crate::meters::{Groups, Verified};
 
 /// Hive partitions that are listed, those with the most rows.
 const PARTITIONS_SHOWN: usize = 100;
@@ -25,8 +25,8 @@ const REASONS_SHOWN: usize = 50;
 /// Returns the whole status.
 pub(super) fn status(shared: &Shared) -> Value {
     let (meters, facts, config) = (&shared.meters, &shared.facts, &shared.config);
-    let state = health::state(shared);
-    let not_ready = health::not_ready(shared);
+    let state = shared.health.state();
+    let not_ready = shared.health.not_ready();
     let linked = meters.linked();
     let (rates, duckdb_memory) = {
         let sampler = shared.sampler();
@@ -50,8 +50,8 @@ pub(super) fn status(shared: &Shared) -> Value {
         "state": state.name(),
         "ready": not_ready.is_empty(),
         "not_ready": not_ready,
-        "alive": health::dead(shared).is_empty(),
-        "waiting_inputs": health::waiting(shared),
+        "alive": shared.health.dead().is_empty(),
+        "waiting_inputs": waiting(shared),
         "started_at": time(meters.started_at),
         "now": time(Utc::now()),
         "records_per_second": rounded(rates.records[3]),
@@ -180,4 +180,24 @@ fn time(at: DateTime<Utc>) -> String {
 /// Digits beyond the third say nothing of a load that changes each second.
 fn rounded(figure: f64) -> f64 {
     (figure * 1000.0).round() / 1000.0
+}
+
+/// Returns what the look at the dataset found that was taken at the start. A dataset that contradicts its records is still written to: what is
+/// missing is for a person to restore, and the stream goes on meanwhile.
+pub(super) fn verified(shared: &Shared) -> Value {
+    match shared.meters.verified() {
+        Verified::Pending => json!({ "state": "pending" }),
+        Verified::Sound { at, files } => json!({ "state": "sound", "at": at.to_rfc3339(), "files": files }),
+        Verified::Contradicted { at, contradictions, first } => {
+            json!({ "state": "contradicted", "at": at.to_rfc3339(), "contradictions": contradictions, "first": first })
+        }
+        Verified::Failed(why) => json!({ "state": "failed", "why": why }),
+    }
+}
+
+/// Returns which inputs of the source cannot be read; null of a source without several. The others go on, so the service is ready all the same.
+pub(super) fn waiting(shared: &Shared) -> Value {
+    let Some(waiting) = shared.meters.waiting() else { return Value::Null };
+    let named = waiting.named.iter().map(|input| json!({ "path": input.path, "why": input.why, "since": input.since.to_rfc3339() }));
+    json!({ "count": waiting.count, "first": named.collect::<Vec<_>>() })
 }

@@ -85,6 +85,9 @@ fn print(config: &Config, plan: &Plan, source: Vec<String>, to: &mut dyn Write) 
     for source in source {
         writeln!(to, "source: {source}")?;
     }
+    for overruled in &config.given.overruled {
+        writeln!(to, "note: {overruled}")?;
+    }
     if config.source.kind.name() != "simulator" && config.schema == EventSchema::simulator() {
         let infer = "`pintail infer FILE` prints those of a file";
         writeln!(to, "note: `schema.columns` is the default, the columns of the simulator's events: {infer}")?;

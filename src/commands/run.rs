@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use pintail_config::Config;
 use pintail_core::error::{Error, ErrorKind, Result};
+use pintail_core::invocation::command;
 use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::checkpoint::{index, lock};
 use pintail_storage::durable::disk_state::DiskState;
@@ -18,15 +19,17 @@ use pintail_storage::durable::posix::Posix;
 use pintail_storage::permission;
 use rustix::fs::Access;
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::admin::Admin;
 use crate::commands::verify::background;
+use crate::health::Health;
 use crate::logging::Log;
 use crate::meters::Meters;
 use crate::pipeline::{self, Input, Line, Outside, Start};
 use crate::signals::{self, Early};
 use crate::stages::blocking;
+use crate::supervisor;
 use crate::terminal::Screen;
 
 /// Time for a slow reader of the log, where a stop did not come to its end.
@@ -38,6 +41,9 @@ pub(crate) async fn run(config: Config, (input, start): (Input, Start), early: E
     let last_words = log.clone();
     let signals = signals::install(early, shutdown_timeout, move || last_words.flush(LAST_WORDS_PATIENCE))?;
     let mut deadline = pipeline::deadline(signals.stop.clone(), shutdown_timeout);
+    for overruled in &config.given.overruled {
+        warn!("{overruled}");
+    }
     log_limits(&config);
     let disk = DiskState::default();
     let meters = Arc::new(Meters::new(disk.clone()).with_log(move || log.dropped()));
@@ -50,6 +56,8 @@ pub(crate) async fn run(config: Config, (input, start): (Input, Start), early: E
     let free = blocking("look at the lock", move || lock::check_free(paths)).await;
     free.map_err(|error| if error.kind() == ErrorKind::TryAgain { Error::try_again(format!("{error}{}", beside(input))) } else { error })?;
     let admin = Admin::start(&config, input, meters.clone(), signals.stop.clone())?;
+    let health = Health::new(&config, meters.clone(), signals.stop.clone(), command("dead-letters --accept"));
+    tokio::spawn(supervisor::tell(health));
     let address = admin.as_ref().map(Admin::address);
     let (out, verified) = (config.pipeline.out_path.clone(), meters.clone());
     let (stopping, unopened) = (signals.stop.clone(), disk.clone());

@@ -73,7 +73,7 @@ def compose():
     image, lines = dockerfile(), ("pintail", "pintail-nats")
     for name, volume in zip(lines, ("lake", "sales"), strict=True):
         pintail = file["services"][name]
-        expect(f"the path of the volume of {name}", pintail["volumes"], [f"{volume}:{image['OUT_PATH']}"])
+        expect(f"the path of the volume of {name}", pintail["volumes"], [f"{volume}:{image['VOLUME']}"])
         expect(f"the listener of {name}", pintail["environment"]["PINTAIL_ADMIN__LISTEN"], f"0.0.0.0:{PORT}")
     with_nats(file["services"])
     scraped = yaml.safe_load(file["configs"]["prometheus"]["content"])["scrape_configs"][0]["static_configs"][0]["targets"]
@@ -117,7 +117,7 @@ def kubernetes():
     volumes = {volume["name"] for volume in pod["spec"]["volumes"]} | {claim["metadata"]["name"] for claim in spec["volumeClaimTemplates"]}
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     expect("the volumes that are mounted", mounts.keys(), volumes)
-    expect("the path of the volume", mounts["lake"], image["OUT_PATH"])
+    expect("the path of the volume", mounts["lake"], image["VOLUME"])
     expect("user and group", f"{pod['spec']['securityContext']['runAsUser']}:{pod['spec']['securityContext']['runAsGroup']}", image["USER"])
     expect("the configuration's volume", pod["spec"]["volumes"][0]["configMap"]["name"], configmap["metadata"]["name"])
     config = Path(container["args"][1])

@@ -34,6 +34,7 @@ mod query_formats;
 mod refusals;
 mod relaid;
 mod shutdown;
+mod supervised;
 mod unreadable;
 mod upgrade;
 mod ways_out;

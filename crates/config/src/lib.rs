@@ -78,6 +78,8 @@ pub struct Given {
     pub file: Option<PathBuf>,
     /// Settings laid over it, as `key=value`.
     pub sets: Vec<String>,
+    /// Settings of the file that a variable of the environment overrules, a clause each.
+    pub overruled: Vec<String>,
 }
 
 impl Config {
@@ -107,14 +109,17 @@ impl Config {
     /// Loads the configuration as [`Self::load_with`] does, and says what is sound of it where not all is.
     pub fn examine(kinds: &[Kind], file: Option<&Path>, env: impl Iterator<Item = (String, String)>, sets: &[String]) -> Examined {
         let (mut report, limits) = (Report::default(), Limits::of_this_process());
+        let mut given = Given { file: file.map(Path::to_owned), sets: sets.to_vec(), overruled: Vec::new() };
         let config = match RawConfig::collect(file, env, sets) {
-            Ok(raw) => read(raw, kinds, limits, &mut report),
+            Ok(mut raw) => {
+                given.overruled = std::mem::take(&mut raw.overruled);
+                read(raw, kinds, limits, &mut report)
+            }
             Err(faults) => {
                 report.faults = faults;
                 None
             }
         };
-        let given = Given { file: file.map(Path::to_owned), sets: sets.to_vec() };
         Examined { config: config.map(|config| Self { given, ..config }), faults: report.faults, faulty: report.faulty }
     }
 
@@ -142,7 +147,7 @@ fn read(raw: RawConfig, kinds: &[Kind], limits: Limits, report: &mut Report) -> 
         section.close();
         value
     }
-    let RawConfig { mut root, unclaimed } = raw;
+    let RawConfig { mut root, unclaimed, .. } = raw;
     let root = &mut root;
     let source = section(root, "source", report, |section| sections::source(section, kinds, limits));
     let record_bytes_max = source.as_ref().map_or(0, |source| source.record_bytes_max);

@@ -71,6 +71,16 @@ fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
+fn what_the_environment_makes_of_the_file_is_told_unless_it_says_the_same_or_the_command_line_says_otherwise() {
+    let file = "[pipeline]\nout_path = \"lake\"\nbatch_rows = 7\n[source]\nlimit = 1\nseed = 5\n";
+    let env = [("OUT_PATH", "elsewhere"), ("BATCH_ROWS", "7"), ("PINTAIL_SOURCE__LIMIT", "2"), ("PINTAIL_SOURCE__SEED", "6")];
+    let config = with_text(file, &env, &["source.seed=8"]).unwrap();
+    let [limit, out] = &config.given.overruled[..] else { panic!("{:?}", config.given.overruled) };
+    assert!(out.starts_with("`pipeline.out_path` of ") && out.contains(":2 ") && out.contains("variable OUT_PATH"), "{out}");
+    assert!(limit.starts_with("`source.limit` of ") && limit.contains("variable PINTAIL_SOURCE__LIMIT"), "{limit}");
+}
+
+#[test]
 fn the_short_names_set_their_keys_and_the_long_names_win_over_them() {
     let env = [("BATCH_ROWS", "1_000"), ("CHECKPOINT_SECONDS", "0.25"), ("OUT_PATH", "/data/lake")];
     let config = load(&env, &[]).unwrap();

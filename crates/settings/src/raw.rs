@@ -115,6 +115,8 @@ pub struct RawConfig {
     pub root: Table,
     /// Variables that begin with the prefix and set no key. One of them may be a key with an underscore too few.
     pub unclaimed: Vec<String>,
+    /// Keys of the file that a variable says otherwise, a clause each: nobody who reads the file sees it.
+    pub overruled: Vec<String>,
 }
 
 impl RawConfig {
@@ -128,6 +130,7 @@ impl RawConfig {
                 Err(found) => faults.extend(found),
             }
         }
+        let file = raw.root.clone();
         raw.lay_environment(env, &mut faults);
         for set in sets {
             match set.split_once('=') {
@@ -138,6 +141,7 @@ impl RawConfig {
                 _ => faults.push(format!("--set {set:?}: expected key=value, such as source.limit=1000000")),
             }
         }
+        overruled("", &file, &raw.root, &mut raw.overruled);
         if faults.is_empty() { Ok(raw) } else { Err(faults) }
     }
 
@@ -233,6 +237,21 @@ fn lay(table: &mut Table, key: String, node: Node) {
     match (table.get_mut(&key).map(|known| &mut known.value), node.value) {
         (Some(Value::Table(below)), Value::Table(above)) => above.into_iter().for_each(|(key, node)| lay(below, key, node)),
         (_, value) => drop(table.insert(key, Node { value, ..node })),
+    }
+}
+
+/// Tells which values of the file are others now by a variable of the environment. The command line is before the eyes of whoever typed it.
+fn overruled(section: &str, file: &Table, now: &Table, told: &mut Vec<String>) {
+    for (key, below) in file {
+        let Some(above) = now.get(key) else { continue };
+        let key = format!("{section}{key}");
+        match (&below.value, &above.value, &above.origin) {
+            (Value::Table(below), Value::Table(above), _) => overruled(&format!("{key}."), below, above, told),
+            (_, _, Origin::Environment(_)) if below.to_string() != above.to_string() => {
+                told.push(format!("`{key}` of {} is overruled by the {}", below.origin, above.origin));
+            }
+            _ => {}
+        }
     }
 }
 
