@@ -33,6 +33,7 @@ mod archives;
 mod closed;
 mod copies;
 mod deleted;
+mod holders;
 mod idle;
 mod tail;
 
@@ -217,7 +218,6 @@ impl Follow {
     fn take_found(&mut self, found: Found, strays: Vec<Stray>) -> Result<()> {
         let mut archives = HashMap::new();
         self.files.begin_look();
-        self.settle_copies_of_lost()?;
         let mut facts = self.take_begun(&mut archives)?;
         self.look_for_strays(strays, &found, &mut facts)?;
         let named: Vec<bool> =
@@ -284,6 +284,7 @@ impl Follow {
         lost.extend(self.written_again(&facts).into_iter().filter(|known| !held.contains(known)));
         if !lost.is_empty() {
             self.files.search_missing(&mut facts, |known| lost.contains(known.id()))?;
+            self.find_holders(&lost, &mut facts)?;
         }
         for tail in self.tails.iter().filter(|tail| tail.name == Name::Matches || !tail.is_deleted()) {
             held.extend(tail.known().cloned());
@@ -291,6 +292,7 @@ impl Follow {
         let nameless = self.replaced(&facts);
         if !nameless.is_empty() {
             self.files.search_missing(&mut facts, |known| nameless.contains(known.id()))?;
+            self.find_holders(&nameless, &mut facts)?;
         }
         let holder = |known: &Known| match known.id() {
             id if held.contains(id) => Holder::Open,
@@ -413,8 +415,8 @@ impl Follow {
                 tail.seen = known.next;
                 self.files.unread.see(&mut tail.seen, reader.length());
                 tail.stage = Stage::Open(reader);
-                tail.copy_of = copy_of;
                 self.tails.push(tail);
+                self.relate(self.tails.len() - 1, copy_of);
             }
             Opened::Other(_) => self.lost.extend([known.id().clone()]),
         }

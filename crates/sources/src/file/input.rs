@@ -87,7 +87,7 @@ impl Input {
     /// Opens the content at its beginning.
     pub(super) fn open(file: File, compression: Compression) -> io::Result<Self> {
         Ok(match compression {
-            Compression::None => Self::Plain(Plain { file, at: 0, last: Vec::new() }),
+            Compression::None => Self::plain(file, 0, Vec::new()),
             Compression::Gzip | Compression::Zstd => {
                 let file = BufReader::with_capacity(COMPRESSED_BUFFER_BYTES, At { file: Arc::new(file), at: 0 });
                 Self::Archive(Archive::new(file, compression))
@@ -97,7 +97,7 @@ impl Input {
 
     /// Opens a plain file at `at`, before which `last` stands.
     pub(super) fn plain(file: File, at: u64, last: Vec<u8>) -> Self {
-        Self::Plain(Plain { file, at, last })
+        Self::Plain(Plain { file, at, to: u64::MAX, last })
     }
 
     /// Returns the file.
@@ -112,6 +112,13 @@ impl Input {
     pub(super) fn go_back(&mut self, at: u64, last: Vec<u8>) {
         if let Self::Plain(plain) = self {
             (plain.at, plain.last) = (at, last);
+        }
+    }
+
+    /// Ends a plain file before `to` until that is said again, if it is longer.
+    pub(super) fn end_at(&mut self, to: u64) {
+        if let Self::Plain(plain) = self {
+            plain.to = to;
         }
     }
 
@@ -138,6 +145,8 @@ impl Read for Input {
 pub(super) struct Plain {
     file: File,
     at: u64,
+    /// Nothing is read from here on.
+    to: u64,
     /// The bytes before `at`, as they were read.
     last: Vec<u8>,
 }
@@ -148,6 +157,8 @@ impl Read for Plain {
         let mut before = [0; TAIL_BYTES_MAX];
         let before = &mut before[..self.last.len()];
         let from = self.at - before.len() as u64;
+        let left = usize::try_from(self.to.saturating_sub(self.at)).unwrap_or(usize::MAX).min(buffer.len());
+        let buffer = &mut buffer[..left];
         let read = rustix::io::preadv(&self.file, &mut [IoSliceMut::new(before), IoSliceMut::new(buffer)], from)?;
         // Fewer bytes than before: it was cut.
         let Some(new) = read.checked_sub(before.len()).filter(|_| before == &self.last[..]) else {
@@ -289,6 +300,21 @@ mod tests {
             fs::write(&path, &content[..1999]).unwrap();
             assert!(Rewritten::is(&input.read(&mut buffer).unwrap_err()));
         }
+    }
+
+    #[test]
+    fn a_plain_file_ends_where_that_was_said_until_it_is_said_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        fs::write(&path, "0123456789").unwrap();
+        let mut input = Input::open(File::open(&path).unwrap(), Compression::None).unwrap();
+        let mut read = |to: u64| {
+            let mut text = String::new();
+            input.end_at(to);
+            input.read_to_string(&mut text).unwrap();
+            text
+        };
+        assert_eq!([4, 4, 2, 6, u64::MAX].map(&mut read), ["0123", "", "", "45", "6789"]);
     }
 
     #[test]

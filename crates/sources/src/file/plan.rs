@@ -128,6 +128,8 @@ pub(super) fn plan(known: &[KnownFile], files: &[SeenFile], copies: Copies) -> P
             owned[owner] = Some(file);
         }
     }
+    let compared = compared(known.len(), files);
+    let stays = |at: usize| staying(known, &compared[at], &owners, owned[at].is_some(), at);
     let mut fates: Vec<Fate> = Vec::with_capacity(files.len());
     let mut before = Before::default();
     for (at, file) in files.iter().enumerate() {
@@ -135,12 +137,11 @@ pub(super) fn plan(known: &[KnownFile], files: &[SeenFile], copies: Copies) -> P
             Some(owner) => Fate::GoesOn { known: owner, beyond: beyond(known, file, owner, copies) },
             None if file.name == Name::Renamed || file.empty || is_open(known, file) => Fate::Nothing,
             None if copies == Copies::Read => Fate::New,
-            None => before.unowned(known, files, at),
+            None => before.unowned(known, files, at, stays),
         };
         before.take(files, at, fate);
         fates.push(fate);
     }
-    let compared = compared(known.len(), files);
     let over = known.iter().enumerate().filter(|(at, _)| owned[*at].is_none());
     let losses = over.filter_map(|(at, known_file)| {
         let loss = match known_file.holder {
@@ -180,6 +181,16 @@ fn assign(known: &[KnownFile], files: &[SeenFile], edited: &[bool]) -> Vec<Optio
         }
     }
     owners
+}
+
+/// Returns the position that stays of a known one: itself, or where it is over, that of the file which holds its content.
+fn staying(known: &[KnownFile], compared: &[Compared<'_>], owners: &[Option<usize>], is_owned: bool, at: usize) -> Option<usize> {
+    if is_owned || matches!(known[at].holder, Holder::Open | Holder::Unsearched) {
+        return Some(at);
+    }
+    let holders = compared.iter().filter(|(_, seen, pair)| holds(known, seen, pair));
+    let same = |seen: &SeenFile| seen.pairs.iter().find(|pair| pair.verdict == Verdict::Same).map(|pair| pair.known);
+    holders.filter_map(|(file, seen, _)| owners[*file].or_else(|| same(seen))).next()
 }
 
 /// Returns whether a file is one that is held open: the search for another one has found it under its name.
@@ -236,16 +247,20 @@ impl<'a> Before<'a> {
     }
 
     /// Decides on a file that no known position goes on in.
-    fn unowned(&self, known: &[KnownFile], files: &[SeenFile], at: usize) -> Fate {
+    fn unowned(&self, known: &[KnownFile], files: &[SeenFile], at: usize, stays: impl Fn(usize) -> Option<usize>) -> Fate {
         let file = &files[at];
-        let copy = file.pairs.iter().filter(|pair| pair.verdict != Verdict::CannotBeSeen && holds(known, file, pair));
-        if let Some(copy) = copy.max_by_key(|pair| known[pair.known].next) {
+        let next = |pair: &&Pair| known[pair.known].next;
+        let copy = file.pairs.iter().filter(|pair| pair.verdict != Verdict::CannotBeSeen && holds(known, file, pair)).max_by_key(next);
+        let part = file.pairs.iter().filter(|pair| pair.prefix).max_by_key(next);
+        // Of copies of different ages the longest tells most: what another one holds beyond a shorter one was read there.
+        let part = part.filter(|part| copy.is_none_or(|copy| next(part) > next(&copy)));
+        if let Some(of) = part.and_then(|part| stays(part.known)) {
+            return Fate::PartOf { of };
+        }
+        if let Some(copy) = copy {
             // Two of them may hold the same beyond what is read, too.
             let first = self.copies.get(&copy.known);
             return first.map_or(Fate::Copy { of: copy.known }, |other| Fate::After { other: *other });
-        }
-        if let Some(part) = file.pairs.iter().find(|pair| pair.prefix) {
-            return Fate::PartOf { of: part.known };
         }
         self.first_alike(files, at).map_or(Fate::New, |other| Fate::After { other })
     }
@@ -286,7 +301,7 @@ fn edited(known: &[KnownFile], files: &[SeenFile], owners: &[Option<usize>]) -> 
         if owner.is_some_and(|owner| owner != pair.known) {
             continue;
         }
-        let differs = matches!(pair.verdict, Verdict::Other(Why::Differs { .. }));
+        let differs = matches!(pair.verdict, Verdict::Other(Why::Differs { .. } | Why::Shorter { .. })) && !pair.prefix;
         edited[pair.known] |= pair.shares && pair.may_be_edited && differs && is_rewritten(known, file, pair);
     }
     edited

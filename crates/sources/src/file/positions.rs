@@ -111,9 +111,22 @@ pub(super) struct Positions {
     /// Those of them that were cut or rewritten since the start: what begins alike is not one on its way back.
     rewritten: BTreeSet<Mark>,
     remember_max: usize,
-    /// What the files in some places hold a first part of, too short to be found by it: they were cut.
-    parts: HashMap<Inode, (Place, PartitionId)>,
+    /// Files that were cut or rewritten, by their places.
+    left: HashMap<Inode, Left>,
 }
+
+/// What became of what was read of a file that was cut or rewritten.
+#[derive(Debug, Clone)]
+pub(super) struct Left {
+    place: Place,
+    /// The position in the file that holds it: what is left in its place may be a first part of that, too short to be found by it.
+    pub(super) of: PartitionId,
+    /// Its own position, which is over, until something else is in its place.
+    pub(super) was: Option<Known>,
+}
+
+/// Places that are kept of files that were cut.
+const LEFT_MAX: usize = 10_000;
 
 /// Partitions by something that several may share.
 #[derive(Debug)]
@@ -166,6 +179,11 @@ impl Heads {
         }
     }
 
+    /// Returns the partitions with these first bytes.
+    fn with(&self, head: Option<(usize, Mark)>) -> impl Iterator<Item = &PartitionId> {
+        head.and_then(|(length, mark)| Some(self.0.get(&length)?.get(&mark).collect::<Vec<_>>())).into_iter().flatten()
+    }
+
     /// Returns the partitions that begin as `head` does.
     fn of(&self, head: &[u8], marks: impl Fn(&[usize]) -> Vec<Mark>) -> Vec<&PartitionId> {
         let lengths: Vec<usize> = self.0.range(..=head.len()).map(|(length, _)| *length).collect();
@@ -192,7 +210,7 @@ impl Positions {
             remembered_heads: BTreeSet::new(),
             rewritten: BTreeSet::new(),
             remember_max,
-            parts: HashMap::new(),
+            left: HashMap::new(),
         };
         for (mark, fingerprint) in resume.offsets.remembered().iter() {
             positions.remember(*mark, *fingerprint);
@@ -276,7 +294,7 @@ impl Positions {
         ids.extend(self.by_label.get(&*sight.label()));
         if sight.length < EDGE_BYTES {
             ids.extend(self.by_name.to(&sight.label()));
-            ids.extend(self.parts.get(&sight.place.inode).filter(|(place, _)| place.may_be(&sight.place)).map(|(_, id)| id));
+            ids.extend(self.left_in(&sight.place).map(|left| &left.of));
         }
         ids.extend(self.by_head.of(&sight.head, |lengths| self.key.marks_of_beginnings(&sight.head, lengths)));
         ids.extend(self.by_archive.of(&sight.disk_head, |lengths| self.key.marks_of_beginnings(&sight.disk_head, lengths)));
@@ -288,15 +306,47 @@ impl Positions {
 
     /// Takes up that the file in a place may hold a first part of a known one.
     pub(super) fn note_part(&mut self, place: Place, of: &PartitionId) {
-        if self.parts.len() > self.known.len() {
-            self.parts.retain(|_, (_, of)| self.known.contains_key(of));
+        let was = self.left_in(&place).and_then(|left| left.was.clone());
+        self.note_left(place, of, was);
+    }
+
+    /// Takes up that what was read of the file in a place is in another one: at the position `of`.
+    pub(super) fn note_elsewhere(&mut self, was: &Known, of: &PartitionId) {
+        if let Some(place) = was.place() {
+            self.note_left(place, of, Some(was.clone()));
         }
-        self.parts.insert(place.inode, (place, of.clone()));
+    }
+
+    fn note_left(&mut self, place: Place, of: &PartitionId, was: Option<Known>) {
+        if self.left.len() >= LEFT_MAX {
+            self.left.retain(|_, left| self.known.contains_key(&left.of));
+        }
+        if self.left.len() >= LEFT_MAX {
+            self.left.clear();
+        }
+        self.left.insert(place.inode, Left { place, of: of.clone(), was });
+    }
+
+    /// Returns what was read of the file in a place, if it was cut.
+    pub(super) fn left_in(&self, place: &Place) -> Option<&Left> {
+        self.left.get(&place.inode).filter(|left| left.place.may_be(place))
+    }
+
+    /// Forgets what was read of the file in a place: it is another one now.
+    pub(super) fn forget_left(&mut self, place: &Place) {
+        self.left.remove(&place.inode);
     }
 
     /// Returns whether the file in a place may hold a first part of a known one.
     pub(super) fn is_part(&self, place: &Place, of: &PartitionId) -> bool {
-        self.parts.get(&place.inode).is_some_and(|(part, known)| part.may_be(place) && known == of)
+        self.left_in(place).is_some_and(|left| left.of == *of)
+    }
+
+    /// Returns the other positions whose files begin as that of a known one; where that is too short to tell, those with a related name.
+    pub(super) fn alike(&self, known: &Known) -> Vec<&Known> {
+        let named = (known.next < EDGE_BYTES).then(|| self.by_name.to(&known.partition.label));
+        let ids: BTreeSet<&PartitionId> = named.into_iter().flatten().chain(self.by_head.with(known.head())).collect();
+        ids.into_iter().filter(|id| *id != known.id()).filter_map(|id| self.known.get(id)).collect()
     }
 
     /// Returns the fingerprints that the beginning of a file has.

@@ -137,6 +137,11 @@ impl FileReader {
         self.partition = partition;
     }
 
+    /// Reads no further than to an offset of a plain file, until that is said again.
+    pub(super) fn end_at(&mut self, to: u64) {
+        self.lines.input_mut().end_at(to);
+    }
+
     /// Returns how long the file was when it was seen last.
     pub(super) fn length(&self) -> u64 {
         self.length

@@ -20,7 +20,7 @@ use super::trail::EDGE_BYTES;
 use crate::lines::TAIL_BYTES_MAX;
 
 /// How far around its place the end of what was read is searched for. An edit by hand moves it by less, and more would take long.
-pub(super) const MOVED_BYTES_MAX: u64 = 4 << 20;
+const MOVED_BYTES_MAX: u64 = 4 << 20;
 
 /// An open file, as it was seen.
 #[derive(Debug)]
@@ -72,14 +72,20 @@ impl Sight {
             },
         };
         foreign::check(&head).map_err(foreign)?;
-        // The length was asked first: a file that grew in between shows a beginning that is longer, never one that is missing.
-        let length = metadata.len().max(disk_head.len() as u64);
+        // The length was asked first. A file that grew in between shows a longer beginning; one that was cut in between is as long as that.
+        let begun = disk_head.len() as u64;
+        let length = if begun < EDGE_BYTES { begun } else { metadata.len().max(begun) };
         Ok(Self { path: path.to_owned(), name, place: Place::of(&metadata), file, length, compression, head, disk_head })
     }
 
     /// Returns what messages call the file.
     pub(super) fn label(&self) -> String {
         names::label_of(&self.path).into_owned()
+    }
+
+    /// Returns how far the content is compared: what a plain file got since it was looked at counts at the next look.
+    pub(super) fn seen_to(&self) -> u64 {
+        if self.compression == Compression::None { self.length } else { u64::MAX }
     }
 
     /// Judges a known position by what the file holds.
@@ -93,24 +99,15 @@ impl Sight {
 
     /// Returns whether a file begins with a KiB that a known one began with.
     pub(super) fn begins_as(&self, key: &Key, known: &Known) -> bool {
-        let Some(evidence) = &known.evidence else {
-            return self.recognized_v1(known).is_some_and(|identity| identity.prefix().0 as u64 == EDGE_BYTES);
-        };
-        let head = evidence.witnesses.first().filter(|head| head.to == EDGE_BYTES && self.head.len() as u64 == EDGE_BYTES);
-        head.is_some_and(|head| key.mark(&[&self.head]) == head.mark)
+        match known.evidence {
+            Some(_) => begins_as(key, &self.head, known),
+            None => self.recognized_v1(known).is_some_and(|identity| identity.prefix().0 as u64 == EDGE_BYTES),
+        }
     }
 
-    /// Returns whether a plain file holds, at the end of a line near a known position, the KiB that was read last there: lines before it were added,
-    /// taken or changed.
+    /// See [`holds_end_of`].
     pub(super) fn holds_end_of(&self, key: &Key, known: &Known) -> io::Result<bool> {
-        let last = known.evidence.as_ref().and_then(|evidence| evidence.witnesses.last());
-        let Some(last) = last.filter(|last| last.to - last.from == EDGE_BYTES && self.compression == Compression::None) else {
-            return Ok(false);
-        };
-        let bytes = read_range(&self.file, last.from.saturating_sub(MOVED_BYTES_MAX), last.to.saturating_add(MOVED_BYTES_MAX))?;
-        let ends = memchr::memchr_iter(b'\n', &bytes).map(|at| at + 1);
-        let mut ends = ends.filter_map(|end| Some(end.checked_sub(TAIL_BYTES_MAX)?..end));
-        Ok(ends.any(|range| key.mark(&[&bytes[range]]) == last.mark))
+        holds_end_of(key, &self.file, self.compression, known)
     }
 
     /// Returns the identity that version 1 kept of a known file, if this one begins so.
@@ -218,6 +215,25 @@ impl Sight {
         let (from, to) = (usize::try_from(witness.from).ok()?, usize::try_from(witness.to).ok()?);
         self.head.get(from..to)
     }
+}
+
+/// Returns whether `head` is a KiB that a known file began with.
+pub(super) fn begins_as(key: &Key, head: &[u8], known: &Known) -> bool {
+    let known = known.evidence.as_ref().and_then(|evidence| evidence.witnesses.first());
+    known.is_some_and(|known| known.to == EDGE_BYTES && head.len() as u64 == EDGE_BYTES && key.mark(&[head]) == known.mark)
+}
+
+/// Returns whether a plain file holds, at the end of a line near a known position, the KiB that was read last there: lines before it were added, taken
+/// or changed.
+pub(super) fn holds_end_of(key: &Key, file: &File, compression: Compression, known: &Known) -> io::Result<bool> {
+    let last = known.evidence.as_ref().and_then(|evidence| evidence.witnesses.last());
+    let Some(last) = last.filter(|last| last.to - last.from == EDGE_BYTES && compression == Compression::None) else {
+        return Ok(false);
+    };
+    let bytes = read_range(file, last.from.saturating_sub(MOVED_BYTES_MAX), last.to.saturating_add(MOVED_BYTES_MAX))?;
+    let ends = memchr::memchr_iter(b'\n', &bytes).map(|at| at + 1);
+    let mut ends = ends.filter_map(|end| Some(end.checked_sub(TAIL_BYTES_MAX)?..end));
+    Ok(ends.any(|range| key.mark(&[&bytes[range]]) == last.mark))
 }
 
 fn begin(file: &File, compression: Compression) -> io::Result<Vec<u8>> {

@@ -32,6 +32,7 @@ use crate::resume::Gap;
 
 mod beside;
 mod copies;
+mod lines;
 mod returns;
 mod whole;
 
@@ -159,7 +160,7 @@ impl Files {
             let own = same_place || *known.partition.label == *label;
             let Some(judged) = self.confirm(&sight, known, *worth, &bodies, patience).map_err(failed)? else { return suspects() };
             let begins = sight.begins_as(&self.positions.key, known);
-            let may_be_edited = own && !same_place && matches!(judged.verdict, Verdict::Other(_));
+            let may_be_edited = own && sight.length > 0 && matches!(judged.verdict, Verdict::Other(_));
             let shares = begins || (may_be_edited && sight.holds_end_of(&self.positions.key, known).map_err(failed)?);
             let shorter = matches!(judged.verdict, Verdict::Other(Why::Shorter { .. }));
             let related = || names::are_related(&label, &known.partition.label) || self.positions.is_part(&sight.place, known.id());
@@ -174,8 +175,7 @@ impl Files {
 
     /// Looks for the files of known positions that nothing of `facts` holds, under other names in the directories that files come from.
     pub(super) fn search_missing(&mut self, facts: &mut Vec<Facts>, wanted: impl Fn(&Known) -> bool) -> Result<()> {
-        let held: HashSet<&PartitionId> =
-            facts.iter().flat_map(|facts| &facts.compared).filter(|c| c.may_hold()).map(|c| &c.known).collect();
+        let held = held(facts);
         let missing: Vec<&Known> = self.positions.iter().filter(|known| !held.contains(known.id()) && wanted(known)).collect();
         if missing.is_empty() {
             return Ok(());
@@ -232,7 +232,7 @@ impl Files {
             })
             .collect();
         let plan = plan(&files, &seen, self.copies);
-        self.take_losses(&known, facts, &plan.losses)?;
+        self.take_losses(&known, facts, &seen, &plan.losses)?;
         let mut starts = Vec::with_capacity(facts.len());
         for (at, (facts, fate)) in facts.iter().zip(&plan.fates).enumerate() {
             if failed.iter().any(|(failed, _)| *failed == at) {
@@ -245,16 +245,20 @@ impl Files {
         Ok(starts)
     }
 
-    fn take_losses(&mut self, known: &[Known], facts: &[Facts], losses: &[(usize, Loss)]) -> Result<()> {
+    fn take_losses(&mut self, known: &[Known], facts: &[Facts], seen: &[SeenFile], losses: &[(usize, Loss)]) -> Result<()> {
         let mut vanished = Vec::new();
         for (at, loss) in losses {
-            let known = &known[*at];
+            let known_at = |at: usize| &known[at];
+            let known = known_at(*at);
             match loss {
                 Loss::Rewritten { file, why } => self.lose(known, &gap(*why, facts[*file].length))?,
                 Loss::Unread { end } => self.lose(known, &format!("is gone, and was {end} bytes long when it was seen last"))?,
                 Loss::Replaced { file } => self.replaced(known, &facts[*file]),
                 Loss::Vanished => vanished.push((known, "has vanished; it was read to its end as it was seen last".to_owned())),
                 Loss::Elsewhere { file } => {
+                    if let Some(there) = seen[*file].pairs.iter().find(|pair| pair.verdict == Verdict::Same) {
+                        self.positions.note_elsewhere(known, known_at(there.known).id());
+                    }
                     vanished.push((known, format!("has vanished; its content is in `{}`", facts[*file].path.display())));
                 }
             }
@@ -285,6 +289,15 @@ impl Files {
     /// # Errors
     /// `State` if `source.on_gap` is `refuse`.
     pub(super) fn lose(&mut self, known: &Known, what: &str) -> Result<()> {
+        let gap = self.gap_of(known, what)?;
+        let over = note(NoteKind::Vanished, format!("`{}` holds no more what was read of it", known.partition.label), None);
+        self.forget(known, vec![gap, over]);
+        self.positions.remember_rewritten(known);
+        known.place().inspect(|place| self.positions.forget_left(place));
+        Ok(())
+    }
+
+    fn gap_of(&self, known: &Known, what: &str) -> Result<Note> {
         let (label, next) = (&known.partition.label, known.next);
         let found = format!("`{label}` {what}, and {next} bytes of it were read");
         let gap = Gap {
@@ -293,11 +306,7 @@ impl Files {
             then: "what is there is read as a new file; what lay between may be lost".into(),
             lost: known.evidence.as_ref().and_then(|evidence| evidence.end).map(|end| end - next),
         };
-        let gap = self.on_gap.meet(gap)?;
-        let over = note(NoteKind::Vanished, format!("`{label}` holds no more what was read of it"), None);
-        self.forget(known, vec![gap, over]);
-        self.positions.remember_rewritten(known);
-        Ok(())
+        self.on_gap.meet(gap)
     }
 
     /// Forgets a position, but for its fingerprint.
@@ -317,7 +326,10 @@ impl Files {
                 Ok(Start::PartOf(known[of].id().clone()))
             }
             Fate::After { .. } => Ok(Start::Later),
-            Fate::New => self.take_new(facts),
+            Fate::New => {
+                self.check_left(facts)?;
+                self.take_new(facts)
+            }
             Fate::Nothing => Ok(Start::Nothing),
         }
     }
@@ -350,6 +362,7 @@ impl Files {
                 }
             }
             Verdict::Moved | Verdict::Other(_) => {
+                self.positions.note_elsewhere(known, known.id());
                 goes_on.evidence = self.placed(known.evidence.as_ref(), facts, judged)?;
                 let text = format!("what was read as `{old}` is in `{}`, and goes on there at byte {}", facts.path.display(), known.next);
                 info!(path = %facts.path.display(), known_as = old, next = known.next, "found a known file in another place");
@@ -458,6 +471,11 @@ impl Facts {
         };
         acted.map_err(|e| Error::io(format_args!("look at `{}`", self.path.display()), e))
     }
+}
+
+/// Returns the positions that files may hold.
+pub(super) fn held(facts: &[Facts]) -> HashSet<&PartitionId> {
+    facts.iter().flat_map(|facts| &facts.compared).filter(|compared| compared.may_hold()).map(|compared| &compared.known).collect()
 }
 
 /// Completes a sentence that begins with a known file: what is in its place now, `length` bytes long on the disk.

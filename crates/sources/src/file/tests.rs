@@ -18,8 +18,10 @@ use crate::OnGap;
 use crate::Resume;
 use crate::kind::tests::DISK;
 
+mod ages;
 mod alike;
 mod aside;
+mod copied;
 mod copies;
 mod edits;
 mod followed;
@@ -40,6 +42,7 @@ const SIZES: [usize; 2] = [3, 300];
 struct World {
     dir: TempDir,
     config: FileConfig,
+    record_bytes_max: usize,
     committed: Offsets,
 }
 
@@ -51,6 +54,8 @@ struct Running {
     /// Lines read, in order, without their ends.
     lines: Vec<String>,
     labels: Vec<String>,
+    /// Why the source failed.
+    failed: Option<String>,
 }
 
 impl World {
@@ -69,7 +74,7 @@ impl World {
             remember: Duration::from_secs(3600),
             remember_max: 100,
         };
-        Self { dir, config, committed: Offsets::default() }
+        Self { dir, config, record_bytes_max: 1000, committed: Offsets::default() }
     }
 
     fn following(patterns: &[&str]) -> Self {
@@ -97,12 +102,12 @@ impl World {
 
     fn open(&self) -> Result<FileSource> {
         let out_path = self.dir.path().join("out");
-        let around = Surroundings { record_bytes_max: 1000, ..Surroundings::of(&out_path, &DISK) };
+        let around = Surroundings { record_bytes_max: self.record_bytes_max, ..Surroundings::of(&out_path, &DISK) };
         FileSource::open(&self.config, &around, &Resume { offsets: &self.committed, key: &Key::new([7; 32]) })
     }
 
     fn start(&self) -> Running {
-        Running { source: self.open().unwrap(), offsets: self.committed.clone(), lines: Vec::new(), labels: Vec::new() }
+        Running { source: self.open().unwrap(), offsets: self.committed.clone(), lines: Vec::new(), labels: Vec::new(), failed: None }
     }
 
     /// Commits as the store does: what vanished is forgotten, but for its fingerprint.
@@ -163,9 +168,24 @@ impl Running {
 
     /// Takes up what comes until nothing does for a while.
     async fn settle(&mut self) {
-        while let Ok(Some(chunk)) = timeout(Duration::from_millis(60), self.source.read()).await.unwrap_or(Ok(None)) {
-            self.take(chunk);
+        loop {
+            match timeout(Duration::from_millis(60), self.source.read()).await.unwrap_or(Ok(None)) {
+                Ok(Some(chunk)) => self.take(chunk),
+                Ok(None) => return,
+                Err(error) => return self.failed = Some(error.to_string()),
+            }
         }
+    }
+
+    /// Takes up what comes for a while, or until a gap is noted and nothing comes. Returns the number of gaps.
+    async fn gaps_in(&mut self, while_: Duration) -> usize {
+        let end = std::time::Instant::now() + while_;
+        let gaps = |running: &Self| running.notes().iter().filter(|kind| **kind == NoteKind::Gap).count();
+        while gaps(self) == 0 && std::time::Instant::now() < end {
+            self.settle().await;
+        }
+        self.settle().await;
+        gaps(self)
     }
 
     /// Asserts that no record comes for a while.

@@ -45,8 +45,9 @@ impl Follow {
 
     /// Returns whether what a compressed file is a copy of is open and has more in it, which is read there first.
     pub(super) fn waits_for_original(&self, turn: &Turn) -> bool {
-        let of = turn.copy_of();
-        self.tails.iter().any(|tail| of.is_some() && tail.known() == of && tail.copy_of.is_none() && tail.has_more())
+        let Some(of) = turn.copy_of() else { return false };
+        let original = self.tails.iter().find(|tail| tail.known() == Some(of));
+        original.is_some_and(|tail| tail.has_more() && !self.is_read_further(tail))
     }
 
     /// Looks again later at a compressed file that another one begins as.

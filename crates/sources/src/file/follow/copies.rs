@@ -7,14 +7,14 @@ use std::time::Instant;
 
 use pintail_core::error::Result;
 use pintail_core::evidence::{Verdict, Why};
-use pintail_core::offsets::{NoteKind, PartitionId};
+use pintail_core::offsets::PartitionId;
 
 use super::tail::{Stage, Tail};
-use super::{Compression, Facts, Follow, Inode, Known, QUIET};
+use super::{Compression, Facts, Follow, Known, QUIET};
 use crate::file::plan::Name;
 use crate::file::reader::{FileReader, Opened};
 use crate::file::sight::Sight;
-use crate::file::survey::{end_of_lines, note};
+use crate::file::survey::end_of_lines;
 use crate::file::trail::EDGE_BYTES;
 
 impl Follow {
@@ -23,6 +23,9 @@ impl Follow {
         let tail = &self.tails[at];
         let (Some(of), Some(own), Some(next)) = (tail.copy_of.clone(), tail.known().cloned(), tail.next()) else { return Ok(true) };
         if tail.length() <= Some(next) {
+            return Ok(true);
+        }
+        if !self.may_be_read_elsewhere(&of, &own, next) && self.may_be_copied_from(at, &of).is_none() {
             return Ok(true);
         }
         let facts = self.examine_tail(at)?;
@@ -57,12 +60,36 @@ impl Follow {
     }
 
     /// Returns whether nothing of what stands behind the position in a copy was read elsewhere. Otherwise it is a copy of that: since it was found, more
-    /// of it may have been read in another file.
+    /// of it may have been read in another file. And what it has more now, another one may get as well, as long as the two have not parted.
     fn is_new(&mut self, at: usize, next: u64, facts: &Facts) -> bool {
         let further = self.files.read_further_elsewhere(facts, next);
         let is_new = further.is_none();
-        self.tails[at].copy_of = further;
+        self.relate(at, further.or_else(|| self.files.longest_within(facts, self.tails[at].known())));
         is_new
+    }
+
+    /// Takes up of which file one is a copy. Either of them may get more first.
+    pub(super) fn relate(&mut self, at: usize, of: Option<PartitionId>) {
+        let own = self.tails[at].known().cloned();
+        if let Some(original) = self.tails.iter_mut().find(|tail| of.is_some() && tail.known() == of.as_ref())
+            && original.copy_of.is_none()
+        {
+            original.copy_of = own;
+        }
+        self.tails[at].copy_of = of;
+    }
+
+    /// Returns whether a file is a copy of another that was read further: it waits for what becomes of that.
+    pub(super) fn is_read_further(&self, tail: &Tail) -> bool {
+        let next = |id: &PartitionId| self.files.positions.get(id).map(|known| known.next);
+        tail.copy_of.as_ref().is_some_and(|of| next(of) > tail.next())
+    }
+
+    /// Returns whether more than a copy was read to may have been read elsewhere. Most of the time none was, and nothing need be compared.
+    fn may_be_read_elsewhere(&self, of: &PartitionId, own: &PartitionId, next: u64) -> bool {
+        let (Some(_), Some(own)) = (self.files.positions.get(of), self.files.positions.get(own)) else { return true };
+        // Below a KiB another one that got more begins otherwise.
+        next < EDGE_BYTES || self.files.positions.alike(own).iter().any(|other| other.next > next)
     }
 
     /// Returns whether a file holds no more what was read of it, and that is still to be taken up: in its turn, or at the next look.
@@ -117,7 +144,7 @@ impl Follow {
     }
 
     /// Passes over what a copy holds of its original, and goes on behind it.
-    fn pass_over(&mut self, at: usize, original: &Known, facts: &Facts) -> Result<()> {
+    pub(super) fn pass_over(&mut self, at: usize, original: &Known, facts: &Facts) -> Result<()> {
         let tail = &mut self.tails[at];
         let known = tail.known().and_then(|id| self.files.positions.get(id)).cloned();
         let (Some(mut known), Some(judged)) = (known, facts.judged(original.id())) else { return Ok(()) };
@@ -159,51 +186,6 @@ impl Follow {
                 self.lost.insert(known.id().clone());
                 self.tails.remove(at);
             }
-        }
-        Ok(())
-    }
-
-    /// Lets go of lost positions whose content is in a copy that is open.
-    pub(super) fn settle_copies_of_lost(&mut self) -> Result<()> {
-        for lost in self.lost.clone() {
-            let Some(known) = self.files.positions.get(&lost).cloned() else { continue };
-            let copies: Vec<Inode> =
-                self.tails.iter().filter(|tail| tail.copy_of.as_ref() == Some(&lost)).map(|tail| tail.place.inode).collect();
-            for inode in copies {
-                let Some(at) = self.tails.iter().position(|tail| tail.place.inode == inode) else { continue };
-                let (path, name) = (self.tails[at].path.clone(), self.tails[at].name);
-                let settled = self.settle_copy(at, &known);
-                if self.files.or_set_aside(&path, name, settled)?.is_none() {
-                    self.tails.remove(at).forget_unread(&self.files);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Lets go of a lost position if its content is in an open file that was a copy of it.
-    fn settle_copy(&mut self, at: usize, lost: &Known) -> Result<()> {
-        let facts = self.examine_tail(at)?;
-        let holds = facts.judged(lost.id()).is_some_and(|judged| !matches!(judged.verdict, Verdict::Other(_)));
-        // One that holds a part of it waits for what becomes of it, and so does another copy.
-        if !holds || !self.lost.contains(lost.id()) {
-            return Ok(());
-        }
-        let is_deleted = self.tails[at].is_deleted();
-        self.tails[at].copy_of = None;
-        if self.tails[at].next().is_some_and(|next| next < lost.next) {
-            self.pass_over(at, lost, &facts)?;
-        }
-        // What no name leads to is not there any more.
-        if is_deleted {
-            return Ok(());
-        }
-        let text = format!("`{}` holds no more what was read of it; its content is in `{}`", lost.partition.label, facts.path.display());
-        self.files.forget(lost, vec![note(NoteKind::Vanished, text, None)]);
-        self.lost.remove(lost.id());
-        // What is left in its place may be the beginning of that.
-        if let (Some(place), Some(copy)) = (lost.place(), self.tails[at].known()) {
-            self.files.positions.note_part(place, copy);
         }
         Ok(())
     }

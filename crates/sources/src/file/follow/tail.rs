@@ -161,6 +161,8 @@ impl Tail {
         }
         let Stage::Open(reader) = &mut self.stage else { return Ok(TurnEnd::AtEnd) };
         reader.see(length);
+        // What a copy gets from here on may be read elsewhere first.
+        reader.end_at(if self.copy_of.is_some() { length } else { u64::MAX });
         files.unread.see(&mut self.seen, length);
         let turn_end = reader.next() + TURN_BYTES;
         loop {

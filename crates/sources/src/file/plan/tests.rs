@@ -113,9 +113,10 @@ fn an_open_file_without_a_name_is_over_only_if_an_edited_one_has_its_name() {
     // A file and its copy that had more in it have changed places.
     let copied = known("b.log", 3, 4000);
     let longer = file("b.log", 4, &[pair(0, Verdict::Moved), pair(1, Verdict::Moved)]);
-    let shorter = file("app.log", 5, &[Pair { shares: true, ..pair(0, SHORTER) }, pair(1, Verdict::Moved)]);
+    let shorter = file("app.log", 5, &[Pair { shares: true, prefix: true, ..pair(0, SHORTER) }, pair(1, Verdict::Moved)]);
     let plan = decide(&[app, copied], &[longer, shorter]);
-    assert_eq!(plan.fates[0], Fate::GoesOn { known: 1, beyond: Some(0) });
+    // What it is a part of is over as such, and goes on in the other file.
+    assert_eq!(plan.fates, [Fate::GoesOn { known: 1, beyond: Some(0) }, Fate::PartOf { of: 1 }]);
     assert_eq!(plan.losses, [(0, Loss::Elsewhere { file: 0 })]);
 }
 

@@ -8,12 +8,12 @@ use std::collections::HashMap;
 use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::evidence::{Verdict, Why};
 
-use super::Facts;
-use super::whole::has_lines_of;
-use crate::file::Files;
+use super::{Facts, empty_chunk, gap};
 use crate::file::input::Compression;
 use crate::file::plan::{Name, Pair, SeenFile};
-use crate::file::positions::Known;
+use crate::file::positions::{Known, Left};
+use crate::file::sight::{begins_as, holds_end_of};
+use crate::file::{Files, names};
 
 /// By known position: the files that hold all that was read of it.
 type Holders = HashMap<usize, Vec<(usize, Verdict)>>;
@@ -29,7 +29,7 @@ impl Files {
         }
         let mut failed = Vec::new();
         for at in 0..seen.len() {
-            let told = self.tell_edited(known, facts, seen, &holders, at).and_then(|()| self.tell_part(known, facts, seen, &holders, at));
+            let told = self.tell_part(known, facts, seen, &holders, at).and_then(|()| self.tell_edited(known, facts, seen, &holders, at));
             match told {
                 Err(error) if error.kind() == ErrorKind::Io => failed.push((at, error)),
                 told => told?,
@@ -51,17 +51,39 @@ impl Files {
         }
     }
 
-    /// Finds out whether a file only begins or ends as one that was read, and is not that one, edited: none of its lines are there. It took the name in a
+    /// Finds out whether a file only begins or ends as one that was read, and is not that one, edited: few of its lines are there. It took the name in a
     /// rotation.
     fn tell_edited(&self, known: &[Known], facts: &[Facts], seen: &mut [SeenFile], holders: &Holders, at: usize) -> Result<()> {
-        for pair in seen[at].pairs.iter_mut().filter(|pair| pair.shares && matches!(pair.verdict, Verdict::Other(Why::Differs { .. }))) {
+        let is_part = seen[at].pairs.iter().any(|pair| pair.prefix);
+        for pair in seen[at].pairs.iter_mut().filter(|pair| pair.shares && matches!(pair.verdict, Verdict::Other(_))) {
             let holder = holders.get(&pair.known).and_then(|holders| holders.iter().find(|(_, verdict)| *verdict == Verdict::Moved));
-            if let Some(holder) = holder.map(|(holder, _)| &facts[*holder]) {
-                // Who edits keeps a copy, who rotates compresses: what has the name then is new, whatever it has in common with what was read.
-                let is_copy = holder.compression == Compression::None;
-                pair.may_be_edited = is_copy && has_lines_of(&facts[at], holder, known[pair.known].next)?;
+            if let Some((holder, _)) = holder {
+                pair.may_be_edited = !is_part && facts[at].is_edited(&facts[*holder], known[pair.known].next)?;
             }
         }
+        Ok(())
+    }
+
+    /// Checks that a file which is read as new is not one that was edited in several steps: cut first, when all that was read of it was in another file,
+    /// and now most of that is there again.
+    ///
+    /// # Errors
+    /// `State` if it is, and `source.on_gap` is `refuse`.
+    pub(super) fn check_left(&mut self, facts: &Facts) -> Result<()> {
+        let Some(Left { of, was: Some(was), .. }) = self.positions.left_in(&facts.place).cloned() else { return Ok(()) };
+        let Some(holder) = self.positions.get(&of).cloned() else { return Ok(()) };
+        let key = &self.positions.key;
+        let shares = begins_as(key, &facts.head, &was) || facts.with_file(|file| holds_end_of(key, file, facts.compression, &was))?;
+        let path = names::path_of(&holder.partition.label);
+        let Some(read) = self.open_file(&path)?.filter(|_| shares) else { return Ok(()) };
+        let read = self.examine_open(read, &path, Name::Renamed)?;
+        let is_there = read.judged(&of).is_some_and(|judged| judged.verdict == Verdict::Same);
+        if is_there && facts.is_edited(&read, was.next)? {
+            let what = gap(Why::Differs { at: 0 }, facts.length);
+            let gap = self.gap_of(&was, &what)?;
+            self.pending.push(empty_chunk(&holder, holder.next, vec![gap]));
+        }
+        self.positions.forget_left(&facts.place);
         Ok(())
     }
 
@@ -92,7 +114,8 @@ impl Files {
     fn is_beginning_of(&self, part: &Facts, whole: &Facts, offset: u64) -> Result<bool> {
         let walk = |facts: &Facts, offset| facts.with_file(|file| self.walk(file, facts.place, facts.compression, offset));
         let compare = || {
-            let part = walk(part, offset)?;
+            let seen = if part.compression == Compression::None { part.length } else { u64::MAX };
+            let part = walk(part, offset.min(seen))?;
             Ok::<_, Error>(part.at > 0 && part.at < offset && part == walk(whole, part.at)?)
         };
         match compare() {

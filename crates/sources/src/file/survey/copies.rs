@@ -44,6 +44,7 @@ impl Files {
     /// Takes a file that holds a part of another for a copy as far as its last whole line.
     pub(in crate::file) fn take_part(&mut self, of: &PartitionId, facts: &Facts) -> Result<Start> {
         let Some(of) = self.positions.get(of).cloned() else { return Ok(Start::New) };
+        self.positions.forget_left(&facts.place);
         let evidence = self.evidence_of_part(&of, facts)?;
         let partition = new_partition(&facts.path);
         let next = evidence.witnesses.last().map_or(0, |tail| tail.to);
@@ -57,11 +58,21 @@ impl Files {
 
     /// Returns the position farthest on, and behind `next`, of which a file holds all, or which holds all of the file.
     pub(in crate::file) fn read_further_elsewhere(&self, facts: &Facts, next: u64) -> Option<PartitionId> {
-        let label = facts.path.to_string_lossy();
         let alike = facts.compared.iter().filter(|other| other.may_hold() || other.prefix);
         let further = alike.filter_map(|other| self.positions.get(&other.known)).filter(|known| known.next > next);
-        let sure = further.filter(|known| known.next >= EDGE_BYTES || names::are_related(&label, &known.partition.label));
-        sure.max_by_key(|known| known.next).map(|known| known.id().clone())
+        further.filter(|known| Self::is_sure(known, facts)).max_by_key(|known| known.next).map(|known| known.id().clone())
+    }
+
+    /// Returns the position farthest on, beside its own, of which a file holds all.
+    pub(in crate::file) fn longest_within(&self, facts: &Facts, own: Option<&PartitionId>) -> Option<PartitionId> {
+        let held = facts.compared.iter().filter(|other| Some(&other.known) != own && other.may_hold());
+        let held = held.filter_map(|other| self.positions.get(&other.known)).filter(|known| Self::is_sure(known, facts));
+        held.max_by_key(|known| known.next).map(|known| known.id().clone())
+    }
+
+    /// Returns whether what a file shares with a known one tells that they are one content: a few lines may stand in several files.
+    fn is_sure(known: &Known, facts: &Facts) -> bool {
+        known.next >= EDGE_BYTES || names::are_related(&facts.path.to_string_lossy(), &known.partition.label)
     }
 
     /// Returns the position farthest on of which a file holds all, or which holds all of the file. Where none shows that, one further on in a file that

@@ -1,31 +1,24 @@
 //! Whole contents: a file is one with another only if all that was read stands in it, not its ends alone.
 //!
-//! Owns: comparing the bodies of files with those that are known, and with files that are still there; whether a file holds lines of another.
+//! Owns: comparing the bodies of files with those that are known, and with files that are still there.
 //! Does not own: the ends (see `sight`), reading bodies (see `bodies`), what follows (see `plan`).
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 
-use pintail_core::error::{Error, Result};
+use pintail_core::error::Error;
 use pintail_core::evidence::{Mark, Verdict, Why};
 
-use super::Facts;
 use crate::file::bodies::{Marks, Patience, end_of_body};
 use crate::file::discover::open;
 use crate::file::identity::Place;
-use crate::file::input::{Compression, Input, Walk, read_range};
+use crate::file::input::{Compression, Walk, read_range};
 use crate::file::plan::Name;
 use crate::file::positions::Known;
-use crate::file::sight::{Judged, MOVED_BYTES_MAX, Sight};
+use crate::file::sight::{Judged, Sight};
 use crate::file::trail::EDGE_BYTES;
 use crate::file::{Files, names};
-
-/// Bytes compared at a time.
-const STEP_BYTES: u64 = 64 << 10;
-
-/// Bytes of a line that is looked for.
-const LINE_BYTES_MAX: usize = 64 << 10;
 
 impl Files {
     /// Returns the bodies of a plain file before the offsets up to which it may hold what was read elsewhere; `None` if it takes more than one look.
@@ -116,7 +109,7 @@ impl Files {
                 return Ok(false);
             }
         }
-        let own = self.walk(&sight.file, sight.place, sight.compression, known.next)?;
+        let own = self.walk(&sight.file, sight.place, sight.compression, known.next.min(sight.seen_to()))?;
         let compression = Compression::tell(&read_range(&other, 0, EDGE_BYTES)?, label);
         let other = self.walk(&other, place, compression, own.at)?;
         Ok(own.at > 0 && own.at < known.next && own == other)
@@ -138,47 +131,6 @@ impl Files {
         let marks = self.bodies.borrow_mut().before(file, place, &[offset].into(), Patience::All)?;
         Ok(marks.and_then(|marks| marks.values().next().copied()))
     }
-}
-
-/// Returns whether a file holds lines that were read: so many at its beginning that they are no banner, or the last one near where it was read.
-pub(super) fn has_lines_of(file: &Facts, kept: &Facts, next: u64) -> Result<bool> {
-    let open = |facts: &Facts| facts.with_file(|file| Input::open(file.try_clone()?, facts.compression));
-    let (mut own, mut read) = (open(file)?, open(kept)?);
-    let failed = |e| Error::io(format_args!("compare `{}` with `{}`", file.path.display(), kept.path.display()), e);
-    let (mut at, mut alike, mut lines) = (0, true, 0);
-    let mut last = Vec::new();
-    while at < next {
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        let step = (next - at).min(STEP_BYTES);
-        (&mut read).take(step).read_to_end(&mut theirs).map_err(failed)?;
-        if theirs.is_empty() {
-            break;
-        }
-        if alike {
-            (&mut own).take(step).read_to_end(&mut ours).map_err(failed)?;
-            let same = ours.iter().zip(&theirs).take_while(|(own, read)| own == read).count();
-            lines = memchr::memrchr(b'\n', &theirs[..same]).map_or(lines, |end| at + end as u64 + 1);
-            alike = same == theirs.len();
-        }
-        at += theirs.len() as u64;
-        last.extend_from_slice(&theirs);
-        last.drain(..last.len().saturating_sub(LINE_BYTES_MAX));
-    }
-    if lines * 2 >= next {
-        return Ok(true);
-    }
-    // A line that is longer than what is kept of it may be there or not: who edits is asked, who rotates such files is too.
-    let begin = last.strip_suffix(b"\n").and_then(|last| memchr::memrchr(b'\n', last));
-    let line = match begin {
-        Some(begin) => &last[begin..],
-        None if last.len() as u64 == next => &last[..],
-        None => return Ok(true),
-    };
-    if file.compression != Compression::None {
-        return Ok(false);
-    }
-    let near = file.with_file(|file| read_range(file, next.saturating_sub(MOVED_BYTES_MAX), next.saturating_add(MOVED_BYTES_MAX)))?;
-    Ok(memchr::memmem::find(&near, line).is_some())
 }
 
 /// The content of a file up to an offset.
