@@ -143,6 +143,13 @@ impl Aside {
         }
     }
 
+    /// Takes up which file that was set aside has this name, or had it.
+    pub(super) fn see(&mut self, path: &Path, metadata: &Metadata) {
+        if let Some(input) = self.inputs.get_mut(path) {
+            input.seen = Some(Stamp::of(metadata));
+        }
+    }
+
     /// Sets a directory aside that cannot be listed.
     pub(super) fn directory(&mut self, path: &Path, error: &Error) {
         self.put(path, What::Directory, error);

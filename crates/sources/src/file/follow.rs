@@ -180,8 +180,7 @@ impl Follow {
         match self.read(at, sender) {
             Err(Exit::NoRoom) => self.wait_for_room(sender).map(|()| TurnEnd::More),
             Err(Exit::Failed(error)) if is_of_input(&error) => {
-                let tail = &self.tails[at];
-                self.files.aside.file(&tail.path, tail.name, &error);
+                self.tails[at].set_aside(&mut self.files, &error);
                 Ok(TurnEnd::Failed)
             }
             turn => turn,

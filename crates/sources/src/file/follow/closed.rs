@@ -27,11 +27,10 @@ impl Follow {
         }
         let (closed, kept) = std::mem::take(&mut self.tails).into_iter().partition(quiet);
         self.tails = kept;
-        for tail in closed {
-            let (path, name) = (tail.path.clone(), tail.name);
-            match self.close(tail, sender) {
+        for mut tail in closed {
+            match self.close(&mut tail, sender) {
                 // What was not read of a deleted one is a gap, which the next search for its position finds.
-                Err(Exit::Failed(error)) if is_of_input(&error) => self.files.aside.file(&path, name, &error),
+                Err(Exit::Failed(error)) if is_of_input(&error) => tail.set_aside(&mut self.files, &error),
                 closed => closed?,
             }
         }
@@ -39,7 +38,7 @@ impl Follow {
     }
 
     /// Closes a file. A deleted one is forgotten; its last line will get no end, and is a record without it.
-    fn close(&mut self, mut tail: Tail, sender: &ChunkSender) -> Result<(), Exit> {
+    fn close(&mut self, tail: &mut Tail, sender: &ChunkSender) -> Result<(), Exit> {
         let deleted = tail.is_deleted();
         if let Stage::Open(reader) = &mut tail.stage {
             if deleted && let Lines::Chunk(chunk) = reader.next_lines(Unterminated::Record)? {

@@ -199,7 +199,7 @@ impl Follow {
         }
         let now = Instant::now();
         let Some((length, since)) = self.parts.get(&facts.place.inode).copied().filter(|(length, _)| *length == facts.length) else {
-            self.parts.insert(facts.place.inode, (facts.length, now));
+            self.parts.insert(facts.place.inode, (facts.length, written_at(&facts, now)));
             return Ok(());
         };
         if (length >= EDGE_BYTES || now.duration_since(since) >= QUIET) && facts.name == Name::Matches {
@@ -215,7 +215,7 @@ impl Follow {
     /// Waits with a file that begins as one that vanished, and is shorter: it may be on its way back.
     pub(super) fn wait_for_return(&mut self, facts: Facts) -> Result<()> {
         let now = Instant::now();
-        let (_, since) = *self.parts.entry(facts.place.inode).or_insert((facts.length, now));
+        let (_, since) = *self.parts.entry(facts.place.inode).or_insert_with(|| (facts.length, written_at(&facts, now)));
         if now.duration_since(since) < QUIET {
             return Ok(());
         }
@@ -223,6 +223,13 @@ impl Follow {
         facts.warn_of_part();
         self.open_tail(facts, None, None)
     }
+}
+
+/// Returns when a file was written last, as far as that is of interest: what has stood still for long need not do so again after each start.
+fn written_at(facts: &Facts, now: Instant) -> Instant {
+    // A time in the future says nothing.
+    let still = facts.with_file(|file| file.metadata()?.modified()).ok().and_then(|modified| modified.elapsed().ok());
+    now.checked_sub(still.unwrap_or_default().min(QUIET)).unwrap_or(now)
 }
 
 impl Tail {

@@ -110,6 +110,16 @@ impl Tail {
         Ok(modified.elapsed().is_ok_and(|time| time >= QUIET))
     }
 
+    /// Sets the file aside, which cannot be read. If nothing of it was read yet, only that it matched says that it is to be, whatever it is called by now.
+    pub(super) fn set_aside(&self, files: &mut Files, error: &Error) {
+        let is_known = self.known().is_some_and(|known| files.positions.get(known).is_some());
+        let name = if is_known { self.name } else { Name::Matches };
+        files.aside.file(&self.path, name, error);
+        if let Ok(metadata) = self.metadata() {
+            files.aside.see(&self.path, &metadata);
+        }
+    }
+
     /// Takes up the name that it has now.
     pub(super) fn take_name(&mut self, path: PathBuf, files: &mut Files) {
         self.name = Name::Matches;

@@ -176,6 +176,25 @@ fn what_begins_as_a_file_that_vanished_and_stays_shorter_is_read_after_a_while()
 }
 
 #[test]
+fn a_first_part_of_a_file_that_vanished_which_has_stood_still_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    with_sender(move |sender| {
+        let (name, part) = (dir.path().join("a.log"), dir.path().join("b.log"));
+        let content = "0123456789abcde\n".repeat(200);
+        fs::write(&name, &content).unwrap();
+        let mut follow = follow(dir.path(), "*.log");
+        follow.read_round(sender).unwrap();
+        fs::remove_file(&name).unwrap();
+        follow.look_again().unwrap();
+        follow.let_go(Instant::now() + QUIET, sender).unwrap();
+        fs::write(&part, &content[..1600]).unwrap();
+        File::options().write(true).open(&part).unwrap().set_modified(std::time::SystemTime::now() - QUIET).unwrap();
+        follow.look_again().unwrap();
+        assert_eq!((follow.tails.len(), follow.parts.len()), (1, 0));
+    });
+}
+
+#[test]
 fn on_a_full_disk_deleted_files_are_closed_that_are_committed_and_no_others() {
     let dir = tempfile::tempdir().unwrap();
     with_sender(move |sender| {

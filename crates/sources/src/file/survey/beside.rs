@@ -13,6 +13,7 @@ use crate::file::input::Compression;
 use crate::file::plan::{Name, Pair, SeenFile};
 use crate::file::positions::{Known, Left};
 use crate::file::sight::{begins_as, holds_end_of};
+use crate::file::trail::EDGE_BYTES;
 use crate::file::{Files, names};
 
 /// By known position: the files that hold all that was read of it.
@@ -21,13 +22,8 @@ type Holders = HashMap<usize, Vec<(usize, Verdict)>>;
 impl Files {
     /// Compares files with those that hold all of what they differ from. Returns those that could not be compared: nothing follows of what they may hold.
     pub(super) fn compare_beside(&self, known: &[Known], facts: &[Facts], seen: &mut [SeenFile]) -> Result<Vec<(usize, Error)>> {
-        let mut holders = Holders::new();
-        for (at, file) in seen.iter().enumerate() {
-            for pair in file.pairs.iter().filter(|pair| matches!(pair.verdict, Verdict::Same | Verdict::Moved)) {
-                holders.entry(pair.known).or_default().push((at, pair.verdict));
-            }
-        }
-        let mut failed = Vec::new();
+        let mut failed = self.tell_rewritten(known, facts, seen);
+        let holders = holders_of(seen);
         for at in 0..seen.len() {
             let told = self.tell_part(known, facts, seen, &holders, at).and_then(|()| self.tell_edited(known, facts, seen, &holders, at));
             match told {
@@ -49,6 +45,34 @@ impl Files {
             seen[*at].pairs.clear();
             seen[*at].name = Name::Renamed;
         }
+    }
+
+    /// Finds out whether a file holds no more what was read between its ends, where all of that stands in one that appeared since: who copies a file may
+    /// have written it anew, with the same ends.
+    fn tell_rewritten(&self, known: &[Known], facts: &[Facts], seen: &mut [SeenFile]) -> Vec<(usize, Error)> {
+        let (mut rewritten, mut failed) = (Vec::new(), Vec::new());
+        let is_new = |at: usize| !seen[at].pairs.iter().any(|pair| pair.verdict == Verdict::Same);
+        for (position, files) in holders_of(seen) {
+            let body = known[position].evidence.as_ref().and_then(|evidence| evidence.body);
+            let is_copied = files.iter().any(|(at, verdict)| *verdict == Verdict::Moved && is_new(*at));
+            let Some((at, _)) = files.iter().find(|(_, verdict)| *verdict == Verdict::Same).filter(|_| is_copied && body.is_some()) else {
+                continue;
+            };
+            let own = &facts[*at];
+            if own.compression == Compression::None {
+                match own.with_file(|file| self.body_before(file, own.place, known[position].next)) {
+                    Ok(now) if now == body => {}
+                    Ok(_) => rewritten.push((*at, position)),
+                    Err(error) => failed.push((*at, error)),
+                }
+            }
+        }
+        for (at, position) in rewritten {
+            for pair in seen[at].pairs.iter_mut().filter(|pair| pair.known == position) {
+                (pair.verdict, pair.shares) = (Verdict::Other(Why::Differs { at: EDGE_BYTES }), true);
+            }
+        }
+        failed
     }
 
     /// Finds out whether a file only begins or ends as one that was read, and is not that one, edited: few of its lines are there. It took the name in a
@@ -124,4 +148,14 @@ impl Files {
             compared => compared,
         }
     }
+}
+
+fn holders_of(seen: &[SeenFile]) -> Holders {
+    let mut holders = Holders::new();
+    for (at, file) in seen.iter().enumerate() {
+        for pair in file.pairs.iter().filter(|pair| matches!(pair.verdict, Verdict::Same | Verdict::Moved)) {
+            holders.entry(pair.known).or_default().push((at, pair.verdict));
+        }
+    }
+    holders
 }

@@ -271,3 +271,25 @@ async fn a_cut_file_that_has_another_name_and_place_is_a_part_of_the_one_that_ho
         assert_eq!(running.lines, lines(300..301), "{follow}");
     }
 }
+
+#[tokio::test]
+async fn a_file_that_is_copied_and_begun_anew_with_equal_ends_and_of_equal_length_is_read() {
+    let record = |n: usize| format!("{{\"a\":\"{0}\",\"n\":{n},\"b\":\"{0}\"}}\n", "=".repeat(1500));
+    for follow in [true, false] {
+        for compress in [true, false] {
+            let mut world = World::new(&["*"]);
+            world.record_bytes_max = 10_000;
+            world.config.follow = follow;
+            world.write("a.log", record(11));
+            world.follow(1).await;
+            match compress {
+                true => world.write("b.gz", gzip(&record(11))),
+                false => copy(&world, "a.log", "b.log"),
+            }
+            world.write("a.log", record(22));
+            let mut running = world.start();
+            running.settle().await;
+            assert_eq!(running.lines.concat() + "\n", record(22), "{follow} {compress}");
+        }
+    }
+}

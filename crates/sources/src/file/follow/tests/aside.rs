@@ -48,3 +48,22 @@ fn a_file_that_began_with_what_cannot_be_read_is_held_and_read_wherever_it_is_on
         assert_eq!((next, follow.files.aside.is_empty()), (vec![4], true));
     });
 }
+
+#[test]
+fn a_file_that_lost_its_name_and_cannot_be_read_before_anything_of_it_was_is_read_later() {
+    let dir = tempfile::tempdir().unwrap();
+    with_sender(move |sender| {
+        let (name, kept) = (dir.path().join("a.log"), dir.path().join("kept"));
+        fs::write(&name, "1\n2\n").unwrap();
+        let mut follow = follow(dir.path(), "*.log");
+        fs::rename(&name, &kept).unwrap();
+        follow.look_again().unwrap();
+        let tail = follow.tails.remove(0);
+        tail.set_aside(&mut follow.files, &Error::io("read it", io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error())));
+        drop(tail);
+        follow.look_again().unwrap();
+        follow.read_round(sender).unwrap();
+        let next: Vec<u64> = follow.files.positions.iter().map(|known| known.next).collect();
+        assert_eq!((next, follow.files.aside.is_empty()), (vec![4], true));
+    });
+}
