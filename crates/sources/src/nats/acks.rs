@@ -40,9 +40,14 @@ impl Acks {
         self.waiting.clear();
         self.asked = 0;
         self.cumulative = cumulative;
-        self.committed = self.offsets.next_offset(partition).unwrap_or(0);
+        self.committed = self.committed(partition);
         self.partition = Some(partition.clone());
         self.committed
+    }
+
+    /// Returns the sequence behind what is committed in a partition; 0 if nothing is.
+    pub(super) fn committed(&self, partition: &PartitionId) -> u64 {
+        self.offsets.next_offset(partition).unwrap_or(0)
     }
 
     /// Takes up a delivery. Returns its reply if the message is committed already.

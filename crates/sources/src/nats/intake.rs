@@ -40,6 +40,8 @@ pub(super) struct Intake<'a> {
     notes: Vec<Note>,
     /// Deliveries received.
     received: u64,
+    /// The deliveries received when some were on the way, as of the last look.
+    waited_at: Option<u64>,
     /// Messages behind the last one received, as the server saw it.
     pending: u64,
     /// The last hole in the sequences, if it was not looked at yet.
@@ -56,7 +58,9 @@ impl<'a> Intake<'a> {
         let chunks = Chunks::new(position.partition, position.next, reader.record_bytes_max, history);
         let pending = link.consumer.cached_info().num_pending;
         let removal_matters = reader.config.subject.is_none() || link.stream.cached_info().config.retention == RetentionPolicy::Limits;
-        Intake { reader, link, chunks, notes: Vec::new(), received: 0, pending, hole: None, removal_matters }.read(messages).await
+        Intake { reader, link, chunks, notes: Vec::new(), received: 0, waited_at: None, pending, hole: None, removal_matters }
+            .read(messages)
+            .await
     }
 
     async fn read(&mut self, mut messages: Messages) -> Exit {
@@ -174,9 +178,14 @@ impl<'a> Intake<'a> {
         self.pending = consumer.num_pending + on_the_way;
         self.tell_lag(self.pending);
         if on_the_way > 0 {
+            // The answers came behind what was sent before, so what was on the way at the last look and is not here will not come.
+            if self.waited_at.replace(self.received) == Some(self.received) {
+                return Err(Exit::Lost(format!("delivery {} did not come", self.received + 1)));
+            }
             // What is missing before them is judged when they are there.
             return Ok(());
         }
+        self.waited_at = None;
         let begin = observed(&after).begin();
         if self.removal_matters && begin > self.chunks.next() {
             self.notes.push(self.reader.meet_gap(&Gap::Removed { from: self.chunks.next(), to: begin })?);
