@@ -37,7 +37,7 @@ fn the_supervisor_hears_that_the_line_runs_that_it_lives_and_that_it_stops() {
     let address = dataset.root().join("notify");
     let ear = Ear(UnixDatagram::bind(&address).unwrap());
     let service = dataset.simulator(0).set("source.rate", 1000).set("admin.listen", "");
-    let mut process = service.env("NOTIFY_SOCKET", address.to_str().unwrap()).env("WATCHDOG_USEC", "600000").spawn();
+    let process = service.env("NOTIFY_SOCKET", address.to_str().unwrap()).env("WATCHDOG_USEC", "600000").spawn();
     let begun = ear.until("READY=1");
     assert!(!begun.contains(&"STOPPING=1".to_owned()), "{begun:?}");
     for _ in 0..5 {

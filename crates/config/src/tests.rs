@@ -75,7 +75,7 @@ fn what_the_environment_makes_of_the_file_is_told_unless_it_says_the_same_or_the
     let file = "[pipeline]\nout_path = \"lake\"\nbatch_rows = 7\n[source]\nlimit = 1\nseed = 5\n";
     let env = [("OUT_PATH", "elsewhere"), ("BATCH_ROWS", "7"), ("PINTAIL_SOURCE__LIMIT", "2"), ("PINTAIL_SOURCE__SEED", "6")];
     let config = with_text(file, &env, &["source.seed=8"]).unwrap();
-    let [limit, out] = &config.given.overruled[..] else { panic!("{:?}", config.given.overruled) };
+    let [out, limit] = &config.given.overruled[..] else { panic!("{:?}", config.given.overruled) };
     assert!(out.starts_with("`pipeline.out_path` of ") && out.contains(":2 ") && out.contains("variable OUT_PATH"), "{out}");
     assert!(limit.starts_with("`source.limit` of ") && limit.contains("variable PINTAIL_SOURCE__LIMIT"), "{limit}");
 }
