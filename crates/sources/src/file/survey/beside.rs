@@ -79,10 +79,17 @@ impl Files {
     /// rotation.
     fn tell_edited(&self, known: &[Known], facts: &[Facts], seen: &mut [SeenFile], holders: &Holders, at: usize) -> Result<()> {
         let is_part = seen[at].pairs.iter().any(|pair| pair.prefix);
-        for pair in seen[at].pairs.iter_mut().filter(|pair| pair.shares && matches!(pair.verdict, Verdict::Other(_))) {
+        let (place, label) = (seen[at].place, seen[at].label.clone());
+        for pair in seen[at].pairs.iter_mut().filter(|pair| matches!(pair.verdict, Verdict::Other(_))) {
+            let position = &known[pair.known];
+            let own = position.place().is_some_and(|known| known.may_be(&place)) || *position.partition.label == *label;
+            if !own && !pair.shares {
+                continue;
+            }
             let holder = holders.get(&pair.known).and_then(|holders| holders.iter().find(|(_, verdict)| *verdict == Verdict::Moved));
             if let Some((holder, _)) = holder {
-                pair.may_be_edited = !is_part && facts[at].is_edited(&facts[*holder], known[pair.known].next)?;
+                pair.may_be_edited = !is_part && facts[at].is_edited(&facts[*holder], position.next, pair.shares)?;
+                pair.shares |= pair.may_be_edited;
             }
         }
         Ok(())
@@ -95,20 +102,28 @@ impl Files {
     /// `State` if it is, and `source.on_gap` is `refuse`.
     pub(super) fn check_left(&mut self, facts: &Facts) -> Result<()> {
         let Some(Left { of, was: Some(was), .. }) = self.positions.left_in(&facts.place).cloned() else { return Ok(()) };
-        let Some(holder) = self.positions.get(&of).cloned() else { return Ok(()) };
-        let key = &self.positions.key;
-        let shares = begins_as(key, &facts.head, &was) || facts.with_file(|file| holds_end_of(key, file, facts.compression, &was))?;
-        let path = names::path_of(&holder.partition.label);
-        let Some(read) = self.open_file(&path)?.filter(|_| shares) else { return Ok(()) };
-        let read = self.examine_open(read, &path, Name::Renamed)?;
-        let is_there = read.judged(&of).is_some_and(|judged| judged.verdict == Verdict::Same);
-        if is_there && facts.is_edited(&read, was.next)? {
-            let what = gap(Why::Differs { at: 0 }, facts.length);
-            let gap = self.gap_of(&was, &what)?;
+        if let Some(holder) = self.positions.get(&of).cloned()
+            && self.was_edited(facts, &was, &holder)?
+        {
+            let gap = self.gap_of(&was, &gap(Why::Differs { at: 0 }, facts.length))?;
             self.pending.push(empty_chunk(&holder, holder.next, vec![gap]));
         }
         self.positions.forget_left(&facts.place);
         Ok(())
+    }
+
+    /// Returns whether a file is one, edited, that was known as `was` and of which all that was read stands in the file of `holder`.
+    fn was_edited(&self, facts: &Facts, was: &Known, holder: &Known) -> Result<bool> {
+        let key = &self.positions.key;
+        let shares = begins_as(key, &facts.head, was) || facts.with_file(|file| holds_end_of(key, file, facts.compression, was))?;
+        if !facts.may_be_edited(was.next, shares) {
+            return Ok(false);
+        }
+        let path = names::path_of(&holder.partition.label);
+        let Some(read) = self.open_file(&path)? else { return Ok(false) };
+        let read = self.examine_open(read, &path, Name::Renamed)?;
+        let is_there = read.judged(holder.id()).is_some_and(|judged| judged.verdict == Verdict::Same);
+        Ok(is_there && facts.is_edited(&read, was.next, shares)?)
     }
 
     /// Finds out whether a file holds a first part of what was read. Below a KiB it was read in its place or under its name.

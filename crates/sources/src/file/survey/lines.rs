@@ -6,7 +6,7 @@
 //! A log that is begun anew may begin with the header of the one before, and end as it did. Who edits a file leaves most of it, or changes what stands
 //! before its last line. A file of few lines, of which most are a header, cannot be told from an edited one: that is a gap.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read};
@@ -19,25 +19,38 @@ use crate::file::input::{Compression, Input};
 /// Lines of a file that are compared: those with the least hashes, whatever they are.
 const SAMPLE_MAX: usize = 4096;
 
-/// Different lines of which most must be there again where the file was compressed. Who compresses mostly does not edit, and a few may come again.
-const COMPRESSED_LINES_MIN: usize = 8;
+/// Different lines of which most must be there again where that alone tells: a few may come again.
+const DIFFERENT_MIN: usize = 8;
+
+/// Lines that follow each other and are compared as one where a file shares neither of its ends: in a log without times any line may come again.
+const RUN_LINES: usize = 4;
 
 const BUFFER_BYTES: usize = 64 << 10;
 
 impl Facts {
-    /// Returns whether this is a file, edited, of which all that was read before an offset stands in another one.
-    pub(super) fn is_edited(&self, read: &Self, next: u64) -> Result<bool> {
+    /// Returns whether this is a file, edited, of which all that was read before an offset stands in another one. `shares` says whether a KiB at one of
+    /// its ends is still there.
+    pub(super) fn is_edited(&self, read: &Self, next: u64, shares: bool) -> Result<bool> {
+        if !self.may_be_edited(next, shares) {
+            return Ok(false);
+        }
         let open = |facts: &Self| facts.with_file(File::try_clone);
-        let edited = is_edited((&open(self)?, self.compression), (&open(read)?, read.compression), next);
+        let edited = is_edited((&open(self)?, self.compression), (&open(read)?, read.compression), next, shares);
         edited.map_err(|e| Error::io(format_args!("compare `{}` with `{}`", self.path.display(), read.path.display()), e))
+    }
+
+    /// Returns whether that is to be found out. A log that was begun anew is short when it is seen first: for that, the old one need not be read again.
+    pub(super) fn may_be_edited(&self, next: u64, shares: bool) -> bool {
+        shares || self.compression != Compression::None || self.length >= next / 2
     }
 }
 
 /// Returns whether a file holds most of the lines up to an offset of one that holds what was read, or the last of them.
-fn is_edited(file: (&File, Compression), read: (&File, Compression), next: u64) -> io::Result<bool> {
+fn is_edited(file: (&File, Compression), read: (&File, Compression), next: u64, shares: bool) -> io::Result<bool> {
     let hashes = RandomState::new();
+    let run_lines = if shares { 1 } else { RUN_LINES };
     let (mut sample, mut last) = (BTreeSet::new(), None);
-    each_line(read, next, &hashes, |line| {
+    each_run(read, next, run_lines, &hashes, |line| {
         last = Some(line);
         if sample.len() < SAMPLE_MAX || sample.last().is_some_and(|greatest| line < *greatest) {
             sample.insert(line);
@@ -47,14 +60,27 @@ fn is_edited(file: (&File, Compression), read: (&File, Compression), next: u64) 
         }
     })?;
     let (mut missing, mut has_last) = (sample.clone(), false);
-    each_line(file, u64::MAX, &hashes, |line| {
+    each_run(file, u64::MAX, run_lines, &hashes, |line| {
         missing.remove(&line);
         has_last |= last == Some(line);
     })?;
     let has_most = (sample.len() - missing.len()) * 2 > sample.len();
+    // Who compresses mostly does not edit.
     Ok(match read.1 {
-        Compression::None => has_most || has_last,
-        Compression::Gzip | Compression::Zstd => has_most && sample.len() >= COMPRESSED_LINES_MIN,
+        Compression::None if shares => has_most || has_last,
+        _ => has_most && sample.len() >= DIFFERENT_MIN,
+    })
+}
+
+/// Gives a hash of each so many whole lines that follow each other before an offset.
+fn each_run(file: (&File, Compression), to: u64, lines: usize, hashes: &RandomState, mut take: impl FnMut(u64)) -> io::Result<()> {
+    let mut run = VecDeque::with_capacity(lines);
+    each_line(file, to, hashes, |line| {
+        run.push_back(line);
+        if run.len() == lines {
+            take(if lines == 1 { line } else { hashes.hash_one(&run) });
+            run.pop_front();
+        }
     })
 }
 
@@ -86,12 +112,16 @@ mod tests {
     use super::*;
 
     fn edited(read: &str, now: &str) -> bool {
+        is_it_edited(read, now, true)
+    }
+
+    fn is_it_edited(read: &str, now: &str, shares: bool) -> bool {
         let file = |content: &str| {
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(content.as_bytes()).unwrap();
             file
         };
-        is_edited((&file(now), Compression::None), (&file(read), Compression::None), read.len() as u64).unwrap()
+        is_edited((&file(now), Compression::None), (&file(read), Compression::None), read.len() as u64, shares).unwrap()
     }
 
     fn lines(numbers: std::ops::Range<usize>) -> String {
@@ -107,6 +137,14 @@ mod tests {
             assert!(edited(&read, &("another\n".to_owned() + &lines(size - 2..size + 50))), "few are left, with the last one");
             assert!(!edited(&read, &(lines(0..size / 3) + &lines(size..size * 2))), "a header");
         }
+    }
+
+    #[test]
+    fn a_file_that_shares_no_end_is_edited_where_most_runs_of_lines_are_there_and_not_where_only_lines_are() {
+        let read = lines(0..100);
+        assert!(is_it_edited(&read, &("another\n".to_owned() + &lines(0..95)), false));
+        assert!(!is_it_edited(&read, &(0..100).rev().map(|n| lines(n..n + 1)).collect::<String>(), false), "each line comes again");
+        assert!(!is_it_edited(&lines(0..10), &lines(0..10), false), "too few to tell");
     }
 
     #[test]

@@ -7,7 +7,7 @@ const SIZE: usize = 100;
 type Edit = (&'static str, fn(&World, &str));
 
 /// What is lost where a file is edited that has a copy: nobody can say which of its lines are new.
-fn edits() -> [Edit; 6] {
+fn edits() -> [Edit; 7] {
     fn with(world: &World, name: &str, edit: impl FnOnce(&mut Vec<String>)) -> String {
         let mut lines: Vec<String> = fs::read_to_string(world.path(name)).unwrap().lines().map(|line| format!("{line}\n")).collect();
         edit(&mut lines);
@@ -25,6 +25,9 @@ fn edits() -> [Edit; 6] {
         }),
         ("a first line, in place", |world, name| {
             world.write(name, with(world, name, |lines| lines.insert(0, "another\n".to_owned())));
+        }),
+        ("at both ends, in place", |world, name| {
+            world.write(name, with(world, name, |lines| (lines.insert(0, "another\n".to_owned()), lines.truncate(90)).1));
         }),
         ("its last line, as an editor does", |world, name| {
             world.write(".edited", with(world, name, |lines| lines[SIZE - 1] = "another\n".to_owned()));
