@@ -225,15 +225,17 @@ impl Follow {
         let (mut held, mut to_open) = (HashSet::new(), 0);
         let mut examined: HashSet<Inode> = facts.iter().map(|facts| facts.place.inode).collect();
         self.forget_waiting();
+        // What is compared with files that are open is looked for under the names that they have now.
+        for (path, metadata) in &found.files {
+            if let Some(tail) = tails.get(&Inode::of(metadata)).and_then(|at| self.tails.get_mut(*at)) {
+                tail.take_name(path, &mut self.files);
+            }
+        }
         let inodes = found.files.iter().map(|(_, metadata)| Inode::of(metadata)).collect();
         self.lost.extend(self.idle.take_missing(&inodes));
         for (path, metadata) in found.files {
             let inode = Inode::of(&metadata);
-            if let Some(at) = tails.get(&inode) {
-                // None is open yet where the name passed to another file between the look and the opening.
-                if let Some(tail) = self.tails.get_mut(*at) {
-                    tail.take_name(path, &mut self.files);
-                }
+            if tails.contains_key(&inode) {
             } else if self.archives.get(&path).is_some_and(|archive| archive.inode == inode) {
                 let (archive, is_due) = self.settle(&path, &metadata);
                 if is_due {

@@ -245,7 +245,7 @@ impl Files {
                 }
                 Start::At { known, copy_of } => {
                     if let Some(of) = turn.copy_of.as_ref().filter(|of| **of != known) {
-                        self.pass_over_common(&known, of, facts)?;
+                        self.pass_over_common(&known, of, facts, None)?;
                     }
                     Start::At { known, copy_of }
                 }

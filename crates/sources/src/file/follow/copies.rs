@@ -49,8 +49,11 @@ impl Follow {
             // What became of the original is found out first: what both hold may be in another file now.
             _ if self.is_changing(&original)? => {}
             // Both may have grown alike, and parted then.
-            _ if self.files.pass_over_common(&own, &of, &facts)? => {
-                self.tails[at].copy_of = None;
+            _ if self.pass_over_common(&own, &of, &facts)? => {
+                let next = self.files.positions.get(&own).map(|known| known.next);
+                if self.tails[at].holds_line_behind(next) {
+                    self.tails[at].copy_of = None;
+                }
                 self.tails[at].forget_unread(&self.files);
                 self.reopen(at, &own, &facts)?;
             }
@@ -106,6 +109,12 @@ impl Follow {
         let sight = Sight::look(tail.try_clone()?, &tail.path, tail.name)?;
         let judged = sight.judge(&self.files.positions.key, known).map_err(|e| tail.failed("look at", e))?;
         Ok(matches!(judged.verdict, Verdict::Other(_)))
+    }
+
+    fn pass_over_common(&mut self, own: &PartitionId, of: &PartitionId, facts: &Facts) -> Result<bool> {
+        let original = self.tails.iter().find(|tail| tail.known() == Some(of));
+        let open = original.map(Tail::try_clone).transpose()?;
+        self.files.pass_over_common(own, of, facts, open)
     }
 
     fn examine_tail(&self, at: usize) -> Result<Facts> {

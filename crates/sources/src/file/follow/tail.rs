@@ -6,7 +6,7 @@
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -121,21 +121,21 @@ impl Tail {
     }
 
     /// Takes up the name that it has now.
-    pub(super) fn take_name(&mut self, path: PathBuf, files: &mut Files) {
+    pub(super) fn take_name(&mut self, path: &Path, files: &mut Files) {
         self.name = Name::Matches;
         if self.path == path {
             return;
         }
         if let Stage::Open(reader) = &mut self.stage {
-            let partition = Arc::new(Partition { id: reader.partition().id.clone(), label: names::label_of(&path).into() });
+            let partition = Arc::new(Partition { id: reader.partition().id.clone(), label: names::label_of(path).into() });
             if let Some(mut known) = files.positions.get(&partition.id).cloned() {
                 known.partition = partition.clone();
                 files.pending.push(empty_chunk(&known, known.next, Vec::new()));
                 files.positions.put(known);
             }
-            reader.rename(&path, partition);
+            reader.rename(path, partition);
         }
-        self.path = path;
+        self.path = path.to_owned();
     }
 
     /// Looks at the file, with one system call; `None` if nothing has changed since its last turn.

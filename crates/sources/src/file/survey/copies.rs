@@ -100,14 +100,22 @@ impl Files {
     }
 
     /// Passes over the whole lines that a copy shares with its original behind its own position, if the two have parted since. Returns whether
-    /// there were any. Compared are all bytes from the beginning: what only may be a copy is read.
-    pub(in crate::file) fn pass_over_common(&mut self, known: &PartitionId, of: &PartitionId, facts: &Facts) -> Result<bool> {
+    /// there were any. Compared are all bytes from the beginning: what only may be a copy is read. `open` is the original, if it is open: its name may be
+    /// another by now.
+    pub(in crate::file) fn pass_over_common(
+        &mut self,
+        known: &PartitionId,
+        of: &PartitionId,
+        facts: &Facts,
+        open: Option<File>,
+    ) -> Result<bool> {
         let (Some(mut known), Some(of)) = (self.positions.get(known).cloned(), self.positions.get(of).cloned()) else { return Ok(false) };
         if facts.compression != Compression::None || of.next <= known.next {
             return Ok(false);
         }
         let path = names::path_of(&of.partition.label);
-        let Some(original) = self.open_file(&path)? else { return Ok(false) };
+        let original = open.map_or_else(|| self.open_file(&path), |open| Ok(Some(open)))?;
+        let Some(original) = original else { return Ok(false) };
         let sight = Sight::look(original, &path, Name::Matches)?;
         if sight.compression != Compression::None {
             return Ok(false);

@@ -87,6 +87,27 @@ async fn a_copy_that_gets_lines_in_turn_with_its_original_gets_none_twice() {
     assert_eq!(numbers(&running.lines), (0..115).collect::<Vec<_>>());
 }
 
+#[tokio::test]
+async fn what_a_copy_gets_is_known_also_where_the_longer_one_is_renamed_at_that_moment() {
+    for name in ["b.log.1", "b.old"] {
+        for _ in 0..10 {
+            let world = World::following(&["*.log*"]);
+            world.write("a.log", numbered(0..100));
+            let mut running = world.start();
+            running.read(100).await;
+            copy(&world, "a.log", "b.log");
+            running.is_silent().await;
+            world.append("b.log", &numbered(100..110));
+            running.read(110).await;
+            world.rename("b.log", name);
+            world.append("a.log", &numbered(100..105));
+            running.is_silent().await;
+            world.append("a.log", &numbered(105..110));
+            running.is_silent().await;
+        }
+    }
+}
+
 /// Returns the numbers of lines, in ascending order.
 fn numbers(lines: &[String]) -> Vec<usize> {
     let mut numbers: Vec<usize> = lines.iter().map(|line| line.split([':', ',']).nth(1).unwrap().parse().unwrap()).collect();
