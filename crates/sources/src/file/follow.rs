@@ -292,6 +292,7 @@ impl Follow {
         }
         let nameless = self.replaced(&facts);
         if !nameless.is_empty() {
+            self.look_at_settling(&mut facts)?;
             self.files.search_missing(&mut facts, |known| nameless.contains(known.id()))?;
             self.find_holders(&nameless, &mut facts)?;
         }

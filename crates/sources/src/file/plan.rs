@@ -71,10 +71,21 @@ pub(super) struct Pair {
     pub(super) verdict: Verdict,
     /// Whether the file holds a KiB of what was read: the first one at its beginning, or the last one near where it was read.
     pub(super) shares: bool,
-    /// Whether it may be that one, edited: only where another file holds all that was read it can be told that it is not.
-    pub(super) may_be_edited: bool,
+    /// Whether it is that one, edited.
+    pub(super) edited: Edited,
     /// Whether all of the file stands at the beginning of the known one, which is longer.
     pub(super) prefix: bool,
+}
+
+/// Whether a file that differs from a known one is that one, edited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Edited {
+    /// The last line that was read is there, or no other file holds what was read, to compare it with.
+    Maybe,
+    /// Most of the lines that were read are there.
+    Yes,
+    /// Few of them are there: it took the name in a rotation.
+    No,
 }
 
 /// What becomes of a file.
@@ -293,16 +304,17 @@ fn compared(known: usize, files: &[SeenFile]) -> Vec<Vec<Compared<'_>>> {
     compared
 }
 
-/// Returns which positions have an edited file: that its old content lies in a copy too changes nothing, what was not edited would be read twice. One in
-/// which another position goes on is none, however alike both begin: two files have changed places.
+/// Returns which positions have an edited file: that its old content lies in a copy too changes nothing, what was not edited would be read twice. Where
+/// lines do not tell, one in which another position goes on is none, however alike both begin: two files have changed places.
 fn edited(known: &[KnownFile], files: &[SeenFile], owners: &[Option<usize>]) -> Vec<bool> {
     let mut edited = vec![false; known.len()];
     for (file, owner, pair) in files.iter().zip(owners).flat_map(|(file, owner)| file.pairs.iter().map(move |pair| (file, owner, pair))) {
-        if owner.is_some_and(|owner| owner != pair.known) {
+        let is_another = owner.is_some_and(|owner| owner != pair.known);
+        if pair.edited == Edited::No || (pair.edited == Edited::Maybe && is_another) {
             continue;
         }
         let differs = matches!(pair.verdict, Verdict::Other(Why::Differs { .. } | Why::Shorter { .. })) && !pair.prefix;
-        edited[pair.known] |= pair.shares && pair.may_be_edited && differs && is_rewritten(known, file, pair);
+        edited[pair.known] |= pair.shares && differs && is_rewritten(known, file, pair);
     }
     edited
 }

@@ -22,7 +22,7 @@ use super::discover::{Wanted, open, search};
 use super::follow::TURN_BYTES;
 use super::identity::{Inode, Place};
 use super::input::Compression;
-use super::plan::{Fate, Holder, KnownFile, Loss, Name, Pair, SeenFile, plan};
+use super::plan::{Edited, Fate, Holder, KnownFile, Loss, Name, Pair, SeenFile, plan};
 use super::positions::Known;
 use super::reader::empty_chunk;
 use super::sight::{Judged, Sight};
@@ -160,8 +160,8 @@ impl Files {
             let own = same_place || *known.partition.label == *label;
             let Some(judged) = self.confirm(&sight, known, *worth, &bodies, patience).map_err(failed)? else { return suspects() };
             let begins = sight.begins_as(&self.positions.key, known);
-            let may_be_edited = own && sight.length > 0 && matches!(judged.verdict, Verdict::Other(_));
-            let shares = begins || (may_be_edited && sight.holds_end_of(&self.positions.key, known).map_err(failed)?);
+            let is_changed = own && sight.length > 0 && matches!(judged.verdict, Verdict::Other(_));
+            let shares = begins || (is_changed && sight.holds_end_of(&self.positions.key, known).map_err(failed)?);
             let shorter = matches!(judged.verdict, Verdict::Other(Why::Shorter { .. }));
             let related = || names::are_related(&label, &known.partition.label) || self.positions.is_part(&sight.place, known.id());
             let alike = begins || (sight.length < EDGE_BYTES && related());
@@ -432,7 +432,7 @@ impl Facts {
                 known: index(&compared.known)?,
                 verdict: compared.judged.verdict,
                 shares: compared.shares,
-                may_be_edited: true,
+                edited: Edited::Maybe,
                 prefix: compared.prefix,
             })
         };

@@ -3,13 +3,14 @@
 //! Owns: waiting until its length stands still, and noticing that it was written again.
 //! Does not own: reading it (see `read_once`), one that is damaged (see `aside`).
 
+use std::collections::HashSet;
 use std::fs::Metadata;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pintail_core::error::Result;
 use pintail_core::offsets::PartitionId;
 
-use super::{Compression, Facts, Follow, Inode, Turn};
+use super::{Compression, Facts, Follow, Inode, Name, Turn};
 use crate::file::names;
 
 /// A compressed file.
@@ -41,6 +42,17 @@ impl Follow {
             false => is_new || (!self.lost.is_empty() && state == ArchiveState::Settling),
         };
         (Archive { inode, length, state }, is_due)
+    }
+
+    /// Looks at compressed files before their lengths stand still: what has no name any more may be in one.
+    pub(super) fn look_at_settling(&mut self, facts: &mut Vec<Facts>) -> Result<()> {
+        let seen: HashSet<Inode> = facts.iter().map(|facts| facts.place.inode).collect();
+        let is_settling = |archive: &Archive| archive.state == ArchiveState::Settling && !seen.contains(&archive.inode);
+        let paths: Vec<PathBuf> = self.archives.iter().filter(|(_, archive)| is_settling(archive)).map(|(path, _)| path.clone()).collect();
+        for path in paths {
+            facts.extend(self.files.examine_or_set_aside(&path, Name::Matches)?.map(Facts::closed));
+        }
+        Ok(())
     }
 
     /// Returns whether what a compressed file is a copy of is open and has more in it, which is read there first.

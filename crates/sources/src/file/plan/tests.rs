@@ -17,7 +17,7 @@ fn file(label: &str, number: u64, pairs: &[Pair]) -> SeenFile {
 }
 
 fn pair(known: usize, verdict: Verdict) -> Pair {
-    Pair { known, verdict, shares: false, may_be_edited: true, prefix: false }
+    Pair { known, verdict, shares: false, edited: Edited::Maybe, prefix: false }
 }
 
 const DIFFERS: Verdict = Verdict::Other(Why::Differs { at: 0 });

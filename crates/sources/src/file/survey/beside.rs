@@ -10,7 +10,7 @@ use pintail_core::evidence::{Verdict, Why};
 
 use super::{Facts, empty_chunk, gap};
 use crate::file::input::Compression;
-use crate::file::plan::{Name, Pair, SeenFile};
+use crate::file::plan::{Edited, Name, Pair, SeenFile};
 use crate::file::positions::{Known, Left};
 use crate::file::sight::{begins_as, holds_end_of};
 use crate::file::trail::EDGE_BYTES;
@@ -88,8 +88,8 @@ impl Files {
             }
             let holder = holders.get(&pair.known).and_then(|holders| holders.iter().find(|(_, verdict)| *verdict == Verdict::Moved));
             if let Some((holder, _)) = holder {
-                pair.may_be_edited = !is_part && facts[at].is_edited(&facts[*holder], position.next, pair.shares)?;
-                pair.shares |= pair.may_be_edited;
+                pair.edited = if is_part { Edited::No } else { facts[at].compare_lines(&facts[*holder], position.next, pair.shares)? };
+                pair.shares |= pair.edited == Edited::Yes;
             }
         }
         Ok(())
@@ -123,7 +123,7 @@ impl Files {
         let Some(read) = self.open_file(&path)? else { return Ok(false) };
         let read = self.examine_open(read, &path, Name::Renamed)?;
         let is_there = read.judged(holder.id()).is_some_and(|judged| judged.verdict == Verdict::Same);
-        Ok(is_there && facts.is_edited(&read, was.next, shares)?)
+        Ok(is_there && facts.compare_lines(&read, was.next, shares)? != Edited::No)
     }
 
     /// Finds out whether a file holds a first part of what was read. Below a KiB it was read in its place or under its name.

@@ -15,6 +15,7 @@ use pintail_core::error::{Error, Result};
 
 use super::Facts;
 use crate::file::input::{Compression, Input};
+use crate::file::plan::Edited;
 
 /// Lines of a file that are compared: those with the least hashes, whatever they are.
 const SAMPLE_MAX: usize = 4096;
@@ -28,14 +29,14 @@ const RUN_LINES: usize = 4;
 const BUFFER_BYTES: usize = 64 << 10;
 
 impl Facts {
-    /// Returns whether this is a file, edited, of which all that was read before an offset stands in another one. `shares` says whether a KiB at one of
+    /// Finds out whether this is a file, edited, of which all that was read before an offset stands in another one. `shares` says whether a KiB at one of
     /// its ends is still there.
-    pub(super) fn is_edited(&self, read: &Self, next: u64, shares: bool) -> Result<bool> {
+    pub(super) fn compare_lines(&self, read: &Self, next: u64, shares: bool) -> Result<Edited> {
         if !self.may_be_edited(next, shares) {
-            return Ok(false);
+            return Ok(Edited::No);
         }
         let open = |facts: &Self| facts.with_file(File::try_clone);
-        let edited = is_edited((&open(self)?, self.compression), (&open(read)?, read.compression), next, shares);
+        let edited = compare((&open(self)?, self.compression), (&open(read)?, read.compression), next, shares);
         edited.map_err(|e| Error::io(format_args!("compare `{}` with `{}`", self.path.display(), read.path.display()), e))
     }
 
@@ -45,8 +46,8 @@ impl Facts {
     }
 }
 
-/// Returns whether a file holds most of the lines up to an offset of one that holds what was read, or the last of them.
-fn is_edited(file: (&File, Compression), read: (&File, Compression), next: u64, shares: bool) -> io::Result<bool> {
+/// Looks in a file for the lines up to an offset of one that holds what was read: for most, or for the last of them.
+fn compare(file: (&File, Compression), read: (&File, Compression), next: u64, shares: bool) -> io::Result<Edited> {
     let hashes = RandomState::new();
     let run_lines = if shares { 1 } else { RUN_LINES };
     let (mut sample, mut last) = (BTreeSet::new(), None);
@@ -66,9 +67,11 @@ fn is_edited(file: (&File, Compression), read: (&File, Compression), next: u64, 
     })?;
     let has_most = (sample.len() - missing.len()) * 2 > sample.len();
     // Who compresses mostly does not edit.
-    Ok(match read.1 {
-        Compression::None if shares => has_most || has_last,
-        _ => has_most && sample.len() >= DIFFERENT_MIN,
+    let is_beside = shares && read.1 == Compression::None;
+    Ok(match is_beside {
+        _ if has_most && (is_beside || sample.len() >= DIFFERENT_MIN) => Edited::Yes,
+        true if has_last => Edited::Maybe,
+        _ => Edited::No,
     })
 }
 
@@ -121,7 +124,7 @@ mod tests {
             file.write_all(content.as_bytes()).unwrap();
             file
         };
-        is_edited((&file(now), Compression::None), (&file(read), Compression::None), read.len() as u64, shares).unwrap()
+        compare((&file(now), Compression::None), (&file(read), Compression::None), read.len() as u64, shares).unwrap() != Edited::No
     }
 
     fn lines(numbers: std::ops::Range<usize>) -> String {

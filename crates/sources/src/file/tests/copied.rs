@@ -190,3 +190,46 @@ async fn files_with_equal_headers_and_long_lines_that_begin_alike_are_rotated_wi
         }
     }
 }
+
+#[tokio::test]
+async fn a_file_that_is_compressed_under_another_name_and_replaced_by_one_with_its_header_between_two_looks_is_no_gap() {
+    let header = format!("{{\"h\":\"{}\"}}\n", "h".repeat(1500));
+    for _ in 0..10 {
+        let mut world = World::following(&["*"]);
+        world.config.poll_interval = Duration::from_millis(50);
+        world.record_bytes_max = 10_000;
+        world.write("a.log", header.clone() + &numbered(0..100));
+        let mut running = world.start();
+        running.read(101).await;
+        world.write(".gz", gzip(&(header.clone() + &numbered(0..100))));
+        world.write(".new", header.clone() + &numbered(100..150));
+        world.rename(".gz", "z.gz");
+        world.rename(".new", "a.log");
+        running.read(152).await;
+        running.is_silent().await;
+        assert_eq!(running.lines[102..], lines(100..150));
+        assert!(!running.notes().contains(&NoteKind::Gap), "{:?}", running.offsets.notes());
+    }
+}
+
+#[tokio::test]
+async fn an_edit_of_a_copy_in_which_a_shorter_one_goes_on_is_a_gap() {
+    for follow in [true, false] {
+        let mut world = World::new(&["*"]);
+        world.config.follow = follow;
+        world.config.on_gap = OnGap::Record;
+        world.write("a.log", numbered(0..SIZE));
+        world.write("b.log", numbered(0..SIZE));
+        world.write("c.log", numbered(0..SIZE / 2));
+        let mut running = world.start();
+        running.settle().await;
+        running.settle().await;
+        assert_eq!(running.lines, lines(0..SIZE));
+        world.commit(&running);
+        drop(running);
+        remove(&world, "c.log");
+        world.write("a.log", numbered(0..SIZE - 10) + "another\n");
+        let mut running = world.start();
+        assert_eq!(running.gaps_in(Duration::from_secs(1)).await, 1, "{follow} {:?}", running.offsets.notes());
+    }
+}
