@@ -284,8 +284,8 @@ KINDS = ["create", "append", "append", "append_to_all", "append_to_all", "catch_
          "rotate", "rotate", "cut", "cut", "replace", "delete", "delete", "rename", "edit_one", "edit_one"]
 
 
-def live(world, edits_):
-    while len(world.done) < edits_:
+def live(world, many):
+    while len(world.done) < many:
         for _ in range(world.chance.randrange(0, 5)):
             world.edit(world.chance.choice(KINDS))
         world.run([])
