@@ -36,6 +36,7 @@ pub(crate) fn surroundings<'a>(config: &'a Config, store: Option<&'a Store>, dis
         created_at: format.map_or_else(Utc::now, |format| format.created_at),
         schema: &config.schema,
         record_bytes_max: config.source.record_bytes_max,
+        line_bytes_max: config.pipeline.line_bytes_max,
         batch_rows: config.pipeline.batch_rows,
         checkpoint_interval: config.pipeline.checkpoint_interval,
         cores: config.limits.cores,

@@ -90,7 +90,7 @@ impl Chunk {
             Records::Lines(bytes) => bytes.len(),
             Records::Payloads(payloads) => slice_bytes(payloads.rows()),
             Records::Arrow(rows) => slice_bytes(rows),
-            Records::TooLong { head, .. } => head.len(),
+            Records::TooLong { head, message, .. } => head.len() + message.as_ref().map_or(0, |message| message.bytes()),
         }
     }
 

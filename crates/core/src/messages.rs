@@ -28,6 +28,8 @@ use bytes::Bytes;
 const BESIDE: usize = 2;
 /// Bytes of a message in columns of a fixed width.
 const ROW_BYTES: usize = 40;
+/// Bytes of a header in columns of a fixed width.
+const HEADER_BYTES: usize = 9;
 
 static HEADER: LazyLock<Fields> =
     LazyLock::new(|| Fields::from(vec![Field::new("name", DataType::Utf8, false), Field::new("value", DataType::Binary, true)]));
@@ -73,8 +75,48 @@ impl Message<'_> {
     /// Returns about how many bytes it takes among others. One without a payload takes some, too.
     pub fn bytes(&self) -> usize {
         let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
-        let headers = self.headers.iter().map(|(name, value)| name.len() + length(*value));
+        let headers = self.headers.iter().map(|(name, value)| HEADER_BYTES + name.len() + length(*value));
         ROW_BYTES + length(self.payload) + length(self.key) + headers.sum::<usize>()
+    }
+}
+
+/// Headers on their own, in their order: all their bytes behind each other, since a message may have thousands of a few bytes each.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Headers {
+    bytes: Box<[u8]>,
+    /// Where each name ends, and its value if it has one.
+    ends: Box<[(u32, Option<u32>)]>,
+}
+
+impl Headers {
+    /// Returns each.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+        let mut from = 0;
+        self.ends.iter().map(move |(name_end, value_end)| {
+            let name = &self.bytes[from..*name_end as usize];
+            let value = value_end.map(|end| &self.bytes[*name_end as usize..end as usize]);
+            from = value_end.unwrap_or(*name_end) as usize;
+            (std::str::from_utf8(name).expect("a name was text"), value)
+        })
+    }
+
+    /// Returns how many bytes they take.
+    fn bytes(&self) -> usize {
+        self.bytes.len() + size_of_val(&*self.ends)
+    }
+}
+
+impl<N: AsRef<str>, V: AsRef<[u8]>> FromIterator<(N, Option<V>)> for Headers {
+    fn from_iter<T: IntoIterator<Item = (N, Option<V>)>>(headers: T) -> Self {
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        let mut append = |part: &[u8]| {
+            bytes.extend_from_slice(part);
+            u32::try_from(bytes.len()).expect("no broker takes a message of 4 GiB")
+        };
+        for (name, value) in headers {
+            ends.push((append(name.as_ref().as_bytes()), value.map(|value| append(value.as_ref()))));
+        }
+        Self { bytes: bytes.into(), ends: ends.into() }
     }
 }
 
@@ -91,8 +133,8 @@ pub struct Envelope {
     pub timestamp_ms: Option<i64>,
     /// Its key.
     pub key: Option<Bytes>,
-    /// Its headers, in their order.
-    pub headers: Vec<(Box<str>, Option<Bytes>)>,
+    /// Its headers.
+    pub headers: Headers,
 }
 
 impl Envelope {
@@ -104,7 +146,7 @@ impl Envelope {
             offset: message.offset.filter(|offset| u64::try_from(*offset) != Ok(position)),
             timestamp_ms: message.timestamp_ms,
             key: message.key.map(Bytes::copy_from_slice),
-            headers: message.headers.iter().map(|(name, value)| ((&**name).into(), value.map(Bytes::copy_from_slice))).collect(),
+            headers: message.headers.iter().map(|(name, value)| (name, *value)).collect(),
         }
     }
 
@@ -116,15 +158,14 @@ impl Envelope {
             offset: self.offset.or_else(|| i64::try_from(position).ok()),
             timestamp_ms: self.timestamp_ms,
             key: self.key.as_deref(),
-            headers: self.headers.iter().map(|(name, value)| (Cow::Borrowed(&**name), value.as_deref())).collect(),
+            headers: self.headers.iter().map(|(name, value)| (name.into(), value)).collect(),
             payload,
         }
     }
 
     /// Returns about how many bytes it takes.
     pub fn bytes(&self) -> usize {
-        let headers = self.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Bytes::len));
-        size_of::<Self>() + self.key.as_ref().map_or(0, Bytes::len) + headers.sum::<usize>()
+        size_of::<Self>() + self.key.as_ref().map_or(0, Bytes::len) + self.headers.bytes()
     }
 }
 
@@ -359,6 +400,17 @@ mod tests {
         }
         let offsets = [0, 3].map(|at| Envelope::new(&payloads.message(at), payloads.position(at)).offset);
         assert_eq!(offsets, [None, Some(100)]);
+    }
+
+    #[test]
+    fn short_headers_on_their_own_take_no_more_than_four_times_their_bytes() {
+        let names: Vec<_> = (0..7_000).map(|n| format!("h{n}")).collect();
+        let headers = names.iter().map(|name| (name.into(), Some(&b"v"[..]))).collect();
+        let message = Message { headers, ..Message::default() };
+        let sent: usize = names.iter().map(|name| name.len() + 1).sum();
+        let envelope = Envelope::new(&message, 0);
+        assert!((sent..4 * sent + size_of::<Envelope>()).contains(&envelope.bytes()), "{} of {sent}", envelope.bytes());
+        assert!(message.bytes() > sent + 8 * names.len(), "{}", message.bytes());
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub struct Surroundings<'a> {
     pub schema: &'a EventSchema,
     /// Bytes of a record.
     pub record_bytes_max: usize,
+    /// Bytes that the line may hold.
+    pub line_bytes_max: usize,
     /// Records of a batch.
     pub batch_rows: usize,
     /// Time between checkpoints.
@@ -130,6 +132,7 @@ pub(crate) mod tests {
                 created_at: DateTime::UNIX_EPOCH,
                 schema: &SCHEMA,
                 record_bytes_max: 1 << 20,
+                line_bytes_max: 1 << 30,
                 batch_rows: 50_000,
                 checkpoint_interval: Duration::from_secs(30),
                 cores: 1,

@@ -38,6 +38,8 @@ mod subject;
 mod unreadable;
 
 #[cfg(feature = "nats")]
+pub use session::Line;
+#[cfg(feature = "nats")]
 pub use source::NatsSource;
 
 pub(crate) use config::KIND;

@@ -2,6 +2,7 @@
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::stream::RetentionPolicy::{self, Limits, WorkQueue};
+use pintail_core::limits::process_bytes;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -65,4 +66,24 @@ fn read(retention: RetentionPolicy) {
 fn payloads_of_any_bytes_are_one_record_each_over_kills_and_a_replay_hands_the_same_messages_back() {
     read(Limits);
     read(WorkQueue);
+}
+
+#[test]
+fn thousands_of_headers_beside_each_message_take_no_more_memory_than_the_line_may_hold() {
+    let (broker, dataset) = (Broker::start(), Dataset::new());
+    broker.make_stream(Limits);
+    let mut headers = HeaderMap::new();
+    (0..6_000).for_each(|n| headers.append(format!("h{n}").as_str(), "v"));
+    let js = broker.js();
+    for id in 0..600 {
+        let payload = if id % 3 == 0 { "no record".to_owned() } else { line(id) };
+        broker.run(async { js.publish_with_headers("events.us", headers.clone(), payload.into()).await.unwrap().await.unwrap() });
+    }
+    let mut process = dataset.nats(&broker).set("pipeline.memory_max", "64MiB").set("dead_letters.ratio_max", 1.0).spawn();
+    process.wait_for_rows(400);
+    process.wait_until("the dead letters", |dataset| dataset.dead_letters().len() == 200);
+    let peak = process_bytes(&process.pid().to_string(), "VmHWM").unwrap() >> 20;
+    process.stop(Signal::TERM).assert_code(0);
+    assert!(peak < 200, "{peak} MiB");
+    dataset.assert_clean();
 }

@@ -9,8 +9,8 @@ use pintail_core::batch::Chunk;
 use pintail_core::evidence::Key;
 use pintail_core::offsets::{NoteKind, OffsetRange, Offsets, Partition, PartitionId};
 use pintail_sources::OnGap;
-use pintail_sources::nats::NatsSource;
 use pintail_sources::nats::config::{NatsConfig, NatsLogin, NatsTls};
+use pintail_sources::nats::{Line, NatsSource};
 use pintail_sources::{Resume, Source};
 use rustix::process::Signal;
 
@@ -153,7 +153,8 @@ fn a_position_of_an_earlier_version_is_accepted_once_and_has_evidence_then() {
     };
     let key = Key::random();
     let open = |offsets: &Offsets| {
-        let open = async { NatsSource::open(&config, Duration::from_secs(1), 1 << 20, &Resume { offsets, key: &key }) };
+        let line = Line { checkpoint_interval: Duration::from_secs(1), bytes_max: 1 << 30, record_bytes_max: 1 << 20 };
+        let open = async { NatsSource::open(&config, line, &Resume { offsets, key: &key }) };
         broker.run(open).unwrap()
     };
     let mut source = open(&Offsets::default());

@@ -300,7 +300,7 @@ impl Reader {
         }
         let logged = logged(message);
         log.chunks.push(offset, &logged.message, &logged);
-        Ok(message.payload_len() + message.key_len() + 1)
+        Ok(logged.message.bytes())
     }
 
     /// Takes up how far the session came, for the next one.

@@ -12,6 +12,8 @@ use pintail_core::identity::SourceIdentity;
 use pintail_core::secret::Secret;
 use pintail_settings::{Section, values};
 
+#[cfg(feature = "nats")]
+use super::Line;
 use crate::OnGap;
 #[cfg(feature = "nats")]
 use crate::kind::Surroundings;
@@ -238,7 +240,12 @@ impl Configured for NatsConfig {
 
     #[cfg(feature = "nats")]
     fn open(&self, around: &Surroundings<'_>, resume: &Resume<'_>) -> Result<Box<dyn Source>> {
-        Ok(Box::new(super::NatsSource::open(self, around.checkpoint_interval, around.record_bytes_max, resume)?))
+        let line = Line {
+            checkpoint_interval: around.checkpoint_interval,
+            bytes_max: around.line_bytes_max,
+            record_bytes_max: around.record_bytes_max,
+        };
+        Ok(Box::new(super::NatsSource::open(self, line, resume)?))
     }
 
     #[cfg(feature = "nats")]

@@ -55,7 +55,7 @@ impl<'a> Intake<'a> {
     pub(super) async fn run(reader: &'a mut Reader, session: Session, position: Position) -> Exit {
         let Session { link, messages } = session;
         let history = History::new(reader.key.clone(), position.evidence);
-        let chunks = Chunks::new(position.partition, position.next, reader.record_bytes_max, history);
+        let chunks = Chunks::new(position.partition, position.next, reader.line.record_bytes_max, history);
         let pending = link.consumer.cached_info().num_pending;
         let removal_matters = reader.config.subject.is_none() || link.stream.cached_info().config.retention == RetentionPolicy::Limits;
         Intake { reader, link, chunks, notes: Vec::new(), received: 0, waited_at: None, pending, hole: None, removal_matters }

@@ -5,7 +5,6 @@
 //! (see `check`) and what that means (see `plan`).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_nats::jetstream::stream::{Info, RetentionPolicy};
 use pintail_core::batch::{Chunk, OffsetUnit};
@@ -23,7 +22,7 @@ use super::history::{History, nothing};
 use super::intake::Intake;
 use super::plan::{Facts, Finding, plan, surely};
 use super::position::{Found, Gap, Observed, Position, Positions};
-use super::session::{Session, observed};
+use super::session::{Line, Session, observed};
 use super::source::Shared;
 use super::unreadable;
 use crate::messages::Remember;
@@ -49,8 +48,7 @@ impl From<Error> for Exit {
 /// The task that reads.
 pub(super) struct Reader {
     pub(super) config: NatsConfig,
-    pub(super) checkpoint_interval: Duration,
-    pub(super) record_bytes_max: usize,
+    pub(super) line: Line,
     /// What evidence is made with.
     pub(super) key: Key,
     pub(super) positions: Positions,
@@ -134,7 +132,7 @@ impl Reader {
         }
         let committed = self.shared.acks().begin(&position.partition.id, info.config.retention == RetentionPolicy::Interest);
         self.shared.set_client(Some(connection.client.clone()));
-        let session = Session::begin(connection, stream, &self.config, &position, committed, self.checkpoint_interval).await?;
+        let session = Session::begin(connection, stream, &self.config, &position, committed, self.line).await?;
         Ok((session, position))
     }
 

@@ -31,8 +31,10 @@ use super::position::{Observed, Position};
 
 /// Messages asked for at a time: enough that the server never waits for the next request.
 const PULL_MESSAGES: usize = 4_000;
-/// Bytes asked for at a time, unless the server takes larger messages.
+/// Bytes asked for at a time at most, unless the server takes larger messages.
 const PULL_BYTES: usize = 16 << 20;
+/// Bytes that a header of a few bytes takes, for each of them, once the client has received it.
+const HEADER_COST: usize = 32;
 /// Time after which the server forgets a consumer that nobody asks for messages.
 const FORGET: Duration = Duration::from_secs(60);
 /// Time that a request for messages holds.
@@ -46,6 +48,17 @@ const ACK_SLACK: Duration = Duration::from_secs(60);
 
 /// Time between two tries to delete the consumer of an earlier session.
 const FORGET_AGAIN: Duration = Duration::from_secs(10);
+
+/// The line that is read for.
+#[derive(Debug, Clone, Copy)]
+pub struct Line {
+    /// Time between checkpoints.
+    pub checkpoint_interval: Duration,
+    /// Bytes that it may hold.
+    pub bytes_max: usize,
+    /// Bytes of a record.
+    pub record_bytes_max: usize,
+}
 
 /// One connection and its consumer.
 pub(super) struct Session {
@@ -65,7 +78,7 @@ pub(super) struct Link {
 }
 
 impl Session {
-    /// Makes the consumer. Where messages are acknowledged it begins behind what is committed, so that those are delivered again that were handed
+    /// Makes the consumer; what it sends ahead keeps to the line's. Where messages are acknowledged it begins behind what is committed, so that those are delivered again that were handed
     /// on and wait for their commit: nobody else keeps them.
     pub(super) async fn begin(
         connection: Connection,
@@ -73,9 +86,9 @@ impl Session {
         config: &NatsConfig,
         position: &Position,
         committed: u64,
-        checkpoint_interval: Duration,
+        line: Line,
     ) -> Result<Self, Failure> {
-        let ack_wait = 2 * checkpoint_interval + ACK_SLACK;
+        let ack_wait = 2 * line.checkpoint_interval + ACK_SLACK;
         let retention = stream.cached_info().config.retention;
         let mut leftover = JoinSet::new();
         let consumer = match retention {
@@ -96,7 +109,7 @@ impl Session {
                 made
             }
         };
-        let messages = pull(&consumer, &connection).await?;
+        let messages = pull(&consumer, &connection, line.bytes_max).await?;
         let acknowledge = retention != RetentionPolicy::Limits;
         Ok(Self { link: Link { connection, stream, consumer, acknowledge, _leftover: leftover }, messages })
     }
@@ -198,9 +211,10 @@ async fn forget_at_last(stream: Stream, consumer: String) {
     }
 }
 
-async fn pull(consumer: &PullConsumer, connection: &Connection) -> Result<Messages, Failure> {
-    // A message has headers and a subject besides its payload; one that is larger than the request is never sent.
-    let bytes = PULL_BYTES.max(4 * connection.client.server_info().max_payload);
+async fn pull(consumer: &PullConsumer, connection: &Connection, line_bytes_max: usize) -> Result<Messages, Failure> {
+    // A message has a subject besides headers and payload; one that is larger than the request is never sent.
+    let whole = 2 * connection.client.server_info().max_payload;
+    let bytes = (line_bytes_max / HEADER_COST).min(PULL_BYTES).max(whole);
     let requests = consumer.stream().max_messages_per_batch(PULL_MESSAGES).max_bytes_per_batch(bytes);
     let messages = requests.expires(PULL_EXPIRES).heartbeat(HEARTBEAT).messages().await;
     messages.map_err(|e| Failure::Passing(format!("the server takes no request for messages: {e}")))

@@ -19,7 +19,7 @@ use super::config::NatsConfig;
 use super::connect::{Connection, Failure, check_files};
 use super::position::Positions;
 use super::reader::Reader;
-use super::session::observed;
+use super::session::{Line, observed};
 use super::subject;
 use crate::reach::Reach;
 use crate::{Resume, Source};
@@ -77,7 +77,7 @@ impl NatsSource {
     /// # Errors
     /// `Config` if a file of the configuration cannot be read; `State` if the offsets are of something else. What the server shows
     /// (a refused login, a stream that was purged, restored or made again) comes from [`Source::read`].
-    pub fn open(config: &NatsConfig, checkpoint_interval: Duration, record_bytes_max: usize, resume: &Resume<'_>) -> Result<Self> {
+    pub fn open(config: &NatsConfig, line: Line, resume: &Resume<'_>) -> Result<Self> {
         let offsets = resume.offsets;
         check_files(config)?;
         let shared = Arc::new(Shared { acks: Mutex::new(Acks::new(offsets)), client: Mutex::new(None), lag: AtomicU64::new(UNKNOWN) });
@@ -86,8 +86,7 @@ impl NatsSource {
         let (reach, trouble) = Reach::new(config.stream.clone());
         let reader = Reader {
             config: config.clone(),
-            checkpoint_interval,
-            record_bytes_max,
+            line,
             key: resume.key.clone(),
             positions: Positions::new(&config.stream, offsets)?,
             shared: shared.clone(),

@@ -134,7 +134,7 @@ fn reply(reader: &Reader, sequence: u64) -> Subject {
 async fn take_up(reader: &mut Reader, stored: Stored, headers: Option<HeaderMap>, position: Position) -> Position {
     let Stored { sequence, time, subject, payload, .. } = stored;
     let history = History::new(reader.key.clone(), position.evidence.clone());
-    let mut chunks = Chunks::new(position.partition.clone(), position.next, reader.record_bytes_max, history);
+    let mut chunks = Chunks::new(position.partition.clone(), position.next, reader.line.record_bytes_max, history);
     let (subject, payload) = (Subject::from(subject), Bytes::from(payload));
     let delivered = Delivered { subject: &subject, payload: &payload, headers: headers.as_ref(), time };
     chunks.push(sequence, &delivered.message(sequence), &delivered);

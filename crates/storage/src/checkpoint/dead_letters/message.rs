@@ -49,7 +49,7 @@ impl<'a> Message<'a> {
             timestamp_ms: envelope.timestamp_ms,
             key: text.map(Into::into),
             key_base64: key.filter(|_| text.is_none()).map(|key| BASE64_STANDARD.encode(key)),
-            headers: envelope.headers.iter().map(|(name, value)| ((&**name).into(), value.as_deref().map(Value::new))).collect(),
+            headers: envelope.headers.iter().map(|(name, value)| (name.into(), value.map(Value::new))).collect(),
         }
     }
 
@@ -64,7 +64,7 @@ impl<'a> Message<'a> {
             (None, Some(key)) => Some(decode(&key)?),
             (Some(_), Some(_)) => return Err("it must not have both `key` and `key_base64`".into()),
         };
-        let headers = self.headers.into_iter().map(|(name, value)| Ok((name.into(), value.map(Value::bytes).transpose()?)));
+        let headers = self.headers.into_iter().map(|(name, value)| Ok((name, value.map(Value::bytes).transpose()?)));
         Ok(Envelope {
             topic: self.topic.map(Into::into),
             partition: self.partition,

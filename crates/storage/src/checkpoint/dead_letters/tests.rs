@@ -87,7 +87,7 @@ fn messages_read_back_with_all_that_the_broker_said_of_them() {
         offset: Some(-1),
         timestamp_ms: Some(i64::MAX),
         key: bytes(b"\xff\0"),
-        headers: vec![("a".into(), bytes(b"\xfe")), ("".into(), None), ("a".into(), bytes(b"text\n"))],
+        headers: [("a", bytes(b"\xfe")), ("", None), ("a", bytes(b"text\n"))].into_iter().collect(),
     };
     let text_key = Envelope { key: bytes(b"k"), ..Envelope::default() };
     let with = |bytes: &[u8], envelope: &Envelope| DeadLetter { message: Some(Arc::new(envelope.clone())), ..letter(bytes) };
