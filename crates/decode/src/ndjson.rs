@@ -8,7 +8,7 @@ use std::str;
 
 use arrow::array::{Array as _, BinaryArray};
 use bytes::Bytes;
-use pintail_core::batch::{Batch, Chunk, Records};
+use pintail_core::batch::{Batch, Chunk, OffsetUnit, Records};
 use pintail_core::error::Result;
 use pintail_core::messages::Payloads;
 use pintail_core::schema::EventSchema;
@@ -93,6 +93,10 @@ impl Run<'_> {
         let end = memchr::memchr(b'\n', &bytes[start..]).map_or(bytes.len(), |length| start + length);
         let line = &bytes[start..end];
         if is_blank(line) {
+            // Zeros pad a file. Elsewhere somebody has sent them.
+            if line.first() == Some(&0) && chunk.unit != OffsetUnit::Bytes {
+                self.draft.reject(chunk, place, "nothing but zeros (NUL bytes)".to_owned());
+            }
             return end;
         }
         let pushed = text(line).and_then(|line| {

@@ -93,3 +93,20 @@ fn a_record_that_does_not_fit_is_accepted_and_becomes_a_dead_letter_with_its_off
     assert_eq!(offsets, [1, 3, 4, 5, 12]);
     dataset.assert_clean();
 }
+
+#[test]
+fn bytes_that_are_no_blank_line_leave_a_dead_letter() {
+    let dataset = Dataset::new();
+    let mut process = dataset.push().set("dead_letters.ratio_max", 1.0).spawn();
+    let address = process.http();
+    let bodies = ["\0\0\0\0", "\0\n", "\u{a0}\n", "\u{2003}\n", "\u{1e}\n", "\u{c}\n", "\u{1}\n", "\0\u{feff} \n", "\u{feff}\0\n"];
+    for (offset, body) in (0..).zip(bodies) {
+        assert_taken(&post(address, &[NDJSON], body), 1, offset);
+    }
+    let taken = bodies.len() as u64;
+    assert_taken(&post(address, &[NDJSON], format!("{}\0\0\n{}", line(0), line(1))), 3, taken);
+    process.wait_for_committed(taken + 3);
+    process.stop(Signal::TERM).assert_code(0);
+    assert_eq!((dataset.ids(), dataset.dead_letters().len()), (ids(0..2), bodies.len() + 1));
+    dataset.assert_clean();
+}

@@ -83,7 +83,11 @@ fn read(mut input: impl Read, encoding: Encoding, bytes_max: usize, held: &mut H
 }
 
 fn broken(encoding: Encoding, read: usize, error: &io::Error) -> Refusal {
-    Refusal::bad(format!("the body is not valid {}, after {read} decompressed bytes: {error}", encoding.name()))
+    let name = encoding.name();
+    Refusal::bad(match read {
+        0 => format!("the body is not {name}, as the header Content-Encoding says, or damaged at its beginning: {error}"),
+        read => format!("the body is damaged {name}, or is followed by something else: {error}, after {read} decompressed bytes"),
+    })
 }
 
 #[cfg(test)]

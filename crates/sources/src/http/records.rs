@@ -98,12 +98,17 @@ pub(super) fn cut(body: Bytes, media_type: MediaType, encoding: Encoding, rules:
     }
 }
 
+/// Returns whether a line is a record. Zeros are a hole in a file; in a body they are what the client sent, and become a dead letter.
+fn is_record(line: &[u8]) -> bool {
+    line.first() == Some(&0) || !is_blank(line)
+}
+
 /// Cuts NDJSON. A body without blank lines, and with an end to its last one, stays as it is.
 fn lines(body: Bytes, held: &mut Held) -> Result<Cut, Refusal> {
     let (mut start, mut records, mut blank) = (0, 0, false);
     for end in memchr::memchr_iter(b'\n', &body) {
         // Of a million lines hardly one is blank.
-        if body[start] != b'{' && is_blank(&body[start..end]) {
+        if body[start] != b'{' && !is_record(&body[start..end]) {
             blank = true;
         } else {
             records += 1;
@@ -116,7 +121,7 @@ fn lines(body: Bytes, held: &mut Held) -> Result<Cut, Refusal> {
     held.try_grow(body.len() + 1)?;
     let mut whole = Vec::with_capacity(body.len() + 1);
     records = 0;
-    for line in body.split(|byte| *byte == b'\n').filter(|line| !is_blank(line)) {
+    for line in body.split(|byte| *byte == b'\n').filter(|line| is_record(line)) {
         whole.extend_from_slice(line);
         whole.push(b'\n');
         records += 1;
@@ -145,6 +150,8 @@ mod tests {
     fn blank_lines_are_no_records_and_the_last_line_gets_its_end() {
         assert_eq!(cut_lines(""), (0, "".into()));
         assert_eq!(cut_lines("\n \t\r\n\u{feff}\n"), (0, "".into()));
+        assert_eq!(cut_lines("\0\0"), (1, "\0\0\n".into()));
+        assert_eq!(cut_lines("\0 \n\u{a0}\n\u{1e}\n\u{c}\n \n"), (4, "\0 \n\u{a0}\n\u{1e}\n\u{c}\n".into()));
         assert_eq!(cut_lines("{\"a\":1}"), (1, "{\"a\":1}\n".into()));
         assert_eq!(cut_lines("{}\n\n{}\n"), (2, "{}\n{}\n".into()));
     }

@@ -20,6 +20,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Date32Type, Field, Int64Type, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
+use arrow::ipc::root_as_message;
 use axum::http::StatusCode;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -29,6 +30,9 @@ use pintail_decode::{date_range, timestamp_range};
 use tracing::{debug, warn};
 
 use super::refusal::Refusal;
+
+/// Begins a message of an IPC stream; its length follows. <https://arrow.apache.org/docs/format/Columnar.html#encapsulated-message-format>
+const CONTINUATION: [u8; 4] = [0xff; 4];
 
 /// Time between two lines of the log about bodies at which the reader panicked: a client may send any number of them.
 const SAID_EVERY: Duration = Duration::from_secs(60);
@@ -93,7 +97,7 @@ fn count(body: &[u8], schema: &EventSchema, bytes_max: usize, record_bytes_max: 
     let (mut rows, mut bytes) = (0, 0);
     for number in 1.. {
         let Some(batch) = reader.next() else { break };
-        let batch = batch.map_err(|error| broken(number, &error))?;
+        let batch = batch.map_err(|error| if is_compressed(body) { compressed() } else { broken(number, &error) })?;
         for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
             let longest;
             (longest, bytes) = texts(column).into_iter().fold((0, bytes), |(longest, sum), length| (length.max(longest), sum + length));
@@ -111,6 +115,29 @@ fn count(body: &[u8], schema: &EventSchema, bytes_max: usize, record_bytes_max: 
         return Err(Refusal::bad(format!("there are {} bytes behind the end of the Arrow stream", reader.get_ref().len())));
     }
     Ok(rows)
+}
+
+fn compressed() -> Refusal {
+    let why = "the buffers of the Arrow stream are compressed (LZ4 or ZSTD within IPC), which is not taken: write it without that                (pyarrow: `IpcWriteOptions(compression=None)`) and compress the whole body, with `Content-Encoding: zstd` or `gzip`";
+    Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why)
+}
+
+/// Returns whether a message of a stream says that its buffers are compressed.
+fn is_compressed(stream: &[u8]) -> bool {
+    let mut rest = stream;
+    while let Some((head, behind)) = rest.split_first_chunk::<8>().filter(|(head, _)| head.starts_with(&CONTINUATION)) {
+        let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
+        let Some((Ok(message), bodies)) = behind.split_at_checked(length).map(|(meta, bodies)| (root_as_message(meta), bodies)) else {
+            break;
+        };
+        let rows = message.header_as_record_batch().or_else(|| message.header_as_dictionary_batch()?.data());
+        if rows.is_some_and(|rows| rows.compression().is_some()) {
+            return true;
+        }
+        let Some(next) = usize::try_from(message.bodyLength()).ok().and_then(|length| bodies.get(length..)) else { break };
+        rest = next;
+    }
+    false
 }
 
 fn broken(batch: usize, error: &ArrowError) -> Refusal {
