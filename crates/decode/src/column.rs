@@ -134,7 +134,7 @@ impl Column {
     /// Why it does not fit.
     pub(super) fn push_json(&mut self, json: &str) -> Result<(), String> {
         if json == "null" {
-            return self.push_null("null");
+            return self.push_null("is null");
         }
         if self.values.get_mut().push_json(json).is_none() {
             return Err(self.refusal(json));
@@ -143,14 +143,14 @@ impl Column {
         Ok(())
     }
 
-    /// Appends a null that is written as `found`.
+    /// Appends a null for a value that `is null` or `is missing`.
     ///
     /// # Errors
     /// That the column is required.
     pub(super) fn push_null(&mut self, found: &str) -> Result<(), String> {
         if self.declared.required {
             let schema::Column { name, column_type, .. } = &self.declared;
-            return Err(format!("column `{name}`: expected {column_type}, got {found}, but the column is required"));
+            return Err(format!("column `{name}`: the value {found}, and the column is required ({column_type})"));
         }
         self.append_null();
         Ok(())

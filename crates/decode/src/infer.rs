@@ -28,6 +28,8 @@ const DICTIONARY_VALUES_MAX: usize = 256;
 const DICTIONARY_REPEATS_MIN: usize = 10;
 /// Keys of a nested object that is taken apart. One with more is a map of data, not a record.
 const FLAT_KEYS_MAX: usize = 64;
+/// Of so many texts of a column one is no time, at most, where it is worth saying that the others are.
+const NEAR_MISS: u64 = 10;
 /// 2000-01-01 and 2100-01-01 in seconds: integers in between may be times.
 const LIKELY_SECONDS: std::ops::Range<i64> = 946_684_800..4_102_444_800;
 
@@ -150,7 +152,11 @@ struct Integers {
 struct Texts {
     count: u64,
     timestamps: u64,
+    /// Those with digits behind the microsecond that are not zero.
+    nanoseconds: u64,
     dates: u64,
+    /// The first that is no timestamp, and the first that is no date.
+    odd: [Option<String>; 2],
     /// At most one more than a dictionary may have.
     distinct: BTreeSet<String>,
 }
@@ -245,16 +251,29 @@ impl Seen {
         if guess == ColumnType::Float64 && self.floats == self.whole_floats {
             notes.push("only whole numbers in the sample: `int64` takes them, also when written with `.0`".to_owned());
         }
-        if guess == ColumnType::Json && self.objects.count < self.count && self.kinds() > 1 {
-            notes.push("values of different kinds".to_owned());
+        if self.texts.count == self.count {
+            notes.extend(self.texts.notes());
+        }
+        let kinds = self.kinds();
+        if guess == ColumnType::Json && self.objects.count < self.count && kinds.len() > 1 {
+            let kinds = kinds.iter().map(|(kind, count)| format!("{kind} in {count}"));
+            notes.push(format!("values of different kinds: {}", kinds.format(", ")));
         }
         notes
     }
 
-    fn kinds(&self) -> usize {
+    /// Returns the kinds of values that there are, and how many of each.
+    fn kinds(&self) -> Vec<(&'static str, u64)> {
         let numbers = self.integers.count + self.floats;
         let arrays = self.count.saturating_sub(self.booleans + numbers + self.texts.count + self.objects.count);
-        [self.booleans, numbers, self.texts.count, self.objects.count, arrays].into_iter().filter(|count| *count > 0).count()
+        let kinds = [
+            ("booleans", self.booleans),
+            ("numbers", numbers),
+            ("texts", self.texts.count),
+            ("objects", self.objects.count),
+            ("arrays", arrays),
+        ];
+        kinds.into_iter().filter(|(_, count)| *count > 0).collect()
     }
 }
 
@@ -275,11 +294,36 @@ impl Integers {
 impl Texts {
     fn observe(&mut self, text: String) {
         self.count += 1;
-        self.timestamps += u64::from(timestamp_micros(&text).is_some());
-        self.dates += u64::from(date_days(&text).is_some());
+        let (is_timestamp, is_date) = (timestamp_micros(&text).is_some(), date_days(&text).is_some());
+        self.timestamps += u64::from(is_timestamp);
+        self.nanoseconds += u64::from(is_timestamp && has_nanoseconds(&text));
+        self.dates += u64::from(is_date);
+        for (odd, fits) in self.odd.iter_mut().zip([is_timestamp, is_date]) {
+            if !fits && odd.is_none() {
+                *odd = Some(shown(&Quoted(&text).to_string()));
+            }
+        }
         if self.distinct.len() <= DICTIONARY_VALUES_MAX {
             self.distinct.insert(text);
         }
+    }
+
+    /// Says what of the texts a person may want otherwise.
+    fn notes(&self) -> Vec<String> {
+        let near = |fits: u64| fits < self.count && (self.count - fits) * NEAR_MISS <= self.count;
+        let mut notes = Vec::new();
+        for (what, fits, column_type, odd) in
+            [("times", self.timestamps, "timestamp", &self.odd[0]), ("dates", self.dates, "date", &self.odd[1])]
+        {
+            if let Some(odd) = odd.as_ref().filter(|_| near(fits)) {
+                let (all, others) = (self.count, self.count - fits);
+                notes.push(format!("{fits} of {all} are {what}: `{column_type}` takes them and rejects the other {others}, as {odd}"));
+            }
+        }
+        if self.nanoseconds > 0 {
+            notes.push(format!("nanoseconds in {}: `timestamp` cuts them to microseconds, `text` keeps them", self.nanoseconds));
+        }
+        notes
     }
 
     fn guess(&self) -> ColumnType {
@@ -291,6 +335,12 @@ impl Texts {
             _ => ColumnType::Text,
         }
     }
+}
+
+/// Returns whether a time has digits behind the microsecond that are not zero.
+fn has_nanoseconds(time: &str) -> bool {
+    let fraction = time.split_once('.').map_or("", |(_, fraction)| fraction);
+    fraction.bytes().take_while(u8::is_ascii_digit).skip(6).any(|digit| digit != b'0')
 }
 
 /// The columns so far.

@@ -111,7 +111,7 @@ impl Rows {
         for column in &mut self.columns {
             match look_up(&record, &mut nested, column.path()) {
                 Found::Value(json) => column.push_json(json)?,
-                Found::Nothing => column.push_null("nothing")?,
+                Found::Nothing => column.push_null("is missing")?,
                 Found::NoObject { at, json, why } => return Err(column.no_object(&at, json, why)),
             }
         }

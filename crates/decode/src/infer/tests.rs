@@ -129,3 +129,20 @@ fn the_inferred_schema_decodes_every_record_of_its_sample() {
     let decoded = Ndjson::new(&schema).decode(&Batch::new(vec![chunk])).unwrap();
     assert_eq!((decoded.batch.num_rows(), decoded.dead_letters), (3, vec![]));
 }
+
+#[test]
+fn times_among_a_few_other_texts_nanoseconds_and_kinds_are_told() {
+    let times = "{\"t\":\"2026-01-01T00:00:00Z\",\"d\":\"2026-01-01\",\"n\":1,\"ns\":\"2026-01-01T00:00:00.123456789Z\"}\n".repeat(40);
+    let sample = format!("{times}{{\"t\":\"n/a\",\"d\":\"\",\"n\":\"-\",\"ns\":\"2026-01-01T00:00:00.123456000Z\"}}\n");
+    let text = inferred(&sample).to_string();
+    for expected in [
+        "# 40 of 41 are times: `timestamp` takes them and rejects the other 1, as \"n/a\"",
+        "# 40 of 41 are dates: `date` takes them and rejects the other 1, as \"\"",
+        "# values of different kinds: numbers in 40, texts in 1",
+        "type = \"timestamp\" # nanoseconds in 40: `timestamp` cuts them to microseconds, `text` keeps them",
+    ] {
+        assert!(text.contains(expected), "{expected}\n{text}");
+    }
+    let words = "{\"t\":\"a\"}\n".repeat(5);
+    assert!(!inferred(&format!("{words}{{\"t\":\"2026-01-01T00:00:00Z\"}}\n")).to_string().contains("are times"));
+}

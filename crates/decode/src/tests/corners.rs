@@ -118,10 +118,10 @@ fn null_and_missing_are_null_and_refused_where_required() {
         assert_eq!(one(column_type, "null"), Ok(None), "{column_type}");
         let required = format!("{column_type}!");
         let reason = one(&required, "null").unwrap_err();
-        assert_eq!(reason, format!("column `v`: expected {column_type}, got null, but the column is required"));
+        assert_eq!(reason, format!("column `v`: the value is null, and the column is required ({column_type})"));
         assert_eq!(cells(&decode(&[("v", column_type)], "{}\n").batch), [[None]], "{column_type}");
         let missing = decode(&[("v", &required)], "{}\n").dead_letters;
-        assert_eq!(&*missing[0].reason, format!("column `v`: expected {column_type}, got nothing, but the column is required").as_str());
+        assert_eq!(&*missing[0].reason, format!("column `v`: the value is missing, and the column is required ({column_type})").as_str());
     }
 }
 
