@@ -26,6 +26,15 @@ pub struct Screen {
     size: fn() -> Option<(usize, usize)>,
 }
 
+/// What is asked of the terminal before each drawing.
+#[derive(Clone, Copy)]
+struct Asked {
+    /// Its columns and rows.
+    size: fn() -> Option<(usize, usize)>,
+    /// Whether this process is in the foreground. If not, somebody types there.
+    is_ours: fn() -> bool,
+}
+
 struct Shared {
     inbox: Mutex<Inbox>,
     changed: Condvar,
@@ -57,16 +66,17 @@ impl Screen {
     /// Takes the terminal on standard output; `None` if it is none, or one that cannot move its cursor.
     pub fn stdout() -> Option<Self> {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
-        (!dumb && io::stdout().is_terminal()).then(|| Self::new(Box::new(io::stdout()), terminal_size))
+        (!dumb && io::stdout().is_terminal())
+            .then(|| Self::new(Box::new(io::stdout()), Asked { size: terminal_size, is_ours: is_foreground }))
     }
 
-    fn new(out: Box<dyn Write + Send>, size: fn() -> Option<(usize, usize)>) -> Self {
+    fn new(out: Box<dyn Write + Send>, asked: Asked) -> Self {
         let shared = Arc::new(Shared { inbox: Mutex::default(), changed: Condvar::new() });
         let canvas = Canvas { out, table: String::new(), drawn: 0 };
         let inner = shared.clone();
         // A detached thread: a terminal that never takes its text again must not keep the process alive.
-        std::thread::spawn(move || inner.run(canvas, size));
-        Self { shared, size }
+        std::thread::spawn(move || inner.run(canvas, asked));
+        Self { shared, size: asked.size }
     }
 
     /// Returns the columns of the terminal, now.
@@ -120,6 +130,11 @@ impl fmt::Debug for Screen {
     }
 }
 
+/// Returns whether the terminal's foreground is this process' group, or nobody's that could be told.
+fn is_foreground() -> bool {
+    rustix::termios::tcgetpgrp(io::stdout()).map_or(true, |group| group == rustix::process::getpgrp())
+}
+
 fn terminal_size() -> Option<(usize, usize)> {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
     // A serial line says 0 × 0.
@@ -131,7 +146,7 @@ impl Shared {
         self.inbox.lock()
     }
 
-    fn run(&self, mut canvas: Canvas, size: fn() -> Option<(usize, usize)>) {
+    fn run(&self, mut canvas: Canvas, asked: Asked) {
         loop {
             let idle = |inbox: &mut Inbox| inbox.state == State::Open && inbox.table.is_none() && inbox.lines.is_empty();
             let mut inbox = self.inbox();
@@ -139,10 +154,21 @@ impl Shared {
             let (lines, dropped) = (std::mem::take(&mut inbox.lines), std::mem::take(&mut inbox.dropped));
             let (table, state) = (inbox.table.take(), inbox.state);
             drop(inbox);
-            let height = (size)().unwrap_or(SIZE).1;
-            let rows_max = if state == State::Open { rows_max(height) } else { usize::MAX };
+            let height = (asked.size)().unwrap_or(SIZE).1;
+            let is_ours = (asked.is_ours)();
+            if !is_ours {
+                canvas.leave();
+            }
+            let rows_max = match state {
+                _ if !is_ours => 0,
+                State::Open => rows_max(height),
+                State::Closing | State::Closed => usize::MAX,
+            };
             // A terminal that is gone takes nothing; the figures are in the log and in the records.
-            let written = canvas.update(&lines, dropped, table, rows_max);
+            let written = match is_ours || !lines.is_empty() || dropped > 0 {
+                true => canvas.update(&lines, dropped, table, rows_max),
+                false => Ok(()),
+            };
             if written.is_err() || state != State::Open {
                 self.inbox().state = State::Closed;
                 self.changed.notify_all();
@@ -167,6 +193,11 @@ struct Canvas {
 }
 
 impl Canvas {
+    /// Leaves what stands there to whoever types below it.
+    fn leave(&mut self) {
+        self.drawn = 0;
+    }
+
     /// Erases the table, writes the lines, draws the table, in one write. It takes at most `rows_max` rows, none if that is 0: what has scrolled off
     /// the top could not be erased.
     fn update(&mut self, lines: &VecDeque<Vec<u8>>, dropped: u64, table: Option<String>, rows_max: usize) -> io::Result<()> {
@@ -196,6 +227,9 @@ impl Canvas {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Instant;
+
     use super::*;
 
     /// Keeps what was written; stalls while its lock is held.
@@ -270,9 +304,36 @@ mod tests {
     }
 
     #[test]
+    fn a_process_in_the_background_writes_its_log_and_draws_nothing() {
+        static OURS: AtomicBool = AtomicBool::new(false);
+        let terminal = Terminal::default();
+        let screen = Screen::new(Box::new(terminal.clone()), Asked { size: || None, is_ours: || OURS.load(Ordering::SeqCst) });
+        let wait_for = |text: &str| {
+            let deadline = Instant::now() + PATIENCE;
+            while !String::from_utf8_lossy(&terminal.0.lock()).contains(text) {
+                assert!(Instant::now() < deadline, "{text}");
+                std::thread::yield_now();
+            }
+        };
+        screen.draw("hidden\n".into());
+        screen.log(b"line\n");
+        wait_for("line");
+        assert_eq!(shown(&terminal), ["line", ""]);
+        OURS.store(true, Ordering::SeqCst);
+        screen.draw("drawn\n".into());
+        wait_for("drawn");
+        OURS.store(false, Ordering::SeqCst);
+        screen.draw("hidden\n".into());
+        screen.log(b"another\n");
+        wait_for("another");
+        screen.finish(PATIENCE);
+        assert_eq!(shown(&terminal), ["line", "drawn", "another", ""]);
+    }
+
+    #[test]
     fn nobody_waits_for_a_stalled_terminal_and_the_newest_table_wins() {
         let terminal = Terminal::default();
-        let screen = Screen::new(Box::new(terminal.clone()), || None);
+        let screen = Screen::new(Box::new(terminal.clone()), Asked { size: || None, is_ours: || true });
         let stall = terminal.0.lock();
         for n in 0..LINES_MAX * 3 {
             assert!(screen.log(b"line\n"));
