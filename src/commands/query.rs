@@ -9,11 +9,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
-use arrow::csv;
 use arrow::datatypes::{Field, Schema};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches;
+use itertools::Itertools as _;
 use pintail_core::error::{Error, Result};
 use pintail_core::quantity::thousands;
 use pintail_core::{escape, json_rows};
@@ -23,6 +23,8 @@ use pintail_storage::checkpoint::reader;
 
 use crate::cli::QueryFormat;
 
+mod csv;
+
 /// Rows of a table: each is held until all of them are known, for the widths of the columns.
 const TABLE_ROWS_MAX: usize = 10_000;
 
@@ -31,6 +33,12 @@ pub(crate) fn run(out: &Path, sql: &str, format: QueryFormat, to: &mut dyn Write
     let committed = reader::committed(out)?;
     let rows_max = if format == QueryFormat::Table { TABLE_ROWS_MAX } else { usize::MAX };
     let Answer { schema, mut batches, truncated, .. } = query(out, &committed, sql, rows_max)?;
+    if let Some(twice) = schema.fields().iter().map(|field| field.name()).duplicates().next().filter(|_| format == QueryFormat::Json) {
+        return Err(Error::config(format!(
+            "two columns of the result are called `{}`, and of two keys of that name a reader of JSON takes one: give one another name with `AS`",
+            escape::line(twice)
+        )));
+    }
     if batches.is_empty() {
         // A header without rows is an answer too.
         batches.push(RecordBatch::new_empty(schema));
@@ -52,10 +60,7 @@ pub(crate) fn run(out: &Path, sql: &str, format: QueryFormat, to: &mut dyn Write
 fn write(batches: &[RecordBatch], format: QueryFormat, to: &mut dyn Write) -> Result<(), ArrowError> {
     match format {
         QueryFormat::Table => table(batches, to)?,
-        QueryFormat::Csv => {
-            let mut writer = csv::WriterBuilder::new().with_header(true).build(&mut *to);
-            batches.iter().try_for_each(|batch| writer.write(&with_nested_as_text(batch)?))?;
-        }
+        QueryFormat::Csv => csv::write(batches, to)?,
         QueryFormat::Json => json_rows::write(batches, to)?,
     }
     to.flush()?;
@@ -86,7 +91,7 @@ fn table(batches: &[RecordBatch], to: &mut dyn Write) -> Result<(), ArrowError> 
 /// Returns a batch as text, escaped.
 fn cells(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let batch = with_nested_as_text(batch)?;
-    let (options, schema) = (FormatOptions::default(), batch.schema());
+    let (options, schema) = (FormatOptions::default().with_null("NULL"), batch.schema());
     let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
         let shown = ArrayFormatter::try_new(column, &options)?;
         let cells = (0..column.len()).map(|row| Ok(Some(escape::line(&shown.value(row).try_to_string()?).into_owned())));
@@ -119,6 +124,23 @@ mod tests {
         assert_eq!(text(2, QueryFormat::Json), "{\"region\":\"007\",\"value\":1}\n{\"region\":null,\"value\":2}\n");
         let table = text(2, QueryFormat::Table);
         assert!(table.contains("| region | value |") && table.contains("| 007    | 1     |"), "{table}");
+    }
+
+    #[test]
+    fn an_empty_text_is_no_null_in_any_format() {
+        let texts: ArrayRef = Arc::new(StringArray::from(vec![Some(""), None, Some("NULL"), Some("a\"b,\nc")]));
+        let batch = RecordBatch::try_from_iter([("x", texts.clone()), ("a,b", texts)]).unwrap();
+        let text = |format| {
+            let mut text = Vec::new();
+            write(std::slice::from_ref(&batch), format, &mut text).unwrap();
+            String::from_utf8(text).unwrap()
+        };
+        let quoted = "\"a\"\"b,\nc\"";
+        assert_eq!(text(QueryFormat::Csv), format!("x,\"a,b\"\n\"\",\"\"\n,\nNULL,NULL\n{quoted},{quoted}\n"));
+        let table = text(QueryFormat::Table);
+        let rows: Vec<_> = table.lines().filter(|line| line.starts_with('|')).map(|line| line.split('|').nth(1).unwrap().trim()).collect();
+        assert_eq!(rows[1..3], ["", "NULL"], "{table}");
+        assert!(text(QueryFormat::Json).starts_with("{\"x\":\"\",\"a,b\":\"\"}\n{\"x\":null"));
     }
 
     #[test]
