@@ -62,7 +62,6 @@ pub(crate) fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
         files.push((file, statistics));
     }
     check_no_copy(&files, named, |path| paths.checkpoint_of(path).is_some())?;
-    announce(&files, to).map_err(failed)?;
     let newest = strays.iter().filter_map(|path| paths.checkpoint_of(path)).max().unwrap_or(0);
     let is_new = log::format(&Posix::default(), &paths)?.is_none();
     let (_lock, mut store) = plan.open_for(config, None, Allow { strangers: true, ..Allow::default() }, Arc::new(Posix::default()))?;
@@ -72,6 +71,7 @@ pub(crate) fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
             store.next_sequence() - 1
         )));
     }
+    announce(&files, to).map_err(failed)?;
     let (count, rows) = (files.len(), rows(&files));
     let act = |text: String| Action::new(ActionKind::Adopt, text);
     let schema = Some(plan.engine.output().clone());

@@ -1,6 +1,7 @@
 //! Starts that must not happen, and what they say.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -283,4 +284,74 @@ fn a_missing_input_is_named() {
     dataset.write("nowhere.ndjson", lines(0..10));
     dataset.file("nowhere.ndjson").run_ok();
     assert_eq!(dataset.ids(), ids(0..10));
+}
+
+#[test]
+fn a_lost_or_damaged_format_is_refused_alike_by_run_and_check_with_the_way_out() {
+    let dataset = Dataset::new();
+    dataset.simulator(1000).run_ok();
+    let path = dataset.out().join("_pintail/FORMAT");
+    let ways_out = ["FORMAT", "from any copy", "adopt"];
+    for content in [None, Some(""), Some("garbage\n")] {
+        match content {
+            None => fs::remove_file(&path).unwrap(),
+            Some(content) => fs::write(&path, content).unwrap(),
+        }
+        dataset.simulator(2000).run().assert_refused(65, &ways_out);
+        let checked = dataset.simulator(2000).args(["check"]).run();
+        assert_ne!(checked.code(), 0, "{content:?}: {}", checked.stdout);
+        assert!(ways_out.iter().all(|word| checked.stderr.contains(word)), "{content:?}: {}", checked.stderr);
+    }
+}
+
+#[test]
+fn the_key_is_its_owners_alone() {
+    let dataset = Dataset::new();
+    dataset.simulator(10).run_ok();
+    let mode = |name: &str| fs::metadata(dataset.out().join("_pintail").join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("KEY"), mode("FORMAT") & 0o044), (0o600, 0o044));
+}
+
+#[test]
+fn a_directory_that_nothing_was_committed_to_says_how_it_becomes_free() {
+    let dataset = Dataset::new();
+    let stdin = || dataset.small_events().set("source.type", "stdin");
+    stdin()
+        .set("transform.sql", "SELECT id, ts, region::DATE AS region FROM events")
+        .stdin(lines(0..5050))
+        .run()
+        .assert_refused(65, &["the SQL fails"]);
+    let refused = dataset.simulator(10).run();
+    refused.assert_refused(78, &["stdin", "simulator", "nothing was ever committed there", "rm -r "]);
+    stdin().stdin(lines(0..100)).run_ok();
+    assert!(!dataset.simulator(10).run().stderr.contains("rm -r"), "what is committed is not to be removed");
+}
+
+#[test]
+fn a_search_that_stops_says_how_much_of_the_batch_it_has_tried() {
+    let dataset = Dataset::new();
+    let run = dataset.small_events().set("source.type", "stdin").set("transform.sql", "SELECT id, ts, region::DATE AS region FROM events");
+    let refused = run.stdin(lines(0..5050)).run();
+    refused.assert_refused(65, &["records tried so far, of a batch of 5050", "dead_letters.ratio_max = 0.1 of it"]);
+}
+
+#[test]
+fn two_columns_of_one_name_are_refused_as_json() {
+    let dataset = Dataset::new();
+    dataset.simulator(10).run_ok();
+    let query = |format: &str| dataset.pintail().args(["query", "SELECT 1 AS a, 2 AS a", "--format", format]).run();
+    query("json").assert_refused(78, &["`a`", "AS"]);
+    assert_eq!(query("csv").stdout, "a,a\n1,2\n");
+}
+
+#[test]
+fn an_adoption_that_is_refused_announces_nothing() {
+    let (dataset, other) = (Dataset::new(), Dataset::new());
+    dataset.simulator(100).run_ok();
+    other.simulator(200).run_ok();
+    let stray = other.out().join(other.data_files().pop().unwrap());
+    fs::copy(stray, dataset.out().join(dataset.data_files().pop().unwrap()).with_file_name("stray.parquet")).unwrap();
+    let refused = dataset.simulator(100).set("source.seed", 43).args(["adopt"]).run();
+    refused.assert_refused(78, &["seed"]);
+    assert_eq!(refused.stdout, "");
 }

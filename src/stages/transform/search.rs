@@ -300,10 +300,12 @@ impl<'a, 'd> Search<'a, 'd> {
             return Ok(());
         };
         let reason = self.draft.frame.dead_letters.first().map_or("no reason known", |letter| &*letter.reason);
+        // The search ends here: how many more of the batch would fail is not known.
+        let tried = (self.searched as u64).clamp(tally.rejected, records_in);
         Err(Fault::Fatal(Error::new(
             ErrorKind::DeadLetters,
             format!(
-                "the SQL fails on {} of a batch of {records_in} records, more than dead_letters.ratio_max = {}; nothing of this \
+                "the SQL fails on {} of the {tried} records tried so far, of a batch of {records_in}: more than dead_letters.ratio_max = {} of it; nothing of this \
                  checkpoint is committed; mend the SQL or the input, or let them pass once with {}; the first reason: {reason}",
                 tally.rejected,
                 config.ratio_max,

@@ -25,6 +25,11 @@ pub fn way_out() -> String {
     )
 }
 
+/// Says what a person can do about a ledger of so many records that has lost its FORMAT.
+pub(super) fn format_missing(paths: &Paths, records: u64) -> Error {
+    Error::state(format!("`{}` is missing, but there are {records} commit records: {}", paths.format().display(), way_out()))
+}
+
 /// Returns the sequence number of the last record; `None` if there is none. Lists only the last directory, whatever the length of the log.
 ///
 /// # Errors
@@ -78,7 +83,7 @@ pub fn read(fs: &dyn Fs, paths: &Paths, sequence: u64) -> Result<(CommitRecord, 
 pub fn format(fs: &dyn Fs, paths: &Paths) -> Result<Option<(Format, String)>> {
     let path = paths.format();
     let read = bytes(fs, &path)?.map(|bytes| Format::parse(&bytes)).transpose();
-    let read = read.map_err(|why| Error::state(format!("`{}` cannot be trusted: {why}", path.display())))?;
+    let read = read.map_err(|why| Error::state(format!("`{}` cannot be trusted: {why}; {}", path.display(), way_out())))?;
     let Some((mut format, sha256)) = read else { return Ok(None) };
     if let Some(relaid) = relaid::last(fs, paths, &sha256)?.relaid {
         format.partition_by = relaid.partition_by;

@@ -56,6 +56,11 @@ pub trait Fs: Send + Sync + fmt::Debug {
     /// Makes a file that must not exist (`O_EXCL`) and opens it for writing.
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>>;
 
+    /// Creates a file that only its owner may read, as [`Self::create_new`] does.
+    fn create_new_private(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+        self.create_new(path)
+    }
+
     /// Opens a file for reading.
     fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>>;
 

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -49,6 +49,12 @@ pub fn tell(path: &Path, content: &[u8]) -> io::Result<()> {
 impl Fs for Posix {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
         let file = self.disk.wait_for_room("create", || File::create_new(path))?;
+        Ok(Box::new(PosixFile { file, disk: self.disk.clone() }))
+    }
+
+    fn create_new_private(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+        let create = || File::options().write(true).create_new(true).mode(0o600).open(path);
+        let file = self.disk.wait_for_room("create", create)?;
         Ok(Box::new(PosixFile { file, disk: self.disk.clone() }))
     }
 

@@ -17,7 +17,7 @@ use crate::checkpoint::directories::{Directories, cannot, sync_dir};
 use crate::checkpoint::paths::{self, Paths, StagedBy};
 use crate::checkpoint::record::FileEntry;
 use crate::checkpoint::recovery::Step;
-use crate::durable::fs::{EntryKind, FileIdentity, Fs};
+use crate::durable::fs::{EntryKind, FileIdentity, Fs, FsFile};
 
 /// How often another process may disturb one operation before that is an error.
 const DISTURBED_MAX: usize = 8;
@@ -34,10 +34,20 @@ pub(super) enum Written {
 /// Writes a file that appears whole or not at all, and never in the place of another. It is durable, also one that was there.
 pub(super) fn write(fs: &dyn Fs, paths: &Paths, nonce: &str, path: &Path, bytes: &[u8]) -> Result<Written> {
     let temporary = paths::written_by(path, nonce);
-    let written = match undisturbed(|| create(fs, &temporary, path, bytes)) {
+    write_by(fs, paths, &temporary, path, || create(fs, &temporary, path, bytes))
+}
+
+/// Writes a file as [`write()`] does, which only its owner may read.
+pub(super) fn write_private(fs: &dyn Fs, paths: &Paths, nonce: &str, path: &Path, bytes: &[u8]) -> Result<Written> {
+    let temporary = paths::written_by(path, nonce);
+    write_by(fs, paths, &temporary, path, || fill(fs, fs.create_new_private(&temporary)?, &temporary, path, bytes))
+}
+
+fn write_by(fs: &dyn Fs, paths: &Paths, temporary: &Path, path: &Path, create: impl Fn() -> io::Result<()>) -> Result<Written> {
+    let written = match undisturbed(create) {
         Ok(()) => Written::Now,
         Err(error) if error.kind() == ErrorKind::AlreadyExists && entry(fs, path)?.is_some() => {
-            remove_if_there(fs, &temporary)?;
+            remove_if_there(fs, temporary)?;
             Written::Taken
         }
         Err(error) => return Err(cannot(paths.root(), format!("write `{}`", path.display()), error)),
@@ -49,7 +59,10 @@ pub(super) fn write(fs: &dyn Fs, paths: &Paths, nonce: &str, path: &Path, bytes:
 
 /// Writes `bytes` under the name `temporary` and renames that to `path`.
 pub(super) fn create(fs: &dyn Fs, temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = fs.create_new(temporary)?;
+    fill(fs, fs.create_new(temporary)?, temporary, path, bytes)
+}
+
+fn fill(fs: &dyn Fs, mut file: Box<dyn FsFile>, temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync()?;
     fs.rename_noreplace(temporary, path)

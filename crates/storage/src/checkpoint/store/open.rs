@@ -17,7 +17,7 @@ use pintail_core::digest::{hex, sha256_of};
 use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::evidence::Key;
 use pintail_core::identity::SourceIdentity;
-use pintail_core::invocation::service_command;
+use pintail_core::invocation::{quoted, service_command};
 use pintail_core::offsets::{PartitionId, Remembered};
 
 use super::ground::{self, Ground};
@@ -255,12 +255,14 @@ impl Store {
 pub fn check_dataset(fs: &dyn Fs, paths: &Paths, expected: &Expected) -> Result<()> {
     let ground = Ground::look(fs, paths)?;
     ground.check(paths)?;
-    let Some((format, sha256)) = &ground.format else { return Ok(()) };
+    let Some((format, sha256)) = &ground.format else {
+        return ground.last.map_or(Ok(()), |last| Err(log::format_missing(paths, last)));
+    };
     let take_over = take_over::last(fs, paths, sha256)?.map(|sealed| sealed.take_over);
     let head = head::read(fs, paths, ground.last, sha256, &format.dataset_id)?;
     let key = log::key(fs, paths).and_then(|key| head::check_key(paths, head.last.as_ref(), key.as_ref()));
     let checked = [
-        check_format(paths, format, expected),
+        check_format(fs, paths, (format, sha256), ground.last, expected),
         check_instances(paths, format, take_over.as_ref(), expected.sharing.instances),
         key,
         check_stored(fs, paths, format, take_over.as_ref(), &head, expected),
@@ -295,9 +297,19 @@ fn went_on(fs: &dyn Fs, paths: &Paths, before: Option<Option<u64>>, process: &Pr
     before != Some(now) && !now.is_some_and(by_this)
 }
 
-/// Refuses a dataset of another source.
-fn check_format(paths: &Paths, format: &Format, expected: &Expected) -> Result<()> {
-    format.check_source(&paths.root().display().to_string(), &(expected.source)(format.created_at))
+/// Refuses a dataset of another source. One that nothing was ever read into is in nobody's way, but for what a journal may hold.
+fn check_format(fs: &dyn Fs, paths: &Paths, (format, sha256): (&Format, &str), last: Option<u64>, expected: &Expected) -> Result<()> {
+    format.check_source(&paths.root().display().to_string(), &(expected.source)(format.created_at)).map_err(|refusal| {
+        let head = head::read(fs, paths, last, sha256, &format.dataset_id);
+        let is_unread = head.is_ok_and(|head| head.state.offsets().spans().len() == 0);
+        match is_unread && entry(fs, &paths.journal()).is_ok_and(|journal| journal.is_none()) {
+            true => {
+                let private = quoted(&paths.private().display().to_string());
+                Error::config(format!("{refusal}; nothing was ever committed there, so `rm -r {private}` makes it free for another"))
+            }
+            false => refusal,
+        }
+    })
 }
 
 /// Refuses a record from after a take-over that is not there.
@@ -350,15 +362,12 @@ fn taken_over(paths: &Paths, take_over: &TakeOver, sharing: Sharing) -> Vec<Part
 fn open_format(fs: &dyn Fs, paths: &Paths, ground: Ground, expected: &Expected) -> Result<(Format, String)> {
     let path = paths.format();
     match (ground.format, ground.last) {
-        (Some((format, sha256)), _) => {
-            check_format(paths, &format, expected)?;
+        (Some((format, sha256)), last) => {
+            check_format(fs, paths, (&format, &sha256), last, expected)?;
             // Who made it may have been killed before its name was durable: `open_key` fsyncs `_pintail`.
             Ok((format, sha256))
         }
-        (None, Some(sequence)) => Err(Error::state(format!(
-            "`{}` is missing, but there are {sequence} commit records: restore it, or set another `pipeline.out_path`",
-            path.display()
-        ))),
+        (None, Some(sequence)) => Err(log::format_missing(paths, sequence)),
         (None, None) if paths.instance() > 0 => {
             Err(Error::try_again(format!("`{}` is not there yet: instance 0 makes it, start that first", path.display())))
         }
@@ -403,7 +412,7 @@ fn open_key(fs: &dyn Fs, paths: &Paths, head: &Head, expected: &Expected) -> Res
 /// Makes the key. Returns that of another process if one was faster.
 fn make_key(fs: &dyn Fs, paths: &Paths, expected: &Expected) -> Result<Key> {
     let (path, key) = (paths.key(), &expected.new_key);
-    match named::write(fs, paths, &expected.process.nonce, &path, format!("{}\n", hex(key.bytes())).as_bytes())? {
+    match named::write_private(fs, paths, &expected.process.nonce, &path, format!("{}\n", hex(key.bytes())).as_bytes())? {
         Written::Now => Ok(key.clone()),
         Written::Taken => {
             let made = log::key(fs, paths)?;
