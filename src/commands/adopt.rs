@@ -210,6 +210,7 @@ fn describe(root: &Path, path: &Path, index: u32) -> Result<Described> {
         sha256,
         event_time: None,
         columns: Vec::new(),
+        upload: None,
     };
     Ok((file, column_statistics(metadata)))
 }

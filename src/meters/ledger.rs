@@ -223,6 +223,7 @@ mod tests {
                 sha256: String::new(),
                 event_time: None,
                 columns: Vec::new(),
+                upload: None,
             })
             .collect();
         let rows_out = files.iter().filter(|file| file.kind == FileKind::Parquet).map(|file| file.rows).sum();

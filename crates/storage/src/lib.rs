@@ -8,6 +8,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests do to files what others do"))]
 
+pub mod blob;
+pub mod bucket;
 pub mod checkpoint;
 pub mod durable;
 pub mod journal;

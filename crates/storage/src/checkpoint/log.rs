@@ -50,12 +50,7 @@ pub fn last_sequence(fs: &dyn Fs, paths: &Paths) -> Result<Option<u64>> {
         let joins = emptied_first.is_none_or(|empty| paths.commit_dir(last + 1) == paths.commits().join(format!("{empty:06}")));
         if !complete || !joins {
             let missing = (first..).find(|sequence| !found.contains(sequence)).unwrap_or(first);
-            return Err(Error::state(format!(
-                "commit record {missing} is missing although later ones were written: which files it names and where reading stood is lost with \
-                 `{}`; {}",
-                paths.record(missing).display(),
-                way_out()
-            )));
+            return Err(self::missing(paths, missing));
         }
         return Ok(Some(last));
     }
@@ -68,12 +63,25 @@ pub fn last_sequence(fs: &dyn Fs, paths: &Paths) -> Result<Option<u64>> {
 /// [`pintail_core::error::ErrorKind::State`] if it is missing, torn or does not hold together.
 pub fn read(fs: &dyn Fs, paths: &Paths, sequence: u64) -> Result<(CommitRecord, String)> {
     let path = paths.record(sequence);
-    let bytes = bytes(fs, &path)?;
-    let refuse = |why| Error::state(format!("commit record `{}` cannot be trusted: {why}; {}", path.display(), way_out()));
-    let Some(bytes) = bytes else {
-        return Err(refuse("it is missing".to_owned()));
-    };
-    CommitRecord::parse(&bytes, sequence).map_err(refuse)
+    parse(bytes(fs, &path)?.as_deref(), &path, sequence)
+}
+
+/// Reads the bytes that lie in the place of a record, `path`. Returns it with its checksum.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn parse(bytes: Option<&[u8]>, path: &Path, sequence: u64) -> Result<(CommitRecord, String)> {
+    let parsed = bytes.ok_or_else(|| "it is missing".to_owned()).and_then(|bytes| CommitRecord::parse(bytes, sequence));
+    parsed.map_err(|why| Error::state(format!("commit record `{}` cannot be trusted: {why}; {}", path.display(), way_out())))
+}
+
+/// Returns the error that says that a record is missing although there are later ones, or were.
+pub(crate) fn missing(paths: &Paths, sequence: u64) -> Error {
+    Error::state(format!(
+        "commit record {sequence} is missing although later ones were written: which files it names and where reading stood is lost with `{}`; {}",
+        paths.record(sequence).display(),
+        way_out()
+    ))
 }
 
 /// Reads FORMAT, with the partition columns that the dataset has now; `None` if it is missing. Returns it with its checksum.

@@ -141,6 +141,16 @@ impl Paths {
         self.own().join("LOCK")
     }
 
+    /// Returns the object that shows that a process still holds the dataset, and where a start begins to look for the last record.
+    pub fn beat(&self) -> PathBuf {
+        self.own().join("BEAT")
+    }
+
+    /// Returns the object that tells the time of the server: it is written to be looked at.
+    pub fn clock(&self) -> PathBuf {
+        self.own().join("CLOCK")
+    }
+
     /// Returns the file that says which records the running process holds back.
     pub fn held(&self) -> PathBuf {
         self.own().join("HELD")

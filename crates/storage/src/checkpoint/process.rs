@@ -34,7 +34,7 @@ impl Process {
             host: host(),
             boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned()),
             pid: std::process::id(),
-            started: started(),
+            started: started("self"),
             user: user(),
             nonce: format!("{:016x}", rand::random::<u64>()),
         }
@@ -59,9 +59,14 @@ fn user() -> String {
     named.unwrap_or_else(|| format!("uid {}", rustix::process::geteuid().as_raw()))
 }
 
-/// Returns field 22 of `/proc/self/stat` (proc(5)); the name in field 2 may hold spaces and parentheses.
-fn started() -> Option<u64> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+/// Returns when the process of an id started, in clock ticks since the boot; `None` if there is none.
+pub fn started_of(pid: u32) -> Option<u64> {
+    started(&pid.to_string())
+}
+
+/// Returns field 22 of `/proc/…/stat` (proc(5)); the name in field 2 may hold spaces and parentheses.
+fn started(process: &str) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 

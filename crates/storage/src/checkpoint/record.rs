@@ -23,6 +23,7 @@ use super::paths::{self, StagedBy};
 use super::process::Process;
 use super::sealed::{self, rfc3339, rfc3339_optional};
 use super::take_over::Origin;
+use crate::blob::{PartTag, UploadId};
 
 /// The version that this Pintail writes.
 pub const VERSION: u32 = 2;
@@ -236,6 +237,18 @@ pub struct FileEntry {
     /// What its footer says of its columns; empty in version 1.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<ColumnStatistics>,
+    /// In a bucket: the upload that becomes the file once it is completed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload: Option<Upload>,
+}
+
+/// An upload all of whose parts are there. Completing it makes the file visible.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upload {
+    /// What the provider calls it; empty where uploads have no names of their own (Azure).
+    pub id: UploadId,
+    /// What the provider calls its parts, in their order.
+    pub parts: Vec<PartTag>,
 }
 
 /// What the footer of a file says of one column, of all row groups together.

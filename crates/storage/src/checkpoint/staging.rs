@@ -56,7 +56,7 @@ impl Staging {
 
 /// Returns the error of an operation on staging before the commit point. What is not found was removed by somebody else, such as another process
 /// that started: this one must not go on, and a start reads the records again.
-pub(super) fn failed(fs: &dyn Fs, dir: &Path, doing: impl fmt::Display, error: io::Error) -> Error {
+pub(crate) fn failed(fs: &dyn Fs, dir: &Path, doing: impl fmt::Display, error: io::Error) -> Error {
     if error.kind() != io::ErrorKind::NotFound {
         return Error::io(doing, error);
     }

@@ -18,11 +18,9 @@ use pintail_core::offsets::Offsets;
 use super::directories::{Directories, sync_dir};
 use super::format::Format;
 use super::log;
-use super::paths::{Paths, StagedBy};
-use super::process::Process;
-use super::record::{Action, CommitRecord, SnapshotName};
+use super::paths::Paths;
+use super::record::{Action, CommitRecord};
 use super::recovery::Step;
-use super::snapshot::{self, Since};
 use super::staging::{self, Staging};
 use super::state::State;
 use crate::durable::fs::{FileIdentity, Fs};
@@ -35,6 +33,7 @@ mod named;
 mod open;
 mod share_out;
 mod stored;
+mod tip;
 
 pub use draft::{Adopted, Draft, NewFile};
 pub use ground::{check_ground, check_ledger};
@@ -42,8 +41,16 @@ pub use head::{check_beside, is_version_1, rebuild_snapshot};
 pub use open::{Allow, Expected, Remember, Sharing, check_dataset, check_key};
 pub use share_out::{instances, share_out};
 
-use draft::Sealed;
-use named::{Written, check_written, entry, parents, publish, remove_staging};
+use named::{Written, entry, parents, publish};
+
+pub(crate) use draft::Sealed;
+pub(crate) use ground::check_empty;
+pub(crate) use head::{Chain, Head, check_made_with, parse_snapshot};
+pub(crate) use missing::{may_be_gone, ways_out};
+pub(crate) use named::{check_written, remove_staging};
+pub(crate) use open::{check_instances, check_source, compare, staging as staging_dirs};
+pub(crate) use stored::{check_fits, partition_columns};
+pub(crate) use tip::{Tip, fenced_by};
 
 /// A dataset open for writing. The caller holds its [`super::lock::Lock`]; its open record fences whoever holds none.
 #[derive(Debug)]
@@ -51,21 +58,7 @@ pub struct Store {
     fs: Arc<dyn Fs>,
     paths: Paths,
     directories: Directories,
-    format: Format,
-    key: Key,
-    process: Process,
-    remember: Remember,
-    /// Records between two snapshots.
-    records_max: u64,
-    last: Option<CommitRecord>,
-    /// Checksum of the last record; of FORMAT before the first.
-    previous: String,
-    state: State,
-    offsets: Offsets,
-    /// The sequence number of the open record of this process.
-    epoch: u64,
-    snapshot: Option<SnapshotName>,
-    since: Since,
+    tip: Tip,
     /// Snapshots that only older records name.
     stale: Vec<u64>,
     /// What must be said of committed files that are gone.
@@ -77,17 +70,17 @@ pub struct Store {
 impl Store {
     /// Returns what is committed: every span empty, at its end.
     pub fn offsets(&self) -> &Offsets {
-        &self.offsets
+        &self.tip.offsets
     }
 
     /// Returns what the dataset is.
     pub fn format(&self) -> &Format {
-        &self.format
+        &self.tip.format
     }
 
     /// Returns the key that evidence is made with.
     pub fn key(&self) -> &Key {
-        &self.key
+        &self.tip.key
     }
 
     /// Returns where things lie.
@@ -97,36 +90,32 @@ impl Store {
 
     /// Returns the last record; `None` before the first commit.
     pub fn last(&self) -> Option<&CommitRecord> {
-        self.last.as_ref()
+        self.tip.last.as_ref()
     }
 
     /// Returns the sequence number of the next record.
     pub fn next_sequence(&self) -> u64 {
-        self.last.as_ref().map_or(1, |last| last.sequence + 1)
+        self.tip.next_sequence()
     }
 
     /// Returns the sequence number of the open record of this process.
     pub fn epoch(&self) -> u64 {
-        self.epoch
+        self.tip.epoch
     }
 
     /// Returns what the records add up to.
     pub fn state(&self) -> &State {
-        &self.state
+        &self.tip.state
     }
 
     /// Returns the staging of the next checkpoint. Ask once a checkpoint.
     pub fn staging(&self) -> Staging {
-        Staging::new(self.fs.clone(), self.paths.staging_of(self.next_staged()))
+        Staging::new(self.fs.clone(), self.paths.staging_of(self.tip.next_staged()))
     }
 
     /// Returns the names of the last checkpoint's files that were gone at start, with the ways out; `None` if all were there, or declared to be gone.
     pub fn missing(&self) -> Option<&str> {
         self.missing.as_deref()
-    }
-
-    fn next_staged(&self) -> StagedBy {
-        StagedBy { sequence: self.next_sequence(), epoch: self.epoch }
     }
 
     /// Commits the next checkpoint: makes everything durable, creates the record, publishes the files.
@@ -136,14 +125,15 @@ impl Store {
     /// nothing more can be committed: the process ends, and the next start rolls the checkpoint forward or back. Nothing is discarded here.
     pub fn commit(&mut self, staging: Staging, draft: Draft) -> Result<&CommitRecord> {
         self.check_certain()?;
-        self.check_draft(&staging, &draft)?;
+        self.check_staging(&staging)?;
+        self.tip.check_draft(&draft)?;
         let committed = draft.offsets.committed();
         self.in_doubt = Some(self.next_sequence());
         let done = self.write_checkpoint(&staging, draft);
         done.map_err(|error| self.fenced().or_else(|| self.ledger_gone()).unwrap_or(error))?;
         self.in_doubt = None;
-        self.offsets = committed.with_remembered(self.state.remembered().clone());
-        Ok(self.last.as_ref().expect("it was just written"))
+        self.tip.take_offsets(committed);
+        Ok(self.tip.last.as_ref().expect("it was just written"))
     }
 
     /// Writes the record of an action of an operator.
@@ -162,12 +152,21 @@ impl Store {
         above.collect::<BTreeSet<_>>().into_iter().try_for_each(|dir| sync_dir(&*self.fs, dir))?;
         self.in_doubt = Some(self.next_sequence());
         self.write_due_snapshot()?;
-        let record = CommitRecord { action: Some(action), ..self.adopting(adopted, time) };
+        let record = CommitRecord { action: Some(action), ..self.tip.adopting(adopted, time) };
         if self.write_record(record)? == Written::Taken {
             return Err(self.fenced().unwrap_or_else(|| Error::internal("the record is there and is ours")));
         }
         self.in_doubt = None;
-        Ok(self.last.as_ref().expect("it was just written"))
+        Ok(self.tip.last.as_ref().expect("it was just written"))
+    }
+
+    /// Refuses files that recovery would not look for where they are.
+    fn check_staging(&self, staging: &Staging) -> Result<()> {
+        if staging.dir() == self.paths.staging_of(self.tip.next_staged()) {
+            return Ok(());
+        }
+        let sequence = self.next_sequence();
+        Err(Error::internal(format!("`{}` is not the staging of checkpoint {sequence}", staging.dir().display())))
     }
 
     fn check_certain(&self) -> Result<()> {
@@ -179,7 +178,7 @@ impl Store {
 
     /// Writes a record that publishes nothing: one that is no checkpoint.
     fn write_record(&mut self, record: CommitRecord) -> Result<Written> {
-        let sealed = self.seal(record)?;
+        let sealed = self.tip.seal(record)?;
         self.write_sealed(sealed)
     }
 
@@ -187,14 +186,14 @@ impl Store {
         self.directories.ensure([self.paths.commit_dir(sealed.record.sequence)])?;
         let written = self.create_record(&sealed)?;
         if written == Written::Now {
-            self.take(sealed);
+            self.tip.take(sealed);
         }
         Ok(written)
     }
 
     /// Creates a record in its place, durable.
     fn create_record(&self, sealed: &Sealed) -> Result<Written> {
-        named::write(&*self.fs, &self.paths, &self.process.nonce, &self.paths.record(sealed.record.sequence), &sealed.bytes)
+        named::write(&*self.fs, &self.paths, &self.tip.process.nonce, &self.paths.record(sealed.record.sequence), &sealed.bytes)
     }
 
     fn write_checkpoint(&mut self, staging: &Staging, draft: Draft) -> Result<()> {
@@ -203,7 +202,7 @@ impl Store {
         }
         self.write_due_snapshot()?;
         let identities: Vec<FileIdentity> = draft.files.iter().map(|file| file.staged.identity).collect();
-        let sealed = self.seal(self.checkpoint(draft))?;
+        let sealed = self.tip.seal(self.tip.checkpoint(draft))?;
         let record = &sealed.record;
         self.make_staging_durable(staging, record, &identities)?;
         self.prepare_places(record)?;
@@ -217,21 +216,14 @@ impl Store {
         if staging.is_made() {
             remove_staging(&*self.fs, &self.paths, [record.staged_by()])?;
         }
-        self.take(sealed);
+        self.tip.take(sealed);
         self.remove_stale_snapshots()
-    }
-
-    /// Takes up that a record is durable.
-    fn take(&mut self, sealed: Sealed) {
-        self.since.add(sealed.bytes.len());
-        self.previous = sealed.sha256;
-        self.last = Some(sealed.record);
     }
 
     /// Returns the error that says so if the record that the next one follows is gone. Directories that are gone would be made again, and the next
     /// record would lie in a ledger without its past.
     fn ledger_gone(&self) -> Option<Error> {
-        let path = self.paths.record(self.last.as_ref()?.sequence);
+        let path = self.paths.record(self.tip.last.as_ref()?.sequence);
         match entry(&*self.fs, &path) {
             // Where it cannot be looked at, whatever comes next says why.
             Ok(Some(_)) | Err(_) => None,
@@ -251,34 +243,26 @@ impl Store {
         let sequence = self.next_sequence();
         entry(&*self.fs, &self.paths.record(sequence)).ok().flatten()?;
         let (record, _) = log::read(&*self.fs, &self.paths, sequence).ok()?;
-        if record.epoch == self.epoch {
+        if record.epoch == self.tip.epoch {
             return None;
         }
-        let who = record.opened.map_or_else(|| "another process".to_owned(), |by| by.to_string());
-        Some(Error::try_again(format!(
-            "{who} writes to `{}` since record {sequence}, this process has to stop: nothing of its checkpoint was published, what it read is \
-             read again; run one process on a dataset",
-            self.paths.root().display()
-        )))
+        Some(fenced_by(&record, &self.paths))
     }
 
     /// Writes the snapshot of the state as it is, if the next record needs one.
     fn write_due_snapshot(&mut self) -> Result<()> {
-        let Some(last) = self.last.as_ref().filter(|_| self.since.is_due(self.records_max)) else { return Ok(()) };
-        let sequence = last.sequence;
-        let (bytes, sha256) = snapshot::encode(&self.format.dataset_id, sequence, &self.state);
-        let path = self.paths.snapshot(sequence);
-        if named::write(&*self.fs, &self.paths, &self.process.nonce, &path, &bytes)? == Written::Taken {
+        let Some(due) = self.tip.due_snapshot() else { return Ok(()) };
+        let path = self.paths.snapshot(due.name.sequence);
+        if named::write(&*self.fs, &self.paths, &self.tip.process.nonce, &path, &due.bytes)? == Written::Taken {
             // Of a process that was killed before its record, or of one that does the same now: the same state is the same bytes.
-            if log::bytes(&*self.fs, &path)?.is_none_or(|there| there != bytes) {
+            if log::bytes(&*self.fs, &path)?.is_none_or(|there| there != due.bytes) {
                 return Err(Error::state(format!("`{}` is there and holds another state: move it away, and start again", path.display())));
             }
             self.fs.sync_file(&path).map_err(|e| Error::io(format_args!("fsync `{}`", path.display()), e))?;
             sync_dir(&*self.fs, &self.paths.snapshots())?;
         }
         // The one before stays: a record that was written by then names it.
-        self.stale.extend(self.snapshot.replace(SnapshotName { sequence, sha256 }).map(|before| before.sequence));
-        self.since = Since { snapshot_bytes: bytes.len() as u64, ..Since::default() };
+        self.stale.extend(self.tip.take_snapshot(due).map(|before| before.sequence));
         Ok(())
     }
 

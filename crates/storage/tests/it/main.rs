@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::disallowed_methods, reason = "tests do to files what others do")]
 
+mod bucket;
 mod crash_points;
 mod fence;
 mod journal;

@@ -76,6 +76,7 @@ fn a_file_that_was_adopted_is_there_after_a_power_cut_with_the_directories_above
         sha256: "a".repeat(64),
         event_time: None,
         columns: vec![],
+        upload: None,
     };
     store.act(action, Adopted { files: vec![(file, vec![])], schema: None }, time).unwrap();
     let cut = Model::over(model.disk().barest_cut(), 0, Renames::Atomic);

@@ -48,6 +48,7 @@ impl Laid {
             sha256: "c".repeat(64),
             event_time: Some(EventTimes { min, max: min }),
             columns: vec![ColumnStatistics { id: 2, bytes: 5, nulls: Some(0), min: bound.clone(), max: bound }],
+            upload: None,
         };
         let column = |id, name: &str, data_type: &str| OutputColumn { id, name: name.into(), data_type: data_type.into(), nullable: true };
         let columns = vec![

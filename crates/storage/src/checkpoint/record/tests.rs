@@ -15,6 +15,7 @@ fn file(path: &str, staged: u32, kind: FileKind, rows: u64) -> FileEntry {
         sha256: "c".repeat(64),
         event_time: (kind == FileKind::Parquet).then_some(event_time),
         columns: vec![],
+        upload: None,
     }
 }
 

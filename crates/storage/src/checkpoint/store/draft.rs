@@ -1,7 +1,7 @@
 //! Drafts: what a checkpoint or an action is to commit, and the record that this makes.
 //!
-//! Owns: the content of the next record, the ids of its columns, the state after it, the check that a draft goes on where the last commit ended.
-//! Does not own: writing the record, or anything else (see [`super`]).
+//! Owns: the content of the next record, the ids of its columns, the state after it, the check that spans go on where others end.
+//! Does not own: writing the record (see [`super`]), what a process knows of its chain (see `tip`).
 
 use arrow::datatypes::SchemaRef;
 use chrono::{DateTime, Utc};
@@ -9,10 +9,10 @@ use pintail_core::batch::{Counts, LookupVersion, Trigger};
 use pintail_core::error::{Error, Result};
 use pintail_core::offsets::Offsets;
 
-use super::Store;
+use super::Tip;
 use crate::checkpoint::columns::{self, OutputColumn};
 use crate::checkpoint::record::{self, ColumnStatistics, CommitRecord, EventTimes, FileEntry, FileKind, SourceRange};
-use crate::checkpoint::staging::{Staged, Staging};
+use crate::checkpoint::staging::Staged;
 
 /// What a checkpoint is to commit.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ pub struct Adopted {
 
 /// A record as it is written.
 #[derive(Debug)]
-pub(super) struct Sealed {
+pub(crate) struct Sealed {
     /// What it says.
     pub record: CommitRecord,
     /// Its bytes.
@@ -74,22 +74,9 @@ pub(super) struct Sealed {
     pub sha256: String,
 }
 
-impl Store {
-    /// Checks that a draft goes on where the last commit ended, with its files where they are looked for.
-    pub(super) fn check_draft(&self, staging: &Staging, draft: &Draft) -> Result<()> {
-        let sequence = self.next_sequence();
-        if staging.dir() != self.paths.staging_of(self.next_staged()) {
-            return Err(Error::internal(format!("`{}` is not the staging of checkpoint {sequence}", staging.dir().display())));
-        }
-        if !draft.offsets.moved() {
-            return Err(Error::internal(format!("checkpoint {sequence} stands for no records: it must not be committed")));
-        }
-        check_join(&self.offsets, &draft.offsets)
-            .map_err(|why| Error::internal(format!("checkpoint {sequence} must not be committed: {why}")))
-    }
-
+impl Tip {
     /// Returns the next record without anything that it is about: the columns are those of the record before, the source stands still.
-    pub(super) fn next_record(&self, time: DateTime<Utc>) -> CommitRecord {
+    pub(crate) fn next_record(&self, time: DateTime<Utc>) -> CommitRecord {
         CommitRecord {
             version: record::VERSION,
             sequence: self.next_sequence(),
@@ -116,7 +103,7 @@ impl Store {
     }
 
     /// Returns the record of a checkpoint.
-    pub(super) fn checkpoint(&self, draft: Draft) -> CommitRecord {
+    pub(crate) fn checkpoint(&self, draft: Draft) -> CommitRecord {
         let columns = self.number(&draft.schema);
         let next = self.next_record(draft.time);
         let record = CommitRecord {
@@ -138,7 +125,7 @@ impl Store {
     }
 
     /// Returns a record that names files which are in their places.
-    pub(super) fn adopting(&self, adopted: Adopted, time: DateTime<Utc>) -> CommitRecord {
+    pub(crate) fn adopting(&self, adopted: Adopted, time: DateTime<Utc>) -> CommitRecord {
         let columns = adopted.schema.map_or_else(|| self.state.rest().columns.clone(), |schema| self.number(&schema));
         let named = |(file, statistics): (FileEntry, _)| FileEntry { columns: with_ids(statistics, &columns), ..file };
         let files: Vec<FileEntry> = adopted.files.into_iter().map(named).collect();
@@ -162,7 +149,7 @@ impl Store {
     }
 
     /// Completes the next record with the hash of the state after it, which becomes the state. A record that does not follow must not be written.
-    pub(super) fn seal(&mut self, mut record: CommitRecord) -> Result<Sealed> {
+    pub(crate) fn seal(&mut self, mut record: CommitRecord) -> Result<Sealed> {
         let sequence = record.sequence;
         let refuse = |why| Error::internal(format!("record {sequence} must not be written: {why}"));
         self.state.apply(&record).map_err(refuse)?;
@@ -182,6 +169,7 @@ fn file_entry(file: NewFile, columns: &[OutputColumn]) -> FileEntry {
         sha256: file.staged.sha256,
         event_time: file.event_time.map(|(min, max)| EventTimes { min, max }),
         columns: with_ids(file.columns, columns),
+        upload: None,
     }
 }
 
@@ -195,7 +183,7 @@ fn with_ids(statistics: Vec<(String, ColumnStatistics)>, columns: &[OutputColumn
 ///
 /// # Errors
 /// Says in words which partition does not join.
-fn check_join(committed: &Offsets, next: &Offsets) -> std::result::Result<(), String> {
+pub(super) fn check_join(committed: &Offsets, next: &Offsets) -> std::result::Result<(), String> {
     for (id, span) in next.spans().filter(|(_, span)| !span.unchanged) {
         match committed.next_offset(id) {
             Some(to) if to != span.from || span.new => {

@@ -79,7 +79,7 @@ impl Ground {
     /// [`pintail_core::error::ErrorKind::Config`] or [`pintail_core::error::ErrorKind::State`], naming a file and the ways out.
     pub(super) fn check(&self, paths: &Paths) -> Result<()> {
         match (self.last, &self.format) {
-            (None, None) => check_empty(paths, &self.visible),
+            (None, None) => check_empty(paths, self.visible.any.as_deref()),
             _ => check_not_older(paths, &self.visible, self.last),
         }
     }
@@ -144,12 +144,12 @@ fn visible(fs: &dyn Fs, paths: &Paths) -> Result<Visible> {
     Ok(visible)
 }
 
-/// Refuses a directory in which Parquet files lie without a ledger: a new one would go on among them.
+/// Refuses a place in which Parquet files lie without a ledger, given one of them: a new ledger would go on among them.
 ///
 /// # Errors
-/// [`pintail_core::error::ErrorKind::Config`], naming a file and the ways out.
-fn check_empty(paths: &Paths, visible: &Visible) -> Result<()> {
-    let Some(file) = &visible.any else { return Ok(()) };
+/// [`pintail_core::error::ErrorKind::Config`], naming the file and the ways out.
+pub(crate) fn check_empty(paths: &Paths, file: Option<&Path>) -> Result<()> {
+    let Some(file) = file else { return Ok(()) };
     Err(Error::config(format!(
         "`{}` has Parquet files and no ledger (`_pintail/FORMAT`), for instance `{}`: restore `_pintail` from a copy, set another \
          `pipeline.out_path`, or run {} to begin a ledger that names the files that are there",

@@ -1,6 +1,6 @@
 //! The head: the last record, and the state that the records up to it add up to.
 //!
-//! Owns: reading them at a start: the last record, the snapshot that it names, the records between.
+//! Owns: what they are at a start: the last record, the snapshot that it names, the records between; reading them from a disk.
 //! Does not own: what a record does to a state (see `state`), recovery.
 
 use pintail_core::error::{Error, Result};
@@ -19,7 +19,7 @@ use crate::durable::fs::{EntryKind, Fs};
 
 /// Where a chain ends.
 #[derive(Debug)]
-pub(super) struct Head {
+pub(crate) struct Head {
     /// The last record; `None` before the first.
     pub last: Option<CommitRecord>,
     /// Its checksum; of FORMAT before the first.
@@ -37,10 +37,7 @@ pub(super) struct Head {
 /// # Errors
 /// [`pintail_core::error::ErrorKind::State`] if anything contradicts anything.
 pub(super) fn read(fs: &dyn Fs, paths: &Paths, sequence: Option<u64>, format_sha256: &str, dataset_id: &str) -> Result<Head> {
-    let Some(sequence) = sequence else {
-        let (previous, state, since) = (format_sha256.to_owned(), State::default(), Since::default());
-        return Ok(Head { last: None, previous, state, snapshot: None, since });
-    };
+    let Some(sequence) = sequence else { return Ok(Chain::new(format_sha256).end(None)) };
     let (last, sha256) = log::read(fs, paths, sequence)?;
     if last.version == 1 {
         let before = if sequence == 1 { format_sha256.to_owned() } else { log::read(fs, paths, sequence - 1)?.1 };
@@ -50,9 +47,8 @@ pub(super) fn read(fs: &dyn Fs, paths: &Paths, sequence: Option<u64>, format_sha
         let state = state_of_version_1(&last);
         return Ok(Head { last: Some(last), previous: sha256, state, snapshot: None, since });
     }
-    let snapshot = last.snapshot.clone();
-    let mut chain = match &snapshot {
-        Some(name) => Chain::from_snapshot(fs, paths, name, dataset_id)?,
+    let mut chain = match &last.snapshot {
+        Some(name) => Chain::after(name, read_snapshot(fs, paths, name, dataset_id)?, log::read(fs, paths, name.sequence)?.1),
         None => Chain::new(format_sha256),
     };
     for number in chain.sequence + 1..sequence {
@@ -62,34 +58,36 @@ pub(super) fn read(fs: &dyn Fs, paths: &Paths, sequence: Option<u64>, format_sha
     }
     chain.follow(&last, sha256)?;
     chain.since.add(record_bytes(fs, paths, sequence)?);
-    let Chain { previous, state, since, .. } = chain;
-    Ok(Head { last: Some(last), previous, state, snapshot, since })
+    Ok(chain.end(Some(last)))
 }
 
-/// Records one after another, and what they add up to.
-struct Chain {
+/// Records one after another, and what they add up to. Where they are read from is not its business.
+pub(crate) struct Chain {
     /// The last record taken in; 0 before the first.
-    sequence: u64,
+    pub sequence: u64,
     /// Its checksum; of FORMAT before the first.
     previous: String,
     state: State,
-    since: Since,
+    /// What was written since the snapshot that it began with: whoever reads a record counts it.
+    pub since: Since,
 }
 
 impl Chain {
-    fn new(format_sha256: &str) -> Self {
+    /// Begins before the first record.
+    pub(crate) fn new(format_sha256: &str) -> Self {
         Self { sequence: 0, previous: format_sha256.to_owned(), state: State::default(), since: Since::default() }
     }
 
-    /// Begins after the record that a snapshot was made of.
-    fn from_snapshot(fs: &dyn Fs, paths: &Paths, name: &SnapshotName, dataset_id: &str) -> Result<Self> {
-        let (state, snapshot_bytes) = read_snapshot(fs, paths, name, dataset_id)?;
-        let (_, previous) = log::read(fs, paths, name.sequence)?;
-        Ok(Self { sequence: name.sequence, previous, state, since: Since { snapshot_bytes, ..Since::default() } })
+    /// Begins after the record that a snapshot was made of, whose checksum is `previous`.
+    pub(crate) fn after(name: &SnapshotName, (state, snapshot_bytes): (State, u64), previous: String) -> Self {
+        Self { sequence: name.sequence, previous, state, since: Since { snapshot_bytes, ..Since::default() } }
     }
 
     /// Takes in the next record.
-    fn follow(&mut self, record: &CommitRecord, sha256: String) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`pintail_core::error::ErrorKind::State`] if it does not follow.
+    pub(crate) fn follow(&mut self, record: &CommitRecord, sha256: String) -> Result<()> {
         check_follows(record, &self.previous)?;
         self.state.apply(record).map_err(|why| {
             let sequence = record.sequence;
@@ -97,6 +95,13 @@ impl Chain {
         })?;
         (self.sequence, self.previous) = (record.sequence, sha256);
         Ok(())
+    }
+
+    /// Ends in `last`, which was the last to be taken in.
+    pub(crate) fn end(self, last: Option<CommitRecord>) -> Head {
+        let Self { previous, state, since, .. } = self;
+        let snapshot = last.as_ref().and_then(|last| last.snapshot.clone());
+        Head { last, previous, state, snapshot, since }
     }
 }
 
@@ -112,7 +117,7 @@ pub fn is_version_1(fs: &dyn Fs, paths: &Paths) -> Result<bool> {
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::State`] if it was another.
-pub(super) fn check_key(paths: &Paths, last: Option<&CommitRecord>, key: Option<&Key>) -> Result<()> {
+pub(crate) fn check_made_with(paths: &Paths, last: Option<&CommitRecord>, key: Option<&Key>) -> Result<()> {
     let made_with = last.and_then(|last| last.key);
     if made_with.is_none() || made_with == key.map(Key::fingerprint) {
         return Ok(());
@@ -131,7 +136,7 @@ pub(super) fn check_key(paths: &Paths, last: Option<&CommitRecord>, key: Option<
 /// # Errors
 /// [`pintail_core::error::ErrorKind::State`], naming what is missing or torn and the way out.
 pub fn check_beside(fs: &dyn Fs, paths: &Paths, dataset_id: &str, last: &CommitRecord) -> Result<()> {
-    check_key(paths, Some(last), log::key(fs, paths)?.as_ref())?;
+    check_made_with(paths, Some(last), log::key(fs, paths)?.as_ref())?;
     last.snapshot.iter().try_for_each(|name| read_snapshot(fs, paths, name, dataset_id).map(drop))
 }
 
@@ -146,9 +151,17 @@ fn read_snapshot(fs: &dyn Fs, paths: &Paths, name: &SnapshotName, dataset_id: &s
         ))
     };
     let bytes = log::bytes(fs, &path)?.ok_or_else(|| refuse("it is missing".into()))?;
-    let (state, sha256) = snapshot::parse(&bytes, dataset_id, name.sequence).map_err(refuse)?;
+    parse_snapshot(&bytes, name, dataset_id).map_err(refuse)
+}
+
+/// Reads the bytes of the snapshot that a record names. Returns the state with their number.
+///
+/// # Errors
+/// Says in words what is wrong with the bytes.
+pub(crate) fn parse_snapshot(bytes: &[u8], name: &SnapshotName, dataset_id: &str) -> std::result::Result<(State, u64), String> {
+    let (state, sha256) = snapshot::parse(bytes, dataset_id, name.sequence)?;
     if sha256 != name.sha256 {
-        return Err(refuse(format!("its checksum is {sha256}, the record that names it says {}", name.sha256)));
+        return Err(format!("its checksum is {sha256}, the record that names it says {}", name.sha256));
     }
     Ok((state, bytes.len() as u64))
 }

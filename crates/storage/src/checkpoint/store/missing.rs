@@ -14,7 +14,7 @@ use crate::checkpoint::recovery::Step;
 const NAMED_MAX: usize = 10;
 
 /// Returns whether a file of `record` may be gone where that was declared of all rows older than `expired_before`.
-pub(super) fn may_be_gone(record: &CommitRecord, file: &FileEntry, expired_before: Option<DateTime<Utc>>) -> bool {
+pub(crate) fn may_be_gone(record: &CommitRecord, file: &FileEntry, expired_before: Option<DateTime<Utc>>) -> bool {
     expired_before.is_some_and(|before| newest(record, file) < before)
 }
 
@@ -66,7 +66,7 @@ fn names(files: &[&FileEntry]) -> String {
     }
 }
 
-fn ways_out(record: &CommitRecord, files: &[&FileEntry]) -> String {
+pub(crate) fn ways_out(record: &CommitRecord, files: &[&FileEntry]) -> String {
     let rows: u64 = files.iter().map(|file| file.rows).sum();
     let newest = files.iter().map(|file| newest(record, file)).max().unwrap_or(record.time);
     format!(

@@ -113,7 +113,7 @@ pub(super) fn publish<'a>(
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::State`]: somebody replaced it or wrote to it.
-pub(super) fn check_written(fs: &dyn Fs, staged: &Path, written: Option<&FileIdentity>) -> Result<()> {
+pub(crate) fn check_written(fs: &dyn Fs, staged: &Path, written: Option<&FileIdentity>) -> Result<()> {
     let Some(written) = written else { return Ok(()) };
     match fs.identity(staged).map_err(|e| Error::io(format_args!("look at `{}`", staged.display()), e))? {
         Some(found) if found != *written => {
@@ -136,7 +136,7 @@ fn is_done_already(fs: &dyn Fs, error: &io::Error, from: &Path, to: &Path, file:
 
 /// Removes staging directories. The durable absence of one says that its checkpoint is published: it is made durable also where a killed
 /// process had removed it before.
-pub(super) fn remove_staging(fs: &dyn Fs, paths: &Paths, staged: impl IntoIterator<Item = StagedBy>) -> Result<()> {
+pub(crate) fn remove_staging(fs: &dyn Fs, paths: &Paths, staged: impl IntoIterator<Item = StagedBy>) -> Result<()> {
     for dir in staged.into_iter().map(|staged| paths.staging_of(staged)) {
         let remove = || match fs.list(&dir) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),

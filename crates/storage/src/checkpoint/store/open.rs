@@ -24,15 +24,16 @@ use super::ground::{self, Ground};
 use super::head::{self, Head};
 use super::named::{self, Written, entry, publish, remove_leftovers, remove_staging};
 use super::stored::{check_stored, partition_columns};
+use super::tip::Tip;
 use super::{Store, missing};
 use crate::checkpoint::directories::{Directories, sync_dir};
 use crate::checkpoint::format::Format;
+use crate::checkpoint::log;
 use crate::checkpoint::paths::{self, Paths, StagedBy};
 use crate::checkpoint::process::Process;
 use crate::checkpoint::record::{Action, CommitRecord, FileEntry, PartitionSpan};
 use crate::checkpoint::recovery::{self, Facts, FileFacts, Found, LastRecord};
 use crate::checkpoint::take_over::{self, TakeOver};
-use crate::checkpoint::{log, snapshot};
 use crate::durable::fs::{EntryKind, Fs};
 
 /// Starts that may come between this one's looking and its open record. More at the same time is a mistake of whoever starts them.
@@ -61,7 +62,7 @@ pub struct Expected<'a> {
     pub allow: Allow,
     /// How long vanished partitions are remembered.
     pub remember: Remember,
-    /// Records between two snapshots, at most [`snapshot::RECORDS_MAX`].
+    /// Records between two snapshots, at most [`RECORDS_MAX`](crate::checkpoint::snapshot::RECORDS_MAX).
     pub records_max: u64,
     /// How many instances share the dataset, and which source partitions are whose.
     pub sharing: Sharing<'a>,
@@ -176,18 +177,7 @@ impl Store {
             fs: fs.clone(),
             paths: paths.clone(),
             directories,
-            format,
-            key,
-            process: expected.process.clone(),
-            remember: expected.remember,
-            records_max: expected.records_max.clamp(1, snapshot::RECORDS_MAX),
-            last: head.last,
-            previous: head.previous,
-            offsets: head.state.offsets(),
-            state: head.state,
-            epoch: 0,
-            snapshot: head.snapshot,
-            since: head.since,
+            tip: Tip::new(format, key, head, expected),
             stale: Vec::new(),
             missing,
             in_doubt: None,
@@ -201,20 +191,17 @@ impl Store {
     /// Takes the next sequence number for this process. After a take-over the record says where each partition that is now its own stands.
     fn write_open_record(&mut self, take_over: Option<&TakeOver>, format_sha256: &str, expected: &Expected) -> Result<Written> {
         self.write_due_snapshot()?;
-        self.epoch = self.next_sequence();
-        let mut record = self.next_record(expected.now);
-        record.opened = Some(expected.process.clone());
-        record.action.clone_from(&expected.action);
+        let mut record = self.tip.open_record(expected);
         if let Some(take_over) = take_over.filter(|take_over| take_over.number > record.generation) {
             record.generation = take_over.number;
             record.source.partitions = taken_over(&self.paths, take_over, expected.sharing);
         }
-        let sealed = self.seal(record)?;
+        let sealed = self.tip.seal(record)?;
         if self.lay_out(&sealed, format_sha256, expected)? == Written::Taken {
             return Ok(Written::Taken);
         }
         let written = self.write_sealed(sealed)?;
-        self.offsets = self.state.offsets();
+        self.tip.offsets = self.tip.state.offsets();
         Ok(written)
     }
 
@@ -226,22 +213,22 @@ impl Store {
     /// Removes what older processes left. Whoever still runs is fenced by now, and what it misses it cannot commit.
     fn clear_older(&mut self) -> Result<()> {
         let staging = staging(&*self.fs, &self.paths)?;
-        remove_staging(&*self.fs, &self.paths, recovery::garbage(&staging, self.epoch))?;
+        remove_staging(&*self.fs, &self.paths, recovery::garbage(&staging, self.tip.epoch))?;
         // A process writes its open record before it stages: without one, an older copy of the dataset was put back under it.
-        for staged in staging.into_iter().filter(|staged| staged.epoch > self.epoch) {
+        for staged in staging.into_iter().filter(|staged| staged.epoch > self.tip.epoch) {
             if entry(&*self.fs, &self.paths.record(staged.epoch))?.is_none() {
                 remove_staging(&*self.fs, &self.paths, [staged])?;
             }
         }
-        let nonce = &self.process.nonce;
-        let mut dirs = vec![self.paths.own(), self.paths.snapshots(), self.paths.commit_dir(self.epoch)];
-        dirs.extend((self.epoch > 1).then(|| self.paths.commit_dir(self.epoch - 1)));
+        let nonce = &self.tip.process.nonce;
+        let mut dirs = vec![self.paths.own(), self.paths.snapshots(), self.paths.commit_dir(self.tip.epoch)];
+        dirs.extend((self.tip.epoch > 1).then(|| self.paths.commit_dir(self.tip.epoch - 1)));
         dirs.dedup();
         dirs.iter().try_for_each(|dir| remove_leftovers(&*self.fs, dir, nonce))?;
         let snapshots = self.fs.names(&self.paths.snapshots());
         let snapshots = snapshots.map_err(|e| Error::io(format_args!("list `{}`", self.paths.snapshots().display()), e))?;
         let mut old: Vec<u64> = snapshots.iter().filter_map(|(path, _)| paths::sequence_of(path)).collect();
-        old.retain(|sequence| self.snapshot.as_ref().is_none_or(|current| *sequence < current.sequence));
+        old.retain(|sequence| self.tip.snapshot.as_ref().is_none_or(|current| *sequence < current.sequence));
         old.sort_unstable();
         self.stale = old;
         self.remove_stale_snapshots()
@@ -260,7 +247,7 @@ pub fn check_dataset(fs: &dyn Fs, paths: &Paths, expected: &Expected) -> Result<
     };
     let take_over = take_over::last(fs, paths, sha256)?.map(|sealed| sealed.take_over);
     let head = head::read(fs, paths, ground.last, sha256, &format.dataset_id)?;
-    let key = log::key(fs, paths).and_then(|key| head::check_key(paths, head.last.as_ref(), key.as_ref()));
+    let key = log::key(fs, paths).and_then(|key| head::check_made_with(paths, head.last.as_ref(), key.as_ref()));
     let checked = [
         check_format(fs, paths, (format, sha256), ground.last, expected),
         check_instances(paths, format, take_over.as_ref(), expected.sharing.instances),
@@ -287,7 +274,7 @@ pub fn check_key(fs: &dyn Fs, paths: &Paths) -> Result<()> {
     if key.is_none() {
         return Err(Error::state(format!("`{}` is missing", paths.key().display())));
     }
-    head::check_key(paths, last.as_ref(), key.as_ref())
+    head::check_made_with(paths, last.as_ref(), key.as_ref())
 }
 
 /// Returns whether another process than this wrote records since `before` was the last one.
@@ -297,9 +284,14 @@ fn went_on(fs: &dyn Fs, paths: &Paths, before: Option<Option<u64>>, process: &Pr
     before != Some(now) && !now.is_some_and(by_this)
 }
 
-/// Refuses a dataset of another source. One that nothing was ever read into is in nobody's way, but for what a journal may hold.
+/// Refuses a dataset of another source.
+pub(crate) fn check_source(paths: &Paths, format: &Format, expected: &Expected) -> Result<()> {
+    format.check_source(&paths.root().display().to_string(), &(expected.source)(format.created_at))
+}
+
+/// As [`check_source`]. A dataset that nothing was ever read into is in nobody's way, but for what a journal may hold, and the refusal says so.
 fn check_format(fs: &dyn Fs, paths: &Paths, (format, sha256): (&Format, &str), last: Option<u64>, expected: &Expected) -> Result<()> {
-    format.check_source(&paths.root().display().to_string(), &(expected.source)(format.created_at)).map_err(|refusal| {
+    check_source(paths, format, expected).map_err(|refusal| {
         let head = head::read(fs, paths, last, sha256, &format.dataset_id);
         let is_unread = head.is_ok_and(|head| head.state.offsets().spans().len() == 0);
         match is_unread && entry(fs, &paths.journal()).is_ok_and(|journal| journal.is_none()) {
@@ -326,7 +318,7 @@ fn check_generation(paths: &Paths, last: Option<&CommitRecord>, take_over: Optio
 }
 
 /// Refuses a number of instances that is not the dataset's: two of them would read the same partitions.
-fn check_instances(paths: &Paths, format: &Format, take_over: Option<&TakeOver>, asked: u32) -> Result<()> {
+pub(crate) fn check_instances(paths: &Paths, format: &Format, take_over: Option<&TakeOver>, asked: u32) -> Result<()> {
     let instances = take_over.map_or(format.instances, |take_over| take_over.to_instances);
     if instances == asked {
         return Ok(());
@@ -397,7 +389,7 @@ fn open_key(fs: &dyn Fs, paths: &Paths, head: &Head, expected: &Expected) -> Res
     };
     if !any {
         // Before one is made: it would lie in the way of whoever restores the right one.
-        head::check_key(paths, head.last.as_ref(), found.as_ref())?;
+        head::check_made_with(paths, head.last.as_ref(), found.as_ref())?;
     }
     let key = match found {
         Some(key) => key,
@@ -445,7 +437,7 @@ fn make_durable(fs: &dyn Fs, directories: &mut Directories, paths: &Paths, seque
     sync_dir(fs, &paths.commit_dir(sequence))
 }
 
-fn staging(fs: &dyn Fs, paths: &Paths) -> Result<Vec<StagedBy>> {
+pub(crate) fn staging(fs: &dyn Fs, paths: &Paths) -> Result<Vec<StagedBy>> {
     let listed = fs.list(&paths.staging()).map_err(|e| Error::io(format_args!("list `{}`", paths.staging().display()), e))?;
     let dirs = listed.iter().filter(|entry| entry.kind == EntryKind::Dir);
     Ok(dirs.filter_map(|entry| StagedBy::parse(&entry.path)).collect())
@@ -483,7 +475,7 @@ fn compare_length(found: Option<EntryKind>, file: &FileEntry) -> Found {
     }
 }
 
-fn compare(fs: &dyn Fs, path: &std::path::Path, file: &FileEntry) -> Result<Found> {
+pub(crate) fn compare(fs: &dyn Fs, path: &std::path::Path, file: &FileEntry) -> Result<Found> {
     match compare_length(entry(fs, path)?, file) {
         Found::Right => {}
         different => return Ok(different),

@@ -69,8 +69,8 @@ pub fn instances(fs: &dyn Fs, paths: &Paths) -> Result<Option<u32>> {
 fn positions(store: &Store) -> impl Iterator<Item = HandedOver> {
     // An open record was just written: it is durable, and the state after it holds them all.
     let last = store.last().expect("a store that is open has a record");
-    let from = Origin { instance: store.paths.instance(), sequence: last.sequence, sha256: store.previous.clone() };
-    let positions = store.state.positions().filter(|(id, _)| !id.is_of_dead_letters());
+    let from = Origin { instance: store.paths.instance(), sequence: last.sequence, sha256: store.tip.previous.clone() };
+    let positions = store.tip.state.positions().filter(|(id, _)| !id.is_of_dead_letters());
     positions.map(move |(id, position)| HandedOver {
         id: id.as_str().into(),
         label: position.label.as_ref().into(),

@@ -29,16 +29,20 @@ pub(super) fn check_stored(
     head: &Head,
     expected: &Expected,
 ) -> Result<()> {
-    let Some(schema) = &expected.schema else { return Ok(()) };
-    let fits = format.check_partitions(&paths.root().display().to_string(), &partition_columns(expected));
-    let checked = match (fits, check_columns(head, schema, expected.allow_new_columns)) {
-        (Err(partitions), Err(columns)) => Err(Error::config(format!("{partitions}\n{columns}"))),
-        (partitions, columns) => partitions.and(columns),
-    };
-    match checked {
+    match check_fits(paths, format, head, expected) {
         // Of several instances each would have to know that none of the others has any.
         Err(_) if format.instances == 1 && take_over.is_none() && !has_rows(fs, paths, head)? => Ok(()),
         checked => checked,
+    }
+}
+
+/// Refuses other partition columns than those of the dataset, and columns that it cannot take.
+pub(crate) fn check_fits(paths: &Paths, format: &Format, head: &Head, expected: &Expected) -> Result<()> {
+    let Some(schema) = &expected.schema else { return Ok(()) };
+    let fits = format.check_partitions(&paths.root().display().to_string(), &partition_columns(expected));
+    match (fits, check_columns(head, schema, expected.allow_new_columns)) {
+        (Err(partitions), Err(columns)) => Err(Error::config(format!("{partitions}\n{columns}"))),
+        (partitions, columns) => partitions.and(columns),
     }
 }
 
@@ -63,7 +67,7 @@ fn check_columns(head: &Head, schema: &SchemaRef, allow_new_columns: bool) -> Re
 }
 
 /// Returns the partition columns that a configuration asks for, as FORMAT has them.
-pub(super) fn partition_columns(expected: &Expected) -> Vec<PartitionColumn> {
+pub(crate) fn partition_columns(expected: &Expected) -> Vec<PartitionColumn> {
     let column = |(name, data_type): &(String, String)| PartitionColumn { name: name.clone(), data_type: data_type.clone() };
     expected.partition_by.iter().map(column).collect()
 }
@@ -73,13 +77,13 @@ impl Store {
     /// be: whoever stores rows in the meantime takes its number. [`Written::Taken`] if another process writes the same at this moment.
     pub(super) fn lay_out(&mut self, open_record: &Sealed, format_sha256: &str, expected: &Expected) -> Result<Written> {
         let partition_by = partition_columns(expected);
-        if expected.schema.is_none() || self.format.partition_by == partition_by {
+        if expected.schema.is_none() || self.tip.format.partition_by == partition_by {
             return Ok(Written::Now);
         }
         let opened = Opened { sequence: open_record.record.sequence, sha256: open_record.sha256.clone() };
         let last = relaid::last(&*self.fs, &self.paths, format_sha256)?;
         let (number, bytes) = last.next(opened, partition_by.clone(), expected.now, expected.process.clone());
-        self.format.partition_by = partition_by;
-        named::write(&*self.fs, &self.paths, &self.process.nonce, &self.paths.relaid(number), &bytes)
+        self.tip.format.partition_by = partition_by;
+        named::write(&*self.fs, &self.paths, &self.tip.process.nonce, &self.paths.relaid(number), &bytes)
     }
 }

@@ -117,13 +117,13 @@ fn a_commit_that_fails_behind_its_commit_point_is_not_taken_for_another_process(
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path()).unwrap();
     commit(&mut store, "us");
-    let before = store.last.clone();
+    let before = store.tip.last.clone();
     commit(&mut store, "us");
     // As it stands then: the record is there, and the process does not count it.
-    store.last = before;
+    store.tip.last = before;
     assert!(store.fenced().is_none());
     let other = open(dir.path()).unwrap();
-    store.last = other.last.clone().map(|last| CommitRecord { sequence: last.sequence - 1, ..last });
+    store.tip.last = other.tip.last.clone().map(|last| CommitRecord { sequence: last.sequence - 1, ..last });
     assert_eq!(store.fenced().map(|error| error.kind()), Some(ErrorKind::TryAgain), "the open record of the other one");
 }
 

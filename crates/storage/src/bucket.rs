@@ -1,0 +1,235 @@
+//! A dataset in a bucket: everything that is promised of one on a disk.
+//!
+//! Owns: the commit order over [`Blob`], the fence, recovery, and who may go in.
+//! Does not own: what a record says and what records add up to (the same as on a disk, see [`crate::checkpoint`]), the provider behind [`Blob`],
+//! the interval of heartbeats (the caller's).
+//!
+//! Nothing in the program uses it yet: it is held by its model (`tests/it/bucket`), and is what an adapter to a provider and the writer's store over
+//! both a disk and a bucket are built on.
+//!
+//! # Protocol
+//! 1. *Start*. The last record is found without a list ([`search`]). Its process may still run: [`entry`] says whether to wait. Its files are made
+//!    visible, all of them. Then this process creates the next record, its *open record*: whoever ran before finds that number taken.
+//! 2. *Checkpoint*. Each file is uploaded, and no upload is completed: nothing is visible. Then the record is created, naming the uploads with their
+//!    parts. **That is the commit point, and its name is the fence.** Then all uploads are completed, and become visible. The next record is not
+//!    created before they are, so only those of the last one can ever be left.
+//! 3. *No answer, or "exists"* to the creation of a record says nothing: what lies there is read. The own bytes: committed. Those of another: fenced,
+//!    and what was uploaded is given up by the ids of the uploads. Nothing: it is created again.
+//! 4. *No answer, or "no such upload"* to a completion says nothing either: the file is there with its length, or its upload expired, and then it is
+//!    uploaded again from scratch; if the bytes are not there, the start is refused (exit 65) with the file and what of the source it held.
+//! 5. Nothing is ever deleted, no record and no file: uploads are given up, by their ids.
+//!
+//! # Where it differs from a disk
+//! - A record has the name of each file's upload ([`Upload`](crate::checkpoint::record::Upload)). All else that a record, a snapshot and FORMAT say is
+//!   the same, and the same code reads and makes them ([`Tip`], `Chain`).
+//! - Staging is private to an epoch on a disk, and removed by a later one. Here it is private to an upload id, and nobody can remove that of another.
+//! - What is visible is durable: there is no fsync, and recovery makes nothing durable that it finds.
+//! - On a disk a staging directory that is gone says that its checkpoint was published. Here nothing says so of the last record: a file of it that
+//!   somebody removed looks like one whose upload expired.
+//! - Old snapshots stay.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use pintail_core::error::{Error, Result};
+use pintail_core::offsets::Offsets;
+
+use crate::blob::Blob;
+use crate::checkpoint::log as ledger;
+use crate::checkpoint::paths::Paths;
+use crate::checkpoint::record::{CommitRecord, FileEntry};
+use crate::checkpoint::staging::Staging;
+use crate::checkpoint::state::State;
+use crate::checkpoint::store::{Draft, Sealed, Tip, fenced_by};
+use crate::durable::fs::FileIdentity;
+
+mod beat;
+pub mod entry;
+mod head;
+mod open;
+mod publish;
+mod requests;
+mod scratch;
+pub mod search;
+pub mod verdict;
+
+pub use requests::Patience;
+pub use scratch::Scratch;
+
+use beat::Beat;
+use publish::{Files, check_names, publish_all};
+use requests::{Created, Requests};
+
+/// Files that are uploaded or completed at the same time. Each has one part in memory.
+const SIDE_BY_SIDE: usize = 16;
+
+/// Where a dataset lies, and how its process behaves there.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The bucket.
+    pub blob: Arc<dyn Blob>,
+    /// The names in it. The root is how messages call it, such as `s3://lake/events`.
+    pub paths: Paths,
+    /// The local disk.
+    pub scratch: Scratch,
+    /// How requests are sent again.
+    pub patience: Patience,
+    /// The time between two heartbeats, which the caller of [`BucketStore::beat`] keeps to.
+    pub beat_every: Duration,
+}
+
+/// A dataset in a bucket, open for writing. Its open record fences whoever wrote before.
+///
+/// Reads its scratch where it is polled: it belongs on a thread that may block.
+#[derive(Debug)]
+pub struct BucketStore {
+    requests: Requests,
+    scratch: Scratch,
+    beat_every: Duration,
+    tip: Tip,
+    /// A commit that began and did not end. Only the recovery of a new start can tell what became of it.
+    in_doubt: Option<u64>,
+}
+
+impl BucketStore {
+    /// Returns what is committed: every span empty, at its end.
+    pub fn offsets(&self) -> &Offsets {
+        &self.tip.offsets
+    }
+
+    /// Returns what the records add up to.
+    pub fn state(&self) -> &State {
+        &self.tip.state
+    }
+
+    /// Returns the last record; `None` before the first commit.
+    pub fn last(&self) -> Option<&CommitRecord> {
+        self.tip.last.as_ref()
+    }
+
+    /// Returns the sequence number of the next record.
+    pub fn next_sequence(&self) -> u64 {
+        self.tip.next_sequence()
+    }
+
+    /// Returns the sequence number of the open record of this process.
+    pub fn epoch(&self) -> u64 {
+        self.tip.epoch
+    }
+
+    /// Returns the staging of the next checkpoint, in scratch. Ask once a checkpoint.
+    pub fn staging(&self) -> Staging {
+        self.scratch.staging(self.tip.next_staged())
+    }
+
+    /// Commits the next checkpoint: uploads the files, creates the record, makes the files visible.
+    ///
+    /// # Errors
+    /// [`pintail_core::error::ErrorKind::TryAgain`] if another process has opened the dataset since: nothing was published. After any error
+    /// nothing more can be committed: the process ends, and the next start rolls the checkpoint forward or back.
+    pub async fn commit(&mut self, staging: Staging, draft: Draft) -> Result<&CommitRecord> {
+        if let Some(sequence) = self.in_doubt {
+            return Err(Error::internal(format!("checkpoint {sequence} did not complete: only a restart can go on")));
+        }
+        if staging.dir() != self.staging().dir() {
+            return Err(Error::internal(format!(
+                "`{}` is not the staging of checkpoint {}",
+                staging.dir().display(),
+                self.next_sequence()
+            )));
+        }
+        self.tip.check_draft(&draft)?;
+        let committed = draft.offsets.committed();
+        self.in_doubt = Some(self.next_sequence());
+        self.write_checkpoint(&staging, draft).await?;
+        self.in_doubt = None;
+        self.tip.take_offsets(committed);
+        Ok(self.tip.last.as_ref().expect("it was just written"))
+    }
+
+    /// Says that this process still holds the dataset. To be called at the interval that the dataset was opened with.
+    ///
+    /// # Errors
+    /// If the bucket does not answer. Nothing rests on it but how soon another process goes in.
+    pub async fn beat(&self) -> Result<()> {
+        self.write_beat(false).await
+    }
+
+    /// Says that this process has stopped, with everything committed: the next one goes in at once.
+    ///
+    /// # Errors
+    /// As [`Self::beat`].
+    pub async fn close(self) -> Result<()> {
+        self.write_beat(self.in_doubt.is_none()).await
+    }
+
+    async fn write_beat(&self, stopped: bool) -> Result<()> {
+        let sequence = self.tip.last.as_ref().map_or(0, |last| last.sequence);
+        let every_ms = u64::try_from(self.beat_every.as_millis()).unwrap_or(u64::MAX);
+        let beat = Beat { sequence, epoch: self.tip.epoch, every_ms, stopped };
+        self.requests.replace(&self.requests.paths.beat(), beat.encode().into()).await
+    }
+
+    async fn write_checkpoint(&mut self, staging: &Staging, draft: Draft) -> Result<()> {
+        self.write_due_snapshot().await?;
+        let identities: Vec<FileIdentity> = draft.files.iter().map(|file| file.staged.identity).collect();
+        let mut record = self.tip.checkpoint(draft);
+        record.files = self.upload(record.files, &identities).await?;
+        check_names(&self.requests.paths, &record).map_err(|why| {
+            let sequence = record.sequence;
+            Error::internal(format!("record {sequence} must not be written: {why}"))
+        })?;
+        let sealed = self.tip.seal(record)?;
+        self.create_record(&sealed).await?;
+        // The commit point. From here on nothing is given up.
+        publish_all(&self.requests, &self.scratch, &sealed.record, self.tip.state.rest().expired_before).await?;
+        if staging.is_made() {
+            self.scratch.remove(sealed.record.staged_by())?;
+        }
+        self.tip.take(sealed);
+        Ok(())
+    }
+
+    /// Uploads all files of a checkpoint, side by side. Returns them with their uploads.
+    async fn upload(&self, files: Vec<FileEntry>, identities: &[FileIdentity]) -> Result<Vec<FileEntry>> {
+        let of = Files { requests: &self.requests, scratch: &self.scratch, staged_by: self.tip.next_staged() };
+        let upload = |(file, identity): (FileEntry, FileIdentity)| async move {
+            of.scratch.check_written(of.staged_by, &file, &identity)?;
+            let upload = of.upload(&file).await?;
+            Ok(FileEntry { upload: Some(upload), ..file })
+        };
+        let uploads = stream::iter(files.into_iter().zip(identities.iter().copied()).map(upload));
+        let uploaded: Vec<Result<FileEntry>> = uploads.buffered(SIDE_BY_SIDE).collect().await;
+        uploaded.into_iter().collect()
+    }
+
+    /// Creates the record of a checkpoint. If another has its number, what the checkpoint uploaded is given up.
+    ///
+    /// # Errors
+    /// After any but that of another's record, it may come to be all the same, and nothing is given up.
+    async fn create_record(&self, sealed: &Sealed) -> Result<()> {
+        let Sealed { record, bytes, .. } = sealed;
+        let path = self.requests.paths.record(record.sequence);
+        let Created::Anothers(there) = self.requests.create(&path, bytes.clone().into()).await? else { return Ok(()) };
+        let (by, _) = ledger::parse(Some(&there), &path, record.sequence)?;
+        if by.epoch == record.epoch {
+            return Err(Error::internal(format!("`{}` is of this process, and not what it wrote", path.display())));
+        }
+        let of = Files { requests: &self.requests, scratch: &self.scratch, staged_by: record.staged_by() };
+        stream::iter(&record.files).for_each_concurrent(SIDE_BY_SIDE, |file| of.give_up(file)).await;
+        Err(fenced_by(&by, &self.requests.paths))
+    }
+
+    /// Writes the snapshot of the state as it is, if the next record needs one.
+    async fn write_due_snapshot(&mut self) -> Result<()> {
+        let Some(due) = self.tip.due_snapshot() else { return Ok(()) };
+        let path = self.requests.paths.snapshot(due.name.sequence);
+        // The same state is the same bytes: of a process that was killed before its record, or of one that does the same now.
+        if let Created::Anothers(_) = self.requests.create(&path, due.bytes.clone().into()).await? {
+            return Err(Error::state(format!("`{}` is there and holds another state: move it away, and start again", path.display())));
+        }
+        self.tip.take_snapshot(due);
+        Ok(())
+    }
+}

@@ -1,0 +1,198 @@
+//! Opening a dataset in a bucket: FORMAT, the head, waiting for whoever holds it, recovery, and the open record that fences whoever still runs.
+//!
+//! Owns: the order of these, and looking at what [`super::entry`] decides on.
+//! Does not own: what a dataset is asked to be (see [`crate::checkpoint::store`], as on a disk), finding the head (see `super::head`).
+//!
+//! While it waits nothing is changed but the object that tells the time. A head that moves meanwhile is a sign of life, and all is looked at anew.
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use pintail_core::digest::hex;
+use pintail_core::error::{Error, Result};
+use pintail_core::evidence::Key;
+use pintail_core::invocation::command;
+use tracing::{info, warn};
+
+use super::entry::{Entry, Facts, entry, is_gone};
+use super::head::{self, Found, Holder};
+use super::publish::{check_names, publish_all};
+use super::requests::{Created, Requests, failed};
+use super::{BucketStore, Place};
+use crate::checkpoint::format::Format;
+use crate::checkpoint::log;
+use crate::checkpoint::process;
+use crate::checkpoint::record::CommitRecord;
+use crate::checkpoint::store::{Expected, Tip, check_empty, check_fits, check_instances, check_made_with, check_source, partition_columns};
+
+/// Starts that may come between this one's looking and its open record. More at the same time is a mistake of whoever starts them.
+const OPENINGS_MAX: usize = 8;
+
+/// Objects that are looked at for files without a ledger, before a dataset is made.
+const LISTED_MAX: usize = 1_000;
+
+impl BucketStore {
+    /// Opens the dataset, makes it if there is none, waits for a process that may still hold it, makes visible what a crash left, and fences
+    /// whoever still writes to it. May be dropped while it waits.
+    ///
+    /// # Errors
+    /// [`pintail_core::error::ErrorKind::Config`] if the dataset is not what `expected` asks for, [`pintail_core::error::ErrorKind::State`] if what
+    /// lies there contradicts itself, or is committed and cannot be made visible: nothing is skipped silently.
+    /// [`pintail_core::error::ErrorKind::TryAgain`] if others open it all the time, or the bucket does not answer.
+    pub async fn open(place: &Place, expected: &Expected<'_>) -> Result<Self> {
+        let requests = Requests::new(place.blob.clone(), place.paths.clone(), place.patience);
+        let (format, format_sha256) = open_format(&requests, expected).await?;
+        check_instances(&requests.paths, &format, None, expected.sharing.instances)?;
+        for _ in 0..OPENINGS_MAX {
+            let head = enter(&requests, &format, &format_sha256, place, expected).await?;
+            if let Some(store) = Self::open_at(&requests, format.clone(), head, place, expected).await? {
+                place.scratch.remove_older(store.tip.epoch)?;
+                if let Err(error) = store.beat().await {
+                    warn!(%error, "could not update the heartbeat");
+                }
+                return Ok(store);
+            }
+        }
+        Err(Error::try_again(format!(
+            "other processes open `{}` all the time: run one process on a dataset",
+            requests.paths.root().display()
+        )))
+    }
+
+    /// Opens the dataset at its head; `None` if another process takes the next sequence number first.
+    async fn open_at(requests: &Requests, format: Format, found: Found, place: &Place, expected: &Expected<'_>) -> Result<Option<Self>> {
+        let head = found.head;
+        let key = open_key(requests, head.last.as_ref(), expected).await?;
+        check_fits(&requests.paths, &format, &head, expected)?;
+        if let Some(last) = &head.last {
+            recover(requests, last, head.state.rest().expired_before.max(expected.allow.gone_before), place).await?;
+        }
+        let tip = Tip::new(format, key, head, expected);
+        let mut store =
+            Self { requests: requests.clone(), scratch: place.scratch.clone(), beat_every: place.beat_every, tip, in_doubt: None };
+        store.write_due_snapshot().await?;
+        let record = store.tip.open_record(expected);
+        let sealed = store.tip.seal(record)?;
+        let path = requests.paths.record(sealed.record.sequence);
+        match requests.create(&path, sealed.bytes.clone().into()).await? {
+            Created::Anothers(_) => Ok(None),
+            Created::Own => {
+                store.tip.take(sealed);
+                store.tip.offsets = store.tip.state.offsets();
+                Ok(Some(store))
+            }
+        }
+    }
+}
+
+/// Makes all files of the last record visible. May be killed at any step and run again.
+async fn recover(requests: &Requests, last: &CommitRecord, expired_before: Option<DateTime<Utc>>, place: &Place) -> Result<()> {
+    check_names(&requests.paths, last).map_err(|why| {
+        let path = requests.paths.record(last.sequence);
+        Error::state(format!("commit record `{}` cannot be trusted: {why}; {}", path.display(), log::way_out()))
+    })?;
+    publish_all(requests, &place.scratch, last, expired_before).await
+}
+
+/// Waits until the dataset may be entered. Returns what was found then.
+async fn enter(requests: &Requests, format: &Format, format_sha256: &str, place: &Place, expected: &Expected<'_>) -> Result<Found> {
+    loop {
+        let found = head::find(requests, format_sha256, &format.dataset_id).await?;
+        let facts = match &found.holder {
+            Some(holder) => Some(look_at(requests, holder, place, expected).await?),
+            None => None,
+        };
+        match entry(facts.as_ref()) {
+            Entry::Now => return Ok(found),
+            Entry::Wait(pause) => {
+                if let Some(holder) = &found.holder {
+                    let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+                    info!(holder = %holder.process, pause_ms, "another process may hold the dataset, waiting");
+                }
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+}
+
+/// Looks at the process that holds the dataset. The time of the server is asked for only where it matters.
+async fn look_at(requests: &Requests, holder: &Holder, place: &Place, expected: &Expected<'_>) -> Result<Facts> {
+    let stopped = holder.beat.as_ref().is_some_and(|beat| beat.stopped);
+    let gone = is_gone(&holder.process, &expected.process, process::started_of);
+    let now = if stopped || gone { holder.last_seen } else { server_time(requests).await? };
+    let every = holder.beat.as_ref().map_or(place.beat_every, super::Beat::every);
+    Ok(Facts { stopped, gone, last_seen: holder.last_seen, now, every })
+}
+
+/// Returns the time of the server: that of an object which is written now.
+async fn server_time(requests: &Requests) -> Result<DateTime<Utc>> {
+    let path = requests.paths.clock();
+    requests.replace(&path, Bytes::new()).await?;
+    let meta = requests.look(&path).await?;
+    meta.map(|meta| meta.written).ok_or_else(|| Error::try_again(format!("`{}` was removed at this moment: start again", path.display())))
+}
+
+/// Returns FORMAT with its checksum as it is, or makes it.
+async fn open_format(requests: &Requests, expected: &Expected<'_>) -> Result<(Format, String)> {
+    let path = requests.paths.format();
+    let there = match requests.read(&path).await? {
+        Some(object) => object.bytes,
+        None => make_format(requests, expected).await?,
+    };
+    let (format, sha256) = Format::parse(&there).map_err(|why| Error::state(format!("`{}` cannot be trusted: {why}", path.display())))?;
+    check_source(&requests.paths, &format, expected)?;
+    Ok((format, sha256))
+}
+
+/// Makes FORMAT where there is no ledger, and no files without one. Returns its bytes, or those of a process that was faster.
+async fn make_format(requests: &Requests, expected: &Expected<'_>) -> Result<Bytes> {
+    let paths = &requests.paths;
+    let listed = requests.persist(|| requests.blob().list(LISTED_MAX)).await;
+    let listed = listed.map_err(|fault| failed(format_args!("list `{}`", paths.root().display()), fault))?;
+    let has_records = requests.look(&paths.record(1)).await?.is_some();
+    // Again, after these: another process may make the dataset at this moment, and FORMAT is older than its records and files.
+    if let Some(object) = requests.read(&paths.format()).await? {
+        return Ok(object.bytes);
+    }
+    if has_records {
+        return Err(Error::state(format!(
+            "`{}` is missing, but there are commit records: restore it, or set another `pipeline.out_path`",
+            paths.format().display()
+        )));
+    }
+    check_empty(paths, listed.iter().find(|key| key.as_str().ends_with(".parquet")).map(|key| key.as_str().as_ref()))?;
+    if paths.instance() > 0 {
+        let path = paths.format();
+        return Err(Error::try_again(format!("`{}` is not there yet: instance 0 makes it, start that first", path.display())));
+    }
+    let format = Format::new(expected.now, expected.source, partition_columns(expected)).for_instances(expected.sharing.instances);
+    let bytes = Bytes::from(format.encode().0);
+    match requests.create(&paths.format(), bytes.clone()).await? {
+        Created::Own => Ok(bytes),
+        Created::Anothers(there) => Ok(there),
+    }
+}
+
+/// Reads the key, or makes it.
+async fn open_key(requests: &Requests, last: Option<&CommitRecord>, expected: &Expected<'_>) -> Result<Key> {
+    let path = requests.paths.key();
+    let parse = |bytes: &[u8]| {
+        let refuse = || {
+            let path = path.display();
+            Error::state(format!("`{path}` is no key of a dataset: restore it from a copy, or run {}", command("repair --key")))
+        };
+        Key::parse(bytes).ok_or_else(refuse)
+    };
+    let found = requests.read(&path).await?.map(|object| parse(&object.bytes)).transpose()?;
+    if !expected.allow.another_key {
+        // Before one is made: it would lie in the way of whoever restores the right one.
+        check_made_with(&requests.paths, last, found.as_ref())?;
+    }
+    if let Some(key) = found {
+        return Ok(key);
+    }
+    let bytes = format!("{}\n", hex(expected.new_key.bytes()));
+    match requests.create(&path, bytes.into()).await? {
+        Created::Own => Ok(expected.new_key.clone()),
+        Created::Anothers(there) => parse(&there),
+    }
+}

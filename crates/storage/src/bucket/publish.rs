@@ -1,0 +1,169 @@
+//! Uploading the files of a checkpoint, and making them visible.
+//!
+//! Owns: carrying out both, file by file and side by side: sending each request until its answer stays, and again from scratch what expired.
+//! Does not own: what an answer means (see `super::verdict`), when either may happen (see [`super`] and `super::open`).
+
+use chrono::{DateTime, Utc};
+use futures_util::{StreamExt, stream};
+use pintail_core::error::{Error, Result};
+use tracing::debug;
+
+use super::SIDE_BY_SIDE;
+use super::requests::{Requests, failed};
+use super::scratch::Scratch;
+use super::verdict::{Publication, publication};
+use crate::blob::{Fault, ObjectKey};
+use crate::checkpoint::paths::{Paths, StagedBy};
+use crate::checkpoint::record::{CommitRecord, FileEntry, FileKind, Upload};
+use crate::checkpoint::store::{may_be_gone, ways_out};
+
+/// How often the upload of one file may expire while it is under way.
+const UPLOADS_MAX: usize = 4;
+
+/// The files of one checkpoint, in scratch and in the bucket.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Files<'a> {
+    pub requests: &'a Requests,
+    pub scratch: &'a Scratch,
+    pub staged_by: StagedBy,
+}
+
+/// What a file of a record came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Published {
+    /// It is visible.
+    Visible,
+    /// Its upload expired, and its bytes are not in scratch: nobody has them but the source.
+    Lost,
+}
+
+impl Files<'_> {
+    /// Uploads a file, without making it visible.
+    pub(super) async fn upload(&self, file: &FileEntry) -> Result<Upload> {
+        let key = self.key(file);
+        for _ in 0..UPLOADS_MAX {
+            let uploaded = self.upload_once(&key, file).await?;
+            if let Some(upload) = uploaded {
+                return Ok(upload);
+            }
+        }
+        Err(Error::try_again(format!("the upload of `{}` was given up {UPLOADS_MAX} times while it was under way", file.path)))
+    }
+
+    /// Uploads a file; `None` if the upload was given up by another while it was under way, as a rule of the bucket does with old ones.
+    async fn upload_once(&self, key: &ObjectKey, file: &FileEntry) -> Result<Option<Upload>> {
+        let doing = format_args!("upload `{}`", file.path);
+        let blob = self.requests.blob();
+        let id = self.requests.persist(|| blob.create_upload(key)).await.map_err(|fault| failed(doing, fault))?;
+        let (mut parts, mut tags) = (self.scratch.parts(self.staged_by, file)?, Vec::new());
+        while let Some(part) = parts.next()? {
+            match self.requests.persist(|| blob.put_part(key, &id, tags.len(), part.clone())).await {
+                Ok(tag) => tags.push(tag),
+                Err(Fault::UploadGone) => return Ok(None),
+                Err(fault) => return Err(failed(doing, fault)),
+            }
+        }
+        Ok(Some(Upload { id, parts: tags }))
+    }
+
+    /// Makes a file visible that a record names. May be repeated, by whichever process.
+    ///
+    /// # Errors
+    /// [`pintail_core::error::ErrorKind::State`] if something else has its name.
+    pub(super) async fn publish(&self, file: &FileEntry) -> Result<Published> {
+        let Some(named) = &file.upload else { return Ok(Published::Visible) };
+        let (key, mut pauses, mut upload) = (self.key(file), self.requests.pauses(), named.clone());
+        loop {
+            let fault = match self.requests.blob().complete(&key, &upload.id, &upload.parts).await {
+                Ok(()) => return Ok(Published::Visible),
+                Err(fault) => fault,
+            };
+            let there = self.requests.look(&self.requests.paths.published(&file.path)).await?;
+            match publication(&fault, there.map(|meta| meta.bytes), file.bytes) {
+                Publication::Done => return Ok(Published::Visible),
+                Publication::Wrong => return Err(self.occupied(file)),
+                Publication::Anew if !self.scratch.holds(self.staged_by, file)? => return Ok(Published::Lost),
+                Publication::Anew if pauses.pause(&fault).await => upload = self.upload(file).await?,
+                Publication::Again if pauses.pause(&fault).await => {}
+                Publication::Anew | Publication::Again | Publication::Refused => {
+                    let sequence = self.staged_by.sequence;
+                    return Err(failed(format_args!("publish `{}` of checkpoint {sequence}, which is committed", file.path), fault));
+                }
+            }
+        }
+    }
+
+    /// Gives an upload up that no record names. Whether that is done does not matter: what is left of it is invisible, and expires.
+    pub(super) async fn give_up(&self, file: &FileEntry) {
+        if let Some(Upload { id, .. }) = &file.upload
+            && let Err(fault) = self.requests.blob().abort(&self.key(file), id).await
+        {
+            debug!(%fault, file = file.path, "could not give up an upload");
+        }
+    }
+
+    fn key(&self, file: &FileEntry) -> ObjectKey {
+        self.requests.key(&self.requests.paths.published(&file.path))
+    }
+
+    fn occupied(&self, file: &FileEntry) -> Error {
+        Error::state(format!(
+            "in the place of `{}` of checkpoint {} lies what is not what the record says: move it away, and start again",
+            self.requests.paths.published(&file.path).display(),
+            self.staged_by.sequence
+        ))
+    }
+}
+
+/// Makes all files of a record visible, side by side. May be repeated, by whichever process. Those whose rows are all older than `expired_before` may
+/// be gone.
+///
+/// # Errors
+/// [`pintail_core::error::ErrorKind::State`] if one cannot be, naming all of them; the others are visible then.
+pub(super) async fn publish_all(
+    requests: &Requests,
+    scratch: &Scratch,
+    record: &CommitRecord,
+    expired_before: Option<DateTime<Utc>>,
+) -> Result<()> {
+    let of = Files { requests, scratch, staged_by: record.staged_by() };
+    let publish = |file| async move { (file, of.publish(file).await) };
+    let published: Vec<(&FileEntry, Result<Published>)> =
+        stream::iter(record.files.iter().map(publish)).buffered(SIDE_BY_SIDE).collect().await;
+    let mut lost = Vec::new();
+    for (file, published) in published {
+        if published? == Published::Lost && !may_be_gone(record, file, expired_before) {
+            lost.push(file);
+        }
+    }
+    if lost.is_empty() { Ok(()) } else { Err(expired(record, &lost)) }
+}
+
+/// Returns the error that says that files are committed and cannot become visible any more.
+fn expired(record: &CommitRecord, files: &[&FileEntry]) -> Error {
+    let names: Vec<String> = files.iter().map(|file| format!("`{}`", file.path)).collect();
+    let spans = record.source.partitions.iter().map(|span| format!("{} [{}, {})", span.label, span.from, span.to));
+    Error::state(format!(
+        "checkpoint {} is committed and cannot publish {}: somebody removed that, or the upload expired before it was completed; it held records of {}; {}",
+        record.sequence,
+        names.join(", "),
+        spans.collect::<Vec<_>>().join(", "),
+        ways_out(record, files)
+    ))
+}
+
+/// Checks that the names of a record's files hold its sequence number and the instance: a file of that name and length can be no other.
+///
+/// # Errors
+/// Says in words which name does not.
+pub(super) fn check_names(paths: &Paths, record: &CommitRecord) -> std::result::Result<(), String> {
+    let names_it = |file: &FileEntry| match file.kind {
+        FileKind::Parquet => paths.checkpoint_of(file.path.as_ref()) == Some(record.sequence),
+        FileKind::DeadLetters => file.path == paths.dead_letters_of(record.sequence),
+    };
+    let uploaded = record.files.iter().filter(|file| file.upload.is_some());
+    match uploaded.into_iter().find(|file| !names_it(file)) {
+        Some(file) => Err(format!("it names `{}`, a name that is not of this checkpoint alone", file.path)),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,129 @@
+//! The tip of a chain: the last record, the state after it, and what the next record follows from.
+//!
+//! Owns: what a process knows of its chain from its open record on, the same whether the records lie in a directory or in a bucket.
+//! Does not own: what a record says (see `draft`), where it lies and how it gets there (see [`super`] and `crate::bucket`).
+
+use pintail_core::error::{Error, Result};
+use pintail_core::evidence::Key;
+use pintail_core::offsets::Offsets;
+
+use super::draft::{Draft, Sealed, check_join};
+use super::head::Head;
+use super::open::{Expected, Remember};
+use crate::checkpoint::format::Format;
+use crate::checkpoint::paths::{Paths, StagedBy};
+use crate::checkpoint::process::Process;
+use crate::checkpoint::record::{CommitRecord, SnapshotName};
+use crate::checkpoint::snapshot::{self, Since};
+use crate::checkpoint::state::State;
+
+/// Where the chain of an instance ends, for the process that goes on with it.
+#[derive(Debug)]
+pub(crate) struct Tip {
+    pub format: Format,
+    pub key: Key,
+    pub process: Process,
+    pub remember: Remember,
+    /// Records between two snapshots.
+    pub records_max: u64,
+    pub last: Option<CommitRecord>,
+    /// Checksum of the last record; of FORMAT before the first.
+    pub previous: String,
+    pub state: State,
+    /// What is committed: every span empty, at its end.
+    pub offsets: Offsets,
+    /// The sequence number of the open record of this process; 0 before it.
+    pub epoch: u64,
+    pub snapshot: Option<SnapshotName>,
+    pub since: Since,
+}
+
+/// A snapshot that the next record needs before it.
+#[derive(Debug)]
+pub(crate) struct DueSnapshot {
+    pub name: SnapshotName,
+    pub bytes: Vec<u8>,
+}
+
+impl Tip {
+    /// Goes on from a head.
+    pub(crate) fn new(format: Format, key: Key, head: Head, expected: &Expected) -> Self {
+        Self {
+            format,
+            key,
+            process: expected.process.clone(),
+            remember: expected.remember,
+            records_max: expected.records_max.clamp(1, snapshot::RECORDS_MAX),
+            last: head.last,
+            previous: head.previous,
+            offsets: head.state.offsets(),
+            state: head.state,
+            epoch: 0,
+            snapshot: head.snapshot,
+            since: head.since,
+        }
+    }
+
+    /// Returns the sequence number of the next record.
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.last.as_ref().map_or(1, |last| last.sequence + 1)
+    }
+
+    /// Returns what the files of the next checkpoint are staged as.
+    pub(crate) fn next_staged(&self) -> StagedBy {
+        StagedBy { sequence: self.next_sequence(), epoch: self.epoch }
+    }
+
+    /// Takes the next sequence number for this process. Returns the record that says so; with it the process has an epoch, if it comes to be.
+    pub(crate) fn open_record(&mut self, expected: &Expected) -> CommitRecord {
+        self.epoch = self.next_sequence();
+        let next = self.next_record(expected.now);
+        CommitRecord { opened: Some(expected.process.clone()), action: expected.action.clone(), ..next }
+    }
+
+    /// Checks that a draft goes on where the last commit ended.
+    pub(crate) fn check_draft(&self, draft: &Draft) -> Result<()> {
+        let sequence = self.next_sequence();
+        if !draft.offsets.moved() {
+            return Err(Error::internal(format!("checkpoint {sequence} stands for no records: it must not be committed")));
+        }
+        check_join(&self.offsets, &draft.offsets)
+            .map_err(|why| Error::internal(format!("checkpoint {sequence} must not be committed: {why}")))
+    }
+
+    /// Returns the snapshot that the next record needs before it, if one is due.
+    pub(crate) fn due_snapshot(&self) -> Option<DueSnapshot> {
+        let sequence = self.last.as_ref().filter(|_| self.since.is_due(self.records_max))?.sequence;
+        let (bytes, sha256) = snapshot::encode(&self.format.dataset_id, sequence, &self.state);
+        Some(DueSnapshot { name: SnapshotName { sequence, sha256 }, bytes })
+    }
+
+    /// Takes up that a snapshot is there. Returns the one before, which a record that was written by then names.
+    pub(crate) fn take_snapshot(&mut self, due: DueSnapshot) -> Option<SnapshotName> {
+        self.since = Since { snapshot_bytes: due.bytes.len() as u64, ..Since::default() };
+        self.snapshot.replace(due.name)
+    }
+
+    /// Takes up that a record is there.
+    pub(crate) fn take(&mut self, sealed: Sealed) {
+        self.since.add(sealed.bytes.len());
+        self.previous = sealed.sha256;
+        self.last = Some(sealed.record);
+    }
+
+    /// Takes up that what a checkpoint stands for is committed.
+    pub(crate) fn take_offsets(&mut self, committed: Offsets) {
+        self.offsets = committed.with_remembered(self.state.remembered().clone());
+    }
+}
+
+/// Returns the error that says that another process took the next sequence number, by its record.
+pub(crate) fn fenced_by(record: &CommitRecord, paths: &Paths) -> Error {
+    let who = record.opened.as_ref().map_or_else(|| "another process".to_owned(), ToString::to_string);
+    Error::try_again(format!(
+        "{who} writes to `{}` since record {}, this process has to stop: nothing of its checkpoint was published, what it read is read again; run one \
+         process on a dataset",
+        paths.root().display(),
+        record.sequence
+    ))
+}

@@ -1,0 +1,172 @@
+//! Situations of a dataset in a bucket, told one by one.
+//!
+//! Owns: what a person sees of the protocol: who waits for whom, what is refused, and what is said.
+//! Does not own: the walk over everything that may happen (see [`super`]).
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use chrono::TimeDelta;
+use pintail_core::error::ErrorKind;
+use pintail_storage::checkpoint::paths::Paths;
+use pintail_storage::checkpoint::record::CommitRecord;
+use tokio::time::Instant;
+
+use super::client::{Client, Event};
+use super::life::{BEAT_EVERY, End, Host, Plan, Start, commit, open, place, run};
+use super::oracle::{chain, check};
+use super::plain;
+use super::world::{Provider, Request, World};
+use crate::model::Model;
+
+/// A world in which a process has committed a checkpoint and stopped.
+fn settled() -> World {
+    let (world, end, _) = run(World::new(Provider::Aws), Plan::calm(Host::Same), plain);
+    assert_eq!(end, End::Finished);
+    world
+}
+
+/// A world in which a process was killed right behind its commit point.
+fn killed_behind_its_record() -> World {
+    let empty = World::new(Provider::Aws);
+    let (_, _, asked) = run(empty.clone(), Plan::calm(Host::Same), plain);
+    let is_checkpoint = |request: &Request| matches!(request, Request::PutIfAbsent(key, _) if key.ends_with("0000000002.json"));
+    let at = asked.iter().position(is_checkpoint).unwrap();
+    let (world, end, _) = run(empty, Plan { event: Some((at, Event::CrashAfter)), ..Plan::calm(Host::Same) }, plain);
+    assert_eq!((end, world.visible().count()), (End::Killed, 0));
+    world
+}
+
+/// How a start fails in a world.
+fn refused(world: World, plan: Plan) -> (ErrorKind, String) {
+    match run(world, plan, plain) {
+        (_, End::Failed(kind, why), _) => (kind, why),
+        (_, end, _) => panic!("it ended: {end:?}"),
+    }
+}
+
+fn key(path: std::path::PathBuf) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_start_goes_in_at_once_behind_a_clean_stop_and_waits_for_two_heartbeats_behind_a_kill() {
+    let took = |world: World| {
+        let begin = world.now;
+        let (world, end, _) = run(world, Plan::calm(Host::Another), plain);
+        assert_eq!(end, End::Finished);
+        world.now - begin
+    };
+    assert!(took(settled()) < TimeDelta::seconds(1));
+    let killed = killed_behind_its_record();
+    let patience = TimeDelta::from_std(2 * BEAT_EVERY).unwrap();
+    let waited = took(killed.clone());
+    assert!((patience - TimeDelta::seconds(1)..patience + TimeDelta::seconds(1)).contains(&waited), "{waited}");
+    let mut long_dead = killed;
+    long_dead.now += patience;
+    assert!(took(long_dead) < TimeDelta::seconds(1), "by the clock of the server it was silent long enough");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_process_waits_as_long_as_the_first_one_shows_itself_and_goes_in_when_it_stops() {
+    let world = Arc::new(Mutex::new(World::new(Provider::Aws)));
+    let (scratch, begin) = (Model::new().without_moments(), Instant::now());
+    let place = || place(Arc::new(Client::new(world.clone(), None)), &scratch).unwrap();
+    let places = (place(), place());
+    let mut first = open(&places.0, "00000000000000aa").await.unwrap();
+    let held = async {
+        for _ in 0..10 {
+            tokio::time::sleep(BEAT_EVERY).await;
+            first.beat().await.unwrap();
+        }
+        commit(&mut first).await.expect("nobody fenced it");
+        first.close().await.unwrap();
+        begin.elapsed()
+    };
+    let entered = async {
+        let mut second = open(&places.1, "00000000000000bb").await.unwrap();
+        let entered = begin.elapsed();
+        commit(&mut second).await.unwrap();
+        entered
+    };
+    let (stopped, entered) = tokio::join!(held, entered);
+    assert!(stopped >= 10 * BEAT_EVERY && entered >= stopped, "{stopped:?}, {entered:?}");
+    assert!(entered < stopped + 3 * BEAT_EVERY, "{entered:?}");
+    check(&world.lock().unwrap(), true).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_was_fenced_says_by_whom_gives_its_uploads_up_and_commits_nothing_more() {
+    let world = Arc::new(Mutex::new(World::new(Provider::Aws)));
+    let scratches = [Model::new().without_moments(), Model::new().without_moments()];
+    let places = scratches.each_ref().map(|scratch| place(Arc::new(Client::new(world.clone(), None)), scratch).unwrap());
+    let mut first = open(&places[0], "00000000000000aa").await.unwrap();
+    // It is stopped, and misses its heartbeats.
+    let second = open(&places[1], "00000000000000bb").await.unwrap();
+    let before = world.lock().unwrap().lasting();
+    let error = commit(&mut first).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TryAgain);
+    assert!(error.to_string().contains("process 1 of user on host") && error.to_string().contains("s3://lake"), "{error}");
+    assert!(commit(&mut first).await.is_err());
+    assert_eq!(world.lock().unwrap().lasting(), before);
+    assert_eq!(world.lock().unwrap().open_uploads(), 0);
+    assert_eq!(second.epoch(), 2);
+}
+
+#[test]
+fn a_hint_beyond_the_last_record_is_refused_and_names_the_record_that_is_missing() {
+    let mut world = settled();
+    world.remove(&key(Paths::new("").record(2)));
+    let (kind, why) = refused(world, Plan::calm(Host::Same));
+    assert_eq!(kind, ErrorKind::State);
+    assert!(why.contains("commit record 2 is missing") && why.contains("s3://lake/_pintail/commits/000000/0000000002.json"), "{why}");
+}
+
+#[test]
+fn an_upload_that_expired_is_made_again_from_scratch_and_refused_by_its_file_and_its_span_without() {
+    let world = killed_behind_its_record();
+    let expired = |host| Plan { start: Start::Expired, ..Plan::calm(host) };
+    let (kind, why) = refused(world.clone(), expired(Host::Another));
+    assert_eq!(kind, ErrorKind::State);
+    for part in ["region=us/events-2026-01-01-00-2.parquet", "region=eu/events-2026-01-01-00-2.parquet", "events [0, 3)", "pintail expire"]
+    {
+        assert!(why.contains(part), "{part} is not in: {why}");
+    }
+    let (after, end, _) = run(world, expired(Host::Same), plain);
+    assert_eq!(end, End::Finished);
+    check(&after, true).unwrap();
+}
+
+#[test]
+fn something_else_under_the_name_of_a_committed_file_is_refused_and_stays() {
+    let mut world = killed_behind_its_record();
+    let name = "region=us/events-2026-01-01-00-2.parquet";
+    world.expire();
+    world.apply(&Request::Replace(name.into(), Bytes::from_static(b"theirs"))).unwrap();
+    let (after, end, _) = run(world, Plan::calm(Host::Same), plain);
+    assert!(matches!(&end, End::Failed(ErrorKind::State, why) if why.contains(name)), "{end:?}");
+    assert_eq!(after.visible().find(|(key, _)| *key == name).map(|(_, bytes)| &**bytes), Some(b"theirs".as_slice()));
+}
+
+#[test]
+fn files_without_a_ledger_and_a_ledger_without_its_format_are_refused_before_anything_is_made() {
+    let mut world = World::new(Provider::Aws);
+    world.apply(&Request::Replace("region=us/a.parquet".into(), Bytes::from_static(b"rows"))).unwrap();
+    let before = world.objects.clone();
+    let (after, end, _) = run(world, Plan::calm(Host::Same), plain);
+    assert!(matches!(&end, End::Failed(ErrorKind::Config, why) if why.contains("region=us/a.parquet")), "{end:?}");
+    assert_eq!(after.objects, before);
+    let mut world = settled();
+    world.remove(&key(Paths::new("").format()));
+    let (kind, why) = refused(world, Plan::calm(Host::Same));
+    assert!(kind == ErrorKind::State && why.contains("s3://lake/_pintail/FORMAT"), "{why}");
+}
+
+#[test]
+fn a_record_says_all_that_one_on_a_disk_says_and_the_uploads() {
+    let chain = chain(&settled()).unwrap();
+    let [open_record, checkpoint] = chain.as_slice() else { panic!("{chain:?}") };
+    assert!(open_record.opened.is_some() && open_record.epoch == 1);
+    let parts = |record: &CommitRecord| record.files.iter().map(|file| file.upload.as_ref().unwrap().parts.len()).collect::<Vec<_>>();
+    assert_eq!((checkpoint.epoch, parts(checkpoint)), (1, vec![2, 1]));
+}
