@@ -5,9 +5,9 @@
     python3 tests/proof/mutants.py --only 07        those whose name begins so
     python3 tests/proof/mutants.py --target DIR     where to build, and the copy of the sources; a first build takes 10 minutes, each mutant half a minute
 
-These are the mutants that the trait `Fs` cannot express: a changed order of whole steps, a check left out. Those that it can (a call left
-out, swapped, replacing) are tried by `crates/storage/tests/it/mutants.rs` in each test run. Of each mutant only the member `pintail-storage` is built, in
-a copy of the sources; the sources here are not touched. The unchanged sources must be green first.
+These are the mutants that the traits `Fs` and `Blob` cannot express: a changed order of whole steps, a check left out. Those that they can (a call left
+out, swapped, replacing) are tried by `crates/storage/tests/it/mutants.rs` and `bucket/mutants.rs` there in each test run. Of each mutant only the member
+`pintail-storage` is built, in a copy of the sources; the sources here are not touched. The unchanged sources must be green first.
 
 Owns: copying, patching, building, the table. Exit code 1 if a mutant survives, does not apply or does not build.
 Does not own: the mutants (see mutants/*.patch), the tests that catch them.
@@ -26,8 +26,10 @@ PATCHES = pathlib.Path(__file__).resolve().parent / "mutants"
 
 # What must catch a mutant. Not `mutants::every_call`: a changed order has other calls, and its list of reasons would be red for that alone.
 TESTS = {
-    "--lib": ["checkpoint::", "durable::"],
-    "--test=it": ["crash_points::", "fence::", "recovery::", "sequences::", "mutants::a_rename"],
+    "--lib": ["bucket::", "checkpoint::", "durable::"],
+    "--test=it": [
+        "bucket::mutants::the_protocol", "bucket::situations::", "crash_points::", "fence::", "recovery::", "sequences::", "mutants::a_rename"
+    ],
 }
 
 

@@ -17,11 +17,13 @@
 //!    and what was uploaded is given up by the ids of the uploads. Nothing: it is created again.
 //! 4. *No answer, or "no such upload"* to a completion says nothing either: the file is there with its length, or its upload expired, and then it is
 //!    uploaded again from scratch; if the bytes are not there, the start is refused (exit 65) with the file and what of the source it held.
-//! 5. Nothing is ever deleted, no record and no file: uploads are given up, by their ids.
+//! 5. *Heartbeat*. It looks first whether the next record is there: a process that has nothing to commit learns so that it was fenced. What it writes is
+//!    believed by nobody; it says where to look for the last record, and keeps others from going in.
+//! 6. Nothing is ever deleted, no record and no file: uploads are given up, by their ids.
 //!
 //! # Where it differs from a disk
 //! - A record has the name of each file's upload ([`Upload`](crate::checkpoint::record::Upload)). All else that a record, a snapshot and FORMAT say is
-//!   the same, and the same code reads and makes them ([`Tip`], `Chain`).
+//!   the same, and the same code reads and makes them (`Tip`, `Chain`).
 //! - Staging is private to an epoch on a disk, and removed by a later one. Here it is private to an upload id, and nobody can remove that of another.
 //! - What is visible is durable: there is no fsync, and recovery makes nothing durable that it finds.
 //! - On a disk a staging directory that is gone says that its checkpoint was published. Here nothing says so of the last record: a file of it that
@@ -148,10 +150,11 @@ impl BucketStore {
         Ok(self.tip.last.as_ref().expect("it was just written"))
     }
 
-    /// Says that this process still holds the dataset. To be called at the interval that the dataset was opened with.
+    /// Says that this process still holds the dataset, after a look whether it does. To be called at the interval that the dataset was opened with:
+    /// a process without anything to commit would not learn otherwise that it was fenced.
     ///
     /// # Errors
-    /// If the bucket does not answer. Nothing rests on it but how soon another process goes in.
+    /// [`pintail_core::error::ErrorKind::TryAgain`] if another process has opened the dataset since, or the bucket does not answer.
     pub async fn beat(&self) -> Result<()> {
         self.write_beat(false).await
     }
@@ -165,10 +168,23 @@ impl BucketStore {
     }
 
     async fn write_beat(&self, stopped: bool) -> Result<()> {
+        if let Some(fenced) = self.fenced().await? {
+            return Err(fenced);
+        }
         let sequence = self.tip.last.as_ref().map_or(0, |last| last.sequence);
         let every_ms = u64::try_from(self.beat_every.as_millis()).unwrap_or(u64::MAX);
         let beat = Beat { sequence, epoch: self.tip.epoch, every_ms, stopped };
         self.requests.replace(&self.requests.paths.beat(), beat.encode().into()).await
+    }
+
+    /// Returns the error that says who took the next sequence number, if another process did.
+    async fn fenced(&self) -> Result<Option<Error>> {
+        let (sequence, paths) = (self.tip.next_sequence(), &self.requests.paths);
+        let path = paths.record(sequence);
+        let Some(object) = self.requests.read(&path).await? else { return Ok(None) };
+        let (record, _) = ledger::parse(Some(&object.bytes), &path, sequence)?;
+        // One of this process' epoch is its own, of a commit that failed behind its commit point.
+        Ok((record.epoch != self.tip.epoch).then(|| fenced_by(&record, paths)))
     }
 
     async fn write_checkpoint(&mut self, staging: &Staging, draft: Draft) -> Result<()> {

@@ -32,7 +32,8 @@ pub(super) struct Found {
 pub(super) struct Holder {
     /// Who that is.
     pub process: Process,
-    /// When its last record, or its last heartbeat if that is younger, was written, by the clock of the server.
+    /// When its last record, or the last heartbeat if that is younger, was written, by the clock of the server. Also if that is another's, who does not
+    /// know yet that it was fenced: it has replaced one of this process.
     pub last_seen: DateTime<Utc>,
     /// Its last heartbeat; `None` if there is none, or it is another's.
     pub beat: Option<Beat>,
@@ -108,9 +109,9 @@ async fn holder(requests: &Requests, last: &Lying, beat: Option<(Beat, DateTime<
         let (sequence, path) = (last.record.sequence, requests.paths.record(epoch));
         Error::state(format!("record {sequence} is of the process of `{}`, which is no open record; {}", path.display(), log::way_out()))
     })?;
-    let beat = beat.filter(|(beat, _)| beat.epoch == epoch);
     let last_seen = beat.as_ref().map_or(last.written, |(_, written)| last.written.max(*written));
-    Ok(Holder { process, last_seen, beat: beat.map(|(beat, _)| beat) })
+    let beat = beat.map(|(beat, _)| beat).filter(|beat| beat.epoch == epoch);
+    Ok(Holder { process, last_seen, beat })
 }
 
 async fn record(requests: &Requests, sequence: u64) -> Result<Lying> {

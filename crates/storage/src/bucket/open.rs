@@ -43,13 +43,21 @@ impl BucketStore {
         let (format, format_sha256) = open_format(&requests, expected).await?;
         check_instances(&requests.paths, &format, None, expected.sharing.instances)?;
         for _ in 0..OPENINGS_MAX {
-            let head = enter(&requests, &format, &format_sha256, place, expected).await?;
-            if let Some(store) = Self::open_at(&requests, format.clone(), head, place, expected).await? {
-                place.scratch.remove_older(store.tip.epoch)?;
-                if let Err(error) = store.beat().await {
-                    warn!(%error, "could not update the heartbeat");
+            let found = enter(&requests, &format, &format_sha256, place, expected).await?;
+            let next = found.head.last.as_ref().map_or(1, |last| last.sequence + 1);
+            match Self::open_at(&requests, format.clone(), found, place, expected).await {
+                Ok(Some(store)) => {
+                    place.scratch.remove_older(store.tip.epoch)?;
+                    if let Err(error) = store.beat().await {
+                        warn!(%error, "could not update the heartbeat");
+                    }
+                    return Ok(store);
                 }
-                return Ok(store);
+                // The number of the open record was taken.
+                Ok(None) => {}
+                // What was looked at is not what is there now: another process has gone on from there.
+                Err(_) if requests.look(&requests.paths.record(next)).await?.is_some() => {}
+                Err(error) => return Err(error),
             }
         }
         Err(Error::try_again(format!(

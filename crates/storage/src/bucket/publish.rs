@@ -167,3 +167,27 @@ pub(super) fn check_names(paths: &Paths, record: &CommitRecord) -> std::result::
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blob::{PartTag, UploadId};
+    use crate::checkpoint::record::tests::record;
+
+    #[test]
+    fn only_files_named_after_their_checkpoint_and_instance_are_told_by_their_names() {
+        let paths = Paths::new("s3://lake");
+        let upload = Some(Upload { id: UploadId("id".into()), parts: vec![PartTag("tag".into())] });
+        let mut record = record();
+        record.files.iter_mut().for_each(|file| file.upload.clone_from(&upload));
+        assert_eq!(check_names(&paths, &record), Ok(()));
+        assert!(check_names(&paths.of_instance(2), &record).is_err(), "of another instance");
+        for name in ["region=us/events-2026-01-01-00-41.parquet", "region=us/events-2026-01-01-00-i2-42.parquet", "region=us/mine.parquet"]
+        {
+            record.files[0].path = name.into();
+            assert!(check_names(&paths, &record).unwrap_err().contains(name));
+        }
+        record.files[0].upload = None;
+        assert_eq!(check_names(&paths, &record), Ok(()), "one that an operator adopted keeps its name");
+    }
+}

@@ -10,8 +10,9 @@ use pintail_core::offsets::PartitionId;
 
 use super::*;
 use crate::checkpoint::format::PartitionColumn;
+use crate::checkpoint::paths::StagedBy;
 use crate::checkpoint::record::FileKind;
-use crate::checkpoint::{columns, paths};
+use crate::checkpoint::{columns, paths, snapshot};
 use crate::durable::posix::Posix;
 use crate::samples::{draft, expected, open, schema, simulator};
 

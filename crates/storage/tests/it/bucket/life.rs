@@ -27,6 +27,8 @@ use pintail_storage::checkpoint::record::FileKind;
 use pintail_storage::checkpoint::staging::Staging;
 use pintail_storage::checkpoint::store::{Allow, Draft, Expected, NewFile, Remember, Sharing};
 
+use tokio::runtime::{Builder, Runtime};
+
 use super::client::{Client, Event, Standing};
 use super::oracle::is_lost;
 use super::world::{Request, World};
@@ -94,6 +96,11 @@ pub(crate) enum End {
 /// What wraps the bucket of each process: nothing, or a mutant.
 pub(crate) type Wrap = fn(Client) -> Arc<dyn Blob>;
 
+thread_local! {
+    /// Its clock goes on only where everybody waits.
+    static RUNTIME: Runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+}
+
 /// Runs a process in a world. Returns the world afterwards, how the process ended, and what it asked for.
 pub(crate) fn run(mut world: World, plan: Plan, wrap: Wrap) -> (World, End, Vec<Request>) {
     prepare(&mut world, plan.start);
@@ -101,12 +108,11 @@ pub(crate) fn run(mut world: World, plan: Plan, wrap: Wrap) -> (World, End, Vec<
     let home = Model::over(world.scratch.clone(), 0, Renames::Atomic).without_moments();
     let elsewhere = Model::new().without_moments();
     let world = Arc::new(Mutex::new(world));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let scratches = match plan.host {
         Host::Same => [&home, &home],
         Host::Another => [&elsewhere, &home],
     };
-    let (end, asked) = runtime.block_on(live(&world, scratches, plan.event, wrap));
+    let (end, asked) = RUNTIME.with(|runtime| runtime.block_on(live(&world, scratches, plan.event, wrap)));
     let mut world = Arc::into_inner(world).expect("all processes have ended").into_inner().unwrap();
     world.scratch = home.disk();
     if let Some(request) = late {
@@ -155,7 +161,7 @@ async fn live(world: &Arc<Mutex<World>>, scratches: [&Model; 2], event: Option<(
                         after.broken.get_or_insert(format!("beside a process that was stopped, another one ended: {other:?}"));
                     }
                     drop(after);
-                    fenced_from = Some((was_open, world.lock().unwrap().lasting()));
+                    fenced_from = (other == End::Finished).then(|| (was_open, world.lock().unwrap().lasting()));
                     client.go_on();
                 }
             }

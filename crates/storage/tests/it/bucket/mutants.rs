@@ -95,7 +95,7 @@ impl Blob for Mutant {
     }
 }
 
-/// Returns what the walk finds wrong with a mutant, two processes one after another.
+/// Returns what the walk finds wrong with a mutant, where something happens to two processes one after another.
 fn caught(wrap: super::Wrap) -> String {
     let found: Vec<String> = [Provider::Aws, Provider::Azure].into_iter().filter_map(|provider| walk(provider, 2, wrap).err()).collect();
     assert!(!found.is_empty(), "it survives");
@@ -120,13 +120,13 @@ fn a_creation_that_is_believed_whatever_it_met_makes_two_owners() {
 #[test]
 fn a_deleted_record_opens_the_fence_to_whoever_was_stopped_before_it() {
     let empty = World::new(Provider::Aws);
-    let (_, _, asked) = try_plan(&empty, Plan::calm(Host::Same), plain).unwrap();
+    let asked = try_plan(&empty, Plan::calm(Host::Same), plain).unwrap().asked;
     let is_checkpoint = |request: &Request| matches!(request, Request::PutIfAbsent(key, _) if key.ends_with("0000000002.json"));
     let at = asked.iter().position(is_checkpoint).unwrap();
     let stopped = Plan { event: Some((at, Event::Stopped)), ..Plan::calm(Host::Another) };
-    let (_, end, _) = try_plan(&empty, stopped, plain).unwrap();
+    let end = try_plan(&empty, stopped, plain).unwrap().end;
     assert!(matches!(end, End::Failed(ErrorKind::TryAgain, _)), "{end:?}");
-    let found = try_plan(&empty, stopped, |client| mutant(client, Mutation::RecordBeforeIsDeleted)).unwrap_err();
+    let found = try_plan(&empty, stopped, |client| mutant(client, Mutation::RecordBeforeIsDeleted)).err().unwrap();
     assert!(found.contains("a process that was fenced changed what lasts"), "{found}");
 }
 

@@ -32,13 +32,12 @@ pub(crate) fn chain(world: &World) -> Checked<Vec<CommitRecord>> {
 }
 
 /// Holds a world against its records. `complete` says that the last process ended well: then everything committed is visible.
-pub(crate) fn check(world: &World, complete: bool) -> Checked<()> {
+pub(crate) fn check(world: &World, chain: &[CommitRecord], complete: bool) -> Checked<()> {
     if let Some(broken) = &world.broken {
         return Err(broken.clone());
     }
-    let chain = chain(world)?;
     let (mut named, mut next) = (BTreeMap::new(), 0);
-    for record in &chain {
+    for record in chain {
         for span in &record.source.partitions {
             if span.from != next {
                 return Err(format!("record {} begins at {}, the one before it ended at {next}", record.sequence, span.from));
@@ -94,9 +93,8 @@ fn is_staged(scratch: &Model, record: &CommitRecord, file: &FileEntry) -> bool {
 
 /// Returns what a world is for whoever starts next: everything that a decision looks at, numbers counted back from the last record. What rows the files
 /// hold decides nothing, and neither do uploads that no record names.
-pub(crate) fn essence(world: &World) -> u64 {
+pub(crate) fn essence(world: &World, chain: &[CommitRecord]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    let chain = chain(world).unwrap_or_default();
     let last = chain.len() as u64;
     let back = |number: u64| last.wrapping_sub(number);
     let paths = Paths::new("");

@@ -37,6 +37,11 @@ fn killed_behind_its_record() -> World {
     world
 }
 
+/// Checks that all that is committed is visible, once.
+fn holds(world: &World) {
+    check(world, &chain(world).unwrap(), true).unwrap();
+}
+
 /// How a start fails in a world.
 fn refused(world: World, plan: Plan) -> (ErrorKind, String) {
     match run(world, plan, plain) {
@@ -92,7 +97,7 @@ async fn a_second_process_waits_as_long_as_the_first_one_shows_itself_and_goes_i
     let (stopped, entered) = tokio::join!(held, entered);
     assert!(stopped >= 10 * BEAT_EVERY && entered >= stopped, "{stopped:?}, {entered:?}");
     assert!(entered < stopped + 3 * BEAT_EVERY, "{entered:?}");
-    check(&world.lock().unwrap(), true).unwrap();
+    holds(&world.lock().unwrap());
 }
 
 #[tokio::test(start_paused = true)]
@@ -103,6 +108,8 @@ async fn a_process_that_was_fenced_says_by_whom_gives_its_uploads_up_and_commits
     let mut first = open(&places[0], "00000000000000aa").await.unwrap();
     // It is stopped, and misses its heartbeats.
     let second = open(&places[1], "00000000000000bb").await.unwrap();
+    let told = first.beat().await.unwrap_err();
+    assert!(told.kind() == ErrorKind::TryAgain && told.to_string().contains("since record 2"), "{told}");
     let before = world.lock().unwrap().lasting();
     let error = commit(&mut first).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TryAgain);
@@ -134,7 +141,7 @@ fn an_upload_that_expired_is_made_again_from_scratch_and_refused_by_its_file_and
     }
     let (after, end, _) = run(world, expired(Host::Same), plain);
     assert_eq!(end, End::Finished);
-    check(&after, true).unwrap();
+    holds(&after);
 }
 
 #[test]
