@@ -1,0 +1,18 @@
+"""The archive: the binary with what belongs to it, for any Linux with a new enough glibc.
+
+Owns: its name and content.
+"""
+import licences
+from tools import OUT, ROOT, tar_gz, version
+
+
+def build(binary, components):
+    top = f"pintail-{version()}-{binary.target}"
+    files = {"pintail": (binary.path.read_bytes(), 0o755), "man/pintail.1": (binary.man().encode(), 0o644)}
+    files |= {name: ((ROOT / name).read_bytes(), 0o644) for name in ("LICENSE", "README.md", "config.example.toml")}
+    files |= {f"completions/{name}": (text.encode(), 0o644) for name, text in binary.completions().items()}
+    files["THIRD-PARTY-LICENSES"] = licences.text(components).encode(), 0o644
+    files["REQUIREMENTS"] = f"Needs {binary.requirements}.\n".encode(), 0o644
+    path = OUT / f"{top}.tar.gz"
+    tar_gz(path, top, files)
+    return path
