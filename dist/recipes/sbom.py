@@ -15,20 +15,19 @@ EXPRESSION = re.compile(r" (AND|OR|WITH) ")
 
 
 def build(binary, components):
-    refs = {(component.name, component.of): _ref(component) for component in components}
     digest = hashlib.sha256(binary.path.read_bytes()).hexdigest()
     root = {"type": "application", "bom-ref": "pintail", "name": "pintail", "version": version(), "licenses": [{"license": {"id": "Apache-2.0"}}],
             "hashes": [{"alg": "SHA-256", "content": digest}], "purl": f"pkg:generic/pintail@{version()}?arch={binary.arch}"}
     held = {}
     for component in components:
         # A part of DuckDB hangs below DuckDB, DuckDB below the crate that compiles it.
-        holder = next((ref for (name, of), ref in refs.items() if name == component.of), "pintail")
-        held.setdefault(holder, []).append(refs[component.name, component.of])
+        holder = next((_ref(other) for other in components if other.name == component.of), "pintail")
+        held.setdefault(holder, []).append(_ref(component))
     document = {
         "bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1,
         "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, f'pintail {version()} {digest}')}",
         "metadata": {"timestamp": datetime.fromtimestamp(epoch(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "component": root},
-        "components": [_entry(component, refs) for component in components],
+        "components": [_entry(component) for component in components],
         "dependencies": [{"ref": ref, "dependsOn": sorted(parts)} for ref, parts in sorted(held.items())],
     }
     path = OUT / f"pintail-{version()}-{binary.target}.cdx.json"
@@ -37,11 +36,11 @@ def build(binary, components):
 
 
 def _ref(component):
-    return component.purl or f"{component.of or 'rust'}/{component.name}"
+    return component.purl or f"{component.of or 'rust'}/{component.name}".replace(" ", "-")
 
 
-def _entry(component, refs):
-    entry = {"type": "library", "bom-ref": refs[component.name, component.of], "name": component.name}
+def _entry(component):
+    entry = {"type": "library", "bom-ref": _ref(component), "name": component.name}
     if component.version:
         entry["version"] = component.version
     expression = component.licence
