@@ -2,7 +2,7 @@
 #
 # Or with a binary that is there already (glibc 2.36 or older, as on Debian 12), with any builder:
 #
-#   install -D -s "${CARGO_TARGET_DIR:-target}/release/pintail" dist/pintail
+#   install -D -s "${CARGO_TARGET_DIR:-target}/release/pintail" dist/out/pintail
 #   docker build -t pintail --target prebuilt .
 #
 # tests/container/run.py builds the image and tries what is promised of it.
@@ -21,7 +21,7 @@ ENTRYPOINT ["/usr/local/bin/pintail"]
 
 # Before `source`: a builder without BuildKit makes every stage up to its target, and must not come to the one that compiles.
 FROM runtime AS prebuilt
-ARG BINARY=dist/pintail
+ARG BINARY=dist/out/pintail
 COPY ${BINARY} /usr/local/bin/pintail
 
 FROM rust:1.95-bookworm AS source

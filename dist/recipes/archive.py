@@ -8,9 +8,10 @@ from tools import OUT, ROOT, tar_gz, version
 
 def build(binary, components):
     top = f"pintail-{version()}-{binary.target}"
-    files = {"pintail": (binary.path.read_bytes(), 0o755), "man/pintail.1": (binary.man().encode(), 0o644)}
+    files = {"pintail": (binary.path.read_bytes(), 0o755)}
     files |= {name: ((ROOT / name).read_bytes(), 0o644) for name in ("LICENSE", "README.md", "config.example.toml")}
     files |= {f"completions/{name}": (text.encode(), 0o644) for name, text in binary.completions().items()}
+    files |= {f"man/{name}": (text.encode(), 0o644) for name, text in binary.man().items()}
     files["THIRD-PARTY-LICENSES"] = licences.text(components).encode(), 0o644
     files["REQUIREMENTS"] = f"Needs {binary.requirements}.\n".encode(), 0o644
     path = OUT / f"{top}.tar.gz"

@@ -48,7 +48,10 @@ class Binary:
         return {name: self.says("completions", shell) for shell, name in SHELLS.items()}
 
     def man(self):
-        return self.says("man")
+        """Returns the man pages: file name to text. That of the program names those of its commands."""
+        program = self.says("man")
+        commands = [name.replace("\\-", "-") for name in re.findall(r"^pintail\\-([a-z\\-]+)\(1\)", program, re.MULTILINE)]
+        return {"pintail.1": program} | {f"pintail-{name}.1": self.says("man", name) for name in commands if name != "help"}
 
     @functools.cached_property
     def arch(self):

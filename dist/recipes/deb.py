@@ -59,9 +59,10 @@ def _files(binary, components):
     files = {"usr/bin/pintail": binary.path.read_bytes(), CONFFILE: (SOURCE / "pintail.toml").read_bytes(),
              "lib/systemd/system/pintail.service": (SOURCE / "pintail.service").read_bytes(),
              "usr/lib/sysusers.d/pintail.conf": (SOURCE / "sysusers.conf").read_bytes(),
-             "usr/share/man/man1/pintail.1.gz": _packed(binary.man()), f"{DOC}/README.md": (ROOT / "README.md").read_bytes(),
+             f"{DOC}/README.md": (ROOT / "README.md").read_bytes(),
              f"{DOC}/config.example.toml": (ROOT / "config.example.toml").read_bytes(), f"{DOC}/copyright": COPYRIGHT.encode(),
              f"{DOC}/THIRD-PARTY-LICENSES.gz": _packed(licences.text(components)), f"{DOC}/changelog.Debian.gz": _packed(_changelog())}
+    files |= {f"usr/share/man/man1/{name}.gz": _packed(text) for name, text in binary.man().items()}
     return files | {COMPLETIONS[name]: text.encode() for name, text in binary.completions().items()}
 
 

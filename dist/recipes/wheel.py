@@ -1,22 +1,30 @@
 """The wheel: the binary as a package of Python, for `pip install`, `pipx` and `uvx`.
 
-Owns: how maturin is called. The tag is its own: it reads the symbols of the binary and names the oldest manylinux that has them.
+Owns: how maturin is called. The tag is maturin's: it reads the symbols of the binary and names the oldest manylinux that has them.
 Does not own: what is in the package (see ../python/pyproject.toml).
 """
 import os
+import re
 import shutil
 
-from tools import OUT, ROOT, Failed, epoch, run
+import licences
+import linked
+from tools import OUT, ROOT, Failed, epoch, run, version
+
+PACKAGE = ROOT / "dist/python"
 
 
 def build():
-    # maturin takes licences and the description from files beside pyproject.toml.
+    # maturin takes the description and the licences from files beside pyproject.toml.
     for name in ("LICENSE", "README.md"):
-        shutil.copy(ROOT / name, ROOT / "dist/python" / name)
-    before = set(OUT.glob("*.whl"))
-    environment = os.environ | {"SOURCE_DATE_EPOCH": str(epoch())}
-    run("maturin", "build", "--release", "--locked", "--strip", "--manifest-path", ROOT / "dist/python/pyproject.toml", "--out", OUT, env=environment)
-    made = [path for path in OUT.glob("*.whl") if path not in before] or list(before)
+        shutil.copy(ROOT / name, PACKAGE / name)
+    host = re.search(r"host: (\S+)", run("rustc", "--version", "--verbose", cwd=ROOT))[1]
+    (PACKAGE / "THIRD-PARTY-LICENSES").write_text(licences.text(linked.components(host)))
+    for old in OUT.glob(f"pintail-{version()}-*.whl"):
+        old.unlink()
+    # The flags of `cargo build --release` but for the last crate, so that what that has compiled is taken.
+    run("maturin", "build", "--release", "--locked", "--strip", "--out", OUT, cwd=PACKAGE, env=os.environ | {"SOURCE_DATE_EPOCH": str(epoch())})
+    made = list(OUT.glob(f"pintail-{version()}-*.whl"))
     if len(made) != 1:
-        raise Failed(f"dist/out has {len(made)} wheels: remove the old ones")
+        raise Failed(f"maturin made {len(made)} wheels of version {version()}")
     return made[0]

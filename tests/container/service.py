@@ -48,7 +48,7 @@ class Pintail:
             else:
                 shutil.copy(source, self.context / name)
         # As the Dockerfile says.
-        subprocess.run(["install", "-D", "-s", self.binary, self.context / "dist/pintail"], check=True)
+        subprocess.run(["install", "-D", "-s", self.binary, self.context / "dist/out/pintail"], check=True)
 
     def volume(self, *options):
         """Makes a volume. Returns it."""
