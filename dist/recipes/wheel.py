@@ -9,7 +9,7 @@ import shutil
 
 import licences
 import linked
-from tools import OUT, ROOT, Failed, epoch, run, version
+from tools import OUT, ROOT, Failed, run, version
 
 PACKAGE = ROOT / "dist/python"
 
@@ -22,8 +22,10 @@ def build():
     (PACKAGE / "THIRD-PARTY-LICENSES").write_text(licences.text(linked.components(host)))
     for old in OUT.glob(f"pintail-{version()}-*.whl"):
         old.unlink()
-    # The flags of `cargo build --release` but for the last crate, so that what that has compiled is taken.
-    run("maturin", "build", "--release", "--locked", "--strip", "--out", OUT, cwd=PACKAGE, env=os.environ | {"SOURCE_DATE_EPOCH": str(epoch())})
+    # The flags of `cargo build --release` but for the last crate, so that what that has compiled is taken. SOURCE_DATE_EPOCH would be a reason for
+    # cargo to compile all of C and C++ again, DuckDB included; without it, maturin gives the files of a wheel a time that is always the same.
+    environment = {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
+    run("maturin", "build", "--release", "--locked", "--strip", "--out", OUT, cwd=PACKAGE, env=environment)
     made = list(OUT.glob(f"pintail-{version()}-*.whl"))
     if len(made) != 1:
         raise Failed(f"maturin made {len(made)} wheels of version {version()}")
