@@ -29,6 +29,10 @@ NATIVE = {
 # They `link` nothing of others: a name that only keeps two versions apart, their own assembler, or what another crate compiles.
 NOT_NATIVE = {"openssl-sys", "rayon-core", "ring"}
 
+# Words of a licence's own text, and a file of it for those that only name it.
+WHOLE = {"MIT": ("permission is hereby granted", ROOT / "dist/licences/MIT.txt"), "Apache-2.0": ("terms and conditions for use", ROOT / "LICENSE"),
+         "BSD-3-Clause": ("redistribution and use", ROOT / "dist/licences/BSD-3-Clause.txt")}
+
 # Below DuckDB's third_party: its licence, and the file and pattern of its version.
 DUCKDB_PARTS = {
     "brotli": ("MIT", None), "concurrentqueue": ("BSD-2-Clause AND Zlib", None), "fast_float": ("MIT", None), "fastpforlib": ("Apache-2.0", None),
@@ -59,7 +63,17 @@ def components(target):
     packages = _packages(target)
     crates = [_crate(package) for package in packages if package["source"]]
     native = [part for package in packages if package["name"] in NATIVE for part in _native(package)]
-    return crates + native + [_uplot(), _rust()]
+    found = crates + native + [_uplot(), _rust()]
+    for component in found:
+        _complete(component)
+    return found
+
+
+def _complete(component):
+    """Adds the text of the licence where the sources only name it."""
+    words, file = WHOLE.get(component.licence, ("", None))
+    if file and words not in " ".join(" ".join(component.texts.values()).lower().split()):
+        component.texts[component.licence] = _text(file)
 
 
 def _packages(target):
