@@ -14,7 +14,7 @@
 //! | create if absent | `If-None-Match: *` | `x-goog-if-generation-match: 0` | `If-None-Match: *` |
 //! | an upload | has an id | has an id | has none: blocks belong to the name, each with a random id |
 //! | complete an upload | no condition is passed | has no conditions | no condition is passed |
-//! | complete it again | 200, `NoSuchUpload` or 500 | not found | 201, the same blocks |
+//! | complete it again | 200, `NoSuchUpload` or 500, by the server | not tried yet | 201, the same blocks |
 //! | abort | by id | by id | nothing to do: blocks expire |
 //!
 //! There is no request that deletes an object. Records are never deleted (the fence stands on their names), and what is uploaded and not committed

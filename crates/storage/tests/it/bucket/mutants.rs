@@ -54,7 +54,7 @@ impl Blob for Mutant {
     fn put_if_absent<'a>(&'a self, key: &'a ObjectKey, bytes: Bytes) -> Answer<'a, ()> {
         match self.mutation {
             Mutation::CreationReplaces => self.client.replace(key, bytes),
-            Mutation::CreationIsBelieved => Box::pin(async move { Ok(self.client.put_if_absent(key, bytes).await.unwrap_or(())) }),
+            Mutation::CreationIsBelieved => Box::pin(async move { self.client.put_if_absent(key, bytes).await.or(Ok(())) }),
             Mutation::RecordBeforeIsDeleted => Box::pin(async move {
                 let created = self.client.put_if_absent(key, bytes).await;
                 let before = sequence_of(Path::new(key.as_str())).map(|sequence| Paths::new("").record(sequence - 1));
@@ -81,7 +81,7 @@ impl Blob for Mutant {
 
     fn complete<'a>(&'a self, key: &'a ObjectKey, upload: &'a UploadId, parts: &'a [PartTag]) -> Answer<'a, ()> {
         match self.mutation {
-            Mutation::CompletionIsBelieved => Box::pin(async move { Ok(self.client.complete(key, upload, parts).await.unwrap_or(())) }),
+            Mutation::CompletionIsBelieved => Box::pin(async move { self.client.complete(key, upload, parts).await.or(Ok(())) }),
             _ => self.client.complete(key, upload, parts),
         }
     }

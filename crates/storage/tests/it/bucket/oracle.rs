@@ -82,7 +82,8 @@ pub(crate) fn is_lost(world: &World, host: Host) -> bool {
     last.files.iter().any(|file| {
         let upload = file.upload.as_ref().expect("every file was uploaded");
         let can_be_completed = world.objects.contains_key(&file.path) || world.is_open(&file.path, &upload.id.0);
-        !can_be_completed && !(host == Host::Same && is_staged(&scratch, &last, file))
+        let can_be_uploaded = host == Host::Same && is_staged(&scratch, &last, file);
+        !can_be_completed && !can_be_uploaded
     })
 }
 

@@ -23,7 +23,7 @@ use crate::model::disk::Disk;
 pub(crate) enum Provider {
     /// It is done again, and answered so.
     Aws,
-    /// There is no such upload any more (MinIO, GCS).
+    /// There is no such upload any more (MinIO).
     Minio,
     /// An error of the server (Ceph), each time.
     Ceph,
