@@ -38,7 +38,8 @@ sql = "SELECT id FROM events"
 partition_by = []
 """
 ALL = {
-    "config": CONFIG, "env": {"PINTAIL_LOG__LEVEL": "debug"}, "secretEnv": {"PINTAIL_ADMIN__QUERY_TOKEN": "a secret of 25 characters"}, "existingSecret": "pintail-nats",
+    "config": CONFIG, "env": {"PINTAIL_LOG__LEVEL": "debug"},
+    "secretEnv": {"PINTAIL_ADMIN__QUERY_TOKEN": "a secret of 25 characters"}, "existingSecret": "pintail-nats",
     "persistence": {"enabled": False, "emptyDirSizeLimit": "2Gi"}, "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
     "extraVolumes": [{"name": "lookup", "configMap": {"name": "shops"}}], "extraVolumeMounts": [{"name": "lookup", "mountPath": "/lookup", "readOnly": True}],
     "serviceAccountName": "lake", "imagePullSecrets": [{"name": "registry"}], "terminationGracePeriodSeconds": 60,

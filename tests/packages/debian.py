@@ -53,9 +53,9 @@ class Debian:
 
     def boot(self):
         """Starts its systemd, with a network that has nothing but the loopback."""
-        log = open(self.root.with_suffix(".log"), "wb")
-        self.system = subprocess.Popen(["systemd-nspawn", "--directory", self.root, "--boot", "--register=no", "--keep-unit", "--private-network",
-                                        "--console=passive"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        command = ["systemd-nspawn", "--directory", self.root, "--boot", "--register=no", "--keep-unit", "--private-network", "--console=passive"]
+        with open(self.root.with_suffix(".log"), "wb") as log:
+            self.system = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         wait_until(lambda: self.leader() and self.run("systemctl", "is-system-running", check=False).stdout.strip() in ("running", "degraded"),
                    "systemd runs", 60)
 

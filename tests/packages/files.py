@@ -94,5 +94,9 @@ def wheel(work):
     tag = re.search(r'platform tag: "([^"]+)"', said.replace("\n", " "))[1]
     expect("the tag of the wheel and what auditwheel finds", tag in packed.name, True)
     yield f"{packed.stat().st_size / 1e6:.1f} MB, {tag}; installed by pip without network"
+    for arguments in (("--version",), ("demo", "--events", "200000", "--seconds", "5")):
+        run(sys.executable, "-m", "uv", "tool", "run", "--offline", "--from", packed, "pintail", *arguments,
+            env=os.environ | {"UV_CACHE_DIR": str(work / "uv")})
+    yield "`uvx --from WHEEL pintail demo` without network"
     run(work / "venv/bin/pip", "uninstall", "--yes", "pintail")
-    expect("the command after it was uninstalled", (work / "venv/bin/pintail").exists(), False)
+    expect("that the command is gone after it was uninstalled", (work / "venv/bin/pintail").exists(), False)

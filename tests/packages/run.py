@@ -3,7 +3,7 @@
 
     ./dev dist
     dist/build all
-    ~/.cache/pintail/dist/bin/python tests/packages/run.py        # as root; about 3 minutes, of which debootstrap takes one
+    ~/.cache/pintail/dist/bin/python tests/packages/run.py        # as root; about 5 minutes, of which debootstrap takes two
 
   checksums   SHA256SUMS fit
   archive     unpacked elsewhere: it runs, has completions and a man page; packed again from the same tree, it has the same bytes
