@@ -121,11 +121,16 @@ impl Health {
         stages.chain(source).collect()
     }
 
+    /// Returns whether the service was asked to stop.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.draining.borrow()
+    }
+
     /// Returns where the service stands.
     pub(crate) fn state(&self) -> State {
         match self.meters.linked() {
             None => State::Recovering,
-            Some(_) if *self.draining.borrow() || self.meters.ended() => State::Draining,
+            Some(_) if self.is_stopping() || self.meters.ended() => State::Draining,
             Some(_) => State::Running,
         }
     }

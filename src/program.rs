@@ -8,6 +8,7 @@ use pintail_config::Config;
 use pintail_core::error::{Error, Result};
 use pintail_core::escape::{Form, Writer};
 use pintail_core::limits::descriptors::Descriptors;
+use pintail_settings::raw::settings_of;
 use pintail_sources::registry::KINDS;
 use tracing::error;
 
@@ -80,6 +81,19 @@ fn load(cli: &Cli) -> Result<Config> {
     Config::load(cli.config(), pintail_config::environment(), &cli.sets())
 }
 
+/// Returns whether the invocation says which dataset is meant, or where that stands.
+fn names_a_dataset(cli: &Cli) -> bool {
+    let mut settings = settings_of(pintail_config::environment()).into_iter().chain(cli.sets());
+    cli.config().is_some() || settings.any(|setting| setting.starts_with("pipeline.out_path="))
+}
+
+/// Loads the configuration of the service that runs here, however it was started: of a container, nobody tells its health check.
+fn load_of_running(cli: &Cli) -> Result<Config> {
+    let Some(service) = health::Service::find() else { return load(cli) };
+    std::env::set_current_dir(&service.directory).map_err(|e| Error::io("go to the directory of the service", e))?;
+    Config::load(service.cli.config(), service.environment.into_iter(), &service.cli.sets())
+}
+
 /// Runs a demonstration.
 fn show(cli: &Cli, demo: &Demo) -> Result<u8> {
     if cli.config().is_some() || !cli.sets().is_empty() {
@@ -140,7 +154,10 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
     if let Command::Check { .. } = &command {
         return check::run(&Config::examine(KINDS, cli.config(), pintail_config::environment(), &cli.sets()), to);
     }
-    let config = load(cli)?;
+    let config = match &command {
+        Command::Health { .. } if !names_a_dataset(cli) => load_of_running(cli)?,
+        _ => load(cli)?,
+    };
     let out = config.pipeline.out_path.as_path();
     match command {
         Command::Adopt { .. } => adopt::run(&config, to),

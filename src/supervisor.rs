@@ -28,6 +28,7 @@ const STATUS_BYTES_MAX: usize = 200;
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
     state: State,
+    is_stopping: bool,
     is_alive: bool,
     /// How it is, in a line.
     status: String,
@@ -37,20 +38,23 @@ impl Seen {
     fn of(health: &Health) -> Self {
         let (state, mut reasons) = (health.state(), health.not_ready().into_iter());
         let status = reasons.next().unwrap_or_else(|| state.name().to_owned());
-        Self { state, is_alive: health.dead().is_empty(), status: escape::beginning(&status, STATUS_BYTES_MAX) }
+        let is_stopping = health.is_stopping() || state == State::Draining;
+        Self { state, is_stopping, is_alive: health.dead().is_empty(), status: escape::beginning(&status, STATUS_BYTES_MAX) }
     }
 
     /// Returns what the supervisor is to hear after what was seen before.
     fn news(&self, before: Option<&Self>) -> Vec<NotifyState<'_>> {
         let was = before.map_or(State::Recovering, |before| before.state);
         let mut news = Vec::new();
-        match self.state {
-            State::Recovering => news.push(NotifyState::ExtendTimeoutUsec(MORE.as_micros() as u32)),
-            State::Running | State::Draining if was == State::Recovering => news.push(NotifyState::Ready),
-            State::Running | State::Draining => {}
+        if self.state != State::Recovering && was == State::Recovering {
+            news.push(NotifyState::Ready);
         }
-        if self.state == State::Draining && was != State::Draining {
+        if self.is_stopping && before.is_none_or(|before| !before.is_stopping) {
             news.push(NotifyState::Stopping);
+        }
+        // A stop has its own end, also that of a start.
+        if self.state == State::Recovering && !self.is_stopping {
+            news.push(NotifyState::ExtendTimeoutUsec(MORE.as_micros() as u32));
         }
         if before.is_none_or(|before| before.status != self.status) {
             news.push(NotifyState::Status(&self.status));
@@ -97,7 +101,7 @@ mod tests {
     use super::*;
 
     fn seen(state: State, is_alive: bool, status: &str) -> Seen {
-        Seen { state, is_alive, status: status.into() }
+        Seen { state, is_stopping: state == State::Draining, is_alive, status: status.into() }
     }
 
     fn text(news: &[NotifyState<'_>]) -> Vec<String> {
@@ -119,6 +123,14 @@ mod tests {
             ["READY=1", "STOPPING=1", "STATUS=draining", "WATCHDOG=1"],
             "it ended before it was looked at"
         );
+    }
+
+    #[test]
+    fn a_start_that_was_asked_to_stop_gets_no_more_time() {
+        let opening = seen(State::Recovering, true, "recovering");
+        let stopping = Seen { is_stopping: true, ..opening.clone() };
+        assert_eq!(text(&stopping.news(Some(&opening))), ["STOPPING=1", "WATCHDOG=1"]);
+        assert_eq!(text(&stopping.news(Some(&stopping))), ["WATCHDOG=1"]);
     }
 
     #[test]

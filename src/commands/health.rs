@@ -1,17 +1,25 @@
 //! `pintail health`: whether a process works on the dataset, for the container's health check.
 //!
-//! Owns: how old a sign of life may be, and asking the admin server of the process whether it takes and commits records.
-//! Does not own: giving the sign (the supervisor touches the lock, but not while the disk is full), the answer (see `admin::health`).
+//! Owns: which process is meant, how old a sign of life may be, and asking the admin server of the process whether it takes and commits records.
+//! Does not own: giving the sign (the lock is touched, but not while the disk is full), the answer (see [`crate::health`]).
 
+use std::ffi::OsString;
+use std::fs::{self, Metadata};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use itertools::Itertools as _;
 use pintail_core::error::{Error, Result};
 use pintail_core::invocation::forgotten;
 use pintail_storage::checkpoint::lock::{self, Seen};
 use pintail_storage::checkpoint::paths::Paths;
 use serde::Deserialize;
+
+use crate::cli::{Cli, Command};
 
 /// The lock is touched every few seconds: this long without a touch, the process hangs or waits for room on the disk.
 const AGE_MAX: Duration = Duration::from_secs(30);
@@ -68,6 +76,44 @@ fn ask(admin: SocketAddr) -> std::io::Result<Readiness> {
     Ok(serde_json::from_str(body)?)
 }
 
+/// A service of this user that runs this very program.
+pub(crate) struct Service {
+    /// Its arguments.
+    pub cli: Cli,
+    /// Its environment.
+    pub environment: Vec<(String, String)>,
+    /// The directory that its paths are relative to.
+    pub directory: PathBuf,
+}
+
+impl Service {
+    /// Finds the one that there is; `None` where there are several: then it must be said which is meant.
+    pub(crate) fn find() -> Option<Self> {
+        let own = fs::metadata("/proc/self/exe").ok()?;
+        let processes = fs::read_dir("/proc").ok()?.flatten();
+        processes.filter_map(|process| Self::of(&process.path(), &own)).exactly_one().ok()
+    }
+
+    fn of(process: &Path, own: &Metadata) -> Option<Self> {
+        let program = fs::metadata(process.join("exe")).ok()?;
+        if (program.dev(), program.ino()) != (own.dev(), own.ino()) {
+            return None;
+        }
+        let parts = |name: &str| {
+            let content = fs::read(process.join(name)).ok()?;
+            Some(content.split(|byte| *byte == 0).filter(|part| !part.is_empty()).map(<[u8]>::to_vec).collect::<Vec<_>>())
+        };
+        let cli = Cli::read(parts("cmdline")?.into_iter().map(OsString::from_vec)).ok()?;
+        if !matches!(cli.command(), Command::Run { .. } | Command::DeadLetters { replay: true, .. }) {
+            return None;
+        }
+        let variable =
+            |text: Vec<u8>| Some(String::from_utf8_lossy(&text).split_once('=').map(|(name, value)| (name.into(), value.into()))?);
+        let environment = parts("environ")?.into_iter().filter_map(variable).collect();
+        Some(Self { cli, environment, directory: fs::read_link(process.join("cwd")).ok()? })
+    }
+}
+
 /// Turns "every address" into one.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
@@ -91,7 +137,7 @@ mod tests {
         assert!(run(dir.path()).unwrap_err().to_string().contains("no pintail runs"));
         let held = Lock::take(dir.path(), chrono::DateTime::UNIX_EPOCH, None).unwrap();
         run(dir.path()).unwrap();
-        let file = std::fs::File::options().write(true).open(Paths::new(dir.path()).lock()).unwrap();
+        let file = fs::File::options().write(true).open(Paths::new(dir.path()).lock()).unwrap();
         file.set_modified(std::time::SystemTime::now() - Duration::from_secs(31)).unwrap();
         assert!(run(dir.path()).unwrap_err().to_string().contains("no sign of life for 31s"));
         drop(held);

@@ -165,10 +165,7 @@ impl Shared {
                 State::Closing | State::Closed => usize::MAX,
             };
             // A terminal that is gone takes nothing; the figures are in the log and in the records.
-            let written = match is_ours || !lines.is_empty() || dropped > 0 {
-                true => canvas.update(&lines, dropped, table, rows_max),
-                false => Ok(()),
-            };
+            let written = canvas.update(&lines, dropped, table, rows_max);
             if written.is_err() || state != State::Open {
                 self.inbox().state = State::Closed;
                 self.changed.notify_all();
@@ -202,6 +199,9 @@ impl Canvas {
     /// the top could not be erased.
     fn update(&mut self, lines: &VecDeque<Vec<u8>>, dropped: u64, table: Option<String>, rows_max: usize) -> io::Result<()> {
         self.table = table.unwrap_or_else(|| std::mem::take(&mut self.table));
+        if rows_max == 0 && self.drawn == 0 && lines.is_empty() && dropped == 0 {
+            return Ok(());
+        }
         let mut bytes = Vec::new();
         bytes.push(b'\r');
         // Line by line: terminals keep what is cleared from the top to the end in one step, and each drawing would be one more screen of history.

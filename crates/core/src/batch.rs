@@ -216,7 +216,8 @@ pub enum Cut {
 pub struct Frame {
     /// The rows that the SQL returned, without the partition columns, by hive partition and hour.
     pub rows: Vec<PartitionedRows>,
-    /// Whether further frames of the batch follow: it made so many rows that they are handed on in parts. All else but rows is in the last.
+    /// Whether further frames of the batch follow: it made so many rows that they are handed on in parts, each with its rows, what follows from
+    /// them, and the ranges. What became of the records is in the last.
     pub is_part: bool,
     /// The source ranges of the batch, also when no row is left; they are read when the last frame is taken.
     pub ranges: Vec<OffsetRange>,

@@ -1,7 +1,7 @@
 //! Grouping: brings the rows of a batch together by a number given to each row.
 //!
 //! Owns: numbering the values of columns, and the one counting sort that every split of a batch goes through.
-//! Does not own: what the groups mean (hive partitions in `pintail_sink::layout`, files in `pintail_sink::files`, rows of the monitor in `pintail::aggregate`).
+//! Does not own: what the groups mean (hive partitions in `pintail_sink::layout`, with their hours, rows of the monitor in `pintail::aggregate`).
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -128,16 +128,14 @@ impl GroupIds {
         Self { ids, count: distinct.len() }
     }
 
-    /// Numbers the pairs of two numberings of the same rows.
+    /// Numbers the pairs of two numberings of the same rows, in the order of the first and then of the second.
     pub fn combine(&self, other: &Self) -> Self {
         let pairs = self.ids.iter().zip(&other.ids);
         if self.count.saturating_mul(other.count) <= DENSE_MAX {
             let width = other.count as u32;
             return Self { ids: pairs.map(|(a, b)| a * width + b).collect(), count: self.count * other.count };
         }
-        let mut numbers = Numbering::default();
-        let ids = pairs.map(|(a, b)| numbers.of_key(u128::from(*a) << 32 | u128::from(*b))).collect();
-        Self { ids, count: numbers.count() }
+        Self::ascending(pairs.map(|(a, b)| Some(i64::from(*a) << 32 | i64::from(*b))))
     }
 
     /// Sorts the rows by their numbers.

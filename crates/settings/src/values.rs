@@ -53,6 +53,18 @@ pub fn address(text: &str) -> Result<Option<SocketAddr>, String> {
     }
 }
 
+/// Returns whether a text is a host with a port, which may be left out; neither holds one of the characters `others`.
+pub fn is_host_and_port(text: &str, others: &str) -> bool {
+    let parts = match (text.strip_prefix('['), text.rsplit_once(':')) {
+        (Some(v6), _) => v6.split_once(']').map(|(host, port)| (host, port.strip_prefix(':'))),
+        (None, Some((host, port))) => Some((host, Some(port))),
+        (None, None) => Some((text, None)),
+    };
+    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
+    let is_host = |host: &str| !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c.is_control() || others.contains(c));
+    parts.is_some_and(|(host, port)| is_host(host) && port.is_none_or(is_port))
+}
+
 /// One of a few words.
 pub fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
     let found = choices.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);

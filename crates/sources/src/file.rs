@@ -12,10 +12,11 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use pintail_core::batch::{Chunk, OffsetUnit};
 use pintail_core::breaker::WhenRejected;
 use pintail_core::clock::Clock;
@@ -171,7 +172,7 @@ impl Source for FileSource {
     }
 
     fn left(&mut self) -> Option<Error> {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.left.lock().take()
     }
 
     fn when_rejected(&self) -> WhenRejected {

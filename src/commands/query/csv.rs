@@ -1,4 +1,6 @@
-//! CSV: <https://www.rfc-editor.org/rfc/rfc4180>, in which a null is nothing and an empty text is `""`.
+//! CSV: <https://www.rfc-editor.org/rfc/rfc4180>, with lines that end as others of this system do; a null is nothing, an empty text is `""`.
+//!
+//! Where a row is one null, it is `""` too: readers leave empty lines out.
 //!
 //! Owns: quoting.
 //! Does not own: how a value is written (Arrow's own way), nested values (see [`pintail_core::json_rows`]).
@@ -9,6 +11,7 @@ use std::io::Write;
 use arrow::array::{Array as _, RecordBatch};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use itertools::Itertools as _;
 
 use super::with_nested_as_text;
 
@@ -35,13 +38,12 @@ fn rows(batch: &RecordBatch, to: &mut dyn Write) -> Result<(), ArrowError> {
 }
 
 fn line(to: &mut dyn Write, cells: impl IntoIterator<Item = Option<String>>) -> Result<(), ArrowError> {
-    for (index, cell) in cells.into_iter().enumerate() {
-        if index > 0 {
-            to.write_all(b",")?;
-        }
-        to.write_all(cell.as_deref().map_or(Cow::Borrowed(""), quoted).as_bytes())?;
-    }
-    Ok(to.write_all(b"\n")?)
+    let cells: Vec<_> = cells.into_iter().collect();
+    let line = match &cells[..] {
+        [None] => quoted("").into_owned(),
+        cells => cells.iter().map(|cell| cell.as_deref().map_or(Cow::Borrowed(""), quoted)).join(","),
+    };
+    Ok(writeln!(to, "{line}")?)
 }
 
 /// Returns a text as it stands in a cell.

@@ -307,6 +307,26 @@ fn thousands_of_partitions_keep_every_row() {
 }
 
 #[test]
+fn of_thousands_of_partitions_each_comes_once_with_its_hours_in_order() {
+    const HOUR: i64 = 3_600_000_000;
+    let rows = 100_000_i64;
+    let ids: ArrayRef = Arc::new(Int32Array::from_iter_values((0..rows).map(|row| (row * 7919 % 40_009) as i32)));
+    let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from_iter_values((0..rows).map(|row| row * 31 % 3 * HOUR)));
+    let batch = batch(vec![("id", ids), ("ts", times)]);
+    let sink = SinkConfig { event_time: Some("ts".into()), ..sink(&["id"]) };
+    let parts = Splitter::new(Arc::new(OutputLayout::new(&batch.schema(), &sink).unwrap())).split(&batch).unwrap();
+    let mut dirs: Vec<_> = parts.iter().map(|part| part.partition.dir()).collect();
+    dirs.sort_unstable();
+    dirs.dedup();
+    assert_eq!((parts.len(), dirs.len()), (40_009, 40_009));
+    for part in &parts {
+        let times = part.rows.column_by_name("ts").unwrap().as_primitive::<TimestampMicrosecondType>();
+        assert!(part.hours.is_sorted() && times.values().is_sorted(), "{:?}", part.hours);
+        assert_eq!(part.hours.iter().map(|(_, rows)| rows).sum::<usize>(), part.rows.num_rows());
+    }
+}
+
+#[test]
 fn all_faults_are_named_at_once_with_the_nearest_column() {
     let mut sink = sink(&["reigon", "day", "_part"]);
     sink.event_time = Some("amount".into());

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use pintail_core::error::{Error, Result};
@@ -93,7 +93,7 @@ impl ReadOnce {
     pub(super) fn run(mut self, sender: &ChunkSender) -> Result<(), Exit> {
         self.files.tell(sender)?;
         self.files.read_turns(self.turns, sender)?;
-        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = self.files.aside.unread();
+        *self.left.lock() = self.files.aside.unread();
         Ok(())
     }
 }

@@ -118,7 +118,8 @@ fn count(body: &[u8], schema: &EventSchema, bytes_max: usize, record_bytes_max: 
 }
 
 fn compressed() -> Refusal {
-    let why = "the buffers of the Arrow stream are compressed (LZ4 or ZSTD within IPC), which is not taken: write it without that                (pyarrow: `IpcWriteOptions(compression=None)`) and compress the whole body, with `Content-Encoding: zstd` or `gzip`";
+    let why = "the buffers of the Arrow stream are compressed (LZ4 or ZSTD within IPC), which is not taken: write it without that \
+               (pyarrow: `IpcWriteOptions(compression=None)`) and compress the whole body, with `Content-Encoding: zstd` or `gzip`";
     Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why)
 }
 

@@ -169,15 +169,8 @@ fn instance(section: &mut Section<'_>) -> Instance {
 
 /// A broker of Kafka, `host:port`; the port may be left out.
 fn broker(text: &str) -> Result<String, String> {
-    let wanted = || "expected a broker, such as \"127.0.0.1:9092\" or \"kafka.example.com:9093\"".to_owned();
-    let (host, port) = match (text.strip_prefix('['), text.rsplit_once(':')) {
-        (Some(v6), _) => v6.split_once(']').map(|(host, port)| (host, port.strip_prefix(':'))).ok_or_else(wanted)?,
-        (None, Some((host, port))) => (host, Some(port)),
-        (None, None) => (text, None),
-    };
-    let port_fits = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
-    let host_fits = !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c.is_control() || "/?#,@".contains(c));
-    if port_fits && host_fits { Ok(text.to_owned()) } else { Err(wanted()) }
+    let wanted = "expected a broker, such as \"127.0.0.1:9092\" or \"kafka.example.com:9093\"";
+    if values::is_host_and_port(text, "/?#,@") { Ok(text.to_owned()) } else { Err(wanted.to_owned()) }
 }
 
 /// The name of a topic of Kafka.

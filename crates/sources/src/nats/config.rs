@@ -191,14 +191,7 @@ fn server(text: &str) -> Result<String, String> {
         return Err("a password does not belong into a URL, which is logged: use `source.user`, `source.token` and their like".into());
     }
     let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let (host, port) = match (rest.strip_prefix('['), rest.rsplit_once(':')) {
-        (Some(v6), _) => v6.split_once(']').map(|(host, port)| (host, port.strip_prefix(':'))).ok_or_else(wanted)?,
-        (None, Some((host, port))) => (host, Some(port)),
-        (None, None) => (rest, None),
-    };
-    let port_fits = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
-    let host_fits = !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c.is_control() || "/?#".contains(c));
-    if port_fits && host_fits { Ok(text.to_owned()) } else { Err(wanted()) }
+    if values::is_host_and_port(rest, "/?#") { Ok(text.to_owned()) } else { Err(wanted()) }
 }
 
 /// The name of a stream or a consumer of NATS.

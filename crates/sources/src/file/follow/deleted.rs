@@ -3,8 +3,9 @@
 //! Owns: closing those that are read and committed, since an open file keeps its room, and naming the rest.
 //! Does not own: deleted files while there is room: those are held for a while, their writer may not have left (see `follow`).
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use pintail_core::offsets::{NoteKind, Offsets};
 use pintail_storage::durable::disk_state::DiskState;
 use tracing::{info, warn};
@@ -28,7 +29,7 @@ impl Behind {
 
     /// Takes up what is committed.
     pub(in crate::file) fn commit(&self, offsets: &Offsets) {
-        *self.committed.lock().unwrap_or_else(PoisonError::into_inner) = offsets.clone();
+        *self.committed.lock() = offsets.clone();
     }
 
     fn is_full(&self) -> bool {
@@ -59,7 +60,7 @@ impl Follow {
 
     /// Closes deleted files of which everything is committed.
     pub(super) fn close_committed(&mut self) {
-        let committed = self.behind.committed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let committed = self.behind.committed.lock().clone();
         let is_over = |tail: &Tail| match &tail.stage {
             Stage::Open(reader) => {
                 let is_committed = committed.next_offset(&reader.partition().id) == Some(reader.next());
