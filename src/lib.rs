@@ -36,12 +36,14 @@
 //! # Reading order
 //!
 //! This crate is the program: what the user typed, the stages and their order, the commands, the admin server. What the stages do is in members
-//! that know nothing of each other beyond the arrows here:
+//! that know nothing of each other beyond the arrows here (all of them know `core`):
 //!
 //! ```text
-//!   pintail ──▶ config ──▶ sources ──▶ decode ──▶ core
-//!      │           └─────▶ sink ─────▶ storage ─▶ core
-//!      └──▶ duckdb ──▶ storage      sources ──▶ storage, server
+//!   pintail ──▶ config ──▶ sources ──▶ decode, server, settings
+//!      │          │ │         └─────▶ storage
+//!      │          │ └────▶ sink ─────▶ storage
+//!      │          └──────▶ settings, storage
+//!      └──▶ duckdb ──▶ storage
 //! ```
 //!
 //! 1. [`pintail_core::batch`] and [`pintail_core::offsets`]: what flows.
@@ -51,6 +53,11 @@
 //! 5. `meters`, `health` and `admin`: what can be seen of it; `supervisor` tells systemd. [`pintail_server`] has the connections of both servers, `sql_box` the process that a
 //!    statement of somebody else runs in, [`pintail_core::escape`] what text from outside may show.
 //! 6. [`pintail_core::limits`], [`pintail_core::memory`] and [`pintail_storage::durable::disk_state`]: what it keeps to, and what it waits for.
+//!
+//! One line of an NDJSON file on its way to its commit: `pipeline` links the stages; `stages/producer.rs` asks `sources/file.rs`, whose thread cuts
+//! the line from the file (`sources/lines.rs`); `stages/batcher.rs` gathers; `stages/transformer.rs` hands the batch to a worker
+//! (`stages/transform.rs`), which decodes it (`decode/ndjson.rs`), runs the SQL (`duckdb/worker.rs`) and orders the rows
+//! (`sink/layout/split.rs`); `stages/writer.rs` gives them to files (`sink/files/set.rs`) and commits (`storage/checkpoint/store.rs`).
 //!
 //! `core`, `storage`, `pintail_decode`, `pintail_sink`, `config`, and `sources` without its features build without a C++ compiler.
 

@@ -17,8 +17,9 @@
 //! | complete it again | 200, `NoSuchUpload` or 500, by the server | not tried yet | 201, the same blocks |
 //! | abort | by id | by id | nothing to do: blocks expire |
 //!
-//! There is no request that deletes an object. Records are never deleted (the fence stands on their names), and what is uploaded and not committed
-//! is given up by the id of its upload: nobody who was fenced can remove what another process wrote.
+//! There is no request that deletes an object. Records are never deleted (the fence stands on their names), and an upload that is not committed is
+//! given up by its id: nobody who was fenced can remove what another process wrote. Of a process that was killed nobody has the ids; a lifecycle rule
+//! of the bucket for incomplete uploads takes what is left of them.
 
 use std::fmt;
 use std::future::Future;

@@ -19,7 +19,8 @@
 //!    uploaded again from scratch; if the bytes are not there, the start is refused (exit 65) with the file and what of the source it held.
 //! 5. *Heartbeat*. It looks first whether the next record is there: a process that has nothing to commit learns so that it was fenced. What it writes is
 //!    believed by nobody; it says where to look for the last record, and keeps others from going in.
-//! 6. Nothing is ever deleted, no record and no file: uploads are given up, by their ids.
+//! 6. Nothing is ever deleted, no record and no file. The uploads of a checkpoint that another's record overtook are given up, by their ids; those of a
+//!    process that failed or was killed stay until a lifecycle rule of the bucket takes them.
 //!
 //! # Where it differs from a disk
 //! - A record has the name of each file's upload ([`Upload`](crate::checkpoint::record::Upload)). All else that a record, a snapshot and FORMAT say is

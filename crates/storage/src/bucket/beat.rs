@@ -3,8 +3,9 @@
 //! Owns: its content, and how little of it is believed.
 //! Does not own: when it is written (its process does, at an interval), what follows from it (see `super::entry` and `super::search`).
 //!
-//! It is the one object that is written again and again, by whoever holds the dataset or believes to. So it decides nothing: a sequence number in it
-//! is where a search begins, and a mark that its process stopped counts only from the process that wrote the last record.
+//! It is the one object that is written again and again, by whoever holds the dataset or believes to. So nothing is committed on its word: a sequence
+//! number in it is where a search begins, and a mark that its process stopped counts only from the process that wrote the last record. One thing it
+//! proves: whoever wrote a number has seen that record, so where it is missing, records were removed, and the start is refused.
 
 use std::time::Duration;
 

@@ -4,7 +4,7 @@
 //! Does not own: asking, and the hint that it begins with (see `super::beat`).
 //!
 //! Records are contiguous and never deleted, so one that is there has all before it, and one that is not there has none behind it. From the hint on
-//! the steps double until a record is missing; then the distance is halved. With a hint that is exact it takes two requests, without any 34 for
+//! the steps double until a record is missing; then the distance is halved. With a hint that is exact it takes two requests, without any at most 36 for
 //! 100,000 records.
 
 /// A search under way.
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exact_hint_takes_two_requests_and_none_at_all_fewer_than_forty_for_many_records() {
+    fn an_exact_hint_takes_two_requests_and_none_at_all_few_for_many_records() {
         assert_eq!(search(Some(100_000), 100_000).1, 2);
         assert_eq!(search(Some(99_996), 100_000).1, 6);
         let most = (99_990..100_010).chain([65_535, 65_536, 131_071]).map(|length| search(None, length).1).max();
