@@ -12,8 +12,6 @@
 //! The columns may come in any order. A row that lacks a required value, or has a time outside of the years 1 to 9999, goes on as JSON, and so
 //! becomes a dead letter like any other record of that kind. So do all rows of a stream that was accepted before the declared schema was changed, if they do not fit any more.
 
-use std::time::{Duration, Instant};
-
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, make_array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::cast;
@@ -23,48 +21,27 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::root_as_message;
 use axum::http::StatusCode;
 use bytes::Bytes;
-use parking_lot::Mutex;
 use pintail_core::schema::EventSchema;
 use pintail_core::{json_rows, panics};
 use pintail_decode::{date_range, timestamp_range};
 use tracing::{debug, warn};
 
 use super::refusal::Refusal;
+use crate::flood::Flood;
 
 /// Begins a message of an IPC stream; its length follows. <https://arrow.apache.org/docs/format/Columnar.html#encapsulated-message-format>
 const CONTINUATION: [u8; 4] = [0xff; 4];
 
-/// Time between two lines of the log about bodies at which the reader panicked: a client may send any number of them.
-const SAID_EVERY: Duration = Duration::from_secs(60);
-
-/// Bodies at which the reader panicked.
+/// Bodies at which the reader panicked: a client may send any number of them.
 #[derive(Debug, Default)]
-pub(super) struct Panics(Mutex<Unsaid>);
-
-#[derive(Debug, Default)]
-struct Unsaid {
-    /// When the last line was written.
-    said: Option<Instant>,
-    bodies: u64,
-}
+pub(super) struct Panics(Flood);
 
 impl Panics {
     fn note(&self, panic: &str) {
         debug!(%panic, "an Arrow stream was refused: its reader panicked");
-        if let Some(bodies) = self.due(Instant::now()) {
+        if let Some(bodies) = self.0.count() {
             warn!(bodies, %panic, "Arrow streams were refused: their reader panicked");
         }
-    }
-
-    /// Counts one, and returns how many a line is to tell of, if one is due.
-    fn due(&self, now: Instant) -> Option<u64> {
-        let mut unsaid = self.0.lock();
-        unsaid.bodies += 1;
-        if unsaid.said.is_some_and(|said| now.duration_since(said) < SAID_EVERY) {
-            return None;
-        }
-        unsaid.said = Some(now);
-        Some(std::mem::take(&mut unsaid.bodies))
     }
 }
 

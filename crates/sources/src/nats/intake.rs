@@ -1,18 +1,19 @@
 //! Intake: what one session brings, in the order of the stream.
 //!
-//! Owns: the check that no delivery is missing, the check that no message was removed unread, the lag.
-//! Does not own: sessions and what follows when one ends (see `reader`), what a gap leads to (there, too).
+//! Owns: the check that no delivery is missing, when it is asked whether messages were removed unread, the lag.
+//! Does not own: sessions and what follows when one ends (see `reader`), which messages were removed and what a gap leads to (there, too).
 //!
 //! A consumer numbers its deliveries. If a number is missing, something was lost on the way: the session ends, and the next one begins at the
 //! first message that was not handed on. So nothing is late and nothing is twice, also where the sequences of the stream have holes.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::Subject;
 use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::pull::{MessagesError, Stream as Messages};
-use async_nats::jetstream::stream::{Info, RetentionPolicy};
+use async_nats::jetstream::stream::Info;
 use futures_util::{FutureExt, StreamExt};
 use pintail_core::evidence::Witness;
 use pintail_core::offsets::Note;
@@ -21,11 +22,10 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::acks::ACK;
 use super::check::Messages as Stored;
-use super::connect::Failure;
 use super::history::{Delivered, History, nothing};
-use super::position::{Gap, Observed, Position};
+use super::position::{Observed, Position};
 use super::reader::{Exit, Reader};
-use super::session::{Link, Session, observed};
+use super::session::{Link, Session, look, observed};
 use crate::messages::Chunks;
 
 /// Time between two looks at the stream: the lag, and whether anything was removed.
@@ -45,9 +45,7 @@ pub(super) struct Intake<'a> {
     /// Messages behind the last one received, as the server saw it.
     pending: u64,
     /// The last hole in the sequences, if it was not looked at yet.
-    hole: Option<(u64, u64)>,
-    /// Whether messages that are gone may have been ours. Of streams that drop what others acknowledge, they are theirs as a matter of course.
-    removal_matters: bool,
+    hole: Option<Range<u64>>,
 }
 
 impl<'a> Intake<'a> {
@@ -57,10 +55,7 @@ impl<'a> Intake<'a> {
         let history = History::new(reader.key.clone(), position.evidence);
         let chunks = Chunks::new(position.partition, position.next, reader.line.record_bytes_max, history);
         let pending = link.consumer.cached_info().num_pending;
-        let removal_matters = reader.config.subject.is_none() || link.stream.cached_info().config.retention == RetentionPolicy::Limits;
-        Intake { reader, link, chunks, notes: Vec::new(), received: 0, waited_at: None, pending, hole: None, removal_matters }
-            .read(messages)
-            .await
+        Intake { reader, link, chunks, notes: Vec::new(), received: 0, waited_at: None, pending, hole: None }.read(messages).await
     }
 
     async fn read(&mut self, mut messages: Messages) -> Exit {
@@ -137,21 +132,18 @@ impl<'a> Intake<'a> {
         if sequence < self.chunks.next() {
             return Ok(reply);
         }
-        if sequence > self.chunks.next() && self.removal_matters {
-            self.hole = Some((self.chunks.next(), sequence));
+        if sequence > self.chunks.next() && self.reader.removal_matters(self.link.stream.cached_info()) {
+            self.hole = Some(self.chunks.next()..sequence);
         }
         let delivered = Delivered::new(message, &info);
         self.chunks.push(sequence, &delivered.message(sequence), &delivered);
         Ok(reply)
     }
 
-    /// Looks whether the stream begins behind where a hole does: then something in it was removed as a whole, by a purge or a limit. Otherwise
-    /// it is of other subjects, or was deleted one by one. Of several holes the last one tells.
-    async fn judge(&mut self, (from, to): (u64, u64)) -> Result<(), Exit> {
-        let begin = observed(&self.stream().await?).begin();
-        if begin > from {
-            self.notes.push(self.reader.meet_gap(&Gap::Removed { from, to: to.min(begin) })?);
-        }
+    /// Looks whether something in a hole was removed. Of several holes the last one tells.
+    async fn judge(&mut self, hole: Range<u64>) -> Result<(), Exit> {
+        let removal = self.reader.meet_removal(&self.stream().await?, hole)?;
+        self.notes.extend(removal.map(|(_, note)| note));
         Ok(())
     }
 
@@ -163,16 +155,6 @@ impl<'a> Intake<'a> {
         let before = observed(&self.stream().await?);
         let consumer = self.link.consumer.get_info().await.map_err(|e| self.lost("the consumer cannot be looked at", &e))?;
         let after = self.stream().await?;
-        let begun_with = self.link.stream.cached_info();
-        if after.created != begun_with.created {
-            return Err(Exit::Lost("the stream was recreated".to_owned()));
-        }
-        if after.config.retention != begun_with.config.retention {
-            return Err(Exit::Lost("the stream has another retention".to_owned()));
-        }
-        if before.end() < self.chunks.next() {
-            return Err(Exit::Lost("the stream ends before what was read".to_owned()));
-        }
         self.reader.succeed();
         let on_the_way = consumer.delivered.consumer_sequence.saturating_sub(self.received);
         self.pending = consumer.num_pending + on_the_way;
@@ -186,9 +168,8 @@ impl<'a> Intake<'a> {
             return Ok(());
         }
         self.waited_at = None;
-        let begin = observed(&after).begin();
-        if self.removal_matters && begin > self.chunks.next() {
-            self.notes.push(self.reader.meet_gap(&Gap::Removed { from: self.chunks.next(), to: begin })?);
+        if let Some((begin, note)) = self.reader.meet_removal(&after, self.chunks.next()..u64::MAX)? {
+            self.notes.push(note);
             self.chunks.memory().pass(nothing(&self.reader.key, begin - 1, None));
             self.chunks.skip_to(begin);
         }
@@ -201,19 +182,15 @@ impl<'a> Intake<'a> {
     }
 
     async fn stream(&self) -> Result<Info, Exit> {
-        self.link.stream.get_info().await.map_err(|e| self.lost("the stream cannot be looked at", &e))
+        Ok(look(&self.link.connection, &self.link.stream, self.chunks.next()).await?)
     }
 
     /// Returns the witness of the last message, which is not for us: behind a restore there may be one for us in its place.
     async fn last(&self, observed: &Observed) -> Result<Witness, Exit> {
         let messages = Stored { connection: &self.link.connection, stream: &self.reader.config.stream };
         let key = &self.reader.key;
-        match messages.at(observed.last).await {
-            Ok(Some(message)) => Ok(message.witness(key)),
-            Ok(None) => Ok(nothing(key, observed.last, observed.last_time)),
-            Err(Failure::Refused(error)) => Err(Exit::Failed(error)),
-            Err(Failure::Login(reason) | Failure::Passing(reason)) => Err(Exit::Lost(reason)),
-        }
+        let last = messages.at(observed.last).await?;
+        Ok(last.map_or_else(|| nothing(key, observed.last, observed.last_time), |message| message.witness(key)))
     }
 
     /// Hands on what is complete. A full channel is the backpressure.

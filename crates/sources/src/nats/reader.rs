@@ -1,9 +1,11 @@
 //! Reader: one session after another.
 //!
-//! Owns: beginning again when a session is lost, gathering the facts before it begins, carrying out the plan, and saying what was found out.
+//! Owns: beginning again when a session is lost, gathering the facts before it begins, carrying out the plan, saying what was found out, and whether
+//! messages that are gone were removed unread.
 //! Does not own: consumers (see `session`), what comes out of them (see `intake`), what a position may be (see `position`), whether it holds
 //! (see `check`) and what that means (see `plan`).
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_nats::jetstream::stream::{Info, RetentionPolicy};
@@ -25,6 +27,7 @@ use super::position::{Found, Gap, Observed, Position, Positions};
 use super::session::{Line, Session, observed};
 use super::source::Shared;
 use super::unreadable;
+use crate::flood::Flood;
 use crate::messages::Remember;
 use crate::reach::Reach;
 use crate::resume::{self, remark};
@@ -45,6 +48,15 @@ impl From<Error> for Exit {
     }
 }
 
+impl From<Failure> for Exit {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused(error) => Self::Failed(error),
+            Failure::Login(reason) | Failure::Passing(reason) => Self::Lost(reason),
+        }
+    }
+}
+
 /// The task that reads.
 pub(super) struct Reader {
     pub(super) config: NatsConfig,
@@ -58,6 +70,8 @@ pub(super) struct Reader {
     pub(super) stop: watch::Receiver<bool>,
     /// The sequence at which the last session began.
     pub(super) begun_at: Option<u64>,
+    /// Messages that the client does not take.
+    pub(super) unreadable: Flood,
     /// Whether the server can be reached.
     pub(super) reach: Reach,
 }
@@ -127,8 +141,7 @@ impl Reader {
         let mut position = self.resume(&connection, info).await?;
         if self.begun_at.replace(position.next) == Some(position.next) {
             // The session before this one got nowhere: because nothing has come, or because of what comes next.
-            let messages = Messages { connection: &connection, stream: &self.config.stream.clone() };
-            position = unreadable::pass(self, &messages, info.config.retention, position).await?;
+            position = unreadable::pass(self, &connection, &stream, position).await?;
         }
         let committed = self.shared.acks().begin(&position.partition.id, info.config.retention == RetentionPolicy::Interest);
         self.shared.set_client(Some(connection.client.clone()));
@@ -143,13 +156,13 @@ impl Reader {
             Found::New { created, gap } => self.begin_stream(&created, gap, &observed).await?,
             Found::Known(position) => self.go_on(connection, &observed, position).await?,
         };
-        let begin = observed.begin();
-        // Where others acknowledge what we do not read, the stream begins behind our position as a matter of course.
-        let of_others = info.config.retention != RetentionPolicy::Limits && self.config.subject.is_some();
-        if of_others || begin <= position.next {
-            return Ok(position);
-        }
-        let note = self.meet_gap(&Gap::Removed { from: position.next, to: begin }).map_err(Failure::Refused)?;
+        self.pass_removed(info, position).await
+    }
+
+    /// Moves a position to where the stream begins, if that is behind it because messages were removed unread.
+    pub(super) async fn pass_removed(&mut self, info: &Info, position: Position) -> Result<Position, Failure> {
+        let met = self.meet_removal(info, position.next..u64::MAX).map_err(Failure::Refused)?;
+        let Some((begin, note)) = met else { return Ok(position) };
         let mut history = History::new(self.key.clone(), position.evidence);
         history.pass(nothing(&self.key, begin - 1, None));
         let behind = Position { next: begin, evidence: history.evidence(begin), ..position };
@@ -230,8 +243,26 @@ impl Reader {
         Ok(remark(stream, kind, text))
     }
 
+    /// Returns whether messages that are gone may have been ours. Of streams that drop what others acknowledge, they are theirs as a matter of
+    /// course where we do not read all subjects.
+    pub(super) fn removal_matters(&self, info: &Info) -> bool {
+        self.config.subject.is_none() || info.config.retention == RetentionPolicy::Limits
+    }
+
+    /// Judges a range of sequences of which no message came. If the stream begins behind where the range does, something in it was removed as a
+    /// whole, by a purge or a limit: that is refused, or where the stream begins is returned, and what is noted. Otherwise they are of other
+    /// subjects, or were deleted one by one.
+    pub(super) fn meet_removal(&self, info: &Info, missing: Range<u64>) -> Result<Option<(u64, Note)>> {
+        let begin = observed(info).begin();
+        if begin <= missing.start || !self.removal_matters(info) {
+            return Ok(None);
+        }
+        let note = self.meet_gap(&Gap::Removed { from: missing.start, to: missing.end.min(begin) })?;
+        Ok(Some((begin, note)))
+    }
+
     /// Refuses a gap, or returns what is noted of it.
-    pub(super) fn meet_gap(&self, gap: &Gap) -> Result<Note> {
+    fn meet_gap(&self, gap: &Gap) -> Result<Note> {
         let found = format!("the stream `{}` {gap}", self.config.stream);
         let noted = format!("{found}: going on with what is there");
         // Under a filter, what was removed may have been others'.

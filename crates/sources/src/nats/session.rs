@@ -1,6 +1,6 @@
 //! A session: one connection and the consumer made on it.
 //!
-//! Owns: which consumer a stream's retention asks for, and its settings.
+//! Owns: which consumer a stream's retention asks for, and its settings; the look whether the stream is still the same.
 //! Does not own: what comes out of it (see `intake`).
 //!
 //! | retention | the consumer of a session |
@@ -133,6 +133,26 @@ pub(super) fn observed(info: &Info) -> Observed {
         last: info.state.last_sequence,
         last_time: nanoseconds(info.state.last_timestamp.unix_timestamp_nanos()),
     }
+}
+
+/// Looks at a stream that was read up to `next` since its first look.
+///
+/// # Errors
+/// `Passing` as well if it is not the same stream any more: what that means is found out before the next session.
+pub(super) async fn look(connection: &Connection, stream: &Stream, next: u64) -> Result<Info, Failure> {
+    let looked = stream.get_info().await;
+    let info = looked.map_err(|e| Failure::Passing(connection.explain(format!("the stream cannot be looked at: {e}"))))?;
+    let begun_with = stream.cached_info();
+    let contradiction = if info.created != begun_with.created {
+        "the stream was recreated"
+    } else if info.config.retention != begun_with.config.retention {
+        "the stream has another retention"
+    } else if observed(&info).end() < next {
+        "the stream ends before what was read"
+    } else {
+        return Ok(info);
+    };
+    Err(Failure::Passing(contradiction.to_owned()))
 }
 
 /// Reads on from a sequence, and is forgotten without its session.

@@ -21,6 +21,7 @@ use super::position::Positions;
 use super::reader::Reader;
 use super::session::{Line, observed};
 use super::subject;
+use crate::flood::Flood;
 use crate::reach::Reach;
 use crate::{Resume, Source};
 
@@ -93,6 +94,7 @@ impl NatsSource {
             chunks: sender,
             stop: stop.subscribe(),
             begun_at: None,
+            unreadable: Flood::default(),
             reach,
         };
         let task = tokio::spawn(reader.run()).abort_handle();

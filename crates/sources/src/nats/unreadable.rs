@@ -2,7 +2,7 @@
 //! delivered, and takes a status among the headers for a word of the server.
 //!
 //! Owns: which messages these are, and taking them past the consumer.
-//! Does not own: noticing that a session got nowhere (see `reader`).
+//! Does not own: noticing that a session got nowhere, and what was removed before it was fetched (see `reader`).
 //!
 //! Headers are no part of a record, so such a message is fetched by itself, without them. Where messages are acknowledged, each new consumer
 //! delivers it again until it is committed, and a work queue even then. So what follows is fetched in the same way until the commit, and a work
@@ -12,18 +12,19 @@
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use async_nats::jetstream::stream::RetentionPolicy;
+use async_nats::jetstream::stream::{RetentionPolicy, Stream};
 use async_nats::{HeaderMap, HeaderName, Subject};
 use bytes::Bytes;
 use tokio::time::sleep;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::acks::{ACK, reply_all};
 use super::check::{ANY, Messages, Stored};
-use super::connect::Failure;
+use super::connect::{Connection, Failure};
 use super::history::{Delivered, History};
 use super::position::Position;
 use super::reader::Reader;
+use super::session::look;
 use crate::messages::Chunks;
 
 /// Stands in what the server says of a subject for bytes that are no text.
@@ -62,31 +63,35 @@ fn understood(stored: &Stored) -> Option<HeaderMap> {
 
 /// Takes up the messages behind a position that the client cannot, as many as follow each other, and those behind them for as long as a consumer
 /// would deliver one of them again. Returns the position behind.
-pub(super) async fn pass(
-    reader: &mut Reader,
-    messages: &Messages<'_>,
-    retention: RetentionPolicy,
-    position: Position,
-) -> Result<Position, Failure> {
-    let subject = reader.config.subject.clone().unwrap_or_else(|| ANY.to_owned());
-    let mut again = deliver_again(reader, messages, retention, &position, &subject).await?;
+pub(super) async fn pass(reader: &mut Reader, connection: &Connection, stream: &Stream, position: Position) -> Result<Position, Failure> {
+    let retention = stream.cached_info().config.retention;
+    let (name, subject) = (reader.config.stream.clone(), reader.config.subject.clone().unwrap_or_else(|| ANY.to_owned()));
+    let messages = Messages { connection, stream: &name };
+    let mut again = deliver_again(reader, &messages, retention, &position, &subject).await?;
     let mut behind = position;
     while !*reader.stop.borrow() {
         let waits = again.last().is_some_and(|last| *last >= committed(reader, &behind));
         let found = messages.from(behind.next, &subject).await?.map(|stored| (understood(&stored), stored));
-        match found {
-            Some((None, stored)) => {
-                let sequence = stored.sequence;
-                warn!(
-                    stream = reader.config.stream,
-                    sequence, "a message has a subject or headers that cannot be read: it is fetched without them"
-                );
-                again.extend((retention != RetentionPolicy::Limits).then_some(sequence));
-                behind = take_up(reader, stored, None, behind).await;
+        if !waits && found.as_ref().is_none_or(|(headers, _)| headers.is_some()) {
+            break;
+        }
+        if found.as_ref().is_none_or(|(_, stored)| stored.sequence > behind.next) {
+            let next = behind.next;
+            behind = reader.pass_removed(&look(connection, stream, next).await?, behind).await?;
+            // What was found before the look may be gone as well.
+            if behind.next > next {
+                continue;
             }
-            Some((headers, stored)) if waits => behind = take_up(reader, stored, headers, behind).await,
-            None if waits => sleep(LOOK_AGAIN).await,
-            _ => break,
+        }
+        match found {
+            Some((headers, stored)) => {
+                if headers.is_none() {
+                    tell(reader, &stored);
+                    again.extend((retention != RetentionPolicy::Limits).then_some(stored.sequence));
+                }
+                behind = take_up(reader, stored, headers, behind).await;
+            }
+            None => sleep(LOOK_AGAIN).await,
         }
         // The sessions fail, and yet it gets on.
         reader.reach.steady();
@@ -94,9 +99,18 @@ pub(super) async fn pass(
     if retention == RetentionPolicy::WorkQueue {
         let done = committed(reader, &behind);
         let replies = again.into_iter().take_while(|sequence| *sequence < done).map(|sequence| reply(reader, sequence));
-        reply_all(&messages.connection.client, replies.collect(), ACK).await;
+        reply_all(&connection.client, replies.collect(), ACK).await;
     }
     Ok(behind)
+}
+
+/// Says that there are such messages: a producer may send any number of them.
+fn tell(reader: &Reader, stored: &Stored) {
+    let (stream, sequence) = (&reader.config.stream, stored.sequence);
+    debug!(stream, sequence, "a message has a subject or headers that cannot be read");
+    if let Some(messages) = reader.unreadable.count() {
+        warn!(stream, messages, sequence, "messages have a subject or headers that cannot be read: they are fetched without them");
+    }
 }
 
 /// Returns the sequences before a position that the next consumer would deliver to no avail.

@@ -196,13 +196,6 @@ fn a_damaged_stream_is_refused_also_where_its_reader_panics() {
 }
 
 #[test]
-fn a_flood_of_bodies_at_which_the_reader_panics_is_a_line_a_minute() {
-    let (panics, begin) = (Panics::default(), Instant::now());
-    let said: Vec<_> = (0..180_000).filter_map(|n| panics.due(begin + Duration::from_millis(n))).collect();
-    assert_eq!(said, [1, 60_000, 60_000]);
-}
-
-#[test]
 fn a_stream_whose_buffers_are_compressed_is_refused_as_what_it_is() {
     for stream in [&include_bytes!("lz4.arrows")[..], include_bytes!("zstd.arrows")] {
         let refused = check(stream, &schema(), 1 << 20, 1 << 10, &Panics::default()).unwrap_err();
