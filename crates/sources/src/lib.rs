@@ -23,6 +23,7 @@ use waiting::WaitingInputs;
 
 pub mod dead_letters;
 pub mod file;
+#[cfg(any(feature = "http", feature = "nats"))]
 mod flood;
 pub mod http;
 pub mod kafka;
