@@ -1,9 +1,9 @@
 //! Commands that look at a dataset, or do something to one, where there is none: each names the place and makes nothing.
 
 use std::fs;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
-use crate::common::Dataset;
+use crate::common::{Dataset, wait_until};
 
 /// Commands that need a dataset, with their exit codes where there is none.
 const COMMANDS: [(&[&str], i32); 11] = [
@@ -89,9 +89,7 @@ fn a_command_that_finds_nothing_asks_whether_the_configuration_was_forgotten() {
         let said = format!("{}{}", String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
         said.contains("was `--config` forgotten?")
     };
-    for arguments in
-        [&["verify"][..], &["query", "SELECT 1"], &["dead-letters"], &["dead-letters", "--replay"], &["repair", "--journal"], &["health"]]
-    {
+    for arguments in [&["verify"][..], &["query", "SELECT 1"], &["dead-letters"], &["dead-letters", "--replay"], &["repair", "--journal"]] {
         assert!(asks(arguments), "{arguments:?}");
     }
     assert!(!asks(&["verify", "elsewhere"]), "the place was named");
@@ -116,4 +114,45 @@ fn adopting_where_every_file_is_named_changes_nothing() {
     let told = dataset.simulator(1000).args(["adopt"]).run_ok().stdout;
     assert!(told.contains("nothing to adopt"), "{told}");
     assert_eq!(dataset.records().len(), records);
+}
+
+/// Ends with the test.
+struct Service(Child);
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn health_that_is_told_nothing_looks_at_the_one_service_of_its_program_however_that_was_started() {
+    let dataset = Dataset::new();
+    // A program of its own: others run the usual one at this moment.
+    let program = dataset.root().join("program");
+    fs::copy(env!("CARGO_BIN_EXE_pintail"), &program).unwrap();
+    dataset.write("etc/service.toml", "[source]\nrate = 1000\n[admin]\nlisten = \"\"\n[pipeline]\nout_path = \"lake\"\n");
+    let serve = |place: &str| {
+        fs::create_dir_all(dataset.root().join(place)).unwrap();
+        let mut command = Command::new(&program);
+        command.env_clear().current_dir(dataset.root().join(place)).args(["--config", "../etc/service.toml"]);
+        Service(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    };
+    let health = |arguments: &[&str]| {
+        let output = Command::new(&program).env_clear().current_dir("/").args(["health"]).args(arguments).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = health(&[]);
+    assert!(code == Some(75) && said.contains("was `--config` forgotten?"), "{said}");
+    let service = serve("one");
+    wait_until("the service", || health(&[]).0 == Some(0));
+    assert_eq!(health(&["--set", "pipeline.out_path=/nowhere"]).0, Some(75), "another dataset was asked for");
+    let other = serve("two");
+    wait_until("the other service", || dataset.root().join("two/lake/_pintail").exists());
+    assert_eq!(health(&[]).0, Some(75), "it cannot know which is meant");
+    drop(service);
+    wait_until("the one that is left", || health(&[]).0 == Some(0));
+    drop(other);
+    assert_eq!(health(&[]).0, Some(75));
 }
