@@ -1,7 +1,7 @@
 //! `pintail health`: whether a process works on the dataset, for the container's health check.
 //!
 //! Owns: which process is meant, how old a sign of life may be, and asking the admin server of the process whether it takes and commits records.
-//! Does not own: giving the sign (the lock is touched, but not while the disk is full), the answer (see [`crate::health`]).
+//! Does not own: giving the sign (the lock is touched, but not while the disk is full), the answer (see `crate::health`).
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
@@ -107,9 +107,8 @@ impl Service {
         if !matches!(cli.command(), Command::Run { .. } | Command::DeadLetters { replay: true, .. }) {
             return None;
         }
-        let variable =
-            |text: Vec<u8>| Some(String::from_utf8_lossy(&text).split_once('=').map(|(name, value)| (name.into(), value.into()))?);
-        let environment = parts("environ")?.into_iter().filter_map(variable).collect();
+        let variable = |text: &[u8]| String::from_utf8_lossy(text).split_once('=').map(|(name, value)| (name.into(), value.into()));
+        let environment = parts("environ")?.iter().filter_map(|text| variable(text)).collect();
         Some(Self { cli, environment, directory: fs::read_link(process.join("cwd")).ok()? })
     }
 }
