@@ -50,3 +50,26 @@ fn line(to: &mut dyn Write, cells: impl IntoIterator<Item = Option<String>>) -> 
 fn quoted(text: &str) -> Cow<'_, str> {
     if text.is_empty() || text.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")).into() } else { text.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, StringArray};
+
+    use super::*;
+
+    #[test]
+    fn a_null_is_nothing_and_an_empty_text_is_quoted_but_no_line_is_empty() {
+        let column = |values: &[Option<&str>]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
+        let written = |columns: Vec<(&str, ArrayRef)>| {
+            let mut to = Vec::new();
+            let rows = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true))).unwrap();
+            write(&[rows], &mut to).unwrap();
+            String::from_utf8(to).unwrap()
+        };
+        let (a, b) = (column(&[None, Some(""), Some("x,\"y\"")]), column(&[Some("1"), None, None]));
+        assert_eq!(written(vec![("a", a.clone()), ("b", b)]), "a,b\n,1\n\"\",\n\"x,\"\"y\"\"\",\n");
+        assert_eq!(written(vec![("a", a)]), "a\n\"\"\n\"\"\n\"x,\"\"y\"\"\"\n");
+    }
+}
