@@ -205,7 +205,9 @@ class Steps:
 
     def full_volume(self):
         volume = self.pintail.volume("--driver", "local", "--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", "o=size=24m,uid=10001,gid=10001")
-        container = self.pintail.start(volume, *FULL_LOAD, options=("--memory", "1g", "--env", "CHECKPOINT_SECONDS=2", *QUICK_HEALTH))
+        # Some seconds until it is full: at full load it would be before the first look at its health.
+        service = (*EVENTS, "source.rate=400000")
+        container = self.pintail.start(volume, *service, options=("--memory", "1g", "--env", "CHECKPOINT_SECONDS=2", *QUICK_HEALTH))
         healthy = container.wait_health("healthy")
         unhealthy = container.wait_health("unhealthy")
         container.wait_log("the disk is full: writing waits for room")
