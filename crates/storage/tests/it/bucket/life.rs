@@ -236,19 +236,14 @@ fn schema() -> Arc<Schema> {
     Arc::new(Schema::new(vec![Field::new("amount", DataType::Int64, true)]))
 }
 
-/// Commits the next checkpoint. Returns how many records of the source are committed then.
-pub(crate) async fn commit(store: &mut BucketStore) -> Result<u64> {
+/// What the next checkpoint of the stream commits, with these files.
+pub(crate) fn draft(store: &BucketStore, files: Vec<NewFile>) -> Result<Draft> {
     let id = PartitionId::new("events");
     let from = store.offsets().next_offset(&id).unwrap_or(0);
-    let (sequence, mut staging) = (store.next_sequence(), store.staging());
-    let files = vec![
-        stage(&mut staging, format!("region=us/events-2026-01-01-00-{sequence}.parquet"), &[from, from + 1])?,
-        stage(&mut staging, format!("region=eu/events-2026-01-01-00-{sequence}.parquet"), &[from + 2])?,
-    ];
     let mut offsets = store.offsets().clone();
     let partition = Arc::new(Partition { id, label: "events".into() });
     offsets.extend(&OffsetRange::new(partition, from, from + RECORDS))?;
-    let draft = Draft {
+    Ok(Draft {
         offsets,
         counts: Counts { records_in: RECORDS, rows_out: RECORDS, ..Counts::default() },
         files,
@@ -258,7 +253,18 @@ pub(crate) async fn commit(store: &mut BucketStore) -> Result<u64> {
         config_sha256: "c".repeat(64),
         sql_sha256: "d".repeat(64),
         time: DateTime::UNIX_EPOCH,
-    };
+    })
+}
+
+/// Commits the next checkpoint. Returns how many records of the source are committed then.
+pub(crate) async fn commit(store: &mut BucketStore) -> Result<u64> {
+    let from = store.offsets().next_offset(&PartitionId::new("events")).unwrap_or(0);
+    let (sequence, mut staging) = (store.next_sequence(), store.staging());
+    let files = vec![
+        stage(&mut staging, format!("region=us/events-2026-01-01-00-{sequence}.parquet"), &[from, from + 1])?,
+        stage(&mut staging, format!("region=eu/events-2026-01-01-00-{sequence}.parquet"), &[from + 2])?,
+    ];
+    let draft = draft(store, files)?;
     store.commit(staging, draft).await?;
     Ok(from + RECORDS)
 }

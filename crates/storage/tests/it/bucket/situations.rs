@@ -13,7 +13,7 @@ use pintail_storage::checkpoint::record::CommitRecord;
 use tokio::time::Instant;
 
 use super::client::{Client, Event};
-use super::life::{BEAT_EVERY, End, Host, Plan, Start, commit, open, place, run};
+use super::life::{BEAT_EVERY, End, Host, Plan, Start, commit, draft, open, place, run};
 use super::oracle::{chain, check};
 use super::plain;
 use super::world::{Provider, Request, World};
@@ -114,7 +114,10 @@ async fn a_process_that_was_fenced_says_by_whom_gives_its_uploads_up_and_commits
     let error = commit(&mut first).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TryAgain);
     assert!(error.to_string().contains("process 1 of user on host") && error.to_string().contains("s3://lake"), "{error}");
-    assert!(commit(&mut first).await.is_err());
+    // Not even asked any more.
+    let (staging, draft) = (first.staging(), draft(&first, vec![]).unwrap());
+    let again = first.commit(staging, draft).await.unwrap_err();
+    assert!(again.kind() == ErrorKind::Internal && again.to_string().contains("only a restart can go on"), "{again}");
     assert_eq!(world.lock().unwrap().lasting(), before);
     assert_eq!(world.lock().unwrap().open_uploads(), 0);
     assert_eq!(second.epoch(), 2);
