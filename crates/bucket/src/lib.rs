@@ -1,0 +1,1 @@
+//! Buckets of S3, GCS and Azure, as the commit protocol uses them.
