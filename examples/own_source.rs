@@ -6,17 +6,11 @@
 
 #![allow(unreachable_pub, reason = "a test takes this file as a module")]
 
-use std::error::Error;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pintail::Pipeline;
-use pintail_config::Config;
-use pintail_core::batch::{Chunk, OffsetUnit, Records};
-use pintail_core::error::Result;
-use pintail_core::offsets::{OffsetRange, Partition, PartitionId};
-use pintail_sources::kind::{Configured, Kind, Surroundings};
-use pintail_sources::{Resume, Source};
+use pintail::source::{Chunk, Configured, Kind, OffsetRange, OffsetUnit, Partition, PartitionId, Records, Resume, Source, Surroundings};
+use pintail::{Config, Error, Pipeline, Result};
 
 /// The kind: the one line by which a configuration knows it.
 pub const TICKS: Kind = Kind {
@@ -34,8 +28,8 @@ struct TicksConfig {
 }
 
 impl Configured for TicksConfig {
-    fn name(&self) -> &'static str {
-        TICKS.name
+    fn kind(&self) -> &'static Kind {
+        &TICKS
     }
 
     fn accepting_gaps(&self) -> Box<dyn Configured> {
@@ -87,8 +81,8 @@ pub fn settings(out_path: &str, count: u64) -> Vec<String> {
 
 #[tokio::main]
 #[allow(dead_code, reason = "a test takes this file as a module")]
-async fn main() -> std::result::Result<(), Box<dyn Error>> {
-    let out_path = std::env::args().nth(1).ok_or("expected the directory of the dataset")?;
+async fn main() -> Result<()> {
+    let out_path = std::env::args().nth(1).ok_or_else(|| Error::config("expected the directory of the dataset"))?;
     let config = Config::load_with(&[TICKS], None, std::iter::empty(), &settings(&out_path, 1_000))?;
-    Ok(Pipeline::builder(config).build().run().await?)
+    Pipeline::builder(config).build().run().await
 }

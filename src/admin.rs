@@ -123,17 +123,13 @@ impl Admin {
 
 fn bind(listen: Listen) -> Result<Option<TcpListener>> {
     let Listen { address, chosen } = listen;
-    let bound = TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
-    match bound {
+    match pintail_server::listen("admin.listen", address, ", or \"\" for no admin server") {
         Ok(listener) => Ok(Some(listener)),
         Err(error) if !chosen => {
             warn!(%address, %error, "no admin server: its default address cannot be had; set admin.listen, \"\" switches it off");
             Ok(None)
         }
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(Error::try_again(format!(
-            "`admin.listen` = \"{address}\" is taken by another process: choose another port, or \"\" for no admin server"
-        ))),
-        Err(error) => Err(Error::config(format!("`admin.listen` = \"{address}\" cannot be listened on: {error}"))),
+        Err(error) => Err(error),
     }
 }
 

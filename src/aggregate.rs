@@ -13,8 +13,8 @@ use arrow::datatypes::{DataType, Schema};
 use pintail_config::MonitorConfig;
 use pintail_core::error::{Error, Result};
 use pintail_core::grouping::GroupIds;
-use pintail_core::sql_type;
 use pintail_core::totals::{Total, Totals};
+use pintail_core::{sql_type, suggest};
 use pintail_duckdb::shown;
 use polars::prelude::{DataFrame, IntoLazy, NamedFrom as _, PolarsError, Series, col};
 use polars::series::IsSorted;
@@ -141,10 +141,9 @@ fn as_type(column: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, String> 
 /// Returns the place of a column that can be shown as a type. Says in words why there is none.
 fn column(output: &Schema, name: &str, as_type: &DataType) -> Result<usize, String> {
     let Some(index) = output.fields().iter().position(|field| field.name() == name) else {
-        let likeness = |other: &str| strsim::jaro_winkler(&name.to_lowercase(), &other.to_lowercase());
-        let nearest = output.fields().iter().map(|field| field.name()).max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-        let nearest = nearest.map_or_else(String::new, |nearest| format!("; the nearest is `{nearest}`"));
-        return Err(format!("is no column of the output{nearest}"));
+        let nearest = suggest::nearest(name, output.fields().iter().map(|field| field.name().as_str()));
+        let hint = suggest::question(&nearest).map_or_else(String::new, |question| format!(": {question}"));
+        return Err(format!("is no column of the output{hint}"));
     };
     let field = output.field(index);
     let is_text = matches!(field.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);

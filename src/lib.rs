@@ -11,8 +11,8 @@
 //!      └──────────────────────── committed offsets (watch) ◀─────────────────┘
 //! ```
 //!
-//! Five Tokio tasks (and one more, which tries batches, after starts that a record ended), joined by bounded channels: a full channel is the only flow control there is, so a slow disk stops the reading of
-//! the source. Offsets ride with the data: every chunk, batch and frame carries the source range that it stands for. A *barrier* ends
+//! Five Tokio tasks (and one more, which tries batches, after starts that a record ended), joined by bounded channels: a full channel is the
+//! only flow control there is, so a slow disk stops the reading of the source. Offsets ride with the data: every chunk, batch and frame carries the source range that it stands for. A *barrier* ends
 //! a checkpoint; the writer commits when the barrier reaches it. A channel that closes without a last barrier means a failure
 //! upstream, and nothing more is committed.
 //!
@@ -59,7 +59,8 @@
 //! (`stages/transform.rs`), which decodes it (`decode/ndjson.rs`), runs the SQL (`duckdb/worker.rs`) and orders the rows
 //! (`sink/layout/split.rs`); `stages/writer.rs` gives them to files (`sink/files/set.rs`) and commits (`storage/checkpoint/store.rs`).
 //!
-//! `core`, `storage`, `pintail_decode`, `pintail_sink`, `config`, and `sources` without its features build without a C++ compiler.
+//! `core`, `storage`, `bucket`, `decode`, `sink`, `settings`, `config`, and `sources` without its features build without a C++ compiler, and are tested so
+//! in minutes (`.ci/one_build.py` looks whether that stays true).
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests do to files what others do"))]
@@ -90,4 +91,17 @@ mod terminal;
 mod trial;
 
 pub use embed::{Builder, Pipeline, Stop};
+pub use pintail_config::Config;
+pub use pintail_core::error::{Error, ErrorKind, Result};
 pub use program::main;
+
+/// What a kind of source of one's own is made of. See the example `own_source` in the repository.
+pub mod source {
+    pub use pintail_core::batch::{Chunk, OffsetUnit, Records};
+    pub use pintail_core::identity::SourceIdentity;
+    pub use pintail_core::limits::Limits;
+    pub use pintail_core::offsets::{OffsetRange, Offsets, Partition, PartitionId};
+    pub use pintail_settings::Section;
+    pub use pintail_sources::kind::{Configured, Kind, Surroundings};
+    pub use pintail_sources::{Resume, Source};
+}

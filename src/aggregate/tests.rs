@@ -60,8 +60,8 @@ fn a_missing_column_narrows_the_figures_and_is_named_with_the_nearest() {
     assert_eq!(
         neither.warnings(),
         [
-            "monitor.group_by = `buckets` is no column of the output; the nearest is `bucket`",
-            "monitor.value = `amuont` is no column of the output; the nearest is `amount`"
+            "monitor.group_by = `buckets` is no column of the output: did you mean `bucket`?",
+            "monitor.value = `amuont` is no column of the output: did you mean `amount`?"
         ]
     );
     assert_eq!(totals(&neither, &batch), all(0, 0.0));

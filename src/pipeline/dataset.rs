@@ -113,8 +113,8 @@ impl Plan {
     /// Says what this plan asks of a dataset.
     fn with_expected<T>(&self, config: &Config, asked: impl FnOnce(&Expected<'_>) -> Result<T>) -> Result<T> {
         let instance = config.instance();
-        let kind = config.source.kind.name();
-        let owns = |index, count, id: &PartitionId| registry::owns(kind, (index, count), id);
+        let kind = config.source.kind.kind();
+        let owns = |index, count, id: &PartitionId| kind.is_read_by((index, count), id);
         let identify = |created_at| config.source.kind.identity(created_at);
         asked(&Expected {
             partition_by: self.layout.partition_columns(),
@@ -153,7 +153,8 @@ pub(crate) fn open_as_it_is(config: &Config, action: Option<Action>, allow: Allo
     let dataset = Dataset::open(paths.clone())?;
     let format = dataset.format();
     let instances = instances(&*fs, &paths)?.unwrap_or(format.instances);
-    let owns = |index, count, id: &PartitionId| registry::owns(&format.source.kind, (index, count), id);
+    let kind = registry::find(&format.source.kind);
+    let owns = |index, count, id: &PartitionId| kind.is_none_or(|kind| kind.is_read_by((index, count), id));
     let identify = |_| format.source.clone();
     let expected = Expected {
         partition_by: format.partition_by.iter().map(|column| (column.name.clone(), column.data_type.clone())).collect(),

@@ -1,7 +1,6 @@
 //! A kind of source that another program brings along: one file, and one line where the configuration is loaded.
 
-use pintail::Pipeline;
-use pintail_config::Config;
+use pintail::{Config, Pipeline};
 use pintail_storage::checkpoint::reader::Dataset;
 
 #[path = "../../examples/own_source.rs"]

@@ -5,7 +5,7 @@
 //! 1. [`batch`], [`messages`] and [`offsets`]: what flows.
 //! 2. [`evidence`] and [`identity`]: what positions are worth.
 //! 3. [`schema`], [`hive`], [`sql_type`] and [`transform`]: what the user declares, and how its types are called.
-//! 4. [`error`], [`escape`], [`secret`], [`invocation`], [`json_rows`]: what is said and shown.
+//! 4. [`error`], [`escape`], [`secret`], [`invocation`], [`json_rows`], [`suggest`]: what is said and shown.
 //! 5. [`limits`] and [`memory`]: what a process may take.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
@@ -33,5 +33,6 @@ pub mod reasons;
 pub mod schema;
 pub mod secret;
 pub mod sql_type;
+pub mod suggest;
 pub mod totals;
 pub mod transform;

@@ -8,17 +8,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef, TimeUnit};
+use itertools::Itertools as _;
 
 use crate::error::{Error, Result};
-use itertools::Itertools;
+use crate::suggest;
 
 /// Most digits of a decimal.
 const DECIMAL_PRECISION_MAX: u8 = 38;
-
-/// Edits between a name and what was typed, beyond which it was not meant.
-const EDITS_MAX: usize = 3;
-/// Names that are offered where several are as near.
-const NEAREST_MAX: usize = 3;
 
 /// The types by their names in the configuration, `decimal` aside.
 const NAMED_TYPES: [(&str, ColumnType); 20] = [
@@ -155,11 +151,8 @@ impl FromStr for ColumnType {
             });
         }
         let known = || NAMED_TYPES.iter().map(|(known, _)| *known).chain(["decimal(precision,scale)"]);
-        let meant = called_elsewhere(name).map_or_else(|| nearest(&name.to_lowercase(), known()), |meant| vec![meant]);
-        let hint = match meant.as_slice() {
-            [] => String::new(),
-            names => format!("did you mean {}? ", names.iter().map(|name| format!("`{name}`")).join(" or ")),
-        };
+        let meant = called_elsewhere(name).map_or_else(|| suggest::nearest(name, known()), |meant| vec![meant]);
+        let hint = suggest::question(&meant).map_or_else(String::new, |question| format!("{question} "));
         Err(Error::config(format!("unknown type `{}`: {hint}the types are {}", text.escape_debug(), known().join(", "))))
     }
 }
@@ -181,16 +174,6 @@ fn called_elsewhere(typed: &str) -> Option<&'static str> {
         "object" | "struct" | "array" | "list" | "map" => "json",
         _ => return None,
     })
-}
-
-/// Returns the names that `typed` was probably meant to be: those with the fewest edits between. One with the same letters in another order, which
-/// is one slip of the fingers, comes first.
-fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let letters = |name: &str| name.chars().sorted().collect::<String>();
-    let measured = known.map(|name| ((strsim::damerau_levenshtein(name, typed), letters(name) != letters(typed)), name));
-    let sorted: Vec<_> = measured.filter(|((edits, _), _)| *edits <= EDITS_MAX).sorted_by_key(|(distance, _)| *distance).collect();
-    let least = sorted.first().map(|((edits, _), _)| *edits);
-    sorted.into_iter().take_while(|((edits, _), _)| Some(*edits) == least).take(NEAREST_MAX).map(|(_, name)| name).collect()
 }
 
 /// Reads `(precision,scale)`.

@@ -6,7 +6,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests do to files what others do"))]
 
-use std::net::TcpListener;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,6 +69,20 @@ pub enum Further {
     Close,
     /// It waits, and those after it in the kernel's queue, until another ends or has no more work.
     Wait,
+}
+
+/// Listens on the address that the setting `key` has. `or_else` says what else than another port would help.
+///
+/// # Errors
+/// `TryAgain` if another process has it, else `Config`.
+pub fn listen(key: &str, address: SocketAddr, or_else: &str) -> Result<TcpListener> {
+    let bound = TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    bound.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            Error::try_again(format!("`{key}` = \"{address}\" is taken by another process: choose another port{or_else}"))
+        }
+        _ => Error::config(format!("`{key}` = \"{address}\" cannot be listened on: {error}")),
+    })
 }
 
 /// Serves until told to stop, and until what was asked by then is answered or the grace is over.

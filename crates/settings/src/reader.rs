@@ -12,6 +12,7 @@ use bytesize::ByteSize;
 use pintail_core::digest::sha256_hex;
 use pintail_core::quantity::grouped;
 use pintail_core::secret::{is_secret_key, without_login};
+use pintail_core::suggest;
 use serde_json::{Value as Json, json};
 
 use crate::raw::{Node, Origin, Table, Value};
@@ -53,7 +54,7 @@ impl Report {
     pub fn judge_unknown(&mut self, rest: Table, unclaimed: &[String]) {
         self.unknown.extend(rest.into_iter().map(|(name, node)| (name, node.origin)));
         for (key, origin) in std::mem::take(&mut self.unknown) {
-            let near = self.nearest(&key).map(|known| format!(", did you mean `{known}`?"));
+            let near = self.nearest(&key).and_then(|known| suggest::question(&[known])).map(|question| format!(", {question}"));
             // The only keys that are not ours, and so may have any character in them: a fault stays on its line.
             self.blame(&key, format!("`{}` ({origin}): unknown key{}", key.escape_debug(), near.unwrap_or_default()));
         }
@@ -72,12 +73,7 @@ impl Report {
         let sections = self.known.iter().filter_map(|known| known.split_once('.')).map(|(section, _)| section);
         let candidates = || self.known.iter().map(String::as_str).chain(sections.clone());
         let moved = candidates().find(|known| last(known) == last(key));
-        let similar = |known: &str| (strsim::damerau_levenshtein(known, key), strsim::jaro_winkler(known, key));
-        let closest = candidates()
-            .map(|known| (known, similar(known)))
-            .filter(|(_, (edits, likeness))| *edits <= 2 || (*edits <= 5 && *likeness > 0.92))
-            .min_by_key(|(_, (edits, _))| *edits);
-        moved.or(closest.map(|(known, _)| known))
+        moved.or_else(|| suggest::nearest(key, candidates()).first().copied())
     }
 }
 

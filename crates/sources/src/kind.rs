@@ -33,6 +33,13 @@ pub struct Kind {
     pub owns: Option<fn(u32, u32, &PartitionId) -> bool>,
 }
 
+impl Kind {
+    /// Returns whether instance `index` of `count` reads a partition.
+    pub fn is_read_by(&self, (index, count): (u32, u32), id: &PartitionId) -> bool {
+        count == 1 || self.owns.is_none_or(|owns| owns(index, count, id))
+    }
+}
+
 /// What a source is opened in.
 #[derive(Debug, Clone, Copy)]
 pub struct Surroundings<'a> {
@@ -60,8 +67,13 @@ pub struct Surroundings<'a> {
 
 /// A source as it was configured.
 pub trait Configured: Any + Debug + Send + Sync {
+    /// Returns the kind that it is of.
+    fn kind(&self) -> &'static Kind;
+
     /// Returns `source.type`.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &'static str {
+        self.kind().name
+    }
 
     /// Returns what makes offsets comparable, for a dataset made at a time. Without more than the kind, each partition carries its own identity.
     fn identity(&self, _created_at: DateTime<Utc>) -> SourceIdentity {

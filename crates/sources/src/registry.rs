@@ -3,18 +3,15 @@
 //! Owns: the one list of them.
 //! Does not own: what a kind is (see `kind`).
 
-use pintail_core::offsets::PartitionId;
-
 use crate::kind::Kind;
 use crate::{file, http, kafka, nats, simulator, stdin};
 
 /// All kinds. A new one is a file of its own and a line here.
 pub const KINDS: &[Kind] = &[simulator::KIND, file::KIND, stdin::KIND, http::KIND, nats::KIND, kafka::KIND];
 
-/// Returns whether instance `index` of `count` reads a partition of a source of the kind `kind`.
-pub fn owns(kind: &str, (index, count): (u32, u32), id: &PartitionId) -> bool {
-    let owns = KINDS.iter().find(|known| known.name == kind).and_then(|known| known.owns);
-    count == 1 || owns.is_none_or(|owns| owns(index, count, id))
+/// Returns the kind of a name.
+pub fn find(name: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.name == name)
 }
 
 #[cfg(test)]

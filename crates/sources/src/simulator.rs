@@ -64,8 +64,8 @@ impl SimulatorConfig {
 }
 
 impl Configured for SimulatorConfig {
-    fn name(&self) -> &'static str {
-        NAME
+    fn kind(&self) -> &'static Kind {
+        &KIND
     }
 
     /// The seed, and the start time (`created_at` of the dataset unless configured).

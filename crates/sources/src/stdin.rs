@@ -34,8 +34,8 @@ pub(crate) const KIND: Kind = Kind { name: NAME, keys: &[], read: |_, _| Box::ne
 pub struct StdinConfig;
 
 impl Configured for StdinConfig {
-    fn name(&self) -> &'static str {
-        NAME
+    fn kind(&self) -> &'static Kind {
+        &KIND
     }
 
     fn accepting_gaps(&self) -> Box<dyn Configured> {

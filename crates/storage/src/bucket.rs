@@ -91,8 +91,6 @@ pub struct BucketStore {
     scratch: Scratch,
     beat_every: Duration,
     tip: Tip,
-    /// A commit that began and did not end. Only the recovery of a new start can tell what became of it.
-    in_doubt: Option<u64>,
 }
 
 impl BucketStore {
@@ -132,23 +130,10 @@ impl BucketStore {
     /// [`pintail_core::error::ErrorKind::TryAgain`] if another process has opened the dataset since: nothing was published. After any error
     /// nothing more can be committed: the process ends, and the next start rolls the checkpoint forward or back.
     pub async fn commit(&mut self, staging: Staging, draft: Draft) -> Result<&CommitRecord> {
-        if let Some(sequence) = self.in_doubt {
-            return Err(Error::internal(format!("checkpoint {sequence} did not complete: only a restart can go on")));
-        }
-        if staging.dir() != self.staging().dir() {
-            return Err(Error::internal(format!(
-                "`{}` is not the staging of checkpoint {}",
-                staging.dir().display(),
-                self.next_sequence()
-            )));
-        }
-        self.tip.check_draft(&draft)?;
+        self.tip.begin(&staging, &self.staging(), &draft)?;
         let committed = draft.offsets.committed();
-        self.in_doubt = Some(self.next_sequence());
         self.write_checkpoint(&staging, draft).await?;
-        self.in_doubt = None;
-        self.tip.take_offsets(committed);
-        Ok(self.tip.last.as_ref().expect("it was just written"))
+        Ok(self.tip.take_checkpoint(committed))
     }
 
     /// Says that this process still holds the dataset, after a look whether it does. To be called at the interval that the dataset was opened with:
@@ -165,7 +150,7 @@ impl BucketStore {
     /// # Errors
     /// As [`Self::beat`].
     pub async fn close(self) -> Result<()> {
-        self.write_beat(self.in_doubt.is_none()).await
+        self.write_beat(self.tip.is_certain()).await
     }
 
     async fn write_beat(&self, stopped: bool) -> Result<()> {

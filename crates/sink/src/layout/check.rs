@@ -6,13 +6,10 @@
 use arrow::array::new_empty_array;
 use arrow::compute::{SortColumn, lexsort_to_indices};
 use arrow::datatypes::{DataType, Field, Schema};
-use pintail_core::{hive, sql_type};
+use pintail_core::{hive, sql_type, suggest};
 
 use super::{names, storable};
 use crate::config::SinkConfig;
-
-/// Similarity (Jaro-Winkler) from which a name is offered instead of one that does not exist.
-const NEAR: f64 = 0.7;
 
 /// Returns every fault of an output schema; none means that its rows can be written.
 pub(super) fn faults(output: &Schema, sink: &SinkConfig) -> Vec<String> {
@@ -154,13 +151,8 @@ fn find<'a>(output: &'a Schema, key: &str, name: &str, faults: &mut Vec<String>)
     if let Some((_, field)) = output.column_with_name(name) {
         return Some(field);
     }
-    let near = |candidate: &str| strsim::jaro_winkler(&name.to_lowercase(), &candidate.to_lowercase());
-    let nearest = output.fields().iter().map(|field| (near(field.name()), field.name())).max_by(|a, b| a.0.total_cmp(&b.0));
-    faults.push(match nearest {
-        Some((score, nearest)) if score >= NEAR => {
-            format!("{key} names the column `{name}`, but the SQL dropped or renamed it: did you mean `{nearest}`")
-        }
-        _ => format!("{key} names the column `{name}`, but the SQL dropped or renamed it: it returns {}", names(output)),
-    });
+    let nearest = suggest::nearest(name, output.fields().iter().map(|field| field.name().as_str()));
+    let hint = suggest::question(&nearest).unwrap_or_else(|| format!("it returns {}", names(output)));
+    faults.push(format!("{key} names the column `{name}`, but the SQL dropped or renamed it: {hint}"));
     None
 }

@@ -88,8 +88,8 @@ fn glob_pattern(text: &str) -> Result<String, String> {
 }
 
 impl Configured for FileConfig {
-    fn name(&self) -> &'static str {
-        NAME
+    fn kind(&self) -> &'static Kind {
+        &KIND
     }
 
     fn remember(&self) -> Remember {

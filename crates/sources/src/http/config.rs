@@ -214,8 +214,8 @@ impl HttpConfig {
 }
 
 impl Configured for HttpConfig {
-    fn name(&self) -> &'static str {
-        NAME
+    fn kind(&self) -> &'static Kind {
+        &KIND
     }
 
     fn accepting_gaps(&self) -> Box<dyn Configured> {

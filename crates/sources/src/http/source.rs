@@ -3,7 +3,6 @@
 //! Owns: the order of opening and of stopping.
 //! Does not own: what is answered (see `routes`), what is read (see `chunks`).
 
-use std::io;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -73,7 +72,7 @@ impl HttpSource {
         let offsets = resume.offsets;
         // First what is wrong without a look at the disk.
         let acceptor = acceptor(http)?;
-        let listener = listen(http)?;
+        let listener = pintail_server::listen("source.listen", http.listen, "")?;
         let partition = Arc::new(Partition { id: PartitionId::new(NAME), label: NAME.into() });
         let committed = journal_committed(offsets);
         let next = committed.offset.unwrap_or(0);
@@ -99,7 +98,7 @@ impl HttpSource {
     /// Checks that it could be opened now: the certificate, and the address unless a running service has it.
     pub fn check(http: &HttpConfig, out_path: &Path) -> Result<()> {
         acceptor(http)?;
-        match listen(http) {
+        match pintail_server::listen("source.listen", http.listen, "") {
             Err(_) if matches!(lock::look(out_path), Ok(Seen::Held { .. })) => Ok(()),
             listening => listening.map(drop),
         }
@@ -193,15 +192,4 @@ impl Source for HttpSource {
 
 fn acceptor(http: &HttpConfig) -> Result<Option<TlsAcceptor>> {
     http.tls.as_ref().map(|files| tls::acceptor(&files.cert_file, &files.key_file)).transpose()
-}
-
-fn listen(http: &HttpConfig) -> Result<TcpListener> {
-    let address = http.listen;
-    let bound = TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
-    bound.map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            Error::try_again(format!("`source.listen` = \"{address}\" is taken by another process: choose another port"))
-        }
-        _ => Error::config(format!("`source.listen` = \"{address}\" cannot be listened on: {error}")),
-    })
 }

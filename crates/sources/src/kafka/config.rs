@@ -183,8 +183,8 @@ fn topic(text: &str) -> Result<String, String> {
 }
 
 impl Configured for KafkaConfig {
-    fn name(&self) -> &'static str {
-        NAME
+    fn kind(&self) -> &'static Kind {
+        &KIND
     }
 
     fn accepting_gaps(&self) -> Box<dyn Configured> {

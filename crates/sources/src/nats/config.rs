@@ -217,8 +217,8 @@ fn subject(text: &str) -> Result<String, String> {
 }
 
 impl Configured for NatsConfig {
-    fn name(&self) -> &'static str {
-        NAME
+    fn kind(&self) -> &'static Kind {
+        &KIND
     }
 
     /// The stream. When it was made is in the id of its partition, so that a stream that was made again can be told apart from one that goes on

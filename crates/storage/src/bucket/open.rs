@@ -75,8 +75,7 @@ impl BucketStore {
             recover(requests, last, head.state.rest().expired_before.max(expected.allow.gone_before), place).await?;
         }
         let tip = Tip::new(format, key, head, expected);
-        let mut store =
-            Self { requests: requests.clone(), scratch: place.scratch.clone(), beat_every: place.beat_every, tip, in_doubt: None };
+        let mut store = Self { requests: requests.clone(), scratch: place.scratch.clone(), beat_every: place.beat_every, tip };
         store.write_due_snapshot().await?;
         let record = store.tip.open_record(expected);
         let sealed = store.tip.seal(record)?;

@@ -63,8 +63,6 @@ pub struct Store {
     stale: Vec<u64>,
     /// What must be said of committed files that are gone.
     missing: Option<String>,
-    /// A commit that began and did not end. Only the recovery of a new start can tell what became of it.
-    in_doubt: Option<u64>,
 }
 
 impl Store {
@@ -124,16 +122,11 @@ impl Store {
     /// [`pintail_core::error::ErrorKind::TryAgain`] if another process has opened the dataset since: nothing was published. After any error
     /// nothing more can be committed: the process ends, and the next start rolls the checkpoint forward or back. Nothing is discarded here.
     pub fn commit(&mut self, staging: Staging, draft: Draft) -> Result<&CommitRecord> {
-        self.check_certain()?;
-        self.check_staging(&staging)?;
-        self.tip.check_draft(&draft)?;
+        self.tip.begin(&staging, &self.staging(), &draft)?;
         let committed = draft.offsets.committed();
-        self.in_doubt = Some(self.next_sequence());
         let done = self.write_checkpoint(&staging, draft);
         done.map_err(|error| self.fenced().or_else(|| self.ledger_gone()).unwrap_or(error))?;
-        self.in_doubt = None;
-        self.tip.take_offsets(committed);
-        Ok(self.tip.last.as_ref().expect("it was just written"))
+        Ok(self.tip.take_checkpoint(committed))
     }
 
     /// Writes the record of an action of an operator.
@@ -141,7 +134,7 @@ impl Store {
     /// # Errors
     /// As [`Self::commit`].
     pub fn act(&mut self, action: Action, adopted: Adopted, time: DateTime<Utc>) -> Result<&CommitRecord> {
-        self.check_certain()?;
+        self.tip.begin_record()?;
         for (file, _) in &adopted.files {
             let place = self.paths.published(&file.path);
             self.fs.sync_file(&place).map_err(|e| Error::io(format_args!("fsync `{}`", place.display()), e))?;
@@ -150,30 +143,12 @@ impl Store {
         let dirs = parents(&self.paths, adopted.files.iter().map(|(file, _)| file.path.as_str()));
         let above = dirs.iter().flat_map(|dir| dir.ancestors().take_while(|above| above.starts_with(self.paths.root())));
         above.collect::<BTreeSet<_>>().into_iter().try_for_each(|dir| sync_dir(&*self.fs, dir))?;
-        self.in_doubt = Some(self.next_sequence());
         self.write_due_snapshot()?;
         let record = CommitRecord { action: Some(action), ..self.tip.adopting(adopted, time) };
         if self.write_record(record)? == Written::Taken {
             return Err(self.fenced().unwrap_or_else(|| Error::internal("the record is there and is ours")));
         }
-        self.in_doubt = None;
-        Ok(self.tip.last.as_ref().expect("it was just written"))
-    }
-
-    /// Refuses files that recovery would not look for where they are.
-    fn check_staging(&self, staging: &Staging) -> Result<()> {
-        if staging.dir() == self.paths.staging_of(self.tip.next_staged()) {
-            return Ok(());
-        }
-        let sequence = self.next_sequence();
-        Err(Error::internal(format!("`{}` is not the staging of checkpoint {sequence}", staging.dir().display())))
-    }
-
-    fn check_certain(&self) -> Result<()> {
-        match self.in_doubt {
-            None => Ok(()),
-            Some(sequence) => Err(Error::internal(format!("checkpoint {sequence} did not complete: only a restart can go on"))),
-        }
+        Ok(self.tip.take_record())
     }
 
     /// Writes a record that publishes nothing: one that is no checkpoint.

@@ -180,7 +180,6 @@ impl Store {
             tip: Tip::new(format, key, head, expected),
             stale: Vec::new(),
             missing,
-            in_doubt: None,
         };
         if store.write_open_record(take_over.as_ref(), &format_sha256, expected)? == Written::Taken {
             return Ok(None);

@@ -15,6 +15,7 @@ use crate::checkpoint::paths::{Paths, StagedBy};
 use crate::checkpoint::process::Process;
 use crate::checkpoint::record::{CommitRecord, SnapshotName};
 use crate::checkpoint::snapshot::{self, Since};
+use crate::checkpoint::staging::Staging;
 use crate::checkpoint::state::State;
 
 /// Where the chain of an instance ends, for the process that goes on with it.
@@ -36,6 +37,8 @@ pub(crate) struct Tip {
     pub epoch: u64,
     pub snapshot: Option<SnapshotName>,
     pub since: Since,
+    /// A record that began to be written, and did not end. Only the recovery of a new start can tell what became of it.
+    in_doubt: Option<u64>,
 }
 
 /// A snapshot that the next record needs before it.
@@ -61,6 +64,7 @@ impl Tip {
             epoch: 0,
             snapshot: head.snapshot,
             since: head.since,
+            in_doubt: None,
         }
     }
 
@@ -81,8 +85,39 @@ impl Tip {
         CommitRecord { opened: Some(expected.process.clone()), action: expected.action.clone(), ..next }
     }
 
-    /// Checks that a draft goes on where the last commit ended.
-    pub(crate) fn check_draft(&self, draft: &Draft) -> Result<()> {
+    /// Begins the next checkpoint: from here on it is in doubt, until [`Self::take_checkpoint`]. Refuses files that recovery would not look for
+    /// where they are, and a draft that does not go on where the last commit ended.
+    pub(crate) fn begin(&mut self, staging: &Staging, its_place: &Staging, draft: &Draft) -> Result<()> {
+        self.check_certain()?;
+        if staging.dir() != its_place.dir() {
+            let (staging, sequence) = (staging.dir().display(), self.next_sequence());
+            return Err(Error::internal(format!("`{staging}` is not the staging of checkpoint {sequence}")));
+        }
+        self.check_draft(draft)?;
+        self.in_doubt = Some(self.next_sequence());
+        Ok(())
+    }
+
+    /// Begins the next record: from here on it is in doubt, until [`Self::take_record`].
+    pub(crate) fn begin_record(&mut self) -> Result<()> {
+        self.check_certain()?;
+        self.in_doubt = Some(self.next_sequence());
+        Ok(())
+    }
+
+    fn check_certain(&self) -> Result<()> {
+        match self.in_doubt {
+            None => Ok(()),
+            Some(sequence) => Err(Error::internal(format!("checkpoint {sequence} did not complete: only a restart can go on"))),
+        }
+    }
+
+    /// Returns whether all that began has ended.
+    pub(crate) fn is_certain(&self) -> bool {
+        self.in_doubt.is_none()
+    }
+
+    fn check_draft(&self, draft: &Draft) -> Result<()> {
         let sequence = self.next_sequence();
         if !draft.offsets.moved() {
             return Err(Error::internal(format!("checkpoint {sequence} stands for no records: it must not be committed")));
@@ -111,9 +146,16 @@ impl Tip {
         self.last = Some(sealed.record);
     }
 
-    /// Takes up that what a checkpoint stands for is committed.
-    pub(crate) fn take_offsets(&mut self, committed: Offsets) {
+    /// Takes up that what a checkpoint stands for is committed: its record is the last one.
+    pub(crate) fn take_checkpoint(&mut self, committed: Offsets) -> &CommitRecord {
         self.offsets = committed.with_remembered(self.state.remembered().clone());
+        self.take_record()
+    }
+
+    /// Takes up that the record that began is there, with all that belongs to it.
+    pub(crate) fn take_record(&mut self) -> &CommitRecord {
+        self.in_doubt = None;
+        self.last.as_ref().expect("it was just written")
     }
 }
 
