@@ -165,7 +165,7 @@ fn many_messages_whose_headers_cannot_be_read_do_not_slow_the_line_down() {
     broker.make_stream(Limits);
     for id in 0..60 {
         publish_with(&broker, HEADERS[0], id);
-        // Some behind each other, some alone.
+        // Each alone: a session for each of them would take half a minute.
         broker.publish("events.us", (id % 3 == 0).then(|| line(100 + id)));
     }
     let mut process = dataset.nats(&broker).spawn();

@@ -33,6 +33,10 @@ const NO_TEXT: char = char::REPLACEMENT_CHARACTER;
 /// Time between two looks for a commit, or for another message.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
+/// Messages behind one that the client does not take that are fetched by themselves as well: a producer that sends one sends others, and a session
+/// for each of them costs as much as a hundred requests.
+const AHEAD: usize = 64;
+
 /// Returns the headers as the client would; `None` where it would not: lines with a name, each with those that continue it.
 fn parsed(headers: &[u8]) -> Option<HeaderMap> {
     let mut lines = std::str::from_utf8(headers).ok().filter(|text| !text.replace("\r\n", "").contains('\r'))?.lines().peekable();
@@ -61,18 +65,18 @@ fn understood(stored: &Stored) -> Option<HeaderMap> {
     if is_cut || stored.subject.contains(NO_TEXT) { None } else { parsed(&stored.headers) }
 }
 
-/// Takes up the messages behind a position that the client cannot, as many as follow each other, and those behind them for as long as a consumer
-/// would deliver one of them again. Returns the position behind.
+/// Takes up the messages behind a position that the client cannot, those between and soon behind them, and others for as long as a consumer would
+/// deliver one of them again. Returns the position behind.
 pub(super) async fn pass(reader: &mut Reader, connection: &Connection, stream: &Stream, position: Position) -> Result<Position, Failure> {
     let retention = stream.cached_info().config.retention;
     let (name, subject) = (reader.config.stream.clone(), reader.config.subject.clone().unwrap_or_else(|| ANY.to_owned()));
     let messages = Messages { connection, stream: &name };
     let mut again = deliver_again(reader, &messages, retention, &position, &subject).await?;
-    let mut behind = position;
+    let (mut behind, mut ahead) = (position, 0_usize);
     while !*reader.stop.borrow() {
         let waits = again.last().is_some_and(|last| *last >= committed(reader, &behind));
         let found = messages.from(behind.next, &subject).await?.map(|stored| (understood(&stored), stored));
-        if !waits && found.as_ref().is_none_or(|(headers, _)| headers.is_some()) {
+        if !waits && found.as_ref().is_none_or(|(headers, _)| headers.is_some() && ahead == 0) {
             break;
         }
         if found.as_ref().is_none_or(|(_, stored)| stored.sequence > behind.next) {
@@ -85,7 +89,9 @@ pub(super) async fn pass(reader: &mut Reader, connection: &Connection, stream: &
         }
         match found {
             Some((headers, stored)) => {
+                ahead = ahead.saturating_sub(1);
                 if headers.is_none() {
+                    ahead = AHEAD;
                     tell(reader, &stored);
                     again.extend((retention != RetentionPolicy::Limits).then_some(stored.sequence));
                 }
