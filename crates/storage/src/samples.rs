@@ -85,11 +85,15 @@ pub fn open(root: &Path) -> Result<Store> {
 
 /// Extends the committed offsets by `rows`.
 pub fn advanced(store: &Store, rows: u64) -> Offsets {
-    let mut offsets = store.offsets().clone();
+    behind(store.offsets(), rows)
+}
+
+fn behind(committed: &Offsets, records: u64) -> Offsets {
+    let mut offsets = committed.clone();
     let id = PartitionId::new("events");
     let from = offsets.next_offset(&id).unwrap_or(0);
     let partition = Arc::new(Partition { id, label: "events".into() });
-    offsets.extend(&OffsetRange::new(partition, from, from + rows)).expect("samples are sound");
+    offsets.extend(&OffsetRange::new(partition, from, from + records)).expect("samples are sound");
     offsets
 }
 
@@ -99,12 +103,17 @@ pub fn draft(store: &Store, files: Vec<NewFile>) -> Draft {
     let (rows_out, decode) = (rows(FileKind::Parquet), rows(FileKind::DeadLetters));
     let records_in = (rows_out + decode).max(1);
     let dead_letters = DeadLetterCounts { decode, ..DeadLetterCounts::default() };
-    let filtered = records_in - rows_out - decode;
+    let counts = Counts { records_in, rows_out, filtered: records_in - rows_out - decode, expanded: 0, dead_letters };
+    draft_behind(store.offsets(), counts, schema(), files)
+}
+
+/// A checkpoint of these columns and files, behind what is committed.
+pub fn draft_behind(committed: &Offsets, counts: Counts, schema: SchemaRef, files: Vec<NewFile>) -> Draft {
     Draft {
-        offsets: advanced(store, records_in),
-        counts: Counts { records_in, rows_out, filtered, expanded: 0, dead_letters },
+        offsets: behind(committed, counts.records_in),
+        counts,
         files,
-        schema: schema(),
+        schema,
         trigger: Trigger::Interval,
         lookups: vec![],
         config_sha256: "c".repeat(64),

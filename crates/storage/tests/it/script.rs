@@ -11,18 +11,19 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema};
 use bytes::Bytes;
 use chrono::DateTime;
-use pintail_core::batch::{Counts, DeadLetter, DeadLetterCounts, LetterForm, Phase, Trigger};
+use pintail_core::batch::{Counts, DeadLetter, DeadLetterCounts, LetterForm, Phase};
 use pintail_core::error::{Error, Result};
 use pintail_core::evidence::Key;
 use pintail_core::identity::SourceIdentity;
-use pintail_core::offsets::{OffsetRange, Partition, PartitionId};
+use pintail_core::offsets::PartitionId;
 use pintail_storage::checkpoint::dead_letters::DeadLetterFile;
 use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::checkpoint::process::Process;
 use pintail_storage::checkpoint::record::{CommitRecord, FileKind};
 use pintail_storage::checkpoint::staging::Staging;
-use pintail_storage::checkpoint::store::{Allow, Draft, Expected, NewFile, Remember, Sharing, Store};
+use pintail_storage::checkpoint::store::{Allow, Expected, NewFile, Remember, Sharing, Store};
 use pintail_storage::durable::fs::{EntryKind, Fs};
+use pintail_storage::samples::draft_behind;
 
 /// Checkpoints of the whole script.
 pub(crate) const CHECKPOINTS: u64 = 5;
@@ -165,22 +166,10 @@ pub(crate) fn stage(staging: &mut Staging, path: String, content: &[u8]) -> Resu
 
 /// Commits the next records of the source with what became of them.
 pub(crate) fn commit_files(store: &mut Store, staging: Staging, files: Vec<NewFile>, dead_letters: DeadLetterCounts) -> Result<()> {
-    let (from, rows_out) = (committed(store), files.iter().filter(|file| file.kind == FileKind::Parquet).count() as u64);
-    let mut offsets = store.offsets().clone();
-    let partition = Arc::new(Partition { id: PartitionId::new("events"), label: "events".into() });
-    offsets.extend(&OffsetRange::new(partition, from, from + RECORDS))?;
+    let rows_out = files.iter().filter(|file| file.kind == FileKind::Parquet).count() as u64;
     let filtered = RECORDS - rows_out - dead_letters.total();
-    let draft = Draft {
-        offsets,
-        counts: Counts { records_in: RECORDS, rows_out, filtered, expanded: 0, dead_letters },
-        files,
-        schema: schema(),
-        trigger: Trigger::Interval,
-        lookups: vec![],
-        config_sha256: "c".repeat(64),
-        sql_sha256: "d".repeat(64),
-        time: DateTime::UNIX_EPOCH,
-    };
+    let counts = Counts { records_in: RECORDS, rows_out, filtered, expanded: 0, dead_letters };
+    let draft = draft_behind(store.offsets(), counts, schema(), files);
     store.commit(staging, draft).map(|_| ())
 }
 

@@ -15,17 +15,18 @@ use std::time::Duration;
 use arrow::datatypes::{DataType, Field, Schema};
 use bytes::Bytes;
 use chrono::DateTime;
-use pintail_core::batch::{Counts, Trigger};
+use pintail_core::batch::Counts;
 use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::evidence::Key;
 use pintail_core::identity::SourceIdentity;
-use pintail_core::offsets::{OffsetRange, Partition, PartitionId};
+use pintail_core::offsets::PartitionId;
 use pintail_storage::blob::Blob;
 use pintail_storage::bucket::{BucketStore, Patience, Place, Scratch};
 use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::checkpoint::record::FileKind;
 use pintail_storage::checkpoint::staging::Staging;
 use pintail_storage::checkpoint::store::{Allow, Draft, Expected, NewFile, Remember, Sharing};
+use pintail_storage::samples::draft_behind;
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -237,23 +238,9 @@ fn schema() -> Arc<Schema> {
 }
 
 /// What the next checkpoint of the stream commits, with these files.
-pub(crate) fn draft(store: &BucketStore, files: Vec<NewFile>) -> Result<Draft> {
-    let id = PartitionId::new("events");
-    let from = store.offsets().next_offset(&id).unwrap_or(0);
-    let mut offsets = store.offsets().clone();
-    let partition = Arc::new(Partition { id, label: "events".into() });
-    offsets.extend(&OffsetRange::new(partition, from, from + RECORDS))?;
-    Ok(Draft {
-        offsets,
-        counts: Counts { records_in: RECORDS, rows_out: RECORDS, ..Counts::default() },
-        files,
-        schema: schema(),
-        trigger: Trigger::Interval,
-        lookups: vec![],
-        config_sha256: "c".repeat(64),
-        sql_sha256: "d".repeat(64),
-        time: DateTime::UNIX_EPOCH,
-    })
+pub(crate) fn draft(store: &BucketStore, files: Vec<NewFile>) -> Draft {
+    let counts = Counts { records_in: RECORDS, rows_out: RECORDS, ..Counts::default() };
+    draft_behind(store.offsets(), counts, schema(), files)
 }
 
 /// Commits the next checkpoint. Returns how many records of the source are committed then.
@@ -264,7 +251,7 @@ pub(crate) async fn commit(store: &mut BucketStore) -> Result<u64> {
         stage(&mut staging, format!("region=us/events-2026-01-01-00-{sequence}.parquet"), &[from, from + 1])?,
         stage(&mut staging, format!("region=eu/events-2026-01-01-00-{sequence}.parquet"), &[from + 2])?,
     ];
-    let draft = draft(store, files)?;
+    let draft = draft(store, files);
     store.commit(staging, draft).await?;
     Ok(from + RECORDS)
 }

@@ -115,7 +115,7 @@ async fn a_process_that_was_fenced_says_by_whom_gives_its_uploads_up_and_commits
     assert_eq!(error.kind(), ErrorKind::TryAgain);
     assert!(error.to_string().contains("process 1 of user on host") && error.to_string().contains("s3://lake"), "{error}");
     // Not even asked any more.
-    let (staging, draft) = (first.staging(), draft(&first, vec![]).unwrap());
+    let (staging, draft) = (first.staging(), draft(&first, vec![]));
     let again = first.commit(staging, draft).await.unwrap_err();
     assert!(again.kind() == ErrorKind::Internal && again.to_string().contains("only a restart can go on"), "{again}");
     assert_eq!(world.lock().unwrap().lasting(), before);
