@@ -43,7 +43,7 @@
 //!      │          │ │         └─────▶ storage
 //!      │          │ └────▶ sink ─────▶ storage
 //!      │          └──────▶ settings, storage
-//!      └──▶ duckdb ──▶ storage
+//!      └──▶ duckdb, bucket ──▶ storage
 //! ```
 //!
 //! 1. [`pintail_core::batch`] and [`pintail_core::offsets`]: what flows.
@@ -54,10 +54,10 @@
 //!    statement of somebody else runs in, [`pintail_core::escape`] what text from outside may show.
 //! 6. [`pintail_core::limits`], [`pintail_core::memory`] and [`pintail_storage::durable::disk_state`]: what it keeps to, and what it waits for.
 //!
-//! One line of an NDJSON file on its way to its commit: `pipeline` links the stages; `stages/producer.rs` asks `sources/file.rs`, whose thread cuts
-//! the line from the file (`sources/lines.rs`); `stages/batcher.rs` gathers; `stages/transformer.rs` hands the batch to a worker
+//! One line of an NDJSON file on its way to its commit: `pipeline` links the stages; `stages/producer.rs` asks the source, whose thread cuts the
+//! line from the file (`sources/file/reader.rs`, `sources/lines.rs`); `stages/batcher.rs` gathers; `stages/transformer.rs` hands the batch to a worker
 //! (`stages/transform.rs`), which decodes it (`decode/ndjson.rs`), runs the SQL (`duckdb/worker.rs`) and orders the rows
-//! (`sink/layout/split.rs`); `stages/writer.rs` gives them to files (`sink/files/set.rs`) and commits (`storage/checkpoint/store.rs`).
+//! (`sink/layout/split.rs`); `stages/writer.rs` gives them to files (`sink/files/open_file.rs`) and commits (`storage/checkpoint/store.rs`).
 //!
 //! `core`, `storage`, `bucket`, `decode`, `sink`, `settings`, `config`, and `sources` without its features build without a C++ compiler, and are tested so
 //! in minutes (`.ci/one_build.py` looks whether that stays true).
@@ -98,10 +98,17 @@ pub use program::main;
 /// What a kind of source of one's own is made of. See the example `own_source` in the repository.
 pub mod source {
     pub use pintail_core::batch::{Chunk, OffsetUnit, Records};
-    pub use pintail_core::identity::SourceIdentity;
+    pub use pintail_core::breaker::WhenRejected;
+    pub use pintail_core::clock::Clock;
+    pub use pintail_core::evidence::{Evidence, Key};
+    pub use pintail_core::identity::{Instance, SourceIdentity};
     pub use pintail_core::limits::Limits;
-    pub use pintail_core::offsets::{OffsetRange, Offsets, Partition, PartitionId};
+    pub use pintail_core::messages::{Message, Payloads, PayloadsBuilder};
+    pub use pintail_core::offsets::{Note, NoteKind, OffsetRange, Offsets, Partition, PartitionId};
+    pub use pintail_core::schema::{EventSchema, MetadataColumn};
     pub use pintail_settings::Section;
     pub use pintail_sources::kind::{Configured, Kind, Surroundings};
-    pub use pintail_sources::{Resume, Source};
+    pub use pintail_sources::waiting::WaitingInputs;
+    pub use pintail_sources::{OnGap, Resume, Source};
+    pub use pintail_storage::checkpoint::store::Remember;
 }

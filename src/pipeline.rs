@@ -3,7 +3,9 @@
 //! Owns: the order of opening (configuration → SQL → dataset and recovery → source), the channels, the deadline of a stop.
 //! Does not own: what a stage does, signals (see `signals`), the exit code (see `error`).
 
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,11 +25,11 @@ use pintail_storage::checkpoint::store::Store;
 use pintail_storage::durable::disk_state::DiskState;
 use pintail_storage::durable::fs::Fs;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::meters::{Linked, Meters};
 use crate::stages::batcher::Batcher;
-use crate::stages::blocking;
 use crate::stages::monitor::{Channels, Monitor};
 use crate::stages::outlet::Outlet;
 use crate::stages::producer::Producer;
@@ -35,6 +37,7 @@ use crate::stages::transform::Transform;
 use crate::stages::transformer::Transformer;
 use crate::stages::trier::Trier;
 use crate::stages::writer::{Checkpoint, Writer};
+use crate::stages::{blocking, stopped};
 use crate::terminal::Screen;
 use crate::trial::{self, Trial};
 
@@ -85,6 +88,8 @@ pub struct Outside {
     pub admin: Option<SocketAddr>,
     /// The file system that checkpoints are written to.
     pub fs: Arc<dyn Fs>,
+    /// Whether this is the program `pintail`, which can be started again to try batches in.
+    pub is_own_program: bool,
 }
 
 impl Line {
@@ -97,10 +102,27 @@ impl Line {
         Self::link(config, plan, (lock, store), source, outside)
     }
 
+    /// Waits for a line that is being opened, until it is or `deadline` has passed. Once a stop is asked for, nothing waits for room on a full disk
+    /// any more: what is not open has nothing to commit.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TryAgain`] if it was not open when the deadline had passed.
+    pub async fn opened(
+        opening: impl Future<Output = Result<Self>>,
+        stop: watch::Receiver<bool>,
+        disk: DiskState,
+        deadline: &mut BoxFuture<'static, ()>,
+    ) -> Result<Self> {
+        tokio::select! {
+            line = giving_up(opening, stop, disk) => line,
+            () = deadline => Err(Error::try_again("the start was not finished when the time to stop had passed; nothing was changed by halves")),
+        }
+    }
+
     /// Links the stages between a source and a recovered dataset.
     pub fn link(config: &Config, plan: Plan, (lock, store): (Lock, Store), source: Box<dyn Source>, outside: Outside) -> Result<Self> {
         let Plan { engine, layout, aggregator } = plan;
-        let Outside { stop, reload, screen, meters, admin: _, fs: _ } = outside;
+        let Outside { stop, reload, screen, meters, admin: _, fs: _, is_own_program } = outside;
         let disk = meters.disk.clone();
         let lock = Arc::new(lock);
         let offsets = store.offsets().clone();
@@ -154,7 +176,8 @@ impl Line {
         };
         // Nothing is left that can fail before the first record: what fails here is no record's fault.
         let mut batch_outlet = Outlet::new(batch_sender, &meters.batches);
-        let trier = try_first(config, &paths, state_sha256, give_up).map(|trial| {
+        let trial = try_first(config, &paths, state_sha256, give_up).filter(|_| is_own_program);
+        let trier = trial.map(|trial| {
             let (sender, input) = mpsc::channel(1);
             Trier { input, output: std::mem::replace(&mut batch_outlet, Outlet::unwatched(sender)), trial }
         });
@@ -197,7 +220,9 @@ impl Line {
     pub async fn run(self, mut deadline: BoxFuture<'static, ()>) -> Result<()> {
         let Self { stages, paths, lock, disk } = self;
         let mut tasks = Tasks::spawn(stages);
-        let touching = tokio::spawn(touch(lock, disk.clone()));
+        // It ends with this future, however that ends: the lock goes then.
+        let mut touching = JoinSet::new();
+        touching.spawn(touch(lock, disk.clone()));
         let result = tokio::select! {
             result = tasks.join() => {
                 if result.is_err() {
@@ -215,7 +240,7 @@ impl Line {
                 Err(Error::try_again("the last checkpoint was not committed within pipeline.shutdown_timeout: it is read again at the next start"))
             }
         };
-        touching.abort();
+        drop(touching);
         // A panic may be the work of a record, as may be a stop that took too long, and what leaves no time to come here.
         if result.as_ref().err().is_none_or(|error| !matches!(error.kind(), ErrorKind::Internal | ErrorKind::TryAgain)) {
             attempts::end(&paths);
@@ -259,12 +284,20 @@ fn batch_rows(config: &Config, row_bytes: usize) -> usize {
     config.pipeline.batch_rows.min(fitting.max(BATCH_ROWS_MIN))
 }
 
+/// Waits for an opening, and lets it give up waiting for room once a stop is asked for.
+async fn giving_up<T>(opening: impl Future<Output = T>, mut stop: watch::Receiver<bool>, disk: DiskState) -> T {
+    let mut opening = pin!(opening);
+    tokio::select! {
+        done = &mut opening => return done,
+        () = stopped(&mut stop) => disk.give_up(),
+    }
+    opening.await
+}
+
 /// Waits until a stop was asked for and the time for it has passed; for ever if none is.
 pub fn deadline(mut stop: watch::Receiver<bool>, shutdown_timeout: Duration) -> BoxFuture<'static, ()> {
     Box::pin(async move {
-        if stop.wait_for(|stop| *stop).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        stopped(&mut stop).await;
         tokio::time::sleep(shutdown_timeout).await;
     })
 }
@@ -284,3 +317,6 @@ async fn touch(lock: Arc<Lock>, disk: DiskState) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

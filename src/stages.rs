@@ -12,10 +12,11 @@ pub(crate) mod transformer;
 pub(crate) mod trier;
 pub(crate) mod writer;
 
-use std::future::Future;
+use std::future::{Future, pending};
 
 use pintail_core::error::{Error, Result};
 use pintail_core::panics;
+use tokio::sync::watch;
 
 /// Runs blocking work of a stage to its end on the blocking pool. Started at the call, whether or not the future is polled.
 ///
@@ -32,6 +33,13 @@ where
             Ok(result) => result,
             Err(failure) => Err(panicked(stage, failure)),
         }
+    }
+}
+
+/// Waits until the line shall stop; for ever if nobody is left who could say so.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        pending().await
     }
 }
 

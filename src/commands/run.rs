@@ -5,7 +5,6 @@
 //! Does not own: the line itself (see `pipeline`).
 
 use std::path::Path;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,12 +64,14 @@ pub(crate) async fn run(config: Config, (input, start): (Input, Start), early: E
     let opening = blocking("start", move || {
         check_writable(&config.pipeline.out_path)?;
         let fs = Arc::new(Posix::new(disk));
-        Line::open(&config, input, start, Outside { stop: signals.stop, reload: signals.reload, screen, meters, admin: address, fs })
+        Line::open(
+            &config,
+            input,
+            start,
+            Outside { stop: signals.stop, reload: signals.reload, screen, meters, admin: address, fs, is_own_program: true },
+        )
     });
-    let line = tokio::select! {
-        line = giving_up(opening, stopping, unopened) => line?,
-        () = &mut deadline => return Err(Error::try_again("the start was not finished when the time to stop had passed; nothing was changed by halves")),
-    };
+    let line = Line::opened(opening, stopping, unopened, &mut deadline).await?;
     if admin.is_some() {
         background::start(out, verified);
     }
@@ -90,16 +91,6 @@ fn beside(input: Input) -> &'static str {
         Input::Source => "; or set another `pipeline.out_path`, for a dataset of its own",
         Input::DeadLetters => "; a replay writes to its dataset as the service does: replay while that is stopped, and start it again then",
     }
-}
-
-/// Opens the line. Once a stop is asked for, nothing waits for room on a full disk any more: what is not open has nothing to commit.
-async fn giving_up<T>(opening: impl Future<Output = T>, mut stop: watch::Receiver<bool>, disk: DiskState) -> T {
-    let mut opening = pin!(opening);
-    tokio::select! {
-        done = &mut opening => return done,
-        _ = stop.wait_for(|stop| *stop) => disk.give_up(),
-    }
-    opening.await
 }
 
 /// Says what the process may take, and the settings that follow from it where they were not given.
@@ -135,42 +126,5 @@ pub(crate) fn check_writable(out: &Path) -> Result<()> {
             Err(Error::config(format!("`{}` cannot be written to by user {uid}: {}", out.display(), permission::way_out(out))))
         }
         Some(errno) => Err(Error::io(format_args!("write to `{}`", existing.display()), errno.into())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io;
-    use std::time::Instant;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_start_that_waits_for_room_ends_at_once_when_a_stop_is_asked_for() {
-        let (disk, (stop, stopped)) = (DiskState::default(), watch::channel(false));
-        let full = disk.clone();
-        let opening = blocking("start", move || {
-            let never = full.wait_for_room("create", || Err::<(), _>(io::ErrorKind::StorageFull.into()));
-            never.map_err(|e| Error::io("open the dataset", e))
-        });
-        let opening = tokio::spawn(giving_up(opening, stopped, disk.clone()));
-        while !disk.full() {
-            tokio::task::yield_now().await;
-        }
-        let begun = Instant::now();
-        stop.send_replace(true);
-        let ended = opening.await.unwrap().unwrap_err();
-        assert_eq!(ended.kind(), ErrorKind::TryAgain);
-        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
-    }
-
-    #[tokio::test]
-    async fn a_stop_does_not_interrupt_a_start_that_needs_no_room() {
-        let (_stop, stopped) = watch::channel(true);
-        let opening = async {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            7
-        };
-        assert_eq!(giving_up(opening, stopped, DiskState::default()).await, 7);
     }
 }

@@ -4,7 +4,7 @@
 //! checkpoint before the pause may end.
 //!
 //! Owns: the open batch, the checkpoint interval, the barriers, and waiting while what is on its way takes too much memory.
-//! Does not own: what the records mean (it counts line ends), the commit.
+//! Does not own: what the records mean (it counts them), the commit.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant as Moment};

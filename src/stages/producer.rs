@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::meters::Meters;
 use crate::stages::outlet::Outlet;
+use crate::stages::stopped;
 
 /// The first stage.
 pub(crate) struct Producer {
@@ -94,11 +95,4 @@ async fn acknowledge(source: &mut dyn Source, committed: &mut watch::Receiver<Ar
     let _work = meters.producer.begin();
     let offsets = committed.borrow_and_update().clone();
     source.committed(&offsets).await
-}
-
-/// Waits for the signal to stop; for ever if none can come.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        std::future::pending().await
-    }
 }

@@ -128,7 +128,10 @@ impl Transformer {
                     Some(Cut::Barrier(barrier)) if reload.has_changed().unwrap_or(false) => {
                         reload.mark_unchanged();
                         let drained = running.drain_to(barrier).await;
-                        engine = running.reload(engine).await?;
+                        // After anything else workers may still run.
+                        if matches!(drained, Ok(Flow::Open)) {
+                            engine = running.reload(engine).await?;
+                        }
                         drained
                     }
                     Some(Cut::Barrier(barrier)) => {

@@ -15,7 +15,7 @@ use rustix::process::getppid;
 use tokio::sync::watch;
 
 use super::wire;
-use crate::pipeline::Plan;
+use crate::pipeline::dataset::Plan;
 use crate::stages::transform::Transform;
 
 /// What a child says when it has started, and of each batch that it has run.

@@ -132,7 +132,7 @@ async fn a_stuck_disk_stops_the_reading_of_the_source_and_loses_nothing() {
     let plan = Plan::new(&config).unwrap();
     let store = plan.open_store(&config, Start::Usual, stuck.clone(), None).unwrap();
     stuck.set_released(false);
-    let outside = Outside { stop: stop.clone(), reload, screen: None, meters, admin: None, fs: stuck.clone() };
+    let outside = Outside { stop: stop.clone(), reload, screen: None, meters, admin: None, fs: stuck.clone(), is_own_program: false };
     let line = Line::link(&config, plan, store, source, outside).unwrap();
     let running = tokio::spawn(line.run(deadline(stop, Duration::from_secs(8))));
 

@@ -65,7 +65,7 @@ fn open(config: &Config) -> (Line, watch::Sender<bool>) {
     let (_, reload) = watch::channel(0);
     let meters = Arc::new(Meters::new(DiskState::default()));
     let fs = Arc::new(Posix::new(meters.disk.clone()));
-    let outside = Outside { stop, reload, screen: None, meters, admin: None, fs };
+    let outside = Outside { stop, reload, screen: None, meters, admin: None, fs, is_own_program: false };
     (Line::open(config, Input::Source, Start::Usual, outside).unwrap(), stop_sender)
 }
 

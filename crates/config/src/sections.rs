@@ -65,10 +65,9 @@ pub(super) fn source(section: &mut Section<'_>, kinds: &[Kind], limits: Limits) 
     let record_bytes_max = section.size("record_bytes_max", ByteSize::mib(1), sizes(ByteSize::b(64), ByteSize::gib(1)));
     let named: Vec<_> = kinds.iter().map(|kind| (kind.name, kind)).collect();
     let asked = section.has("type");
-    let chosen = if asked {
-        section.required_text("type", |text| values::choice(text, &named))
-    } else {
-        Some(section.text("type", kinds[0].name, |text| values::choice(text, &named)))
+    let chosen = match kinds.first() {
+        Some(first) if !asked => Some(section.text("type", first.name, |text| values::choice(text, &named))),
+        _ => section.required_text("type", |text| values::choice(text, &named)),
     };
     let Some(chosen) = chosen else {
         section.forget_rest();

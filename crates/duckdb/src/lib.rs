@@ -11,10 +11,9 @@
 //! | `arrow_ffi`, `vector`, `raw`, `callback` | what these two stand on; with them the only unsafe code |
 //! | `statement`, `plan` | what a text of SQL is, and whether its rows depend on each other |
 //! | `prepared`, `worker`, `deadline`, `sql_error` | running it, for a time, and what a failure is |
-//! | `probe`, `search` | finding the records that it fails on |
+//! | `probe` | suspecting the records that it fails on; the program finds them |
 //! | `lookup` | lookup files |
 //! | `memory` | what the database holds |
-//! | `aggregate` | the monitor's figures, by Polars |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests do to files what others do"))]

@@ -1,7 +1,7 @@
 //! What it means that the SQL failed on a batch.
 //!
 //! Owns: telling a fault that some record may explain from one that none does, without reading a message; DuckDB's message on one line.
-//! Does not own: finding the record that is at fault (see `search`), how DuckDB classifies its errors (see `prepared`).
+//! Does not own: finding the record that is at fault (the program does), how DuckDB classifies its errors (see `prepared`).
 
 use std::ops::Range;
 

@@ -13,8 +13,8 @@ use pintail_storage::checkpoint::staging::Staging;
 use pintail_storage::checkpoint::store::NewFile;
 
 use crate::config::SinkConfig;
-use crate::event_time::EventTime;
 use crate::layout::OutputLayout;
+use crate::layout::event_time::EventTime;
 
 mod collected;
 mod encoders;

@@ -14,6 +14,7 @@ use pintail_core::hive;
 use crate::config::SinkConfig;
 
 mod check;
+pub(crate) mod event_time;
 mod split;
 mod storable;
 #[cfg(test)]

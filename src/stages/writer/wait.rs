@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::{Checkpoint, Suspicion};
-use crate::stages::blocking;
+use crate::stages::{blocking, stopped};
 
 /// Time between two looks for an acceptance.
 const LOOK: Duration = Duration::from_millis(500);
@@ -48,7 +48,7 @@ pub(super) async fn wait_for_acceptance(
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
-            _ = stop.wait_for(|stop| *stop) => {
+            () = stopped(stop) => {
                 return Err(Error::new(
                     ErrorKind::DeadLetters,
                     format!("stopped while paused, all before is committed, the rest is read again at the next start: {held}; {ways_out}"),

@@ -87,7 +87,7 @@ async fn it_is_alive_throughout_and_ready_only_while_records_pass() {
     let store = plan.open_store(&config, Start::Usual, fs.clone(), Some(address)).unwrap();
     let partition = Arc::new(Partition { id: PartitionId::new("stdin"), label: "stdin".into() });
     let source = Box::new(Drip { next: 0, partition, trouble });
-    let outside = Outside { stop: stop.clone(), reload, screen: None, meters, admin: Some(address), fs: fs.clone() };
+    let outside = Outside { stop: stop.clone(), reload, screen: None, meters, admin: Some(address), fs: fs.clone(), is_own_program: false };
     let line = Line::link(&config, plan, store, source, outside).unwrap();
     let running = tokio::spawn(line.run(deadline(stop, Duration::from_secs(8))));
     let is_well = || wait_until("ready", || ready(address).status == 200 && get(address, "/healthz").status == 200);

@@ -24,7 +24,7 @@ use pintail_storage::checkpoint::staging::{Staged, StagedFile};
 use super::collected::Collected;
 use super::format::FileFormat;
 use super::{Rules, statistics};
-use crate::event_time::Span;
+use crate::layout::event_time::Span;
 
 /// A file that takes rows.
 ///

@@ -21,7 +21,7 @@ use pintail_storage::checkpoint::store::NewFile;
 
 use super::Rules;
 use super::open_file::{OpenFile, Pause, WrittenFile};
-use crate::event_time::{hour_of, hour_text};
+use crate::layout::event_time::{hour_of, hour_text};
 
 /// Frames without a row for a file after which its row group ends: where events come in the order of their time, an hour that is over must
 /// not hold encoders (half a megabyte a column) until the end of the checkpoint, which then has less to do.

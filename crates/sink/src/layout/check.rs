@@ -1,7 +1,7 @@
 //! The faults of an output schema, all at once.
 //!
 //! Owns: what is asked of the columns that the configuration names, and the wording.
-//! Does not own: which types files can hold (see `storable`), what a directory can be called (see `hive`).
+//! Does not own: which types files can hold (see `storable`), what a directory can be called (see [`pintail_core::hive`]).
 
 use arrow::array::new_empty_array;
 use arrow::compute::{SortColumn, lexsort_to_indices};

@@ -1,7 +1,7 @@
 //! Splitting: the rows of a transformed batch → rows by hive partition and hour.
 //!
 //! Owns: one worker's memory of the partitions that it has met.
-//! Does not own: what a partition is called (see `hive`), which values come back from files (see `values`), when its files open and close (see `files`).
+//! Does not own: what a partition is called (see [`pintail_core::hive`]), which values come back from files (see `values`), when its files open and close (see `files`).
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -15,7 +15,7 @@ use pintail_core::grouping::GroupIds;
 use pintail_core::hive::{HivePartition, value_text};
 
 use super::OutputLayout;
-use crate::event_time::EventTime;
+use super::event_time::EventTime;
 
 /// Partitions that a splitter remembers. Past it all are forgotten: remembering only saves allocations.
 const REMEMBERED_MAX: usize = 4096;

@@ -1,7 +1,7 @@
 //! What files can hold.
 //!
 //! Owns: which types come back from Parquet as what they were, in DuckDB and in pyarrow (both tried), and the cast to write for the others.
-//! Does not own: partition columns, which are not in files (see `hive`), single values (see `values`).
+//! Does not own: partition columns, which are not in files (see [`pintail_core::hive`]), single values (see `values`).
 
 use std::sync::Arc;
 

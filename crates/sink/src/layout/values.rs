@@ -1,7 +1,7 @@
 //! Which values of a column that files can hold come back from them.
 //!
 //! Owns: the times that DuckDB reads back, in columns, lists and structs; which row has another.
-//! Does not own: which types files can hold (see `storable`), which values can be in a path (see `hive`).
+//! Does not own: which types files can hold (see `storable`), which values can be in a path (see [`pintail_core::hive`]).
 //!
 //! DuckDB computes times that it does not take itself. `make_timestamp` makes some before its first one, and to show one of them fails a
 //! check of DuckDB's own, after which it takes no query; a file with milliseconds whose microseconds are no 64-bit number cannot be read at

@@ -1,7 +1,7 @@
 //! Identity: where a file lies, and what partition ids look like.
 //!
 //! Owns: the place of a file (device, inode, time of birth), the ids of partitions, the identity that version 1 made of a file.
-//! Does not own: recognizing a file by its content (see `content`), and what follows for its offsets (see `plan`).
+//! Does not own: recognizing a file by its content (see `sight`), and what follows for its offsets (see `plan`).
 //!
 //! A new partition has a random id, `file-` and 32 hexadecimal digits: it says nothing of the file, and is never used again. Ids of version
 //! 1 are read: `<device>-<inode>-<generation>-<prefix bytes>-<hash>`, device and inode in hexadecimal. The hash is the first half of the

@@ -11,7 +11,7 @@ use pintail_core::batch::Hour;
 use pintail_core::error::{Error, Result};
 use pintail_core::grouping::GroupIds;
 
-use crate::layout::OutputLayout;
+use super::OutputLayout;
 
 /// The earliest and the latest event time.
 pub(crate) type Span = (DateTime<Utc>, DateTime<Utc>);
