@@ -17,7 +17,6 @@ use pintail_storage::durable::disk_state::DiskState;
 use pintail_storage::durable::posix::Posix;
 use pintail_storage::permission;
 use rustix::fs::Access;
-use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::admin::Admin;
