@@ -25,7 +25,6 @@ import shutil
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import edits
 import job
@@ -313,16 +312,7 @@ def prove(options, work):
     return []
 
 
-def arguments():
-    parser = job.parser(__doc__)
-    parser.add_argument("--edits", type=int, metavar="N", default=80, help="how many (%(default)s)")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="where a world that failed is kept")
-    if (options := job.parse(parser)).edits < 1:
-        parser.error("it takes at least one edit")
-    return options
-
-
 if __name__ == "__main__":
-    options = arguments()
+    options = edits.arguments(__doc__, 80)
     print(f"copies: --edits {options.edits} --seed {options.seed}\n", flush=True)
     job.conclude(prove, options, "copies")

@@ -483,10 +483,11 @@ def live(world, edits):
         world.run([world.chance.choice(kinds) for _ in range(world.chance.randrange(2, 13))])
 
 
-def arguments():
-    parser = job.parser(__doc__)
+def arguments(doc, edits):
+    """Reads what edits of files are proved with; `edits` is how many, unless that is said."""
+    parser = job.parser(doc)
     add = parser.add_argument
-    add("--edits", type=int, metavar="N", default=120, help="how many (%(default)s)")
+    add("--edits", type=int, metavar="N", default=edits, help="how many (%(default)s)")
     add("--keep", type=Path, metavar="DIR", help="where a world that failed is kept")
     if (options := job.parse(parser)).edits < 1:
         parser.error("it takes at least one edit")
@@ -494,6 +495,6 @@ def arguments():
 
 
 if __name__ == "__main__":
-    options = arguments()
+    options = arguments(__doc__, 120)
     print(f"edits: --edits {options.edits} --seed {options.seed}\n", flush=True)
     job.conclude(prove, options, "edits")
