@@ -265,6 +265,17 @@ async fn a_file_first_seen_with_a_constant_line_is_no_other_that_begins_with_it(
     }
 }
 
+/// Follows a file of 300 lines until it is read.
+async fn followed(content: &str) -> (World, Running) {
+    let mut world = World::following(&["app.log"]);
+    world.config.on_gap = OnGap::Record;
+    world.write("app.log", content);
+    let mut running = world.start();
+    running.read(300).await;
+    running.is_silent().await;
+    (world, running)
+}
+
 #[tokio::test]
 async fn a_running_file_that_is_rewritten_is_a_gap_also_with_its_old_length_and_beginning() {
     let old = numbered(0..300);
@@ -275,12 +286,7 @@ async fn a_running_file_that_is_rewritten_is_a_gap_also_with_its_old_length_and_
         ("shorter", numbered(0..10)),
         ("another beginning alone, longer", old.replacen('{', "[", 1) + "more\n"),
     ] {
-        let mut world = World::following(&["app.log"]);
-        world.config.on_gap = OnGap::Record;
-        world.write("app.log", &old);
-        let mut running = world.start();
-        running.read(300).await;
-        running.is_silent().await;
+        let (world, mut running) = followed(&old).await;
         world.write("app.log", &new);
         running.settle().await;
         assert_eq!(running.lines[300..].join("\n") + "\n", new, "{what}");
@@ -292,12 +298,7 @@ async fn a_running_file_that_is_rewritten_is_a_gap_also_with_its_old_length_and_
 async fn a_running_file_that_is_edited_between_its_ends_is_a_gap_and_one_that_is_written_as_it_was_is_none() {
     let old = numbered(0..300);
     for (new, is_edited) in [(old.replace(":150,", ":XXX,"), true), (old.clone(), false)] {
-        let mut world = World::following(&["app.log"]);
-        world.config.on_gap = OnGap::Record;
-        world.write("app.log", &old);
-        let mut running = world.start();
-        running.read(300).await;
-        running.is_silent().await;
+        let (world, mut running) = followed(&old).await;
         OpenOptions::new().write(true).open(world.path("app.log")).unwrap().write_all(new.as_bytes()).unwrap();
         if is_edited {
             running.read(600).await;
