@@ -219,7 +219,7 @@ impl Fingerprint {
     }
 
     /// Returns the key of one with a body that begins with what has the mark `head`.
-    fn key(&self, head: Mark) -> Mark {
+    pub fn key(&self, head: Mark) -> Mark {
         let mut key = head;
         key.0[Self::HEAD_BYTES..].copy_from_slice(&self.tail.0[..head.0.len() - Self::HEAD_BYTES]);
         key

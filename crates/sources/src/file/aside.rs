@@ -378,7 +378,7 @@ impl Hidden {
         let path = names::path_of(label);
         let same_place = |place: Place| self.places.get(&place.inode).is_some_and(|seen| seen.may_be(&place));
         known.place().is_some_and(same_place)
-            || self.names.to(label).next().is_some()
+            || self.names.has_any_to(label)
             || path.ancestors().any(|above| self.directories.contains(above))
     }
 }

@@ -240,7 +240,7 @@ fn search_one(
     };
     for entry in entries {
         let entry = entry?;
-        let related = || wanted.names.to(&names::label_of(Path::new(&entry.file_name()))).next().is_some();
+        let related = || wanted.names.has_any_to(&names::label_of(Path::new(&entry.file_name())));
         if !wanted.numbers.contains(&entry.ino()) && !related() {
             continue;
         }

@@ -8,7 +8,7 @@
 //! has left it. Compressed files do not grow: each is read whole once its length has stood still from one look to the next.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,7 @@ mod tail;
 mod tests;
 
 use archives::{Archive, ArchiveState};
+use copies::Part;
 pub(super) use deleted::Behind;
 use idle::Idle;
 pub(super) use tail::TURN_BYTES;
@@ -70,10 +71,24 @@ pub(super) struct Follow {
     opened: u64,
     /// Compressed files to be read next.
     ready: Vec<Turn>,
-    /// Files that hold a part of another, or may: how long they were, and since when.
-    parts: HashMap<Inode, (u64, Instant)>,
+    /// Files that hold a part of another, or may.
+    parts: HashMap<Inode, Part>,
     /// Positions whose file was cut, rewritten or is gone: what became of them is found out at the next look.
     lost: BTreeSet<PartitionId>,
+}
+
+/// What a look at the names has come by so far.
+#[derive(Debug, Default)]
+struct Look {
+    facts: Vec<Facts>,
+    archives: HashMap<PathBuf, Archive>,
+    /// Positions of files that are as they were.
+    held: HashSet<PartitionId>,
+    /// Files that are open, or to be opened.
+    followed: HashSet<Inode>,
+    /// Files that were looked at.
+    examined: HashSet<Inode>,
+    to_open: usize,
 }
 
 impl Follow {
@@ -106,8 +121,8 @@ impl Follow {
             }
             facts.push(follow.within_open_max(found, facts.len()));
         }
-        follow.files.search_missing(&mut facts, |_| true)?;
-        let starts = follow.files.decide(&facts, |_| Holder::Wanted)?;
+        follow.files.search_missing(&mut facts, None)?;
+        let starts = follow.files.decide(&mut facts, &HashMap::new(), Holder::Wanted)?;
         follow.lost.extend(follow.files.unsettled.iter().flatten().cloned());
         // What was rotated away is older than what has its name now.
         let (renamed, named): (Vec<_>, Vec<_>) = facts.into_iter().zip(starts).partition(|(facts, _)| facts.name == Name::Renamed);
@@ -215,65 +230,84 @@ impl Follow {
 
     /// Takes up what a look at the names has found.
     fn take_found(&mut self, found: Found, strays: Vec<Stray>) -> Result<()> {
-        let mut archives = HashMap::new();
         self.files.begin_look();
-        let mut facts = self.take_begun(&mut archives)?;
-        self.look_for_strays(strays, &found, &mut facts)?;
-        let named: Vec<bool> =
-            self.tails.iter_mut().map(|tail| std::mem::replace(&mut tail.name, Name::Renamed) == Name::Matches).collect();
-        let mut tails: HashMap<Inode, usize> = self.tails.iter().enumerate().map(|(at, tail)| (tail.place.inode, at)).collect();
-        let (mut held, mut to_open) = (HashSet::new(), 0);
-        let mut examined: HashSet<Inode> = facts.iter().map(|facts| facts.place.inode).collect();
+        self.files.sketch_crowds();
+        let mut look = Look::default();
+        look.facts = self.take_begun(&mut look.archives)?;
+        self.look_for_strays(strays, &found, &mut look.facts)?;
+        look.examined = look.facts.iter().map(|facts| facts.place.inode).collect();
+        let named = self.take_names(&found);
+        look.followed = self.tails.iter().map(|tail| tail.place.inode).collect();
         self.forget_waiting();
-        // What is compared with files that are open is looked for under the names that they have now.
+        let inodes = found.files.iter().map(|(_, metadata)| Inode::of(metadata)).collect();
+        self.lost.extend(self.idle.take_missing(&inodes));
+        for (path, metadata) in found.files {
+            self.take_file(path, &metadata, &mut look)?;
+        }
+        // The time in which its writer may leave a file begins when its name goes, however long nothing was written before.
+        let rotated = self.tails.iter_mut().zip(named).filter(|(tail, named)| *named && tail.name == Name::Renamed);
+        rotated.for_each(|(tail, _)| tail.last_read = self.looked);
+        self.archives = look.archives;
+        self.parts.retain(|inode, _| look.examined.contains(inode));
+        self.take_facts(look.facts, look.held)?;
+        self.check_count()
+    }
+
+    /// Takes up under which names the open files were found: what is compared with them is looked for there. Returns which of them had a name that matches
+    /// before.
+    fn take_names(&mut self, found: &Found) -> Vec<bool> {
+        let named = self.tails.iter_mut().map(|tail| std::mem::replace(&mut tail.name, Name::Renamed) == Name::Matches).collect();
+        let tails: HashMap<Inode, usize> = self.tails.iter().enumerate().map(|(at, tail)| (tail.place.inode, at)).collect();
         for (path, metadata) in &found.files {
             if let Some(tail) = tails.get(&Inode::of(metadata)).and_then(|at| self.tails.get_mut(*at)) {
                 tail.take_name(path, &mut self.files);
             }
         }
-        let inodes = found.files.iter().map(|(_, metadata)| Inode::of(metadata)).collect();
-        self.lost.extend(self.idle.take_missing(&inodes));
-        for (path, metadata) in found.files {
-            let inode = Inode::of(&metadata);
-            if tails.contains_key(&inode) {
-            } else if self.archives.get(&path).is_some_and(|archive| archive.inode == inode) {
-                let (archive, is_due) = self.settle(&path, &metadata);
-                if is_due {
-                    facts.extend(self.files.examine_or_set_aside(&path, Name::Matches)?.map(Facts::closed));
-                } else if archive.state == ArchiveState::Taken {
-                    held.extend(self.files.positions.at(&Place::of(&metadata)).map(|known| known.id().clone()));
-                }
-                archives.insert(path, archive);
-            } else if self.idle.holds(&path, &metadata) {
-                held.extend(self.idle.known(&inode));
-            } else if self.files.aside.waits(&path, &metadata) || examined.contains(&inode) {
-            } else if self.lost.is_empty() && to_open >= self.idle.open_max() {
-                // As many as could be opened at once: the others need not be looked at again each time.
-                self.let_wait();
-            } else if let Some(found) = self.files.examine_or_set_aside(&path, Name::Matches)?
-                // Between the look and the opening the name may have passed to a file that is followed already.
-                && !tails.contains_key(&found.place.inode)
-            {
-                if found.compression != Compression::None {
-                    archives.insert(path, Archive { inode, length: metadata.len(), state: ArchiveState::Settling });
-                    // What was lost may be in it.
-                    facts.extend((!self.lost.is_empty()).then(|| found.closed()));
-                    continue;
-                }
-                tails.insert(found.place.inode, usize::MAX);
-                examined.insert(found.place.inode);
-                // One that waits for what it may be a part of takes no descriptor.
-                to_open += usize::from(!self.parts.contains_key(&found.place.inode));
-                facts.push(self.within_open_max(found, facts.len()));
-            }
+        named
+    }
+
+    /// Looks at a file that was found, unless it is open or as it was.
+    fn take_file(&mut self, path: PathBuf, metadata: &Metadata, look: &mut Look) -> Result<()> {
+        let inode = Inode::of(metadata);
+        if look.followed.contains(&inode) {
+            return Ok(());
         }
-        // The time in which its writer may leave a file begins when its name goes, however long nothing was written before.
-        let rotated = self.tails.iter_mut().zip(named).filter(|(tail, named)| *named && tail.name == Name::Renamed);
-        rotated.for_each(|(tail, _)| tail.last_read = self.looked);
-        self.archives = archives;
-        self.parts.retain(|inode, _| examined.contains(inode));
-        self.take_facts(facts, held)?;
-        self.check_count()
+        if self.archives.get(&path).is_some_and(|archive| archive.inode == inode) {
+            return self.take_archive(path, metadata, look);
+        }
+        if self.idle.holds(&path, metadata) {
+            look.held.extend(self.idle.known(&inode));
+            return Ok(());
+        }
+        if self.files.aside.waits(&path, metadata) || look.examined.contains(&inode) {
+            return Ok(());
+        }
+        if self.waits_for_return_still(&inode, metadata) {
+            look.examined.insert(inode);
+            return Ok(());
+        }
+        if self.lost.is_empty() && look.to_open >= self.idle.open_max() {
+            // As many as could be opened at once: the others need not be looked at again each time.
+            self.let_wait();
+            return Ok(());
+        }
+        let Some(found) = self.files.examine_or_set_aside(&path, Name::Matches)? else { return Ok(()) };
+        // Between the look and the opening the name may have passed to a file that is followed already.
+        if look.followed.contains(&found.place.inode) {
+            return Ok(());
+        }
+        if found.compression != Compression::None {
+            look.archives.insert(path, Archive { inode, length: metadata.len(), state: ArchiveState::Settling });
+            // What was lost may be in it.
+            look.facts.extend((!self.lost.is_empty()).then(|| found.closed()));
+            return Ok(());
+        }
+        look.followed.insert(found.place.inode);
+        look.examined.insert(found.place.inode);
+        // One that waits for what it may be a part of takes no descriptor.
+        look.to_open += usize::from(!self.parts.contains_key(&found.place.inode));
+        look.facts.push(self.within_open_max(found, look.facts.len()));
+        Ok(())
     }
 
     /// Decides on files that nobody holds open, and begins to read them.
@@ -284,7 +318,7 @@ impl Follow {
         let mut lost = std::mem::take(&mut self.lost);
         lost.extend(self.written_again(&facts).into_iter().filter(|known| !held.contains(known)));
         if !lost.is_empty() {
-            self.files.search_missing(&mut facts, |known| lost.contains(known.id()))?;
+            self.files.search_missing(&mut facts, Some(&lost))?;
             self.find_holders(&lost, &mut facts)?;
         }
         for tail in self.tails.iter().filter(|tail| tail.name == Name::Matches || !tail.is_deleted()) {
@@ -293,16 +327,13 @@ impl Follow {
         let nameless = self.replaced(&facts);
         if !nameless.is_empty() {
             self.look_at_settling(&mut facts)?;
-            self.files.search_missing(&mut facts, |known| nameless.contains(known.id()))?;
+            self.files.search_missing(&mut facts, Some(&nameless))?;
             self.find_holders(&nameless, &mut facts)?;
         }
-        let holder = |known: &Known| match known.id() {
-            id if held.contains(id) => Holder::Open,
-            id if lost.contains(id) => Holder::Wanted,
-            id if nameless.contains(id) => Holder::Nameless,
-            _ => Holder::Unsearched,
-        };
-        let starts = self.files.decide(&facts, holder)?;
+        let mut holders: HashMap<PartitionId, Holder> = nameless.iter().map(|id| (id.clone(), Holder::Nameless)).collect();
+        holders.extend(lost.iter().map(|id| (id.clone(), Holder::Wanted)));
+        holders.extend(held.into_iter().map(|id| (id, Holder::Open)));
+        let starts = self.files.decide(&mut facts, &holders, Holder::Unsearched)?;
         // What was found for them is compared further at the next look, which is at once.
         self.lost.extend(lost.into_iter().filter(|lost| self.files.is_unsettled(lost)));
         self.drop_edited(&nameless);
@@ -311,14 +342,14 @@ impl Follow {
     }
 
     /// Returns the open files that have no name any more, since these took them.
-    fn replaced(&self, by: &[Facts]) -> HashSet<PartitionId> {
+    fn replaced(&self, by: &[Facts]) -> BTreeSet<PartitionId> {
         let by: HashSet<&PathBuf> = by.iter().map(|facts| &facts.path).collect();
         let nameless = self.tails.iter().filter(|tail| by.contains(&tail.path) && tail.is_deleted());
         nameless.filter_map(|tail| tail.known().cloned()).collect()
     }
 
     /// Closes those of some open files whose positions are over: an edited file took their place.
-    fn drop_edited(&mut self, some: &HashSet<PartitionId>) {
+    fn drop_edited(&mut self, some: &BTreeSet<PartitionId>) {
         let over: HashSet<PartitionId> = some.iter().filter(|known| self.files.positions.get(known).is_none()).cloned().collect();
         self.drop_tails(&over.iter().collect());
     }

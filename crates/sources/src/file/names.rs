@@ -61,49 +61,68 @@ pub(super) fn are_related(a: &str, b: &str) -> bool {
     a == b || undated(a).is_some_and(|a| a == b) || undated(b).is_some_and(|b| a == b)
 }
 
+/// A set of names: two paths are related if one is in it, and it is one of those that are related to the other.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Group {
+    /// Those that rotation and compression make of one name.
+    Stem(String),
+    /// Those with a date in them, by the name without it.
+    Undated(String),
+}
+
+/// Returns the groups that a path is in.
+pub(super) fn groups_of(path: &str) -> impl Iterator<Item = Group> + use<> {
+    let stem = stem(path);
+    [Some(Group::Stem(stem.to_owned())), undated(stem).map(Group::Undated)].into_iter().flatten()
+}
+
+/// Returns the groups of the paths that are related to one.
+pub(super) fn groups_related_to(path: &str) -> impl Iterator<Item = Group> + use<> {
+    let stem = stem(path);
+    [Some(Group::Stem(stem.to_owned())), Some(Group::Undated(stem.to_owned())), undated(stem).map(Group::Stem)].into_iter().flatten()
+}
+
 /// Things by names of files, to look up those whose names are related to another.
 #[derive(Debug)]
-pub(super) struct Related<T> {
-    stems: HashMap<String, HashSet<T>>,
-    undated: HashMap<String, HashSet<T>>,
-}
+pub(super) struct Related<T>(HashMap<Group, HashSet<T>>);
 
 impl<T> Default for Related<T> {
     fn default() -> Self {
-        Self { stems: HashMap::new(), undated: HashMap::new() }
+        Self(HashMap::new())
     }
 }
 
 impl<T: Clone + Eq + Hash> Related<T> {
     pub(super) fn add(&mut self, path: &str, thing: T) {
-        let stem = stem(path);
-        if let Some(bare) = undated(stem) {
-            self.undated.entry(bare).or_default().insert(thing.clone());
+        for group in groups_of(path) {
+            self.0.entry(group).or_default().insert(thing.clone());
         }
-        self.stems.entry(stem.to_owned()).or_default().insert(thing);
     }
 
     pub(super) fn remove(&mut self, path: &str, thing: &T) {
-        let stem = stem(path);
-        let remove = |names: &mut HashMap<String, HashSet<T>>, name: &str| {
-            if let Some(things) = names.get_mut(name) {
+        for group in groups_of(path) {
+            if let Some(things) = self.0.get_mut(&group) {
                 things.remove(thing);
                 if things.is_empty() {
-                    names.remove(name);
+                    self.0.remove(&group);
                 }
             }
-        };
-        if let Some(bare) = undated(stem) {
-            remove(&mut self.undated, &bare);
         }
-        remove(&mut self.stems, stem);
+    }
+
+    /// Returns those in one group.
+    pub(super) fn within(&self, group: &Group) -> Option<&HashSet<T>> {
+        self.0.get(group)
     }
 
     /// Returns those for whose name and `path` [`are_related`] holds. One may come more than once.
     pub(super) fn to<'a>(&'a self, path: &str) -> impl Iterator<Item = &'a T> + use<'a, T> {
-        let stem = stem(path);
-        let alike = [self.stems.get(stem), self.undated.get(stem), undated(stem).and_then(|bare| self.stems.get(&bare))];
-        alike.into_iter().flatten().flatten()
+        groups_related_to(path).filter_map(|group| self.0.get(&group)).flatten()
+    }
+
+    /// Returns whether there is one for whose name and `path` [`are_related`] holds.
+    pub(super) fn has_any_to(&self, path: &str) -> bool {
+        groups_related_to(path).any(|group| self.0.contains_key(&group))
     }
 }
 
@@ -156,7 +175,7 @@ mod tests {
         others.add(other, 1);
         let found = others.to(name).next().is_some();
         others.remove(other, &1);
-        assert!(others.stems.is_empty() && others.undated.is_empty());
+        assert!(others.0.is_empty());
         found
     }
 

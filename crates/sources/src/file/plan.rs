@@ -10,7 +10,8 @@ use pintail_core::evidence::{Verdict, Why};
 
 use super::config::Copies;
 use super::identity::Place;
-use super::names::{Related, are_related};
+use super::names::{Group, are_related, groups_of, groups_related_to};
+use super::prefixes::Prefixes;
 use super::trail::EDGE_BYTES;
 
 #[cfg(test)]
@@ -33,6 +34,8 @@ pub(super) struct KnownFile {
     pub(super) next: u64,
     /// The end as it was seen last, if it lay behind `next`.
     pub(super) end: Option<u64>,
+    /// Whether another position has its name.
+    pub(super) shares_name: bool,
     pub(super) holder: Holder,
 }
 
@@ -57,8 +60,8 @@ pub(super) struct SeenFile {
     pub(super) place: Place,
     /// Whether nothing is in it.
     pub(super) empty: bool,
-    /// Its first bytes, at most a KiB.
-    pub(super) head: Vec<u8>,
+    /// Its first bytes, at most a KiB; where many files share that, followed by a sketch of the content. A beginning of its content has a beginning of it.
+    pub(super) beginning: Vec<u8>,
     /// The known positions that it was compared with: those that lie in its place, have its name, or begin as it does.
     pub(super) pairs: Vec<Pair>,
 }
@@ -75,6 +78,8 @@ pub(super) struct Pair {
     pub(super) edited: Edited,
     /// Whether all of the file stands at the beginning of the known one, which is longer.
     pub(super) prefix: bool,
+    /// Whether the file holds what was read at the position, and nothing else.
+    pub(super) whole: bool,
 }
 
 /// Whether a file that differs from a known one is that one, edited.
@@ -234,24 +239,27 @@ fn beyond(known: &[KnownFile], file: &SeenFile, owner: usize, copies: Copies) ->
 
 /// The files that were decided on so far, as far as later ones depend on them. Thousands may appear at once: each is looked up.
 #[derive(Debug, Default)]
-struct Before<'a> {
-    /// The first copy of each known position.
+struct Before {
+    /// The first copy of each known position that holds more.
     copies: HashMap<usize, usize>,
-    /// The first new file of each first KiB.
-    heads: HashMap<&'a [u8], usize>,
-    /// New files by their names.
-    names: Related<usize>,
+    /// New files of a KiB or more, by their beginnings.
+    heads: Prefixes<Vec<usize>>,
+    /// New files by their names, and by their beginnings.
+    names: HashMap<Group, Prefixes<Vec<usize>>>,
 }
 
-impl<'a> Before<'a> {
-    fn take(&mut self, files: &'a [SeenFile], at: usize, fate: Fate) {
+impl Before {
+    fn take(&mut self, files: &[SeenFile], at: usize, fate: Fate) {
+        let file = &files[at];
         match fate {
-            Fate::Copy { of } => {
+            Fate::Copy { of } if !file.pairs.iter().any(|pair| pair.known == of && pair.whole) => {
                 self.copies.entry(of).or_insert(at);
             }
             Fate::New => {
-                self.heads.entry(&files[at].head).or_insert(at);
-                self.names.add(&files[at].label, at);
+                if file.beginning.len() as u64 >= EDGE_BYTES {
+                    self.heads.entry(&file.beginning).push(at);
+                }
+                groups_of(&file.label).for_each(|group| self.names.entry(group).or_default().entry(&file.beginning).push(at));
             }
             _ => {}
         }
@@ -270,26 +278,25 @@ impl<'a> Before<'a> {
         }
         if let Some(copy) = copy {
             // Two of them may hold the same beyond what is read, too.
-            let first = self.copies.get(&copy.known);
+            let first = self.copies.get(&copy.known).filter(|_| !copy.whole);
             return first.map_or(Fate::Copy { of: copy.known }, |other| Fate::After { other: *other });
         }
         self.first_alike(files, at).map_or(Fate::New, |other| Fate::After { other })
     }
 
-    /// Returns the first new file that may be one content with another.
+    /// Returns the first new file that may be one content with another: they share a KiB of it, or all of it under names that may be of one file.
     fn first_alike(&self, files: &[SeenFile], at: usize) -> Option<usize> {
         let file = &files[at];
-        let same_head = self.heads.get(&file.head[..]).copied().filter(|other| begin_alike(&files[*other], file));
-        let related = self.names.to(&file.label).copied().filter(|other| begin_alike(&files[*other], file));
-        related.chain(same_head).min()
+        if file.beginning.is_empty() {
+            return None;
+        }
+        let same_head = (file.beginning.len() as u64 >= EDGE_BYTES).then(|| self.heads.alike(&file.beginning));
+        let groups: Vec<Group> = groups_related_to(&file.label).collect();
+        let named = groups.iter().filter_map(|group| self.names.get(group)).flat_map(|named| named.alike(&file.beginning));
+        // An empty one is the beginning of any.
+        let is_begun = |other: &&usize| !files[**other].beginning.is_empty();
+        named.chain(same_head.into_iter().flatten()).flatten().filter(is_begun).min().copied()
     }
-}
-
-/// Returns whether two files that nothing is known of may be one content: a KiB of it, or all of it under names that may be of one file.
-fn begin_alike(a: &SeenFile, b: &SeenFile) -> bool {
-    let shared = a.head.len().min(b.head.len());
-    let whole = shared as u64 == EDGE_BYTES;
-    shared > 0 && a.head[..shared] == b.head[..shared] && (whole || are_related(&a.label, &b.label))
 }
 
 /// A file that was compared with a known position.
@@ -363,6 +370,5 @@ fn is_rewritten(known: &[KnownFile], file: &SeenFile, pair: &Pair) -> bool {
     if place.born.is_some() && file.place.born.is_some() {
         return true;
     }
-    let passed_on = known.iter().filter(|other| other.label == position.label).nth(1).is_some();
-    same_name && !passed_on
+    same_name && !position.shares_name
 }

@@ -3,8 +3,9 @@
 //! Owns: the known positions while the source runs, their indexes, and the fingerprints of files that vanished.
 //! Does not own: what a position is worth (see `sight`), what becomes of it (see `plan`), where it is kept (the commit records do).
 
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::hash::Hash;
+use std::hash::{Hash, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,11 +14,13 @@ use pintail_core::evidence::{Evidence, Key, Mark, Witness};
 use pintail_core::offsets::{Fingerprint, Offsets, Partition, PartitionId};
 use pintail_storage::checkpoint::log;
 
+use super::crowd::{Crowd, End};
 use super::identity::{IdentityV1, Inode, Place, hash as hash_v1, is_partition_id, new_partition_id};
-use super::names;
+use super::names::{self, Group};
 use super::sight::Sight;
 use super::trail::EDGE_BYTES;
 use crate::Resume;
+use crate::lines::TAIL_BYTES_MAX;
 
 /// What is known of a file.
 #[derive(Debug, Clone)]
@@ -63,6 +66,11 @@ impl Known {
         length_and_mark(self.evidence.as_ref()?.witnesses.first()?)
     }
 
+    /// Returns the mark of its first KiB, if it has as much.
+    fn whole_head(&self) -> Option<Mark> {
+        self.head().filter(|(length, _)| *length == TAIL_BYTES_MAX).map(|(_, mark)| mark)
+    }
+
     /// Returns what version 1 recognized its beginning by, as long as there is nothing better.
     fn v1_head(&self) -> Option<(usize, Mark)> {
         let (bytes, hash) = self.v1.filter(|_| self.evidence.is_none())?.prefix();
@@ -81,8 +89,10 @@ impl Known {
         !archived && head(own) == head(other) && place(own) == place(other)
     }
 
-    fn archive_head(&self) -> Option<(usize, Mark)> {
-        length_and_mark(self.evidence.as_ref()?.archive.as_ref()?.witnesses.first()?)
+    /// Returns the length on the disk and the mark of the last bytes there.
+    fn archive_end(&self) -> Option<End> {
+        let archive = self.evidence.as_ref()?.archive.as_ref()?;
+        Some((archive.bytes, archive.witnesses.last()?.mark))
     }
 }
 
@@ -101,19 +111,43 @@ pub(super) struct Positions {
     by_name: names::Related<PartitionId>,
     /// By the first bytes of the content.
     by_head: Heads,
-    /// By the first bytes of a compressed file as it lies on the disk.
-    by_archive: Heads,
+    /// By the length and the last bytes of a compressed file as it lies on the disk.
+    by_archive: Index<End>,
     /// By the first bytes as version 1 hashed them.
     by_v1: Heads,
+    /// Those that are many, by what they share: they are told apart by more.
+    crowds: RefCell<HashMap<Shared, Crowd>>,
+    /// Whether some of them share a name.
+    crowds_by_name: Cell<bool>,
+    /// Counts the looks.
+    look: u64,
+    /// What sketches are made with.
+    pub(super) hashes: RandomState,
     /// Files that vanished after they were read, by the mark of their first bytes.
     remembered: BTreeMap<Mark, Fingerprint>,
     remembered_heads: BTreeSet<usize>,
+    /// The same by age.
+    remembered_ages: BTreeSet<(u32, Mark)>,
+    /// Of those that began with a KiB, by the beginning of their marks: up to which offsets they were read, and how many up to each.
+    remembered_ends: HashMap<Mark, BTreeMap<u64, usize>>,
     /// Those of them that were cut or rewritten since the start: what begins alike is not one on its way back.
     rewritten: BTreeSet<Mark>,
     remember_max: usize,
     /// Files that were cut or rewritten, by their places.
     left: HashMap<Inode, Left>,
 }
+
+/// What the files of a crowd share.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Shared {
+    /// The first KiB.
+    Head(Mark),
+    /// The name, but for what rotation makes of it.
+    Name(Group),
+}
+
+/// Files that are compared each with each: more of them are a crowd.
+pub(super) const FEW: usize = if cfg!(test) { 2 } else { 32 };
 
 /// What became of what was read of a file that was cut or rewritten.
 #[derive(Debug, Clone)]
@@ -156,6 +190,13 @@ impl<K: Hash + Eq> Index<K> {
     {
         self.0.get(key).into_iter().flatten()
     }
+
+    fn count<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> usize
+    where
+        K: std::borrow::Borrow<Q>,
+    {
+        self.0.get(key).map_or(0, HashSet::len)
+    }
 }
 
 /// Partitions by their first bytes: how many, and their mark.
@@ -184,10 +225,15 @@ impl Heads {
         head.and_then(|(length, mark)| Some(self.0.get(&length)?.get(&mark).collect::<Vec<_>>())).into_iter().flatten()
     }
 
-    /// Returns the partitions that begin as `head` does.
-    fn of(&self, head: &[u8], marks: impl Fn(&[usize]) -> Vec<Mark>) -> Vec<&PartitionId> {
+    /// Returns the partitions that begin as `head` does, by the bytes that they were recognized by.
+    fn of(&self, head: &[u8], marks: impl Fn(&[usize]) -> Vec<Mark>) -> Vec<((usize, Mark), &HashSet<PartitionId>)> {
         let lengths: Vec<usize> = self.0.range(..=head.len()).map(|(length, _)| *length).collect();
-        self.0.values().zip(marks(&lengths)).flat_map(|(index, mark)| index.get(&mark).collect::<Vec<_>>()).collect()
+        let marks = lengths.iter().copied().zip(marks(&lengths));
+        self.0.values().zip(marks).filter_map(|(index, (length, mark))| Some(((length, mark), index.0.get(&mark)?))).collect()
+    }
+
+    fn count(&self, (length, mark): (usize, Mark)) -> usize {
+        self.0.get(&length).map_or(0, |index| index.count(&mark))
     }
 }
 
@@ -204,10 +250,16 @@ impl Positions {
             by_label: Index::new(),
             by_name: names::Related::default(),
             by_head: Heads::default(),
-            by_archive: Heads::default(),
+            by_archive: Index::new(),
             by_v1: Heads::default(),
+            crowds: RefCell::default(),
+            crowds_by_name: Cell::new(false),
+            look: 0,
+            hashes: RandomState::new(),
             remembered: BTreeMap::new(),
             remembered_heads: BTreeSet::new(),
+            remembered_ages: BTreeSet::new(),
+            remembered_ends: HashMap::new(),
             rewritten: BTreeSet::new(),
             remember_max,
             left: HashMap::new(),
@@ -247,31 +299,108 @@ impl Positions {
 
     /// Takes up a position in place of what was known of its partition.
     pub(super) fn put(&mut self, known: Known) {
-        self.take(&known.partition.id);
         let id = known.id().clone();
+        let was = self.known.remove(&id);
+        was.iter().for_each(|was| self.unindex(was));
         if let Some(place) = known.place() {
             self.by_inode.insert(place.inode, &id);
         }
         self.by_label.insert(known.partition.label.clone(), &id);
         self.by_name.add(&known.partition.label, id.clone());
         self.by_head.insert(known.head(), &id);
-        self.by_archive.insert(known.archive_head(), &id);
+        known.archive_end().into_iter().for_each(|end| self.by_archive.insert(end, &id));
         self.by_v1.insert(known.v1_head(), &id);
+        self.change_crowds(was.as_ref(), Some(&known));
+        let head = known.whole_head();
         self.known.insert(id, known);
+        if let Some(head) = head.filter(|head| self.by_head.count((TAIL_BYTES_MAX, *head)) > FEW) {
+            self.gather(&Shared::Head(head));
+        }
     }
 
     /// Forgets a partition.
     pub(super) fn take(&mut self, id: &PartitionId) -> Option<Known> {
         let known = self.known.remove(id)?;
+        self.unindex(&known);
+        self.change_crowds(Some(&known), None);
+        Some(known)
+    }
+
+    fn unindex(&mut self, known: &Known) {
+        let id = known.id();
         if let Some(place) = known.place() {
             self.by_inode.remove(&place.inode, id);
         }
         self.by_label.remove(&known.partition.label, id);
         self.by_name.remove(&known.partition.label, id);
         self.by_head.remove(known.head(), id);
-        self.by_archive.remove(known.archive_head(), id);
+        known.archive_end().iter().for_each(|end| self.by_archive.remove(end, id));
         self.by_v1.remove(known.v1_head(), id);
-        Some(known)
+    }
+
+    /// Takes a position out of the crowds that it belongs to no more, and up in the others.
+    fn change_crowds(&mut self, was: Option<&Known>, known: Option<&Known>) {
+        let crowds = self.crowds.get_mut();
+        if crowds.is_empty() {
+            return;
+        }
+        let with_names = self.crowds_by_name.get();
+        let shared = |known: &Known| -> Vec<Shared> {
+            let names = with_names.then(|| names::groups_of(&known.partition.label).map(Shared::Name));
+            known.whole_head().map(Shared::Head).into_iter().chain(names.into_iter().flatten()).collect()
+        };
+        let (left, joined) = (was.map(shared).unwrap_or_default(), known.map(shared).unwrap_or_default());
+        for shared in left.iter().filter(|shared| !joined.contains(shared)) {
+            if let (Some(crowd), Some(was)) = (crowds.get_mut(shared), was) {
+                crowd.take(was.id());
+            }
+        }
+        for shared in &joined {
+            if let (Some(crowd), Some(known)) = (crowds.get_mut(shared), known) {
+                crowd.put(known);
+            }
+        }
+    }
+
+    /// Makes a crowd of the positions that share something, if it is none yet.
+    fn gather(&self, shared: &Shared) {
+        let mut crowds = self.crowds.borrow_mut();
+        if crowds.contains_key(shared) {
+            return;
+        }
+        let members: Vec<&PartitionId> = match shared {
+            Shared::Head(head) => self.by_head.with(Some((TAIL_BYTES_MAX, *head))).collect(),
+            Shared::Name(group) => self.by_name.within(group).into_iter().flatten().collect(),
+        };
+        let mut crowd = Crowd::default();
+        members.into_iter().filter_map(|id| self.known.get(id)).for_each(|known| crowd.put(known));
+        crowds.insert(shared.clone(), crowd);
+        self.crowds_by_name.set(self.crowds_by_name.get() || matches!(shared, Shared::Name(_)));
+    }
+
+    /// Returns a crowd of files with something in common; `None` if they are few.
+    pub(super) fn crowd(&self, shared: &Shared) -> Option<RefMut<'_, Crowd>> {
+        let is_many = match shared {
+            Shared::Head(head) => self.by_head.count((TAIL_BYTES_MAX, *head)) > FEW,
+            Shared::Name(group) => self.by_name.within(group).is_some_and(|named| named.len() > FEW),
+        };
+        if !is_many {
+            return None;
+        }
+        self.gather(shared);
+        let mut crowd = RefMut::filter_map(self.crowds.borrow_mut(), |crowds| crowds.get_mut(shared)).ok()?;
+        crowd.begin_look(self.look);
+        Some(crowd)
+    }
+
+    /// Returns what the files of crowds share that begin alike.
+    pub(super) fn crowds_of_heads(&self) -> Vec<Shared> {
+        self.crowds.borrow().keys().filter(|shared| matches!(shared, Shared::Head(_))).cloned().collect()
+    }
+
+    /// Begins a look at the files.
+    pub(super) fn begin_look(&mut self) {
+        self.look += 1;
     }
 
     /// Moves a position on.
@@ -280,6 +409,7 @@ impl Positions {
         if let Some(known) = self.known.get_mut(&partition.id)
             && known.partition == *partition
             && known.is_indexed_as(evidence.as_deref())
+            && self.crowds.get_mut().is_empty()
         {
             (known.next, known.evidence) = (next, evidence);
             return;
@@ -288,20 +418,34 @@ impl Positions {
         self.put(Known { partition: partition.clone(), next, evidence, v1 });
     }
 
-    /// Returns the known files that one which was seen may be: by place, name and beginning.
-    pub(super) fn candidates(&self, sight: &Sight) -> Vec<&Known> {
-        let mut ids: BTreeSet<&PartitionId> = self.by_inode.get(&sight.place.inode).collect();
-        ids.extend(self.by_label.get(&*sight.label()));
-        if sight.length < EDGE_BYTES {
-            ids.extend(self.by_name.to(&sight.label()));
-            ids.extend(self.left_in(&sight.place).map(|left| &left.of));
-        }
-        ids.extend(self.by_head.of(&sight.head, |lengths| self.key.marks_of_beginnings(&sight.head, lengths)));
-        ids.extend(self.by_archive.of(&sight.disk_head, |lengths| self.key.marks_of_beginnings(&sight.disk_head, lengths)));
-        for head in [&sight.disk_head, &sight.head] {
-            ids.extend(self.by_v1.of(head, |lengths| lengths.iter().map(|length| Mark(hash_v1(&head[..*length]))).collect()));
-        }
-        ids.into_iter().filter_map(|id| self.known.get(id)).collect()
+    /// Returns the known files that one which was seen most likely is: by its place and its name.
+    pub(super) fn own(&self, sight: &Sight) -> BTreeSet<PartitionId> {
+        let mut ids: BTreeSet<PartitionId> = self.by_inode.get(&sight.place.inode).cloned().collect();
+        ids.extend(self.by_label.get(&*sight.label()).cloned());
+        ids.extend(self.left_in(&sight.place).filter(|_| sight.length < EDGE_BYTES).map(|left| left.of.clone()));
+        ids
+    }
+
+    /// Returns the known files with a name in a group.
+    pub(super) fn in_group(&self, group: &Group) -> impl Iterator<Item = &PartitionId> {
+        self.by_name.within(group).into_iter().flatten()
+    }
+
+    /// Returns the known files that begin with the same bytes as content: with how many, their mark, and which.
+    pub(super) fn begun_as(&self, head: &[u8]) -> Vec<((usize, Mark), &HashSet<PartitionId>)> {
+        self.by_head.of(head, |lengths| self.key.marks_of_beginnings(head, lengths))
+    }
+
+    /// Returns the known compressed files that end with the same bytes.
+    pub(super) fn archived_as(&self, end: &End) -> impl Iterator<Item = &PartitionId> {
+        self.by_archive.get(end)
+    }
+
+    /// Returns the known files that version 1 recognized by the first bytes of a file, as they lie on the disk or decompressed.
+    pub(super) fn begun_as_v1(&self, sight: &Sight) -> Vec<PartitionId> {
+        let marks = |head: &[u8], lengths: &[usize]| lengths.iter().map(|length| Mark(hash_v1(&head[..*length]))).collect();
+        let heads = [&sight.disk_head, &sight.head].into_iter();
+        heads.flat_map(|head| self.by_v1.of(head, |lengths| marks(head, lengths))).flat_map(|(_, ids)| ids).cloned().collect()
     }
 
     /// Takes up that the file in a place may hold a first part of a known one.
@@ -342,28 +486,104 @@ impl Positions {
         self.left_in(place).is_some_and(|left| left.of == *of)
     }
 
-    /// Returns the other positions whose files begin as that of a known one; where that is too short to tell, those with a related name.
+    /// Returns the other positions whose files begin as that of a known one; where that is too short to tell, those with a related name. Of many, those
+    /// that may have more than the beginning in common.
     pub(super) fn alike(&self, known: &Known) -> Vec<&Known> {
-        let named = (known.next < EDGE_BYTES).then(|| self.by_name.to(&known.partition.label));
-        let ids: BTreeSet<&PartitionId> = named.into_iter().flatten().chain(self.by_head.with(known.head())).collect();
-        ids.into_iter().filter(|id| *id != known.id()).filter_map(|id| self.known.get(id)).collect()
+        let mut ids = BTreeSet::new();
+        let groups = (known.next < EDGE_BYTES).then(|| names::groups_related_to(&known.partition.label).map(Shared::Name));
+        for shared in groups.into_iter().flatten().chain(known.whole_head().map(Shared::Head)) {
+            let crowd = self.crowd(&shared);
+            let members: Vec<PartitionId> =
+                match (shared.clone(), crowd.as_ref().and_then(|crowd| Some((crowd, crowd.sketch_of(known.id())?)))) {
+                    (_, Some((crowd, sketch))) => {
+                        crowd.alike(sketch).chain(crowd.unsketched()).chain(crowd.hidden().take(FEW)).cloned().collect()
+                    }
+                    (Shared::Head(head), None) => self.by_head.with(Some((TAIL_BYTES_MAX, head))).cloned().collect(),
+                    (Shared::Name(group), None) => self.in_group(&group).cloned().collect(),
+                };
+            ids.extend(members);
+        }
+        // Shorter ones are the same as a whole.
+        ids.extend(
+            known
+                .head()
+                .filter(|(length, _)| *length < TAIL_BYTES_MAX)
+                .into_iter()
+                .flat_map(|head| self.by_head.with(Some(head)))
+                .take(FEW)
+                .cloned(),
+        );
+        ids.iter().filter(|id| *id != known.id()).filter_map(|id| self.known.get(id)).collect()
     }
 
-    /// Returns the fingerprints that the beginning of a file has.
+    /// Returns the fingerprints that the beginning of a file has, but for many that share its first KiB (see [`Self::many_remembered`]).
     pub(super) fn remembered(&self, head: &[u8]) -> Vec<(Mark, Fingerprint)> {
         let lengths: Vec<usize> = self.remembered_heads.range(..=head.len()).copied().collect();
-        let marks = self.key.marks_of_beginnings(head, &lengths);
-        let known = lengths.into_iter().zip(marks).flat_map(|(length, head)| {
-            let begun = self.remembered.range(Fingerprint::keys_of(head));
+        let marks = lengths.iter().copied().zip(self.key.marks_of_beginnings(head, &lengths));
+        let known = marks.flat_map(|(length, head)| {
+            let is_few = length < TAIL_BYTES_MAX || self.ends_remembered(head).is_none_or(|ends| !is_many(ends));
+            let keys = if is_few { Fingerprint::keys_of(head) } else { head..=head };
+            let begun = self.remembered.range(keys);
             begun.filter(move |(key, fingerprint)| usize::from(fingerprint.head_bytes) == length && fingerprint.begins_with(head, **key))
         });
         known.map(|(key, fingerprint)| (*key, *fingerprint)).collect()
     }
 
+    /// Returns the mark of a first KiB that many files share which vanished, and the offsets up to which they were read.
+    pub(super) fn many_remembered(&self, head: &[u8]) -> Option<(Mark, impl DoubleEndedIterator<Item = u64>)> {
+        if head.len() < TAIL_BYTES_MAX || self.remembered.is_empty() {
+            return None;
+        }
+        let head = self.key.mark(&[head]);
+        let ends = self.ends_remembered(head).filter(|ends| is_many(ends))?;
+        Some((head, ends.keys().copied()))
+    }
+
+    /// Returns whether a file may be a first part of one of these. Where one was cut or rewritten, what begins alike is none on its way back.
+    pub(super) fn may_be_part_of_many(&self, head: &[u8], length: u64) -> bool {
+        let longest = self.many_remembered(head).and_then(|(head, mut ends)| Some((head, ends.next_back()?)));
+        longest.is_some_and(|(head, to)| to > length && self.rewritten.range(Fingerprint::keys_of(head)).next().is_none())
+    }
+
+    fn ends_remembered(&self, head: Mark) -> Option<&BTreeMap<u64, usize>> {
+        self.remembered_ends.get(Fingerprint::keys_of(head).start())
+    }
+
+    /// Returns the fingerprint of what begins with a KiB of this mark and has these marks before an offset.
+    pub(super) fn remembered_as(&self, head: Mark, to: u64, tail: Mark, body: Mark) -> Option<(Mark, Fingerprint)> {
+        let tail = tail.with(body);
+        let key = Fingerprint { head_bytes: 0, tail, to, at: 0 }.key(head);
+        self.remembered
+            .get(&key)
+            .filter(|fingerprint| fingerprint.to == to && fingerprint.tail == tail)
+            .map(|fingerprint| (key, *fingerprint))
+    }
+
+    /// Returns whether known files share the first KiB of one that nothing known is in: it may be any other as well.
+    pub(super) fn is_common(&self, head: &[u8]) -> bool {
+        head.len() == TAIL_BYTES_MAX && self.by_head.count((TAIL_BYTES_MAX, self.key.mark(&[head]))) > 0
+    }
+
     /// Forgets a fingerprint: its file is back.
     pub(super) fn recall(&mut self, mark: &Mark) {
-        self.remembered.remove(mark);
         self.rewritten.remove(mark);
+        let Some(fingerprint) = self.remembered.remove(mark) else { return };
+        self.remembered_ages.remove(&(fingerprint.at, *mark));
+        if usize::from(fingerprint.head_bytes) < TAIL_BYTES_MAX {
+            return;
+        }
+        let head = *Fingerprint::keys_of(*mark).start();
+        if let Some(ends) = self.remembered_ends.get_mut(&head) {
+            if let Some(count) = ends.get_mut(&fingerprint.to) {
+                *count -= 1;
+                if *count == 0 {
+                    ends.remove(&fingerprint.to);
+                }
+            }
+            if ends.is_empty() {
+                self.remembered_ends.remove(&head);
+            }
+        }
     }
 
     /// Takes up that a file that is remembered was cut or rewritten.
@@ -388,14 +608,24 @@ impl Positions {
         if self.remember_max == 0 {
             return;
         }
+        self.recall(&mark);
         if self.remembered.len() >= self.remember_max
-            && let Some(oldest) = self.remembered.iter().min_by_key(|(_, fingerprint)| fingerprint.at).map(|(mark, _)| *mark)
+            && let Some((_, oldest)) = self.remembered_ages.first().copied()
         {
             self.recall(&oldest);
         }
         self.remembered_heads.insert(usize::from(fingerprint.head_bytes));
+        self.remembered_ages.insert((fingerprint.at, mark));
+        if usize::from(fingerprint.head_bytes) == TAIL_BYTES_MAX {
+            *self.remembered_ends.entry(*Fingerprint::keys_of(mark).start()).or_default().entry(fingerprint.to).or_default() += 1;
+        }
         self.remembered.insert(mark, fingerprint);
     }
+}
+
+/// Returns whether files that vanished and began alike are many.
+fn is_many(ends: &BTreeMap<u64, usize>) -> bool {
+    ends.len() > FEW || ends.values().sum::<usize>() > FEW
 }
 
 /// Makes the partition of a file that nothing is known of.

@@ -4,7 +4,7 @@
 //! one descriptor.
 //! Does not own: files that appear later; the list is made at the start.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
@@ -76,8 +76,8 @@ impl ReadOnce {
         for (path, _) in found.files {
             facts.extend(files.examine_or_set_aside(&path, Name::Matches)?.map(Facts::closed));
         }
-        files.search_missing(&mut facts, |_| true)?;
-        let starts = files.decide(&facts, |_| Holder::Wanted)?;
+        files.search_missing(&mut facts, None)?;
+        let starts = files.decide(&mut facts, &HashMap::new(), Holder::Wanted)?;
         let turn = |(facts, start): (&Facts, Start)| {
             let mut turn = Turn::of(facts, start)?;
             turn.count(&files, facts.length);
@@ -231,10 +231,10 @@ impl Files {
         {
             self.positions.put(own.ending(seen));
         }
-        let own = own.map(|known| known.id().clone());
-        let wanted = |known: &Known| own.as_ref() == Some(known.id());
-        self.search_missing(&mut facts, wanted)?;
-        let starts = self.decide(&facts, |known| if wanted(known) { Holder::Wanted } else { Holder::Open })?;
+        let own: BTreeSet<PartitionId> = own.into_iter().map(|known| known.id().clone()).collect();
+        self.search_missing(&mut facts, Some(&own))?;
+        let holders = own.into_iter().map(|own| (own, Holder::Wanted)).collect();
+        let starts = self.decide(&mut facts, &holders, Holder::Open)?;
         let mut turns = Vec::new();
         for (facts, start) in facts.iter().zip(starts) {
             let start = match start {

@@ -88,6 +88,17 @@ impl Sight {
         if self.compression == Compression::None { self.length } else { u64::MAX }
     }
 
+    /// Returns whether a known file may be this one, by its place or its name.
+    pub(super) fn may_be(&self, known: &Known) -> bool {
+        known.place().is_some_and(|place| place.may_be(&self.place)) || *known.partition.label == *self.label()
+    }
+
+    /// Returns whether the file holds what was read at a position, and nothing else.
+    pub(super) fn holds_only(&self, known: &Known, judged: Judged) -> bool {
+        let ends = judged.finished || (self.compression == Compression::None && self.length == known.next);
+        ends && matches!(judged.verdict, Verdict::Same | Verdict::Moved)
+    }
+
     /// Judges a known position by what the file holds.
     pub(super) fn judge(&self, key: &Key, known: &Known) -> io::Result<Judged> {
         let Some(evidence) = known.evidence.as_deref() else { return self.judge_v1(known).map(Judged::from) };
@@ -126,8 +137,7 @@ impl Sight {
                 false => Verdict::Other(Why::Differs { at: 0 }),
             });
         }
-        let own = known.place().is_some_and(|place| place.may_be(&self.place)) || *known.partition.label == *self.label();
-        if !own && !self.has_line_end_before(known.next)? {
+        if !self.may_be(known) && !self.has_line_end_before(known.next)? {
             return Ok(Verdict::Other(Why::Differs { at: known.next }));
         }
         let end = (self.compression == Compression::None).then_some(self.length);

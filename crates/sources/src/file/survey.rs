@@ -4,7 +4,7 @@
 //! files that vanished or are back, and what `source.on_gap` makes of a gap. What is found out rides in empty chunks into the commit record.
 //! Does not own: the decision (see `plan`), what is passed over in copies (see `copies`) and in files that are back (see `returns`), comparing whole contents (see `whole`, `beside`), reading (see `follow`, `read_once`).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,10 +26,13 @@ use super::plan::{Edited, Fate, Holder, KnownFile, Loss, Name, Pair, SeenFile, p
 use super::positions::Known;
 use super::reader::empty_chunk;
 use super::sight::{Judged, Sight};
+use super::sketch::Sketch;
 use super::trail::{EDGE_BYTES, archive_of, evidence_of};
 use super::{Files, aside, names};
+use crate::lines::TAIL_BYTES_MAX;
 use crate::resume::Gap;
 
+mod alike;
 mod beside;
 mod copies;
 mod lines;
@@ -47,6 +50,8 @@ pub(super) struct Facts {
     pub(super) length: u64,
     pub(super) compression: Compression,
     head: Vec<u8>,
+    /// Where many files begin alike.
+    sketch: Option<Sketch>,
     compared: Vec<Compared>,
     /// Bodies of a plain file, by offset.
     bodies: Marks,
@@ -61,6 +66,7 @@ struct Compared {
     judged: Judged,
     shares: bool,
     prefix: bool,
+    whole: bool,
 }
 
 /// How reading of a file begins.
@@ -111,6 +117,7 @@ impl Files {
     /// Begins a look in which not more is compared than is read of a file before others have their turns.
     pub(super) fn begin_look(&mut self) {
         self.bodies.get_mut().allow(TURN_BYTES);
+        self.positions.begin_look();
         self.unsettled = None;
     }
 
@@ -141,42 +148,55 @@ impl Files {
         let label = sight.label();
         let path = &sight.path;
         let failed = |e| Error::io(format_args!("compare `{}` with what was read of it", path.display()), e);
-        let mut judged = Vec::new();
-        for known in self.positions.candidates(&sight) {
-            let same_place = known.place().is_some_and(|place| place.may_be(&sight.place));
-            let own = same_place || *known.partition.label == *label;
-            match sight.judge(&self.positions.key, known) {
-                Ok(worth) => judged.push((known, worth)),
-                // A damaged archive that may be any other file says nothing of this one.
-                Err(e) if !own && sight.compression.is_damage(&e) => continue,
-                Err(e) => return Err(failed(e)),
-            }
-        }
+        let own = self.positions.own(&sight);
+        let mut judged = self.judge_all(&sight, &own)?;
+        let is_settled = judged.iter().any(|(known, judged)| sight.holds_only(known, *judged));
+        let (mut others, sketch) = self.find_alike(&sight, is_settled).map_err(failed)?;
+        others.retain(|id| !own.contains(id));
+        judged.extend(self.judge_all(&sight, &others)?);
         let suspects = || Ok(Err(judged.iter().map(|(known, _)| known.id().clone()).collect()));
         let Some(bodies) = self.bodies_of(&sight, &judged, patience).map_err(failed)? else { return suspects() };
         let mut compared = Vec::new();
         for (known, worth) in &judged {
-            let same_place = known.place().is_some_and(|place| place.may_be(&sight.place));
-            let own = same_place || *known.partition.label == *label;
             let Some(judged) = self.confirm(&sight, known, *worth, &bodies, patience).map_err(failed)? else { return suspects() };
             let begins = sight.begins_as(&self.positions.key, known);
-            let is_changed = own && sight.length > 0 && matches!(judged.verdict, Verdict::Other(_));
+            let is_changed = sight.length > 0 && matches!(judged.verdict, Verdict::Other(_)) && sight.may_be(known);
             let shares = begins || (is_changed && sight.holds_end_of(&self.positions.key, known).map_err(failed)?);
             let shorter = matches!(judged.verdict, Verdict::Other(Why::Shorter { .. }));
             let related = || names::are_related(&label, &known.partition.label) || self.positions.is_part(&sight.place, known.id());
             let alike = begins || (sight.length < EDGE_BYTES && related());
             let prefix = alike && shorter && self.is_prefix(&sight, known).map_err(failed)?;
-            compared.push(Compared { known: known.id().clone(), judged, shares, prefix });
+            let whole = sight.holds_only(known, judged);
+            compared.push(Compared { known: known.id().clone(), judged, shares, prefix, whole });
         }
         let Sight { path, name, file, place, length, compression, head, .. } = sight;
         let disk = self.patterns.disk.clone();
-        Ok(Ok(Facts { path, name, place, length, compression, head, compared, bodies, file: Some(file), disk }))
+        Ok(Ok(Facts { path, name, place, length, compression, head, sketch, compared, bodies, file: Some(file), disk }))
     }
 
-    /// Looks for the files of known positions that nothing of `facts` holds, under other names in the directories that files come from.
-    pub(super) fn search_missing(&mut self, facts: &mut Vec<Facts>, wanted: impl Fn(&Known) -> bool) -> Result<()> {
+    /// Judges positions by what a file holds.
+    fn judge_all(&self, sight: &Sight, ids: &BTreeSet<PartitionId>) -> Result<Vec<(&Known, Judged)>> {
+        let mut judged = Vec::new();
+        for known in ids.iter().filter_map(|id| self.positions.get(id)) {
+            match sight.judge(&self.positions.key, known) {
+                Ok(worth) => judged.push((known, worth)),
+                // A damaged archive that may be any other file says nothing of this one.
+                Err(e) if !sight.may_be(known) && sight.compression.is_damage(&e) => {}
+                Err(e) => return Err(Error::io(format_args!("compare `{}` with what was read of it", sight.path.display()), e)),
+            }
+        }
+        Ok(judged)
+    }
+
+    /// Looks for the files of known positions that nothing of `facts` holds, under other names in the directories that files come from: of some
+    /// positions, or of all.
+    pub(super) fn search_missing(&mut self, facts: &mut Vec<Facts>, wanted: Option<&BTreeSet<PartitionId>>) -> Result<()> {
         let held = held(facts);
-        let missing: Vec<&Known> = self.positions.iter().filter(|known| !held.contains(known.id()) && wanted(known)).collect();
+        let is_missing = |known: &&Known| !held.contains(known.id());
+        let missing: Vec<&Known> = match wanted {
+            Some(wanted) => wanted.iter().filter_map(|id| self.positions.get(id)).filter(is_missing).collect(),
+            None => self.positions.iter().filter(is_missing).collect(),
+        };
         if missing.is_empty() {
             return Ok(());
         }
@@ -201,13 +221,14 @@ impl Files {
         Ok(())
     }
 
-    /// Decides what becomes of the files and of the known positions, and takes it up.
+    /// Decides what becomes of the files and of the known positions, and takes it up. `holders` are those of some positions; the others have `other`.
     ///
     /// # Errors
     /// `State` if something was lost and `source.on_gap` is `refuse`.
-    pub(super) fn decide(&mut self, facts: &[Facts], holder: impl Fn(&Known) -> Holder) -> Result<Vec<Start>> {
-        let mut known: Vec<Known> = self.positions.iter().cloned().collect();
-        known.sort_unstable_by(|a, b| a.id().cmp(b.id()));
+    pub(super) fn decide(&mut self, facts: &mut [Facts], holders: &HashMap<PartitionId, Holder>, other: Holder) -> Result<Vec<Start>> {
+        self.sketch_new(facts);
+        let holder = |known: &Known| holders.get(known.id()).copied().unwrap_or(other);
+        let known = self.concerned(facts, holders, other);
         // One that was let go of since is none any more.
         let index = |id: &PartitionId| known.binary_search_by(|known| known.id().cmp(id)).ok();
         let mut seen: Vec<SeenFile> = facts.iter().map(|facts| facts.seen(index)).collect();
@@ -223,6 +244,7 @@ impl Files {
                 place: known.place(),
                 next: known.next,
                 end: known.evidence.as_ref().and_then(|evidence| evidence.end),
+                shares_name: self.positions.named(&known.partition.label).len() > 1,
                 holder: match holder(known) {
                     // It may be one that cannot be read now; but not where the file in its place was looked at.
                     Holder::Wanted if self.is_unsettled(known.id()) => Holder::Unsearched,
@@ -243,6 +265,19 @@ impl Files {
             starts.push(self.or_set_aside(&facts.path, facts.name, start)?.unwrap_or(Start::Aside));
         }
         Ok(starts)
+    }
+
+    /// Returns the positions that the decision is about, in the order of their ids: those that are looked for, and those that files were compared with.
+    fn concerned(&self, facts: &[Facts], holders: &HashMap<PartitionId, Holder>, other: Holder) -> Vec<Known> {
+        let is_decided = |holder: Holder| matches!(holder, Holder::Wanted | Holder::Nameless);
+        if is_decided(other) {
+            let mut known: Vec<Known> = self.positions.iter().cloned().collect();
+            known.sort_unstable_by(|a, b| a.id().cmp(b.id()));
+            return known;
+        }
+        let mut ids: BTreeSet<&PartitionId> = facts.iter().flat_map(|facts| &facts.compared).map(|compared| &compared.known).collect();
+        ids.extend(holders.iter().filter(|(_, holder)| is_decided(**holder)).map(|(id, _)| id));
+        ids.into_iter().filter_map(|id| self.positions.get(id)).cloned().collect()
     }
 
     fn take_losses(&mut self, known: &[Known], facts: &[Facts], seen: &[SeenFile], losses: &[(usize, Loss)]) -> Result<()> {
@@ -434,13 +469,15 @@ impl Facts {
                 shares: compared.shares,
                 edited: Edited::Maybe,
                 prefix: compared.prefix,
+                whole: compared.whole,
             })
         };
+        let behind = self.sketch.as_ref().filter(|_| self.head.len() == TAIL_BYTES_MAX).map(Sketch::as_bytes);
         SeenFile {
             label: names::label_of(&self.path).into_owned(),
             name: self.name,
             place: self.place,
-            head: self.head.clone(),
+            beginning: [&self.head[..], behind.unwrap_or_default()].concat(),
             empty: self.length == 0,
             pairs: self.compared.iter().filter_map(pair).collect(),
         }
@@ -448,6 +485,12 @@ impl Facts {
 
     pub(super) fn judged(&self, id: &PartitionId) -> Option<Judged> {
         self.compared.iter().find(|compared| compared.known == *id).map(|compared| compared.judged)
+    }
+
+    /// Returns with how many positions it was compared.
+    #[cfg(test)]
+    pub(super) fn compared_with(&self) -> usize {
+        self.compared.len()
     }
 
     /// Says that it is read although it may be a part of a file that vanished: of that one, nothing is known between its first and its last KiB.

@@ -27,6 +27,7 @@ mod edits;
 mod followed;
 mod foreign;
 mod links;
+mod many;
 mod random;
 mod read_once;
 mod returns;

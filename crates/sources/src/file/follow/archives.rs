@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use pintail_core::error::Result;
 use pintail_core::offsets::PartitionId;
 
-use super::{Compression, Facts, Follow, Inode, Name, Turn};
+use super::{Compression, Facts, Follow, Inode, Look, Name, Place, Turn};
 use crate::file::names;
 
 /// A compressed file.
@@ -32,7 +32,7 @@ pub(super) enum ArchiveState {
 impl Follow {
     /// Takes a compressed file for reading if its length stands still. Returns whether it is to be looked at: it was not yet, or it could not be read
     /// and its pause is over, or what was lost may be in it.
-    pub(super) fn settle(&self, path: &Path, metadata: &Metadata) -> (Archive, bool) {
+    fn settle(&self, path: &Path, metadata: &Metadata) -> (Archive, bool) {
         let (inode, length) = (Inode::of(metadata), metadata.len());
         let known = self.archives.get(path).filter(|known| known.inode == inode && known.length == length);
         let state = known.map_or(ArchiveState::Settling, |_| ArchiveState::Taken);
@@ -42,6 +42,18 @@ impl Follow {
             false => is_new || (!self.lost.is_empty() && state == ArchiveState::Settling),
         };
         (Archive { inode, length, state }, is_due)
+    }
+
+    /// Looks at a compressed file that was found again, if that is due.
+    pub(super) fn take_archive(&mut self, path: PathBuf, metadata: &Metadata, look: &mut Look) -> Result<()> {
+        let (archive, is_due) = self.settle(&path, metadata);
+        if is_due {
+            look.facts.extend(self.files.examine_or_set_aside(&path, Name::Matches)?.map(Facts::closed));
+        } else if archive.state == ArchiveState::Taken {
+            look.held.extend(self.files.positions.at(&Place::of(metadata)).map(|known| known.id().clone()));
+        }
+        look.archives.insert(path, archive);
+        Ok(())
     }
 
     /// Looks at compressed files before their lengths stand still: what has no name any more may be in one.

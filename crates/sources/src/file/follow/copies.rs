@@ -3,6 +3,7 @@
 //! Owns: when a copy is read on, and what is passed over in it.
 //! Does not own: finding out that a file is a copy (see `plan`).
 
+use std::fs::Metadata;
 use std::time::Instant;
 
 use pintail_core::error::Result;
@@ -10,12 +11,22 @@ use pintail_core::evidence::{Verdict, Why};
 use pintail_core::offsets::PartitionId;
 
 use super::tail::{Stage, Tail};
-use super::{Compression, Facts, Follow, Known, QUIET};
+use super::{Compression, Facts, Follow, Inode, Known, QUIET};
 use crate::file::plan::Name;
 use crate::file::reader::{FileReader, Opened};
 use crate::file::sight::Sight;
 use crate::file::survey::end_of_lines;
 use crate::file::trail::EDGE_BYTES;
+
+/// A file that holds a part of another, or may.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part {
+    length: u64,
+    /// When it was written last, as far as that was seen.
+    pub(super) since: Instant,
+    /// Whether it may be one that vanished, on its way back: nothing but its own length decides.
+    returns: bool,
+}
 
 impl Follow {
     /// Finds out whether a copy that has changed is to be read now. What its original holds is read there first; what both hold is passed over.
@@ -37,7 +48,7 @@ impl Follow {
         if original.next <= next {
             if let Some(ahead) = self.may_be_copied_from(at, &of) {
                 self.tails[at].copy_of = Some(ahead);
-                if !self.wait_for_each_other(at) {
+                if !self.is_first_in_circle(at) {
                     return Ok(false);
                 }
             }
@@ -137,8 +148,8 @@ impl Follow {
         same.filter(|(_, tail)| has_more(tail)).max_by_key(|(_, tail)| tail.known() == Some(of)).and_then(|(_, tail)| tail.known().cloned())
     }
 
-    /// Returns whether a copy waits for one that waits for it, and is the one of them that goes first.
-    fn wait_for_each_other(&self, at: usize) -> bool {
+    /// Returns whether files are copies of each other in a circle, of which this one is read first: by the order of their ids.
+    fn is_first_in_circle(&self, at: usize) -> bool {
         let own = self.tails[at].known();
         let mut met = vec![own];
         let mut of = self.tails[at].copy_of.as_ref();
@@ -207,8 +218,9 @@ impl Follow {
             return self.begin(facts, start);
         }
         let now = Instant::now();
-        let Some((length, since)) = self.parts.get(&facts.place.inode).copied().filter(|(length, _)| *length == facts.length) else {
-            self.parts.insert(facts.place.inode, (facts.length, written_at(&facts, now)));
+        let Some(Part { length, since, .. }) = self.parts.get(&facts.place.inode).copied().filter(|part| part.length == facts.length)
+        else {
+            self.parts.insert(facts.place.inode, Part { length: facts.length, since: written_at(&facts, now), returns: false });
             return Ok(());
         };
         if (length >= EDGE_BYTES || now.duration_since(since) >= QUIET) && facts.name == Name::Matches {
@@ -224,13 +236,21 @@ impl Follow {
     /// Waits with a file that begins as one that vanished, and is shorter: it may be on its way back.
     pub(super) fn wait_for_return(&mut self, facts: Facts) -> Result<()> {
         let now = Instant::now();
-        let (_, since) = *self.parts.entry(facts.place.inode).or_insert_with(|| (facts.length, written_at(&facts, now)));
-        if now.duration_since(since) < QUIET {
+        let seen = || Part { length: facts.length, since: written_at(&facts, now), returns: true };
+        let part = self.parts.entry(facts.place.inode).or_insert_with(seen);
+        (part.length, part.returns) = (facts.length, true);
+        if now.duration_since(part.since) < QUIET {
             return Ok(());
         }
         self.parts.remove(&facts.place.inode);
         facts.warn_of_part();
         self.open_tail(facts, None, None)
+    }
+
+    /// Returns whether a file that begins as one that vanished is to be waited for, and has not changed.
+    pub(super) fn waits_for_return_still(&self, inode: &Inode, metadata: &Metadata) -> bool {
+        let part = self.parts.get(inode).filter(|part| part.returns && part.length == metadata.len());
+        part.is_some_and(|part| part.since.elapsed() < QUIET)
     }
 }
 

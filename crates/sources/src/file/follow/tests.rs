@@ -94,6 +94,28 @@ fn a_rotated_file_is_held_open_until_it_has_stood_still_and_one_with_a_name_for_
 }
 
 #[test]
+fn many_files_that_begin_alike_are_read_at_the_first_look_and_compared_with_those_that_may_be_the_same() {
+    let header = format!("{}\n", "=".repeat(1500));
+    for own in [|n: usize| format!("{n} is the number of this file\n"), |_| "\n".to_owned()] {
+        let dir = tempfile::tempdir().unwrap();
+        let header = header.clone();
+        with_sender(move |sender| {
+            let name = |n: usize| dir.path().join(format!("{n}.log"));
+            (0..10).for_each(|n| fs::write(name(n), format!("{header}{}", own(n))).unwrap());
+            let is_same = own(0) == own(1);
+            let mut follow = follow(dir.path(), "*.log");
+            // Of the same content one is read first, and what the others hold is passed over.
+            assert_eq!(follow.tails.len(), if is_same { 1 } else { 10 });
+            follow.read_round(sender).unwrap();
+            follow.look_again().unwrap();
+            assert_eq!((follow.tails.len(), follow.files.positions.iter().count()), (10, 10));
+            let facts = follow.files.examine(&name(5), Name::Matches).unwrap().unwrap();
+            assert!(facts.compared_with() <= if is_same { 9 } else { 1 }, "{}", facts.compared_with());
+        });
+    }
+}
+
+#[test]
 fn a_deleted_file_is_forgotten_with_its_last_line_and_does_not_count_meanwhile() {
     let dir = tempfile::tempdir().unwrap();
     with_sender(move |sender| {
@@ -154,22 +176,36 @@ fn a_compressed_file_is_read_once_and_only_when_its_length_stands_still() {
     assert_eq!(follow.ready.len(), 2);
 }
 
+/// Follows a directory in which a file has vanished after it was read, and returns what it held.
+fn vanished(directory: &Path, sender: &ChunkSender) -> (Follow, String) {
+    let name = directory.join("a.log");
+    let content = "0123456789abcde\n".repeat(200);
+    fs::write(&name, &content).unwrap();
+    let mut follow = follow(directory, "*.log");
+    follow.read_round(sender).unwrap();
+    fs::remove_file(&name).unwrap();
+    follow.look_again().unwrap();
+    follow.let_go(Instant::now() + QUIET, sender).unwrap();
+    (follow, content)
+}
+
+/// Looks at a first part of a file that has vanished, which `written` may change before.
+fn with_part_of_vanished(sender: &ChunkSender, directory: &Path, written: impl FnOnce(&Path)) -> Follow {
+    let (mut follow, content) = vanished(directory, sender);
+    let part = directory.join("b.log");
+    fs::write(&part, &content[..1600]).unwrap();
+    written(&part);
+    follow.look_again().unwrap();
+    follow
+}
+
 #[test]
 fn what_begins_as_a_file_that_vanished_and_stays_shorter_is_read_after_a_while() {
     let dir = tempfile::tempdir().unwrap();
     with_sender(move |sender| {
-        let (name, part) = (dir.path().join("a.log"), dir.path().join("b.log"));
-        let content = "0123456789abcde\n".repeat(200);
-        fs::write(&name, &content).unwrap();
-        let mut follow = follow(dir.path(), "*.log");
-        follow.read_round(sender).unwrap();
-        fs::remove_file(&name).unwrap();
-        follow.look_again().unwrap();
-        follow.let_go(Instant::now() + QUIET, sender).unwrap();
-        fs::write(&part, &content[..1600]).unwrap();
-        follow.look_again().unwrap();
+        let mut follow = with_part_of_vanished(sender, dir.path(), |_| {});
         assert_eq!((follow.tails.len(), follow.parts.len()), (0, 1), "it may become the file that vanished");
-        follow.parts.values_mut().for_each(|(_, since)| *since -= QUIET);
+        follow.parts.values_mut().for_each(|part| part.since -= QUIET);
         follow.look_again().unwrap();
         assert_eq!((follow.tails.len(), follow.parts.len()), (1, 0));
     });
@@ -179,17 +215,9 @@ fn what_begins_as_a_file_that_vanished_and_stays_shorter_is_read_after_a_while()
 fn a_first_part_of_a_file_that_vanished_which_has_stood_still_is_not_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     with_sender(move |sender| {
-        let (name, part) = (dir.path().join("a.log"), dir.path().join("b.log"));
-        let content = "0123456789abcde\n".repeat(200);
-        fs::write(&name, &content).unwrap();
-        let mut follow = follow(dir.path(), "*.log");
-        follow.read_round(sender).unwrap();
-        fs::remove_file(&name).unwrap();
-        follow.look_again().unwrap();
-        follow.let_go(Instant::now() + QUIET, sender).unwrap();
-        fs::write(&part, &content[..1600]).unwrap();
-        File::options().write(true).open(&part).unwrap().set_modified(std::time::SystemTime::now() - QUIET).unwrap();
-        follow.look_again().unwrap();
+        let long_ago = std::time::SystemTime::now() - QUIET;
+        let stood_still = |part: &Path| File::options().write(true).open(part).unwrap().set_modified(long_ago).unwrap();
+        let follow = with_part_of_vanished(sender, dir.path(), stood_still);
         assert_eq!((follow.tails.len(), follow.parts.len()), (1, 0));
     });
 }
@@ -342,14 +370,7 @@ fn unread_bytes_of_a_file_are_counted_no_more_once() {
 
 /// Returns what follows a file that vanished after it was read, and the facts of that file come back.
 fn returned(dir: &Path, sender: &ChunkSender) -> (Follow, Facts) {
-    let name = dir.join("a.log");
-    let content = "0123456789abcde\n".repeat(200);
-    fs::write(&name, &content).unwrap();
-    let mut follow = follow(dir, "*.log");
-    follow.read_round(sender).unwrap();
-    fs::remove_file(&name).unwrap();
-    follow.look_again().unwrap();
-    follow.let_go(Instant::now() + QUIET, sender).unwrap();
+    let (follow, content) = vanished(dir, sender);
     let back = dir.join("back.log");
     fs::write(&back, &content).unwrap();
     let facts = follow.files.examine(&back, Name::Matches).unwrap().unwrap();
@@ -364,11 +385,11 @@ fn a_file_that_is_back_and_cannot_be_read_for_a_moment_is_not_read_as_new() {
         let (back, kept) = (dir.path().join("back.log"), dir.path().join("kept"));
         fs::rename(&back, &kept).unwrap();
         std::os::unix::fs::symlink("back.log", &back).unwrap();
-        let starts = follow.files.decide(&[facts.closed()], |_| Holder::Wanted).unwrap();
+        let starts = follow.files.decide(&mut [facts.closed()], &HashMap::new(), Holder::Wanted).unwrap();
         assert_eq!(starts, [Start::Aside]);
         fs::rename(&kept, &back).unwrap();
         let facts = follow.files.examine(&back, Name::Matches).unwrap().unwrap();
-        let starts = follow.files.decide(&[facts], |_| Holder::Wanted).unwrap();
+        let starts = follow.files.decide(&mut [facts], &HashMap::new(), Holder::Wanted).unwrap();
         let next = follow.files.positions.iter().map(|known| known.next).collect::<Vec<_>>();
         assert!(matches!(starts[..], [Start::At { .. }]) && next == [3200], "{starts:?} {next:?}");
     });

@@ -12,6 +12,7 @@ use super::{Facts, empty_chunk, gap};
 use crate::file::input::Compression;
 use crate::file::plan::{Edited, Name, Pair, SeenFile};
 use crate::file::positions::{Known, Left};
+use crate::file::prefixes::Prefixes;
 use crate::file::sight::{begins_as, holds_end_of};
 use crate::file::trail::EDGE_BYTES;
 use crate::file::{Files, names};
@@ -23,6 +24,7 @@ impl Files {
     /// Compares files with those that hold all of what they differ from. Returns those that could not be compared: nothing follows of what they may hold.
     pub(super) fn compare_beside(&self, known: &[Known], facts: &[Facts], seen: &mut [SeenFile]) -> Result<Vec<(usize, Error)>> {
         let mut failed = self.tell_rewritten(known, facts, seen);
+        pair_parts(known, facts, seen);
         let holders = holders_of(seen);
         for at in 0..seen.len() {
             let told = self.tell_part(known, facts, seen, &holders, at).and_then(|()| self.tell_edited(known, facts, seen, &holders, at));
@@ -82,8 +84,9 @@ impl Files {
         let (place, label) = (seen[at].place, seen[at].label.clone());
         for pair in seen[at].pairs.iter_mut().filter(|pair| matches!(pair.verdict, Verdict::Other(_))) {
             let position = &known[pair.known];
+            // Another one than that was, edited, only has its beginning in common with it.
             let own = position.place().is_some_and(|known| known.may_be(&place)) || *position.partition.label == *label;
-            if !own && !pair.shares {
+            if !own {
                 continue;
             }
             let holder = holders.get(&pair.known).and_then(|holders| holders.iter().find(|(_, verdict)| *verdict == Verdict::Moved));
@@ -161,6 +164,29 @@ impl Files {
             // What is wrong with a damaged file is said when it is read.
             Err(e) if e.os_error().is_none() => Ok(false),
             compared => compared,
+        }
+    }
+}
+
+/// Pairs files with positions of which they may hold a first part, where many begin alike: as long as the file of a position is gone, nobody can tell what
+/// else it begins as (see `alike`); now the one that holds it shows that.
+fn pair_parts(known: &[Known], facts: &[Facts], seen: &mut [SeenFile]) {
+    let mut held: Prefixes<Vec<usize>> = Prefixes::default();
+    for (file, _) in seen.iter().zip(facts).filter(|(_, facts)| facts.sketch.is_some()) {
+        let moved = file.pairs.iter().filter(|pair| pair.verdict == Verdict::Moved);
+        moved.for_each(|pair| held.entry(&file.beginning).push(pair.known));
+    }
+    for (file, facts) in seen.iter_mut().zip(facts).filter(|(_, facts)| facts.sketch.is_some()) {
+        let is_over = |pair: &Pair| pair.prefix || !matches!(pair.verdict, Verdict::Other(_));
+        if file.pairs.iter().any(is_over) {
+            continue;
+        }
+        let is_longer = |position: usize| facts.compression != Compression::None || known[position].next > facts.length;
+        let held = held.beginning_with(&file.beginning).flatten().copied();
+        let longest = held.filter(|position| is_longer(*position)).max_by_key(|position| known[*position].next);
+        if let Some(position) = longest.filter(|position| !file.pairs.iter().any(|pair| pair.known == *position)) {
+            let verdict = Verdict::Other(Why::Shorter { end: facts.length });
+            file.pairs.push(Pair { known: position, verdict, shares: true, edited: Edited::Maybe, prefix: false, whole: false });
         }
     }
 }

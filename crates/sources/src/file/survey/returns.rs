@@ -5,20 +5,27 @@
 
 use std::cmp::Reverse;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use pintail_core::error::Result;
-use pintail_core::evidence::{Evidence, Mark, Witness};
+use pintail_core::evidence::{Body, Evidence, Mark, Witness};
 use pintail_core::offsets::{Fingerprint, NoteKind};
 use tracing::{info, warn};
 
 use super::{Facts, Start, empty_chunk, note};
 use crate::file::Files;
 use crate::file::bodies::end_of_body;
-use crate::file::input::{Compression, Walk};
+use crate::file::input::{Compression, Input, Walk};
 use crate::file::positions::{Known, new_partition};
 use crate::file::trail::{EDGE_BYTES, archive_of};
+use crate::lines::TAIL_BYTES_MAX;
+
+/// Offsets that are all asked. Where more files began alike, most of them do not end where a line does.
+const ENDS_MAX: usize = 64;
+
+/// Bytes read at a time.
+const STEP_BYTES: u64 = 1 << 20;
 
 /// What a file is that begins as one that vanished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +44,7 @@ impl Files {
         if let Some(back) = self.find_back(facts, 0)? {
             return self.take_back(&back, facts);
         }
-        let mut is_shorter = false;
+        let mut is_shorter = facts.compression == Compression::None && self.positions.may_be_part_of_many(&facts.head, facts.length);
         for (key, fingerprint) in self.positions.remembered(&facts.head) {
             // Any file may begin with the same line or two, and what the vanished one was called is not remembered.
             if fingerprint.to < EDGE_BYTES {
@@ -47,7 +54,7 @@ impl Files {
             }
         }
         // More than one file may begin so.
-        let is_alone = !facts.compared.iter().any(|other| other.shares);
+        let is_alone = !facts.compared.iter().any(|other| other.shares) && !self.positions.is_common(&facts.head);
         Ok(if is_shorter && is_alone { Start::Returning } else { Start::New })
     }
 
@@ -75,6 +82,14 @@ impl Files {
         let mut further: Vec<(Mark, Fingerprint)> =
             remembered.filter(|(_, fingerprint)| fingerprint.to >= EDGE_BYTES && fingerprint.to > beyond).collect();
         further.sort_unstable_by_key(|(_, fingerprint)| Reverse(fingerprint.to));
+        if let Some((head, ends)) = self.positions.many_remembered(&facts.head) {
+            let longest = if facts.compression == Compression::None { facts.length } else { u64::MAX };
+            let ends: Vec<u64> = ends.filter(|to| *to > beyond && *to <= longest).collect();
+            let back = facts.with_file(|file| self.find_back_among_many(file, facts.compression, head, &ends))?;
+            if back.is_some() {
+                return Ok(back);
+            }
+        }
         for (key, fingerprint) in further {
             if let Vanished::Back { tail, body, finished } = self.compare_vanished(&fingerprint, facts)? {
                 let head = self.positions.key.mark(&[&facts.head[..usize::from(fingerprint.head_bytes)]]);
@@ -83,6 +98,45 @@ impl Files {
             }
         }
         Ok(None)
+    }
+
+    /// Returns the file that vanished, and was read farthest, of which all stands in this one, where many began alike: the content is read once, and asked
+    /// at each offset up to which one of them was read. Of very many, those count that ended with a line.
+    fn find_back_among_many(&self, file: &File, compression: Compression, head: Mark, ends: &[u64]) -> io::Result<Option<Back>> {
+        let key = &self.positions.key;
+        let mut input = Input::open(file.try_clone()?, compression)?;
+        let (mut body, mut window, mut from, mut found) = (Body::new(key), Vec::new(), 0, None);
+        let at = |from: u64, to: u64| usize::try_from(to - from).unwrap_or(usize::MAX);
+        for to in ends {
+            while from + (window.len() as u64) < *to {
+                body.push(&window[at(from, body.length())..]);
+                let kept = window.len().min(TAIL_BYTES_MAX);
+                from += (window.len() - kept) as u64;
+                window.drain(..window.len() - kept);
+                match (&mut input).take(STEP_BYTES).read_to_end(&mut window) {
+                    Ok(0) => return Ok(found),
+                    Ok(_) => {}
+                    // What is wrong with a damaged file is said when it is read.
+                    Err(e) if compression.is_damage(&e) => return Ok(found),
+                    Err(e) => return Err(e),
+                }
+            }
+            let end = at(from, *to);
+            if ends.len() > ENDS_MAX && window[end - 1] != b'\n' {
+                continue;
+            }
+            body.push(&window[at(from, body.length())..end]);
+            let tail = key.mark(&[&window[end - TAIL_BYTES_MAX..end]]);
+            let Some(summed) = body.mark() else { continue };
+            if let Some((key, _)) = self.positions.remembered_as(head, *to, tail, summed) {
+                let witnesses = vec![witness(0, EDGE_BYTES, head), witness(to - EDGE_BYTES, *to, tail)];
+                found = Some(Back { key, to: *to, witnesses, body: Some(summed), finished: false });
+            }
+        }
+        if let Some(back) = found.as_mut().filter(|_| compression != Compression::None) {
+            back.finished = back.to == from + window.len() as u64 && input.read(&mut [0]).is_ok_and(|read| read == 0);
+        }
+        Ok(found)
     }
 
     /// Compares a file with one that vanished and began alike.
