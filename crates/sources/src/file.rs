@@ -6,7 +6,8 @@
 //!
 //! A file is a partition of the source; its offsets are bytes of its decompressed content. A position is never believed: the first KiB of a file, the
 //! KiB before the offset and the body between are marked as they are read. The ends are compared before reading goes on, and the body as well wherever
-//! that content lies in another place by then.
+//! that content lies in another place by then. An edit between the ends of a file that nobody follows and that has no copy is not seen: that would take
+//! reading all files whole at every start. Nor is an edited copy of which nothing is known: it is a new file.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
