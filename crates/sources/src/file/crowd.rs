@@ -27,7 +27,7 @@ pub(super) type End = (u64, Mark);
 #[derive(Debug, Default)]
 pub(super) struct Crowd {
     members: HashMap<PartitionId, Member>,
-    sketched: Prefixes<BTreeMap<End, BTreeSet<PartitionId>>>,
+    sketched: Prefixes<Box<[u8]>, BTreeMap<End, BTreeSet<PartitionId>>>,
     by_end: HashMap<End, BTreeSet<PartitionId>>,
     /// Those at whose files nobody has looked yet.
     unsketched: BTreeSet<PartitionId>,
@@ -81,7 +81,7 @@ impl Crowd {
         match &member.state {
             State::Unsketched => drop(self.unsketched.insert(id.clone())),
             State::Sketched(sketch, _) => {
-                self.sketched.entry(sketch.as_bytes()).entry(member.end).or_default().insert(id.clone());
+                self.sketched.entry(sketch.as_bytes().into()).entry(member.end).or_default().insert(id.clone());
             }
             State::Hidden => self.hidden.insert(id, &member),
         }

@@ -115,11 +115,6 @@ impl<T: Clone + Eq + Hash> Related<T> {
         self.0.get(group)
     }
 
-    /// Returns those for whose name and `path` [`are_related`] holds. One may come more than once.
-    pub(super) fn to<'a>(&'a self, path: &str) -> impl Iterator<Item = &'a T> + use<'a, T> {
-        groups_related_to(path).filter_map(|group| self.0.get(&group)).flatten()
-    }
-
     /// Returns whether there is one for whose name and `path` [`are_related`] holds.
     pub(super) fn has_any_to(&self, path: &str) -> bool {
         groups_related_to(path).any(|group| self.0.contains_key(&group))
@@ -173,7 +168,7 @@ mod tests {
     fn among(name: &str, other: &str) -> bool {
         let mut others = Related::default();
         others.add(other, 1);
-        let found = others.to(name).next().is_some();
+        let found = others.has_any_to(name);
         others.remove(other, &1);
         assert!(others.0.is_empty());
         found

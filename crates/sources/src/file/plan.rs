@@ -239,17 +239,17 @@ fn beyond(known: &[KnownFile], file: &SeenFile, owner: usize, copies: Copies) ->
 
 /// The files that were decided on so far, as far as later ones depend on them. Thousands may appear at once: each is looked up.
 #[derive(Debug, Default)]
-struct Before {
+struct Before<'a> {
     /// The first copy of each known position that holds more.
     copies: HashMap<usize, usize>,
     /// New files of a KiB or more, by their beginnings.
-    heads: Prefixes<Vec<usize>>,
+    heads: Prefixes<&'a [u8], Vec<usize>>,
     /// New files by their names, and by their beginnings.
-    names: HashMap<Group, Prefixes<Vec<usize>>>,
+    names: HashMap<Group, Prefixes<&'a [u8], Vec<usize>>>,
 }
 
-impl Before {
-    fn take(&mut self, files: &[SeenFile], at: usize, fate: Fate) {
+impl<'a> Before<'a> {
+    fn take(&mut self, files: &'a [SeenFile], at: usize, fate: Fate) {
         let file = &files[at];
         match fate {
             Fate::Copy { of } if !file.pairs.iter().any(|pair| pair.known == of && pair.whole) => {

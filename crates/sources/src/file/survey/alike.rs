@@ -158,6 +158,9 @@ impl Files {
 
     /// Makes the sketches of files that nothing is known of, where many begin alike.
     pub(super) fn sketch_new(&self, facts: &mut [Facts]) {
+        if facts.len() <= FEW {
+            return;
+        }
         let mut heads: HashMap<&[u8], usize> = HashMap::new();
         for facts in facts.iter().filter(|facts| facts.head.len() == TAIL_BYTES_MAX) {
             *heads.entry(&facts.head).or_default() += 1;

@@ -171,10 +171,10 @@ impl Files {
 /// Pairs files with positions of which they may hold a first part, where many begin alike: as long as the file of a position is gone, nobody can tell what
 /// else it begins as (see `alike`); now the one that holds it shows that.
 fn pair_parts(known: &[Known], facts: &[Facts], seen: &mut [SeenFile]) {
-    let mut held: Prefixes<Vec<usize>> = Prefixes::default();
+    let mut held: Prefixes<Vec<u8>, Vec<usize>> = Prefixes::default();
     for (file, _) in seen.iter().zip(facts).filter(|(_, facts)| facts.sketch.is_some()) {
         let moved = file.pairs.iter().filter(|pair| pair.verdict == Verdict::Moved);
-        moved.for_each(|pair| held.entry(&file.beginning).push(pair.known));
+        moved.for_each(|pair| held.entry(file.beginning.clone()).push(pair.known));
     }
     for (file, facts) in seen.iter_mut().zip(facts).filter(|(_, facts)| facts.sketch.is_some()) {
         let is_over = |pair: &Pair| pair.prefix || !matches!(pair.verdict, Verdict::Other(_));
