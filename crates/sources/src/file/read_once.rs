@@ -5,11 +5,12 @@
 //! Does not own: files that appear later; the list is made at the start.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use pintail_core::error::{Error, Result};
 use pintail_core::offsets::PartitionId;
@@ -328,19 +329,26 @@ impl std::convert::From<io::Error> for Stop {
 
 /// Waits until a file has stood still for [`STILL`]. Returns whether it did, and not change.
 fn stands_still(reader: &FileReader, sender: &ChunkSender) -> Result<bool, Exit> {
-    let look = || -> Result<(u64, Option<SystemTime>), Error> {
-        let metadata = reader.file().metadata().map_err(|e| Error::io(format_args!("look at `{}`", reader.path().display()), e))?;
-        Ok((metadata.len(), metadata.modified().ok()))
-    };
+    let look = || reader.file().metadata().map_err(|e| Error::io(format_args!("look at `{}`", reader.path().display()), e));
+    let shown = |metadata: &Metadata| (metadata.len(), metadata.modified().ok());
     let seen = look()?;
-    // A time in the future, or none, says nothing.
-    let stood = seen.1.and_then(|modified| modified.elapsed().ok()).unwrap_or_default();
-    let end = Instant::now() + STILL.saturating_sub(stood);
+    let end = Instant::now() + STILL.saturating_sub(still_for(&seen));
     while Instant::now() < end {
         sender.sleep(LOOK_INTERVAL)?;
-        if look()? != seen {
+        if shown(&look()?) != shown(&seen) {
             return Ok(false);
         }
     }
-    Ok(reader.has_reached(seen.0))
+    Ok(reader.has_reached(seen.len()))
+}
+
+/// Returns for how long a file was not written. Anybody may set that time, also to one in the future, which says nothing; not that of the last change of
+/// any kind.
+fn still_for(metadata: &Metadata) -> Duration {
+    let since = |seconds: i64, nanoseconds: i64| {
+        let time = Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanoseconds).ok()?);
+        UNIX_EPOCH.checked_add(time)?.elapsed().ok()
+    };
+    let modified = since(metadata.mtime(), metadata.mtime_nsec());
+    modified.or_else(|| since(metadata.ctime(), metadata.ctime_nsec())).unwrap_or_default()
 }

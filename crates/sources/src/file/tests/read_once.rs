@@ -192,3 +192,16 @@ async fn a_line_that_gets_its_end_while_it_is_waited_for_is_read_whole() {
     assert_eq!(world.run().await, ["1", "22"]);
     writer.join().unwrap();
 }
+
+#[tokio::test]
+async fn files_without_a_last_line_end_that_bear_times_in_the_future_do_not_wait_each() {
+    let mut world = World::new(&["*"]);
+    let tomorrow = std::time::SystemTime::now() + Duration::from_secs(86_400);
+    for n in 0..4 {
+        world.write(&format!("{n}"), format!("{n}"));
+        File::options().write(true).open(world.path(&format!("{n}"))).unwrap().set_modified(tomorrow).unwrap();
+    }
+    let begin = std::time::Instant::now();
+    assert_eq!(world.run().await, ["0", "1", "2", "3"]);
+    assert!(begin.elapsed() < Duration::from_secs(12), "{:?}", begin.elapsed());
+}
