@@ -24,6 +24,7 @@ use pintail_core::clock::Clock;
 use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::offsets::{Offsets, PartitionId};
 use pintail_core::quantity::counted;
+use rustix::io::Errno;
 use tracing::info;
 
 use super::thread::{ChunkSender, Exit, ReadThread};
@@ -220,7 +221,14 @@ impl Files {
 
     /// Takes up what could not be looked at.
     fn take_failed(&mut self, found: &Found) {
-        let failed = found.failed.iter().map(|(path, _)| path).chain(&found.dangling).map(PathBuf::as_path).collect();
+        // Not everything in it has vanished: it is moved away, or not mounted.
+        let is_known = |directory: &&PathBuf| self.positions.iter().any(|known| Path::new(&*known.partition.label).starts_with(directory));
+        let missing: Vec<&PathBuf> = found.missing.iter().filter(is_known).collect();
+        for directory in &missing {
+            let doing = format!("find `{}`, of which files were read", names::label_of(directory));
+            self.aside.directory(directory, &Error::io(doing, Errno::NOENT.into()));
+        }
+        let failed = found.failed.iter().map(|(path, _)| path).chain(&found.dangling).chain(missing).map(PathBuf::as_path).collect();
         for (path, error) in &found.failed {
             // What is below a directory is not known; what is below a name that cannot be looked at neither.
             self.aside.directory(path, error);

@@ -51,6 +51,8 @@ pub(super) struct Found {
     pub(super) failed: Vec<(PathBuf, Error)>,
     /// Symbolic links that match and lead to nothing.
     pub(super) dangling: Vec<PathBuf>,
+    /// Directories of names, and those before the first wildcard of globs, that are not there.
+    pub(super) missing: Vec<PathBuf>,
     /// Whether the directory of the dataset lies among them: it is passed over.
     pub(super) met_own: bool,
 }
@@ -98,7 +100,8 @@ impl Patterns {
     fn look_at(&self, path: &Path, found: &mut Found) {
         let shown = names::label_of(path);
         match gone_is_none(fs::metadata(path)) {
-            Ok(None) => found.dangling.extend(path.is_symlink().then(|| path.to_owned())),
+            Ok(None) if path.is_symlink() => found.dangling.push(path.to_owned()),
+            Ok(None) => found.missing.extend(Some(directory_of(path)).filter(|directory| is_missing(directory))),
             Ok(Some(_)) if self.own.holds(path) => found.failed.push((path.to_owned(), self.is_own(&shown))),
             Ok(Some(metadata)) if metadata.is_file() => found.files.push((path.to_owned(), metadata)),
             Ok(Some(_)) => {
@@ -117,6 +120,9 @@ impl Patterns {
             return found.failed.push((glob.base().to_owned(), self.is_own(glob.as_str())));
         }
         let Walked { files, failed, dangling, met_own } = glob.walk(&self.own, &self.disk);
+        if files.is_empty() && is_missing(glob.base()) {
+            found.missing.push(glob.base().to_owned());
+        }
         found.files.extend(files);
         found.dangling.extend(dangling);
         found.met_own |= met_own;
@@ -265,6 +271,10 @@ pub(super) fn gone_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 fn target_of(path: &Path) -> Option<PathBuf> {
     let target = fs::read_link(path).ok()?;
     Some(fs::canonicalize(path).unwrap_or_else(|_| directory_of(path).join(target)))
+}
+
+fn is_missing(directory: &Path) -> bool {
+    matches!(fs::metadata(directory).map_err(|e| e.kind()), Err(io::ErrorKind::NotFound | io::ErrorKind::NotADirectory))
 }
 
 fn directory_of(path: &Path) -> PathBuf {

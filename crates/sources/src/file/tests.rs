@@ -21,6 +21,7 @@ use crate::kind::tests::DISK;
 mod ages;
 mod alike;
 mod aside;
+mod away;
 mod copied;
 mod copies;
 mod edits;
