@@ -58,7 +58,7 @@ use sql_error::message;
 use statement::{Select, unreadable};
 
 pub use memory::MemoryMeter;
-pub use probe::{Check, Suspect};
+pub use probe::{Class, Scope, Suspect};
 pub use scan::VECTOR_ROWS;
 pub use sql_error::{Failure, FailureKind, SqlError};
 pub use worker::Worker;

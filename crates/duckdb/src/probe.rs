@@ -1,21 +1,29 @@
-//! Probe: finds the records that the SQL is likely to fail on in one pass, where the shape of the SQL allows.
+//! Probe: finds the records that the SQL is likely to fail on in a few passes, where the shape of the SQL allows.
 //!
-//! Owns: the queries that do it, and which of their answers are certain.
-//! Does not own: making an expression ready for them (see `rewrite`), which `SELECT`s are looked at (see `shape`), what is done about a suspect (see `search`).
+//! Owns: the queries that do it, and which of their answers stand for each other.
+//! Does not own: making an expression ready for them (see `rewrite`), which rows it is computed for (see `flat`), what is done about a suspect (see
+//! `search`).
 //!
 //! An expression that fails ends its query, and with it the batch: to run the SQL again for each culprit is a hundred times slower than
-//! the SQL itself. So the expressions of the `SELECT` that reads `events` are put into forms that do not fail, and asked which of the
-//! records they fail on. The first query looks at all records, in forms that DuckDB computes a vector at a time (`TRY_CAST`), and may name
-//! a record too many. Others look at those with `TRY`, which evaluates an expression as it was written and record by record: one query
-//! for all expressions, then for halves of them until it is known which one fails on which record.
+//! the SQL itself. So the expressions of the SQL are put into forms that do not fail, and asked which of the records they fail on. The first
+//! query looks at all records, in forms that DuckDB computes a vector at a time (`TRY_CAST`), and may name a record too many. Others look at
+//! those with `TRY`, which evaluates an expression as it was written and record by record: one query for all expressions, then for halves of
+//! them until it is known which one fails on which record.
 //!
 //! The forms stand in a `WHERE`: in a select list, DuckDB computes what stands there twice once and *before* it, which takes it out of
 //! its `TRY`.
 //!
-//! A named record is a culprit for certain only if DuckDB cannot but evaluate the expression for it (see `shape`). What the probe misses (expressions that `TRY` does not take, further
-//! `SELECT`s, errors of other kinds) is left to the search.
+//! Whether a record that an expression fails on fails the SQL hangs on DuckDB's plan: it may ask a condition before or after it computes the
+//! expression, and several conditions in any order. But the plan is the same for each record that is run alone. So records for which each
+//! condition has the same answer (holds, does not, fails) and the same expression fails first have the same fate: they are *alike*, and a few
+//! of them tell what becomes of the others. That holds where the whole SQL is understood, and where a record has one row. Of a record with several
+//! (joined, unnested) it holds if one of them passes all conditions, and the expression fails on that one. At first only such records are
+//! looked for, and those that the last condition lets pass; with [`Scope::All`] those as well that a condition may keep away.
+//!
+//! What the probe misses (expressions that `TRY` does not take, errors of other kinds) is left to the search.
 
 mod arithmetic;
+mod flat;
 mod rewrite;
 mod shape;
 
@@ -32,8 +40,8 @@ use super::gather::Columns;
 use super::scan::Pace;
 use super::session::Session;
 use super::statement::Select;
+use flat::Stage;
 use rewrite::Rewriter;
-use shape::Shape;
 
 /// The view that a probe reads: `events` and the number of each record.
 const NUMBERED: &str = "pintail_numbered";
@@ -41,22 +49,33 @@ const NUMBERED: &str = "pintail_numbered";
 const ROW: &str = "pintail_row";
 /// Expressions of one `SELECT` that are looked at.
 const CHECKS_MAX: usize = 1_000;
-/// Bytes that the answers of a query may take: eight for each record.
-const ANSWER_BYTES_MAX: usize = 1 << 30;
+/// Conditions whose answers tell records apart: three for each, in 64 bits.
+const CONDITIONS_MAX: usize = 40;
+/// Bytes that the answers of a query may take: eight for each row.
+const ANSWER_BYTES_MAX: usize = 1 << 28;
 
 /// A record that the SQL is likely to fail on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Suspect {
     /// Its row in the batch.
     pub row: usize,
-    /// The expression that fails on it. Suspects of one expression have the same cause.
-    pub check: Check,
-    /// Whether the SQL is sure to fail on it.
-    pub is_certain: bool,
+    /// What is known of it. Suspects of one class have the same cause.
+    pub class: Class,
+    /// Whether all of its class have the same fate.
+    pub is_alike: bool,
 }
 
-/// An expression: which `SELECT` of the SQL, and which of its expressions.
-pub type Check = (usize, usize);
+/// The `FROM` and the expression that fails there, and what the conditions say, a digit of three for each.
+pub type Class = (usize, usize, u64);
+
+/// Which records are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Those that pass the conditions.
+    Likely,
+    /// Those, too, that the SQL may never compute the failing expression for.
+    All,
+}
 
 /// The queries of one SQL.
 #[derive(Debug)]
@@ -64,31 +83,37 @@ pub(crate) struct Probe {
     /// The columns of `events` and the number.
     schema: SchemaRef,
     answer: SchemaRef,
-    selects: Vec<Queries>,
+    stages: Vec<Queries>,
+    /// Names the record of each row that the SQL returns, in order.
+    lineage: Option<String>,
 }
 
-/// The queries for one `SELECT`.
+/// The queries about one `FROM`.
 #[derive(Debug)]
 struct Queries {
     /// Reads the numbered records.
     from: String,
-    /// Holds for records that may be culprits.
-    narrow: String,
-    /// The expressions that may fail, in order: conditions of the `WHERE` first.
-    checks: Vec<Form>,
-    /// How many of them are conditions.
-    conditions: usize,
-    /// What a record must pass to come to the other expressions, as the beginning of a `CASE`.
-    guard: String,
+    /// Whether each record has one row.
+    is_single: bool,
+    /// Whether all is known that decides what is computed.
+    is_known: bool,
+    /// Hold for records that may be culprits: for those that pass the conditions, and for all.
+    narrow: [String; 2],
+    /// What rows must pass.
+    conditions: Vec<Condition>,
+    /// Hold for the records that an expression fails on.
+    items: Vec<String>,
+    /// Holds for rows that pass all conditions.
+    passes: String,
 }
 
-/// An expression that may fail.
+/// A condition, in forms that do not fail.
 #[derive(Debug)]
-struct Form {
-    /// Holds for the records that it fails on.
+struct Condition {
+    /// Holds where it fails.
     fails: String,
-    /// Whether it is sure to be evaluated for those that are named.
-    is_certain: bool,
+    /// Holds where it does.
+    holds: String,
 }
 
 impl Probe {
@@ -103,38 +128,93 @@ impl Probe {
         session.make_view(NUMBERED, &schema).ok()?;
         let rewriter = Rewriter::new(session)?;
         let top = &tree["statements"][0]["node"];
-        let shapes = shape::shapes(top, select.references("events") == 1 && !select.calls("unnest"), session.schema());
-        let selects: Vec<Queries> = shapes.iter().filter_map(|shape| Queries::new(session, &rewriter, &schema, shape)).collect();
+        let columns: Vec<&str> = session.schema().fields().iter().map(|field| field.name().as_str()).collect();
+        let names_of = |table: &Value| session.column_names(&format!("SELECT * {}", rewriter.from(table, "events")?)).ok();
+        let flat = (select.references("events") == 1).then(|| flat::flatten(top, &columns, &names_of)).flatten();
+        let lineage = flat.as_deref().and_then(|stages| lineage(session, &rewriter, &schema, top, stages));
+        let (stages, is_known) = flat.map_or_else(|| (shape::selects(top), false), |stages| (stages, true));
+        let stages: Vec<Queries> = stages.iter().filter_map(|stage| Queries::new(session, &rewriter, &schema, stage, is_known)).collect();
         let answer = Schema::new(vec![Field::new("r", DataType::Int64, true)]);
-        (!selects.is_empty()).then(|| Self { schema, answer: Arc::new(answer), selects })
+        (lineage.is_some() || !stages.is_empty()).then(|| Self { schema, answer: Arc::new(answer), stages, lineage })
+    }
+
+    /// Returns the record of each row that the SQL makes of a batch, in order.
+    pub(crate) fn lineage(&self, session: &mut Session, batch: &RecordBatch) -> Option<Vec<usize>> {
+        let numbered = self.numbered(batch)?;
+        self.rows(session, self.lineage.as_ref()?, &numbered)
     }
 
     /// Names the suspects of a batch, each once, in their order. Those that it cannot find it leaves out.
-    pub(crate) fn suspects(&self, session: &mut Session, batch: &RecordBatch) -> Vec<Suspect> {
+    pub(crate) fn suspects(&self, session: &mut Session, batch: &RecordBatch, scope: Scope) -> Vec<Suspect> {
         let Some(numbered) = self.numbered(batch) else { return Vec::new() };
         let mut found = BTreeMap::new();
-        for (index, queries) in self.selects.iter().enumerate() {
-            let Some(few) = pick(&numbered, &self.ask(session, &queries.query(session, &queries.narrow), &numbered)) else { continue };
-            let mut named = BTreeMap::new();
-            self.name(session, queries, 0..queries.checks.len(), &few, &mut named);
-            for (row, check) in named {
-                let is_certain = queries.checks[check].is_certain;
-                found.entry(row).or_insert(Suspect { row, check: (index, check), is_certain });
+        for (index, queries) in self.stages.iter().enumerate() {
+            let narrow = &queries.narrow[usize::from(scope == Scope::All)];
+            let Some(few) = pick(&numbered, &self.ask(session, &queries.query(session, narrow), &numbered)) else { continue };
+            for (row, (check, signature, is_alike)) in self.name(session, queries, &few, scope) {
+                // Where a record is alike others, that says more of it.
+                let suspect = Suspect { row, class: (index, check, signature), is_alike };
+                let known = found.entry(row).or_insert(suspect);
+                if is_alike && !known.is_alike {
+                    *known = suspect;
+                }
             }
         }
         found.into_values().collect()
     }
 
-    /// Names the records that expressions of a range fail on, with the first that does.
-    fn name(
+    /// Names those of a few records that fail here: the first expression that does, what the conditions say, and whether that tells all.
+    fn name(&self, session: &mut Session, queries: &Queries, few: &RecordBatch, scope: Scope) -> BTreeMap<usize, (usize, u64, bool)> {
+        let answers: Vec<[BTreeSet<usize>; 2]> = queries
+            .conditions
+            .iter()
+            .map(|condition| [&condition.fails, &condition.holds].map(|form| self.ask(session, &queries.query(session, form), few)))
+            .collect();
+        let single = if queries.is_single { None } else { Some(self.once(session, queries, few)) };
+        let is_single = |row: &usize| single.as_ref().is_none_or(|single| single.contains(row));
+        let signature = |row: &usize| {
+            answers
+                .iter()
+                .fold(0, |sum: u64, [fails, holds]| sum * 3 + if fails.contains(row) { 2 } else { u64::from(holds.contains(row)) })
+        };
+        let mut named = BTreeMap::new();
+        let mut sure = BTreeMap::new();
+        self.name_items(session, queries, (0..queries.items.len(), true), few, &mut sure);
+        for (row, item) in sure {
+            // Whatever its other rows are, this one fails.
+            let signature = if is_single(&row) { signature(&row) } else { u64::MAX };
+            named.insert(row, (queries.conditions.len() + item, signature, queries.is_known));
+        }
+        let is_named = |named: &BTreeMap<usize, _>, row: &usize| named.contains_key(row);
+        for (condition, [fails, _]) in answers.iter().enumerate() {
+            for row in fails.iter().filter(|row| !is_named(&named, row)).copied().collect::<Vec<_>>() {
+                named.insert(row, (condition, signature(&row), queries.is_known && is_single(&row)));
+            }
+        }
+        if scope == Scope::All && !queries.conditions.is_empty() {
+            let mut maybe = BTreeMap::new();
+            self.name_items(session, queries, (0..queries.items.len(), false), few, &mut maybe);
+            for (row, item) in maybe {
+                let is_alike = queries.is_known && is_single(&row);
+                named.entry(row).or_insert((queries.conditions.len() + item, signature(&row), is_alike));
+            }
+        }
+        named
+    }
+
+    /// Names the records that expressions of a range fail on, with the first that does: of rows that pass the conditions, or of all.
+    fn name_items(
         &self,
         session: &mut Session,
         queries: &Queries,
-        range: Range<usize>,
+        (range, must_pass): (Range<usize>, bool),
         records: &RecordBatch,
         named: &mut BTreeMap<usize, usize>,
     ) {
-        let failing = self.ask(session, &queries.query(session, &queries.fails(range.clone())), records);
+        if range.is_empty() {
+            return;
+        }
+        let failing = self.ask(session, &queries.query(session, &queries.fails(range.clone(), must_pass)), records);
         if failing.is_empty() {
             return;
         }
@@ -144,12 +224,20 @@ impl Probe {
         }
         let middle = range.start + range.len() / 2;
         if let Some(records) = pick(records, &failing) {
-            self.name(session, queries, range.start..middle, &records, named);
+            self.name_items(session, queries, (range.start..middle, must_pass), &records, named);
         }
         let rest = failing.into_iter().filter(|row| !named.contains_key(row)).collect();
         if let Some(records) = pick(records, &rest) {
-            self.name(session, queries, middle..range.end, &records, named);
+            self.name_items(session, queries, (middle..range.end, must_pass), &records, named);
         }
+    }
+
+    /// Returns the records that have one row.
+    fn once(&self, session: &mut Session, queries: &Queries, few: &RecordBatch) -> BTreeSet<usize> {
+        let rows = self.rows(session, &queries.query(session, "true"), few).unwrap_or_default();
+        let mut counts = BTreeMap::new();
+        rows.into_iter().for_each(|row| *counts.entry(row).or_insert(0) += 1);
+        counts.into_iter().filter(|(_, count)| *count == 1).map(|(row, _)| row).collect()
     }
 
     fn numbered(&self, batch: &RecordBatch) -> Option<RecordBatch> {
@@ -160,12 +248,28 @@ impl Probe {
 
     /// Runs a query; returns the records that it names. A query that fails names none.
     fn ask(&self, session: &mut Session, query: &str, records: &RecordBatch) -> BTreeSet<usize> {
+        self.rows(session, query, records).into_iter().flatten().collect()
+    }
+
+    /// Runs a query; returns the record of each of its rows, unless it fails.
+    fn rows(&self, session: &mut Session, query: &str, records: &RecordBatch) -> Option<Vec<usize>> {
         let columns = Columns::new(&self.answer, records.num_rows(), ANSWER_BYTES_MAX);
         let (columns, ran) = session.gather(query, (&self.schema, records), Pace::default(), columns);
-        let Some(answers) = ran.ok().and_then(|()| columns.finish().ok()) else { return BTreeSet::new() };
+        let answers = ran.ok().and_then(|()| columns.finish().ok())?;
         let rows = answers.column(0).as_primitive::<Int64Type>();
-        rows.values().iter().filter_map(|row| usize::try_from(*row).ok()).collect()
+        Some(rows.values().iter().filter_map(|row| usize::try_from(*row).ok()).collect())
     }
+}
+
+/// Makes the query that names the record of each row, in the order of the SQL: of one that orders or joins nothing.
+fn lineage(session: &Session, rewriter: &Rewriter<'_>, schema: &SchemaRef, top: &Value, stages: &[Stage]) -> Option<String> {
+    let last = stages.last()?;
+    let is_in_order = last.from["type"] != "JOIN" && !rewrite::orders(top);
+    let from = rewriter.from(&last.from, NUMBERED).filter(|_| is_in_order)?;
+    let conditions = last.conditions.iter().map(|condition| rewriter.sql(condition)).collect::<Option<Vec<_>>>()?;
+    let passing = if conditions.is_empty() { String::new() } else { format!(" WHERE ({})", conditions.join(") AND (")) };
+    let query = session.gather_from(&["r".to_owned()], &format!("(SELECT {ROW} AS r {from}{passing})"));
+    session.can_prepare(&query, schema).then_some(query)
 }
 
 /// Returns the records of these numbers out of some that have theirs in the last column; `None` if there are none.
@@ -177,57 +281,56 @@ fn pick(records: &RecordBatch, numbers: &BTreeSet<usize>) -> Option<RecordBatch>
 }
 
 impl Queries {
-    fn new(session: &Session, rewriter: &Rewriter<'_>, schema: &SchemaRef, Shape { node, sure }: &Shape) -> Option<Self> {
-        let from = rewriter.from(&node["from_table"], NUMBERED)?;
-        let typed_by = rewriter.from(&node["from_table"], "events")?;
+    fn new(session: &Session, rewriter: &Rewriter<'_>, schema: &SchemaRef, stage: &Stage, is_known: bool) -> Option<Self> {
+        let loose = rewriter.loosen_from(&stage.from);
+        let from = rewriter.from(&loose, NUMBERED)?;
+        let typed_by = rewriter.from(&loose, "events")?;
         let takes = |check: &str| session.can_prepare(&format!("SELECT 1 {from} WHERE {check}"), schema);
-        let (mut checks, mut narrow, mut guard, mut loose_guard) = (Vec::new(), Vec::new(), String::new(), String::new());
-        let conditions = rewrite::conditions(&node["where_clause"]);
-        // DuckDB may evaluate the conditions of a WHERE in any order, and then one never, so what fails in one of several is not certain;
-        // a record that passes them all does come to the other expressions.
-        let is_lone = conditions.len() == 1 && !rewrite::mentions(conditions[0], "CONJUNCTION");
-        for condition in &conditions {
-            let forms =
-                rewriter.forms(condition, &typed_by).filter(|forms| takes(&forms.narrow) && takes(&forms.confirm) && takes(&forms.loose));
+        let (mut conditions, mut guarded_narrow, mut any_narrow, mut guard) = (Vec::new(), Vec::new(), Vec::new(), String::new());
+        let mut known = 0;
+        for (index, condition) in stage.conditions.iter().enumerate().take(CONDITIONS_MAX) {
+            let forms = rewriter.forms(condition, &typed_by);
+            let forms = forms.filter(|forms| takes(&forms.narrow) && takes(&forms.confirm) && takes(&forms.loose));
             let Some(forms) = forms else { continue };
-            narrow.push(guarded(&loose_guard, &forms.narrow));
-            checks.push(Form { fails: guarded(&guard, &forms.confirm), is_certain: is_lone && sure.conditions() });
-            let passes =
-                |fails: &str, form: &str| format!(" WHEN {fails} THEN false WHEN NOT coalesce(({form})::BOOLEAN, false) THEN false");
-            loose_guard += &passes(&forms.narrow, &forms.loose);
-            guard += &passes(&forms.confirm, &forms.plain);
+            known += usize::from(index < stage.own);
+            guarded_narrow.push(guarded(&guard, &forms.narrow));
+            guard += &format!(" WHEN {} THEN false WHEN NOT coalesce(({})::BOOLEAN, false) THEN false", forms.narrow, forms.loose);
+            conditions.push(Condition {
+                holds: format!("(CASE WHEN {} THEN false ELSE coalesce(({})::BOOLEAN, false) END)", forms.confirm, forms.plain),
+                fails: forms.confirm,
+            });
+            any_narrow.push(forms.narrow);
         }
-        let known = checks.len();
-        let mut others = Vec::new();
-        for item in items(&node["select_list"]).take(CHECKS_MAX) {
+        let (mut items, mut narrow) = (Vec::new(), Vec::new());
+        for item in stage.items.iter().take(CHECKS_MAX) {
             // A star within an expression makes several of it.
             let forms = rewriter.forms(item, &typed_by).filter(|forms| forms.can_fail && !rewrite::mentions(item, "STAR"));
             let Some(forms) = forms.filter(|forms| takes(&forms.narrow) && takes(&forms.confirm)) else { continue };
-            others.push(forms.narrow);
-            checks.push(Form { fails: forms.confirm, is_certain: known == conditions.len() && sure.item(item) });
+            narrow.push(forms.narrow);
+            items.push(forms.confirm);
         }
-        if !others.is_empty() {
-            narrow.push(guarded(&loose_guard, &others.join(" OR ")));
+        if !narrow.is_empty() {
+            guarded_narrow.push(guarded(&guard, &narrow.join(" OR ")));
         }
-        let queries = Self { from, narrow: narrow.join(" OR "), checks, conditions: known, guard };
+        any_narrow.extend(narrow);
+        let passes = conditions.iter().map(|condition| format!(" WHEN NOT {} THEN false", condition.holds)).collect();
+        let narrow = [guarded_narrow.join(" OR "), any_narrow.join(" OR ")];
+        let is_known = is_known && known == stage.own;
+        let queries = Self { from, is_single: stage.is_single(), is_known, narrow, conditions, items, passes };
         let can_ask = |check: &str| session.can_prepare(&queries.query(session, check), schema);
-        let is_useful = !queries.checks.is_empty() && can_ask(&queries.narrow) && can_ask(&queries.fails(0..queries.checks.len()));
+        let all = queries.fails(0..queries.items.len(), true);
+        let is_useful =
+            queries.narrow.iter().all(|narrow| !narrow.is_empty() && can_ask(narrow)) && (queries.items.is_empty() || can_ask(&all));
         is_useful.then_some(queries)
     }
 
-    /// Returns the condition that holds for the records that expressions of a range fail on.
-    fn fails(&self, range: Range<usize>) -> String {
-        let forms = |range: Range<usize>| self.checks[range].iter().map(|form| form.fails.as_str()).collect::<Vec<_>>();
-        let (conditions, others) = (range.start..range.end.min(self.conditions), range.start.max(self.conditions)..range.end);
-        let mut any: Vec<String> =
-            if conditions.is_empty() { Vec::new() } else { forms(conditions).into_iter().map(str::to_owned).collect() };
-        if !others.is_empty() {
-            any.push(guarded(&self.guard, &forms(others).join(" OR ")));
-        }
-        any.join(" OR ")
+    /// Returns the condition that holds for the rows that expressions of a range fail on, of those that pass the conditions or of all.
+    fn fails(&self, range: Range<usize>, must_pass: bool) -> String {
+        let any = self.items[range].join(" OR ");
+        guarded(if must_pass { &self.passes } else { "" }, &any)
     }
 
-    /// Returns the query that names the records for which a condition holds.
+    /// Returns the query that names the record of each row for which a condition holds.
     fn query(&self, session: &Session, condition: &str) -> String {
         session.gather_from(&["r".to_owned()], &format!("(SELECT {ROW} AS r {} WHERE {condition})", self.from))
     }
@@ -236,18 +339,6 @@ impl Queries {
 /// Returns a condition that holds where the guard lets a record through and `condition` holds.
 fn guarded(guard: &str, condition: &str) -> String {
     if guard.is_empty() { format!("({condition})") } else { format!("(CASE{guard} ELSE ({condition}) END)") }
-}
-
-/// Returns the expressions of a select list: of a star, those that replace a column.
-fn items(list: &Value) -> impl Iterator<Item = &Value> {
-    let items = list.as_array().map(Vec::as_slice).unwrap_or_default();
-    items.iter().flat_map(|item| match item["class"].as_str() {
-        Some("STAR") => {
-            let replaced = item["replace_list"].as_array().map(Vec::as_slice).unwrap_or_default();
-            replaced.iter().map(|replaced| &replaced["value"]).collect::<Vec<_>>()
-        }
-        _ => vec![item],
-    })
 }
 
 #[cfg(test)]

@@ -189,6 +189,12 @@ impl Session {
         })
     }
 
+    /// Returns the names of the columns that a query over `events` returns.
+    pub(crate) fn column_names(&self, sql: &str) -> duckdb::Result<Vec<String>> {
+        let described = self.with_no_events(|connection| collect_texts(connection, &format!("DESCRIBE {sql}")))?;
+        Ok(described.into_iter().filter_map(|column| column.into_iter().next()).collect())
+    }
+
     /// Makes the query that gathers columns of what stands behind `FROM`.
     pub(crate) fn gather_from(&self, columns: &[String], from: &str) -> String {
         format!("SELECT {}({}, {}) FROM {from}", gather::FUNCTION, self.slot.number(), columns.join(", "))

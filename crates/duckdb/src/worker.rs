@@ -21,7 +21,7 @@ use super::databases::Databases;
 use super::deadline::{Deadline, IsUnwanted};
 use super::gather::Columns;
 use super::prepared::{Class, Failed};
-use super::probe::{Probe, Suspect};
+use super::probe::{Probe, Scope, Suspect};
 use super::scan::{Pace, VECTOR_ROWS};
 use super::session::{Database, Session, stream};
 use super::sql_error::{Failure, FailureKind, SqlError, message, one_line};
@@ -38,6 +38,8 @@ pub struct Worker {
     output: SchemaRef,
     timeout: Duration,
     rows_bytes_max: usize,
+    /// Whether the search of an earlier batch needed [`Scope::All`].
+    needs_all: bool,
     is_unwanted: Heeded,
 }
 
@@ -58,7 +60,7 @@ struct Desk {
     deadline: Deadline,
     session: Session,
     query: Query,
-    /// Made when the SQL fails for the first time: it takes many plans.
+    /// Made when it is needed for the first time: it takes many plans.
     probe: OnceCell<Option<Probe>>,
     planned: Instant,
 }
@@ -116,6 +118,7 @@ impl Worker {
             output,
             timeout: transform.timeout,
             rows_bytes_max: transform.rows_bytes_max,
+            needs_all: false,
             is_unwanted: Heeded::default(),
         })
     }
@@ -153,10 +156,30 @@ impl Worker {
         self.attempt(batch, VECTOR_ROWS)
     }
 
-    /// Looks for the records of a batch that the SQL is likely to fail on, at little cost where its shape allows.
-    pub fn suspects(&mut self, batch: &RecordBatch) -> Result<Vec<Suspect>> {
-        if !self.is_row_by_row {
+    /// Looks for the records of a batch that the SQL is likely to fail on, at little cost where its shape allows. Where [`Scope::All`] was needed
+    /// before, that is what is looked at first, and then no more.
+    pub fn suspects(&mut self, batch: &RecordBatch, scope: Scope) -> Result<Vec<Suspect>> {
+        if !self.is_row_by_row || (self.needs_all && scope == Scope::All) {
             return Ok(Vec::new());
+        }
+        let scope = if self.needs_all { Scope::All } else { scope };
+        let databases = self.databases.clone();
+        let _beside_others = databases.share();
+        self.settle()?;
+        let Desk { deadline, session, probe, .. } = &mut self.desk;
+        let armed = deadline.arm(self.timeout);
+        let probe = probe.get_or_init(|| Probe::new(session, &self.select));
+        let suspects = probe.as_ref().map(|probe| probe.suspects(session, batch, scope)).unwrap_or_default();
+        drop(armed);
+        self.replace_if_broken()?;
+        Ok(suspects)
+    }
+
+    /// Returns which record of a batch each row was made of that a run over it has returned, in order, where the SQL shows it: rows that a join makes are
+    /// in no order that is known.
+    pub fn lineage(&mut self, batch: &RecordBatch) -> Result<Option<Vec<usize>>> {
+        if !self.is_row_by_row {
+            return Ok(None);
         }
         let databases = self.databases.clone();
         let _beside_others = databases.share();
@@ -164,10 +187,15 @@ impl Worker {
         let Desk { deadline, session, probe, .. } = &mut self.desk;
         let armed = deadline.arm(self.timeout);
         let probe = probe.get_or_init(|| Probe::new(session, &self.select));
-        let suspects = probe.as_ref().map(|probe| probe.suspects(session, batch)).unwrap_or_default();
+        let lineage = probe.as_ref().and_then(|probe| probe.lineage(session, batch));
         drop(armed);
         self.replace_if_broken()?;
-        Ok(suspects)
+        Ok(lineage)
+    }
+
+    /// Notes that culprits of this SQL are found with [`Scope::All`] only.
+    pub fn note_that_all_are_needed(&mut self) {
+        self.needs_all = true;
     }
 
     /// Moves to the database in use, if that is another one by now.

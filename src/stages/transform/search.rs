@@ -8,9 +8,9 @@
 //! records at all is nobody's fault: both stop the line. The good records go through the SQL as it was written, so their rows are the SQL's
 //! own, whoever named the others.
 //!
-//! 1. The probe names suspects. Of those that are certain to fail, the first of each kind are tried alone, for their reason; the others
-//!    have failed in DuckDB's `TRY`, which is the same trial.
-//! 2. The rest goes through the SQL at once.
+//! 1. The probe names suspects. Of those that are alike, the first are tried alone; if they fail, the others have the same fate and the same
+//!    reason, and have failed in DuckDB's `TRY` besides.
+//! 2. The rest goes through the SQL at once, also those that are like others which have passed alone. If it fails, the probe is asked for more.
 //! 3. If that fails, its records are tried in runs. Each failure tells which of them DuckDB had taken last: those before it pass in one
 //!    run, and the few that are left are tried in smaller ones. A hint that leads nowhere is not followed again: then the runs are halves.
 
@@ -27,13 +27,15 @@ use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::invocation::{command, command_with};
 use pintail_core::reasons::Reason;
 use pintail_decode::Decoded;
-use pintail_duckdb::{Check, Failure, FailureKind, Suspect, VECTOR_ROWS};
+use pintail_duckdb::{Class, Failure, FailureKind, Scope, Suspect, VECTOR_ROWS};
 use tracing::{info, warn};
 
 use super::{Draft, Fault, Transform};
 
-/// Suspects of one kind that are tried alone, for their own reasons: each run plans the SQL anew, which takes a millisecond.
-const TRIED_PER_CHECK: usize = 4;
+/// Suspects of one class that are tried alone, for their own reasons: each run takes a millisecond.
+const TRIED_PER_CLASS: usize = 4;
+/// Suspects of a class that need not be alike which are tried alone, and all pass, before the others are run with the rest.
+const PASSED_PER_CLASS: usize = 16;
 /// Into how many runs those are cut that hold a culprit.
 const PARTS: usize = 64;
 /// So few records are handed to DuckDB one by one: that costs less than another run.
@@ -50,20 +52,33 @@ pub(super) struct Search<'a, 'd> {
     transform: &'a mut Transform,
     decoded: &'a Decoded,
     draft: &'a mut Draft<'d>,
-    /// By the expression that fails: what the first suspects said of it.
-    known: HashMap<Check, Known>,
+    /// What the first suspects of each class said of it.
+    known: HashMap<Class, Known>,
     misled: usize,
     searched: usize,
     said: Instant,
 }
 
-/// What is known of suspects of one kind.
+/// What is known of suspects of one class.
 struct Known {
-    tried: usize,
-    /// Whether one of them passed alone: then each is tried.
-    passes: bool,
+    /// How many failed alone, and how many passed.
+    failed: usize,
+    passed: usize,
     /// For those that are not tried alone.
     reason: Reason,
+}
+
+impl Known {
+    /// Returns whether a suspect is a culprit, if that is known without trying it.
+    fn verdict(&self, is_alike: bool) -> Option<bool> {
+        let enough = if is_alike { TRIED_PER_CLASS } else { PASSED_PER_CLASS };
+        match (self.failed, self.passed) {
+            (failed, 0) if is_alike && failed >= enough => Some(true),
+            // That they pass is seen when they are run with the rest.
+            (0, passed) if passed >= enough => Some(false),
+            _ => None,
+        }
+    }
 }
 
 /// What a record that has failed alone does once more.
@@ -93,26 +108,42 @@ impl<'a, 'd> Search<'a, 'd> {
             Phase::Sink => warn!(records, %reason, "rows of a batch have no place: setting their records aside"),
             _ => warn!(records, %reason, %advice, "the SQL fails on a batch: setting the records aside that it fails on"),
         }
-        let is_of_a_value = phase == Phase::Sql && failure.kind.is_of_a_value();
-        let suspects = if is_of_a_value { self.transform.worker.suspects(all)? } else { Vec::new() };
-        let mut is_good = vec![true; records];
-        for suspect in suspects {
-            self.look_up(1)?;
-            if self.judge(suspect)? {
-                is_good[suspect.row] = false;
+        let mut rest = Records { batch: all.clone(), rows: (0..records).collect() };
+        let mut failed = (phase, failure);
+        for scope in [Scope::Likely, Scope::All] {
+            if failed.0 != Phase::Sql || !failed.1.kind.is_of_a_value() {
+                break;
+            }
+            let Some(good) = self.without_suspects(&rest, scope)? else { continue };
+            rest = good;
+            match self.transform.attempt(&rest.batch, VECTOR_ROWS, self.draft) {
+                Ok(()) => return self.look_up(rest.rows.len()),
+                Err(Fault::Suspect(phase, failure)) => failed = (phase, failure),
+                Err(other) => return Err(other),
             }
         }
-        let rows: Vec<usize> = (0..records).filter(|row| is_good[*row]).collect();
-        let rest = match rows.len() == records {
-            true => all.clone(),
-            false => {
-                filter_record_batch(all, &BooleanArray::from(is_good)).map_err(|e| Error::internal("cannot cut a batch").with_source(e))?
-            }
-        };
-        let known = (rows.len() == records).then_some((phase, failure));
-        let rest = Records { batch: rest, rows };
         let whole = 0..rest.rows.len();
-        self.put_through(&rest, whole, VECTOR_ROWS, known)
+        self.put_through(&rest, whole, VECTOR_ROWS, Some(failed))
+    }
+
+    /// Sets the culprits among the suspects aside; returns the other records, or nothing if none of them is one.
+    fn without_suspects(&mut self, records: &Records, scope: Scope) -> Result<Option<Records>, Fault> {
+        let suspects = self.transform.worker.suspects(&records.batch, scope)?;
+        let mut is_good = vec![true; records.rows.len()];
+        for suspect in suspects {
+            self.look_up(1)?;
+            is_good[suspect.row] = !self.judge(records, suspect)?;
+        }
+        if is_good.iter().all(|is_good| *is_good) {
+            return Ok(None);
+        }
+        if scope == Scope::All {
+            self.transform.worker.note_that_all_are_needed();
+        }
+        let rows = records.rows.iter().zip(&is_good).filter(|(_, is_good)| **is_good).map(|(row, _)| *row).collect();
+        let batch = filter_record_batch(&records.batch, &BooleanArray::from(is_good));
+        let batch = batch.map_err(|e| Error::internal("cannot cut a batch").with_source(e))?;
+        Ok(Some(Records { batch, rows }))
     }
 
     /// Runs the SQL on no records: what fails then is no record's fault.
@@ -130,33 +161,41 @@ impl<'a, 'd> Search<'a, 'd> {
     }
 
     /// Returns whether a suspect is a culprit, which is then set aside.
-    fn judge(&mut self, suspect: Suspect) -> Result<bool, Fault> {
-        let is_known = |known: &&Known| suspect.is_certain && !known.passes && known.tried >= TRIED_PER_CHECK;
-        if let Some(known) = self.known.get(&suspect.check).filter(is_known) {
-            let reason = known.reason.clone();
-            self.set_aside(suspect.row, Phase::Sql, reason)?;
-            return Ok(true);
+    fn judge(&mut self, records: &Records, suspect: Suspect) -> Result<bool, Fault> {
+        let row = records.rows[suspect.row];
+        let known = self.known.get(&suspect.class);
+        match known.and_then(|known| Some((known.verdict(suspect.is_alike)?, known.reason.clone()))) {
+            Some((true, reason)) => return self.set_aside(row, Phase::Sql, reason).map(|()| true),
+            Some((false, _)) => return Ok(false),
+            None => {}
         }
-        let record = self.decoded.batch.slice(suspect.row, 1);
+        let record = records.batch.slice(suspect.row, 1);
         let fault = match self.transform.worker.run(&record).map_err(Fault::from) {
-            Ok(_) => {
-                self.known.entry(suspect.check).or_insert_with(|| Known { tried: 0, passes: true, reason: "".into() }).passes = true;
-                return Ok(false);
-            }
+            Ok(_) => return Ok(self.passes(suspect.class)),
             Err(fault) => fault,
         };
         let (phase, failure) = match fault {
             // It has failed in `TRY` too, which is the second time.
             Fault::Suspect(phase, failure) if failure.kind.is_of_a_value() => (phase, failure),
             fault => match self.once_more(&record, fault)? {
-                Alone::Passes(_) => return Ok(false),
+                Alone::Passes(_) => return Ok(self.passes(suspect.class)),
                 Alone::Fails(phase, failure) => (phase, failure),
             },
         };
-        let like = || Known { tried: 0, passes: false, reason: Reason::as_another(&failure.reason) };
-        self.known.entry(suspect.check).or_insert_with(like).tried += 1;
-        self.set_aside(suspect.row, phase, failure.reason.into())?;
+        let like = || Known { failed: 0, passed: 0, reason: Reason::as_another(&failure.reason) };
+        let known = self.known.entry(suspect.class).or_insert_with(like);
+        if known.failed == 0 {
+            known.reason = Reason::as_another(&failure.reason);
+        }
+        known.failed += 1;
+        self.set_aside(row, phase, failure.reason.into())?;
         Ok(true)
+    }
+
+    /// Notes that a suspect has passed alone: it is no culprit.
+    fn passes(&mut self, class: Class) -> bool {
+        self.known.entry(class).or_insert_with(|| Known { failed: 0, passed: 0, reason: "".into() }).passed += 1;
+        false
     }
 
     /// Runs a record that has failed alone once more; while nothing else runs, if that may have been the cause.

@@ -8,6 +8,7 @@
 use serde_json::{Value, json};
 
 use super::arithmetic;
+use super::flat::{self, Computed};
 use crate::session::{Session, collect_texts, literal};
 
 /// What `error(…)` is replaced by: `TRY` takes no volatile function, which that is, but fails on the cast just so.
@@ -156,7 +157,7 @@ impl<'s> Rewriter<'s> {
         match expression["class"].as_str() {
             Some("CAST") => {
                 loose["child"] = self.loosen(&expression["child"], casts);
-                if expression["try_cast"] == json!(false) {
+                if expression["try_cast"] == json!(false) && !is_nested(&expression["type_expr"]) {
                     loose["try_cast"] = json!(true);
                     casts.push(Fallible::Cast { cast: loose.clone(), operands: vec![loose["child"].clone()] });
                 }
@@ -250,7 +251,20 @@ impl<'s> Rewriter<'s> {
         select.find("FROM").map(|start| select[start..].to_owned())
     }
 
-    fn sql(&self, expression: &Value) -> Option<String> {
+    /// Returns a `FROM` with what it computes itself in a form that does not fail, as far as there is one.
+    pub(super) fn loosen_from(&self, from: &Value) -> Value {
+        let mut loose = from.clone();
+        flat::each_computed(&mut loose, &mut |expression, computed| {
+            *expression = self.loosen(expression, &mut Vec::new());
+            // What a join compares must be seen by it, or it compares all with all.
+            if matches!(computed, Computed::List) && can_fail(expression) {
+                *expression = json!({ "class": "OPERATOR", "type": "OPERATOR_TRY", "alias": "", "children": [expression.take()] });
+            }
+        });
+        loose
+    }
+
+    pub(super) fn sql(&self, expression: &Value) -> Option<String> {
         let select = self.deserialize(json!([expression]), json!({ "type": "EMPTY", "alias": "", "sample": null }))?;
         select.strip_prefix("SELECT ").map(str::to_owned)
     }
@@ -314,6 +328,8 @@ fn rename(from: &mut Value, view: &str) {
         from["schema_name"] = json!("");
         from["catalog_name"] = json!("");
         from["qualified_name"] = json!({ "path": [view] });
+    } else if from["type"] == "SUBQUERY" {
+        rename(&mut from["subquery"]["node"]["from_table"], view);
     }
 }
 
@@ -321,9 +337,7 @@ fn rename(from: &mut Value, view: &str) {
 pub(super) fn conditions(clause: &Value) -> Vec<&Value> {
     match clause {
         Value::Null => Vec::new(),
-        _ if clause["type"] == "CONJUNCTION_AND" => {
-            clause["children"].as_array().map(|children| children.iter().collect()).unwrap_or_default()
-        }
+        _ if clause["type"] == "CONJUNCTION_AND" => clause["children"].as_array().into_iter().flatten().flat_map(conditions).collect(),
         _ => vec![clause],
     }
 }
@@ -333,6 +347,15 @@ pub(super) fn mentions(value: &Value, class: &str) -> bool {
     match value {
         Value::Object(members) => value["class"] == class || members.values().any(|member| mentions(member, class)),
         Value::Array(elements) => elements.iter().any(|element| mentions(element, class)),
+        _ => false,
+    }
+}
+
+/// Returns whether a list of orders stands anywhere in a SQL.
+pub(super) fn orders(value: &Value) -> bool {
+    match value {
+        Value::Object(members) => value["orders"].as_array().is_some_and(|orders| !orders.is_empty()) || members.values().any(orders),
+        Value::Array(elements) => elements.iter().any(orders),
         _ => false,
     }
 }
@@ -350,6 +373,12 @@ struct Branch {
     when: Value,
     of_when: Vec<Fallible>,
     of_then: Vec<Fallible>,
+}
+
+/// Returns whether a type has parts: a value of it is no NULL where one of them could not be cast.
+fn is_nested(type_expression: &Value) -> bool {
+    let name = type_expression["type_name"].as_str().unwrap_or_default().to_lowercase();
+    matches!(name.as_str(), "list" | "array" | "struct" | "row" | "map" | "union" | "variant")
 }
 
 /// Returns whether anything in an expression can fail.
