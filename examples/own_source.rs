@@ -42,7 +42,7 @@ impl Configured for TicksConfig {
         Ok(Box::new(Ticks { partition, next, count: self.count }))
     }
 
-    fn check(&self, _around: &Surroundings<'_>) -> Result<Vec<String>> {
+    fn check(&self, _around: &Surroundings<'_>, _resume: &Resume<'_>) -> Result<Vec<String>> {
         Ok(Vec::new())
     }
 }

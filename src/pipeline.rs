@@ -45,7 +45,7 @@ pub(crate) mod dataset;
 mod source;
 mod tasks;
 
-pub(crate) use dataset::{Plan, Start, open_as_it_is};
+pub(crate) use dataset::{Plan, Start, check_mount, open_as_it_is};
 pub(crate) use source::{check_source, surroundings};
 
 use source::{accepting_gaps, open_source};

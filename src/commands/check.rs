@@ -13,17 +13,17 @@ use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::schema::EventSchema;
 use pintail_core::sql_type;
 use pintail_duckdb::{Engine, Refused};
+use pintail_storage::checkpoint::lock::{self, Seen};
 
 use crate::admin::Admin;
 use crate::commands::run::check_writable;
-use crate::pipeline::{Plan, check_source};
+use crate::pipeline::{Plan, check_mount, check_source};
 
 /// Checks configuration, SQL, sink, source and access; prints the output schema and an example path. What rests on a section of the configuration
 /// that is faulty is left out: its own fault is told.
 ///
 /// # Errors
-/// [`pintail_core::error::ErrorKind::Config`] with all faults, a line each; [`pintail_core::error::ErrorKind::TryAgain`] if all that is wrong is that something
-/// is away.
+/// All faults, a line each: of the kind that `run` would end with, if all are of one; else [`pintail_core::error::ErrorKind::Config`].
 pub(crate) fn run(examined: &Examined, to: &mut dyn Write) -> Result<()> {
     let mut faults = Faults(examined.refusal().into_iter().collect());
     let plan = match (examined.sound(&["source", "schema", "transform", "sink"]), examined.sound(&["source", "schema", "transform"])) {
@@ -33,14 +33,17 @@ pub(crate) fn run(examined: &Examined, to: &mut dyn Write) -> Result<()> {
     };
     // While the source is looked at: both may want the same address.
     let admin = examined.sound(&["admin", "pipeline"]).and_then(|config| faults.take(Admin::reserve(config)));
-    let source = examined.sound(&["source", "pipeline"]).and_then(|config| faults.take(check_source(config)));
-    drop(admin);
     if let Some(config) = examined.sound(&["pipeline"]) {
         faults.take(check_writable(&config.pipeline.out_path));
     }
-    if let Some(config) = examined.sound(&["source", "pipeline"]) {
-        faults.take(plan.as_ref().map_or_else(|| Plan::check_dataset_without(config), |plan| plan.check_dataset(config)));
-    }
+    let source = examined.sound(&["source", "pipeline"]).and_then(|config| {
+        faults.take(check_mount(config));
+        let standing = faults.take(plan.as_ref().map_or_else(|| Plan::check_dataset_without(config), |plan| plan.check_dataset(config)));
+        // What a service that runs has read and not committed is none of its faults.
+        let is_running = matches!(lock::look(config.paths()), Ok(Seen::Held { .. }));
+        faults.take(check_source(config, standing.flatten().filter(|_| !is_running).as_ref()))
+    });
+    drop(admin);
     match (plan, source, examined.sound(&[])) {
         (Some(plan), Some(source), Some(config)) if faults.0.is_empty() => {
             print(config, &plan, source, to).map_err(|e| Error::io("write to standard output", e))
@@ -73,9 +76,8 @@ impl Faults {
     }
 
     fn refusal(&self) -> Error {
-        // A server that is away is no fault of the configuration.
-        let is_temporary = self.0.iter().all(|fault| fault.kind() == ErrorKind::TryAgain);
-        let kind = if is_temporary { ErrorKind::TryAgain } else { ErrorKind::Config };
+        // What `run` would end with, if there is one such kind; else the configuration is to be mended first.
+        let kind = self.0.iter().map(Error::kind).all_equal_value().unwrap_or(ErrorKind::Config);
         Error::new(kind, self.0.iter().join("\n"))
     }
 }

@@ -16,7 +16,8 @@ use pintail_storage::checkpoint::{index, lock};
 use pintail_storage::durable::disk_state::DiskState;
 use pintail_storage::durable::posix::Posix;
 use pintail_storage::permission;
-use rustix::fs::Access;
+use rustix::fs::{Access, Mode, OFlags, access, mkdir, open, rmdir};
+use rustix::io::Errno;
 use tracing::{info, warn};
 
 use crate::admin::Admin;
@@ -110,20 +111,39 @@ fn log_limits(config: &Config) {
     );
 }
 
-/// Refuses an output directory that this user cannot write to, with the command that mends it.
+/// Refuses an output directory that this user cannot write to, with the command that mends it. Leaves nothing behind.
 pub(crate) fn check_writable(out: &Path) -> Result<()> {
     let existing = out.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
     let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
     if !existing.is_dir() {
         return Err(Error::config(format!("`{}` is no directory: set another `pipeline.out_path`", existing.display())));
     }
-    let denied = rustix::fs::access(existing, Access::WRITE_OK | Access::EXEC_OK).err();
-    match denied {
-        None => Ok(()),
-        Some(rustix::io::Errno::ACCESS) => {
+    let places = if existing == out { permission::written_to(out) } else { vec![existing.to_path_buf()] };
+    places.iter().try_for_each(|place| match probe(place) {
+        Ok(()) => Ok(()),
+        Err(Errno::ACCESS) => {
             let uid = rustix::process::geteuid().as_raw();
             Err(Error::config(format!("`{}` cannot be written to by user {uid}: {}", out.display(), permission::way_out(out))))
         }
-        Some(errno) => Err(Error::io(format_args!("write to `{}`", existing.display()), errno.into())),
+        Err(errno) => Err(Error::io(format_args!("write to `{}`", place.display()), errno.into())),
+    })
+}
+
+/// Opens a file without a name in a directory, which the kernel takes back with the descriptor: not every refusal stands in an owner and a mode.
+fn probe(directory: &Path) -> Result<(), Errno> {
+    access(directory, Access::WRITE_OK | Access::EXEC_OK)?;
+    match open(directory, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::RUSR) {
+        Ok(_) => Ok(()),
+        // The file system has no such files.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {
+            let name = directory.join(format!(".pintail-{:x}", rand::random::<u64>()));
+            mkdir(&name, Mode::RWXU).and_then(|()| rmdir(&name)).or_else(may_come)
+        }
+        Err(errno) => may_come(errno),
     }
+}
+
+/// Passes over a want of room or of descriptors: it is waited for.
+fn may_come(errno: Errno) -> Result<(), Errno> {
+    if matches!(errno, Errno::NOSPC | Errno::DQUOT | Errno::MFILE | Errno::NFILE) { Ok(()) } else { Err(errno) }
 }

@@ -22,7 +22,7 @@ use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::checkpoint::process::Process;
 use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::checkpoint::record::{Action, ActionKind};
-use pintail_storage::checkpoint::store::{self, Allow, Expected, Sharing, Store, instances, share_out};
+use pintail_storage::checkpoint::store::{self, Allow, Expected, Sharing, Standing, Store, instances, share_out};
 use pintail_storage::checkpoint::{mount, snapshot};
 use pintail_storage::durable::fs::Fs;
 use pintail_storage::durable::posix::Posix;
@@ -96,13 +96,13 @@ impl Plan {
         self.with_expected(config, |expected| open_store(config, Start::Usual, &fs, &Expected { action, allow, ..expected.clone() }, None))
     }
 
-    /// Compares the dataset at `pipeline.out_path`, if there is one, with what this plan would write.
-    pub fn check_dataset(&self, config: &Config) -> Result<()> {
+    /// Compares the dataset at `pipeline.out_path`, if there is one, with what this plan would write. Returns where it stands.
+    pub fn check_dataset(&self, config: &Config) -> Result<Option<Standing>> {
         self.with_expected(config, |expected| store::check_dataset(&Posix::default(), &config.paths(), expected))
     }
 
     /// As [`Self::check_dataset`], as far as that can be said without a plan: whose the dataset is, and whether it is sound.
-    pub fn check_dataset_without(config: &Config) -> Result<()> {
+    pub fn check_dataset_without(config: &Config) -> Result<Option<Standing>> {
         let instance = config.instance();
         let owns = |_, _, _: &PartitionId| true;
         let identify = |created_at| config.source.kind.identity(created_at);
@@ -165,11 +165,14 @@ pub(crate) fn open_as_it_is(config: &Config, action: Option<Action>, allow: Allo
     open_store(config, Start::Usual, &fs, &expected, None)
 }
 
-fn open_store(config: &Config, start: Start, fs: &Arc<dyn Fs>, expected: &Expected, admin: Option<SocketAddr>) -> Result<(Lock, Store)> {
+/// Refuses a file system on which several instances cannot keep each other away.
+pub(crate) fn check_mount(config: &Config) -> Result<()> {
     let instance = config.instance();
-    if instance.count > 1 && !instance.network_file_system {
-        mount::check_local(&config.pipeline.out_path)?;
-    }
+    if instance.count > 1 && !instance.network_file_system { mount::check_local(&config.pipeline.out_path) } else { Ok(()) }
+}
+
+fn open_store(config: &Config, start: Start, fs: &Arc<dyn Fs>, expected: &Expected, admin: Option<SocketAddr>) -> Result<(Lock, Store)> {
+    check_mount(config)?;
     if !expected.allow.strangers {
         // Before the lock, which would make a directory in what is none of ours.
         store::check_ground(&**fs, &config.paths())?;

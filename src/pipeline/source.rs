@@ -9,13 +9,16 @@ use chrono::Utc;
 use pintail_config::Config;
 use pintail_core::digest::sha256_of;
 use pintail_core::error::{Error, Result};
+use pintail_core::evidence::Key;
 use pintail_core::invocation::command;
+use pintail_core::offsets::Offsets;
 use pintail_sources::dead_letters::DeadLetterSource;
 use pintail_sources::kind::Surroundings;
 use pintail_sources::{Resume, Source};
+use pintail_storage::checkpoint::format::Format;
 use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::checkpoint::record::FileKind;
-use pintail_storage::checkpoint::store::Store;
+use pintail_storage::checkpoint::store::{Standing, Store};
 use pintail_storage::durable::disk_state::DiskState;
 
 use super::Input;
@@ -28,8 +31,7 @@ pub(super) fn accepting_gaps(config: &Config) -> Config {
 }
 
 /// Returns what a source of this line is told.
-pub(crate) fn surroundings<'a>(config: &'a Config, store: Option<&'a Store>, disk: &'a DiskState) -> Surroundings<'a> {
-    let format = store.map(Store::format);
+pub(crate) fn surroundings<'a>(config: &'a Config, format: Option<&'a Format>, disk: &'a DiskState) -> Surroundings<'a> {
     Surroundings {
         out_path: &config.pipeline.out_path,
         dataset_id: format.map_or("", |format| &format.dataset_id),
@@ -52,7 +54,7 @@ pub(super) fn open_source(config: &Config, input: Input, store: &Store, disk: &D
             check_dead_letters(config)?;
             Ok(Box::new(DeadLetterSource::open(&config.paths().dead_letters(), resume.offsets)?))
         }
-        Input::Source => config.source.kind.open(&surroundings(config, Some(store), disk), &resume),
+        Input::Source => config.source.kind.open(&surroundings(config, Some(store.format()), disk), &resume),
     }
 }
 
@@ -81,7 +83,12 @@ fn check_dead_letters(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Checks that the configured source could be opened now, and returns what was found where that is worth a line. Reads no records.
-pub(crate) fn check_source(config: &Config) -> Result<Vec<String>> {
-    config.source.kind.check(&surroundings(config, None, &DiskState::default()))
+/// Checks that the configured source could be opened now and read on where the dataset stands, if there is one, and returns what was found where that is
+/// worth a line. Reads no records.
+pub(crate) fn check_source(config: &Config, standing: Option<&Standing>) -> Result<Vec<String>> {
+    let disk = DiskState::default();
+    let (none, any) = (Offsets::default(), Key::random());
+    let offsets = standing.map_or(&none, |standing| &standing.offsets);
+    let key = standing.and_then(|standing| standing.key.as_ref()).unwrap_or(&any);
+    config.source.kind.check(&surroundings(config, standing.map(|standing| &standing.format), &disk), &Resume { offsets, key })
 }

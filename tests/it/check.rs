@@ -1,11 +1,14 @@
 //! `pintail check` names everything that is wrong at once, and nothing twice: what rests on a fault is not one more.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::symlink;
 
 use serde_json::json;
 
-use crate::common::Dataset;
 use crate::common::lines::lines;
+use crate::common::{Dataset, walk};
 
 #[test]
 fn faults_of_every_stage_are_named_at_once() {
@@ -135,4 +138,56 @@ fn columns_of_the_simulator_for_another_source_are_noted() {
     assert!(told.contains("`schema.columns` is the default") && told.contains("infer"), "{told}");
     assert!(!check(dataset.file("a.ndjson")).contains("schema.columns"));
     assert!(!check(dataset.simulator(3)).contains("schema.columns"));
+}
+
+/// Checks that `check` refuses what `run` ends with, with the same exit code, and leaves everything as it is.
+fn assert_seen(dataset: &Dataset, pintail: &crate::common::process::Pintail<'_>, code: i32, words: &[&str]) {
+    let before = walk(dataset.root()).into_iter().map(|path| (fs::read(&path).unwrap_or_default(), path)).collect::<BTreeSet<_>>();
+    let checked = pintail.clone().args(["check"]).run();
+    checked.assert_refused(code, words);
+    let after = walk(dataset.root()).into_iter().map(|path| (fs::read(&path).unwrap_or_default(), path)).collect::<BTreeSet<_>>();
+    let is_config = |(_, path): &&(Vec<u8>, std::path::PathBuf)| path.extension().is_some_and(|extension| extension == "toml");
+    let changed: Vec<_> = before.symmetric_difference(&after).filter(|entry| !is_config(entry)).map(|(_, path)| path).collect();
+    assert!(changed.is_empty(), "{changed:?}");
+    pintail.clone().run().assert_refused(code, words);
+}
+
+#[test]
+fn a_file_that_is_not_what_was_read_any_more_is_seen() {
+    let dataset = Dataset::new();
+    dataset.write("a.ndjson", lines(0..100));
+    dataset.file("a.ndjson").run_ok();
+    dataset.file("a.ndjson").args(["check"]).run_ok();
+    dataset.replace("a.ndjson", lines(0..50));
+    assert_seen(&dataset, &dataset.file("a.ndjson"), 65, &["a.ndjson", "source.on_gap"]);
+    dataset.file("a.ndjson").set("source.on_gap", "record").args(["check"]).run_ok();
+}
+
+#[test]
+fn an_input_that_cannot_be_read_is_a_fault_where_it_is_read_once_and_a_note_where_it_is_followed() {
+    let dataset = Dataset::new();
+    dataset.append("in/a.ndjson", lines(0..100));
+    symlink("loop.ndjson", dataset.root().join("in/loop.ndjson")).unwrap();
+    assert_seen(&dataset, &dataset.file("in/*"), 74, &["loop.ndjson", "symbolic links"]);
+    let told = dataset.follow("in/*").args(["check"]).run_ok().stdout;
+    assert!(told.contains("loop.ndjson") && told.contains("would wait"), "{told}");
+}
+
+#[test]
+fn a_ledger_that_contradicts_itself_is_seen() {
+    let dataset = Dataset::new();
+    dataset.write("a.ndjson", lines(0..100));
+    dataset.file("a.ndjson").run_ok();
+    let newest = walk(&dataset.internal("commits")).into_iter().max().unwrap();
+    let whole = fs::read(&newest).unwrap();
+    fs::write(&newest, &whole[..whole.len() / 2]).unwrap();
+    assert_seen(&dataset, &dataset.file("a.ndjson"), 65, &["commit record"]);
+}
+
+#[test]
+fn a_directory_in_which_nothing_can_be_made_is_seen() {
+    let dataset = Dataset::new();
+    for place in ["/proc/pintail", "/proc/self/fd/../pintail"] {
+        assert_seen(&dataset, &dataset.simulator(10).set("pipeline.out_path", place), 74, &["/proc"]);
+    }
 }

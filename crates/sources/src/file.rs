@@ -143,8 +143,15 @@ impl FileSource {
             ));
         }
         let waiting = source.waiting.get();
-        let then = if config.follow { "would wait" } else { "would be left out" };
-        notes.extend(waiting.named.iter().map(|input| format!("cannot be read now, and {then}: {}", input.why)));
+        if let Some(first) = waiting.named.first().filter(|_| !config.follow) {
+            let others = if waiting.count > 1 { format!(", and {} more", waiting.count - 1) } else { String::new() };
+            let text = format!(
+                "`{}` cannot be read now{others}: `run` would commit everything else and then end with that: {}",
+                first.path, first.why
+            );
+            return Err(Error::new(ErrorKind::Io, text));
+        }
+        notes.extend(waiting.named.iter().map(|input| format!("cannot be read now, and would wait: {}", input.why)));
         if waiting.count > waiting.named.len() {
             notes.push(format!("cannot be read now: {} more", waiting.count - waiting.named.len()));
         }

@@ -111,11 +111,12 @@ pub trait Configured: Any + Debug + Send + Sync {
         Err(self.absent())
     }
 
-    /// Checks that it could be opened now, and returns what was found where that is worth a line. Reads no records.
+    /// Checks that it could be opened now where the dataset stands and read on there, and returns what was found where that is worth a line. Reads no
+    /// records, and leaves nothing behind.
     ///
     /// # Errors
-    /// As [`Self::open`].
-    fn check(&self, _around: &Surroundings<'_>) -> Result<Vec<String>> {
+    /// As [`Self::open`], and what reading would end with before its first record.
+    fn check(&self, _around: &Surroundings<'_>, _resume: &Resume<'_>) -> Result<Vec<String>> {
         Err(self.absent())
     }
 

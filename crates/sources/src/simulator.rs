@@ -87,7 +87,7 @@ impl Configured for SimulatorConfig {
         Ok(Box::new(Simulator::open(self, start_time, around.batch_rows, resume.offsets)?))
     }
 
-    fn check(&self, _around: &Surroundings<'_>) -> Result<Vec<String>> {
+    fn check(&self, _around: &Surroundings<'_>, _resume: &Resume<'_>) -> Result<Vec<String>> {
         Ok(vec!["simulated events: `source.type` is `simulator`, its default".to_owned()])
     }
 }

@@ -46,7 +46,7 @@ impl Configured for StdinConfig {
         Ok(Box::new(Stdin::open(around.record_bytes_max, resume.offsets)?))
     }
 
-    fn check(&self, _around: &Surroundings<'_>) -> Result<Vec<String>> {
+    fn check(&self, _around: &Surroundings<'_>, _resume: &Resume<'_>) -> Result<Vec<String>> {
         Ok(Vec::new())
     }
 }

@@ -172,6 +172,14 @@ impl Journal {
         Ok(Self { messages, shared })
     }
 
+    /// Holds the journal against itself and against what is committed, as [`Self::open`] does, and changes nothing. No process may write to it.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn check(fs: &dyn Fs, settings: &Settings, committed: &Committed) -> Result<()> {
+        open::check_unopened(fs, settings, committed)
+    }
+
     /// Appends a request; returns when it is durable. A key that is still in flight is waited for. Once begun it is carried out, also
     /// if the future is dropped.
     pub async fn append(&self, request: Request) -> Result<Receipt, AppendError> {

@@ -58,13 +58,22 @@ fn denied(root: &Path) -> Option<Denied> {
     if let Some(closed) = above.iter().rev().find_map(|path| look(path, Access::EXEC_OK)) {
         return Some(closed);
     }
-    let all = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
     if !root.exists() {
         return above.iter().find(|path| path.exists()).and_then(|path| look(path, Access::WRITE_OK | Access::EXEC_OK));
     }
+    written_to(root).into_iter().find_map(|path| look(&path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK))
+}
+
+/// Returns the directories of a dataset that is there which a service writes to: its own, and the first level of hive partitions.
+pub fn written_to(root: &Path) -> Vec<PathBuf> {
     let own = Paths::new(root).private();
-    let below = std::fs::read_dir(&own).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
-    [root.to_path_buf(), own.clone()].into_iter().chain(below).find_map(|path| look(&path, all))
+    let below = |path: &Path| {
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+        entries.filter(|path| path.is_dir()).collect::<Vec<_>>()
+    };
+    let is_hive = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().contains(&b'='));
+    let hive = below(root).into_iter().filter(is_hive);
+    [root.to_path_buf(), own.clone()].into_iter().chain(below(&own)).chain(hive).filter(|path| path.is_dir()).collect()
 }
 
 /// Says what to do about a directory that refuses the user `uid`.

@@ -76,8 +76,8 @@ impl Dataset {
         self.start_with(OnGap::Refuse)
     }
 
-    pub(super) fn start_with(&mut self, on_gap: OnGap) -> Run<'_> {
-        let config = KafkaConfig {
+    fn config(&self, on_gap: OnGap) -> KafkaConfig {
+        KafkaConfig {
             brokers: vec![self.broker.address()],
             topics: self.topics.clone(),
             group: "pintail".to_owned(),
@@ -86,19 +86,31 @@ impl Dataset {
             properties: Default::default(),
             partitions_interval: Duration::from_secs(30),
             instance: Instance::default(),
-        };
+        }
+    }
+
+    pub(super) fn start_with(&mut self, on_gap: OnGap) -> Run<'_> {
+        let config = self.config(on_gap);
         let source = KafkaSource::open(&config, 1 << 20, &Resume { offsets: &self.offsets, key: &self.key }).unwrap();
         let offsets = self.offsets.clone();
         Run { dataset: self, source, offsets, records: Vec::new() }
     }
 
-    /// Starts, and returns the refusal.
+    /// Starts, and returns the refusal, which `pintail check` sees, too.
     pub(super) fn refused(&mut self) -> String {
+        let seen = self.checked(OnGap::Refuse).unwrap_err();
         let error = self.start().fail();
-        assert_eq!(error.kind(), ErrorKind::State, "{error}");
+        assert_eq!((error.kind(), seen.kind()), (ErrorKind::State, ErrorKind::State), "{error}; {seen}");
         let text = error.to_string();
+        assert_eq!(text, seen.to_string());
+        self.checked(OnGap::Record).unwrap();
         assert!(text.contains("`events[") && text.contains("on_gap") && text.contains("--accept"), "{text}");
         text
+    }
+
+    /// Does what `pintail check` does.
+    pub(super) fn checked(&self, on_gap: OnGap) -> Result<String, Error> {
+        KafkaSource::probe(&self.config(on_gap), 1 << 20, &Resume { offsets: &self.offsets, key: &self.key })
     }
 
     /// Starts, reads what there is and commits it; returns the kinds of the notes made.

@@ -100,6 +100,31 @@ fn check_says_what_the_server_has_or_why_there_is_nothing() {
 }
 
 #[test]
+fn check_sees_that_messages_were_purged_unread_and_makes_no_consumer() {
+    for retention in [Limits, WorkQueue] {
+        let (broker, dataset) = (Broker::start(), Dataset::new());
+        broker.make_stream(retention);
+        broker.publish_ids(0..100);
+        let mut process = dataset.nats(&broker).spawn();
+        process.wait_for_rows(100);
+        process.stop(Signal::TERM).assert_code(0);
+        broker.publish_ids(100..150);
+        dataset.nats(&broker).args(["check"]).run_ok();
+        broker.purge();
+        let consumer = broker.consumer();
+        let checked = dataset.nats(&broker).args(["check"]).run();
+        checked.assert_refused(65, &["removed", "source.on_gap"]);
+        assert_eq!(
+            broker.consumer().map(|consumer| consumer.created),
+            consumer.map(|consumer| consumer.created),
+            "a check changes nothing"
+        );
+        dataset.nats(&broker).run().assert_refused(65, &["removed", "source.on_gap"]);
+        dataset.nats(&broker).set("source.on_gap", "record").args(["check"]).run_ok();
+    }
+}
+
+#[test]
 fn the_example_reads_what_the_readme_publishes() {
     let (broker, dataset) = (Broker::start(), Dataset::new());
     let config = async_nats::jetstream::stream::Config { name: "SALES".into(), subjects: vec!["sales.>".into()], ..Default::default() };

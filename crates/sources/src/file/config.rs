@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use pintail_core::error::Result;
-use pintail_core::evidence::Key;
 use pintail_core::limits::Limits;
-use pintail_core::offsets::Offsets;
 use pintail_settings::bounds::{DAY, HOUR, MILLISECOND};
 use pintail_settings::{Section, values};
 use pintail_storage::checkpoint::store::Remember;
@@ -104,7 +102,7 @@ impl Configured for FileConfig {
         Ok(Box::new(FileSource::open(self, around, resume)?))
     }
 
-    fn check(&self, around: &Surroundings<'_>) -> Result<Vec<String>> {
-        FileSource::check(self, around, &Resume { offsets: &Offsets::default(), key: &Key::random() })
+    fn check(&self, around: &Surroundings<'_>, resume: &Resume<'_>) -> Result<Vec<String>> {
+        FileSource::check(self, around, resume)
     }
 }

@@ -232,7 +232,7 @@ impl Configured for HttpConfig {
     }
 
     #[cfg(feature = "http")]
-    fn check(&self, around: &Surroundings<'_>) -> Result<Vec<String>> {
-        super::HttpSource::check(self, around.out_path).map(|()| Vec::new())
+    fn check(&self, around: &Surroundings<'_>, resume: &Resume<'_>) -> Result<Vec<String>> {
+        super::HttpSource::check(self, around, resume).map(|()| Vec::new())
     }
 }

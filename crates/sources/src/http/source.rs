@@ -95,13 +95,17 @@ impl HttpSource {
         Ok(Self { journal, thread, partition: partition.id.clone(), next, server: Some(server), meter })
     }
 
-    /// Checks that it could be opened now: the certificate, and the address unless a running service has it.
-    pub fn check(http: &HttpConfig, out_path: &Path) -> Result<()> {
+    /// Checks that it could be opened now: the certificate, and unless a service runs, which has the address and writes the journal, these too.
+    pub fn check(http: &HttpConfig, around: &Surroundings<'_>, resume: &Resume<'_>) -> Result<()> {
         acceptor(http)?;
-        match pintail_server::listen("source.listen", http.listen, "") {
-            Err(_) if matches!(lock::look(out_path), Ok(Seen::Held { .. })) => Ok(()),
-            listening => listening.map(drop),
+        if matches!(lock::look(around.out_path), Ok(Seen::Held { .. })) {
+            return Ok(());
         }
+        pintail_server::listen("source.listen", http.listen, "")?;
+        if around.dataset_id.is_empty() {
+            return Ok(());
+        }
+        Journal::check(&Posix::unwaiting(), &http.journal_settings(around, resume.key), &journal_committed(resume.offsets))
     }
 
     /// Reads what is journaled, for a moment.

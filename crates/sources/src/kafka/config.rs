@@ -205,7 +205,7 @@ impl Configured for KafkaConfig {
     }
 
     #[cfg(feature = "kafka")]
-    fn check(&self, _around: &Surroundings<'_>) -> Result<Vec<String>> {
-        super::KafkaSource::probe(self).map(|found| vec![found])
+    fn check(&self, around: &Surroundings<'_>, resume: &Resume<'_>) -> Result<Vec<String>> {
+        super::KafkaSource::probe(self, around.record_bytes_max, resume).map(|found| vec![found])
     }
 }

@@ -117,6 +117,11 @@ impl Reader {
         }
     }
 
+    /// Begins a session as [`Self::run`] does, for what it finds out, and reads nothing.
+    pub(super) fn look_once(mut self, sender: &ChunkSender) -> Result<(), Exit> {
+        self.begin(sender).map(drop)
+    }
+
     /// Waits, and serves the library meanwhile.
     fn rest(&self, pause: Duration, sender: &ChunkSender) -> Result<(), Exit> {
         let until = Instant::now() + pause;

@@ -56,7 +56,6 @@ impl KafkaSource {
     /// `Config` if the library refuses a setting. What the broker shows (a refused login, an offset that is gone, a topic that was made
     /// again) comes from [`Source::read`].
     pub fn open(config: &KafkaConfig, record_bytes_max: usize, resume: &Resume<'_>) -> Result<Self> {
-        let offsets = resume.offsets;
         let consumer = Arc::new(client::consumer(config, Context::default())?);
         let shared = Arc::new(Shared { lag: AtomicU64::new(UNKNOWN) });
         let (reach, trouble) = Reach::new(config.brokers.join(","));
@@ -65,7 +64,7 @@ impl KafkaSource {
             consumer: consumer.clone(),
             record_bytes_max,
             key: resume.key.clone(),
-            positions: Positions::new(offsets),
+            positions: Positions::new(resume.offsets),
             shared: shared.clone(),
             reach,
         };
@@ -73,12 +72,13 @@ impl KafkaSource {
         Ok(Self { thread, consumer, shared, trouble, telling: Arc::default() })
     }
 
-    /// Connects once and says what is there. Blocks.
+    /// Connects once and says what is there. Joins no group. Blocks, outside a runtime.
     ///
     /// # Errors
-    /// `Config` if no broker can be reached, the login is refused or a topic is not there.
-    pub fn probe(config: &KafkaConfig) -> Result<String> {
-        let consumer = client::consumer(config, Context::default())?;
+    /// `TryAgain` if no broker can be reached, `Config` if the login is refused or a topic is not there, `State` if a partition is not what was read and
+    /// `source.on_gap` refuses that.
+    pub fn probe(config: &KafkaConfig, record_bytes_max: usize, resume: &Resume<'_>) -> Result<String> {
+        let consumer = Arc::new(client::consumer(config, Context::default())?);
         let shape = topics::shape(&consumer, config);
         let observed = shape.and_then(|shape| topics::observe(&consumer, config, &shape)).map_err(|observed_reason| {
             drop(consumer.poll(Duration::from_millis(100)));
@@ -97,8 +97,25 @@ impl KafkaSource {
             Error::config(format!("`source.brokers` = {brokers}: {}", reason.unwrap_or(observed_reason)))
         })?;
         let messages: u64 = observed.iter().map(|partition| partition.high - partition.low).sum();
+        let reader = Reader {
+            config: config.clone(),
+            consumer,
+            record_bytes_max,
+            key: resume.key.clone(),
+            positions: Positions::new(resume.offsets),
+            shared: Arc::new(Shared { lag: AtomicU64::new(UNKNOWN) }),
+            reach: Reach::new(config.brokers.join(",")).0,
+        };
+        check_positions(reader)?;
         Ok(format!("{} of {}: {messages} messages in {} partitions", config.topics.join(", "), config.brokers.join(","), observed.len()))
     }
+}
+
+/// Looks whether what was read still stands in the partitions; what the brokers cannot tell now is waited for by a service that runs.
+fn check_positions(reader: Reader) -> Result<()> {
+    let mut thread = ReadThread::spawn(NAME, move |sender| reader.look_once(sender))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|e| Error::io("start the runtime", e))?;
+    runtime.block_on(thread.recv()).map(drop)
 }
 
 #[async_trait]

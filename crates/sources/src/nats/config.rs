@@ -233,16 +233,17 @@ impl Configured for NatsConfig {
 
     #[cfg(feature = "nats")]
     fn open(&self, around: &Surroundings<'_>, resume: &Resume<'_>) -> Result<Box<dyn Source>> {
-        let line = Line {
-            checkpoint_interval: around.checkpoint_interval,
-            bytes_max: around.line_bytes_max,
-            record_bytes_max: around.record_bytes_max,
-        };
-        Ok(Box::new(super::NatsSource::open(self, line, resume)?))
+        Ok(Box::new(super::NatsSource::open(self, line(around), resume)?))
     }
 
     #[cfg(feature = "nats")]
-    fn check(&self, _around: &Surroundings<'_>) -> Result<Vec<String>> {
-        super::NatsSource::probe(self).map(|found| vec![found])
+    fn check(&self, around: &Surroundings<'_>, resume: &Resume<'_>) -> Result<Vec<String>> {
+        super::NatsSource::probe(self, line(around), resume).map(|found| vec![found])
     }
+}
+
+/// Returns what a session must know of the line.
+#[cfg(feature = "nats")]
+fn line(around: &Surroundings<'_>) -> Line {
+    Line { checkpoint_interval: around.checkpoint_interval, bytes_max: around.line_bytes_max, record_bytes_max: around.record_bytes_max }
 }

@@ -150,7 +150,7 @@ impl Reader {
     }
 
     /// Finds where reading goes on in a stream, before a consumer is made: what that acknowledges is gone.
-    async fn resume(&mut self, connection: &Connection, info: &Info) -> Result<Position, Failure> {
+    pub(super) async fn resume(&mut self, connection: &Connection, info: &Info) -> Result<Position, Failure> {
         let observed = observed(info);
         let position = match self.positions.find(&observed) {
             Found::New { created, gap } => self.begin_stream(&created, gap, &observed).await?,

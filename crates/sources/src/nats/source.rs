@@ -85,32 +85,29 @@ impl NatsSource {
         let (sender, chunks) = mpsc::channel(CHUNKS_WAITING);
         let stop = watch::Sender::new(false);
         let (reach, trouble) = Reach::new(config.stream.clone());
-        let reader = Reader {
-            config: config.clone(),
-            line,
-            key: resume.key.clone(),
-            positions: Positions::new(&config.stream, offsets)?,
-            shared: shared.clone(),
-            chunks: sender,
-            stop: stop.subscribe(),
-            begun_at: None,
-            unreadable: Flood::default(),
-            reach,
-        };
+        let reader = reader(config, line, resume, (shared.clone(), sender, stop.subscribe(), reach))?;
         let task = tokio::spawn(reader.run()).abort_handle();
         let waiting = tokio::spawn(keep_waiting(shared.clone())).abort_handle();
         Ok(Self { chunks, stop, shared, trouble, task, waiting })
     }
 
-    /// Connects once and says what is there. Outside a runtime.
+    /// Connects once and says what is there. Makes no consumer. Outside a runtime.
     ///
     /// # Errors
-    /// `Config` if the server cannot be reached, refuses the login or does not have the stream.
-    pub fn probe(config: &NatsConfig) -> Result<String> {
+    /// `TryAgain` if the server cannot be reached, `Config` if it refuses the login or does not have the stream, `State` if the stream is not what was
+    /// read and `source.on_gap` refuses that.
+    pub fn probe(config: &NatsConfig, line: Line, resume: &Resume<'_>) -> Result<String> {
         check_files(config)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|e| Error::io("start the runtime", e))?;
-        runtime.block_on(probe(config)).map_err(|failure| match failure {
+        let offsets = resume.offsets;
+        let shared = Arc::new(Shared { acks: Mutex::new(Acks::new(offsets)), client: Mutex::new(None), lag: AtomicU64::new(UNKNOWN) });
+        // Nobody takes what it finds out.
+        let (sender, _) = mpsc::channel(CHUNKS_WAITING);
+        let stop = watch::Sender::new(false);
+        let (reach, _) = Reach::new(config.stream.clone());
+        let mut reader = reader(config, line, resume, (shared, sender, stop.subscribe(), reach))?;
+        runtime.block_on(probe(config, &mut reader)).map_err(|failure| match failure {
             Failure::Refused(error) => error,
             Failure::Login(reason) => Error::config(reason),
             Failure::Passing(reason) => Error::try_again(reason),
@@ -131,7 +128,25 @@ async fn keep_waiting(shared: Arc<Shared>) {
     }
 }
 
-async fn probe(config: &NatsConfig) -> Result<String, Failure> {
+/// What a reader shares with its source: what both look at, where chunks go, the stop, whether the server can be reached.
+type Ends = (Arc<Shared>, mpsc::Sender<Result<Chunk>>, watch::Receiver<bool>, Reach);
+
+fn reader(config: &NatsConfig, line: Line, resume: &Resume<'_>, (shared, chunks, stop, reach): Ends) -> Result<Reader> {
+    Ok(Reader {
+        config: config.clone(),
+        line,
+        key: resume.key.clone(),
+        positions: Positions::new(&config.stream, resume.offsets)?,
+        shared,
+        chunks,
+        stop,
+        begun_at: None,
+        unreadable: Flood::default(),
+        reach,
+    })
+}
+
+async fn probe(config: &NatsConfig, reader: &mut Reader) -> Result<String, Failure> {
     let connection = Connection::open(config).await?;
     // The server is there: what it has not is a matter of the configuration.
     let stream = connection.stream(config).await.map_err(|failure| match failure {
@@ -147,6 +162,7 @@ async fn probe(config: &NatsConfig) -> Result<String, Failure> {
         let why = format!("`source.subject`: the stream `{}` has nothing of `{subject}`: its subjects are `{of_stream}`", config.stream);
         return Err(Failure::Refused(Error::config(why)));
     }
+    reader.resume(&connection, info).await?;
     let seen = observed(info);
     let retention = match info.config.retention {
         RetentionPolicy::Limits => "limits",

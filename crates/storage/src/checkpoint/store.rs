@@ -38,7 +38,7 @@ mod tip;
 pub use draft::{Adopted, Draft, NewFile};
 pub use ground::{check_ground, check_ledger};
 pub use head::{check_beside, is_version_1, rebuild_snapshot};
-pub use open::{Allow, Expected, Remember, Sharing, check_dataset, check_key};
+pub use open::{Allow, Expected, Remember, Sharing, Standing, check_dataset, check_key};
 pub use share_out::{instances, share_out};
 
 use named::{Written, entry, parents, publish};

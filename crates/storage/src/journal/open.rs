@@ -92,6 +92,14 @@ pub(super) fn segments(fs: &dyn Fs, settings: &Settings) -> Result<BTreeMap<u64,
     Ok(files)
 }
 
+/// Looks whether the journal could be opened.
+pub(super) fn check_unopened(fs: &dyn Fs, settings: &Settings, committed: &Committed) -> Result<()> {
+    check_limits(settings)?;
+    let dir = fs.entry(&settings.dir).map_err(|e| Error::io(format_args!("look for `{}`", settings.dir.display()), e))?;
+    let files = if dir.is_none() { BTreeMap::new() } else { segments(fs, settings)? };
+    check(fs, settings, &files, committed).map(drop)
+}
+
 /// Removes what did not get its name.
 fn remove_in_progress(fs: &dyn Fs, settings: &Settings) -> Result<()> {
     let failed = |e| Error::io(format_args!("clean `{}`", settings.dir.display()), e);

@@ -18,7 +18,7 @@ use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::evidence::Key;
 use pintail_core::identity::SourceIdentity;
 use pintail_core::invocation::{quoted, service_command};
-use pintail_core::offsets::{PartitionId, Remembered};
+use pintail_core::offsets::{Offsets, PartitionId, Remembered};
 
 use super::ground::{self, Ground};
 use super::head::{self, Head};
@@ -234,30 +234,71 @@ impl Store {
     }
 }
 
-/// Compares a dataset with what a configuration asks of it, without changing anything. A directory without a dataset fits every one.
+/// Where a dataset stands.
+#[derive(Debug)]
+pub struct Standing {
+    /// What it is.
+    pub format: Format,
+    /// What is committed.
+    pub offsets: Offsets,
+    /// What its evidence is made with; `None` if there is no evidence yet.
+    pub key: Option<Key>,
+}
+
+/// Compares a dataset with what a configuration asks of it, and with itself, without changing anything. A directory without a dataset fits every
+/// one. Returns where it stands.
 ///
 /// # Errors
 /// As [`Store::open`], but with all of the configuration that does not fit, a line each.
-pub fn check_dataset(fs: &dyn Fs, paths: &Paths, expected: &Expected) -> Result<()> {
+pub fn check_dataset(fs: &dyn Fs, paths: &Paths, expected: &Expected) -> Result<Option<Standing>> {
     let ground = Ground::look(fs, paths)?;
+    let last = ground.last;
+    let checked = check_once(fs, paths, ground, expected);
+    // What was looked at is not what is there now.
+    if checked.is_err() && went_on(fs, paths, Some(last), &expected.process) {
+        return check_once(fs, paths, Ground::look(fs, paths)?, expected);
+    }
+    checked
+}
+
+fn check_once(fs: &dyn Fs, paths: &Paths, ground: Ground, expected: &Expected) -> Result<Option<Standing>> {
     ground.check(paths)?;
     let Some((format, sha256)) = &ground.format else {
-        return ground.last.map_or(Ok(()), |last| Err(log::format_missing(paths, last)));
+        return match ground.last {
+            Some(last) => Err(log::format_missing(paths, last)),
+            None if paths.instance() > 0 => Err(not_made_yet(paths)),
+            None => Ok(None),
+        };
     };
     let take_over = take_over::last(fs, paths, sha256)?.map(|sealed| sealed.take_over);
     let head = head::read(fs, paths, ground.last, sha256, &format.dataset_id)?;
-    let key = log::key(fs, paths).and_then(|key| head::check_made_with(paths, head.last.as_ref(), key.as_ref()));
+    let key = log::key(fs, paths);
+    let is_right = |key: &Option<Key>| head::check_made_with(paths, head.last.as_ref(), key.as_ref());
+    let expired_before = head.state.rest().expired_before.max(expected.allow.gone_before);
     let checked = [
         check_format(fs, paths, (format, sha256), ground.last, expected),
         check_instances(paths, format, take_over.as_ref(), expected.sharing.instances),
-        key,
+        key.as_ref().map_err(|error| Error::new(error.kind(), error.to_string())).and_then(is_right),
         check_stored(fs, paths, format, take_over.as_ref(), &head, expected),
+        check_generation(paths, head.last.as_ref(), take_over.as_ref()),
+        check_recovery(fs, paths, head.last.as_ref(), expired_before),
     ];
     let faults: Vec<Error> = checked.into_iter().filter_map(Result::err).collect();
     match faults.first() {
-        None => Ok(()),
+        None => Ok(Some(Standing { format: format.clone(), offsets: head.state.offsets(), key: key? })),
         Some(first) => Err(Error::new(first.kind(), faults.iter().join("\n"))),
     }
+}
+
+/// Checks that a start could complete the last commit.
+fn check_recovery(fs: &dyn Fs, paths: &Paths, last: Option<&CommitRecord>, expired_before: Option<DateTime<Utc>>) -> Result<()> {
+    let Some(last) = last else { return Ok(()) };
+    let steps = recovery::plan(&look(fs, paths, last, expired_before)?);
+    missing::judge(last, &steps, expired_before).map(drop)
+}
+
+fn not_made_yet(paths: &Paths) -> Error {
+    Error::try_again(format!("`{}` is not there yet: instance 0 makes it, start that first", paths.format().display()))
 }
 
 /// Checks that a dataset has the key that its evidence was made with, without changing anything.
@@ -359,9 +400,7 @@ fn open_format(fs: &dyn Fs, paths: &Paths, ground: Ground, expected: &Expected) 
             Ok((format, sha256))
         }
         (None, Some(sequence)) => Err(log::format_missing(paths, sequence)),
-        (None, None) if paths.instance() > 0 => {
-            Err(Error::try_again(format!("`{}` is not there yet: instance 0 makes it, start that first", path.display())))
-        }
+        (None, None) if paths.instance() > 0 => Err(not_made_yet(paths)),
         (None, None) => {
             let partition_by = partition_columns(expected);
             let format = Format::new(expected.now, expected.source, partition_by).for_instances(expected.sharing.instances);
