@@ -18,6 +18,7 @@ use crate::layout::event_time::EventTime;
 
 mod collected;
 mod encoders;
+mod footer;
 mod format;
 mod open_file;
 mod set;

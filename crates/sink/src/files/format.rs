@@ -107,7 +107,8 @@ fn properties(schema: &SchemaRef, sink: &SinkConfig) -> WriterProperties {
     // Row groups that are sorted are cut by rows alone: a cut by bytes would leave a small rest of each.
     let row_group_bytes = sorting.is_empty().then_some(sink.row_group_bytes.max(1));
     let mut builder = WriterProperties::builder()
-        .set_created_by(format!("pintail {}", env!("CARGO_PKG_VERSION")))
+        // In the form that parquet-java reads: where it cannot, it passes over the statistics of text.
+        .set_created_by(format!("pintail version {} (build unknown)", env!("CARGO_PKG_VERSION")))
         .set_compression(sink.compression)
         .set_write_batch_size(WRITE_BATCH_ROWS)
         .set_max_row_group_row_count(Some(sink.row_group_rows.max(1)))

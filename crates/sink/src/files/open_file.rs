@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io;
+use std::io::{self, Write as _};
 use std::mem;
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
 use pintail_core::error::{Error, Result};
 use pintail_core::hive::HivePartition;
 use pintail_storage::checkpoint::record::ColumnStatistics;
@@ -23,7 +24,7 @@ use pintail_storage::checkpoint::staging::{Staged, StagedFile};
 
 use super::collected::Collected;
 use super::format::FileFormat;
-use super::{Rules, statistics};
+use super::{Rules, footer, statistics};
 use crate::layout::event_time::Span;
 
 /// A file that takes rows.
@@ -189,7 +190,7 @@ impl OpenFile {
         // Without the Arrow schema in the footer: it says that text is in views, which much of pyarrow cannot work with yet. The
         // Parquet types say all that a reader needs.
         let options = ArrowWriterOptions::new().with_properties(format.properties.clone()).with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(Slot(Some(staged)), format.schema.clone(), options);
+        let writer = ArrowWriter::try_new_with_options(Slot::new(staged), format.schema.clone(), options);
         self.writer = Some(writer.map_err(write_error)?);
         Ok(())
     }
@@ -226,9 +227,14 @@ impl OpenFile {
     pub(super) fn finish(mut self, format: &FileFormat, partition: Arc<HivePartition>) -> Result<WrittenFile> {
         self.drain(format)?;
         let mut writer = self.writer.take().expect("a file is opened before it is finished");
+        writer.flush().map_err(write_error)?;
+        writer.inner_mut().hold();
         // Not `into_inner`: it turns a failure of the last write into a text, and the disk's failures must be known as such.
-        let columns = statistics::of(&writer.finish().map_err(write_error)?);
-        let staged = writer.inner_mut().0.take().expect("only the end of a file empties its slot").finish()?;
+        let metadata = writer.finish().map_err(write_error)?;
+        let columns = statistics::of(&metadata);
+        let slot = writer.inner_mut();
+        slot.let_go(&metadata).map_err(|e| Error::io("write a Parquet file", e))?;
+        let staged = slot.file.take().expect("only the end of a file empties its slot").finish()?;
         Ok(WrittenFile { staged, partition, began: self.began, rows: self.rows, span: self.span, columns })
     }
 
@@ -245,7 +251,7 @@ impl Drop for OpenFile {
     /// Closes the file before the writer's buffer goes: that would write what it still holds, which may wait for a full disk.
     fn drop(&mut self) {
         if let Some(writer) = &mut self.writer {
-            writer.inner_mut().0 = None;
+            writer.inner_mut().file = None;
         }
     }
 }
@@ -261,17 +267,45 @@ impl fmt::Debug for OpenFile {
 }
 
 /// A staged file until it ends or is abandoned.
-struct Slot(Option<StagedFile>);
+struct Slot {
+    file: Option<StagedFile>,
+    /// Bytes that the file has got.
+    written: u64,
+    /// What is behind the rows, until it is complete.
+    end: Option<Vec<u8>>,
+}
 
 impl Slot {
+    fn new(file: StagedFile) -> Self {
+        Self { file: Some(file), written: 0, end: None }
+    }
+
     fn file(&mut self) -> io::Result<&mut StagedFile> {
-        self.0.as_mut().ok_or_else(|| io::Error::other("the staged file is closed"))
+        self.file.as_mut().ok_or_else(|| io::Error::other("the staged file is closed"))
+    }
+
+    /// Keeps what is written from now on.
+    fn hold(&mut self) {
+        self.end = Some(Vec::new());
+    }
+
+    /// Writes what was kept.
+    fn let_go(&mut self, metadata: &ParquetMetaData) -> io::Result<()> {
+        let mut end = self.end.take().unwrap_or_default();
+        footer::settle(&mut end, self.written, metadata);
+        self.file()?.write_all(&end)
     }
 }
 
 impl io::Write for Slot {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.file()?.write(buf)
+        if let Some(end) = &mut self.end {
+            end.extend_from_slice(buf);
+            return Ok(buf.len());
+        }
+        let written = self.file()?.write(buf)?;
+        self.written += written as u64;
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {

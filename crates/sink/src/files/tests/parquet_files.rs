@@ -75,7 +75,10 @@ fn files_have_statistics_page_index_compression_and_their_maker() {
     let mut checkpoint = Checkpoint::new(&SinkConfig { bloom_filter: vec!["n".into()], ..sink() });
     checkpoint.append("us", &rows(50_000));
     let file = checkpoint.finish().remove(0);
-    assert_eq!(file.metadata.file_metadata().created_by(), Some(concat!("pintail ", env!("CARGO_PKG_VERSION"))));
+    assert_eq!(
+        file.metadata.file_metadata().created_by(),
+        Some(concat!("pintail version ", env!("CARGO_PKG_VERSION"), " (build unknown)"))
+    );
     let group = file.metadata.row_group(0);
     for column in group.columns() {
         assert!(column.statistics().is_some_and(|statistics| statistics.min_bytes_opt().is_some()));
@@ -157,5 +160,62 @@ fn every_kind_of_column_is_read_back_as_it_was() {
     for (name, column) in rows.schema().fields().iter().zip(rows.columns()) {
         let found = read.column_by_name(name.name()).unwrap();
         assert_eq!(format!("{found:?}"), format!("{:?}", plain(column)), "{name}");
+    }
+}
+
+/// A file of floating-point numbers, also within lists and structs, beside other columns.
+fn numbers(values: &[Option<f64>], groups: usize) -> Written {
+    let list = Arc::new(Field::new_list_field(DataType::Float32, true));
+    let pair = Fields::from(vec![Field::new("x", DataType::Float64, true), Field::new("n", DataType::Int64, true)]);
+    let output = Arc::new(Schema::new(vec![
+        Field::new("n", DataType::Int64, true),
+        Field::new("f", DataType::Float64, true),
+        Field::new("p", DataType::Struct(pair.clone()), true),
+        Field::new("l", DataType::List(list), true),
+        Field::new("nan", DataType::Float64, true),
+    ]));
+    let config = SinkConfig { partition_by: Vec::new(), event_time: None, row_group_rows: values.len().div_ceil(groups).max(1), ..eager() };
+    let mut checkpoint = Checkpoint::of(&output, &config);
+    let count = values.len() as i64;
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..count));
+    let floats: ArrayRef = Arc::new(Float64Array::from_iter(values.iter().copied()));
+    let mut lists = ListBuilder::new(Float32Builder::new());
+    for value in values {
+        lists.values().append_option(value.map(|value| value as f32));
+        lists.append(true);
+    }
+    let nan: ArrayRef =
+        Arc::new(Float64Array::from_iter(values.iter().enumerate().map(|(row, value)| if row == 0 { Some(f64::NAN) } else { *value })));
+    let pairs: ArrayRef = Arc::new(StructArray::new(pair, vec![floats.clone(), ids.clone()], None));
+    let rows = RecordBatch::try_new(output, vec![ids, floats, pairs, Arc::new(lists.finish()), nan]).unwrap();
+    checkpoint.append_to(HivePartition::root(), rows);
+    checkpoint.finish().remove(0)
+}
+
+proptest::proptest! {
+    #[test]
+    fn numbers_without_nan_have_the_order_that_all_readers_know_with_zeros_that_lie_further_out(
+        values in proptest::collection::vec(proptest::option::of(proptest::prop_oneof![
+            proptest::strategy::Just(0.0), proptest::strategy::Just(-0.0), proptest::strategy::Just(f64::INFINITY), proptest::strategy::Just(f64::NEG_INFINITY),
+            proptest::strategy::Just(1.5), proptest::strategy::Just(-2.5), proptest::strategy::Just(f64::MIN_POSITIVE),
+        ]), 1..40),
+        groups in 1_usize..4,
+    ) {
+        let file = numbers(&values, groups);
+        let orders = file.metadata.file_metadata().column_orders().unwrap();
+        let kinds: Vec<bool> = orders.iter().map(|order| matches!(order, parquet::basic::ColumnOrder::TYPE_DEFINED_ORDER(_))).collect();
+        assert_eq!(kinds, [true, true, true, true, true, false]);
+        let step = values.len().div_ceil(groups).max(1);
+        for (group, values) in file.metadata.row_groups().iter().zip(values.chunks(step)) {
+            let known: Vec<f64> = values.iter().flatten().copied().collect();
+            let least = known.iter().copied().reduce(f64::min).map(|least| if least == 0.0 { -0.0 } else { least });
+            let most = known.iter().copied().reduce(f64::max).map(|most| if most == 0.0 { 0.0 } else { most });
+            for column in [1, 2] {
+                let statistics = group.column(column).statistics().unwrap();
+                let bits = |bytes: Option<&[u8]>| bytes.map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()));
+                assert_eq!(bits(statistics.min_bytes_opt()), least.map(f64::to_bits));
+                assert_eq!(bits(statistics.max_bytes_opt()), most.map(f64::to_bits));
+            }
+        }
     }
 }
