@@ -144,7 +144,11 @@ impl Line {
         // A search in what cannot be read again is not given up.
         let give_up = if source.reads_again() { stop.clone() } else { watch::channel(false).1 };
         let usual = store.state().rest().usual;
-        let transform = |worker| Transform::new(config, worker, &layout, &aggregator, (source.when_rejected(), usual, give_up.clone()));
+        let files = OpenFiles::new(layout.clone(), &config.sink)?;
+        let transform = |worker| {
+            let outside = (source.when_rejected(), usual, give_up.clone());
+            Transform::new(config, worker, &layout, &aggregator, outside).among(&files.crowd(), config)
+        };
         let workers = engine.workers()?.into_iter().map(transform).collect();
 
         let monitor = Monitor {
@@ -163,7 +167,7 @@ impl Line {
             input: frames,
             checkpoint: Checkpoint::new(
                 (store, lock.clone()),
-                OpenFiles::new(layout, &config.sink)?,
+                files,
                 schema,
                 config,
                 source.when_rejected(),

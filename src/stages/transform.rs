@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use pintail_config::Config;
-use pintail_core::batch::{Batch, Counts, Frame, Phase};
+use pintail_core::batch::{Batch, Counts, Frame, PartitionedRows, Phase};
 use pintail_core::breaker::{self, DeadLetterConfig, Usual, WhenRejected};
 use pintail_core::error::{Error, ErrorKind, Result};
-use pintail_decode::{Decode, Decoded, Ndjson, reject_undecoded};
+use pintail_decode::{Decode, Decoded, Ndjson, Origins, reject_undecoded};
 use pintail_duckdb::{Failure, FailureKind, SqlError, Worker};
+use pintail_sink::files::Crowd;
 use pintail_sink::layout::{OutputLayout, SplitError, Splitter};
 use tokio::sync::watch;
 
@@ -34,6 +35,8 @@ pub struct Transform {
     pub(super) stops_at: Option<(DeadLetterConfig, Usual)>,
     /// Bytes of rows after which a frame is handed on before its batch is done.
     frame_bytes_max: usize,
+    /// The hive partitions of the open checkpoint, and how many frames may be on their way to it.
+    crowd: Option<(Crowd, usize)>,
     /// Turns true when the line shall stop.
     pub(super) stop: watch::Receiver<bool>,
 }
@@ -70,6 +73,8 @@ pub(crate) type HandOn<'a> = &'a mut dyn FnMut(Frame) -> bool;
 /// What becomes of a batch: its open frame, and where those before it go.
 pub(super) struct Draft<'a> {
     pub(super) frame: Frame,
+    /// Where its records stood.
+    origins: &'a Origins,
     /// Rows of all its frames.
     rows: u64,
     bytes: usize,
@@ -94,8 +99,15 @@ impl Transform {
             may_pause: when_rejected == WhenRejected::Pause,
             stops_at: (when_rejected == WhenRejected::Stop).then(|| (config.dead_letters.clone(), usual)),
             frame_bytes_max: config.transform.rows_bytes_max,
+            crowd: None,
             stop,
         }
+    }
+
+    /// Lets it find out the records of rows that may find no place among the hive partitions of a checkpoint.
+    pub(crate) fn among(mut self, crowd: &Crowd, config: &Config) -> Self {
+        self.crowd = Some((crowd.clone(), config.transform.threads + config.pipeline.frame_channel + 1));
+        self
     }
 
     /// Transforms a batch. Every record of it is in its frames: as rows, as filtered, or as a dead letter. There is more than one frame only
@@ -109,7 +121,7 @@ impl Transform {
         }
         let decoded = self.decoder.decode(batch)?;
         let frame = Frame { ranges: batch.ranges(), ..Frame::default() };
-        let mut draft = Draft { frame, rows: 0, bytes: 0, hand_on };
+        let mut draft = Draft { frame, origins: &decoded.origins, rows: 0, bytes: 0, hand_on };
         draft.frame.counts.records_in = decoded.records_in;
         draft.frame.counts.dead_letters.decode = decoded.dead_letters.len() as u64;
         match self.transform(&decoded, &mut draft) {
@@ -137,9 +149,9 @@ impl Transform {
         if records.num_rows() == 0 {
             return Ok(());
         }
-        match self.attempt(records, records.num_rows(), draft) {
+        match self.attempt(Part::whole(records), records.num_rows(), draft) {
             // What failed once may have failed by chance; what fails again does not, and its records cannot be told apart.
-            Err(Fault::Suspect(..)) if self.per_batch => self.attempt(records, records.num_rows(), draft),
+            Err(Fault::Suspect(..)) if self.per_batch => self.attempt(Part::whole(records), records.num_rows(), draft),
             Err(Fault::Suspect(phase, failure)) => {
                 let stop = self.stop.clone();
                 self.worker.heed(Some(Arc::new(move || *stop.borrow())));
@@ -152,16 +164,17 @@ impl Transform {
     }
 
     /// Runs the SQL over records, so many at a time, and places its rows. Touches the draft only if all went well.
-    pub(super) fn attempt(&mut self, records: &RecordBatch, at_a_time: usize, draft: &mut Draft<'_>) -> Result<(), Fault> {
-        let output = self.worker.run_by(records, at_a_time).map_err(Fault::from)?;
-        self.place(records.num_rows(), &output, draft)
+    pub(super) fn attempt(&mut self, part: Part<'_>, at_a_time: usize, draft: &mut Draft<'_>) -> Result<(), Fault> {
+        let output = self.worker.run_by(part.records, at_a_time).map_err(Fault::from)?;
+        self.place(part, &output, draft)
     }
 
-    /// Places the rows that the SQL has made of so many records.
-    pub(super) fn place(&mut self, records: usize, output: &RecordBatch, draft: &mut Draft<'_>) -> Result<(), Fault> {
+    /// Places the rows that the SQL has made of records.
+    pub(super) fn place(&mut self, part: Part<'_>, output: &RecordBatch, draft: &mut Draft<'_>) -> Result<(), Fault> {
         if output.num_rows() == 0 {
             return Ok(());
         }
+        let records = part.records.num_rows();
         let placed = self.splitter.split(output).map_err(|error| match error {
             SplitError::Unplaceable(unplaceable) => {
                 // With a row for each record, it is likely that one's.
@@ -170,6 +183,7 @@ impl Transform {
             }
             SplitError::Failed(error) => Fault::Fatal(error),
         })?;
+        self.note_origins(part, &placed, draft)?;
         let totals = self.aggregator.totals(output)?;
         draft.frame.counts.rows_out += output.num_rows() as u64;
         draft.frame.totals.merge(&totals, self.aggregator.groups_max());
@@ -181,6 +195,40 @@ impl Transform {
         }
         draft.hand_on_rows()
     }
+
+    /// Notes the records that rows were made of, if some may find no place: for all of the frame, or for none.
+    fn note_origins(&mut self, part: Part<'_>, placed: &[PartitionedRows], draft: &mut Draft<'_>) -> Result<(), Fault> {
+        let is_noted = !draft.frame.origins.is_empty();
+        let may_be_full = || self.crowd.as_ref().is_some_and(|(crowd, others)| crowd.may_be_full(placed, *others));
+        if !is_noted && !may_be_full() {
+            return Ok(());
+        }
+        let before = draft.frame.rows.iter().map(|rows| rows.rows.num_rows()).sum::<usize>();
+        draft.frame.origins.resize(before, None);
+        let count = placed.iter().map(|rows| rows.rows.num_rows()).sum::<usize>();
+        let lineage = self.worker.lineage(part.records)?.filter(|lineage| lineage.len() == count);
+        let origin = |row: usize| {
+            let record = if part.records.num_rows() == 1 { 0 } else { *lineage.as_ref()?.get(self.splitter.old_row(row))? };
+            Some(draft.origins.position(part.rows.map_or(record, |rows| rows[record])))
+        };
+        let origins: Vec<_> = (0..count).map(origin).collect();
+        draft.frame.origins.extend(origins);
+        Ok(())
+    }
+}
+
+/// Records of a batch.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'a> {
+    pub(super) records: &'a RecordBatch,
+    /// Which rows of the batch they are; `None` if they are all.
+    pub(super) rows: Option<&'a [usize]>,
+}
+
+impl<'a> Part<'a> {
+    fn whole(records: &'a RecordBatch) -> Self {
+        Self { records, rows: None }
+    }
 }
 
 impl Draft<'_> {
@@ -190,6 +238,7 @@ impl Draft<'_> {
         let part = Frame {
             is_part: true,
             rows: std::mem::take(&mut self.frame.rows),
+            origins: std::mem::take(&mut self.frame.origins),
             ranges: self.frame.ranges.clone(),
             counts: Counts { rows_out, ..Counts::default() },
             totals: std::mem::take(&mut self.frame.totals),

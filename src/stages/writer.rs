@@ -16,7 +16,7 @@ use pintail_core::batch::{Barrier, Counts, DeadLetter, Frame, LetterForm, Lookup
 use pintail_core::breaker::{self, DeadLetterConfig, Tally, UNITS_MIN, WhenRejected};
 use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::invocation::command_with;
-use pintail_core::offsets::{OffsetRange, Offsets};
+use pintail_core::offsets::{OffsetRange, Offsets, PartitionId};
 use pintail_core::reasons::{Reason, Reasons};
 use pintail_core::totals::Totals;
 use pintail_sink::files::{OpenFiles, Unplaced};
@@ -235,7 +235,7 @@ impl Checkpoint {
     }
 
     fn take_in(&mut self, frame: Frame, groups_max: usize) -> Result<Progress> {
-        let Frame { is_part, units, rows, ranges, mut counts, dead_letters, totals, lookups, memory: _memory, .. } = frame;
+        let Frame { is_part, units, rows, origins, ranges, mut counts, dead_letters, totals, lookups, memory: _memory, .. } = frame;
         self.open.lookups = lookups;
         if !self.open.begun {
             self.files.begin(self.store.staging(), self.store.paths().checkpoint_name(self.store.next_sequence()), Utc::now());
@@ -251,8 +251,11 @@ impl Checkpoint {
         if self.files.is_due() {
             self.end_early();
         }
-        let origin = ranges.first();
-        let unplaced = unplaced.into_iter().filter_map(|row| Some(without_place(row, origin?)));
+        let batch = ranges.first();
+        let unplaced = unplaced.into_iter().filter_map(|row| {
+            let origin = origins.get(row.row).cloned().flatten();
+            Some(without_place(row, origin, batch?))
+        });
         // The ranges first: they bring the names of the partitions.
         if !is_part {
             self.meters.count_taken(&ranges);
@@ -400,13 +403,15 @@ impl Checkpoint {
     }
 }
 
-/// Turns an output row that has no place into a dead letter. Its input record is not known any more, its batch is.
-fn without_place(row: Unplaced, origin: &OffsetRange) -> DeadLetter {
+/// Turns an output row that has no place into a dead letter. Where its record is not known, its batch is.
+fn without_place(row: Unplaced, origin: Option<(PartitionId, u64)>, batch: &OffsetRange) -> DeadLetter {
+    let unknown = if origin.is_some() { "" } else { " (the place is that of its batch)" };
+    let (partition, offset) = origin.unwrap_or_else(|| (batch.partition.id.clone(), batch.from));
     DeadLetter {
         phase: Phase::Sink,
-        reason: row.reason.into(),
-        partition: origin.partition.id.clone(),
-        offset: origin.from,
+        reason: format!("{}{unknown}", row.reason).into(),
+        partition,
+        offset,
         form: LetterForm::OutputRow,
         length: row.row_json.len() as u64,
         bytes: row.row_json.into(),

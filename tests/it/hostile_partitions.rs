@@ -172,3 +172,34 @@ fn rows_past_the_most_hive_partitions_of_a_checkpoint_are_dead_letters() {
     }
     assert!(before.contains("20 dead letters"), "{before}");
 }
+
+#[test]
+fn a_row_past_the_most_hive_partitions_names_the_place_of_its_own_record() {
+    let event = |id: i64| {
+        json!({ "id": id, "ts": TS, "region": if id % 17 == 3 { "x".to_owned() } else { (id % 5).to_string() } }).to_string() + "\n"
+    };
+    let lines: String = (0..500).map(event).collect();
+    for (select, knows) in [
+        ("SELECT * FROM events", true),
+        ("SELECT * FROM events WHERE id % 3 > 0", true),
+        ("SELECT *, unnest([1, 2]) AS k FROM events WHERE id % 3 > 0", true),
+        ("WITH p AS (SELECT * EXCLUDE (region), region::INTEGER AS region FROM events) SELECT * FROM p WHERE id % 3 > 0", true),
+        ("SELECT e.* FROM events e JOIN (VALUES (0), (1)) w(k) ON e.id % 2 = w.k", false),
+    ] {
+        let dataset = Dataset::new();
+        dataset.write("events.ndjson", &lines);
+        let run = dataset.file("events.ndjson").set("sink.partitions_max", 3).set("pipeline.batch_rows", 100).set("transform.sql", select);
+        run.set("dead_letters.ratio_max", 1.0).run_ok();
+        let letters = dataset.dead_letters();
+        let past: Vec<_> = letters.iter().filter(|letter| letter.get("output_row").is_some()).collect();
+        assert!(past.len() > 100, "{select}: {} letters", past.len());
+        for letter in past {
+            let row: Value = serde_json::from_str(letter["output_row"].as_str().unwrap()).unwrap();
+            let offset = usize::try_from(letter["offset"].as_u64().unwrap()).unwrap();
+            let record: Value = serde_json::from_str(lines[offset..].lines().next().unwrap()).unwrap();
+            let says_so = letter["reason"].as_str().unwrap().contains("the place is that of its batch");
+            assert_eq!((record["id"] == row["id"], says_so), (knows, !knows), "{select}: {letter}");
+        }
+        dataset.assert_clean();
+    }
+}

@@ -216,6 +216,9 @@ pub enum Cut {
 pub struct Frame {
     /// The rows that the SQL returned, without the partition columns, by hive partition and hour.
     pub rows: Vec<PartitionedRows>,
+    /// For each row, in their order, the partition and the position of the record that it was made of, where that is known; empty where every row
+    /// is sure to find a place.
+    pub origins: Vec<Option<(PartitionId, u64)>>,
     /// Whether further frames of the batch follow: it made so many rows that they are handed on in parts, each with its rows, what follows from
     /// them, and the ranges. What became of the records is in the last.
     pub is_part: bool,

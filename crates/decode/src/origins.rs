@@ -44,6 +44,29 @@ impl Origins {
     /// # Panics
     /// If there is no such row.
     pub fn dead_letter(&self, row: usize, phase: Phase, reason: Reason) -> DeadLetter {
+        let (chunk, place) = self.chunk_of(row);
+        dead_letter_at(chunk, place, phase, reason)
+    }
+
+    /// Returns the partition of a row of the decoded batch, and its position there.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn position(&self, row: usize) -> (PartitionId, u64) {
+        let (chunk, place) = self.chunk_of(row);
+        let from = chunk.range.from;
+        let position = match &chunk.records {
+            Records::Lines(_) | Records::Arrow(_) => match chunk.unit {
+                OffsetUnit::Bytes => from + u64::from(place.byte),
+                OffsetUnit::Records => from + u64::from(place.record),
+            },
+            Records::Payloads(payloads) => payloads.position(place.record as usize),
+            Records::TooLong { .. } => from,
+        };
+        (chunk.range.partition.id.clone(), position)
+    }
+
+    fn chunk_of(&self, row: usize) -> (&Chunk, Place) {
         let chunk = self.chunks.partition_point(|chunk| chunk.first_row <= row).checked_sub(1).expect("the first chunk begins at row 0");
         let ChunkRows { chunk, first_row, first_place } = &self.chunks[chunk];
         let in_chunk = row - first_row;
@@ -51,7 +74,7 @@ impl Origins {
             Records::Arrow(_) => Place { byte: 0, record: u32::try_from(in_chunk).expect("rows of a batch are counted in 31 bits") },
             _ => self.places[first_place + in_chunk],
         };
-        dead_letter_at(chunk, place, phase, reason)
+        (chunk, place)
     }
 
     /// Begins a chunk whose first row will be `first_row`.

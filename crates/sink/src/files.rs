@@ -17,6 +17,7 @@ use crate::layout::OutputLayout;
 use crate::layout::event_time::EventTime;
 
 mod collected;
+mod crowd;
 mod encoders;
 mod footer;
 mod format;
@@ -29,6 +30,7 @@ mod unplaced;
 
 pub use statistics::of as column_statistics;
 
+pub use crowd::Crowd;
 use encoders::Encoders;
 use format::FileFormat;
 use set::FileSet;
@@ -50,6 +52,7 @@ struct Rules {
     encoders: Encoders,
     open_files_max: usize,
     partitions_max: usize,
+    crowd: Crowd,
     buffer_bytes_max: usize,
 }
 
@@ -65,10 +68,16 @@ impl OpenFiles {
             event_time: EventTime::of(&layout),
             layout,
             open_files_max: sink.open_files_max.max(1),
+            crowd: Crowd::new(sink.partitions_max),
             partitions_max: sink.partitions_max,
             buffer_bytes_max: sink.buffer_bytes_max,
         };
         Ok(Self { rules: Arc::new(rules), checkpoint: None })
+    }
+
+    /// Returns the hive partitions of the open checkpoint, for those who make rows.
+    pub fn crowd(&self) -> Crowd {
+        self.rules.crowd.clone()
     }
 
     /// Begins a checkpoint, which files are named after; the time when it was `opened` stands in for missing event times. Files left from one before are dropped.
@@ -83,12 +92,15 @@ impl OpenFiles {
     pub fn append(&mut self, frame: Vec<PartitionedRows>) -> Result<Vec<Unplaced>> {
         let checkpoint = self.checkpoint.as_mut().ok_or_else(no_checkpoint)?;
         let (mut placed, mut unplaced) = (Vec::with_capacity(frame.len()), Vec::new());
+        let mut first = 0;
         for rows in frame.into_iter().filter(|rows| rows.rows.num_rows() > 0) {
+            let count = rows.rows.num_rows();
             if checkpoint.admits(&rows.partition) {
                 placed.push(rows);
             } else {
-                unplaced.extend(unplaced::letters(&self.rules.layout, &rows, self.rules.partitions_max)?);
+                unplaced.extend(unplaced::letters(&self.rules.layout, &rows, first, self.rules.partitions_max)?);
             }
+            first += count;
         }
         checkpoint.append(placed)?;
         Ok(unplaced)

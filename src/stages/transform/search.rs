@@ -30,7 +30,7 @@ use pintail_decode::Decoded;
 use pintail_duckdb::{Class, Failure, FailureKind, Scope, Suspect, VECTOR_ROWS};
 use tracing::{info, warn};
 
-use super::{Draft, Fault, Transform};
+use super::{Draft, Fault, Part, Transform};
 
 /// Suspects of one class that are tried alone, for their own reasons: each run takes a millisecond.
 const TRIED_PER_CLASS: usize = 4;
@@ -93,6 +93,12 @@ struct Records {
     rows: Vec<usize>,
 }
 
+impl Records {
+    fn part(&self) -> Part<'_> {
+        Part { records: &self.batch, rows: Some(&self.rows) }
+    }
+}
+
 impl<'a, 'd> Search<'a, 'd> {
     pub(super) fn new(transform: &'a mut Transform, decoded: &'a Decoded, draft: &'a mut Draft<'d>) -> Self {
         Self { transform, decoded, draft, known: HashMap::new(), misled: 0, searched: 0, said: Instant::now() }
@@ -116,7 +122,7 @@ impl<'a, 'd> Search<'a, 'd> {
             }
             let Some(good) = self.without_suspects(&rest, scope)? else { continue };
             rest = good;
-            match self.transform.attempt(&rest.batch, VECTOR_ROWS, self.draft) {
+            match self.transform.attempt(rest.part(), VECTOR_ROWS, self.draft) {
                 Ok(()) => return self.look_up(rest.rows.len()),
                 Err(Fault::Suspect(phase, failure)) => failed = (phase, failure),
                 Err(other) => return Err(other),
@@ -238,7 +244,7 @@ impl<'a, 'd> Search<'a, 'd> {
             self.look_up(0)?;
             let known = match failed.take() {
                 Some(known) => known,
-                None => match self.transform.attempt(&records.batch.slice(from, to - from), at_a_time, self.draft) {
+                None => match self.attempt_part(records, from..to, at_a_time) {
                     Ok(()) => return self.look_up(to - from),
                     Err(Fault::Suspect(phase, failure)) => (phase, failure),
                     Err(other) => return Err(other),
@@ -277,6 +283,16 @@ impl<'a, 'd> Search<'a, 'd> {
         Ok(())
     }
 
+    fn attempt_part(&mut self, records: &Records, range: Range<usize>, at_a_time: usize) -> Result<(), Fault> {
+        let batch = records.batch.slice(range.start, range.len());
+        self.transform.attempt(Part { records: &batch, rows: Some(&records.rows[range]) }, at_a_time, self.draft)
+    }
+
+    fn place_one(&mut self, records: &Records, index: usize, rows: &RecordBatch) -> Result<(), Fault> {
+        let batch = records.batch.slice(index, 1);
+        self.transform.place(Part { records: &batch, rows: Some(&records.rows[index..=index]) }, rows, self.draft)
+    }
+
     /// Returns which of so many records to try next after a failure, after those before them: fewer than all.
     fn suspected(&self, phase: Phase, failure: &Failure, count: usize) -> Range<usize> {
         let is_less = |hint: &Range<usize>| hint.end <= count && hint.len() < count && !hint.is_empty();
@@ -307,7 +323,7 @@ impl<'a, 'd> Search<'a, 'd> {
     fn put_aside_or_through(&mut self, records: &Records, index: usize, known: (Phase, Failure)) -> Result<(), Fault> {
         let (phase, failure) = match self.once_more(&records.batch.slice(index, 1), Fault::Suspect(known.0, known.1))? {
             Alone::Fails(phase, failure) => (phase, failure),
-            Alone::Passes(rows) => match self.transform.place(1, &rows, self.draft) {
+            Alone::Passes(rows) => match self.place_one(records, index, &rows) {
                 Ok(()) => return self.look_up(1),
                 Err(Fault::Suspect(phase, failure)) => (phase, failure),
                 Err(other) => return Err(other),

@@ -6,7 +6,7 @@
 //! What is decided for one file with an eye on the others (opening, closing, which rows it gets) is done here, one file after the other; what
 //! takes time (encoding, compressing, writing, fsync) is done to several files at once.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -46,8 +46,6 @@ pub(super) struct FileSet {
     /// How the names of files tell the checkpoint.
     name: String,
     opened: DateTime<Utc>,
-    /// Every hive partition that has rows, also if its files are closed.
-    partitions: HashSet<Arc<HivePartition>>,
     /// Files that take rows.
     files: BTreeMap<Key, OpenFile>,
     /// Files that were begun: tells their order.
@@ -69,18 +67,8 @@ struct Task {
 
 impl FileSet {
     pub(super) fn new(rules: Arc<Rules>, staging: Staging, name: String, opened: DateTime<Utc>) -> Self {
-        Self {
-            rules,
-            staging,
-            name,
-            opened,
-            partitions: HashSet::new(),
-            files: BTreeMap::new(),
-            begun: 0,
-            frames: 0,
-            written: Vec::new(),
-            written_bytes: 0,
-        }
+        rules.crowd.clear();
+        Self { rules, staging, name, opened, files: BTreeMap::new(), begun: 0, frames: 0, written: Vec::new(), written_bytes: 0 }
     }
 
     pub(super) fn staging_mut(&mut self) -> &mut Staging {
@@ -104,14 +92,7 @@ impl FileSet {
 
     /// Returns whether the checkpoint has room for a hive partition, and keeps that room.
     pub(super) fn admits(&mut self, partition: &Arc<HivePartition>) -> bool {
-        if self.partitions.contains(partition) {
-            return true;
-        }
-        let room = self.partitions.len() < self.rules.partitions_max;
-        if room {
-            self.partitions.insert(partition.clone());
-        }
-        room
+        self.rules.crowd.admits(partition)
     }
 
     /// Writes the rows of a frame to the files of their hours.

@@ -1,7 +1,7 @@
 //! Rows that a checkpoint has no hive partition left for.
 //!
 //! Owns: their form as dead letters.
-//! Does not own: the limit (see `set`), the source records that they came from: the writer sees rows only.
+//! Does not own: the limit (see `set`), the source records that they came from (see [`pintail_core::batch::Frame::origins`]).
 
 use std::sync::Arc;
 
@@ -18,23 +18,23 @@ use crate::layout::OutputLayout;
 /// A row that was not written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unplaced {
+    /// Which row of the frame it is, counted over all its partitions.
+    pub row: usize,
     /// Why, naming the limit.
     pub reason: String,
     /// The output row as a JSON object with all its columns, the partition columns among them; nulls are written.
     pub row_json: Vec<u8>,
 }
 
-/// Makes a letter of each row.
-pub(super) fn letters(layout: &OutputLayout, rows: &PartitionedRows, partitions_max: usize) -> Result<Vec<Unplaced>> {
+/// Makes a letter of each row. `first` is the number of the first in its frame.
+pub(super) fn letters(layout: &OutputLayout, rows: &PartitionedRows, first: usize, partitions_max: usize) -> Result<Vec<Unplaced>> {
     // One for all: the row has the values of its partition.
-    let reason = format!(
-        "its hive partition is one more than the {partitions_max} of sink.partitions_max in one checkpoint (the place is that of its batch)"
-    );
+    let reason = format!("its hive partition is one more than the {partitions_max} of sink.partitions_max in one checkpoint");
     let json = with_partition_columns(layout, rows)
         .and_then(|whole| json_rows::lines(&whole))
         .map_err(|e| Error::internal("cannot write a row as JSON").with_source(e))?;
     let lines = json.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
-    Ok(lines.map(|line| Unplaced { reason: reason.clone(), row_json: line.to_vec() }).collect())
+    Ok((first..).zip(lines).map(|(row, line)| Unplaced { row, reason: reason.clone(), row_json: line.to_vec() }).collect())
 }
 
 /// Undoes the split: the columns are those of the SQL again, in its order.

@@ -11,7 +11,7 @@ use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use pintail_core::batch::PartitionedRows;
 use pintail_core::error::Error;
-use pintail_core::grouping::GroupIds;
+use pintail_core::grouping::{GroupIds, Order};
 use pintail_core::hive::{HivePartition, value_text};
 
 use super::OutputLayout;
@@ -51,12 +51,14 @@ pub struct Splitter {
     event_time: EventTime,
     root: Arc<HivePartition>,
     known: HashSet<Arc<HivePartition>>,
+    /// What the last batch was put into; `None` if it was left as it was.
+    order: Option<Order>,
 }
 
 impl Splitter {
     /// Makes a splitter that remembers nothing yet.
     pub fn new(layout: Arc<OutputLayout>) -> Self {
-        Self { event_time: EventTime::of(&layout), layout, root: Arc::default(), known: HashSet::new() }
+        Self { event_time: EventTime::of(&layout), layout, root: Arc::default(), known: HashSet::new(), order: None }
     }
 
     /// Groups rows by the partition columns, which are left out, and orders those of a partition by the hour of their event time; the order
@@ -64,6 +66,7 @@ impl Splitter {
     ///
     /// Nothing is copied if all rows are of one partition and hour. No rows make no partition.
     pub fn split(&mut self, rows: &RecordBatch) -> Result<Vec<PartitionedRows>, SplitError> {
+        self.order = None;
         let file_rows = self.layout.file_rows(rows)?;
         if rows.num_rows() == 0 {
             return Ok(Vec::new());
@@ -97,7 +100,14 @@ impl Splitter {
             let partition = self.partition(rows, first)?;
             split.push(PartitionedRows { partition, rows: sorted.slice(start, end - start), hours: hours_of });
         }
+        drop(groups);
+        self.order = Some(order);
         Ok(split)
+    }
+
+    /// Returns where a row of the last batch stood before it was split, counted over all its partitions.
+    pub fn old_row(&self, row: usize) -> usize {
+        self.order.as_ref().map_or(row, |order| order.old_row(row))
     }
 
     /// Returns the partition of a row.
