@@ -16,7 +16,8 @@
 //! Whether a record that an expression fails on fails the SQL hangs on DuckDB's plan: it may ask a condition before or after it computes the
 //! expression, and several conditions in any order. But the plan is the same for each record that is run alone. So records for which each
 //! condition has the same answer (holds, does not, fails) and the same expression fails first have the same fate: they are *alike*, and a few
-//! of them tell what becomes of the others. That holds where the whole SQL is understood, and where a record has one row. Of a record with several
+//! of them tell what becomes of the others. It counts, too, whether the record finds a partner in a join behind the expression, or has an empty list
+//! there. That holds where the whole SQL is understood, and where a record has one row. Of a record with several
 //! (joined, unnested) it holds if one of them passes all conditions, and the expression fails on that one. At first only such records are
 //! looked for, and those that the last condition lets pass; with [`Scope::All`] those as well that a condition may keep away.
 //!
@@ -49,8 +50,8 @@ const NUMBERED: &str = "pintail_numbered";
 const ROW: &str = "pintail_row";
 /// Expressions of one `SELECT` that are looked at.
 const CHECKS_MAX: usize = 1_000;
-/// Conditions whose answers tell records apart: three for each, in 64 bits.
-const CONDITIONS_MAX: usize = 40;
+/// Conditions whose answers tell records apart: three for each, and one bit more, in 64 bits.
+const CONDITIONS_MAX: usize = 39;
 /// Bytes that the answers of a query may take: eight for each row.
 const ANSWER_BYTES_MAX: usize = 1 << 28;
 
@@ -65,7 +66,8 @@ pub struct Suspect {
     pub is_alike: bool,
 }
 
-/// The `FROM` and the expression that fails there, and what the conditions say, a digit of three for each.
+/// The `FROM` and the expression that fails there, and what the conditions say, a digit of three for each, and whether the record has a row in the
+/// last `FROM`.
 pub type Class = (usize, usize, u64);
 
 /// Which records are looked for.
@@ -84,6 +86,8 @@ pub(crate) struct Probe {
     schema: SchemaRef,
     answer: SchemaRef,
     stages: Vec<Queries>,
+    /// Names the records that have rows in the last `FROM`, where there are several.
+    reached: Option<String>,
     /// Names the record of each row that the SQL returns, in order.
     lineage: Option<String>,
 }
@@ -97,6 +101,8 @@ struct Queries {
     is_single: bool,
     /// Whether all is known that decides what is computed.
     is_known: bool,
+    /// Whether another `FROM` comes behind it: what finds no partner there, or has an empty list, may never be computed.
+    is_before: bool,
     /// Hold for records that may be culprits: for those that pass the conditions, and for all.
     narrow: [String; 2],
     /// What rows must pass.
@@ -132,10 +138,23 @@ impl Probe {
         let names_of = |table: &Value| session.column_names(&format!("SELECT * {}", rewriter.from(table, "events")?)).ok();
         let flat = (select.references("events") == 1).then(|| flat::flatten(top, &columns, &names_of)).flatten();
         let lineage = flat.as_deref().and_then(|stages| lineage(session, &rewriter, &schema, top, stages));
+        let last =
+            flat.as_deref().and_then(|stages| stages.last().filter(|_| stages.len() > 1)).map(|stage| rewriter.loosen_from(&stage.from));
+        let reached = last.and_then(|from| Some(naming(session, &rewriter.from(&from, NUMBERED)?, "true")));
+        let reached = reached.filter(|query| session.can_prepare(query, &schema));
         let (stages, is_known) = flat.map_or_else(|| (shape::selects(top), false), |stages| (stages, true));
-        let stages: Vec<Queries> = stages.iter().filter_map(|stage| Queries::new(session, &rewriter, &schema, stage, is_known)).collect();
+        let last = stages.len().saturating_sub(1);
+        let stages: Vec<Queries> = stages
+            .iter()
+            .enumerate()
+            .filter_map(|(at, stage)| {
+                let is_before = is_known && at < last;
+                let queries = Queries::new(session, &rewriter, &schema, stage, is_known && (!is_before || reached.is_some()))?;
+                Some(Queries { is_before, ..queries })
+            })
+            .collect();
         let answer = Schema::new(vec![Field::new("r", DataType::Int64, true)]);
-        (lineage.is_some() || !stages.is_empty()).then(|| Self { schema, answer: Arc::new(answer), stages, lineage })
+        (lineage.is_some() || !stages.is_empty()).then(|| Self { schema, answer: Arc::new(answer), stages, reached, lineage })
     }
 
     /// Returns the record of each row that the SQL makes of a batch, in order.
@@ -177,25 +196,29 @@ impl Probe {
                 .iter()
                 .fold(0, |sum: u64, [fails, holds]| sum * 3 + if fails.contains(row) { 2 } else { u64::from(holds.contains(row)) })
         };
+        let reached = self.reached.as_ref().filter(|_| queries.is_before).map(|query| self.rows(session, query, few));
+        let is_known = queries.is_known && reached != Some(None);
+        let reached: BTreeSet<usize> = reached.flatten().into_iter().flatten().collect();
+        let signature = |row: &usize| signature(row) * 2 + u64::from(reached.contains(row));
         let mut named = BTreeMap::new();
         let mut sure = BTreeMap::new();
         self.name_items(session, queries, (0..queries.items.len(), true), few, &mut sure);
         for (row, item) in sure {
             // Whatever its other rows are, this one fails.
             let signature = if is_single(&row) { signature(&row) } else { u64::MAX };
-            named.insert(row, (queries.conditions.len() + item, signature, queries.is_known));
+            named.insert(row, (queries.conditions.len() + item, signature, is_known));
         }
         let is_named = |named: &BTreeMap<usize, _>, row: &usize| named.contains_key(row);
         for (condition, [fails, _]) in answers.iter().enumerate() {
             for row in fails.iter().filter(|row| !is_named(&named, row)).copied().collect::<Vec<_>>() {
-                named.insert(row, (condition, signature(&row), queries.is_known && is_single(&row)));
+                named.insert(row, (condition, signature(&row), is_known && is_single(&row)));
             }
         }
         if scope == Scope::All && !queries.conditions.is_empty() {
             let mut maybe = BTreeMap::new();
             self.name_items(session, queries, (0..queries.items.len(), false), few, &mut maybe);
             for (row, item) in maybe {
-                let is_alike = queries.is_known && is_single(&row);
+                let is_alike = is_known && is_single(&row);
                 named.entry(row).or_insert((queries.conditions.len() + item, signature(&row), is_alike));
             }
         }
@@ -316,7 +339,7 @@ impl Queries {
         let passes = conditions.iter().map(|condition| format!(" WHEN NOT {} THEN false", condition.holds)).collect();
         let narrow = [guarded_narrow.join(" OR "), any_narrow.join(" OR ")];
         let is_known = is_known && known == stage.own;
-        let queries = Self { from, is_single: stage.is_single(), is_known, narrow, conditions, items, passes };
+        let queries = Self { from, is_single: stage.is_single(), is_known, is_before: false, narrow, conditions, items, passes };
         let can_ask = |check: &str| session.can_prepare(&queries.query(session, check), schema);
         let all = queries.fails(0..queries.items.len(), true);
         let is_useful =
@@ -332,8 +355,13 @@ impl Queries {
 
     /// Returns the query that names the record of each row for which a condition holds.
     fn query(&self, session: &Session, condition: &str) -> String {
-        session.gather_from(&["r".to_owned()], &format!("(SELECT {ROW} AS r {} WHERE {condition})", self.from))
+        naming(session, &self.from, condition)
     }
+}
+
+/// Returns the query that names the record of each row of a `FROM` for which a condition holds.
+fn naming(session: &Session, from: &str, condition: &str) -> String {
+    session.gather_from(&["r".to_owned()], &format!("(SELECT {ROW} AS r {from} WHERE {condition})"))
 }
 
 /// Returns a condition that holds where the guard lets a record through and `condition` holds.
