@@ -10,6 +10,7 @@ use bytes::Bytes;
 use pintail_core::batch::{Chunk, DeadLetter, LetterForm, OffsetUnit, Phase, Records};
 use pintail_core::json_rows;
 use pintail_core::messages::Envelope;
+use pintail_core::offsets::PartitionId;
 use pintail_core::reasons::Reason;
 
 /// Where the rows of a decoded batch came from.

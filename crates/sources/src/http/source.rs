@@ -4,7 +4,6 @@
 //! Does not own: what is answered (see `routes`), what is read (see `chunks`).
 
 use std::net::TcpListener;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
