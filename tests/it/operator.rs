@@ -75,7 +75,7 @@ fn a_ledger_older_than_its_files_is_refused_by_run_and_check_and_can_adopt_them(
     fs::remove_dir_all(dataset.internal("")).unwrap();
     copy(&older, &dataset.internal(""));
     config(&dataset, 3000).run().assert_refused(65, &["the ledger is older than the files", "pintail adopt"]);
-    config(&dataset, 3000).args(["check"]).run().assert_refused(78, &["the ledger is older than the files"]);
+    config(&dataset, 3000).args(["check"]).run().assert_refused(65, &["the ledger is older than the files"]);
     assert_eq!(dataset.pintail().args(["verify"]).run().code(), 65);
 
     config(&dataset, 3000).args(["adopt"]).run_ok();

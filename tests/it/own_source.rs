@@ -11,6 +11,8 @@ use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::checkpoint::reader::Dataset;
 use tokio::sync::Notify;
 
+use crate::common::PATIENCE;
+
 #[path = "../../examples/own_source.rs"]
 mod example;
 
@@ -101,7 +103,8 @@ fn endless(lines: &'static str) -> Endless {
 }
 
 fn pipeline(out: &str, source: &Endless) -> pintail::Builder {
-    let config = Config::load_with(&[TICKS], None, std::iter::empty(), &settings(out, 1)).unwrap();
+    let sets = [settings(out, 1), vec!["pipeline.batch_rows=1000".into()]].concat();
+    let config = Config::load_with(&[TICKS], None, std::iter::empty(), &sets).unwrap();
     Pipeline::builder(config).source(source.clone())
 }
 
@@ -145,7 +148,16 @@ async fn a_pipeline_that_nobody_can_stop_waits_where_too_much_is_rejected() {
     let out = tempfile::tempdir().unwrap();
     let lines: &'static str = "no JSON\n".repeat(20_000).leak();
     let source = Endless { when_rejected: WhenRejected::Pause, ..endless(lines) };
-    let running = tokio::time::timeout(Duration::from_secs(3), pipeline(out.path().to_str().unwrap(), &source).build().run());
-    assert!(running.await.is_err(), "it ended");
-    assert!(Paths::new(out.path()).held().exists(), "it did not pause");
+    let held = Paths::new(out.path()).held();
+    let paused = async {
+        while !held.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // It would end with the next look.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    tokio::select! {
+        ended = pipeline(out.path().to_str().unwrap(), &source).build().run() => panic!("it ended: {ended:?}"),
+        paused = tokio::time::timeout(PATIENCE, paused) => paused.expect("it does not pause"),
+    }
 }

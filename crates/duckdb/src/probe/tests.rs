@@ -110,7 +110,6 @@ fn culprits_are_named_and_alike_wherever_the_expression_stands() {
         ),
         ("SELECT n, k FROM events LEFT JOIN (VALUES (1)) w(k) ON s::INTEGER = k", every_tenth()),
         ("SELECT n, k FROM events e JOIN (VALUES (1)) w(k) ON k < e.s::INTEGER", every_tenth()),
-        ("SELECT n, k FROM events LEFT JOIN (VALUES (1)) w(k) ON s::INTEGER = k AND n = k WHERE n >= 0", every_tenth()),
         ("SELECT n, unnest(string_split(s, ','))::INTEGER AS v FROM events", every_tenth()),
         ("SELECT n, unnest([s, '7'])::INTEGER AS v FROM events WHERE n >= 0", every_tenth()),
         ("SELECT v::INTEGER AS w FROM (SELECT n, unnest(['1', s]) AS v FROM events) WHERE v <> '1'", every_tenth()),
@@ -126,6 +125,9 @@ fn culprits_are_named_and_alike_wherever_the_expression_stands() {
     ] {
         assert_eq!(suspects(sql), Some((expected, vec![])), "{sql}");
     }
+    // Another condition of the join may keep the expression away: each is tried.
+    let sql = "SELECT n, k FROM events LEFT JOIN (VALUES (1)) w(k) ON s::INTEGER = k AND n = k WHERE n >= 0";
+    assert_eq!(suspects(sql), Some((vec![], every_tenth())), "{sql}");
 }
 
 #[test]
