@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 use pintail_bucket::{Client, Location, Provider, RequestKind};
@@ -18,6 +18,8 @@ use crate::dataset::{PART_BYTES, check, commit, open, place, work};
 use crate::line::{EVENTS, Event, Line, Place, Standing};
 use crate::servers::{Server, server};
 
+/// The time between two commits of a writer that another one may fence.
+const BETWEEN: Duration = Duration::from_millis(150);
 /// Situations that are tried at the same time.
 const SIDE_BY_SIDE: usize = 8;
 
@@ -145,8 +147,10 @@ async fn two_writers(provider: Provider) {
             let place = place(&location, bucket.clone(), scratch.path());
             async move {
                 let mut store = open(&place, &nonce()).await?;
-                for _ in 0..20 {
+                for _ in 0..10 {
                     commit(&mut store, 0).await?;
+                    // Whoever opens it needs more requests than a commit has.
+                    tokio::time::sleep(BETWEEN).await;
                 }
                 store.close().await
             }
