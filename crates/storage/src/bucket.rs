@@ -4,8 +4,8 @@
 //! Does not own: what a record says and what records add up to (the same as on a disk, see [`crate::checkpoint`]), the provider behind [`Blob`],
 //! the interval of heartbeats (the caller's).
 //!
-//! Nothing in the program uses it yet: it is held by its model (`tests/it/bucket`), and is what an adapter to a provider and the writer's store over
-//! both a disk and a bucket are built on.
+//! Nothing in the program uses it yet: it is held by its model (`tests/it/bucket`) and by real servers (`crates/bucket`, the adapter to providers), and is
+//! what the writer's store over both a disk and a bucket is built on.
 //!
 //! # Protocol
 //! 1. *Start*. The last record is found without a list ([`search`]). Its process may still run: [`entry`] says whether to wait. Its files are made
@@ -34,17 +34,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 use pintail_core::error::{Error, Result};
+use pintail_core::evidence::Key;
 use pintail_core::offsets::Offsets;
 
 use crate::blob::Blob;
+use crate::checkpoint::format::Format;
 use crate::checkpoint::log as ledger;
 use crate::checkpoint::paths::Paths;
-use crate::checkpoint::record::{CommitRecord, FileEntry};
+use crate::checkpoint::record::{Action, CommitRecord, FileEntry};
 use crate::checkpoint::staging::Staging;
 use crate::checkpoint::state::State;
-use crate::checkpoint::store::{Draft, Sealed, Tip, fenced_by};
+use crate::checkpoint::store::{Adopted, Draft, Sealed, Tip, fenced_by};
 use crate::durable::fs::FileIdentity;
 
 mod beat;
@@ -99,6 +102,21 @@ impl BucketStore {
         &self.tip.offsets
     }
 
+    /// Returns what the dataset is.
+    pub fn format(&self) -> &Format {
+        &self.tip.format
+    }
+
+    /// Returns the key that evidence is made with.
+    pub fn key(&self) -> &Key {
+        &self.tip.key
+    }
+
+    /// Returns the names in the bucket.
+    pub fn paths(&self) -> &Paths {
+        &self.requests.paths
+    }
+
     /// Returns what the records add up to.
     pub fn state(&self) -> &State {
         &self.tip.state
@@ -134,6 +152,20 @@ impl BucketStore {
         let committed = draft.offsets.committed();
         self.write_checkpoint(&staging, draft).await?;
         Ok(self.tip.take_checkpoint(committed))
+    }
+
+    /// Writes the record of an action of an operator. The files that it takes in are visible already, and stay as they are.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub async fn act(&mut self, action: Action, adopted: Adopted, time: DateTime<Utc>) -> Result<&CommitRecord> {
+        self.tip.begin_record()?;
+        self.write_due_snapshot().await?;
+        let record = CommitRecord { action: Some(action), ..self.tip.adopting(adopted, time) };
+        let sealed = self.tip.seal(record)?;
+        self.create_record(&sealed).await?;
+        self.tip.take(sealed);
+        Ok(self.tip.take_record())
     }
 
     /// Says that this process still holds the dataset, after a look whether it does. To be called at the interval that the dataset was opened with:

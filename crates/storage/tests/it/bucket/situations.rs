@@ -6,10 +6,11 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta};
 use pintail_core::error::ErrorKind;
 use pintail_storage::checkpoint::paths::Paths;
-use pintail_storage::checkpoint::record::CommitRecord;
+use pintail_storage::checkpoint::record::{Action, ActionKind, CommitRecord};
+use pintail_storage::checkpoint::store::Adopted;
 use tokio::time::Instant;
 
 use super::client::{Client, Event};
@@ -121,6 +122,27 @@ async fn a_process_that_was_fenced_says_by_whom_gives_its_uploads_up_and_commits
     assert_eq!(world.lock().unwrap().lasting(), before);
     assert_eq!(world.lock().unwrap().open_uploads(), 0);
     assert_eq!(second.epoch(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_action_of_an_operator_is_a_record_of_its_own_and_one_that_was_fenced_writes_none() {
+    let world = Arc::new(Mutex::new(World::new(Provider::Aws)));
+    let scratch = Model::new().without_moments();
+    let place = place(Arc::new(Client::new(world.clone(), None)), &scratch).unwrap();
+    let mut store = open(&place, "00000000000000aa").await.unwrap();
+    commit(&mut store).await.unwrap();
+    let action = Action::new(ActionKind::Accept, "gaps are accepted");
+    let record = store.act(action.clone(), Adopted::default(), DateTime::UNIX_EPOCH).await.unwrap();
+    assert_eq!((record.sequence, record.action.as_ref(), record.files.len()), (3, Some(&action), 0));
+    commit(&mut store).await.unwrap();
+    let chain = chain(&world.lock().unwrap()).unwrap();
+    assert_eq!(chain.iter().map(|record| record.action.is_some()).collect::<Vec<_>>(), [false, false, true, false]);
+    holds(&world.lock().unwrap());
+    let _second = open(&place, "00000000000000bb").await.unwrap();
+    let fenced = store.act(action, Adopted::default(), DateTime::UNIX_EPOCH).await.unwrap_err();
+    assert!(fenced.kind() == ErrorKind::TryAgain && fenced.to_string().contains("since record 5"), "{fenced}");
+    let again = store.act(Action::new(ActionKind::Accept, "again"), Adopted::default(), DateTime::UNIX_EPOCH).await.unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::Internal);
 }
 
 #[test]
