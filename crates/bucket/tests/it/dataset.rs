@@ -13,20 +13,21 @@ use arrow::datatypes::{DataType, Field, Schema};
 use bytes::Bytes;
 use chrono::DateTime;
 use pintail_bucket::{Bucket, Location};
-use pintail_core::batch::{Counts, Trigger};
+use pintail_core::batch::Counts;
 use pintail_core::digest::sha256_hex;
 use pintail_core::error::{Error, Result};
 use pintail_core::evidence::Key;
 use pintail_core::identity::SourceIdentity;
-use pintail_core::offsets::{OffsetRange, Partition, PartitionId};
+use pintail_core::offsets::PartitionId;
 use pintail_storage::blob::{Blob, ObjectKey};
 use pintail_storage::bucket::{BucketStore, Patience, Place, Scratch};
 use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::checkpoint::process::Process;
 use pintail_storage::checkpoint::record::{CommitRecord, FileKind};
 use pintail_storage::checkpoint::staging::Staging;
-use pintail_storage::checkpoint::store::{Allow, Draft, Expected, NewFile, Remember, Sharing};
+use pintail_storage::checkpoint::store::{Allow, Expected, NewFile, Remember, Sharing};
 use pintail_storage::durable::posix::Posix;
+use pintail_storage::samples::draft_behind;
 
 /// Records of the source in a checkpoint: two in its first file, one in the second.
 const RECORDS: u64 = 3;
@@ -69,27 +70,14 @@ pub(crate) async fn open(place: &Place, nonce: &str) -> Result<BucketStore> {
 
 /// Commits the next checkpoint. `padding` is how many bytes the first file has more than its rows.
 pub(crate) async fn commit(store: &mut BucketStore, padding: usize) -> Result<()> {
-    let id = PartitionId::new("events");
-    let from = store.offsets().next_offset(&id).unwrap_or(0);
+    let from = store.offsets().next_offset(&PartitionId::new("events")).unwrap_or(0);
     let (sequence, mut staging) = (store.next_sequence(), store.staging());
     let files = vec![
         stage(&mut staging, format!("region=us%2Fwest ä/events-2026-01-01-00-{sequence}.parquet"), &[from, from + 1], padding)?,
         stage(&mut staging, format!("region=eu/events-2026-01-01-00-{sequence}.parquet"), &[from + 2], 0)?,
     ];
-    let mut offsets = store.offsets().clone();
-    let partition = Arc::new(Partition { id, label: "events".into() });
-    offsets.extend(&OffsetRange::new(partition, from, from + RECORDS))?;
-    let draft = Draft {
-        offsets,
-        counts: Counts { records_in: RECORDS, rows_out: RECORDS, ..Counts::default() },
-        files,
-        schema: schema(),
-        trigger: Trigger::Interval,
-        lookups: vec![],
-        config_sha256: "c".repeat(64),
-        sql_sha256: "d".repeat(64),
-        time: DateTime::UNIX_EPOCH,
-    };
+    let counts = Counts { records_in: RECORDS, rows_out: RECORDS, ..Counts::default() };
+    let draft = draft_behind(store.offsets(), counts, schema(), files);
     store.commit(staging, draft).await.map(|_| ())
 }
 
