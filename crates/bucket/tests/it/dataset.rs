@@ -36,9 +36,9 @@ pub(crate) const PART_BYTES: usize = 5 << 20;
 /// Nobody's process id.
 const PID: u32 = 1 << 30;
 
-/// Sends requests again soon: the servers are near.
+/// Sends requests again soon, for the servers are near; and for long, for a machine may be busy.
 pub(crate) const PATIENCE: Patience =
-    Patience { first: Duration::from_millis(5), longest: Duration::from_millis(100), total: Duration::from_secs(30) };
+    Patience { first: Duration::from_millis(5), longest: Duration::from_millis(100), total: Duration::from_secs(600) };
 
 /// Returns where the dataset lies for a process with scratch in a directory.
 pub(crate) fn place(location: &Location, blob: Arc<dyn Blob>, scratch: &Path) -> Place {
