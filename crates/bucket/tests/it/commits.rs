@@ -3,7 +3,6 @@
 //! Owns: the walk over requests and events, two writers beside each other, files of several parts.
 //! Does not own: the exhaustive walk over states (`crates/storage/tests/it/bucket`): here it is the servers that are real.
 
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -112,7 +111,7 @@ async fn walk(provider: Provider) {
     let count = situations.len();
     let tried = stream::iter(situations).map(|(before, place, event)| situation(&server, &client, before, place, event));
     let broken: Vec<String> = tried.buffer_unordered(SIDE_BY_SIDE).filter_map(async |tried| tried.err()).collect().await;
-    writeln!(std::io::stderr(), "{provider}: {count} situations, {} broken; {:.1?}", broken.len(), begun.elapsed()).unwrap();
+    eprintln!("{provider}: {count} situations, {} broken; {:.1?}", broken.len(), begun.elapsed());
     assert!(broken.is_empty(), "{broken:#?}");
 }
 

@@ -143,10 +143,13 @@ struct Stored {
     written: DateTime<Utc>,
 }
 
+/// The parts of an upload, each with its tag, by number.
+type Parts = BTreeMap<u32, (String, Bytes)>;
+
 #[derive(Debug, Default)]
 struct Store {
     objects: BTreeMap<String, Stored>,
-    uploads: BTreeMap<String, (String, BTreeMap<u32, (String, Bytes)>)>,
+    uploads: BTreeMap<String, (String, Parts)>,
     count: u64,
 }
 
