@@ -24,6 +24,9 @@ const ROUNDS: usize = 10;
 /// Situations that are tried at the same time.
 const SIDE_BY_SIDE: usize = 8;
 
+/// Of so many situations one is tried, unless all are asked for: each takes seconds.
+const SAMPLED: usize = 23;
+
 static NONCES: AtomicU64 = AtomicU64::new(1);
 
 fn nonce() -> String {
@@ -108,6 +111,8 @@ async fn walk(provider: Provider) {
         }
     }
     check(&server.plain(&location)).await.unwrap();
+    let all = std::env::var_os("PINTAIL_TEST_BUCKET_ALL").is_some();
+    let situations: Vec<_> = situations.into_iter().step_by(if all { 1 } else { SAMPLED }).collect();
     let count = situations.len();
     let tried = stream::iter(situations).map(|(before, place, event)| situation(&server, &client, before, place, event));
     let broken: Vec<String> = tried.buffer_unordered(SIDE_BY_SIDE).filter_map(async |tried| tried.err()).collect().await;
