@@ -115,7 +115,6 @@ fn culprits_are_named_and_alike_wherever_the_expression_stands() {
         ("SELECT v::INTEGER AS w FROM (SELECT n, unnest(['1', s]) AS v FROM events) WHERE v <> '1'", every_tenth()),
         ("SELECT e.n, v::INTEGER AS w FROM events e, unnest(string_split(e.s, ',')) AS u(v)", every_tenth()),
         ("SELECT n, unnest(string_split(s, ',')::INTEGER[]) AS v FROM events", every_tenth()),
-        ("SELECT x.v AS w FROM (SELECT {'v': s::INTEGER} AS x FROM events)", every_tenth()),
         ("SELECT list_transform([s], lambda n: n::INTEGER) AS v FROM (SELECT s FROM events)", every_tenth()),
         (
             "SELECT v FROM (SELECT s::INTEGER AS v, length(s) AS n, s FROM events) WHERE n > 1",

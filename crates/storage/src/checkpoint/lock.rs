@@ -72,7 +72,7 @@ impl Lock {
     /// # Errors
     /// [`pintail_core::error::ErrorKind::TryAgain`] if somebody removed or replaced it: another process may hold the new one.
     pub fn check(&self) -> Result<()> {
-        let held = self.file.metadata().map_err(|e| Error::io("look at the lock file", e))?;
+        let held = self.file.metadata().map_err(|e| Error::io(format_args!("look at `{}`", self.path.display()), e))?;
         match fs::metadata(&self.path) {
             Ok(there) if (there.dev(), there.ino()) == (held.dev(), held.ino()) => Ok(()),
             Ok(_) => Err(self.lost("was replaced")),
