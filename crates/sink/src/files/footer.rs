@@ -74,9 +74,10 @@ fn edits(end: &[u8], begin: u64, metadata: &ParquetMetaData, columns: &[bool]) -
             let Some(at) = group.column(column).column_index_offset() else { continue };
             let at = usize::try_from(u64::try_from(at).ok()?.checked_sub(begin)?).ok()?;
             // The page index: the least of each page, and the greatest.
-            Walk { bytes: end, at }.whole(&mut |path, value| match *path {
-                [bound @ (2 | 3), _] => widen(end, value, bound == 2, &mut edits),
-                _ => {}
+            Walk { bytes: end, at }.whole(&mut |path, value| {
+                if let [bound @ (2 | 3), _] = *path {
+                    widen(end, value, bound == 2, &mut edits);
+                }
             })?;
         }
     }
