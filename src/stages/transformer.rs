@@ -54,7 +54,7 @@ type Transformation = Result<Box<(Transform, Outcome)>>;
 
 /// What comes out of the window.
 enum Done {
-    Part(Frame),
+    Part(Box<Frame>),
     Batch(Transformation),
     Barrier(Barrier),
 }
@@ -64,7 +64,7 @@ impl Window {
     async fn next(&mut self) -> Option<Done> {
         let done = match self.0.front_mut()? {
             Pending::Batch { parts, task } => match parts.recv().await {
-                Some(part) => return Some(Done::Part(part)),
+                Some(part) => return Some(Done::Part(Box::new(part))),
                 None => Done::Batch(task.await),
             },
             Pending::Barrier(barrier) => Done::Barrier(*barrier),
@@ -175,7 +175,7 @@ impl Running {
         let message = match done {
             Done::Part(mut frame) => {
                 frame.lookups = self.lookups.clone();
-                Transformed::Frame(Box::new(frame))
+                Transformed::Frame(frame)
             }
             Done::Batch(result) => {
                 let (transform, outcome) = *result?;
