@@ -180,7 +180,7 @@ impl Line {
         };
         // Nothing is left that can fail before the first record: what fails here is no record's fault.
         let mut batch_outlet = Outlet::new(batch_sender, &meters.batches);
-        let trial = try_first(config, &paths, state_sha256, give_up).filter(|_| is_own_program);
+        let trial = is_own_program.then(|| try_first(config, &paths, state_sha256, give_up)).flatten();
         let trier = trial.map(|trial| {
             let (sender, input) = mpsc::channel(1);
             Trier { input, output: std::mem::replace(&mut batch_outlet, Outlet::unwatched(sender)), trial }

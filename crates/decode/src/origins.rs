@@ -55,16 +55,7 @@ impl Origins {
     /// If there is no such row.
     pub fn position(&self, row: usize) -> (PartitionId, u64) {
         let (chunk, place) = self.chunk_of(row);
-        let from = chunk.range.from;
-        let position = match &chunk.records {
-            Records::Lines(_) | Records::Arrow(_) => match chunk.unit {
-                OffsetUnit::Bytes => from + u64::from(place.byte),
-                OffsetUnit::Records => from + u64::from(place.record),
-            },
-            Records::Payloads(payloads) => payloads.position(place.record as usize),
-            Records::TooLong { .. } => from,
-        };
-        (chunk.range.partition.id.clone(), position)
+        (chunk.range.partition.id.clone(), position_at(chunk, place))
     }
 
     fn chunk_of(&self, row: usize) -> (&Chunk, Place) {
@@ -113,44 +104,48 @@ pub fn reject_undecoded(chunk: &Chunk, phase: Phase, reason: Reason) -> DeadLett
     dead_letter_at(chunk, Place::default(), phase, reason)
 }
 
-/// Rejects the record at a place of a chunk. Its bytes are copied: a slice would keep the whole chunk in memory until the dead letter is written.
-pub(super) fn dead_letter_at(chunk: &Chunk, place: Place, phase: Phase, reason: Reason) -> DeadLetter {
+/// Returns the position in its partition of the record at a place of a chunk.
+fn position_at(chunk: &Chunk, place: Place) -> u64 {
     let from = chunk.range.from;
-    let whole = |position, bytes: &[u8]| dead_letter(chunk, position, Bytes::copy_from_slice(bytes), phase, reason.clone());
-    match &chunk.records {
-        Records::Lines(bytes) => {
-            let offset = match chunk.unit {
-                OffsetUnit::Bytes => place.byte,
-                OffsetUnit::Records => place.record,
-            };
-            whole(from + u64::from(offset), line_at(bytes, place.byte as usize))
-        }
-        Records::Payloads(payloads) => {
-            let (message, position) = (payloads.message(place.record as usize), payloads.position(place.record as usize));
-            let form = if message.payload.is_some() { LetterForm::Record } else { LetterForm::Tombstone };
-            let envelope = Arc::new(Envelope::new(&message, position));
-            DeadLetter { form, message: Some(envelope), ..whole(position, message.payload.unwrap_or_default()) }
-        }
-        Records::TooLong { head, length, message } => {
-            DeadLetter { length: *length, message: message.clone(), ..dead_letter(chunk, from, head.clone(), phase, reason) }
-        }
-        Records::Arrow(rows) => row_dead_letter(chunk, rows, place.record as usize, phase, reason),
+    match (&chunk.records, chunk.unit) {
+        (Records::Payloads(payloads), _) => payloads.position(place.record as usize),
+        (Records::TooLong { .. }, _) => from,
+        (Records::Lines(_) | Records::Arrow(_), OffsetUnit::Bytes) => from + u64::from(place.byte),
+        (Records::Lines(_) | Records::Arrow(_), OffsetUnit::Records) => from + u64::from(place.record),
     }
 }
 
-fn row_dead_letter(chunk: &Chunk, rows: &RecordBatch, row: usize, phase: Phase, reason: Reason) -> DeadLetter {
-    let offset = match chunk.unit {
-        OffsetUnit::Bytes => 0,
-        OffsetUnit::Records => row as u64,
-    };
-    let (json, reason) = match json_rows::lines(&rows.slice(row, 1)) {
+/// Rejects the record at a place of a chunk. Its bytes are copied: a slice would keep the whole chunk in memory until the dead letter is written.
+pub(super) fn dead_letter_at(chunk: &Chunk, place: Place, phase: Phase, reason: Reason) -> DeadLetter {
+    let position = position_at(chunk, place);
+    let whole = |bytes: &[u8]| dead_letter(chunk, position, Bytes::copy_from_slice(bytes), phase, reason.clone());
+    match &chunk.records {
+        Records::Lines(bytes) => whole(line_at(bytes, place.byte as usize)),
+        Records::Payloads(payloads) => {
+            let message = payloads.message(place.record as usize);
+            let form = if message.payload.is_some() { LetterForm::Record } else { LetterForm::Tombstone };
+            let envelope = Arc::new(Envelope::new(&message, position));
+            DeadLetter { form, message: Some(envelope), ..whole(message.payload.unwrap_or_default()) }
+        }
+        Records::TooLong { head, length, message } => {
+            DeadLetter { length: *length, message: message.clone(), ..dead_letter(chunk, position, head.clone(), phase, reason) }
+        }
+        Records::Arrow(rows) => {
+            let (json, reason) = shown(&rows.slice(place.record as usize, 1), reason);
+            dead_letter(chunk, position, json.into(), phase, reason)
+        }
+    }
+}
+
+/// Returns a row as JSON, and the reason, which says so if it cannot be shown.
+fn shown(row: &RecordBatch, reason: Reason) -> (Vec<u8>, Reason) {
+    match json_rows::lines(row) {
         Ok(mut line) => {
             line.truncate(line.trim_ascii_end().len());
             (line, reason)
         }
         Err(error) => (Vec::new(), format!("{reason} (and the row cannot be shown: {error})").into()),
-    };
-    dead_letter(chunk, chunk.range.from + offset, json.into(), phase, reason)
+    }
 }
 
 fn dead_letter(chunk: &Chunk, position: u64, bytes: Bytes, phase: Phase, reason: Reason) -> DeadLetter {

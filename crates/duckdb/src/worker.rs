@@ -163,16 +163,7 @@ impl Worker {
             return Ok(Vec::new());
         }
         let scope = if self.needs_all { Scope::All } else { scope };
-        let databases = self.databases.clone();
-        let _beside_others = databases.share();
-        self.settle()?;
-        let Desk { deadline, session, probe, .. } = &mut self.desk;
-        let armed = deadline.arm(self.timeout);
-        let probe = probe.get_or_init(|| Probe::new(session, &self.select));
-        let suspects = probe.as_ref().map(|probe| probe.suspects(session, batch, scope)).unwrap_or_default();
-        drop(armed);
-        self.replace_if_broken()?;
-        Ok(suspects)
+        Ok(self.ask(|probe, session| probe.suspects(session, batch, scope))?.unwrap_or_default())
     }
 
     /// Returns which record of a batch each row was made of that a run over it has returned, in order, where the SQL shows it: rows that a join makes are
@@ -181,16 +172,21 @@ impl Worker {
         if !self.is_row_by_row {
             return Ok(None);
         }
+        Ok(self.ask(|probe, session| probe.lineage(session, batch))?.flatten())
+    }
+
+    /// Asks the probe, if the SQL has one, for as long as a run may take.
+    fn ask<T>(&mut self, question: impl FnOnce(&Probe, &mut Session) -> T) -> Result<Option<T>> {
         let databases = self.databases.clone();
         let _beside_others = databases.share();
         self.settle()?;
         let Desk { deadline, session, probe, .. } = &mut self.desk;
         let armed = deadline.arm(self.timeout);
         let probe = probe.get_or_init(|| Probe::new(session, &self.select));
-        let lineage = probe.as_ref().and_then(|probe| probe.lineage(session, batch));
+        let answer = probe.as_ref().map(|probe| question(probe, session));
         drop(armed);
         self.replace_if_broken()?;
-        Ok(lineage)
+        Ok(answer)
     }
 
     /// Notes that culprits of this SQL are found with [`Scope::All`] only.

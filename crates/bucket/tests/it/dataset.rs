@@ -16,7 +16,6 @@ use pintail_bucket::{Bucket, Location};
 use pintail_core::batch::Counts;
 use pintail_core::digest::sha256_hex;
 use pintail_core::error::{Error, Result};
-use pintail_core::evidence::Key;
 use pintail_core::identity::SourceIdentity;
 use pintail_core::offsets::PartitionId;
 use pintail_storage::blob::{Blob, ObjectKey};
@@ -25,9 +24,9 @@ use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::checkpoint::process::Process;
 use pintail_storage::checkpoint::record::{CommitRecord, FileKind};
 use pintail_storage::checkpoint::staging::Staging;
-use pintail_storage::checkpoint::store::{Allow, Expected, NewFile, Remember, Sharing};
+use pintail_storage::checkpoint::store::{Expected, NewFile};
 use pintail_storage::durable::posix::Posix;
-use pintail_storage::samples::draft_behind;
+use pintail_storage::samples::{draft_behind, expected};
 
 /// Records of the source in a checkpoint: two in its first file, one in the second.
 const RECORDS: u64 = 3;
@@ -51,20 +50,7 @@ pub(crate) async fn open(place: &Place, nonce: &str) -> Result<BucketStore> {
     let source = |_| SourceIdentity { kind: "stdin".into(), properties: BTreeMap::new() };
     let process =
         Process { host: "host".into(), boot_id: Some("boot".into()), pid: PID, started: Some(1), user: "user".into(), nonce: nonce.into() };
-    let expected = Expected {
-        source: &source,
-        partition_by: vec![("region".to_owned(), "Utf8".to_owned())],
-        schema: Some(schema()),
-        allow_new_columns: false,
-        now: DateTime::UNIX_EPOCH,
-        new_key: Key::new([7; 32]),
-        process,
-        action: None,
-        allow: Allow::default(),
-        remember: Remember::default(),
-        records_max: 3,
-        sharing: Sharing::alone(),
-    };
+    let expected = Expected { source: &source, schema: Some(schema()), now: DateTime::UNIX_EPOCH, process, records_max: 3, ..expected() };
     BucketStore::open(place, &expected).await
 }
 

@@ -59,15 +59,7 @@ impl KafkaSource {
         let consumer = Arc::new(client::consumer(config, Context::default())?);
         let shared = Arc::new(Shared { lag: AtomicU64::new(UNKNOWN) });
         let (reach, trouble) = Reach::new(config.brokers.join(","));
-        let reader = Reader {
-            config: config.clone(),
-            consumer: consumer.clone(),
-            record_bytes_max,
-            key: resume.key.clone(),
-            positions: Positions::new(resume.offsets),
-            shared: shared.clone(),
-            reach,
-        };
+        let reader = reader(config, consumer.clone(), record_bytes_max, resume, (shared.clone(), reach));
         let thread = ReadThread::spawn(NAME, move |sender| reader.run(sender))?;
         Ok(Self { thread, consumer, shared, trouble, telling: Arc::default() })
     }
@@ -97,18 +89,22 @@ impl KafkaSource {
             Error::config(format!("`source.brokers` = {brokers}: {}", reason.unwrap_or(observed_reason)))
         })?;
         let messages: u64 = observed.iter().map(|partition| partition.high - partition.low).sum();
-        let reader = Reader {
-            config: config.clone(),
-            consumer,
-            record_bytes_max,
-            key: resume.key.clone(),
-            positions: Positions::new(resume.offsets),
-            shared: Arc::new(Shared { lag: AtomicU64::new(UNKNOWN) }),
-            reach: Reach::new(config.brokers.join(",")).0,
-        };
-        check_positions(reader)?;
+        let (shared, (reach, _trouble)) = (Arc::new(Shared { lag: AtomicU64::new(UNKNOWN) }), Reach::new(config.brokers.join(",")));
+        check_positions(reader(config, consumer, record_bytes_max, resume, (shared, reach)))?;
         Ok(format!("{} of {}: {messages} messages in {} partitions", config.topics.join(", "), config.brokers.join(","), observed.len()))
     }
+}
+
+/// Returns what reads behind what is committed.
+fn reader(
+    config: &KafkaConfig,
+    consumer: Arc<Consumer>,
+    record_bytes_max: usize,
+    resume: &Resume<'_>,
+    (shared, reach): (Arc<Shared>, Reach),
+) -> Reader {
+    let (config, key, positions) = (config.clone(), resume.key.clone(), Positions::new(resume.offsets));
+    Reader { config, consumer, record_bytes_max, key, positions, shared, reach }
 }
 
 /// Looks whether what was read still stands in the partitions; what the brokers cannot tell now is waited for by a service that runs.

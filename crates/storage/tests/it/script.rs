@@ -13,7 +13,6 @@ use bytes::Bytes;
 use chrono::DateTime;
 use pintail_core::batch::{Counts, DeadLetter, DeadLetterCounts, LetterForm, Phase};
 use pintail_core::error::{Error, Result};
-use pintail_core::evidence::Key;
 use pintail_core::identity::SourceIdentity;
 use pintail_core::offsets::PartitionId;
 use pintail_storage::checkpoint::dead_letters::DeadLetterFile;
@@ -21,9 +20,9 @@ use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::checkpoint::process::Process;
 use pintail_storage::checkpoint::record::{CommitRecord, FileKind};
 use pintail_storage::checkpoint::staging::Staging;
-use pintail_storage::checkpoint::store::{Allow, Expected, NewFile, Remember, Sharing, Store};
+use pintail_storage::checkpoint::store::{Expected, NewFile, Store};
 use pintail_storage::durable::fs::{EntryKind, Fs};
-use pintail_storage::samples::draft_behind;
+use pintail_storage::samples::{draft_behind, expected};
 
 /// Checkpoints of the whole script.
 pub(crate) const CHECKPOINTS: u64 = 5;
@@ -102,15 +101,10 @@ pub(crate) fn open_by(process: Process, fs: Arc<dyn Fs>, root: &Path, records_ma
         source: &source,
         partition_by: partition_by.iter().map(|column| ((*column).to_owned(), "Utf8".to_owned())).collect(),
         schema: Some(schema()),
-        allow_new_columns: false,
         now: DateTime::UNIX_EPOCH,
-        new_key: Key::new([7; 32]),
         process,
-        action: None,
-        allow: Allow::default(),
-        remember: Remember::default(),
         records_max,
-        sharing: Sharing::alone(),
+        ..expected()
     };
     Store::open(fs, root, &expected)
 }

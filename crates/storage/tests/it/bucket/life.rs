@@ -17,7 +17,6 @@ use bytes::Bytes;
 use chrono::DateTime;
 use pintail_core::batch::Counts;
 use pintail_core::error::{Error, ErrorKind, Result};
-use pintail_core::evidence::Key;
 use pintail_core::identity::SourceIdentity;
 use pintail_core::offsets::PartitionId;
 use pintail_storage::blob::Blob;
@@ -25,8 +24,8 @@ use pintail_storage::bucket::{BucketStore, Patience, Place, Scratch};
 use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::checkpoint::record::FileKind;
 use pintail_storage::checkpoint::staging::Staging;
-use pintail_storage::checkpoint::store::{Allow, Draft, Expected, NewFile, Remember, Sharing};
-use pintail_storage::samples::draft_behind;
+use pintail_storage::checkpoint::store::{Draft, Expected, NewFile};
+use pintail_storage::samples::{draft_behind, expected};
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -218,17 +217,11 @@ pub(crate) async fn open(place: &Place, nonce: &str) -> Result<BucketStore> {
     let source = |_| SourceIdentity { kind: "stdin".into(), properties: BTreeMap::new() };
     let expected = Expected {
         source: &source,
-        partition_by: vec![("region".to_owned(), "Utf8".to_owned())],
         schema: Some(schema()),
-        allow_new_columns: false,
         now: DateTime::UNIX_EPOCH,
-        new_key: Key::new([7; 32]),
         process: named(nonce),
-        action: None,
-        allow: Allow::default(),
-        remember: Remember::default(),
         records_max: RECORDS_MAX,
-        sharing: Sharing::alone(),
+        ..expected()
     };
     BucketStore::open(place, &expected).await
 }
