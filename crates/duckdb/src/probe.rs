@@ -14,9 +14,9 @@
 //! its `TRY`.
 //!
 //! Whether a record that an expression fails on fails the SQL hangs on DuckDB's plan: it may ask a condition before or after it computes the
-//! expression, and several conditions in any order. But the plan is the same for each record that is run alone. So records for which each
-//! condition has the same answer (holds, does not, fails) and the same expression fails first have the same fate: they are *alike*, and a few
-//! of them tell what becomes of the others. It counts, too, whether the record finds a partner in a join behind the expression, or has an empty list
+//! expression, and several conditions in any order, also those within an `OR`, which it changes as it runs. But the plan is the same for each record
+//! that is run alone. So records for which each condition, and each part of an `OR`, has the same answer (holds, does not, fails) and the same
+//! expression fails first have the same fate: they are *alike*, and a few of them tell what becomes of the others. It counts, too, whether the record finds a partner in a join behind the expression, or has an empty list
 //! there. That holds where the whole SQL is understood, and where a record has one row. Of a record with several
 //! (joined, unnested) it holds if one of them passes all conditions, and the expression fails on that one. At first only such records are
 //! looked for, and those that the last condition lets pass; with [`Scope::All`] those as well that a condition may keep away.
@@ -42,7 +42,7 @@ use super::scan::Pace;
 use super::session::Session;
 use super::statement::Select;
 use flat::Stage;
-use rewrite::Rewriter;
+use rewrite::{Forms, Rewriter};
 
 /// The view that a probe reads: `events` and the number of each record.
 const NUMBERED: &str = "pintail_numbered";
@@ -107,6 +107,8 @@ struct Queries {
     narrow: [String; 2],
     /// What rows must pass.
     conditions: Vec<Condition>,
+    /// What stands in an `OR` or an inner `AND`: DuckDB asks it in any order, and not all of it.
+    operands: Vec<Condition>,
     /// Hold for the records that an expression fails on.
     items: Vec<String>,
     /// Holds for rows that pass all conditions.
@@ -187,6 +189,7 @@ impl Probe {
         let answers: Vec<[BTreeSet<usize>; 2]> = queries
             .conditions
             .iter()
+            .chain(&queries.operands)
             .map(|condition| [&condition.fails, &condition.holds].map(|form| self.ask(session, &queries.query(session, form), few)))
             .collect();
         let single = if queries.is_single { None } else { Some(self.once(session, queries, few)) };
@@ -209,7 +212,7 @@ impl Probe {
             named.insert(row, (queries.conditions.len() + item, signature, is_known));
         }
         let is_named = |named: &BTreeMap<usize, _>, row: &usize| named.contains_key(row);
-        for (condition, [fails, _]) in answers.iter().enumerate() {
+        for (condition, [fails, _]) in answers.iter().take(queries.conditions.len()).enumerate() {
             for row in fails.iter().filter(|row| !is_named(&named, row)).copied().collect::<Vec<_>>() {
                 named.insert(row, (condition, signature(&row), is_known && is_single(&row)));
             }
@@ -303,6 +306,12 @@ fn pick(records: &RecordBatch, numbers: &BTreeSet<usize>) -> Option<RecordBatch>
     filter_record_batch(records, &picked).ok().filter(|picked| picked.num_rows() > 0)
 }
 
+impl Condition {
+    fn new(Forms { confirm, plain, .. }: Forms) -> Self {
+        Self { holds: format!("(CASE WHEN {confirm} THEN false ELSE coalesce(({plain})::BOOLEAN, false) END)"), fails: confirm }
+    }
+}
+
 impl Queries {
     fn new(session: &Session, rewriter: &Rewriter<'_>, schema: &SchemaRef, stage: &Stage, is_known: bool) -> Option<Self> {
         let loose = rewriter.loosen_from(&stage.from);
@@ -318,12 +327,15 @@ impl Queries {
             known += usize::from(index < stage.own);
             guarded_narrow.push(guarded(&guard, &forms.narrow));
             guard += &format!(" WHEN {} THEN false WHEN NOT coalesce(({})::BOOLEAN, false) THEN false", forms.narrow, forms.loose);
-            conditions.push(Condition {
-                holds: format!("(CASE WHEN {} THEN false ELSE coalesce(({})::BOOLEAN, false) END)", forms.confirm, forms.plain),
-                fails: forms.confirm,
-            });
-            any_narrow.push(forms.narrow);
+            any_narrow.push(forms.narrow.clone());
+            conditions.push(Condition::new(forms));
         }
+        let parts: Vec<_> = stage.conditions.iter().chain(&stage.items).flat_map(rewrite::operands).collect();
+        let operands: Vec<_> = parts
+            .iter()
+            .map_while(|part| rewriter.forms(part, &typed_by).map(Condition::new).filter(|part| takes(&part.fails) && takes(&part.holds)))
+            .take(CONDITIONS_MAX - conditions.len())
+            .collect();
         let (mut items, mut narrow) = (Vec::new(), Vec::new());
         for item in stage.items.iter().take(CHECKS_MAX) {
             // A star within an expression makes several of it.
@@ -338,8 +350,8 @@ impl Queries {
         any_narrow.extend(narrow);
         let passes = conditions.iter().map(|condition| format!(" WHEN NOT {} THEN false", condition.holds)).collect();
         let narrow = [guarded_narrow.join(" OR "), any_narrow.join(" OR ")];
-        let is_known = is_known && known == stage.own;
-        let queries = Self { from, is_single: stage.is_single(), is_known, is_before: false, narrow, conditions, items, passes };
+        let is_known = is_known && known == stage.own && operands.len() == parts.len();
+        let queries = Self { from, is_single: stage.is_single(), is_known, is_before: false, narrow, conditions, operands, items, passes };
         let can_ask = |check: &str| session.can_prepare(&queries.query(session, check), schema);
         let all = queries.fails(0..queries.items.len(), true);
         let is_useful =

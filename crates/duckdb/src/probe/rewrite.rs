@@ -342,6 +342,17 @@ pub(super) fn conditions(clause: &Value) -> Vec<&Value> {
     }
 }
 
+/// Returns what stands in a conjunction anywhere in an expression.
+pub(super) fn operands(value: &Value) -> Vec<&Value> {
+    let of_conjunction = if value["class"] == "CONJUNCTION" { value["children"].as_array() } else { None };
+    let inner: Vec<&Value> = match value {
+        Value::Object(members) => members.values().flat_map(operands).collect(),
+        Value::Array(elements) => elements.iter().flat_map(operands).collect(),
+        _ => Vec::new(),
+    };
+    of_conjunction.into_iter().flatten().chain(inner).collect()
+}
+
 /// Returns whether a class of expression stands anywhere in one.
 pub(super) fn mentions(value: &Value, class: &str) -> bool {
     match value {

@@ -130,6 +130,24 @@ fn culprits_are_named_and_alike_wherever_the_expression_stands() {
 }
 
 #[test]
+fn records_that_differ_in_a_part_of_a_condition_are_not_taken_for_alike() {
+    let batch = batch(5_000);
+    let mut session = Session::new(&Database::open(1 << 30).unwrap(), &batch.schema()).unwrap();
+    for sql in [
+        "SELECT n FROM events WHERE s::INTEGER > 7 OR t IS NULL",
+        "SELECT n FROM events WHERE t IS NULL OR s::INTEGER > 7",
+        "SELECT CASE WHEN s::INTEGER > 7 OR t IS NULL THEN n END AS v FROM events",
+    ] {
+        let probe = Probe::new(&session, &session.parse(sql).unwrap()).unwrap();
+        let (has_t, has_none): (Vec<_>, Vec<_>) =
+            probe.suspects(&mut session, &batch, Scope::All).into_iter().partition(|suspect| suspect.row % 3 > 0);
+        let classes = |suspects: &[Suspect]| suspects.iter().map(|suspect| suspect.class).collect::<BTreeSet<_>>();
+        assert!(has_t.iter().all(|suspect| suspect.is_alike) && !has_t.is_empty(), "{sql}");
+        assert!(classes(&has_t).is_disjoint(&classes(&has_none)), "{sql}");
+    }
+}
+
+#[test]
 fn records_that_a_condition_may_keep_away_are_named_when_all_are_asked_for() {
     let other = |named: &[usize]| -> Vec<usize> { every_tenth().into_iter().filter(|n| !named.contains(n)).collect() };
     let even: Vec<usize> = every_tenth().into_iter().filter(|n| (i64::MAX - *n as i64) % 4 == 0).collect();
