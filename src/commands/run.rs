@@ -135,15 +135,44 @@ fn probe(directory: &Path) -> Result<(), Errno> {
     match open(directory, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::RUSR) {
         Ok(_) => Ok(()),
         // The file system has no such files.
-        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {
-            let name = directory.join(format!(".pintail-{:x}", rand::random::<u64>()));
-            mkdir(&name, Mode::RWXU).and_then(|()| rmdir(&name)).or_else(may_come)
-        }
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => come_and_go(directory).or_else(may_come),
         Err(errno) => may_come(errno),
+    }
+}
+
+/// Makes a directory and removes it. It has the same name each time, so that the next start removes what a kill between the two left.
+fn come_and_go(directory: &Path) -> Result<(), Errno> {
+    let name = directory.join(permission::PROBE);
+    match mkdir(&name, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    match rmdir(&name) {
+        // Another process that asks the same was quicker.
+        Err(Errno::NOENT) => Ok(()),
+        removed => removed,
     }
 }
 
 /// Passes over a want of room or of descriptors: it is waited for.
 fn may_come(errno: Errno) -> Result<(), Errno> {
     if matches!(errno, Errno::NOSPC | Errno::DQUOT | Errno::MFILE | Errno::NFILE) { Ok(()) } else { Err(errno) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_that_a_kill_left_behind_goes_with_the_next_one() {
+        let directory = tempfile::tempdir().expect("directory");
+        let own = directory.path().join("_pintail");
+        std::fs::create_dir_all(own.join(permission::PROBE)).expect("left behind");
+
+        for place in permission::written_to(directory.path()) {
+            come_and_go(&place).expect("written to");
+        }
+
+        assert!(own.read_dir().expect("listing").next().is_none());
+    }
 }

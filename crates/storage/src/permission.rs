@@ -64,12 +64,16 @@ fn denied(root: &Path) -> Option<Denied> {
     written_to(root).into_iter().find_map(|path| look(&path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK))
 }
 
-/// Returns the directories of a dataset that is there which a service writes to: its own, and the first level of hive partitions.
+/// The directory that is made and removed to see whether a directory can be written to, where files without a name are not had.
+pub const PROBE: &str = ".pintail-probe";
+
+/// Returns the directories of a dataset that is there which a service writes to: its own, and the first level of hive partitions. What a probe left
+/// behind is none of them: it goes as its directory is asked.
 pub fn written_to(root: &Path) -> Vec<PathBuf> {
     let own = Paths::new(root).private();
     let below = |path: &Path| {
         let entries = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-        entries.filter(|path| path.is_dir()).collect::<Vec<_>>()
+        entries.filter(|path| path.is_dir() && !path.ends_with(PROBE)).collect::<Vec<_>>()
     };
     let is_hive = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().contains(&b'='));
     let hive = below(root).into_iter().filter(is_hive);
