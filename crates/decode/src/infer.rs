@@ -10,6 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt::{self, Write};
 use std::io::{BufRead, Read};
 
+use arrow::datatypes::TimeUnit;
 use itertools::Itertools;
 use pintail_core::error::{Error, Result};
 use pintail_core::schema::{Column, ColumnType, EventSchema};
@@ -42,8 +43,69 @@ pub struct Inferred {
     pub records: u64,
     /// Lines that are no JSON objects.
     pub skipped: u64,
+    /// What the sample says of each column beyond its type.
+    pub hints: Vec<Hint>,
     /// What is worth knowing of each column.
     notes: Vec<Vec<String>>,
+}
+
+/// What a sample says of a column beyond its type.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Hint {
+    /// Records in which it is there, and not null.
+    pub present: u64,
+    /// How many different texts it has, where they are few and come again and again.
+    pub values: Option<usize>,
+    /// The type that makes times of its integers, where its name and all of them speak for that.
+    pub time: Option<ColumnType>,
+}
+
+impl Inferred {
+    /// Makes times of a column of integers that are likely to be some.
+    pub fn take_for_time(&mut self, column: usize) {
+        if let Some(column_type) = self.hints[column].time {
+            self.schema.columns[column].column_type = column_type;
+        }
+    }
+
+    /// Puts columns that are known already before those that are new. A known one stays as it is, whatever the sample says of it.
+    pub fn beside(mut self, known: &[Column]) -> Self {
+        let (mut columns, mut hints, mut notes) = (known.to_vec(), Vec::new(), Vec::new());
+        for column in known {
+            let at = self.schema.columns.iter().position(|new| new.name.eq_ignore_ascii_case(&column.name));
+            hints.push(at.map_or(Hint::default(), |at| self.hints[at]));
+            notes.push(Vec::new());
+            if let Some(at) = at {
+                self.schema.columns.remove(at);
+                self.hints.remove(at);
+                self.notes.remove(at);
+            }
+        }
+        columns.append(&mut self.schema.columns);
+        hints.append(&mut self.hints);
+        notes.append(&mut self.notes);
+        Self { schema: EventSchema::new(columns), hints, notes, ..self }
+    }
+
+    /// Returns a column as an inline table of TOML.
+    pub fn entry(&self, column: usize) -> String {
+        let Column { name, path, column_type, required } = &self.schema.columns[column];
+        let path = if is_own_name(name, path) { String::new() } else { format!(", path = {}", Path(path)) };
+        let required = if *required { ", required = true" } else { "" };
+        format!("{{ name = {}{path}, type = {}{required} }}", Quoted(name), Quoted(&column_type.to_string()))
+    }
+
+    /// Returns what is worth knowing of a column, as a comment says it; empty if there is nothing.
+    pub fn note(&self, column: usize) -> String {
+        let time = self.hints[column].time.filter(|time| self.schema.columns[column].column_type != *time);
+        let time = time.map(|time| format!("perhaps a time: then `{time}`"));
+        self.notes[column].iter().chain(&time).join("; ")
+    }
+}
+
+/// Returns whether a path is what a column has that names none.
+fn is_own_name(name: &str, path: &[String]) -> bool {
+    matches!(path, [key] if key == name)
 }
 
 /// Guesses a schema from the first `records_max` records.
@@ -70,14 +132,14 @@ pub fn infer(mut sample: impl BufRead, records_max: usize) -> Result<Inferred> {
         }
     }
     let records = root.count;
-    let mut guess = Guess { records, columns: Vec::new(), notes: Vec::new(), names: BTreeSet::new() };
+    let mut guess = Guess { records, columns: Vec::new(), hints: Vec::new(), notes: Vec::new(), names: BTreeSet::new() };
     guess.object(&root, &[]);
-    let Guess { columns, notes, .. } = guess;
+    let Guess { columns, hints, notes, .. } = guess;
     if columns.is_empty() {
         let found = first_skipped.map_or_else(|| "it has none".to_owned(), |line| format!("the first line is {line}"));
         return Err(Error::config(format!("no JSON object with a key in the sample, which should have one a line: {found}")));
     }
-    Ok(Inferred { schema: EventSchema::new(columns), records, skipped, notes })
+    Ok(Inferred { schema: EventSchema::new(columns), records, skipped, hints, notes })
 }
 
 /// Reads the next line; `false` at the end.
@@ -235,18 +297,20 @@ impl Seen {
         })
     }
 
+    /// Returns what may help to choose the column for a purpose.
+    fn hint(&self, name: &str, guess: ColumnType) -> Hint {
+        let time = (guess == ColumnType::Int64).then(|| self.integers.likely_time(name)).flatten();
+        let values = (guess == ColumnType::Dictionary).then_some(self.texts.distinct.len());
+        Hint { present: self.count, values, time: time.map(ColumnType::Timestamp) }
+    }
+
     /// Says what a person may know better than the guess.
-    fn notes(&self, name: &str, guess: ColumnType, records: u64) -> Vec<String> {
+    fn notes(&self, guess: ColumnType, records: u64) -> Vec<String> {
         let mut notes = Vec::new();
         if self.count == 0 {
             notes.push("only nulls in the sample".to_owned());
         } else if self.count < records {
             notes.push(format!("null or missing in {} of {records} records", records - self.count));
-        }
-        if guess == ColumnType::Int64
-            && let Some(unit) = self.integers.likely_time(name)
-        {
-            notes.push(format!("perhaps a time: then `{unit}`"));
         }
         if guess == ColumnType::Float64 && self.floats == self.whole_floats {
             notes.push("only whole numbers in the sample: `int64` takes them, also when written with `.0`".to_owned());
@@ -278,13 +342,18 @@ impl Seen {
 }
 
 impl Integers {
-    /// Returns the timestamp type that would make times of our days of them, if the name speaks for it.
-    fn likely_time(&self, name: &str) -> Option<&'static str> {
+    /// Returns the unit that would make times of our days of them, if the name speaks for it.
+    fn likely_time(&self, name: &str) -> Option<TimeUnit> {
         let name = name.to_lowercase();
         let named = ["time", "date", "created", "updated"].iter().any(|word| name.contains(word))
             || ["ts", "_at", "_ms"].iter().any(|ending| name.ends_with(ending));
         let (smallest, largest) = self.smallest.zip(self.largest).filter(|_| named)?;
-        let units = [(1, "timestamp_s"), (1_000, "timestamp_ms"), (1_000_000, "timestamp_us"), (1_000_000_000, "timestamp_ns")];
+        let units = [
+            (1, TimeUnit::Second),
+            (1_000, TimeUnit::Millisecond),
+            (1_000_000, TimeUnit::Microsecond),
+            (1_000_000_000, TimeUnit::Nanosecond),
+        ];
         let likely =
             |per_second: i64| LIKELY_SECONDS.contains(&(smallest / per_second)) && LIKELY_SECONDS.contains(&(largest / per_second));
         units.into_iter().find(|(per_second, _)| likely(*per_second)).map(|(_, unit)| unit)
@@ -347,6 +416,7 @@ fn has_nanoseconds(time: &str) -> bool {
 struct Guess {
     records: u64,
     columns: Vec<Column>,
+    hints: Vec<Hint>,
     notes: Vec<Vec<String>>,
     /// Names given, in lower case: SQL does not tell `ID` from `id`.
     names: BTreeSet<String>,
@@ -361,7 +431,8 @@ impl Guess {
                 None => self.object(&seen.objects, &path),
                 Some(column_type) => {
                     let name = self.free_name(&path);
-                    self.notes.push(seen.notes(&name, column_type, self.records));
+                    self.hints.push(seen.hint(&name, column_type));
+                    self.notes.push(seen.notes(column_type, self.records));
                     self.columns.push(Column { name, path, column_type, required: false });
                 }
             }
@@ -386,14 +457,15 @@ impl fmt::Display for Inferred {
             writeln!(f, "# Lines that are no JSON objects, and would be dead letters: {}.", self.skipped)?;
         }
         writeln!(f, "# A sample cannot prove that a value is always there: add `required = true` to reject records without it.")?;
-        for (column, notes) in self.schema.columns.iter().zip(&self.notes) {
+        for (index, column) in self.schema.columns.iter().enumerate() {
             writeln!(f, "\n[[schema.columns]]")?;
             writeln!(f, "name = {}", Quoted(&column.name))?;
-            if !matches!(column.path.as_slice(), [key] if *key == column.name) {
+            if !is_own_name(&column.name, &column.path) {
                 writeln!(f, "path = {}", Path(&column.path))?;
             }
             write!(f, "type = {}", Quoted(&column.column_type.to_string()))?;
-            let comment = if notes.is_empty() { String::new() } else { format!(" # {}", notes.join("; ")) };
+            let note = self.note(index);
+            let comment = if note.is_empty() { note } else { format!(" # {note}") };
             writeln!(f, "{comment}")?;
         }
         Ok(())

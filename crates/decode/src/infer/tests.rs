@@ -146,3 +146,32 @@ fn times_among_a_few_other_texts_nanoseconds_and_kinds_are_told() {
     let words = "{\"t\":\"a\"}\n".repeat(5);
     assert!(!inferred(&format!("{words}{{\"t\":\"2026-01-01T00:00:00Z\"}}\n")).to_string().contains("are times"));
 }
+
+#[test]
+fn a_column_that_may_divide_the_rows_or_say_their_time_is_known_by_its_values() {
+    let sample: String =
+        (0..40).map(|n| format!("{{\"ts\":{},\"shop\":\"s{}\",\"id\":{n},\"x\":null}}\n", 1_767_225_600_000_i64 + n, n % 3)).collect();
+    let mut inferred = inferred(&sample);
+    let hint = |present, values, time| Hint { present, values, time };
+    let time = ColumnType::Timestamp(TimeUnit::Millisecond);
+    assert_eq!(inferred.hints, [hint(40, None, Some(time)), hint(40, Some(3), None), hint(40, None, None), hint(0, None, None)]);
+    assert_eq!(inferred.entry(0), "{ name = \"ts\", type = \"int64\" }");
+    assert_eq!(inferred.note(0), "perhaps a time: then `timestamp_ms`");
+    inferred.take_for_time(0);
+    inferred.take_for_time(2);
+    assert_eq!((inferred.entry(0), inferred.note(0)), ("{ name = \"ts\", type = \"timestamp_ms\" }".to_owned(), String::new()));
+    assert_eq!(inferred.schema.columns[2].column_type, ColumnType::Int64);
+    let nested = infer(&b"{\"a.b\":{\"c\":1}}\n"[..], 10).unwrap();
+    assert_eq!(nested.entry(0), r#"{ name = "a.b_c", path = "\"a.b\".c", type = "int64" }"#);
+}
+
+#[test]
+fn columns_that_are_known_stay_and_those_that_are_new_come_behind_them() {
+    let known = |name: &str, column_type| Column { name: name.into(), path: vec![name.into()], column_type, required: false };
+    let known = [known("gone", ColumnType::Text), known("n", ColumnType::Float64)];
+    let both = inferred("{\"new\":true,\"n\":1}\n").beside(&known);
+    let columns: Vec<_> = both.schema.columns.iter().map(|column| (column.name.as_str(), column.column_type)).collect();
+    assert_eq!(columns, [("gone", ColumnType::Text), ("n", ColumnType::Float64), ("new", ColumnType::Boolean)]);
+    assert_eq!(both.hints.iter().map(|hint| hint.present).collect::<Vec<_>>(), [0, 1, 1]);
+    assert_eq!(both.note(1), "");
+}
