@@ -24,6 +24,7 @@ use pintail_core::clock::Clock;
 use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::offsets::{Offsets, PartitionId};
 use pintail_core::quantity::counted;
+use pintail_storage::durable::disk_state::DiskState;
 use rustix::io::Errno;
 use tracing::info;
 
@@ -53,7 +54,7 @@ mod reader;
 mod sight;
 mod sketch;
 mod survey;
-mod trail;
+pub(crate) mod trail;
 mod walk;
 
 #[cfg(test)]
@@ -197,6 +198,27 @@ impl Source for FileSource {
 
     fn work(&self) -> Option<Arc<Clock>> {
         Some(self.thread.work())
+    }
+}
+
+/// Returns the files that names and globs lead to now, with their lengths, in the order in which they would be read. Nothing at or below `out_path` is one.
+///
+/// # Errors
+/// `Config` if a name is wrong or nothing matches one; what cannot be looked at is an error of the system.
+pub fn matching(paths: &[String], out_path: &Path, files_max: usize) -> Result<Vec<(PathBuf, u64)>> {
+    let mut found = Patterns::parse(paths, files_max, out_path, DiskState::default())?.find()?;
+    check_all_files(&found)?;
+    if let Some((_, error)) = found.failed.pop() {
+        return Err(error);
+    }
+    if let Some(link) = found.dangling.first() {
+        return Err(Error::config(format!("`{}` is a link that leads to nothing", names::label_of(link))));
+    }
+    match found.unmatched.first() {
+        Some(pattern) => {
+            Err(Error::config(format!("no file matches `{pattern}`: is the name right, and this the directory that it is relative to?")))
+        }
+        None => Ok(found.files.into_iter().map(|(path, metadata)| (path, metadata.len())).collect()),
     }
 }
 

@@ -103,6 +103,11 @@ pub trait Configured: Any + Debug + Send + Sync {
         0
     }
 
+    /// Returns whether some of it can be read beside the service, which neither notices that nor loses anything by it.
+    fn can_be_tried(&self) -> bool {
+        false
+    }
+
     /// Opens it where the dataset stands.
     ///
     /// # Errors

@@ -35,6 +35,7 @@ pub mod nats;
 #[cfg(any(feature = "kafka", feature = "nats"))]
 mod reach;
 pub mod registry;
+pub mod repeated;
 mod resume;
 pub mod simulator;
 pub mod stdin;

@@ -78,6 +78,10 @@ impl Configured for SimulatorConfig {
         SourceIdentity { kind: NAME.to_owned(), properties: properties.into() }
     }
 
+    fn can_be_tried(&self) -> bool {
+        true
+    }
+
     fn accepting_gaps(&self) -> Box<dyn Configured> {
         Box::new(self.clone())
     }

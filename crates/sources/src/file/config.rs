@@ -94,6 +94,10 @@ impl Configured for FileConfig {
         Remember { longest: TimeDelta::from_std(self.remember).unwrap_or(TimeDelta::MAX), most: self.remember_max }
     }
 
+    fn can_be_tried(&self) -> bool {
+        true
+    }
+
     fn accepting_gaps(&self) -> Box<dyn Configured> {
         Box::new(Self { on_gap: OnGap::Record, ..self.clone() })
     }

@@ -17,7 +17,7 @@ pub(super) const EDGE_BYTES: u64 = TAIL_BYTES_MAX as u64;
 
 /// What was read up to an offset.
 #[derive(Debug, Clone)]
-pub(super) struct Trail {
+pub(crate) struct Trail {
     key: Key,
     head: Head,
     tail: Vec<u8>,
@@ -37,19 +37,19 @@ enum Head {
 
 impl Trail {
     /// Takes up what stands before `next`: the file's first bytes and those before the offset, at most a KiB each.
-    pub(super) fn new(key: &Key, head: Vec<u8>, tail: Vec<u8>, next: u64) -> Self {
+    pub(crate) fn new(key: &Key, head: Vec<u8>, tail: Vec<u8>, next: u64) -> Self {
         let mut trail = Self { key: key.clone(), head: Head::Open(head), tail, body: None, next };
         trail.close_head();
         trail
     }
 
     /// Takes up the body of what was read.
-    pub(super) fn take_body(&mut self, body: Option<&Body>) {
+    pub(crate) fn take_body(&mut self, body: Option<&Body>) {
         self.body = body.filter(|body| body.length() == self.next).and_then(Body::mark);
     }
 
     /// Takes up what was read.
-    pub(super) fn push(&mut self, piece: &Piece) {
+    pub(crate) fn push(&mut self, piece: &Piece) {
         match &piece.records {
             Records::Lines(lines) => self.push_bytes(lines),
             Records::TooLong { head, length, .. } => {
@@ -83,12 +83,12 @@ impl Trail {
     }
 
     /// Returns the last bytes before the offset.
-    pub(super) fn tail(&self) -> &[u8] {
+    pub(crate) fn tail(&self) -> &[u8] {
         &self.tail
     }
 
     /// Returns the witness of the file's beginning.
-    pub(super) fn head(&self) -> Witness {
+    pub(crate) fn head(&self) -> Witness {
         let (to, mark) = match &self.head {
             Head::Open(head) => (head.len() as u64, self.key.mark(&[head])),
             Head::Closed(mark) => (EDGE_BYTES, *mark),
@@ -97,7 +97,7 @@ impl Trail {
     }
 
     /// Makes the evidence of the offset. `length` is that of the file as it was seen last, if it is plain.
-    pub(super) fn evidence(&self, place: &str, length: Option<u64>) -> Evidence {
+    pub(crate) fn evidence(&self, place: &str, length: Option<u64>) -> Evidence {
         let from = self.next - self.tail.len() as u64;
         let tail = Witness { from, to: self.next, time: None, epoch: None, mark: self.key.mark(&[&self.tail]) };
         let end = length.filter(|length| *length > self.next);

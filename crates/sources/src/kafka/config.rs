@@ -187,6 +187,11 @@ impl Configured for KafkaConfig {
         &KIND
     }
 
+    /// Partitions are assigned, and the group is told only what is committed.
+    fn can_be_tried(&self) -> bool {
+        true
+    }
+
     fn accepting_gaps(&self) -> Box<dyn Configured> {
         Box::new(Self { on_gap: OnGap::Record, ..self.clone() })
     }

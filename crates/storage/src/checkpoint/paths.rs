@@ -126,6 +126,11 @@ impl Paths {
         }
     }
 
+    /// Returns the configuration that `pintail load` has inferred, and goes by again.
+    pub fn loaded(&self) -> PathBuf {
+        self.private().join("load.toml")
+    }
+
     /// Returns the file that says what the dataset is.
     pub fn format(&self) -> PathBuf {
         self.private().join("FORMAT")
