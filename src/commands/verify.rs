@@ -16,7 +16,7 @@ use pintail_core::digest::sha256_of;
 use pintail_core::error::{Error, Result};
 use pintail_core::invocation::{expire_up_to, service_command};
 use pintail_core::offsets::PartitionId;
-use pintail_core::quantity::counted;
+use pintail_core::quantity::{counted, thousands};
 use pintail_storage::checkpoint::dead_letters;
 use pintail_storage::checkpoint::index::Comparison;
 use pintail_storage::checkpoint::reader::Dataset;
@@ -354,15 +354,15 @@ impl Report {
         writeln!(
             to,
             "{} records in + {} expanded = {} rows out + {} filtered + {} dead letters",
-            counts.records_in,
-            counts.expanded,
-            counts.rows_out,
-            counts.filtered,
-            counts.dead_letters.total()
+            thousands(counts.records_in),
+            thousands(counts.expanded),
+            thousands(counts.rows_out),
+            thousands(counts.filtered),
+            thousands(counts.dead_letters.total())
         )?;
         if let Some(before) = self.expired_before.filter(|_| self.expired > 0) {
             let before = before.to_rfc3339_opts(SecondsFormat::Secs, true);
-            writeln!(to, "{} expired files are gone, as was declared for all before {before}", self.expired)?;
+            writeln!(to, "{} expired files are gone, as was declared for all before {before}", thousands(self.expired))?;
         }
         if self.contradictions.is_empty() && self.unread.is_empty() { writeln!(to, "clean") } else { Ok(()) }
     }

@@ -75,7 +75,7 @@ fn files_without_a_ledger_are_refused_and_can_be_adopted() {
     assert!(!dataset.internal("").exists(), "a refused start makes nothing");
 
     let adopted = dataset.simulator(1000).args(["adopt"]).run_ok().stdout;
-    assert!(adopted.contains("5 files with 1000 rows"), "{adopted}");
+    assert!(adopted.contains("5 files with 1,000 rows"), "{adopted}");
     let records = dataset.records();
     let named: Vec<_> = records.iter().flat_map(|record| record.data_files()).collect();
     assert!(named.contains(&file) && named.len() == 5, "{named:?}");

@@ -56,7 +56,7 @@ fn files_whose_ledger_is_lost_are_refused_until_they_are_adopted_and_then_everyt
     assert!(!dataset.internal("").exists());
 
     let adopted = config(&dataset, 1000).args(["adopt"]).run_ok();
-    assert!(adopted.stdout.contains(&format!("{} files with 1000 rows", files.len())), "{}", adopted.stdout);
+    assert!(adopted.stdout.contains(&format!("{} files with 1,000 rows", files.len())), "{}", adopted.stdout);
     dataset.pintail().args(["verify"]).run_ok();
     assert_eq!(actions(&dataset)[0].0, "adopt");
     // The source has no position: what it has is read again, under names that are not taken.

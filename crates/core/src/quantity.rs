@@ -1,8 +1,8 @@
 //! Quantities in messages: a number with its noun.
 
-/// Returns `n` with the noun that fits: `1 file`, `2 files`.
+/// Returns `n` with the noun that fits, and with separators between thousands: `1 file`, `2,000 files`.
 pub fn counted(n: u64, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
+    format!("{} {}", thousands(n), if n == 1 { one } else { many })
 }
 
 /// Writes a count with separators between thousands.
@@ -45,6 +45,6 @@ mod tests {
 
     #[test]
     fn only_one_is_singular() {
-        assert_eq!([0, 1, 2].map(|n| counted(n, "file", "files")), ["0 files", "1 file", "2 files"]);
+        assert_eq!([0, 1, 2_000].map(|n| counted(n, "file", "files")), ["0 files", "1 file", "2,000 files"]);
     }
 }
