@@ -18,13 +18,15 @@ use pintail_settings::raw::settings_of;
 /// The examples at the end of `--help`.
 const EXAMPLES: &str = "\
 Examples:
-  pintail demo                             half a minute, two kills, nothing lost
+  pintail demo                             half a minute, two kills, no loss
   pintail                                  simulated events into checkpoints/
   pintail --set source.type=file --set 'source.path=events/*.ndjson'
-  pintail infer --complete e.ndjson > p.toml  a configuration to begin with
-  pintail check --config p.toml            every fault at once, before it runs
-  pintail run --config p.toml
+  pintail load 'logs/*.ndjson' --to lake   files into a lake, and done
+  pintail init events.ndjson               a configuration, checked
+  pintail run --config pintail.toml
   pintail query 'SELECT region, count(*) FROM events GROUP BY region'
+  pintail test --config pintail.toml       fixtures through the SQL
+  pintail plan new.toml --config pintail.toml  what would another SQL change?
   OUT_PATH=/lake pintail verify            is every file as its record says?
 
 Settings, the last one wins:
@@ -33,12 +35,60 @@ Settings, the last one wins:
 
 Exit codes:
   0   done
+  1   `test`: a fixture failed; `demo`: the datasets differ
   65  stored state contradicts itself, or too many dead letters
   70  internal error
   74  input or output failed
   75  try again later
   78  wrong configuration
   130 or 143, after a second SIGINT or SIGTERM: left at once";
+
+/// The examples of `load --help`.
+const LOAD_EXAMPLES: &str = "\
+Examples:
+  pintail load events.ndjson --to lake
+  pintail load 'logs/*.ndjson.gz' --to lake --partition-by shop
+  zcat old.ndjson.gz | pintail load - --to lake \\
+      --sql 'SELECT id, lower(shop) AS shop, price FROM events'
+
+The same line again loads what is new, and nothing twice: files by their
+content, a pipe by its first KiB. After a kill it goes on. What cannot become
+a row is kept: OUT_PATH=lake pintail dead-letters";
+
+/// The examples of `init --help`.
+const INIT_EXAMPLES: &str = "\
+Examples:
+  pintail init events.ndjson
+  pintail init 'logs/*.ndjson' --partition-by shop --event-time time
+  kcat -b broker -t sales -C -e | pintail init - -o sales.toml
+  pintail init events.ndjson -o - | less
+
+Columns that are not named are chosen from the sample, and said. On a terminal
+it asks where there is a choice.";
+
+/// The examples of `test --help`.
+const TEST_EXAMPLES: &str = "\
+A fixture is a directory in tests/, beside the configuration:
+  tests/refunds/input.ndjson          what comes in
+  tests/refunds/expected.ndjson       the rows that come out, in any order
+  tests/refunds/dead_letters.ndjson   what is rejected: line, phase, reason
+
+Examples:
+  pintail test --config pintail.toml
+  pintail test --config pintail.toml refunds
+  pintail test --config pintail.toml --update   takes what comes for expected
+
+A row says what it says: numbers by value, a null as a missing key. Of a dead
+letter, the keys that are given count. Exit code 1 if a fixture fails.";
+
+/// The examples of `plan --help`.
+const PLAN_EXAMPLES: &str = "\
+Examples:
+  pintail plan new.toml --config pintail.toml
+  pintail plan new.toml --config pintail.toml --dead-letters
+  pintail plan new.toml                   beside the one service that runs
+
+Nothing is changed. Exit code 78 if the dataset would refuse the new one.";
 
 /// Columns of the narrowest terminal that help is written for.
 const HELP_COLUMNS: usize = 80;
@@ -91,6 +141,82 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DIR")]
         keep: Option<PathBuf>,
     },
+    /// Load NDJSON files, or a pipe, into a dataset, and end. Needs no configuration.
+    #[command(after_help = LOAD_EXAMPLES)]
+    Load {
+        /// NDJSON files, also of gzip or zstd, or globs in quotes; `-` is standard input.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// The dataset: made if it is not there.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+        /// What the rows are made of.
+        #[command(flatten)]
+        wishes: Wishes,
+        /// Records to infer the schema from.
+        #[arg(long, value_name = "N", default_value_t = SAMPLE)]
+        records: NonZero<usize>,
+        /// End with exit code 65 if any record became a dead letter; all others are loaded all the same.
+        #[arg(long)]
+        fail_on_dead_letters: bool,
+        /// Options behind the command's name.
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Write a configuration that fits a sample, and check it.
+    #[command(after_help = INIT_EXAMPLES)]
+    Init {
+        /// An NDJSON file, also of gzip or zstd, or a glob in quotes; `-` is standard input.
+        file: PathBuf,
+        /// The configuration to write; `-` prints it.
+        #[arg(short, long, value_name = "FILE", default_value = "pintail.toml")]
+        output: PathBuf,
+        /// Replace the configuration if it is there.
+        #[arg(long)]
+        force: bool,
+        /// The dataset.
+        #[arg(long, value_name = "DIR", default_value = "checkpoints/")]
+        to: PathBuf,
+        /// What the rows are made of.
+        #[command(flatten)]
+        wishes: Wishes,
+        /// Records to look at.
+        #[arg(long, value_name = "N", default_value_t = SAMPLE)]
+        records: NonZero<usize>,
+    },
+    /// Put fixtures through the schema and the SQL, and compare what comes out. Writes no dataset.
+    #[command(after_help = TEST_EXAMPLES)]
+    Test {
+        /// Fixtures; all unless given.
+        names: Vec<String>,
+        /// Where they are: `tests` beside the configuration unless given.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+        /// Write what comes out as what is expected.
+        #[arg(long)]
+        update: bool,
+        /// Options behind the command's name.
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Say what another configuration would change: columns, refusals, and rows of a sample. Changes nothing.
+    #[command(after_help = PLAN_EXAMPLES)]
+    Plan {
+        /// The new configuration. The old one is `--config`, or that of the one service that runs.
+        new: PathBuf,
+        /// Records to try.
+        #[arg(long, value_name = "N", default_value_t = NonZero::new(1_000).expect("1,000 is not zero"))]
+        records: NonZero<usize>,
+        /// Try the dead letters of the dataset, not its source.
+        #[arg(long)]
+        dead_letters: bool,
+        /// Records shown whose rows differ.
+        #[arg(long, value_name = "N", default_value_t = 5)]
+        samples: usize,
+        /// Options behind the command's name.
+        #[command(flatten)]
+        options: Options,
+    },
     /// Check configuration, SQL and access; print the output schema and an example path. Every fault at once.
     Check {
         /// Options behind the command's name.
@@ -102,7 +228,7 @@ pub(crate) enum Command {
         /// The NDJSON file, also one of gzip or zstd; `-` is standard input.
         file: PathBuf,
         /// Records to look at.
-        #[arg(long, value_name = "N", default_value_t = NonZero::new(10_000).expect("10,000 is not zero"))]
+        #[arg(long, value_name = "N", default_value_t = SAMPLE)]
         records: NonZero<usize>,
         /// Print a whole configuration that runs as it is: the file as the source, all columns, no hive partitions.
         #[arg(long)]
@@ -212,6 +338,23 @@ pub(crate) enum Command {
     SqlBox,
 }
 
+/// Records of a sample.
+const SAMPLE: NonZero<usize> = NonZero::new(10_000).expect("10,000 is not zero");
+
+/// What the rows of a dataset are made of, where the sample alone does not say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub(crate) struct Wishes {
+    /// Columns whose values become directories; '' for none.
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
+    pub partition_by: Option<Vec<String>>,
+    /// The column whose time gives a file its hour; '' for none.
+    #[arg(long, value_name = "COLUMN")]
+    pub event_time: Option<String>,
+    /// One SELECT over the table `events`; all columns as they are unless given.
+    #[arg(long, value_name = "SQL")]
+    pub sql: Option<String>,
+}
+
 /// What `repair` mends, one at a time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Args)]
 #[group(required = true, multiple = false)]
@@ -290,8 +433,14 @@ impl Cli {
     /// Returns the options of a command for the same dataset.
     pub(crate) fn options_of_this_process(&self) -> invocation::Options {
         let mut sets: Vec<String> = self.options().flat_map(|options| options.sets.iter().cloned()).collect();
-        if let Some(Command::Verify { out: Some(out), .. }) = &self.command {
-            sets.push(format!("pipeline.out_path={}", out.display()));
+        match &self.command {
+            Some(Command::Verify { out: Some(out), .. }) => sets.push(format!("pipeline.out_path={}", out.display())),
+            // What it loads with is its own; of the dataset it is enough to know where it is.
+            Some(Command::Load { to, .. }) => {
+                return invocation::Options::new(None, &[], &[format!("pipeline.out_path={}", to.display())]);
+            }
+            Some(Command::Init { output, .. }) => return invocation::Options::new(Some(output), &[], &[]),
+            _ => {}
         }
         invocation::Options::new(self.config(), &settings_of(config::environment()), &sets)
     }
@@ -301,6 +450,9 @@ impl Cli {
     fn options(&self) -> impl DoubleEndedIterator<Item = &Options> {
         let behind = self.command.as_ref().and_then(|command| match command {
             Command::Run { options, .. }
+            | Command::Load { options, .. }
+            | Command::Test { options, .. }
+            | Command::Plan { options, .. }
             | Command::Check { options }
             | Command::Infer { options, .. }
             | Command::Verify { options, .. }
@@ -311,7 +463,7 @@ impl Cli {
             | Command::Repair { options, .. }
             | Command::Trial { options, .. }
             | Command::Health { options } => Some(options),
-            Command::Demo { .. } | Command::Completions { .. } | Command::Man { .. } | Command::SqlBox => None,
+            Command::Demo { .. } | Command::Init { .. } | Command::Completions { .. } | Command::Man { .. } | Command::SqlBox => None,
         });
         std::iter::once(&self.options).chain(behind)
     }
@@ -380,6 +532,13 @@ mod tests {
         let command = |arguments: &[&str]| read(arguments).unwrap().command();
         assert!(matches!(command(&["check"]), Command::Check { .. }));
         assert!(matches!(command(&["health"]), Command::Health { .. }));
+        let wishes = Wishes { partition_by: Some(vec!["a".into(), "b".into()]), event_time: Some(String::new()), sql: None };
+        let load = ["load", "a", "b", "--to", "lake", "--partition-by", "a,b", "--event-time", ""];
+        assert!(matches!(command(&load), Command::Load { files, wishes: known, .. } if files.len() == 2 && known == wishes));
+        assert!(read(&["load", "a"]).is_err() && read(&["load", "--to", "lake"]).is_err());
+        assert!(matches!(command(&["init", "f"]), Command::Init { output, force: false, .. } if output == Path::new("pintail.toml")));
+        assert!(matches!(command(&["test", "a", "b", "--update"]), Command::Test { names, update: true, .. } if names.len() == 2));
+        assert!(matches!(command(&["plan", "new.toml", "--records", "7"]), Command::Plan { records, .. } if records.get() == 7));
         assert!(matches!(command(&["infer", "f", "--records", "7"]), Command::Infer { records, .. } if records.get() == 7));
         assert!(matches!(command(&["verify", "lake", "--since", "3"]), Command::Verify { out: Some(_), since: Some(3), fast: false, .. }));
         let before = |text: &str| match command(&["expire", "--before", text]) {

@@ -1,20 +1,26 @@
 //! The program: arguments, logging, runtime, exit code; no logic.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pintail_config::Config;
 use pintail_core::error::{Error, Result};
 use pintail_core::escape::{Form, Writer};
+use pintail_core::invocation;
 use pintail_core::limits::descriptors::Descriptors;
 use pintail_settings::raw::settings_of;
 use pintail_sources::registry::KINDS;
 use tracing::error;
 
 use crate::cli::{Cli, Command, QueryFormat, Repairs};
+use crate::commands::advise;
 use crate::commands::demo::{self, Demo};
-use crate::commands::{accept, adopt, check, dead_letters, expire, health, infer, installed, query, repair, run, verify};
+use crate::commands::fixtures::{self, Fixtures};
+use crate::commands::init::{self, Init};
+use crate::commands::load::{self, Load};
+use crate::commands::{accept, adopt, check, dead_letters, expire, health, infer, installed, plan, query, repair, run, verify};
 use crate::pipeline::{Input, Start};
 use crate::signals::Early;
 use crate::terminal::Screen;
@@ -57,6 +63,10 @@ fn run_command(cli: &Cli) -> u8 {
         Command::Run { .. } => return serve(cli, Input::Source, Start::Usual),
         Command::DeadLetters { replay: true, .. } => return serve(cli, Input::DeadLetters, Start::Usual),
         Command::Demo { events, seed, seconds, keep } => show(cli, &Demo { events, seed, seconds, keep }),
+        Command::Load { files, to, wishes, records, fail_on_dead_letters, .. } => {
+            load_into(cli, &Load { files, to, wishes, records, fail_on_dead_letters }).map(|()| 0)
+        }
+        Command::Test { names, dir, update, .. } => test(cli, &Fixtures { names, directory: dir, update }),
         Command::Completions { shell } => installed::completions(shell, &mut io::stdout()).map(|()| 0),
         Command::Man { command } => installed::man(command.as_deref(), &mut io::stdout()).map(|()| 0),
         command => run_once(cli, command).map(|()| 0),
@@ -75,6 +85,35 @@ fn run_command(cli: &Cli) -> u8 {
 /// Says why a command ends. Whether anybody can read it changes nothing.
 fn complain(error: &Error) {
     let _ = writeln!(Writer::new(io::stderr(), Form::Lines), "pintail: {error}");
+}
+
+/// Loads files or a pipe into a dataset.
+fn load_into(cli: &Cli, load: &Load) -> Result<()> {
+    if cli.config().is_some() {
+        return Err(Error::config("`pintail load` takes no configuration: leave out --config, or use `pintail run --config …`"));
+    }
+    load::run(load, &cli.sets())
+}
+
+/// Runs fixtures.
+fn test(cli: &Cli, fixtures: &Fixtures) -> Result<u8> {
+    fixtures::run(&load(cli)?, fixtures, &mut Writer::new(io::stdout().lock(), Form::Lines))
+}
+
+/// Says what the configuration `new` would change for the dataset of this invocation, or of the one service that runs.
+fn compare(cli: &Cli, new: &Path, asked: plan::Asked, to: &mut dyn Write) -> Result<()> {
+    if names_a_dataset(cli) {
+        let new = Config::examine(KINDS, Some(new), pintail_config::environment(), &cli.sets());
+        return plan::run(&load(cli)?, &new, asked, to);
+    }
+    let none = "which configuration is the old one? No service of this user runs here, or several do: name it with --config";
+    let service = health::Service::find().ok_or_else(|| Error::config(none))?;
+    // Its paths are relative to its directory, those of the new configuration as well; where that one is, is said by whoever typed it.
+    let new = std::path::absolute(new).map_err(|e| Error::io(format_args!("look at `{}`", new.display()), e))?;
+    std::env::set_current_dir(&service.directory).map_err(|e| Error::io("go to the directory of the service", e))?;
+    let (environment, sets) = (service.environment, service.cli.sets());
+    let old = Config::load(service.cli.config(), environment.iter().cloned(), &sets)?;
+    plan::run(&old, &Config::examine(KINDS, Some(&new), environment.into_iter(), &sets), asked, to)
 }
 
 fn load(cli: &Cli) -> Result<Config> {
@@ -141,6 +180,9 @@ fn serve(cli: &Cli, input: Input, start: Start) -> u8 {
         error!(exit_code = error.kind().exit_code(), "{error}");
     }
     log.flush(LOG_PATIENCE);
+    if result.is_ok() {
+        let _ = say_next(next_of(&cli.command()), &mut Writer::new(io::stdout(), Form::Lines));
+    }
     result.map_or_else(|error| error.kind().exit_code(), |()| 0)
 }
 
@@ -149,16 +191,30 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
     // What a command prints may come from outside: records, files, servers.
     let to = &mut Writer::new(io::stdout().lock(), form(&command));
     if let Command::Infer { file, records, complete, .. } = &command {
-        return infer::run(file, records.get(), *complete, to);
+        infer::run(file, records.get(), *complete, to)?;
+        return say_next(next_of(&command), to);
+    }
+    if let Command::Init { file, output, force, to: out, wishes, records } = command.clone() {
+        if cli.config().is_some() || !cli.sets().is_empty() {
+            return Err(Error::config(
+                "`pintail init` takes no configuration: it writes one. Leave out --config, --set, --log-format and --verbose",
+            ));
+        }
+        return init::run(&Init { file, output, force, to: out, wishes, records }, to);
+    }
+    if let Command::Plan { new, records, dead_letters, samples, .. } = &command {
+        return compare(cli, new, plan::Asked { records: *records, dead_letters: *dead_letters, samples: *samples }, to);
     }
     if let Command::Check { .. } = &command {
-        return check::run(&Config::examine(KINDS, cli.config(), pintail_config::environment(), &cli.sets()), to);
+        check::run(&Config::examine(KINDS, cli.config(), pintail_config::environment(), &cli.sets()), to)?;
+        return say_next(next_of(&command), to);
     }
     let config = match &command {
         Command::Health { .. } if !names_a_dataset(cli) => load_of_running(cli)?,
         _ => load(cli)?,
     };
     let out = config.pipeline.out_path.as_path();
+    let next = next_of(&command);
     match command {
         Command::Adopt { .. } => adopt::run(&config, to),
         Command::Expire { before: Some(before), force, .. } => expire::declare(&config, before, force, to),
@@ -169,7 +225,10 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
         }
         Command::Query { sql, format, .. } => query::run(out, &sql, format, to),
         Command::DeadLetters { accept: true, .. } => accept::run(&config, to),
-        Command::DeadLetters { samples, .. } => dead_letters::run(out, samples, to),
+        Command::DeadLetters { samples, .. } => match dead_letters::run(out, samples, to)? {
+            0 => return Ok(()),
+            _ => Ok(()),
+        },
         Command::Repair { what: Repairs { key: true, .. }, .. } => repair::key(&config, to),
         Command::Repair { what: Repairs { snapshot: true, .. }, .. } => repair::snapshot(&config, to),
         Command::Repair { .. } => repair::journal(&config, to),
@@ -177,12 +236,40 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
         Command::Trial { sha256, .. } => trial::run(&config, &sha256),
         Command::Run { .. }
         | Command::Demo { .. }
+        | Command::Load { .. }
+        | Command::Init { .. }
+        | Command::Test { .. }
+        | Command::Plan { .. }
         | Command::Infer { .. }
         | Command::Check { .. }
         | Command::Completions { .. }
         | Command::Man { .. }
         | Command::SqlBox => unreachable!("handled before"),
-    }
+    }?;
+    say_next(next, to)
+}
+
+/// Returns what somebody may want to do after a command; `None` where its answer is all that was wanted.
+fn next_of(command: &Command) -> Option<String> {
+    Some(match command {
+        // The service of a demonstration is none of the reader's.
+        Command::Run { child_of: None, .. } => invocation::command("query 'SELECT count(*) FROM events'"),
+        Command::Check { .. } => invocation::command("run"),
+        Command::Infer { .. } => "pintail init, which writes a whole configuration".to_owned(),
+        Command::Verify { .. } => invocation::command("query 'SELECT count(*) FROM events'"),
+        Command::Expire { .. } => invocation::command("verify --fast"),
+        Command::Adopt { .. } => invocation::command("verify"),
+        Command::Repair { .. } => invocation::command("run"),
+        Command::DeadLetters { accept: true, .. } | Command::DeadLetters { replay: true, .. } => invocation::command("dead-letters"),
+        Command::DeadLetters { .. } => {
+            format!("mend the schema or the SQL, stop the service, then {}", invocation::command("dead-letters --replay"))
+        }
+        _ => return None,
+    })
+}
+
+fn say_next(next: Option<String>, to: &mut dyn Write) -> Result<()> {
+    next.map_or(Ok(()), |next| advise(to, next).map_err(|e| Error::io("write to standard output", e)))
 }
 
 /// Returns what kind of text a command prints.
@@ -191,6 +278,7 @@ fn form(command: &Command) -> Form {
         Command::Query { format: QueryFormat::Csv, .. } => Form::Csv,
         // A text of TOML takes the same escapes as one of JSON.
         Command::Query { format: QueryFormat::Json, .. } | Command::Infer { .. } => Form::Json,
+        Command::Init { output, .. } if output == Path::new(infer::STDIN) => Form::Json,
         _ => Form::Lines,
     }
 }

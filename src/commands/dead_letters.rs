@@ -12,7 +12,7 @@ use pintail_core::batch::{LetterForm, Phase};
 use pintail_core::error::{Error, Result};
 use pintail_core::invocation::{command, forgotten};
 use pintail_core::offsets::PartitionId;
-use pintail_core::quantity::counted;
+use pintail_core::quantity::{counted, thousands};
 use pintail_core::reasons::Reasons;
 use pintail_storage::checkpoint::lock::{self, Seen};
 use pintail_storage::checkpoint::paths::Paths;
@@ -21,7 +21,8 @@ use pintail_storage::checkpoint::record::FileKind;
 use pintail_storage::checkpoint::{dead_letters, dead_letters::Kept, held};
 
 /// Lists the rejected records of the dataset at `out` that were not replayed, by reason, the most frequent first, with at most `samples` records each.
-pub(crate) fn run(out: &Path, samples: usize, to: &mut dyn Write) -> Result<()> {
+/// Returns how many there are.
+pub(crate) fn run(out: &Path, samples: usize, to: &mut dyn Write) -> Result<u64> {
     let dataset = Dataset::open(out)?;
     let mut found = Found::default();
     let instances = dataset.instances()?;
@@ -33,7 +34,7 @@ pub(crate) fn run(out: &Path, samples: usize, to: &mut dyn Write) -> Result<()> 
         _ => Ok(()),
     });
     let printed = printed.and_then(|()| instances.iter().try_for_each(|instance| print_held(instance.paths(), to)));
-    printed.map_err(|e| Error::io("write the list", e))
+    printed.map(|()| found.reasons.records()).map_err(|e| Error::io("write the list", e))
 }
 
 /// Says what an instance holds back because too much of it was rejected: none of that is among the rejected records yet.
@@ -104,24 +105,24 @@ fn replayed_up_to(dataset: &Dataset) -> Result<BTreeMap<PartitionId, u64>> {
 fn print(found: &Found, to: &mut dyn Write) -> io::Result<()> {
     let Found { reasons, tried, output_rows, replayed } = found;
     for (phase, reason, group) in reasons.most_frequent() {
-        writeln!(to, "{:>9}  {}  {reason}", group.records, says(phase))?;
+        writeln!(to, "{:>9}  {}  {reason}", thousands(group.records), says(phase))?;
         for sample in &group.samples {
             writeln!(to, "           {}: {}", sample.place, sample.text)?;
         }
     }
     if reasons.others() > 0 {
-        writeln!(to, "{:>9}  for other reasons", reasons.others())?;
+        writeln!(to, "{:>9}  for other reasons", thousands(reasons.others()))?;
     }
     let all = reasons.records();
     if *tried > 0 {
-        writeln!(to, "{tried:>9}  of all these were rejected again by a replay")?;
+        writeln!(to, "{:>9}  of all these were rejected again by a replay", thousands(*tried))?;
     }
     if *output_rows > 0 {
-        writeln!(to, "{output_rows:>9}  of all these cannot be replayed: they are rows of the SQL's output")?;
+        writeln!(to, "{:>9}  of all these cannot be replayed: they are rows of the SQL's output", thousands(*output_rows))?;
     }
     match replayed {
         0 => writeln!(to, "{}", counted(all, "dead letter", "dead letters")),
-        _ => writeln!(to, "{}, and {replayed} that were replayed", counted(all, "dead letter", "dead letters")),
+        _ => writeln!(to, "{}, and {} that were replayed", counted(all, "dead letter", "dead letters"), thousands(*replayed)),
     }
 }
 
@@ -172,7 +173,7 @@ mod tests {
             store.commit(staging, draft).unwrap();
         }
         let mut text = Vec::new();
-        run(dir.path(), 1, &mut text).unwrap();
+        assert_eq!(run(dir.path(), 1, &mut text).unwrap(), 6);
         let expected = "        4  decode  column `a`: expected int64\n           checkpoint 2, a.ndjson at 3: \\u{1b}[2Jx\n        \
                         2  decode  a is missing\n           checkpoint 2, a.ndjson at 0: {}\n6 dead letters\n";
         assert_eq!(String::from_utf8(text).unwrap(), expected);
@@ -197,7 +198,7 @@ mod tests {
         let staging = store.staging();
         store.commit(staging, replay).unwrap();
         let mut text = Vec::new();
-        run(dir.path(), 0, &mut text).unwrap();
+        assert_eq!(run(dir.path(), 0, &mut text).unwrap(), 2);
         let expected = "        2  sink  too many partitions\n        2  of all these cannot be replayed: they are rows of the SQL's output\n\
                         2 dead letters, and 1 that were replayed\n";
         assert_eq!(String::from_utf8(text).unwrap(), expected);

@@ -208,9 +208,7 @@ impl Show<'_> {
                 "Next: pintail query --set pipeline.out_path={} \\\n        'SELECT region, count(*) FROM events GROUP BY region'",
                 lake.display()
             )),
-            Place::Temporary(..) => {
-                self.line(format_args!("Next, with events of your own: pintail infer --complete events.ndjson > pintail.toml"))
-            }
+            Place::Temporary(..) => self.line(format_args!("Next, with events of your own: pintail load events.ndjson --to lake")),
         }
     }
 

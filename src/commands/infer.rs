@@ -1,21 +1,29 @@
 //! `pintail infer FILE`: prints a schema guessed from a sample, or a whole configuration.
 //!
-//! Owns: opening the sample, also a compressed one; the settings beside the schema that make a configuration of it.
-//! Does not own: the guess and its looks (see `pintail_decode::infer`), telling what is no NDJSON (see `sample`).
+//! Owns: opening samples, also compressed ones, and keeping what was taken off standard input for one; the settings beside the schema that make a
+//! configuration of it.
+//! Does not own: the guess and its looks (see `pintail_decode::infer`), telling what is no NDJSON (see `sample`), choosing columns (see `commands::draft`).
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
-use std::path::Path;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
 
 use arrow::datatypes::DataType;
 use flate2::bufread::MultiGzDecoder;
-use pintail_core::error::{Error, Result};
+use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::schema::{Column, EventSchema};
-use pintail_decode::infer::{Quoted, infer};
+use pintail_decode::infer::{Inferred, Quoted, infer};
+use pintail_sources::repeated::HEAD_BYTES;
+use pintail_storage::permission;
 
 use sample::Shape;
 
-mod sample;
+pub(super) mod sample;
+
+/// Standard input, as an argument.
+pub(crate) const STDIN: &str = "-";
+/// Files that a sample is taken of, where there are many: spread over all of them.
+const FILES_MAX: usize = 10;
 
 /// The first bytes of gzip and zstd.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -28,8 +36,57 @@ const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// [`pintail_core::error::ErrorKind::Io`] if `path` cannot be read or `to` not be written; [`pintail_core::error::ErrorKind::Config`] if there is no JSON object in it,
 /// or it is no NDJSON.
 pub(crate) fn run(path: &Path, records_max: usize, complete: bool, to: &mut dyn Write) -> Result<()> {
-    let mut sample = open(path)?;
-    let shape = sample.fill_buf().map(Shape::of).map_err(|e| Error::io(format_args!("read `{}`", path.display()), e))?;
+    let inferred = look_into(open(path)?, path, records_max)?;
+    let beside = if complete { settings(path, &inferred.schema)? } else { String::new() };
+    write!(to, "{beside}{inferred}").and_then(|()| to.flush()).map_err(|e| Error::io("print the schema", e))
+}
+
+/// Infers a schema from some records of each of several files, of which there is one at least.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn look_at_files(files: &[PathBuf], records_max: usize) -> Result<Inferred> {
+    if let [file] = files {
+        return look_into(open(file)?, file, records_max);
+    }
+    let step = files.len().div_ceil(FILES_MAX);
+    let each = records_max.div_ceil(files.len().div_ceil(step));
+    let mut all: Box<dyn BufRead> = Box::new(io::empty());
+    for file in files.iter().step_by(step) {
+        let mut sample = open(file)?;
+        let shape = shape_of(&mut *sample, file)?;
+        if let Some(reason) = shape.explained(file).filter(|_| !matches!(shape, Shape::Empty | Shape::Separated)) {
+            return Err(Error::config(reason));
+        }
+        // A last line without an end is no beginning of another file's first.
+        all = Box::new(all.chain(FirstLines { inner: sample, left: each }).chain(&b"\n"[..]));
+    }
+    look_into(all, &files[0], records_max)
+}
+
+/// Infers a schema from standard input. With it returns what was taken off that, which has [`HEAD_BYTES`] at least, or all.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn look_at_stdin(records_max: usize) -> Result<(Inferred, Vec<u8>)> {
+    // Not std's handle, which would keep what it has read ahead.
+    let input = rustix::stdio::stdin().try_clone_to_owned().map_err(|e| Error::io("open standard input", e))?;
+    let mut sample = Kept { inner: BufReader::new(File::from(input)), kept: Vec::new() };
+    let inferred = look_into(&mut sample, Path::new(STDIN), records_max)?;
+    while sample.kept.len() < HEAD_BYTES {
+        let more = sample.fill_buf().map_err(|e| Error::io("read the sample", e))?.len();
+        if more == 0 {
+            break;
+        }
+        sample.consume(more);
+    }
+    let Kept { inner, mut kept } = sample;
+    kept.extend_from_slice(inner.buffer());
+    Ok((inferred, kept))
+}
+
+fn look_into(mut sample: impl BufRead, path: &Path, records_max: usize) -> Result<Inferred> {
+    let shape = shape_of(&mut sample, path)?;
     let inferred = infer(sample, records_max).map_err(|error| match shape.explained(path) {
         None => error,
         // Zeros or a line of any length may be all that is known of it.
@@ -42,8 +99,67 @@ pub(crate) fn run(path: &Path, records_max: usize, complete: bool, to: &mut dyn 
     {
         return Err(Error::config(reason));
     }
-    let beside = if complete { settings(path, &inferred.schema)? } else { String::new() };
-    write!(to, "{beside}{inferred}").and_then(|()| to.flush()).map_err(|e| Error::io("print the schema", e))
+    Ok(inferred)
+}
+
+fn shape_of(sample: &mut (impl BufRead + ?Sized), path: &Path) -> Result<Shape> {
+    sample.fill_buf().map(Shape::of).map_err(|e| Error::io(format_args!("read `{}`", path.display()), e))
+}
+
+/// The first lines of a reader.
+struct FirstLines<R> {
+    inner: R,
+    left: usize,
+}
+
+impl<R: BufRead> Read for FirstLines<R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let from = self.fill_buf()?;
+        let read = from.len().min(to.len());
+        to[..read].copy_from_slice(&from[..read]);
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+impl<R: BufRead> BufRead for FirstLines<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let Some(last) = self.left.checked_sub(1) else { return Ok(&[]) };
+        let buffer = self.inner.fill_buf()?;
+        let ends = buffer.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+        Ok(&buffer[..ends.clone().nth(last).unwrap_or(buffer.len())])
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        let ended = self.inner.fill_buf().map_or(0, |buffer| buffer[..bytes].iter().filter(|byte| **byte == b'\n').count());
+        self.left -= ended;
+        self.inner.consume(bytes);
+    }
+}
+
+/// A reader that keeps what is taken off it.
+struct Kept<R> {
+    inner: BufReader<R>,
+    kept: Vec<u8>,
+}
+
+impl<R: Read> Read for Kept<R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(to)?;
+        self.kept.extend_from_slice(&to[..read]);
+        Ok(read)
+    }
+}
+
+impl<R: Read> BufRead for Kept<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.inner.fill_buf()
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.kept.extend_from_slice(&self.inner.buffer()[..bytes]);
+        self.inner.consume(bytes);
+    }
 }
 
 /// Returns the settings beside the schema: the defaults are made for the simulator.
@@ -63,10 +179,15 @@ fn settings(path: &Path, schema: &EventSchema) -> Result<String> {
 }
 
 fn open(path: &Path) -> Result<Box<dyn BufRead>> {
-    if path == Path::new("-") {
+    if path == Path::new(STDIN) {
         return Ok(Box::new(io::stdin().lock()));
     }
-    let failed = |e| Error::io(format_args!("open `{}`", path.display()), e);
+    let failed = |e: io::Error| match e.kind() {
+        io::ErrorKind::PermissionDenied => {
+            Error::new(ErrorKind::Io, format!("cannot open `{}`: {}", path.display(), permission::to_read(path)))
+        }
+        _ => Error::io(format_args!("open `{}`", path.display()), e),
+    };
     let mut file = BufReader::new(File::open(path).map_err(failed)?);
     let head = match file.fill_buf() {
         Err(error) if sample::is_directory(&error) => return Err(sample::directory(path)),
@@ -132,6 +253,24 @@ mod tests {
         std::fs::write(dir.path().join("logs/b.log"), SAMPLE).unwrap();
         let error = run(&dir.path().join("logs"), 10, false, &mut Vec::new()).unwrap_err().to_string();
         assert!(error.contains("logs/b.log`") && error.contains("logs/*.log\"`"), "{error}");
+    }
+
+    #[test]
+    fn a_sample_of_many_files_has_some_records_of_each_part_of_them_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let files: Vec<PathBuf> = (0..25).map(|n| dir.path().join(format!("{n:02}.ndjson"))).collect();
+        for (n, file) in files.iter().enumerate() {
+            // The first one has nothing, and no last line has an end.
+            let lines: Vec<String> = (0..if n == 0 { 0 } else { 100 }).map(|line| format!("{{\"k{n}\":{line}}}")).collect();
+            std::fs::write(file, lines.join("\n")).unwrap();
+        }
+        let inferred = look_at_files(&files, 90).unwrap();
+        let names: Vec<&str> = inferred.schema.columns.iter().map(|column| column.name.as_str()).collect();
+        assert_eq!(names, ["k3", "k6", "k9", "k12", "k15", "k18", "k21", "k24"]);
+        assert_eq!((inferred.records, inferred.skipped), (80, 0));
+        std::fs::write(&files[3], "[1]\n").unwrap();
+        let error = look_at_files(&files, 90).unwrap_err().to_string();
+        assert!(error.contains("03.ndjson` is a JSON array"), "{error}");
     }
 
     #[test]

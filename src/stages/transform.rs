@@ -39,6 +39,8 @@ pub struct Transform {
     crowd: Option<(Crowd, usize)>,
     /// Turns true when the line shall stop.
     pub(super) stop: watch::Receiver<bool>,
+    /// The rows as the SQL returned them, where somebody wants to see them.
+    kept: Option<Vec<RecordBatch>>,
 }
 
 /// What a batch has become.
@@ -101,6 +103,7 @@ impl Transform {
             frame_bytes_max: config.transform.rows_bytes_max,
             crowd: None,
             stop,
+            kept: None,
         }
     }
 
@@ -108,6 +111,16 @@ impl Transform {
     pub(crate) fn among(mut self, crowd: &Crowd, config: &Config) -> Self {
         self.crowd = Some((crowd.clone(), config.transform.threads + config.pipeline.frame_channel + 1));
         self
+    }
+
+    /// Keeps the rows of the batches to come, as the SQL returns them, beside their frames.
+    pub(crate) fn keep_rows(&mut self) {
+        self.kept.get_or_insert_default();
+    }
+
+    /// Returns the rows that were kept since they were asked for last.
+    pub(crate) fn take_rows(&mut self) -> Vec<RecordBatch> {
+        self.kept.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Transforms a batch. Every record of it is in its frames: as rows, as filtered, or as a dead letter. There is more than one frame only
@@ -185,6 +198,9 @@ impl Transform {
         })?;
         self.note_origins(part, &placed, draft)?;
         let totals = self.aggregator.totals(output)?;
+        if let Some(kept) = &mut self.kept {
+            kept.push(output.clone());
+        }
         draft.frame.counts.rows_out += output.num_rows() as u64;
         draft.frame.totals.merge(&totals, self.aggregator.groups_max());
         draft.frame.rows.extend(placed);

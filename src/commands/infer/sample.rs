@@ -59,7 +59,7 @@ impl Shape {
         let to = word(&beside);
         Some(match self {
             Self::Lines => return None,
-            Self::Empty => format!("{name} is empty: infer from a file that has records, one JSON object a line"),
+            Self::Empty => format!("{name} is empty: take one that has records, one JSON object a line"),
             Self::Array => format!("{name} is a JSON array, and NDJSON has one object a line: `jq -c '.[]' {file} > {to}` makes it so"),
             Self::SeveralLines => {
                 format!("{name} has objects over several lines, and NDJSON has each on one: `jq -c . {file} > {to}` makes it so")
@@ -76,7 +76,7 @@ impl Shape {
 }
 
 /// Refuses a directory, with a file of it that could be the sample, and the glob for the configuration.
-pub(super) fn directory(path: &Path) -> Error {
+pub(crate) fn directory(path: &Path) -> Error {
     let mut files: Vec<PathBuf> = fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     files.retain(|file| file.is_file() && file.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b".")));
     files.sort();

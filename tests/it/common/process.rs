@@ -32,6 +32,7 @@ pub(crate) struct Pintail<'a> {
     stdin: Stdin,
     through: Vec<OsString>,
     is_log_read: bool,
+    is_bare: bool,
 }
 
 #[derive(Clone)]
@@ -58,6 +59,7 @@ impl<'a> Pintail<'a> {
             stdin: Stdin::Null,
             through: Vec::new(),
             is_log_read: true,
+            is_bare: false,
         }
     }
 
@@ -88,6 +90,12 @@ impl<'a> Pintail<'a> {
     /// Takes a configuration as it is, and lays the settings over it from the command line.
     pub(crate) fn example(mut self, path: &'a str) -> Self {
         self.example = Some(path);
+        self
+    }
+
+    /// Gives it no configuration file.
+    pub(crate) fn bare(mut self) -> Self {
+        self.is_bare = true;
         self
     }
 
@@ -147,6 +155,7 @@ impl<'a> Pintail<'a> {
                     command.args(["--set", &format!("{key}={}", toml(value))]);
                 }
             }
+            None if self.is_bare => {}
             None => drop(command.arg("--config").arg(&config)),
         }
         command.args(&self.args);
