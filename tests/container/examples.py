@@ -8,12 +8,14 @@
                      volumes that it names are there; with Docker Compose at hand, `docker compose config` as well
   kubernetes.yaml    each document against the JSON schema of its kind, strictly (`kubernetes-validate`); selectors, claims and ports agree
   nats.toml          what the services of the profile `nats` make and read
+  tour/              compose.yaml as above; what the shops publish, against the subjects of the stream and both configurations, which `pintail check` takes
   both               user, path and port are those of the Dockerfile and of each other; the settings are ones that the binary knows
 
 Owns: these checks.
 Does not own: that the services start (nothing is pulled or started).
 """
 import argparse
+import json
 import os
 import re
 import subprocess
@@ -43,7 +45,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--binary", type=Path, help="a built pintail, which then checks the settings")
     binary = parser.parse_args().binary
-    checks = {"compose.yaml": compose, "docker compose config": docker_compose, "kubernetes.yaml": kubernetes, "settings": lambda: settings(binary)}
+    checks = {"compose.yaml": compose, "docker compose config": docker_compose, "tour/compose.yaml": tour, "kubernetes.yaml": kubernetes,
+              "settings": lambda: settings(binary)}
     failed = []
     for name, check in checks.items():
         try:
@@ -54,14 +57,15 @@ def main():
     sys.exit(f"FAILED: {', '.join(failed)}" if failed else 0)
 
 
-def compose():
-    text = (EXAMPLES / "compose.yaml").read_text()
+def parsed(path):
+    """Reads a file of Compose, and checks that its services find what they name."""
+    text = path.read_text()
     PyCompose.from_yaml(text)
     file = yaml.safe_load(text)
     for name, config in file["configs"].items():
         if "content" in config:
             yaml.safe_load(config["content"])
-        elif not (EXAMPLES / config["file"]).is_file():
+        elif not (path.parent / config["file"]).is_file():
             raise Wrong(f"configs.{name} is the file {config['file']}, which is not there")
     for name, service in file["services"].items():
         for config in service.get("configs", []):
@@ -70,6 +74,33 @@ def compose():
             expect(f"the volume {volume} of {name}", volume.split(":")[0] in file["volumes"], True)
         for needed in service.get("depends_on", []):
             expect(f"the service {needed}, on which {name} depends", needed in file["services"], True)
+    return file
+
+
+def tour():
+    file = parsed(EXAMPLES / "tour" / "compose.yaml")
+    services, image = file["services"], dockerfile()
+    made = services["stream"]["command"]
+    stream, subjects = made[made.index("add") + 1], made[made.index("--subjects") + 1].removesuffix(">")
+    targets = {config["target"] for config in services["pintail"]["configs"]}
+    for name in ("pintail", "mended"):
+        config = tomllib.loads((EXAMPLES / "tour" / f"{name}.toml").read_text())
+        expect(f"the place of {name}.toml", f"/tour/{name}.toml" in targets, True)
+        expect("the stream that is made and read", (stream, "nats://nats:4222"), (config["source"]["stream"], config["source"]["url"]))
+        columns = {column["name"] for column in config["schema"]["columns"]}
+    for name in ("berlin", "boston", "bonn"):
+        command = services[name]["command"]
+        expect(f"the subject of {name}", command[command.index("pub") + 1].startswith(subjects), True)
+        sale = json.loads(command[-1].replace("{{Count}}", "1").replace("{{TimeStamp}}", "2026-01-05T10:00:00Z"))
+        expect(f"what {name} publishes", (set(sale), sale["shop"]), (columns, name))
+    expect("the path of the volume", services["pintail"]["volumes"], [f"lake:{image['VOLUME']}"])
+    scraped = yaml.safe_load(file["configs"]["prometheus"]["content"])["scrape_configs"][0]["static_configs"][0]["targets"]
+    expect("what Prometheus scrapes", scraped, [f"pintail:{PORT}"])
+    return f"{len(services)} services, {len(file['configs'])} configurations"
+
+
+def compose():
+    file = parsed(EXAMPLES / "compose.yaml")
     image, lines = dockerfile(), ("pintail", "pintail-nats")
     for name, volume in zip(lines, ("lake", "sales"), strict=True):
         pintail = file["services"][name]
@@ -144,7 +175,12 @@ def settings(binary):
             done = subprocess.run([binary.resolve(), "check", *arguments], capture_output=True, text=True, cwd=directory, env=os.environ | env)
             if done.returncode != 0:
                 raise Wrong(f"`pintail check` ended with {done.returncode}: {done.stderr.strip()}")
-        # It asks the server; that there is none must be the only fault.
+        # They ask the server; that there is none must be the only fault.
+        for name in ("pintail", "mended"):
+            settings = ["--config", EXAMPLES / "tour" / f"{name}.toml", "--set", "source.url=nats://127.0.0.1:1", "--set", "admin.listen="]
+            done = subprocess.run([binary.resolve(), "check", *settings], capture_output=True, text=True, cwd=directory)
+            expect(f"what `pintail check` says of tour/{name}.toml without a server", re.sub("(?<=:1): .*", "", done.stderr).strip(),
+                   "pintail: cannot reach nats://127.0.0.1:1")
         away = services["pintail-nats"]["environment"] | {"PINTAIL_SOURCE__URL": "nats://127.0.0.1:1"}
         done = subprocess.run([binary.resolve(), "check", "--config", EXAMPLES / "nats.toml"], capture_output=True, text=True, cwd=directory,
                               env=os.environ | away)
