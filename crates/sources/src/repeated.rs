@@ -56,7 +56,7 @@ impl Configured for Repeated {
         Ok(Box::new(RepeatedPipe::open(self.begun.clone(), around.record_bytes_max, resume)?))
     }
 
-    fn check(&self, _around: &Surroundings<'_>) -> Result<Vec<String>> {
+    fn check(&self, _around: &Surroundings<'_>, _resume: &Resume<'_>) -> Result<Vec<String>> {
         Ok(Vec::new())
     }
 }
