@@ -119,7 +119,7 @@ fn a_declaration_says_what_it_covers_and_can_be_taken_back() {
     assert!(told.contains(&format!("covers none of {} files", files.len())), "{told}");
     let told = expire(&["--before", "2999-01-01", "--force"]).stdout;
     for said in
-        ["covers 5 of 5 files, with 1000 rows", "from 2026-01-01T00:00:00", "1 of these is gone", "pintail expire --take-back --config"]
+        ["covers 5 of 5 files, with 1,000 rows", "from 2026-01-01T00:00:00", "1 of these is gone", "pintail expire --take-back --config"]
     {
         assert!(told.contains(said), "{said} in {told}");
     }
