@@ -48,7 +48,7 @@ const LOAD_EXAMPLES: &str = "\
 Examples:
   pintail load events.ndjson --to lake
   pintail load 'logs/*.ndjson.gz' --to lake --partition-by shop
-  zcat old.ndjson.gz | pintail load - --to lake \\
+  zcat old.ndjson.gz | pintail load --to lake \\
       --sql 'SELECT id, lower(shop) AS shop, price FROM events'
 
 The same line again loads what is new, and nothing twice: files by their
@@ -144,8 +144,8 @@ pub(crate) enum Command {
     /// Load NDJSON files, or a pipe, into a dataset, and end. Needs no configuration.
     #[command(after_help = LOAD_EXAMPLES)]
     Load {
-        /// NDJSON files, also of gzip or zstd, or globs in quotes; `-` is standard input.
-        #[arg(required = true, value_name = "FILE")]
+        /// NDJSON files, also of gzip or zstd, or globs in quotes; `-`, or none behind a pipe, is standard input.
+        #[arg(value_name = "FILE")]
         files: Vec<PathBuf>,
         /// The dataset: made if it is not there.
         #[arg(long, value_name = "DIR")]
@@ -535,7 +535,7 @@ mod tests {
         let wishes = Wishes { partition_by: Some(vec!["a".into(), "b".into()]), event_time: Some(String::new()), sql: None };
         let load = ["load", "a", "b", "--to", "lake", "--partition-by", "a,b", "--event-time", ""];
         assert!(matches!(command(&load), Command::Load { files, wishes: known, .. } if files.len() == 2 && known == wishes));
-        assert!(read(&["load", "a"]).is_err() && read(&["load", "--to", "lake"]).is_err());
+        assert!(read(&["load", "a"]).is_err() && read(&["load", "--to", "lake"]).is_ok());
         assert!(matches!(command(&["init", "f"]), Command::Init { output, force: false, .. } if output == Path::new("pintail.toml")));
         assert!(matches!(command(&["test", "a", "b", "--update"]), Command::Test { names, update: true, .. } if names.len() == 2));
         assert!(matches!(command(&["plan", "new.toml", "--records", "7"]), Command::Plan { records, .. } if records.get() == 7));

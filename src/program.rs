@@ -226,6 +226,7 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
         Command::Query { sql, format, .. } => query::run(out, &sql, format, to),
         Command::DeadLetters { accept: true, .. } => accept::run(&config, to),
         Command::DeadLetters { samples, .. } => match dead_letters::run(out, samples, to)? {
+            // There is nothing to be done about them.
             0 => return Ok(()),
             _ => Ok(()),
         },
@@ -262,7 +263,7 @@ fn next_of(command: &Command) -> Option<String> {
         Command::Repair { .. } => invocation::command("run"),
         Command::DeadLetters { accept: true, .. } | Command::DeadLetters { replay: true, .. } => invocation::command("dead-letters"),
         Command::DeadLetters { .. } => {
-            format!("mend the schema or the SQL, stop the service, then {}", invocation::command("dead-letters --replay"))
+            format!("correct the schema or the SQL, stop the service, then {}", invocation::command("dead-letters --replay"))
         }
         _ => return None,
     })

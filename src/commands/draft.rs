@@ -138,7 +138,7 @@ impl Draft {
         let days = outputs.iter().filter(|output| output.is_time() && !output.is_timestamp());
         let candidates = outputs.iter().filter(|output| output.is_timestamp()).chain(days);
         let candidates: Vec<_> = candidates.map(|output| (output.name.clone(), output.name.clone())).collect();
-        let chosen = choose(&candidates, "the time that gives a file its hour", person)?;
+        let chosen = choose(&candidates, "Which time gives a file its hour?", person)?;
         self.chosen.push(told("event time", "--event-time", chosen, &candidates, "no column of times"));
         self.event_time = chosen.map(|at| candidates[at].0.clone());
         Ok(())
@@ -158,7 +158,7 @@ impl Draft {
             (output.name.clone(), format!("{}, {}", output.name, counted(values as u64, "value", "values")))
         };
         let candidates: Vec<_> = candidates.map(shown).collect();
-        let chosen = choose(&candidates, "the column whose values become directories", person)?;
+        let chosen = choose(&candidates, "Which column's values become directories?", person)?;
         self.chosen.push(told("partitions", "--partition-by", chosen, &candidates, "no column of a few texts that come again and again"));
         self.partition_by = chosen.map(|at| candidates[at].0.clone()).into_iter().collect();
         Ok(())
@@ -301,12 +301,12 @@ fn find(outputs: &[Output], flag: &str, name: &str) -> Result<String> {
 }
 
 /// Chooses one of several candidates, each with what is shown of it: the first, or what a person says.
-fn choose(candidates: &[(String, String)], what: &str, person: Option<&mut Person<'_>>) -> Result<Option<usize>> {
+fn choose(candidates: &[(String, String)], question: &str, person: Option<&mut Person<'_>>) -> Result<Option<usize>> {
     let first = (!candidates.is_empty()).then_some(0);
     let (Some(person), 2..) = (person, candidates.len()) else { return Ok(first) };
     let failed = |e| Error::io("ask on the terminal", e);
     let shown = candidates.iter().map(|(_, shown)| escape::line(shown)).join("; ");
-    writeln!(person.to, "Which column is {what}? {shown}; {NONE} for none").map_err(failed)?;
+    writeln!(person.to, "{question} {shown}; {NONE} for none").map_err(failed)?;
     for _ in 0..ANSWERS_MAX {
         write!(person.to, "[{}] ", escape::line(&candidates[0].0)).and_then(|()| person.to.flush()).map_err(failed)?;
         let mut answer = String::new();

@@ -48,7 +48,7 @@ const LOG_PATIENCE: Duration = Duration::from_millis(500);
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Load {
-    /// Files and globs, or `-` alone.
+    /// Files and globs, or `-` alone; none is standard input.
     pub files: Vec<PathBuf>,
     /// The dataset.
     pub to: PathBuf,
@@ -146,7 +146,10 @@ fn settings_of(input: &Input) -> Vec<String> {
 /// Looks at what is to be loaded.
 fn look(load: &Load) -> Result<Sample> {
     let records = load.records.get();
-    if load.files.iter().any(|file| file == Path::new(infer::STDIN)) {
+    if load.files.is_empty() && io::stdin().is_terminal() {
+        return Err(Error::config("nothing to load: name files, such as `pintail load events.ndjson --to lake`, or pipe lines into it"));
+    }
+    if load.files.is_empty() || load.files.iter().any(|file| file == Path::new(infer::STDIN)) {
         if load.files.len() > 1 {
             return Err(Error::config(
                 "standard input (`-`) is loaded alone: load the files by a command of their own, into another dataset",
@@ -249,13 +252,10 @@ fn summary(load: &Load, draft: &Draft, sums: &Sums, took: Duration, to: &mut dyn
         0 => String::new(),
         filtered => format!(" · {} filtered by the SQL", thousands(filtered)),
     };
-    writeln!(
-        to,
-        "{} in {} of `{out}`{filtered} · {} · {seconds:.1} s, {rate} records/s",
-        counted(sums.counts.rows_out, "row", "rows"),
-        counted(sums.files, "new file", "new files"),
-        counted(sums.counts.dead_letters.total(), "dead letter", "dead letters"),
-    )?;
+    let rows = counted(sums.counts.rows_out, "row", "rows");
+    writeln!(to, "{rows} in {} of `{out}`", counted(sums.files, "new file", "new files"))?;
+    let letters = counted(sums.counts.dead_letters.total(), "dead letter", "dead letters");
+    writeln!(to, "{letters}{filtered} · {seconds:.1} s, {rate} records/s")?;
     match sums.counts.dead_letters.total() {
         0 => Ok(()),
         _ => writeln!(to, "{} shows what was rejected, and why", command("dead-letters")),
