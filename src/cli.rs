@@ -15,80 +15,9 @@ use pintail_core::error::ErrorKind;
 use pintail_core::invocation;
 use pintail_settings::raw::settings_of;
 
-/// The examples at the end of `--help`.
-const EXAMPLES: &str = "\
-Examples:
-  pintail demo                             half a minute, two kills, no loss
-  pintail                                  simulated events into checkpoints/
-  pintail --set source.type=file --set 'source.path=events/*.ndjson'
-  pintail load 'logs/*.ndjson' --to lake   files into a lake, and done
-  pintail init events.ndjson               a configuration, checked
-  pintail run --config pintail.toml
-  pintail query 'SELECT region, count(*) FROM events GROUP BY region'
-  pintail test --config pintail.toml       fixtures through the SQL
-  pintail plan new.toml --config pintail.toml  what would another SQL change?
-  OUT_PATH=/lake pintail verify            is every file as its record says?
+use self::help::{EXAMPLES, INIT_EXAMPLES, LOAD_EXAMPLES, PLAN_EXAMPLES, TEMPLATE, TEST_EXAMPLES};
 
-Settings, the last one wins:
-  defaults, --config FILE, environment (PINTAIL_SOURCE__LIMIT=1000000),
-  --set source.limit=1000000. config.example.toml lists every key.
-
-Exit codes:
-  0   done
-  1   `test`: a fixture failed; `demo`: the datasets differ
-  65  stored state contradicts itself, or too many dead letters
-  70  internal error
-  74  input or output failed
-  75  try again later
-  78  wrong configuration
-  130 or 143, after a second SIGINT or SIGTERM: left at once";
-
-/// The examples of `load --help`.
-const LOAD_EXAMPLES: &str = "\
-Examples:
-  pintail load events.ndjson --to lake
-  pintail load 'logs/*.ndjson.gz' --to lake --partition-by shop
-  zcat old.ndjson.gz | pintail load --to lake \\
-      --sql 'SELECT id, lower(shop) AS shop, price FROM events'
-
-The same line again loads what is new, and nothing twice: files by their
-content, a pipe by its first KiB. After a kill it goes on. What cannot become
-a row is kept: OUT_PATH=lake pintail dead-letters";
-
-/// The examples of `init --help`.
-const INIT_EXAMPLES: &str = "\
-Examples:
-  pintail init events.ndjson
-  pintail init 'logs/*.ndjson' --partition-by shop --event-time time
-  kcat -b broker -t sales -C -e | pintail init - -o sales.toml
-  pintail init events.ndjson -o - | less
-
-Columns that are not named are chosen from the sample, and said. On a terminal
-it asks where there is a choice.";
-
-/// The examples of `test --help`.
-const TEST_EXAMPLES: &str = "\
-A fixture is a directory in tests/, beside the configuration:
-  tests/refunds/input.ndjson          what comes in
-  tests/refunds/expected.ndjson       the rows that come out, in any order
-  tests/refunds/dead_letters.ndjson   what is rejected: line, phase, reason
-
-Examples:
-  pintail test --config pintail.toml
-  pintail test --config pintail.toml refunds
-  pintail test --config pintail.toml --update   takes what comes for expected
-
-A row says what it says: numbers by value, a null as a missing key. Of a dead
-letter, the keys that are given count. Exit code 1 if a fixture fails.";
-
-/// The examples of `plan --help`.
-const PLAN_EXAMPLES: &str = "\
-Examples:
-  pintail plan new.toml --config pintail.toml
-  pintail plan new.toml --config pintail.toml --dead-letters
-  pintail plan new.toml                   beside the one service that runs
-
-Nothing is changed. Exit code 78 if the dataset would refuse the new one.";
+mod help;
 
 /// Columns of the narrowest terminal that help is written for.
 const HELP_COLUMNS: usize = 80;
@@ -100,7 +29,7 @@ pub(crate) const SQL_BOX: &str = "sql-box";
 
 /// Takes events, transforms them with DuckDB SQL and publishes Hive-partitioned Parquet, in checkpoints that survive a kill.
 #[derive(Debug, Parser)]
-#[command(name = "pintail", version, after_help = EXAMPLES, max_term_width = HELP_COLUMNS)]
+#[command(name = "pintail", version, after_help = EXAMPLES, help_template = TEMPLATE, max_term_width = HELP_COLUMNS)]
 pub(crate) struct Cli {
     #[command(flatten)]
     options: Options,
@@ -510,6 +439,20 @@ mod tests {
                 assert_eq!(wide, None, "`pintail {} --help`", command.get_name());
             }
         }
+    }
+
+    #[test]
+    fn help_has_each_command_in_one_group() {
+        let mut cli = <Cli as CommandFactory>::command();
+        cli.build();
+        let commands = cli.get_subcommands().filter(|command| !command.is_hide_set()).map(clap::Command::get_name);
+        let mut commands: Vec<&str> = commands.filter(|name| *name != "help").collect();
+        // The two columns before a name tell it from the lines of a heading.
+        let listed = TEMPLATE.lines().filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next());
+        let mut listed: Vec<&str> = listed.collect();
+        commands.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(listed, commands);
     }
 
     #[test]
