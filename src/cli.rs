@@ -15,7 +15,7 @@ use pintail_core::error::ErrorKind;
 use pintail_core::invocation;
 use pintail_settings::raw::settings_of;
 
-use self::help::{EXAMPLES, INIT_EXAMPLES, LOAD_EXAMPLES, PLAN_EXAMPLES, TEMPLATE, TEST_EXAMPLES};
+use self::help::{CONFIG_EXAMPLES, EXAMPLES, INIT_EXAMPLES, LOAD_EXAMPLES, PLAN_EXAMPLES, TEMPLATE, TEST_EXAMPLES};
 
 mod help;
 
@@ -252,6 +252,19 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Explain a key of the configuration, or print the JSON Schema of all, for editors.
+    #[command(group(ArgGroup::new("what").required(true).args(["explain", "schema"])), after_help = CONFIG_EXAMPLES)]
+    Config {
+        /// Say what a key takes, its default, what it is set to here, and what it is for; of a section, list the keys.
+        #[arg(long, value_name = "KEY")]
+        explain: Option<String>,
+        /// Print the JSON Schema of a configuration file.
+        #[arg(long)]
+        schema: bool,
+        /// Options behind the command's name.
+        #[command(flatten)]
+        options: Options,
+    },
     /// Print the completions of a shell, for packages.
     Completions {
         /// The shell.
@@ -383,6 +396,7 @@ impl Cli {
             | Command::Test { options, .. }
             | Command::Plan { options, .. }
             | Command::Check { options }
+            | Command::Config { options, .. }
             | Command::Infer { options, .. }
             | Command::Verify { options, .. }
             | Command::Adopt { options }
@@ -475,6 +489,8 @@ mod tests {
         let command = |arguments: &[&str]| read(arguments).unwrap().command();
         assert!(matches!(command(&["check"]), Command::Check { .. }));
         assert!(matches!(command(&["health"]), Command::Health { .. }));
+        assert!(matches!(command(&["config", "--explain", "sink"]), Command::Config { explain: Some(_), schema: false, .. }));
+        assert!(read(&["config"]).is_err() && read(&["config", "--schema", "--explain", "sink"]).is_err());
         let wishes = Wishes { partition_by: Some(vec!["a".into(), "b".into()]), event_time: Some(String::new()), sql: None };
         let load = ["load", "a", "b", "--to", "lake", "--partition-by", "a,b", "--event-time", ""];
         assert!(matches!(command(&load), Command::Load { files, wishes: known, .. } if files.len() == 2 && known == wishes));

@@ -20,7 +20,7 @@ use crate::commands::demo::{self, Demo};
 use crate::commands::fixtures::{self, Fixtures};
 use crate::commands::init::{self, Init};
 use crate::commands::load::{self, Load};
-use crate::commands::{accept, adopt, check, dead_letters, expire, health, infer, installed, plan, query, repair, run, verify};
+use crate::commands::{accept, adopt, check, config, dead_letters, expire, health, infer, installed, plan, query, repair, run, verify};
 use crate::pipeline::{Input, Start};
 use crate::signals::Early;
 use crate::terminal::Screen;
@@ -209,6 +209,12 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
         check::run(&Config::examine(KINDS, cli.config(), pintail_config::environment(), &cli.sets()), to)?;
         return say_next(next_of(&command), to);
     }
+    if let Command::Config { explain, .. } = &command {
+        return match explain {
+            Some(key) => config::explain(key, &Config::examine(KINDS, cli.config(), pintail_config::environment(), &cli.sets()), to),
+            None => config::schema(to),
+        };
+    }
     let config = match &command {
         Command::Health { .. } if !names_a_dataset(cli) => load_of_running(cli)?,
         _ => load(cli)?,
@@ -243,6 +249,7 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
         | Command::Plan { .. }
         | Command::Infer { .. }
         | Command::Check { .. }
+        | Command::Config { .. }
         | Command::Completions { .. }
         | Command::Man { .. }
         | Command::SqlBox => unreachable!("handled before"),
@@ -278,7 +285,7 @@ fn form(command: &Command) -> Form {
     match command {
         Command::Query { format: QueryFormat::Csv, .. } => Form::Csv,
         // A text of TOML takes the same escapes as one of JSON.
-        Command::Query { format: QueryFormat::Json, .. } | Command::Infer { .. } => Form::Json,
+        Command::Query { format: QueryFormat::Json, .. } | Command::Infer { .. } | Command::Config { schema: true, .. } => Form::Json,
         Command::Init { output, .. } if output == Path::new(infer::STDIN) => Form::Json,
         _ => Form::Lines,
     }

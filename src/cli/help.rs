@@ -26,6 +26,7 @@ Read what it wrote:
 Change a configuration:
   test          Put fixtures through the schema and the SQL
   plan          Say what another configuration would change
+  config        Explain a key, or print a JSON Schema for editors
 
 Repair the ledger:
   adopt         Record the files that are there and that no record names
@@ -66,6 +67,16 @@ Exit codes:
   75  try again later
   78  wrong configuration
   130 or 143, after a second SIGINT or SIGTERM: left at once";
+
+/// The examples of `config --help`.
+pub(super) const CONFIG_EXAMPLES: &str = "\
+Examples:
+  pintail config --explain source.follow
+  pintail config --explain sink                  lists the keys of a section
+  pintail config --schema > pintail.schema.json
+
+With `#:schema ./pintail.schema.json` as its first line, editors that know
+Taplo complete and check a configuration as it is typed.";
 
 /// The examples of `load --help`.
 pub(super) const LOAD_EXAMPLES: &str = "\

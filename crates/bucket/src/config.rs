@@ -130,7 +130,7 @@ impl StorageConfig {
         Self {
             endpoint: section.optional_text("endpoint", |text| endpoint(text, allow_http)),
             region: section.optional_text("region", word),
-            path_style: section.has("path_style").then(|| section.boolean("path_style", true)),
+            path_style: section.optional_boolean("path_style"),
             account: section.optional_text("account", |text| account(text, location)),
             profile: section.optional_text("profile", values::name),
             proxy: section.optional_text("proxy", proxy),
@@ -202,7 +202,7 @@ fn ca(text: &str) -> Result<(PathBuf, String), String> {
 }
 
 fn encryption(section: &mut Section<'_>) -> Option<Encryption> {
-    let kind = section.optional_text("encryption", |text| values::choice(text, &[("AES256", 0), ("aws:kms", 1), ("aws:kms:dsse", 2)]));
+    let kind = section.optional_choice("encryption", &[("AES256", 0), ("aws:kms", 1), ("aws:kms:dsse", 2)]);
     let key = section.optional_text("kms_key", values::name);
     match kind {
         Some(1) => Some(Encryption::Kms(key)),
@@ -218,7 +218,7 @@ fn encryption(section: &mut Section<'_>) -> Option<Encryption> {
 
 fn checksum(section: &mut Section<'_>) -> Option<Checksum> {
     let choices = [("none", None), ("sha256", Some(Checksum::Sha256)), ("crc64nvme", Some(Checksum::Crc64Nvme))];
-    section.optional_text("checksum", |text| values::choice(text, &choices)).flatten()
+    section.optional_choice("checksum", &choices).flatten()
 }
 
 fn storage_class(text: &str, provider: Provider) -> Result<String, String> {

@@ -11,6 +11,7 @@
 
 mod examined;
 mod memory;
+pub mod reference;
 mod sections;
 mod values;
 
@@ -120,7 +121,9 @@ impl Config {
                 None
             }
         };
-        Examined { config: config.map(|config| Self { given, ..config }), faults: report.faults, faulty: report.faulty }
+        let set = |(key, origin): (String, _)| report.effective.get(&key).map(|value| (key, format!("{value} ({origin})")));
+        let typed = report.origins.into_iter().filter_map(set).collect();
+        Examined { config: config.map(|config| Self { given, ..config }), faults: report.faults, faulty: report.faulty, given: typed }
     }
 
     /// Returns where everything of the dataset lies, as this instance sees it.

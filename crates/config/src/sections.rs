@@ -66,8 +66,8 @@ pub(super) fn source(section: &mut Section<'_>, kinds: &[Kind], limits: Limits) 
     let named: Vec<_> = kinds.iter().map(|kind| (kind.name, kind)).collect();
     let asked = section.has("type");
     let chosen = match kinds.first() {
-        Some(first) if !asked => Some(section.text("type", first.name, |text| values::choice(text, &named))),
-        _ => section.required_text("type", |text| values::choice(text, &named)),
+        Some(first) if !asked => Some(section.choice("type", first.name, &named)),
+        _ => section.required_choice("type", &named),
     };
     let Some(chosen) = chosen else {
         section.forget_rest();
@@ -304,10 +304,7 @@ fn query_token(section: &mut Section<'_>) -> Option<Secret> {
 /// `[log]`
 pub(super) fn log(section: &mut Section<'_>) -> LogConfig {
     let formats = [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
-    LogConfig {
-        level: section.text("level", "info", own::log_filter),
-        format: section.text("format", "auto", |text| values::choice(text, &formats)),
-    }
+    LogConfig { level: section.text("level", "info", own::log_filter), format: section.choice("format", "auto", &formats) }
 }
 
 /// Names each name that comes twice, case ignored: DuckDB and most readers ignore it.

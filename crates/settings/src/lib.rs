@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
 pub mod bounds;
+pub mod described;
 pub mod raw;
 pub mod reader;
 pub mod values;

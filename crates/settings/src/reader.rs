@@ -15,7 +15,9 @@ use pintail_core::secret::{is_secret_key, without_login};
 use pintail_core::suggest;
 use serde_json::{Value as Json, json};
 
+use crate::described::{Described, Takes};
 use crate::raw::{Node, Origin, Table, Value};
+use crate::values;
 
 /// What reading found out.
 #[derive(Debug, Default)]
@@ -26,12 +28,25 @@ pub struct Report {
     pub effective: BTreeMap<String, Json>,
     /// All keys that were asked for; those of list items without their index.
     pub known: BTreeSet<String>,
+    /// What each of them takes, but for those that are of no use here.
+    pub described: BTreeMap<String, Described>,
+    /// Where each value was typed that was given.
+    pub origins: BTreeMap<String, Origin>,
     /// Sections with a fault: what rests on one of them cannot be judged.
     pub faulty: BTreeSet<String>,
     unknown: Vec<(String, Origin)>,
+    /// Keys that are missing, each a fault.
+    missing: BTreeSet<String>,
+    /// Whether lists of tables are asked for the keys of an item that is not there.
+    is_description: bool,
 }
 
 impl Report {
+    /// A report that is to describe all keys; what it says of faults is of no use.
+    pub fn for_description() -> Self {
+        Self { is_description: true, ..Self::default() }
+    }
+
     /// Keeps a fault of a key, as it is told.
     fn blame(&mut self, key: &str, fault: String) {
         self.faulty.insert(key.split(['.', '[']).next().unwrap_or(key).to_owned());
@@ -121,6 +136,16 @@ impl<'a> Section<'a> {
         self.report.fault(&key, problem);
     }
 
+    /// Keeps the fault that a key must be given, which is not.
+    pub fn missing(&mut self, key: &str, why: impl Display) {
+        self.fault(key, format_args!("missing: {why}"));
+        let key = without_index(&self.key(key));
+        if let Some(described) = self.report.described.get_mut(&key) {
+            (described.has_default, described.is_required) = (false, true);
+        }
+        self.report.missing.insert(key);
+    }
+
     /// Returns whether there is a fault of this key already.
     pub fn is_faulty(&self, key: &str) -> bool {
         let name = format!("`{}`", self.key(key));
@@ -140,9 +165,11 @@ impl<'a> Section<'a> {
     }
 
     /// Takes a value as it was typed; `None` if it was not given or is faulty.
-    pub fn take<T>(&mut self, key: &str, parse: impl FnOnce(&Node) -> Result<T, String>) -> Option<T> {
+    fn take<T>(&mut self, key: &str, described: Described, parse: impl FnOnce(&Node) -> Result<T, String>) -> Option<T> {
         self.ask(key);
+        self.describe(key, described);
         let node = self.table.remove(key)?;
+        self.report.origins.insert(self.key(key), node.origin.clone());
         match parse(&node) {
             Ok(value) => Some(value),
             Err(problem) => {
@@ -167,7 +194,7 @@ impl<'a> Section<'a> {
             Value::Integer(number) if u64::try_from(number).is_ok_and(|number| range.contains(&number)) => Ok(number.unsigned_abs()),
             _ => Err(format!("expected an integer from {} to {}", grouped(*range.start(), '_'), grouped(*range.end(), '_'))),
         };
-        let value = self.take(key, parse).unwrap_or(default);
+        let value = self.take(key, Described::with_default(Takes::Integer(range.clone())), parse).unwrap_or(default);
         self.note(key, json!(value));
         value
     }
@@ -185,7 +212,7 @@ impl<'a> Section<'a> {
             Value::Integer(number) if range.contains(&(number as f64)) => Ok(number as f64),
             _ => Err(format!("expected a number from {:?} to {:?}", range.start(), range.end())),
         };
-        let value = self.take(key, parse).unwrap_or(default);
+        let value = self.take(key, Described::with_default(Takes::Number(range.clone())), parse).unwrap_or(default);
         self.note(key, json!(value));
         value
     }
@@ -196,9 +223,20 @@ impl<'a> Section<'a> {
             Value::Boolean(flag) => Ok(flag),
             _ => Err("expected true or false".to_owned()),
         };
-        let value = self.take(key, parse).unwrap_or(default);
+        let value = self.take(key, Described::with_default(Takes::Boolean), parse).unwrap_or(default);
         self.note(key, json!(value));
         value
+    }
+
+    /// Takes `true` or `false`; there is no default.
+    pub fn optional_boolean(&mut self, key: &str) -> Option<bool> {
+        if self.has(key) {
+            return Some(self.boolean(key, false));
+        }
+        self.ask(key);
+        self.describe(key, Described::optional(Takes::Boolean));
+        self.note(key, Json::Null);
+        None
     }
 
     /// Takes a size in bytes.
@@ -212,7 +250,7 @@ impl<'a> Section<'a> {
             let (from, to) = (range.start(), range.end());
             size.filter(|size| range.contains(size)).ok_or_else(|| format!("expected a size from {from} to {to}, such as \"{default}\""))
         };
-        let value = self.take(key, parse).unwrap_or(default).as_u64();
+        let value = self.take(key, Described::with_default(Takes::Size(range.clone())), parse).unwrap_or(default).as_u64();
         self.note(key, json!(value));
         value
     }
@@ -229,14 +267,23 @@ impl<'a> Section<'a> {
             let wanted = || format!("expected a duration from {from} to {to} with its unit, such as \"{}\"", text(default));
             duration.filter(|duration| range.contains(duration)).ok_or_else(wanted)
         };
-        let value = self.take(key, parse).unwrap_or(default);
+        let value = self.take(key, Described::with_default(Takes::Duration(range.clone())), parse).unwrap_or(default);
         self.note(key, json!(text(value)));
         value
     }
 
     /// Takes text and makes something of it. The default goes the same way.
     pub fn text<T>(&mut self, key: &str, default: &str, parse: impl Fn(&str) -> Result<T, String>) -> T {
-        let (canonical, value) = match self.take(key, |node| both(text_of(node)?, &parse)) {
+        self.text_that(key, Takes::Text, default, parse)
+    }
+
+    /// Takes one of a few words.
+    pub fn choice<T: Copy>(&mut self, key: &str, default: &str, choices: &[(&str, T)]) -> T {
+        self.text_that(key, words(choices), default, |text| values::choice(text, choices))
+    }
+
+    fn text_that<T>(&mut self, key: &str, takes: Takes, default: &str, parse: impl Fn(&str) -> Result<T, String>) -> T {
+        let (canonical, value) = match self.take(key, Described::with_default(takes), |node| both(text_of(node)?, &parse)) {
             Some(given) => given,
             None => both(default, &parse).expect("every default is valid: a test loads them"),
         };
@@ -246,25 +293,50 @@ impl<'a> Section<'a> {
 
     /// Takes text that has no default.
     pub fn optional_text<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
-        let given = self.take(key, |node| both(text_of(node)?, &parse));
-        self.note(key, json!(given.as_ref().map(|(canonical, _)| canonical)));
-        given.map(|(_, value)| value)
+        self.given_text(key, Described::optional(Takes::Text), parse)
+    }
+
+    /// Takes one of a few words; there is no default.
+    pub fn optional_choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> Option<T> {
+        self.given_text(key, Described::optional(words(choices)), |text| values::choice(text, choices))
     }
 
     /// Takes text that must be given.
     pub fn required_text<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        self.required(key, Takes::Text, parse)
+    }
+
+    /// Takes one of a few words, which must be given.
+    pub fn required_choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> Option<T> {
+        self.required(key, words(choices), |text| values::choice(text, choices))
+    }
+
+    fn required<T>(&mut self, key: &str, takes: Takes, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let described = Described::required(takes);
         if !self.has(key) {
             self.ask(key);
+            self.describe(key, described);
             self.fault(key, "missing");
             return None;
         }
-        self.optional_text(key, parse)
+        self.given_text(key, described, parse)
+    }
+
+    fn given_text<T>(&mut self, key: &str, described: Described, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let given = self.take(key, described, |node| both(text_of(node)?, &parse));
+        self.note(key, json!(given.as_ref().map(|(canonical, _)| canonical)));
+        given.map(|(_, value)| value)
     }
 
     /// Takes text that is not to be seen: not in faults, and of the hash only whether there is one.
     pub fn secret(&mut self, key: &str) -> Option<String> {
         self.ask(key);
-        let given = self.table.remove(key).map(|node| text_of(&node).map(str::to_owned));
+        self.describe(key, Described::optional(Takes::Secret));
+        let node = self.table.remove(key);
+        if let Some(node) = &node {
+            self.report.origins.insert(self.key(key), node.origin.clone());
+        }
+        let given = node.map(|node| text_of(&node).map(str::to_owned));
         let text = match given {
             Some(Err(problem)) => {
                 self.fault(key, problem);
@@ -279,7 +351,7 @@ impl<'a> Section<'a> {
 
     /// Takes a list of texts; a single text is a list of one. Every faulty item is named.
     pub fn list<T>(&mut self, key: &str, default: &[&str], parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
-        let given = self.take(key, |node| match &node.value {
+        let given = self.take(key, Described::with_default(Takes::Texts), |node| match &node.value {
             Value::List(items) => items.iter().map(|item| Ok(text_of(item)?.to_owned())).collect::<Result<Vec<_>, String>>(),
             _ => Ok(vec![text_of(node).map_err(|_| "expected a list of texts".to_owned())?.to_owned()]),
         });
@@ -298,7 +370,11 @@ impl<'a> Section<'a> {
     /// Takes a list of tables and reads each as a section of its own, named `key[0]`, `key[1]`, …; `None` if it was not given.
     pub fn tables<T>(&mut self, key: &str, read: impl Fn(&mut Section<'_>) -> Option<T>) -> Option<Vec<T>> {
         let header = format!("[[{}]]", self.key(key));
-        let items = self.take(key, |node| match &node.value {
+        if self.report.is_description {
+            let item = Node { value: Value::Table(Table::new()), origin: Origin::Set, typed: None };
+            self.table.insert(key.to_owned(), Node { value: Value::List(vec![item]), origin: Origin::Set, typed: None });
+        }
+        let items = self.take(key, Described::optional(Takes::Tables), |node| match &node.value {
             Value::List(items) => Ok(items.clone()),
             _ => Err(format!("expected a list of tables, each under a line {header}")),
         })?;
@@ -331,7 +407,7 @@ impl<'a> Section<'a> {
 
     /// Reads a table as a section of its own; `None` if it was not given.
     pub fn table<T>(&mut self, key: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> Option<T> {
-        let node = self.take(key, |node| match &node.value {
+        let node = self.take(key, Described::optional(Takes::Table), |node| match &node.value {
             Value::Table(table) => Ok(table.clone()),
             _ => Err("expected a table with keys".to_owned()),
         });
@@ -346,7 +422,7 @@ impl<'a> Section<'a> {
     /// Takes a table of texts whose keys are not ours. Tables in it are read as keys with dots. Secrets are not noted.
     pub fn texts(&mut self, key: &str) -> BTreeMap<String, String> {
         let mut texts = BTreeMap::new();
-        let found = self.take(key, |node| match &node.value {
+        let found = self.take(key, Described::optional(Takes::Map), |node| match &node.value {
             Value::Table(table) => flatten("", table, &mut texts),
             _ => Err("expected a table of texts".to_owned()),
         });
@@ -364,10 +440,20 @@ impl<'a> Section<'a> {
         self.report.known.insert(without_index(&key));
     }
 
+    fn describe(&mut self, key: &str, described: Described) {
+        let key = without_index(&self.key(key));
+        let described = if self.report.missing.contains(&key) { Described::required(described.takes) } else { described };
+        self.report.described.insert(key, described);
+    }
+
     /// Returns the whole name of a key of this section.
     pub fn key(&self, key: &str) -> String {
         format!("{}.{key}", self.name)
     }
+}
+
+fn words<T>(choices: &[(&str, T)]) -> Takes {
+    Takes::Choice(choices.iter().map(|(word, _)| (*word).to_owned()).collect())
 }
 
 fn flatten(prefix: &str, table: &Table, texts: &mut BTreeMap<String, String>) -> Result<(), String> {

@@ -9,7 +9,7 @@
 use pintail_core::error::{Error, Result};
 use pintail_core::invocation::service_command;
 use pintail_core::offsets::{Note, NoteKind};
-use pintail_settings::{Section, values};
+use pintail_settings::Section;
 use tracing::warn;
 
 /// `source.on_gap`
@@ -37,7 +37,7 @@ pub(crate) struct Gap {
 impl OnGap {
     /// Reads the key.
     pub(crate) fn read(section: &mut Section<'_>) -> Self {
-        section.text("on_gap", "refuse", |text| values::choice(text, &[("refuse", Self::Refuse), ("record", Self::Record)]))
+        section.choice("on_gap", "refuse", &[("refuse", Self::Refuse), ("record", Self::Record)])
     }
 
     /// Returns the note of a gap that is let pass, and logs it.

@@ -59,7 +59,7 @@ pub(crate) const KIND: Kind = Kind {
 impl FileConfig {
     fn read(section: &mut Section<'_>, limits: Limits) -> Self {
         if !section.has("path") {
-            section.fault("path", "missing: `source.type = \"file\"` needs a file name or a glob, such as \"events/*.ndjson\"");
+            section.missing("path", "`source.type = \"file\"` needs a file name or a glob, such as \"events/*.ndjson\"");
         }
         Self {
             paths: section.list("path", &[], glob_pattern),
@@ -70,7 +70,7 @@ impl FileConfig {
             // Each known file costs a few hundred bytes of every snapshot.
             files_max: section.count("files_max", 10_000, 1..=1_000_000),
             open_max: limits.descriptors.input(),
-            copies: section.text("copies", "skip", |text| values::choice(text, &[("skip", Copies::Skip), ("read", Copies::Read)])),
+            copies: section.choice("copies", "skip", &[("skip", Copies::Skip), ("read", Copies::Read)]),
             remember: section.duration("remember", DAY * 90, Duration::ZERO..=DAY * 3660),
             // About 48 bytes each.
             remember_max: section.count("remember_max", 1_000_000, 0..=10_000_000),

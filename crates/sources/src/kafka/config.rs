@@ -70,7 +70,7 @@ const KEYS: &[&str] =
 fn read(section: &mut Section<'_>) -> KafkaConfig {
     for (key, example) in [("brokers", "127.0.0.1:9092"), ("topics", "events")] {
         if !section.has(key) {
-            section.fault(key, format_args!("missing: `source.type = \"kafka\"` needs at least one, such as [\"{example}\"]"));
+            section.missing(key, format_args!("`source.type = \"kafka\"` needs at least one, such as [\"{example}\"]"));
         }
     }
     let topics = section.list("topics", &[], topic);

@@ -112,7 +112,7 @@ const KEYS: &[&str] = &[
 /// Takes the keys.
 fn read(section: &mut Section<'_>) -> NatsConfig {
     if !section.has("stream") {
-        section.fault("stream", "missing: `source.type = \"nats\"` needs the name of a stream, such as \"EVENTS\"");
+        section.missing("stream", "`source.type = \"nats\"` needs the name of a stream, such as \"EVENTS\"");
     }
     let urls = section.list("url", &["nats://127.0.0.1:4222"], server);
     if urls.is_empty() && !section.is_faulty("url") {
