@@ -3,6 +3,7 @@
 //! Owns: commands, flags and their help.
 //! Does not own: what a command does (see `commands`), nor any setting: those are keys of the configuration.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -359,6 +360,20 @@ impl Cli {
         })
     }
 
+    /// Returns the arguments of a `load` that loads the same; none of any other command.
+    fn load_again(&self) -> Vec<Cow<'_, str>> {
+        let Some(Command::Load { files, to, wishes, .. }) = &self.command else { return Vec::new() };
+        let mut arguments = vec![Cow::from("load")];
+        arguments.extend(files.iter().map(|file| file.to_string_lossy()));
+        arguments.extend([Cow::from("--to"), to.to_string_lossy()]);
+        let columns = wishes.partition_by.as_ref().map(|columns| columns.join(","));
+        let wished = [("--partition-by", columns.map(Cow::from)), ("--event-time", wishes.event_time.as_deref().map(Cow::from))];
+        let wished = wished.into_iter().chain([("--sql", wishes.sql.as_deref().map(Cow::from))]);
+        arguments.extend(wished.filter_map(|(flag, value)| Some([Cow::from(flag), value?])).flatten());
+        arguments.extend(self.sets().into_iter().flat_map(|set| [Cow::from("--set"), invocation::shown(&set).into_owned().into()]));
+        arguments
+    }
+
     /// Returns the configuration file; the one behind the command's name if there are two.
     pub(crate) fn config(&self) -> Option<&Path> {
         self.options().rev().find_map(|options| options.config.as_deref())
@@ -379,7 +394,8 @@ impl Cli {
             Some(Command::Verify { out: Some(out), .. }) => sets.push(format!("pipeline.out_path={}", out.display())),
             // What it loads with is its own; of the dataset it is enough to know where it is.
             Some(Command::Load { to, .. }) => {
-                return invocation::Options::new(None, &[], &[format!("pipeline.out_path={}", to.display())]);
+                let options = invocation::Options::new(None, &[], &[format!("pipeline.out_path={}", to.display())]);
+                return options.started_with(self.load_again());
             }
             Some(Command::Init { output, .. }) => return invocation::Options::new(Some(output), &[], &[]),
             _ => {}

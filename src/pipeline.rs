@@ -277,7 +277,7 @@ fn try_first(config: &Config, paths: &Paths, state_sha256: String, stop: watch::
     }
     warn!(
         attempt,
-        "the starts before this one ended from the same positions without a commit: until the next one, each batch is tried in a process of its own"
+        "earlier starts ended without a commit, from the same positions (killed, or by a record that ends the process): until the next commit, each batch is tried in a process of its own first"
     );
     Some(Trial::new(config, stop))
 }

@@ -158,7 +158,8 @@ fn serve(cli: &Cli, input: Input, start: Start) -> u8 {
             return error.kind().exit_code();
         }
     };
-    let screen = Screen::stdout().map(Arc::new);
+    let is_demonstration = matches!(cli.command(), Command::Run { child_of: Some(_), .. });
+    let screen = Screen::stdout(is_demonstration).map(Arc::new);
     let log = match logging::init(&config.log, screen.clone()) {
         Ok(log) => log,
         Err(error) => {

@@ -62,6 +62,8 @@ pub(crate) struct Draft {
     value: Option<String>,
     /// What was chosen because nobody said it, a line each.
     chosen: Vec<String>,
+    /// What the rows are laid out by and no record of the sample has, a line each.
+    absent: Vec<String>,
 }
 
 /// A column of the SQL's output.
@@ -109,11 +111,13 @@ impl Draft {
             group_by: None,
             value: None,
             chosen: Vec::new(),
+            absent: Vec::new(),
         };
         let outputs = draft.outputs()?;
         draft.choose_event_time(&outputs, wishes, person.as_mut())?;
         draft.choose_partitions(&outputs, wishes, person.as_mut())?;
         draft.choose_figures(&outputs);
+        draft.look_for_absent(&outputs);
         Ok(draft)
     }
 
@@ -152,7 +156,8 @@ impl Draft {
         }
         let records = self.inferred.records;
         // A file must have a column of its own.
-        let candidates = outputs.iter().filter(|_| outputs.len() > 1).filter_map(|output| Some((output, output.directories(records)?)));
+        let may_be = |output: &&Output| outputs.len() > 1 && self.event_time.as_ref() != Some(&output.name);
+        let candidates = outputs.iter().filter(may_be).filter_map(|output| Some((output, output.directories(records)?)));
         let candidates = candidates.sorted_by_key(|(_, values)| *values);
         let shown = |(output, values): (&Output, usize)| {
             (output.name.clone(), format!("{}, {}", output.name, counted(values as u64, "value", "values")))
@@ -172,9 +177,33 @@ impl Draft {
         self.value = measures.map(|output| output.name.clone()).next();
     }
 
+    /// Finds columns of the input that lay out the rows and that no record of the sample has.
+    fn look_for_absent(&mut self, outputs: &[Output]) {
+        let is_absent = |name: &&String| {
+            let is_input = self.inferred.schema.columns.iter().any(|column| column.name == **name);
+            is_input && outputs.iter().any(|output| output.name == **name && output.hint.present == 0)
+        };
+        let absent = self.partition_by.iter().chain(&self.event_time).filter(is_absent);
+        let note =
+            |name: &String| format!("{:<10}  `{}`, which lays out the files, is in no record of the sample", "note", escape::line(name));
+        self.absent = absent.map(note).collect();
+    }
+
+    /// Returns the names of the columns.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = &str> {
+        self.inferred.schema.columns.iter().map(|column| column.name.as_str())
+    }
+
     /// Returns what was chosen because nobody said it, a line each.
     pub(crate) fn chosen(&self) -> &[String] {
         &self.chosen
+    }
+
+    /// Returns what should be known of the columns by somebody who does not read them, a line each.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let skipped = self.skipped().map(|skipped| format!("{:<10}  {skipped}", "note"));
+        let warnings = self.inferred.warnings().map(|(column, note)| format!("{:<10}  {}: {note}", "note", escape::line(column)));
+        skipped.into_iter().chain(warnings).chain(self.absent.iter().cloned()).collect()
     }
 
     /// Says how much was looked at.

@@ -104,8 +104,7 @@ fn write(output: &Path, force: bool, text: &[u8]) -> Result<()> {
 fn report(draft: &Draft, init: &Init, checked: &[u8], to: &mut dyn Write) -> io::Result<()> {
     let output = word(&init.output.display().to_string()).into_owned();
     writeln!(to, "{}: {}", init.output.display(), draft.seen())?;
-    draft.skipped().iter().try_for_each(|skipped| writeln!(to, "  note        {skipped}"))?;
-    draft.chosen().iter().try_for_each(|chosen| writeln!(to, "  {chosen}"))?;
+    draft.chosen().iter().chain(&draft.notes()).try_for_each(|line| writeln!(to, "  {line}"))?;
     writeln!(to)?;
     to.write_all(checked)?;
     let from = if init.file == Path::new(infer::STDIN) { " < FILE" } else { "" };

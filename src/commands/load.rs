@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use itertools::Itertools;
 use pintail_config::Config;
 use pintail_core::error::{Error, ErrorKind, Result};
-use pintail_core::escape::{Form, Writer};
+use pintail_core::escape::{self, Form, Writer};
 use pintail_core::invocation::{command, quoted, word};
 use pintail_core::quantity::{counted, thousands};
 use pintail_decode::infer::Inferred;
@@ -38,6 +39,8 @@ use crate::terminal::Screen;
 
 mod progress;
 
+/// New columns that are named.
+const COLUMNS_NAMED_MAX: usize = 8;
 /// Files that may be loaded at once.
 const FILES_MAX: usize = 1_000_000;
 /// Time for a slow terminal to take the last line.
@@ -85,11 +88,14 @@ struct Ended {
 pub(crate) fn run(load: &Load, sets: &[String]) -> Result<()> {
     let Sample { input, inferred, begun, bytes } = look(load)?;
     let mut settings = settings_of(&input);
-    let (inferred, wishes) = match loaded_before(&load.to) {
-        Some(before) => (inferred.beside(&before.schema.columns), wishes_beside(&load.wishes, &before)),
+    let before = loaded_before(&load.to);
+    let (inferred, wishes) = match &before {
+        Some(before) => (inferred.beside(&before.schema.columns), wishes_beside(&load.wishes, before)),
         None => (inferred, load.wishes.clone()),
     };
     let draft = Draft::new(input, &load.to, inferred, &wishes, None)?;
+    let known = before.map_or(usize::MAX, |before| before.schema.columns.len());
+    let new_columns: Vec<String> = draft.columns().skip(known).map(str::to_owned).collect();
     settings.extend(draft.settings());
     settings.extend_from_slice(sets);
     let mut config = Config::load(None, pintail_config::environment(), &settings)?;
@@ -98,7 +104,7 @@ pub(crate) fn run(load: &Load, sets: &[String]) -> Result<()> {
     }
     check_writable(&config.pipeline.out_path)?;
     let early = Early::install()?;
-    let screen = Screen::stdout().map(Arc::new);
+    let screen = Screen::stdout(false).map(Arc::new);
     let log = logging::init(&config.log, screen.clone())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| Error::io("start the runtime", e))?;
     let begin = Instant::now();
@@ -111,7 +117,7 @@ pub(crate) fn run(load: &Load, sets: &[String]) -> Result<()> {
     }
     log.flush(LOG_PATIENCE);
     let mut to = Writer::new(io::stdout().lock(), Form::Lines);
-    report(load, &draft, &ended?, begin.elapsed(), &mut to)
+    report(load, &draft, &new_columns, &ended?, begin.elapsed(), &mut to)
 }
 
 /// Returns what the last load into a dataset went by; `None` if there was none, or nobody can tell. Without it the dataset would still refuse columns of
@@ -212,12 +218,15 @@ async fn run_line(config: Config, text: String, early: Early, progress: Option<P
 }
 
 /// Says what was loaded, and what to do with it.
-fn report(load: &Load, draft: &Draft, ended: &Ended, took: Duration, to: &mut dyn Write) -> Result<()> {
+fn report(load: &Load, draft: &Draft, new_columns: &[String], ended: &Ended, took: Duration, to: &mut dyn Write) -> Result<()> {
     let failed = |e| Error::io("write to standard output", e);
     let Ended { result, sums, was_stopped } = ended;
     let letters = sums.counts.dead_letters.total();
     if result.is_ok() && !was_stopped || sums.counts.records_in > 0 {
-        summary(load, draft, sums, took, to).map_err(failed)?;
+        if sums.counts.records_in > 0 {
+            chosen(draft, new_columns, to).map_err(failed)?;
+        }
+        summary(load, sums, took, to).map_err(failed)?;
     }
     if let Err(error) = result {
         return Err(Error::new(error.kind(), error.to_string()));
@@ -237,14 +246,28 @@ fn report(load: &Load, draft: &Draft, ended: &Ended, took: Duration, to: &mut dy
     advise(to, query).map_err(failed)
 }
 
-fn summary(load: &Load, draft: &Draft, sums: &Sums, took: Duration, to: &mut dyn Write) -> io::Result<()> {
+/// Says what was chosen, and what should be known of it: beside the figures on a terminal, else on standard error.
+fn chosen(draft: &Draft, new_columns: &[String], to: &mut dyn Write) -> io::Result<()> {
+    let mut errors = Writer::new(io::stderr(), Form::Lines);
+    let to: &mut dyn Write = if io::stdout().is_terminal() { to } else { &mut errors };
+    draft.chosen().iter().chain(&draft.notes()).try_for_each(|line| writeln!(to, "{line}"))?;
+    let named = new_columns.iter().take(COLUMNS_NAMED_MAX).map(|name| escape::line(name)).join(", ");
+    match new_columns.len() {
+        0 => Ok(()),
+        all => writeln!(
+            to,
+            "{:<10}  {}: {named}{}",
+            "note",
+            counted(all as u64, "new column", "new columns"),
+            if all > COLUMNS_NAMED_MAX { ", …" } else { "" }
+        ),
+    }
+}
+
+fn summary(load: &Load, sums: &Sums, took: Duration, to: &mut dyn Write) -> io::Result<()> {
     let out = load.to.display();
     if sums.counts.records_in == 0 {
         return writeln!(to, "nothing new: `{out}` has all of it");
-    }
-    // A person may have meant another column; a program knows what it said.
-    if io::stdout().is_terminal() {
-        draft.chosen().iter().try_for_each(|chosen| writeln!(to, "{chosen}"))?;
     }
     let seconds = took.as_secs_f64();
     let rate = thousands((sums.counts.records_in as f64 / seconds.max(0.001)) as u64);

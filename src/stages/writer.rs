@@ -15,7 +15,7 @@ use pintail_config::Config;
 use pintail_core::batch::{Barrier, Counts, DeadLetter, Frame, LetterForm, LookupVersion, Phase, Transformed, Trigger};
 use pintail_core::breaker::{self, DeadLetterConfig, Tally, UNITS_MIN, WhenRejected};
 use pintail_core::error::{Error, ErrorKind, Result};
-use pintail_core::invocation::command_with;
+use pintail_core::invocation::again_with;
 use pintail_core::offsets::{OffsetRange, Offsets, PartitionId};
 use pintail_core::reasons::{Reason, Reasons};
 use pintail_core::totals::Totals;
@@ -391,7 +391,7 @@ impl Checkpoint {
             format!(
                 "{rejected} of {records} records were rejected, more than dead_letters.ratio_max = {ratio_max}; nothing of this \
                  checkpoint is committed; mend the schema or the SQL, or let them pass as dead letters once with {}; the first: {reason}",
-                command_with("run", "dead_letters.ratio_max=1")
+                again_with("dead_letters.ratio_max=1")
             ),
         ))
     }

@@ -63,11 +63,12 @@ enum State {
 }
 
 impl Screen {
-    /// Takes the terminal on standard output; `None` if it is none, or one that cannot move its cursor.
-    pub fn stdout() -> Option<Self> {
+    /// Takes the terminal on standard output; `None` if it is none, or one that cannot move its cursor. `beside_parent` says that the process which
+    /// started this one leaves the terminal to it.
+    pub fn stdout(beside_parent: bool) -> Option<Self> {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
-        (!dumb && io::stdout().is_terminal())
-            .then(|| Self::new(Box::new(io::stdout()), Asked { size: terminal_size, is_ours: is_foreground }))
+        let is_ours = if beside_parent { is_foreground_or_parents } else { is_foreground };
+        (!dumb && io::stdout().is_terminal()).then(|| Self::new(Box::new(io::stdout()), Asked { size: terminal_size, is_ours }))
     }
 
     fn new(out: Box<dyn Write + Send>, asked: Asked) -> Self {
@@ -133,6 +134,12 @@ impl fmt::Debug for Screen {
 /// Returns whether the terminal's foreground is this process' group, or nobody's that could be told.
 fn is_foreground() -> bool {
     rustix::termios::tcgetpgrp(io::stdout()).map_or(true, |group| group == rustix::process::getpgrp())
+}
+
+/// Returns whether the terminal's foreground is this process' group, or that of the process which started it.
+fn is_foreground_or_parents() -> bool {
+    let is_parents = |group| rustix::process::getppid().is_some_and(|parent| rustix::process::getpgid(Some(parent)) == Ok(group));
+    is_foreground() || rustix::termios::tcgetpgrp(io::stdout()).is_ok_and(is_parents)
 }
 
 fn terminal_size() -> Option<(usize, usize)> {

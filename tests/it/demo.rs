@@ -82,3 +82,16 @@ fn a_signal_ends_a_demonstration_and_takes_its_service_and_its_files_along() {
         assert!(is_empty(dataset.root()));
     }
 }
+
+#[test]
+fn on_a_terminal_the_live_table_of_its_service_is_shown() {
+    let dataset = Dataset::new();
+    let demo = format!("stty cols 80 rows 30; {} demo --events 60000 --seconds 4", env!("CARGO_BIN_EXE_pintail"));
+    // `script` gives it a terminal.
+    let mut terminal = Command::new("script");
+    terminal.args(["-qec", &demo, "/dev/null"]).env("TMPDIR", dataset.root()).env("TERM", "xterm").stdin(Stdio::null());
+    let output = terminal.output().expect("`script` is there: it belongs to util-linux (Debian: apt-get install bsdutils)");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("avg_amount") && text.contains("60,000 out"), "{text}");
+}

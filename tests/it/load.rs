@@ -40,7 +40,7 @@ fn files_of_every_kind_are_rows_after_one_line_and_the_same_line_loads_nothing_t
     assert!(loaded.stdout.starts_with("3,000 rows in 2 new files of `out`\n0 dead letters · "), "{}", loaded.stdout);
     // Nobody reads the advice, and nothing is drawn.
     assert!(
-        !loaded.stdout.contains("Next") && !loaded.stdout.contains('\x1b') && loaded.stderr.is_empty(),
+        !loaded.stdout.contains("Next") && !loaded.stdout.contains('\x1b') && loaded.stderr.contains("partitions  region, 2 values"),
         "{}{}",
         loaded.stdout,
         loaded.stderr
@@ -142,6 +142,31 @@ fn dead_letters_are_counted_and_are_an_error_only_where_that_is_asked_for() {
     let refused = load(&strict, &["a.ndjson", "--fail-on-dead-letters"]).run();
     refused.assert_refused(65, &["1 record became dead letters", "pintail dead-letters"]);
     assert_eq!(strict.ids(), ids(0..200));
+}
+
+#[test]
+fn the_command_that_lets_rejected_records_pass_can_be_pasted() {
+    let dataset = Dataset::new();
+    let others = "{\"id\":\"none\",\"region\":\"eu\"}\n".repeat(2_000);
+    dataset.write("a b.ndjson", lines(0..2_000) + &others);
+    let arguments = ["a b.ndjson", "--records", "100", "--partition-by", "region"];
+    let refused = load(&dataset, &arguments).run();
+    let passed = "pintail load 'a b.ndjson' --to out --partition-by region --set dead_letters.ratio_max=1";
+    refused.assert_refused(65, &["2000 of 4000 records were rejected", passed]);
+    load(&dataset, &[&arguments[..], &["--set", "dead_letters.ratio_max=1"]].concat()).run_ok();
+    assert_eq!(dataset.ids(), ids(0..2_000));
+}
+
+#[test]
+fn what_a_sample_says_of_values_that_do_not_fit_is_told_where_nobody_reads_the_schema() {
+    let dataset = Dataset::new();
+    dataset.write("a.ndjson", lines(0..990) + "{\"id\":\"x5\",\"region\":\"eu\",\"ts\":1}\n");
+    let loaded = load(&dataset, &["a.ndjson"]).run_ok();
+    assert!(loaded.stderr.contains("note        id: rejects the values that are no numbers: texts in 1"), "{}", loaded.stderr);
+    dataset.write("b.ndjson", "{\"other\":1}\n".repeat(10));
+    let other = load(&dataset, &["b.ndjson"]).run_ok();
+    assert!(other.stderr.contains("1 new column: other"), "{}", other.stderr);
+    assert!(other.stderr.contains("`region`, which lays out the files, is in no record of the sample"), "{}", other.stderr);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod admin;
 mod backpressure;
 mod check;
 mod common;
+mod config;
 mod dead_letters;
 mod deadly;
 mod demo;

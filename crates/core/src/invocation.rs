@@ -25,6 +25,8 @@ pub struct Options {
     is_configured: bool,
     /// Whether anything may say what the source is.
     has_source: bool,
+    /// The arguments of this process, where it is another command than `run` that reads the source.
+    again: Option<String>,
 }
 
 impl Options {
@@ -41,7 +43,13 @@ impl Options {
         sets.iter().for_each(|set| add(&mut words, "--set", &shown(set)));
         let is_configured = config.is_some() || !env.is_empty();
         let names_source = |set: &String| ["source=", "source.type="].iter().any(|key| set.starts_with(key));
-        Self { words, is_configured, has_source: config.is_some() || env.iter().chain(sets).any(names_source) }
+        Self { words, is_configured, has_source: config.is_some() || env.iter().chain(sets).any(names_source), again: None }
+    }
+
+    /// The same for a process that was started with `arguments`, which are all that it takes to read the same source again.
+    pub fn started_with<'a>(self, arguments: impl IntoIterator<Item = Cow<'a, str>>) -> Self {
+        let words: Vec<String> = arguments.into_iter().map(|argument| word(&argument).into_owned()).collect();
+        Self { again: Some(words.join(" ")), ..self }
     }
 
     /// Returns those of this process.
@@ -78,6 +86,14 @@ pub fn command_with(words: impl fmt::Display, setting: &str) -> String {
     format!("`pintail {words}{options} --set {setting}`")
 }
 
+/// Returns the command that reads the source again as this process does, with a setting that holds whatever it was told.
+pub fn again_with(setting: &str) -> String {
+    match OPTIONS.get().and_then(|options| options.again.as_deref()) {
+        Some(arguments) => format!("`pintail {arguments} --set {setting}`"),
+        None => command_with("run", setting),
+    }
+}
+
 /// Asks whether `--config` was forgotten, where the default of `key` is used because nothing was configured; else says nothing.
 pub fn forgotten(key: &str) -> String {
     match OPTIONS.get() {
@@ -95,7 +111,7 @@ pub fn expire_up_to(newest: DateTime<Utc>) -> String {
 }
 
 /// Leaves the value of a secret out of `key=value`.
-fn shown(set: &str) -> Cow<'_, str> {
+pub fn shown(set: &str) -> Cow<'_, str> {
     match set.split_once('=') {
         Some((key, value)) if is_secret(key, value) => format!("{key}=…").into(),
         Some((key, value)) => format!("{key}={}", without_login(value)).into(),

@@ -29,6 +29,8 @@ const DICTIONARY_VALUES_MAX: usize = 256;
 const DICTIONARY_REPEATS_MIN: usize = 10;
 /// Keys of a nested object that is taken apart. One with more is a map of data, not a record.
 const FLAT_KEYS_MAX: usize = 64;
+/// Of so many values of a column one is of another kind, at most, where the others make its type: that one is a mistake, and becomes a dead letter.
+const STRAY: u64 = 100;
 /// Of so many texts of a column one is no time, at most, where it is worth saying that the others are.
 const NEAR_MISS: u64 = 10;
 /// 2000-01-01 and 2100-01-01 in seconds: integers in between may be times.
@@ -46,7 +48,23 @@ pub struct Inferred {
     /// What the sample says of each column beyond its type.
     pub hints: Vec<Hint>,
     /// What is worth knowing of each column.
-    notes: Vec<Vec<String>>,
+    notes: Vec<Vec<Note>>,
+}
+
+/// What is worth knowing of a column.
+#[derive(Debug, Clone)]
+enum Note {
+    /// For whoever reads the schema.
+    Fact(String),
+    /// For whoever uses it unread, too: values are rejected, changed or not what they look like.
+    Warning(String),
+}
+
+impl Note {
+    fn text(&self) -> &str {
+        let (Self::Fact(text) | Self::Warning(text)) = self;
+        text
+    }
 }
 
 /// What a sample says of a column beyond its type.
@@ -99,7 +117,15 @@ impl Inferred {
     pub fn note(&self, column: usize) -> String {
         let time = self.hints[column].time.filter(|time| self.schema.columns[column].column_type != *time);
         let time = time.map(|time| format!("perhaps a time: then `{time}`"));
-        self.notes[column].iter().chain(&time).join("; ")
+        self.notes[column].iter().map(Note::text).chain(time.as_deref()).join("; ")
+    }
+
+    /// Returns what also somebody should know who does not read the schema, with the column's name.
+    pub fn warnings(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.schema.columns.iter().zip(&self.notes).flat_map(|(column, notes)| {
+            let warnings = notes.iter().filter(|note| matches!(note, Note::Warning(_)));
+            warnings.map(|note| (column.name.as_str(), note.text()))
+        })
     }
 }
 
@@ -289,12 +315,25 @@ impl Seen {
             Self { count: 0, .. } => ColumnType::Json,
             _ if all(self.objects.count) && self.objects.is_record() => return None,
             _ if all(self.booleans) => ColumnType::Boolean,
-            _ if all(self.integers.count) && self.integers.unsigned == 0 => ColumnType::Int64,
-            _ if all(self.integers.count) && self.integers.negative == 0 => ColumnType::UInt64,
-            _ if all(self.integers.count + self.floats) => ColumnType::Float64,
+            _ if all(self.integers.count + self.floats) => self.numbers(),
             _ if all(self.texts.count) => self.texts.guess(),
+            _ if self.are_strays(self.count - self.integers.count - self.floats) => self.numbers(),
             _ => ColumnType::Json,
         })
+    }
+
+    /// Guesses the type that takes all numbers.
+    fn numbers(&self) -> ColumnType {
+        match (self.floats, self.integers.unsigned, self.integers.negative) {
+            (0, 0, _) => ColumnType::Int64,
+            (0, _, 0) => ColumnType::UInt64,
+            _ => ColumnType::Float64,
+        }
+    }
+
+    /// Returns whether so many values of another kind are few enough to be mistakes.
+    fn are_strays(&self, others: u64) -> bool {
+        others * STRAY <= self.count
     }
 
     /// Returns what may help to choose the column for a purpose.
@@ -305,23 +344,30 @@ impl Seen {
     }
 
     /// Says what a person may know better than the guess.
-    fn notes(&self, guess: ColumnType, records: u64) -> Vec<String> {
+    fn notes(&self, guess: ColumnType, records: u64) -> Vec<Note> {
         let mut notes = Vec::new();
         if self.count == 0 {
-            notes.push("only nulls in the sample".to_owned());
+            notes.push(Note::Fact("only nulls in the sample".to_owned()));
         } else if self.count < records {
-            notes.push(format!("null or missing in {} of {records} records", records - self.count));
+            notes.push(Note::Fact(format!("null or missing in {} of {records} records", records - self.count)));
         }
         if guess == ColumnType::Float64 && self.floats == self.whole_floats {
-            notes.push("only whole numbers in the sample: `int64` takes them, also when written with `.0`".to_owned());
+            notes.push(Note::Fact("only whole numbers in the sample: `int64` takes them, also when written with `.0`".to_owned()));
         }
         if self.texts.count == self.count {
-            notes.extend(self.texts.notes());
+            notes.extend(self.texts.notes().into_iter().map(Note::Fact));
         }
         let kinds = self.kinds();
         if guess == ColumnType::Json && self.objects.count < self.count && kinds.len() > 1 {
             let kinds = kinds.iter().map(|(kind, count)| format!("{kind} in {count}"));
-            notes.push(format!("values of different kinds: {}", kinds.format(", ")));
+            notes.push(Note::Warning(format!("values of different kinds: {}", kinds.format(", "))));
+        }
+        let strays = kinds.iter().filter(|(kind, _)| *kind != "numbers").map(|(kind, count)| format!("{kind} in {count}"));
+        if matches!(guess, ColumnType::Int64 | ColumnType::UInt64 | ColumnType::Float64) && kinds.len() > 1 {
+            notes.push(Note::Warning(format!("rejects the values that are no numbers: {}", strays.format(", "))));
+        }
+        if guess == ColumnType::Float64 && self.integers.are_cut_by_doubles() {
+            notes.push(Note::Warning("integers above 2^53 lose digits in it: `decimal(38, 9)` keeps them".to_owned()));
         }
         notes
     }
@@ -342,6 +388,12 @@ impl Seen {
 }
 
 impl Integers {
+    /// Returns whether some have more digits than a double keeps.
+    fn are_cut_by_doubles(&self) -> bool {
+        let cut = |value: Option<i64>| value.is_some_and(|value| value.unsigned_abs() > 1 << f64::MANTISSA_DIGITS);
+        self.unsigned > 0 || cut(self.smallest) || cut(self.largest)
+    }
+
     /// Returns the unit that would make times of our days of them, if the name speaks for it.
     fn likely_time(&self, name: &str) -> Option<TimeUnit> {
         let name = name.to_lowercase();
@@ -417,7 +469,7 @@ struct Guess {
     records: u64,
     columns: Vec<Column>,
     hints: Vec<Hint>,
-    notes: Vec<Vec<String>>,
+    notes: Vec<Vec<Note>>,
     /// Names given, in lower case: SQL does not tell `ID` from `id`.
     names: BTreeSet<String>,
 }

@@ -44,7 +44,7 @@ impl Shape {
             Some('[') => Self::Array,
             Some('{') if !is_cut && serde_json::from_str::<&RawValue>(first).is_err() => Self::SeveralLines,
             _ if text.contains('\0') => Self::Binary,
-            Some(c) if c != '{' && first.contains([',', ';', '\t']) => Self::Separated,
+            Some(c) if c != '{' && is_separated(text) => Self::Separated,
             _ => Self::Lines,
         }
     }
@@ -75,18 +75,31 @@ impl Shape {
     }
 }
 
+/// Returns whether lines are values between separators: the first ones have the same number of one of them.
+fn is_separated(text: &str) -> bool {
+    const LINES: usize = 5;
+    let whole = text.rfind('\n').map_or(text, |end| &text[..end]);
+    [',', ';', '\t'].into_iter().any(|separator| {
+        let mut counts = whole.lines().take(LINES).map(|line| line.matches(separator).count());
+        counts.next().is_some_and(|first| first > 0 && counts.all(|count| count == first))
+    })
+}
+
 /// Refuses a directory, with a file of it that could be the sample, and the glob for the configuration.
 pub(crate) fn directory(path: &Path) -> Error {
     let mut files: Vec<PathBuf> = fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     files.retain(|file| file.is_file() && file.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b".")));
-    files.sort();
+    // One that is called NDJSON before any other.
+    let is_named_so =
+        |file: &PathBuf| file.extension().is_some_and(|ending| ["ndjson", "jsonl", "json"].iter().any(|known| ending == *known));
+    files.sort_by_cached_key(|file| (!is_named_so(file), file.clone()));
     let shown = path.display();
     Error::config(match files.first() {
-        None => format!("`{shown}` is a directory without files: infer from a file, which has one JSON object a line"),
+        None => format!("`{shown}` is a directory without files: name a file, which has one JSON object a line"),
         Some(first) => {
             let ending = first.extension().map_or_else(String::new, |ending| format!(".{}", ending.display()));
             format!(
-                "`{shown}` is a directory: infer from one of its files, such as `{}`, and read all of them with `source.path = \"{}\"`",
+                "`{shown}` is a directory: name one of its files, such as `{}`, or all of them in quotes, '{}'",
                 first.display(),
                 path.join(format!("*{ending}")).display()
             )

@@ -24,7 +24,7 @@ use arrow::compute::filter_record_batch;
 use pintail_core::batch::{Counts, Phase};
 use pintail_core::breaker::{Tally, is_too_much};
 use pintail_core::error::{Error, ErrorKind, Result};
-use pintail_core::invocation::{command, command_with};
+use pintail_core::invocation::{again_with, command};
 use pintail_core::reasons::Reason;
 use pintail_decode::Decoded;
 use pintail_duckdb::{Class, Failure, FailureKind, Scope, Suspect, VECTOR_ROWS};
@@ -364,7 +364,7 @@ impl<'a, 'd> Search<'a, 'd> {
                  checkpoint is committed; mend the SQL or the input, or let them pass once with {}; the first reason: {reason}",
                 tally.rejected,
                 config.ratio_max,
-                command_with("run", "dead_letters.ratio_max=1")
+                again_with("dead_letters.ratio_max=1")
             ),
         )))
     }

@@ -175,3 +175,21 @@ fn columns_that_are_known_stay_and_those_that_are_new_come_behind_them() {
     assert_eq!(both.hints.iter().map(|hint| hint.present).collect::<Vec<_>>(), [0, 1, 1]);
     assert_eq!(both.note(1), "");
 }
+
+#[test]
+fn a_few_values_that_are_no_numbers_make_no_text_of_the_others_and_are_told() {
+    let numbers: String = (0..990).map(|n| format!("{{\"id\":{n}}}\n")).collect();
+    let few = inferred(&format!("{numbers}{{\"id\":\"x5\"}}\n{{\"id\":[1]}}\n"));
+    assert_eq!(few.schema.columns[0].column_type, ColumnType::Int64);
+    assert_eq!(few.warnings().collect::<Vec<_>>(), [("id", "rejects the values that are no numbers: texts in 1, arrays in 1")]);
+    let more = inferred(&format!("{numbers}{}", "{\"id\":\"x5\"}\n".repeat(11)));
+    assert_eq!(more.schema.columns[0].column_type, ColumnType::Json);
+    assert_eq!(more.warnings().collect::<Vec<_>>(), [("id", "values of different kinds: numbers in 990, texts in 11")]);
+}
+
+#[test]
+fn integers_that_a_double_cuts_are_told() {
+    let cut = inferred("{\"a\":9007199254740993}\n{\"a\":0.5}\n");
+    assert!(cut.warnings().any(|(column, note)| column == "a" && note.contains("2^53")), "{cut}");
+    assert_eq!(inferred("{\"a\":9007199254740992}\n{\"a\":0.5}\n").warnings().count(), 0);
+}
