@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares Pintail with what a user would write instead, and prints the table of the README.
+"""Compares Pintail with what a user would write instead, and prints the table of docs/performance.md.
 
     python3 benches/compare.py                      every case: about 15 minutes on two cores, 15 GB of disk
     python3 benches/compare.py --quick              the same with little data, to see that everything runs

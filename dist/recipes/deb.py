@@ -13,7 +13,7 @@ from pathlib import Path
 
 import licences
 from binary import DEBIAN
-from tools import OUT, ROOT, epoch, run, version
+from tools import OUT, ROOT, epoch, pages, run, version
 
 SOURCE = ROOT / "dist/deb"
 COMPLETIONS = {"pintail.bash": "usr/share/bash-completion/completions/pintail", "_pintail": "usr/share/zsh/vendor-completions/_pintail",
@@ -62,6 +62,7 @@ def _files(binary, components):
              f"{DOC}/README.md": (ROOT / "README.md").read_bytes(),
              f"{DOC}/config.example.toml": (ROOT / "config.example.toml").read_bytes(), f"{DOC}/copyright": COPYRIGHT.encode(),
              f"{DOC}/THIRD-PARTY-LICENSES.gz": _packed(licences.text(components)), f"{DOC}/changelog.Debian.gz": _packed(_changelog())}
+    files |= {f"{DOC}/{name}": content for name, content in pages().items()}
     files |= {f"usr/share/man/man1/{name}.gz": _packed(text) for name, text in binary.man().items()}
     return files | {COMPLETIONS[name]: text.encode() for name, text in binary.completions().items()}
 

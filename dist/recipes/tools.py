@@ -53,6 +53,12 @@ def epoch():
     return int(given or run("git", "-C", ROOT, "log", "-1", "--format=%ct"))
 
 
+def pages():
+    """Returns the pages of the book, which the README links to, and their pictures: name below the top of the repository to bytes."""
+    paths = sorted(path for path in (ROOT / "docs").rglob("*") if path.suffix in (".md", ".png"))
+    return {str(path.relative_to(ROOT)): path.read_bytes() for path in paths}
+
+
 def tar_gz(path, top, files):
     """Packs `files` (a name in the archive to its bytes and mode) below the directory `top`. The same files give the same bytes."""
     with open(path, "wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as packed, tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:

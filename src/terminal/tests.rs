@@ -42,7 +42,7 @@ fn lines(snapshot: &Snapshot, width: usize) -> Vec<String> {
 }
 
 #[test]
-fn the_first_fifty_thousand_events_look_as_the_readme_says() {
+fn the_first_fifty_thousand_events_look_as_the_book_says() {
     let picture = lines(&snapshot(buckets(1), Totals::default()), 80);
     assert_eq!(
         picture,

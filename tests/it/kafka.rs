@@ -436,7 +436,7 @@ fn a_take_over_that_is_killed_at_any_moment_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn the_example_reads_what_the_readme_produces() {
+fn the_example_reads_what_its_page_produces() {
     let (cluster, dataset) = (Cluster::start(1), Dataset::new());
     cluster.create_topic("sales", 2);
     let mut kcat = Command::new("kcat");

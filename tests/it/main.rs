@@ -5,6 +5,7 @@
 
 mod admin;
 mod backpressure;
+mod book;
 mod check;
 mod common;
 mod config;

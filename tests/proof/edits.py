@@ -9,7 +9,7 @@ the original), save as an editor does, rotate, rotate and compress, copytruncate
 files or put copies of them in each other's place, cut a file beside a copy of it. Those that lose something: truncate, rewrite in place (with the same beginning or another), delete, replace by another file, edit and put in place as an editor does.
 
 After each run: every whole line that lies in a file is in the output; none is there more often than edits that lose something made Pintail read it
-anew; what was lost is reported, as a gap where the README says so; a run before which nothing was lost reports no gap. Every line has a number of
+anew; what was lost is reported, as a gap where docs/sources/files.md says so; a run before which nothing was lost reports no gap. Every line has a number of
 its own. In every other world each line begins and ends with the same KiB and more, and so do all files, of which many have the same length: only what is
 between tells them apart.
 

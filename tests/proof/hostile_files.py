@@ -21,7 +21,7 @@ FOLLOWED = {
     "admin.query": True,
 }
 WAITING = 74
-"""Exit code of a run that could not read everything (README: I/O)."""
+"""Exit code of a run that could not read everything (docs/commands.md: I/O)."""
 NAMED = 10
 """Files that wait which the log names in a second; it counts further ones."""
 GOOD_LINES = 5

@@ -19,7 +19,7 @@ from process import Pintail, Unexpected, default_binary
 
 WAIT_SECONDS = 60
 DOCUMENTED = {0, 65, 70, 74, 75, 78}
-"""Exit codes of the README."""
+"""Exit codes of docs/commands.md."""
 
 
 class Job:

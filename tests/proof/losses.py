@@ -1,6 +1,6 @@
 """What is lost of a directory of files between two looks at it, and what must be reported of that.
 
-Owns: a look (content, inode and time of birth of each file), and the rule that the README states of files that change.
+Owns: a look (content, inode and time of birth of each file), and the rule that docs/sources/files.md states of files that change.
 Does not own: the edits and the reports (see edits.py).
 """
 import dataclasses

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Restores a dataset, its source, or both to an older state, and does what the README says then.
+"""Restores a dataset, its source, or both to an older state, and does what docs/backup.md says then.
 
-    python3 tests/proof/restore.py                     each row of the README's table, with a file and with a stream of NATS: half a minute
+    python3 tests/proof/restore.py                     each row of the page's table, with a file and with a stream of NATS: half a minute
     python3 tests/proof/restore.py --only nats
 
-The cases are read against the table under "Backup and restore" in the README: each of its rows has one here, the exit code is the one that the row
+The cases are read against the table of docs/backup.md: each of its rows has one here, the exit code is the one that the row
 names, and the command that is run is the one that it gives. After it every event is there as often as the row says, and `pintail verify` is
 content.
 
@@ -29,7 +29,7 @@ from nats_server import Client, Server, ask, program
 from oracle import Broken, Dataset, staged_as
 from process import Pintail, Unexpected, default_binary
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs/backup.md"
 STREAM, SUBJECT = "EVENTS", "events"
 CONFIG = """
 [pipeline]
@@ -232,17 +232,17 @@ class Case:
             raise Broken("what was given up is in no record")
 
     def check_row(self, row, code=0):
-        """Checks that the README says of a row what was just met and run."""
+        """Checks that the page says of a row what was just met and run."""
         found = [cells for cells in self.table if cells[0].startswith(row)]
         if len(found) != 1:
-            raise Broken(f"the README has {len(found)} rows that begin with {row!r}")
+            raise Broken(f"the page has {len(found)} rows that begin with {row!r}")
         self.met.add(found[0][0])
         what, commands = found[0][1:]
         if code and f"exit code {code}" not in what:
-            raise Broken(f"the README does not say of {row!r} that the exit code is {code}: {what}")
+            raise Broken(f"the page does not say of {row!r} that the exit code is {code}: {what}")
         last = next(command for command in reversed(self.ran) if command != "pintail verify")
         if f"`{last}`" not in commands:
-            raise Broken(f"the README does not say of {row!r} to run `{last}`: {commands}")
+            raise Broken(f"the page does not say of {row!r} to run `{last}`: {commands}")
 
 
 # Each of these is one row.
@@ -396,8 +396,8 @@ KINDS = (LogFile, Stream)
 
 
 def table():
-    """Returns the rows of the README's table, each as its three cells."""
-    section = README.read_text().partition("\n## Backup and restore\n")[2].partition("\n## ")[0]
+    """Returns the rows of the page's table, each as its three cells."""
+    section = PAGE.read_text().partition("\n## What to run after a restore\n")[2].partition("\n## ")[0]
     rows = [re.split(r"\s*\|\s*", line.strip("| ")) for line in section.splitlines() if line.startswith("|")]
     return rows[2:]
 
@@ -423,7 +423,7 @@ def prove(options, work):
         for done in [workers.submit(one, kind, lay) for kind in kinds for lay in CASES]:
             done.result()
     if len(options.only) == len(KINDS):
-        failed += [f"no case is about the row {row[0]!r} of the README" for row in rows if row[0] not in met]
+        failed += [f"no case is about the row {row[0]!r} of the page" for row in rows if row[0] not in met]
     return failed
 
 

@@ -161,7 +161,7 @@ def is_in_dataset(name, hit_path):
 
 
 def expected_codes(case, hit):
-    """What the README promises: an I/O error stops (74), a full disk is waited for (0)."""
+    """What docs/guarantees.md promises: an I/O error stops (74), a full disk is waited for (0)."""
     if case.call == "utimensat":
         # The sign of life for `pintail health`: a warning.
         return {0, 74} if case.fault == LASTING else {0}

@@ -3,6 +3,7 @@
 //! Owns: reading by the parquet crate, by DuckDB and by pyarrow (both in Python), all into one form.
 //! Does not own: anything of Pintail but the simulator's function of seed, start time and number.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::path::Path;
 use std::process::Command;
@@ -186,9 +187,14 @@ fn assert_same(reader: &str, mut rows: Vec<Event>, expected: &[Event]) {
     assert_eq!(rows.len(), expected.len(), "{reader}: number of rows");
 }
 
+/// Returns the Python that has `duckdb` and `pyarrow`.
+pub(crate) fn interpreter() -> OsString {
+    std::env::var_os("PINTAIL_TEST_PYTHON").unwrap_or_else(|| "python3".into())
+}
+
 /// Runs a Python script that knows `duckdb` and `pyarrow`; returns what it printed.
 pub(crate) fn python(script: &str, args: &[&str]) -> String {
-    let interpreter = std::env::var_os("PINTAIL_TEST_PYTHON").unwrap_or_else(|| "python3".into());
+    let interpreter = interpreter();
     let output = Command::new(&interpreter).arg("-c").arg(script).args(args).output();
     let output = output.unwrap_or_else(|e| panic!("cannot run {interpreter:?}: {e}; set PINTAIL_TEST_PYTHON"));
     let stderr = String::from_utf8_lossy(&output.stderr);

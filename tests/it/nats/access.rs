@@ -125,7 +125,7 @@ fn check_sees_that_messages_were_purged_unread_and_makes_no_consumer() {
 }
 
 #[test]
-fn the_example_reads_what_the_readme_publishes() {
+fn the_example_reads_what_its_page_publishes() {
     let (broker, dataset) = (Broker::start(), Dataset::new());
     let config = async_nats::jetstream::stream::Config { name: "SALES".into(), subjects: vec!["sales.>".into()], ..Default::default() };
     broker.run(broker.js().create_stream(config)).unwrap();
