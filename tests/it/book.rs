@@ -75,15 +75,17 @@ impl Page {
     /// Returns the targets of its links and pictures.
     fn links(&self) -> Vec<String> {
         let (prose, _) = self.parts();
-        let prose = prose.into_iter().filter(|line| !line.starts_with("    ")).map(without_code).collect::<Vec<_>>().join("\n");
-        let targets = prose.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0.to_owned()));
+        let prose = prose.into_iter().filter(|line| !line.starts_with("    ")).collect::<Vec<_>>().join("\n");
+        let paragraphs = prose.split("\n\n").map(without_code).collect::<Vec<_>>();
+        let targets =
+            paragraphs.iter().flat_map(|text| text.split("](").skip(1)).filter_map(|rest| Some(rest.split_once(')')?.0.to_owned()));
         targets.collect()
     }
 }
 
-/// Returns a line without what stands between backticks.
-fn without_code(line: &str) -> String {
-    line.split('`').step_by(2).collect::<Vec<_>>().join("`")
+/// Returns a paragraph without what stands between backticks.
+fn without_code(text: &str) -> String {
+    text.split('`').step_by(2).collect::<Vec<_>>().join("`")
 }
 
 /// Returns the README and the pages of the book.
