@@ -143,6 +143,22 @@ fn the_readme_is_one_page() {
 }
 
 #[test]
+fn the_page_of_commands_has_each_command() {
+    let help = Command::new(env!("CARGO_BIN_EXE_pintail")).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let listed =
+        help.lines().take_while(|line| !line.starts_with("Options:")).filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    let commands: Vec<_> = listed.filter(|command| !command.is_empty()).collect();
+    assert!(commands.len() > 15, "{help}");
+    let page = Page::read("docs/commands.md");
+    let rows: Vec<_> =
+        page.text.lines().filter(|line| line.starts_with("| `pintail")).map(|line| line.split('|').nth(1).unwrap()).collect();
+    let missing = |command: &&str| !rows.iter().any(|row| row.split(['`', ' ']).any(|word| word == *command));
+    let missing: Vec<_> = commands.into_iter().filter(missing).collect();
+    assert!(missing.is_empty(), "docs/commands.md lacks {missing:?}");
+}
+
+#[test]
 fn the_page_of_metrics_names_each_metric_and_no_other() {
     let code = fs::read_to_string(checkout("src/admin/metrics.rs")).unwrap() + &fs::read_to_string(checkout("src/meters.rs")).unwrap();
     let is_metric = |name: &str| ["pintail_", "process_"].iter().any(|prefix| name.starts_with(prefix));
