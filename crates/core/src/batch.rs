@@ -23,7 +23,7 @@ use crate::totals::Totals;
 pub enum Records {
     /// Complete lines, each ended by `\n` (the very last of a finished input may lack it), not parsed. Blank lines are no records.
     Lines(Bytes),
-    /// Messages of a broker: each is one record, whatever bytes it has.
+    /// Messages of a broker, or records of a JSON body: each is one record, whatever bytes it has.
     Payloads(Payloads),
     /// Rows in the declared event schema.
     Arrow(RecordBatch),

@@ -6,7 +6,7 @@
 //! A journal is a row of segments, each a header and frames. A frame is one request: its records, the hash of its body, and the
 //! fingerprint of its idempotency key. Requests that wait at the same time are written as one *group* and share one fsync.
 //!
-//! Reading order: [`frame`], [`opening`] and [`segment`] (bytes), [`log`] (what is written when, and what is deleted when), `open` (after
+//! Reading order: [`frame`], [`payloads`], [`opening`] and [`segment`] (bytes), [`log`] (what is written when, and what is deleted when), `open` (after
 //! a crash), [`tail`] (torn or damaged), [`position`] (held against the commit records), [`keys`] and [`time`], `writer` (the thread),
 //! [`reader`] (back out of it, for the line), [`repair`], [`note`] (a journal that is gone).
 //!
@@ -43,6 +43,7 @@ mod new_segment;
 pub mod note;
 mod open;
 pub mod opening;
+pub mod payloads;
 pub mod position;
 pub mod reader;
 pub mod repair;
@@ -108,6 +109,8 @@ pub struct Request {
     records: u64,
     body: bytes::Bytes,
     digest: Fingerprint,
+    /// What the digest was where an older Pintail has journaled the same.
+    former: Option<Fingerprint>,
     key: Option<Fingerprint>,
 }
 
@@ -115,14 +118,24 @@ impl Request {
     /// Takes a body of `records` records, with its idempotency key. Hashes both.
     ///
     /// # Panics
-    /// If the lines of `body` are not `records`, each with its end: what is read back could not be counted.
+    /// If the lines or payloads of `body` are not `records`: what is read back could not be counted.
     pub fn new(form: Form, records: u64, body: bytes::Bytes, key: Option<&[u8]>) -> Self {
-        if form == Form::Lines {
-            assert_eq!(memchr::memchr_iter(b'\n', &body).count() as u64, records, "lines of the body");
-            assert!(body.last().is_none_or(|&byte| byte == b'\n'), "the last line has an end");
+        match form {
+            Form::Lines => {
+                assert_eq!(memchr::memchr_iter(b'\n', &body).count() as u64, records, "lines of the body");
+                assert!(body.last().is_none_or(|&byte| byte == b'\n'), "the last line has an end");
+            }
+            Form::Payloads => assert_eq!(payloads::each(&body).count() as u64, records, "payloads of the body"),
+            Form::Arrow => {}
         }
         let digest = Fingerprint::of(&body);
-        Self { form, records, body, digest, key: key.map(Fingerprint::of) }
+        Self { form, records, body, digest, former: None, key: key.map(Fingerprint::of) }
+    }
+
+    /// Says which fingerprint the body had as an older Pintail wrote it: a client that sends it again with its key is answered as before.
+    #[must_use]
+    pub fn with_former(self, former: Option<Fingerprint>) -> Self {
+        Self { former, ..self }
     }
 }
 

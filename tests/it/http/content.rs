@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::{JSON, NDJSON, assert_taken, post};
 use crate::common::Dataset;
 use crate::common::lines::{ids, line, lines};
+use crate::common::payloads::{STRICT, indented};
 
 const ARROW: (&str, &str) = ("Content-Type", "application/vnd.apache.arrow.stream");
 
@@ -91,6 +92,32 @@ fn a_record_that_does_not_fit_is_accepted_and_becomes_a_dead_letter_with_its_off
     let mut offsets: Vec<_> = dataset.dead_letters().iter().map(|letter| letter["offset"].as_u64().unwrap()).collect();
     offsets.sort_unstable();
     assert_eq!(offsets, [1, 3, 4, 5, 12]);
+    dataset.assert_clean();
+}
+
+#[test]
+fn a_record_of_a_json_body_keeps_its_bytes_in_its_dead_letter_and_in_a_replay_of_it() {
+    let dataset = Dataset::new();
+    let push = |sql: &str| dataset.push().set("transform.sql", sql).set("dead_letters.ratio_max", 1.0);
+    let mut process = push(STRICT).spawn();
+    let address = process.http();
+    let unfit = "{\r\n  \"id\": \"four\"\n}";
+    let key = [JSON, ("Idempotency-Key", "one")];
+    for _ in 0..2 {
+        assert_taken(&post(address, &key, format!("[\n{}, {},\n\t{unfit}]", line(1).trim(), indented().trim())), 3, 0);
+    }
+    assert_taken(&post(address, &[JSON], unfit), 1, 3);
+    process.wait_for_committed(4);
+    assert_eq!(process.kill().code(), 137);
+
+    let kept = || dataset.dead_letters().iter().map(|letter| letter["record"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let (letters, indented) = (kept(), indented());
+    assert_eq!((dataset.ids(), letters.len()), (ids(1..2), 3));
+    assert!([unfit, indented.trim()].iter().all(|record| letters.contains(&(*record).to_owned())), "{letters:?}");
+    // What is rejected again in a replay still has its bytes; what the SQL takes by then is a row.
+    push("SELECT id, ts, region FROM events").args(["dead-letters", "--replay"]).run_ok();
+    assert_eq!((dataset.ids(), kept().len()), (vec![1, 7], 5));
+    assert_eq!(kept()[3..], [unfit, unfit]);
     dataset.assert_clean();
 }
 

@@ -12,18 +12,19 @@ use memchr::{memchr, memchr_iter};
 use pintail_core::batch::{Chunk, OffsetUnit, Records};
 use pintail_core::error::{Error, Result};
 use pintail_core::evidence::{Evidence, Key};
+use pintail_core::messages::{Message, PayloadsBuilder};
 use pintail_core::offsets::{Note, NoteKind, OffsetRange, Partition};
 use pintail_core::schema::EventSchema;
-use pintail_storage::journal::Form;
 use pintail_storage::journal::reader::{Reader, Recorded};
 use pintail_storage::journal::segment::Lost;
+use pintail_storage::journal::{Form, payloads};
 use tracing::warn;
 
 use super::rows::{self, Run};
 use crate::lines::{HEAD_BYTES_MAX, whole_lines};
 use crate::thread::{ChunkSender, Exit};
 
-/// Bytes of a chunk of lines. Each chunk wakes two stages, which smaller ones would do too often.
+/// Bytes of a chunk. Each chunk wakes two stages, which smaller ones would do too often.
 const CHUNK_BYTES: usize = 512 << 10;
 
 /// A request below this is joined with its neighbours, if they are there already.
@@ -42,11 +43,35 @@ pub(super) struct Chunks {
     key: Key,
     /// What stands behind what was read.
     evidence: Option<Arc<Evidence>>,
-    /// Small requests that are handed on together, and the offset of the first record.
-    small: Vec<u8>,
+    /// What is handed on together, and the offset of the first record.
+    small: Gathered,
     small_from: u64,
-    /// Where those requests begin.
+    /// Where the requests begin that it is from.
     small_requests: Vec<u64>,
+}
+
+/// Records of one form.
+#[derive(Debug)]
+enum Gathered {
+    /// Small requests of lines.
+    Lines(Vec<u8>),
+    /// Payloads of requests of any size.
+    Payloads(Box<PayloadsBuilder>),
+}
+
+impl Default for Gathered {
+    fn default() -> Self {
+        Self::Lines(Vec::new())
+    }
+}
+
+impl Gathered {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Lines(lines) => lines.is_empty(),
+            Self::Payloads(payloads) => payloads.is_empty(),
+        }
+    }
 }
 
 impl Chunks {
@@ -59,7 +84,7 @@ impl Chunks {
             schema,
             key,
             evidence: None,
-            small: Vec::new(),
+            small: Gathered::default(),
             small_from: 0,
             small_requests: Vec::new(),
         }
@@ -103,13 +128,9 @@ impl Chunks {
                     self.hand_on_small(send)?;
                     return self.send_lines(lines, from, &[recorded.offset].into(), send);
                 }
-                if self.small.is_empty() {
-                    self.small_from = from;
-                }
-                self.small.extend_from_slice(&lines);
-                self.small_requests.push(recorded.offset);
-                if self.small.len() > CHUNK_BYTES - SMALL_BYTES { self.hand_on_small(send) } else { Ok(()) }
+                self.take_small(&lines, recorded.offset, from, send)
             }
+            Form::Payloads => self.take_payloads(&recorded, send),
             Form::Arrow => {
                 self.hand_on_small(send)?;
                 self.send_rows(recorded, from, send)
@@ -117,10 +138,61 @@ impl Chunks {
         }
     }
 
+    fn take_small(&mut self, lines: &[u8], request: u64, from: u64, send: &mut impl FnMut(Chunk) -> Result<(), Exit>) -> Result<(), Exit> {
+        if !matches!(self.small, Gathered::Lines(_)) {
+            self.hand_on_small(send)?;
+        }
+        self.note_place(request, from);
+        let Gathered::Lines(small) = &mut self.small else { unreachable!("what was gathered is handed on") };
+        small.extend_from_slice(lines);
+        if small.len() > CHUNK_BYTES - SMALL_BYTES { self.hand_on_small(send) } else { Ok(()) }
+    }
+
+    fn take_payloads(&mut self, recorded: &Recorded, send: &mut impl FnMut(Chunk) -> Result<(), Exit>) -> Result<(), Exit> {
+        let skip = usize::try_from(recorded.skip).expect("a request has fewer records than bytes of memory");
+        for (offset, payload) in (recorded.offset..).zip(payloads::each(&recorded.body)).skip(skip) {
+            if payload.len() > self.record_bytes_max {
+                self.hand_on_small(send)?;
+                let head = Bytes::copy_from_slice(&payload[..payload.len().min(HEAD_BYTES_MAX)]);
+                let records = Records::TooLong { head, length: payload.len() as u64, message: None };
+                self.send(records, offset, offset + 1, &[recorded.offset].into(), send)?;
+                continue;
+            }
+            if !matches!(self.small, Gathered::Payloads(_)) {
+                self.hand_on_small(send)?;
+                self.small = Gathered::Payloads(Box::default());
+            }
+            self.note_place(recorded.offset, offset);
+            let Gathered::Payloads(small) = &mut self.small else { unreachable!("payloads are gathered") };
+            small.push(offset, &Message { payload: Some(payload), ..Message::default() });
+            if small.bytes() >= CHUNK_BYTES {
+                self.hand_on_small(send)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Records that a record of `request` is gathered next, which stands at `offset`.
+    fn note_place(&mut self, request: u64, offset: u64) {
+        if self.small.is_empty() {
+            self.small_from = offset;
+        }
+        if self.small_requests.last() != Some(&request) {
+            self.small_requests.push(request);
+        }
+    }
+
     fn hand_on_small(&mut self, send: &mut impl FnMut(Chunk) -> Result<(), Exit>) -> Result<(), Exit> {
-        let lines = std::mem::take(&mut self.small);
         let requests = std::mem::take(&mut self.small_requests).into();
-        self.send_lines(lines.into(), self.small_from, &requests, send)
+        let from = self.small_from;
+        match std::mem::take(&mut self.small) {
+            Gathered::Lines(lines) => self.send_lines(lines.into(), from, &requests, send),
+            Gathered::Payloads(payloads) if payloads.is_empty() => Ok(()),
+            Gathered::Payloads(mut payloads) => {
+                let to = from + payloads.len() as u64;
+                self.send(Records::Payloads(payloads.finish()), from, to, &requests, send)
+            }
+        }
     }
 
     /// Sends lines, each with its end, in chunks.

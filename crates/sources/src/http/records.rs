@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use bytes::Bytes;
 use pintail_core::schema::EventSchema;
 use pintail_decode::is_blank;
-use pintail_storage::journal::Form;
+use pintail_storage::journal::{Fingerprint, Form};
 
 use super::budget::Held;
 use super::compressed::{self, Encoding};
@@ -75,6 +75,14 @@ pub(super) struct Cut {
     pub records: u64,
     /// The records.
     pub body: Bytes,
+    /// The fingerprint of the body as an older Pintail cut it, if that is another one.
+    pub former: Option<Fingerprint>,
+}
+
+impl Cut {
+    fn new(form: Form, records: u64, body: Bytes) -> Self {
+        Self { form, records, body, former: None }
+    }
 }
 
 /// Cuts a body into records. Blocking.
@@ -86,14 +94,15 @@ pub(super) fn cut(body: Bytes, media_type: MediaType, encoding: Encoding, rules:
     match media_type {
         MediaType::Lines => lines(body, held),
         MediaType::Json => {
-            held.try_grow(body.len() + 1)?;
-            let (lines, records) = json::cut(&body)?;
-            Ok(Cut { form: Form::Lines, records, body: lines.into() })
+            held.try_grow(json::cut_bytes_max(&body))?;
+            let records = json::cut(&body)?;
+            let former = records.former();
+            Ok(Cut { former, ..Cut::new(records.form, records.count, records.bytes.into()) })
         }
         MediaType::Arrow => {
             held.try_grow(body.len())?;
             let records = rows::check(&body, &rules.schema, rules.decompressed_bytes_max, rules.record_bytes_max, &rules.panics)?;
-            Ok(Cut { form: Form::Arrow, records, body })
+            Ok(Cut::new(Form::Arrow, records, body))
         }
     }
 }
@@ -116,7 +125,7 @@ fn lines(body: Bytes, held: &mut Held) -> Result<Cut, Refusal> {
         start = end + 1;
     }
     if !blank && start == body.len() {
-        return Ok(Cut { form: Form::Lines, records, body });
+        return Ok(Cut::new(Form::Lines, records, body));
     }
     held.try_grow(body.len() + 1)?;
     let mut whole = Vec::with_capacity(body.len() + 1);
@@ -126,7 +135,7 @@ fn lines(body: Bytes, held: &mut Held) -> Result<Cut, Refusal> {
         whole.push(b'\n');
         records += 1;
     }
-    Ok(Cut { form: Form::Lines, records, body: whole.into() })
+    Ok(Cut::new(Form::Lines, records, whole.into()))
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    /// Takes up the settings.
+    /// Takes the settings.
     pub(super) fn new(http: &HttpConfig, around: &Surroundings<'_>, address: SocketAddr, journal: Journal, meter: Arc<PushMeter>) -> Self {
         Self {
             access: Access::new(address, &http.tokens),
@@ -158,8 +158,8 @@ async fn take(intake: Arc<Intake>, body: bytes::Bytes, announced: Announced, mut
         let cutting = tokio::task::spawn_blocking(move || {
             let cut = records::cut(body, announced.media_type, announced.encoding, &intake.rules, &mut held)?;
             let key = announced.key.as_deref();
-            let request = (cut.records > 0 || key.is_some()).then(|| journal::Request::new(cut.form, cut.records, cut.body, key));
-            Ok((request, held))
+            let request = || journal::Request::new(cut.form, cut.records, cut.body, key).with_former(cut.former);
+            Ok(((cut.records > 0 || key.is_some()).then(request), held))
         });
         cutting.await.map_err(|failure| internal(&failure))??
     };

@@ -8,7 +8,7 @@
 //!  8 check     first 8 bytes of the SHA-256 of all other bytes of the header
 //! 16 group     position in the segment of the first frame that was written and synced together with this one
 //! 24 left      u32, frames of the group behind this one
-//! 28 kind      0 lines, 1 Arrow IPC, 2 a carried key without its body
+//! 28 kind      0 lines, 1 Arrow IPC, 2 a carried key without its body, 4 payloads (3 is an opening)
 //! 29 keyed     1 if there is a key; then two zeros
 //! 32 offset    u64, of its first record
 //! 40 records   u64
@@ -37,7 +37,12 @@ pub struct Fingerprint(pub [u8; 16]);
 impl Fingerprint {
     /// Returns that of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        Self(first(&Sha256::digest(bytes)))
+        Self::from_hash(Sha256::new_with_prefix(bytes))
+    }
+
+    /// Returns that of what was hashed.
+    pub fn from_hash(hash: Sha256) -> Self {
+        Self(first(&hash.finalize()))
     }
 }
 
@@ -48,6 +53,8 @@ pub enum Form {
     Lines,
     /// An Arrow IPC stream.
     Arrow,
+    /// Records of any bytes (see [`super::payloads`]).
+    Payloads,
 }
 
 /// What a frame holds.
@@ -112,6 +119,7 @@ impl Head {
             Kind::Records(Form::Lines) => 0,
             Kind::Records(Form::Arrow) => 1,
             Kind::CarriedKey => 2,
+            Kind::Records(Form::Payloads) => 4,
         };
         bytes[29] = u8::from(self.key.is_some());
         bytes[32..40].copy_from_slice(&self.offset.to_le_bytes());
@@ -134,6 +142,7 @@ impl Head {
             0 => Kind::Records(Form::Lines),
             1 => Kind::Records(Form::Arrow),
             2 => Kind::CarriedKey,
+            4 => Kind::Records(Form::Payloads),
             other => return Err(format!("the frame is of the unknown kind {other}: use the pintail that wrote it")),
         };
         Ok(Self {
@@ -262,7 +271,7 @@ mod tests {
     #[test]
     fn a_frame_reads_back_as_it_was_written() {
         for key in [None, Some(Fingerprint::of(b"key"))] {
-            for kind in [Kind::Records(Form::Lines), Kind::Records(Form::Arrow)] {
+            for kind in [Form::Lines, Form::Arrow, Form::Payloads].map(Kind::Records) {
                 let (head, _) = frame(key, b"a\nb\nc\n");
                 let head = Head { kind, ..head };
                 let bytes = [&head.encode(MARK)[..], b"a\nb\nc\n"].concat();

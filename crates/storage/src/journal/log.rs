@@ -95,7 +95,7 @@ impl Log {
         plan.into_iter().map(answer).collect()
     }
 
-    /// Takes up that everything before `committed` is committed and published: removes the segments that hold nothing else, oldest
+    /// Records that everything before `committed` is committed and published: removes the segments that hold nothing else, oldest
     /// first, their live keys carried on before. Where something is in the way, the next release tries again.
     pub fn release(&mut self, committed: u64) {
         self.released = self.released.max(committed);
@@ -113,7 +113,7 @@ impl Log {
         self.keys.expire(at_ms);
         for request in requests {
             if let Some(known) = request.key.and_then(|key| self.keys.get(key)) {
-                let same = known.digest == request.digest;
+                let same = known.digest == request.digest || Some(known.digest) == request.former;
                 plan.push(Planned::Answered(if same { Ok(known.receipt) } else { Err(AppendError::Conflict) }));
                 continue;
             }

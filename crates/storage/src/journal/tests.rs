@@ -81,6 +81,10 @@ fn append(log: &mut Log, name: &str, records: u64, key: Option<&str>) -> Result<
     log.append(&[request(name, records, key)]).pop().unwrap()
 }
 
+fn append_as(log: &mut Log, form: Form, records: u64, body: &[u8], key: &str) -> Result<Receipt, AppendError> {
+    log.append(&[Request::new(form, records, Bytes::copy_from_slice(body), Some(key.as_bytes()))]).pop().unwrap()
+}
+
 fn receipt(offset: u64, records: u64) -> Result<Receipt, AppendError> {
     Ok(Receipt { offset, records })
 }
@@ -192,6 +196,31 @@ fn arrow_bodies_are_kept_as_they_came_and_counted_by_what_they_were_said_to_hold
     let recorded = Recorded { offset: 0, records: 7, skip: 3, form: Form::Arrow, body, running: first.running, lost: None };
     assert_eq!(*first, recorded);
     assert_eq!(read(&log, 3)[1].offset, 7);
+}
+
+#[test]
+fn payloads_are_kept_as_they_came_and_one_that_an_older_pintail_kept_as_lines_is_known_by_its_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path(), 0);
+    let (lines, records) = (b"{ \"a\": 1}\n", [&b"{\n\"a\": 1}"[..], b"", b"\0\r\n"]);
+    append_as(&mut log, Form::Lines, 1, &lines[..], "older").unwrap();
+    let mut body = Vec::new();
+    records.iter().for_each(|record| payloads::push(&mut body, record));
+    assert_eq!(append_as(&mut log, Form::Payloads, 3, &body[..], "newer"), receipt(1, 3));
+    drop(log);
+    let mut log = open(dir.path(), 0);
+    let recorded = &read(&log, 2)[0];
+    assert_eq!((recorded.form, recorded.offset, recorded.skip), (Form::Payloads, 1, 1));
+    assert_eq!(payloads::each(&recorded.body).collect::<Vec<_>>(), records);
+    assert_eq!(append_as(&mut log, Form::Payloads, 3, &body[..], "newer"), receipt(1, 3));
+
+    let mut one = Vec::new();
+    payloads::push(&mut one, records[0]);
+    let again = Request::new(Form::Payloads, 1, one.into(), Some(b"older"));
+    let former = Some(Fingerprint::of(lines));
+    let answers = log.append(&[again.clone().with_former(former), again.clone(), again.with_former(Some(Fingerprint::of(b"other")))]);
+    assert_eq!(answers, [receipt(0, 1), Err(AppendError::Conflict), Err(AppendError::Conflict)]);
+    assert_eq!(log.shared().end(), 4);
 }
 
 #[test]

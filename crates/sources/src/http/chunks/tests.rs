@@ -69,7 +69,11 @@ fn records(chunks: &[Chunk]) -> BTreeMap<u64, String> {
             }
             Records::Arrow(rows) => rows.column(0).as_primitive::<Int64Type>().values().iter().map(|id| format!("row {id}")).collect(),
             Records::TooLong { head, length, .. } => vec![format!("{} of {length}", head.len())],
-            Records::Payloads(_) => unreachable!("no broker"),
+            Records::Payloads(payloads) => {
+                let positions = (0..payloads.len()).map(|at| payloads.position(at));
+                assert!(positions.eq(chunk.range.from..chunk.range.to));
+                payloads.payloads().iter().map(|payload| String::from_utf8(payload.unwrap().to_vec()).unwrap()).collect()
+            }
         };
         records.extend((chunk.range.from..).zip(texts));
     }
@@ -78,6 +82,12 @@ fn records(chunks: &[Chunk]) -> BTreeMap<u64, String> {
 
 async fn append(journal: &Journal, form: Form, count: u64, body: impl Into<Bytes>) {
     journal.append(Request::new(form, count, body.into(), None)).await.unwrap();
+}
+
+fn bodies(records: &[&str]) -> Vec<u8> {
+    let mut body = Vec::new();
+    records.iter().for_each(|record| payloads::push(&mut body, record.as_bytes()));
+    body
 }
 
 fn arrow(ids: &[Option<i64>]) -> Vec<u8> {
@@ -124,4 +134,28 @@ async fn small_requests_are_joined_and_large_ones_are_cut() {
     append(&journal, Form::Lines, 200_000, "{\"id\":10}\n".repeat(200_000)).await;
     let chunks = read(&journal, 100);
     assert!(chunks.len() >= 4 && chunks.iter().all(|chunk| chunk.bytes() <= CHUNK_BYTES), "{}", chunks.len());
+}
+
+#[tokio::test]
+async fn records_that_are_no_lines_come_whole_after_a_restart_at_any_offset() {
+    let root = tempfile::tempdir().unwrap();
+    let journal = journal(root.path());
+    let long = "x\n".repeat(RECORD_BYTES_MAX);
+    append(&journal, Form::Lines, 2, "{\"id\":0}\n{\"id\":1}\n").await;
+    append(&journal, Form::Payloads, 3, bodies(&["{\n\"id\":2}", "", "\0\r\n"])).await;
+    append(&journal, Form::Payloads, 3, bodies(&["{\"id\":5}\n", &long, "{\"id\":7}"])).await;
+    append(&journal, Form::Lines, 1, "{\"id\":8}\n").await;
+    append(&journal, Form::Payloads, 100_000, bodies(&vec!["{\n\"id\":9}"; 100_000])).await;
+    let chunks = read(&journal, 0);
+    let requests: Vec<_> = chunks.iter().take(5).map(|chunk| (chunk.range.from, chunk.requests.as_deref().unwrap().to_vec())).collect();
+    assert_eq!(requests, [(0, vec![0]), (2, vec![2, 5]), (6, vec![5]), (7, vec![5]), (8, vec![8])]);
+    assert!(chunks.iter().all(|chunk| chunk.bytes() <= CHUNK_BYTES + CHUNK_BYTES / 4), "small enough");
+    let all = records(&chunks);
+    assert_eq!(all.len(), 100_009);
+    assert_eq!((all[&2].as_str(), all[&3].as_str(), all[&4].as_str(), all[&5].as_str()), ("{\n\"id\":2}", "", "\0\r\n", "{\"id\":5}\n"));
+    assert_eq!(all[&6], format!("{HEAD_BYTES_MAX} of {}", long.len()));
+    for from in (0..12).chain([50_000, 100_008, 100_009]) {
+        let rest: BTreeMap<_, _> = all.range(from..).map(|(offset, text)| (*offset, text.clone())).collect();
+        assert_eq!(records(&read(&journal, from)), rest, "from {from}");
+    }
 }
