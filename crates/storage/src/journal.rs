@@ -7,7 +7,7 @@
 //! fingerprint of its idempotency key. Requests that wait at the same time are written as one *group* and share one fsync.
 //!
 //! Reading order: [`frame`], [`payloads`], [`opening`] and [`segment`] (bytes), [`log`] (what is written when, and what is deleted when), `open` (after
-//! a crash), [`tail`] (torn or damaged), [`position`] (held against the commit records), [`keys`] and [`time`], `writer` (the thread),
+//! a crash: `facts`, `chain`, `plan`), [`tail`] (torn or damaged), [`position`] (held against the commit records), [`keys`] and [`time`], `writer` (the thread),
 //! [`reader`] (back out of it, for the line), [`repair`], [`note`] (a journal that is gone).
 //!
 //! # What holds
@@ -36,6 +36,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::durable::fs::Fs;
 
+mod chain;
+mod facts;
 pub mod frame;
 pub mod keys;
 pub mod log;
@@ -44,6 +46,7 @@ pub mod note;
 mod open;
 pub mod opening;
 pub mod payloads;
+mod plan;
 pub mod position;
 pub mod reader;
 pub mod repair;
@@ -190,7 +193,7 @@ impl Journal {
     /// # Errors
     /// As [`Self::open`].
     pub fn check(fs: &dyn Fs, settings: &Settings, committed: &Committed) -> Result<()> {
-        open::check_unopened(fs, settings, committed)
+        open::check(fs, settings, committed)
     }
 
     /// Appends a request; returns when it is durable. A key that is still in flight is waited for. Once begun it is carried out, also

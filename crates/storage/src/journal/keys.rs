@@ -80,7 +80,7 @@ impl Keys {
         keys
     }
 
-    /// Notes that keys have been carried into `segment`.
+    /// Records that keys have been carried into `segment`.
     pub fn moved(&mut self, keys: &[(Fingerprint, Known)], segment: u64) {
         for (key, _) in keys {
             self.by_key.get_mut(key).expect("no key is forgotten while it is carried").segment = segment;

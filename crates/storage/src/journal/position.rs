@@ -64,7 +64,7 @@ impl<'a> Watch<'a> {
         Self { key, evidence, seen: vec![Seen::Gone; witnesses] }
     }
 
-    /// Takes that the running hash is this one at an offset.
+    /// Records that the running hash is this one at an offset.
     pub fn stand(&mut self, offset: u64, running: Option<Running>) {
         let Some(evidence) = self.evidence else { return };
         for (witness, seen) in evidence.witnesses.iter().zip(&mut self.seen) {
@@ -75,7 +75,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Takes that a request lies between two offsets: nothing ever ended within.
+    /// Records that a request lies between two offsets: nothing ever ended within.
     pub fn pass(&mut self, from: u64, to: u64) {
         let Some(evidence) = self.evidence else { return };
         for (witness, seen) in evidence.witnesses.iter().zip(&mut self.seen) {

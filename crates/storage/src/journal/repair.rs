@@ -12,8 +12,9 @@ use std::path::PathBuf;
 
 use pintail_core::error::{Error, ErrorKind, Result};
 
+use super::facts::{Facts, segments};
 use super::new_segment::NewSegment;
-use super::open::{check, segments};
+use super::plan::judge;
 use super::position::{Watch, newest_segment};
 use super::running::Running;
 use super::scan::{Ending, Link, Scanned, read_from, scan};
@@ -64,13 +65,13 @@ pub fn repair(fs: &dyn Fs, settings: &Settings, committed: &Committed) -> Result
     if fs.entry(&settings.dir).map_err(|e| Error::io(format_args!("look at `{}`", settings.dir.display()), e))?.is_none() {
         fs.create_dir(&settings.dir).map_err(|e| Error::io(format_args!("make `{}`", settings.dir.display()), e))?;
     }
-    let files = segments(fs, settings)?;
-    let why = match check(fs, settings, &files, committed) {
-        Ok(_) => return Ok(Outcome::Sound),
+    let judged = Facts::look(fs, settings, committed).and_then(|facts| judge(settings, committed, &facts));
+    let why = match judged {
+        Ok(()) => return Ok(Outcome::Sound),
         Err(error) if error.kind() == ErrorKind::State => error.to_string(),
         Err(error) => return Err(error),
     };
-    let plan = Plan::make(fs, settings, files, committed)?;
+    let plan = Plan::make(fs, settings, segments(fs, settings)?, committed)?;
     let repair = plan.repair(why);
     plan.carry_out(fs, settings, repair.lost)?;
     Ok(Outcome::Repaired(repair))
@@ -197,7 +198,7 @@ fn walk(
         let scanned = scan(fs, &settings.dir, &link, watch)?;
         let follower = follower(header.segment);
         let cut = follower.and_then(|follower| follower.previous).is_some_and(|previous| previous.bytes > scanned.end);
-        let whole = matches!(scanned.ending, Ending::Whole | Ending::Torn(_)) && !cut;
+        let whole = scanned.ending.is_whole() && !cut;
         kept.push_back(scanned);
         at = follower.filter(|_| whole);
         end = if whole && at.is_none() { End::Known } else { End::Unknown };

@@ -66,6 +66,13 @@ pub(super) enum Ending {
     Followed,
 }
 
+impl Ending {
+    /// Returns whether the segment ends with a whole group, or with one that was never answered.
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self, Self::Whole | Self::Torn(_))
+    }
+}
+
 /// Reads all frames of a segment, and tells `watch` where they stand.
 ///
 /// # Errors

@@ -110,7 +110,7 @@ impl Shared {
         self.state().extents.iter().map(|extent| extent.bytes).sum()
     }
 
-    /// Notes that so many bytes of the newest segment, and all records before `end`, have become durable.
+    /// Records that so many bytes of the newest segment, and all records before `end`, have become durable.
     pub fn grow(&self, bytes: u64, (end, running): (u64, Running)) {
         let mut state = self.state();
         let newest = state.extents.back_mut().expect("a journal has a segment");
@@ -121,12 +121,12 @@ impl Shared {
         self.moved.notify_all();
     }
 
-    /// Notes that up to so many bytes of the newest segment are taken and do not count.
+    /// Records that up to so many bytes of the newest segment are taken and do not count.
     pub fn waste(&self, bytes: u64) {
         self.state().extents.back_mut().expect("a journal has a segment").bytes += bytes;
     }
 
-    /// Takes up a new segment.
+    /// Takes a new segment.
     pub fn push(&self, extent: Extent) {
         self.state().extents.push_back(extent);
     }
@@ -138,7 +138,7 @@ impl Shared {
         state.extents.pop_front();
     }
 
-    /// Notes that nothing more can be written, and why. The first reason stays.
+    /// Records that nothing more can be written, and why. The first reason stays.
     pub fn stop(&self, error: &Error) {
         self.state().stopped.get_or_insert_with(|| (error.kind(), error.to_string()));
         self.moved.notify_all();

@@ -1,13 +1,12 @@
 //! A journal that was changed at rest, and one that a crash has torn.
 
-use super::open::{check, segments as listed};
+use super::open::check;
 use super::opening::Opening;
 use super::*;
 
 /// Holds a journal against itself and a commit record, as a start does, and changes nothing.
 fn look(dir: &Path, committed: &Committed) -> Result<()> {
-    let (fs, settings) = (Posix::default(), settings(dir));
-    check(&fs, &settings, &listed(&fs, &settings)?, committed).map(drop)
+    check(&Posix::default(), &settings(dir), committed)
 }
 
 /// Returns the position of each opening and frame of a segment, with the offset of the next record there.
