@@ -14,8 +14,7 @@ use tracing::{debug, warn};
 use super::{Found, Index, LARGE, SMALL, Segment, VERSION, segments};
 use crate::checkpoint::columns::OutputColumn;
 use crate::checkpoint::paths::{self, Paths};
-use crate::checkpoint::reader::Dataset;
-use crate::checkpoint::sealed;
+use crate::checkpoint::{log, sealed};
 use crate::durable::fs::Fs;
 use crate::durable::posix::Posix;
 
@@ -50,14 +49,15 @@ fn keep(paths: &Paths, last: &dyn Fn() -> Option<u64>) {
 /// If a record cannot be read or nothing can be written: a reader goes by the records then.
 pub fn update(paths: &Paths) -> Result<()> {
     let mut keeper = Keeper::open(paths)?;
-    let last = keeper.dataset.last_sequence()?;
+    let last = log::last_sequence(&keeper.fs, paths)?.unwrap_or(0);
     keeper.catch_up(last, &|| true)
 }
 
 /// Where the segments of an instance end.
 struct Keeper {
     fs: Posix,
-    dataset: Dataset,
+    paths: Paths,
+    dataset_id: String,
     /// Without the records that have a segment.
     index: Index,
     nonce: String,
@@ -65,10 +65,13 @@ struct Keeper {
 
 impl Keeper {
     fn open(paths: &Paths) -> Result<Self> {
-        let (fs, dataset) = (Posix::default(), Dataset::open(paths.clone())?);
-        let index = Index::load_end(&fs, paths, &dataset.format().dataset_id, dataset.format_sha256());
-        remove_useless(&fs, paths, &index, &dataset.format().dataset_id)?;
-        Ok(Self { fs, dataset, index, nonce: format!("{:016x}", rand::random::<u64>()) })
+        let (fs, paths) = (Posix::default(), paths.clone());
+        let missing = || Error::state(format!("`{}` is not there", paths.format().display()));
+        let (format, format_sha256) = log::format(&fs, &paths)?.ok_or_else(missing)?;
+        let dataset_id = format.dataset_id;
+        let index = Index::load_end(&fs, &paths, &dataset_id, &format_sha256);
+        remove_useless(&fs, &paths, &index, &dataset_id)?;
+        Ok(Self { fs, paths, dataset_id, index, nonce: format!("{:016x}", rand::random::<u64>()) })
     }
 
     fn catch_up(&mut self, last: u64, go_on: &dyn Fn() -> bool) -> Result<()> {
@@ -77,7 +80,7 @@ impl Keeper {
             let working = Instant::now();
             let block = Block { from: self.index.end() + 1, previous: self.index.seal.clone(), columns: self.index.columns().to_vec() };
             for sequence in block.from..block.from + SMALL {
-                let (record, sha256) = self.dataset.record(sequence)?;
+                let (record, sha256) = log::read(&self.fs, &self.paths, sequence)?;
                 self.index.push(&record, sha256)?;
             }
             self.write(block)?;
@@ -107,7 +110,7 @@ impl Keeper {
     fn write(&self, block: Block) -> Result<()> {
         self.put(&Segment {
             version: VERSION,
-            dataset_id: self.dataset.format().dataset_id.clone(),
+            dataset_id: self.dataset_id.clone(),
             from: block.from,
             to: self.index.end(),
             previous: block.previous,
@@ -121,9 +124,8 @@ impl Keeper {
     /// Replaces the small segments up to `to` by a large one.
     fn merge(&self, to: u64) -> Result<()> {
         let from = to - LARGE + 1;
-        let small: Vec<Found> =
-            segments(&self.fs, self.dataset.paths()).into_iter().filter(|found| found.from >= from && found.to <= to).collect();
-        let read: Option<Vec<Segment>> = small.iter().map(|found| found.read(&self.fs, &self.dataset.format().dataset_id)).collect();
+        let small: Vec<Found> = segments(&self.fs, &self.paths).into_iter().filter(|found| found.from >= from && found.to <= to).collect();
+        let read: Option<Vec<Segment>> = small.iter().map(|found| found.read(&self.fs, &self.dataset_id)).collect();
         let joined = read.and_then(|read| read.into_iter().reduce(Segment::join));
         let Some(large) = joined.filter(|large| (large.from, large.to) == (from, to) && large.records.len() as u64 == LARGE) else {
             return Ok(());
@@ -133,10 +135,10 @@ impl Keeper {
     }
 
     fn put(&self, segment: &Segment) -> Result<()> {
-        let path = self.dataset.paths().index().join(format!("{:010}-{:010}.json", segment.from, segment.to));
+        let path = self.paths.index().join(format!("{:010}-{:010}.json", segment.from, segment.to));
         let temporary = paths::written_by(&path, &self.nonce);
         let (bytes, _) = sealed::seal(segment);
-        let made = match self.fs.create_dir(&self.dataset.paths().index()) {
+        let made = match self.fs.create_dir(&self.paths.index()) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
             made => made,
         };
