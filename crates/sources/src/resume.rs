@@ -1,14 +1,19 @@
 //! Resume: what becomes of what was found out before reading goes on.
 //!
 //! Each source resumes in the same three steps: it gathers facts (what stands where it read), a pure plan says what they mean and where reading
-//! goes on (with [`pintail_core::evidence::judge`]), and that is carried out. What the plan finds ends up here.
+//! goes on (with [`pintail_core::evidence::judge`]), and that is carried out. What the plan finds is [`Finding`], whatever the source.
 //!
-//! Owns: what `source.on_gap` makes of a gap, the line of the log, the note in the next commit record, and the chunk that carries it there.
-//! Does not own: the facts and the plans, which differ as the sources do.
+//! Owns: what `source.on_gap` makes of a gap, the line of the log, the note in the next commit record ([`OnGap::meet`]), and the chunk that carries
+//! it there ([`carried`]).
+//! Does not own: the facts and the plans, which differ as the sources do: `file::plan`, `nats::plan`, `kafka::position`.
 
+use std::sync::Arc;
+
+use pintail_core::batch::{Chunk, OffsetUnit};
 use pintail_core::error::{Error, Result};
+use pintail_core::evidence::Evidence;
 use pintail_core::invocation::service_command;
-use pintail_core::offsets::{Note, NoteKind};
+use pintail_core::offsets::{Note, NoteKind, OffsetRange, Partition};
 use pintail_settings::Section;
 use tracing::warn;
 
@@ -19,6 +24,21 @@ pub enum OnGap {
     Refuse,
     /// Log a warning, record the file's new identity and go on.
     Record,
+}
+
+/// What was found out about a position.
+#[derive(Debug)]
+pub(crate) enum Finding {
+    /// What cannot be read any more, or is not what it was.
+    Gap(Gap),
+    /// What is no gap, and is said once.
+    #[cfg(any(feature = "kafka", feature = "nats"))]
+    Remark {
+        /// What it is.
+        kind: NoteKind,
+        /// What is logged and noted.
+        text: String,
+    },
 }
 
 /// What cannot be read any more, or is not what it was.
@@ -40,12 +60,22 @@ impl OnGap {
         section.choice("on_gap", "refuse", &[("refuse", Self::Refuse), ("record", Self::Record)])
     }
 
-    /// Returns the note of a gap that is let pass, and logs it.
+    /// Returns the note of what was found of `partition`, and logs it.
     ///
     /// # Errors
-    /// `State` if gaps are refused.
-    pub(crate) fn meet(self, gap: Gap) -> Result<Note> {
-        let Gap { found, then, noted, lost } = gap;
+    /// `State` if it is a gap and gaps are refused.
+    pub(crate) fn meet(self, partition: &str, finding: Finding) -> Result<Note> {
+        let Gap { found, then, noted, lost } = match finding {
+            Finding::Gap(gap) => gap,
+            #[cfg(any(feature = "kafka", feature = "nats"))]
+            Finding::Remark { kind, text } => {
+                match kind {
+                    NoteKind::Accepted => tracing::info!(partition, "{text}"),
+                    _ => warn!(partition, "{text}"),
+                }
+                return Ok(Note { kind, text, lost: None });
+            }
+        };
         match self {
             Self::Refuse => Err(Error::state(format!(
                 "{found}: refusing to go on; with `source.on_gap = \"record\"`, or once with {}, {then}",
@@ -59,14 +89,15 @@ impl OnGap {
     }
 }
 
-/// Returns the note of what was found of `partition` and is no gap, and logs it.
-#[cfg(any(feature = "kafka", feature = "nats"))]
-pub(crate) fn remark(partition: &str, kind: NoteKind, text: String) -> Note {
-    match kind {
-        NoteKind::Accepted => tracing::info!(partition, "{text}"),
-        _ => warn!(partition, "{text}"),
-    }
-    Note { kind, text, lost: None }
+/// Returns the chunk that carries notes from `from` to the next commit record, and what stands before the position `to` then. Nothing was read in it.
+pub(crate) fn carried(
+    partition: Arc<Partition>,
+    (from, to): (u64, u64),
+    unit: OffsetUnit,
+    evidence: Option<Arc<Evidence>>,
+    notes: Vec<Note>,
+) -> Chunk {
+    Chunk::empty(OffsetRange { evidence, notes, ..OffsetRange::new(partition, from, to) }, unit)
 }
 
 #[cfg(test)]
@@ -77,11 +108,11 @@ mod tests {
 
     #[test]
     fn a_gap_is_refused_with_the_way_out_or_noted() {
-        let gap = || Gap { found: "`a` is gone".into(), then: "`b` is read".into(), noted: "gone".into(), lost: Some(5) };
-        let refused = OnGap::Refuse.meet(gap()).unwrap_err();
+        let gap = || Finding::Gap(Gap { found: "`a` is gone".into(), then: "`b` is read".into(), noted: "gone".into(), lost: Some(5) });
+        let refused = OnGap::Refuse.meet("a", gap()).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::State);
         assert!(["`a` is gone", "on_gap", "--accept", "`b` is read"].iter().all(|part| refused.to_string().contains(part)), "{refused}");
-        let Note { kind, text, lost } = OnGap::Record.meet(gap()).unwrap();
+        let Note { kind, text, lost } = OnGap::Record.meet("a", gap()).unwrap();
         assert_eq!((kind, &*text, lost), (NoteKind::Gap, "gone", Some(5)));
     }
 }

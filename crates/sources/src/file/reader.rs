@@ -20,6 +20,7 @@ use super::positions::Known;
 use super::sight::present;
 use super::trail::{Trail, archive_of};
 use crate::lines::{LineReader, Unterminated, keep_last};
+use crate::resume::carried;
 
 /// Bytes that are read again with each chunk of a file whose position has no body yet: others have their turns in between.
 const CATCH_UP_BYTES: u64 = 4 << 20;
@@ -131,7 +132,7 @@ impl FileReader {
         &self.path
     }
 
-    /// Takes up another name of the file.
+    /// Takes another name of the file.
     pub(super) fn rename(&mut self, path: &Path, partition: Arc<Partition>) {
         self.path = path.to_owned();
         self.partition = partition;
@@ -147,7 +148,7 @@ impl FileReader {
         self.length
     }
 
-    /// Takes up how long the file is now.
+    /// Takes how long the file is now.
     pub(super) fn see(&mut self, length: u64) {
         self.length = length;
     }
@@ -260,10 +261,7 @@ impl FileReader {
 
 /// Makes a chunk in which nothing was read: it carries evidence and notes into the commit record.
 pub(super) fn empty_chunk(known: &Known, from: u64, notes: Vec<Note>) -> Chunk {
-    let mut range = OffsetRange::new(known.partition.clone(), from, known.next);
-    range.evidence.clone_from(&known.evidence);
-    range.notes = notes;
-    Chunk::empty(range, OffsetUnit::Bytes)
+    carried(known.partition.clone(), (from, known.next), OffsetUnit::Bytes, known.evidence.clone(), notes)
 }
 
 fn read_error(path: &Path, at: u64, error: io::Error) -> Error {

@@ -30,7 +30,7 @@ use super::sketch::Sketch;
 use super::trail::{EDGE_BYTES, archive_of, evidence_of};
 use super::{Files, aside, names};
 use crate::lines::TAIL_BYTES_MAX;
-use crate::resume::Gap;
+use crate::resume::{Finding, Gap};
 
 mod alike;
 mod beside;
@@ -309,7 +309,7 @@ impl Files {
         Ok(())
     }
 
-    /// Takes up that a file is gone that was read to its end, and that another one has its name: a rotation that kept nothing, as far as can be told.
+    /// Records that a file is gone that was read to its end, and that another one has its name: a rotation that kept nothing, as far as can be told.
     fn replaced(&mut self, known: &Known, by: &Facts) {
         let (label, read, bytes) = (&known.partition.label, known.next, by.length);
         warn!(path = %label, read, bytes, "the file is gone; it was read to its end as it was seen last. Another one has its name, and is read as new");
@@ -319,7 +319,7 @@ impl Files {
         self.forget(known, vec![note(NoteKind::Vanished, text, None)]);
     }
 
-    /// Takes up that data was or may have been lost: the position is over.
+    /// Records that data was or may have been lost: the position is over.
     ///
     /// # Errors
     /// `State` if `source.on_gap` is `refuse`.
@@ -335,13 +335,13 @@ impl Files {
     fn gap_of(&self, known: &Known, what: &str) -> Result<Note> {
         let (label, next) = (&known.partition.label, known.next);
         let found = format!("`{label}` {what}, and {next} bytes of it were read");
-        let gap = Gap {
+        let gap = Finding::Gap(Gap {
             noted: found.clone(),
             found,
             then: "what is there is read as a new file; what lay between may be lost".into(),
             lost: known.evidence.as_ref().and_then(|evidence| evidence.end).map(|end| end - next),
-        };
-        self.on_gap.meet(gap)
+        });
+        self.on_gap.meet(label, gap)
     }
 
     /// Forgets a position, but for its fingerprint.

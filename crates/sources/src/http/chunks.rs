@@ -22,6 +22,7 @@ use tracing::warn;
 
 use super::rows::{self, Run};
 use crate::lines::{HEAD_BYTES_MAX, whole_lines};
+use crate::resume::carried;
 use crate::thread::{ChunkSender, Exit};
 
 /// Bytes of a chunk. Each chunk wakes two stages, which smaller ones would do too often.
@@ -95,8 +96,7 @@ impl Chunks {
         let text = format!("the journal is taken over at offset {next}, from a commit record of version 1");
         let note = Note { kind: NoteKind::Accepted, text, lost: None };
         let evidence = Arc::new(self.reader.evidence_at_start(&self.key));
-        let range = OffsetRange::new(self.partition.clone(), next, next).with_evidence(evidence).with_note(note);
-        Chunk::empty(range, OffsetUnit::Records)
+        carried(self.partition.clone(), (next, next), OffsetUnit::Records, Some(evidence), vec![note])
     }
 
     /// Reads until nobody wants more.
@@ -257,8 +257,7 @@ impl Chunks {
         let text = format!("the journal lost the accepted records of offsets {from} to {to}, as its repair says");
         warn!(from, to, counted = lost.counted, "accepted records are lost: the journal was repaired");
         let note = Note { kind: NoteKind::Gap, text, lost: lost.counted.then_some(to - from) };
-        let range = self.range(from, to).with_note(note);
-        send(Chunk::empty(range, OffsetUnit::Records))
+        send(carried(self.partition.clone(), (from, to), OffsetUnit::Records, self.evidence.clone(), vec![note]))
     }
 
     fn range(&self, from: u64, to: u64) -> OffsetRange {

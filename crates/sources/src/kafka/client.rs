@@ -170,7 +170,7 @@ impl Context {
         self.refused.load(Ordering::Relaxed).then(|| words().unwrap_or_default())
     }
 
-    /// Takes up that a broker has answered.
+    /// Records that a broker has answered.
     pub(super) fn answered(&self) {
         self.unreachable.store(false, Ordering::Relaxed);
         self.refused.store(false, Ordering::Relaxed);

@@ -22,7 +22,7 @@ use tracing::debug;
 use super::client::{self, Consumer, Reset};
 use super::config::KafkaConfig;
 use super::epochs::set_leader_epoch;
-use super::position::{Ask, Known, Looked, Observed, Sight};
+use super::position::{Ask, Known, Looked, ShownPartition, Sight};
 use super::reader::{End, judge, logged};
 use super::witness::witness;
 use crate::thread::{ChunkSender, Exit};
@@ -47,7 +47,7 @@ pub(super) struct Looker<'a> {
 
 /// A partition that is to be read for a moment.
 struct Start<'a> {
-    observed: &'a Observed,
+    observed: &'a ShownPartition,
     ask: Ask,
     /// The epoch of the message before `ask.from`, if that is the question.
     epoch: Option<i32>,
@@ -76,7 +76,7 @@ impl<'a> Looker<'a> {
     }
 
     /// Looks at what stands before the positions of partitions, in their order, and where it is not what was read, how far the log is. Blocks.
-    pub(super) fn look(&self, wanted: &[(&Observed, &Known)]) -> Answer<Vec<Looked>> {
+    pub(super) fn look(&self, wanted: &[(&ShownPartition, &Known)]) -> Answer<Vec<Looked>> {
         let looked = match self.look_at_messages(wanted)? {
             Ok(looked) => looked,
             Err(reason) => return Ok(Err(reason)),
@@ -89,7 +89,7 @@ impl<'a> Looker<'a> {
     }
 
     /// Looks at the messages that were read last, each partition at most once. Blocks.
-    pub(super) fn look_at_messages(&self, wanted: &[(&Observed, &Known)]) -> Answer<Vec<Looked>> {
+    pub(super) fn look_at_messages(&self, wanted: &[(&ShownPartition, &Known)]) -> Answer<Vec<Looked>> {
         let asks: Vec<Vec<Option<Ask>>> = wanted.iter().map(|(observed, known)| known.asks(observed)).collect();
         let mut looked: Vec<Looked> = vec![Looked::default(); wanted.len()];
         for round in 0..asks.iter().map(Vec::len).max().unwrap_or(0) {
@@ -107,9 +107,9 @@ impl<'a> Looker<'a> {
     }
 
     /// Asks for the epochs of what is gone or differs, and where those that end too early did so.
-    fn ask_epochs(&self, wanted: &[(&Observed, &Known)], mut looked: Vec<Looked>) -> Answer<Vec<Looked>> {
+    fn ask_epochs(&self, wanted: &[(&ShownPartition, &Known)], mut looked: Vec<Looked>) -> Answer<Vec<Looked>> {
         let start = |index: usize| {
-            let (observed, known): (&Observed, &Known) = wanted[index];
+            let (observed, known): (&ShownPartition, &Known) = wanted[index];
             let (from, epoch) = known.epoch_to_ask(observed, &looked[index])?;
             Some(Start { observed, ask: Ask { from, until: 0 }, epoch: Some(epoch) })
         };
@@ -140,10 +140,10 @@ impl<'a> Looker<'a> {
 
     /// Finds the last message before each fork. What is no message, or was compacted away, may lie between: the distance doubles until one is
     /// found, or the log begins.
-    fn look_before_forks(&self, wanted: &[(&Observed, &Known)], looked: &mut [Looked]) -> Answer<()> {
+    fn look_before_forks(&self, wanted: &[(&ShownPartition, &Known)], looked: &mut [Looked]) -> Answer<()> {
         let mut distance = 1;
         loop {
-            let start = |(looked, (observed, _)): (&Looked, &(&Observed, &Known))| {
+            let start = |(looked, (observed, _)): (&Looked, &(&ShownPartition, &Known))| {
                 let fork = looked.fork.filter(|fork| looked.before_fork.is_none() && *fork > observed.low)?;
                 let reaches = distance == 1 || fork.saturating_sub(distance / 2) > observed.low;
                 let ask = Ask { from: fork.saturating_sub(distance).max(observed.low), until: fork };

@@ -1,7 +1,7 @@
 //! Positions: where each partition of a topic goes on, judged by what the last commit record says and what the broker shows.
 //!
 //! Owns: the ids under which partitions are committed, what is to be looked at, and what counts as a gap. Pure.
-//! Does not own: asking the broker (see `topics` and `looker`), what is done about a gap (see `reader`).
+//! Does not own: asking the broker (see `topics` and `looker`), what a gap leads to (see [`crate::resume`]).
 //!
 //! The id of a partition holds the id that the broker gave its topic, so a topic that was deleted and made again is another one, whatever
 //! its offsets. A broker older than 2.8 gives none: there the last message that was read tells, as it tells of a log that was truncated or
@@ -21,7 +21,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use pintail_core::evidence::{self, Evidence, Look, Mark, Seen, Verdict, Why, Witness};
-use pintail_core::offsets::{OffsetRange, Offsets, Partition, PartitionId};
+use pintail_core::offsets::{NoteKind, OffsetRange, Offsets, Partition, PartitionId};
+
+use crate::resume::{Finding, Gap};
 
 /// The mark of a witness that was found gone: nothing has it, so whatever stands there later is something else.
 const GONE: Mark = Mark([0; 16]);
@@ -31,7 +33,7 @@ const EARLIER_MAX: usize = 8;
 
 /// A partition as the broker shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Observed {
+pub(super) struct ShownPartition {
     pub(super) topic: String,
     pub(super) partition: i32,
     /// The id of the topic; `None` if the broker gives none.
@@ -79,9 +81,9 @@ pub(super) struct Position {
 
 /// What was found out about a position.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Finding {
+pub(super) enum LogFinding {
     /// What cannot be read any more, or is not what it was.
-    Gap(Gap),
+    Gap(LogGap),
     /// The log was cut behind the last message that was read, where only markers and aborted messages stood: nothing is lost.
     CutBehind { next: u64, last: u64 },
     /// The last message that was read is gone, and nothing contradicts the position.
@@ -94,7 +96,7 @@ pub(super) enum Finding {
 
 /// What cannot be read any more, or is not what it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Gap {
+pub(super) enum LogGap {
     /// Messages were removed before they were read.
     Removed { next: u64, low: u64 },
     /// The topic was recreated.
@@ -114,7 +116,7 @@ pub(super) enum KnownBy {
     Nothing,
 }
 
-impl fmt::Display for Gap {
+impl fmt::Display for LogGap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Removed { next, low } => {
@@ -144,7 +146,7 @@ impl fmt::Display for Gap {
     }
 }
 
-impl Gap {
+impl LogGap {
     /// Says where reading goes on if the gap is let pass, and at what price.
     pub(super) fn remedy(&self) -> String {
         match self {
@@ -165,7 +167,21 @@ impl Gap {
     }
 }
 
-impl fmt::Display for Finding {
+impl LogFinding {
+    /// Says it of the partition with this label.
+    pub(super) fn found(&self, label: &str) -> Finding {
+        let text = self.to_string();
+        let kind = match self {
+            Self::Gap(gap) => return Finding::Gap(Gap { found: format!("`{label}`: {gap}"), then: gap.remedy(), noted: text, lost: None }),
+            Self::CutBehind { .. } | Self::Returned { .. } => NoteKind::Moved,
+            Self::Unseen { .. } => NoteKind::CannotBeSeen,
+            Self::Accepted { .. } => NoteKind::Accepted,
+        };
+        Finding::Remark { kind, text }
+    }
+}
+
+impl fmt::Display for LogFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Gap(gap) => write!(f, "{gap}; {}", gap.remedy()),
@@ -204,7 +220,7 @@ impl Positions {
         Self { offsets: offsets.clone() }
     }
 
-    /// Takes up that a partition was read up to `next`, before which stands `evidence`.
+    /// Records that a partition was read up to `next`, before which stands `evidence`.
     pub(super) fn advance(&mut self, partition: &Arc<Partition>, next: u64, evidence: Arc<Evidence>) {
         let from = self.offsets.next_offset(&partition.id).unwrap_or(next);
         let range = OffsetRange::new(partition.clone(), from, next).with_evidence(evidence);
@@ -212,7 +228,7 @@ impl Positions {
     }
 
     /// Returns what is known of a partition and is to be looked at, the latest log first: nothing if it is new or its topic was recreated.
-    pub(super) fn known(&self, observed: &Observed) -> Vec<Known> {
+    pub(super) fn known(&self, observed: &ShownPartition) -> Vec<Known> {
         let mut known = self.of_partition(observed);
         known.retain(|known| known.is_of(observed));
         let over: Vec<u64> = known.iter().filter_map(|known| known.id.goes_on).collect();
@@ -222,10 +238,10 @@ impl Positions {
     }
 
     /// Judges a partition by a look at each of [`Self::known`].
-    pub(super) fn judge(&self, observed: &Observed, looked: &[Looked]) -> (Position, Option<Finding>) {
+    pub(super) fn judge(&self, observed: &ShownPartition, looked: &[Looked]) -> (Position, Option<LogFinding>) {
         let known = self.known(observed);
         let Some((latest, earlier)) = known.split_first() else {
-            let made_again = self.of_partition(observed).first().map(|known| Finding::Gap(Gap::Recreated { next: known.next }));
+            let made_again = self.of_partition(observed).first().map(|known| LogFinding::Gap(LogGap::Recreated { next: known.next }));
             let evidence = made_again.as_ref().map(|_| Arc::default());
             return (position(observed, id(observed, 1), observed.low, evidence), made_again);
         };
@@ -233,7 +249,7 @@ impl Positions {
         let (position, finding) = latest.judge(observed, looked.first().unwrap_or(&nothing));
         let standing = earlier.iter().zip(looked.iter().skip(1)).filter(|(earlier, looked)| earlier.stands(observed, looked));
         // Where an earlier log stands, the latest does not: the end of an epoch that both were written in tells nothing.
-        let is_other = matches!(finding, Some(Finding::Gap(Gap::Other { .. })));
+        let is_other = matches!(finding, Some(LogFinding::Gap(LogGap::Other { .. })));
         match standing.map(|(earlier, _)| earlier).max_by_key(|earlier| earlier.next) {
             Some(earlier) if is_other || earlier.next > position.next => latest.go_back(observed, earlier, finding),
             _ => (position, finding),
@@ -241,7 +257,7 @@ impl Positions {
     }
 
     /// Returns what is committed of the partition: of the topic that is shown before those of its name, of each the latest log first.
-    fn of_partition(&self, observed: &Observed) -> Vec<Known> {
+    fn of_partition(&self, observed: &ShownPartition) -> Vec<Known> {
         let known = self.offsets.spans().filter_map(|(id, span)| {
             let id = Id::parse(id.as_str())?;
             let is_it = id.topic == observed.topic && id.partition == observed.partition;
@@ -262,7 +278,7 @@ pub(super) struct Known {
 }
 
 impl Known {
-    fn is_of(&self, observed: &Observed) -> bool {
+    fn is_of(&self, observed: &ShownPartition) -> bool {
         match (&self.id.topic_id, &observed.topic_id) {
             (Some(known), Some(shown)) => known == shown,
             // One that is not known cannot be told from the other.
@@ -276,7 +292,7 @@ impl Known {
 
     /// Returns what is to be read to check the position, one for each witness; `None` for one that lies outside the log. Without evidence the
     /// message before the position is asked for, to be evidence from now on.
-    pub(super) fn asks(&self, observed: &Observed) -> Vec<Option<Ask>> {
+    pub(super) fn asks(&self, observed: &ShownPartition) -> Vec<Option<Ask>> {
         let inside = |from: u64, until| (observed.low..observed.high).contains(&from).then_some(Ask { from, until });
         if self.evidence.is_none() {
             return vec![self.next.checked_sub(1).and_then(|from| inside(from, self.next))];
@@ -288,7 +304,7 @@ impl Known {
 
     /// Returns what the leader epochs are to be asked for, as an offset and the epoch of a message before it: if the last witness cannot be
     /// seen, or to find out where another history begins.
-    pub(super) fn epoch_to_ask(&self, observed: &Observed, looked: &Looked) -> Option<(u64, i32)> {
+    pub(super) fn epoch_to_ask(&self, observed: &ShownPartition, looked: &Looked) -> Option<(u64, i32)> {
         let last = self.witnesses().last()?;
         let is_there = matches!(self.seen(looked).last(), Some(Seen::Present { .. }));
         let is_open = !is_there || self.verdict(observed, looked) != Verdict::Same;
@@ -317,7 +333,7 @@ impl Known {
     }
 
     /// Judges the end of the last message that was read: what lies between it and the position was never read.
-    fn verdict(&self, observed: &Observed, looked: &Looked) -> Verdict {
+    fn verdict(&self, observed: &ShownPartition, looked: &Looked) -> Verdict {
         let seen = self.seen(looked);
         let look = Look { place: None, end: Some(observed.high), seen: &seen, newest_before: None };
         let read_to = self.witnesses().last().map_or(self.next, |last| last.to);
@@ -329,7 +345,7 @@ impl Known {
     }
 
     /// Returns whether the last message that was read surely stands in the log.
-    fn stands(&self, observed: &Observed, looked: &Looked) -> bool {
+    fn stands(&self, observed: &ShownPartition, looked: &Looked) -> bool {
         let agrees = self.witnesses().last().zip(self.seen(looked).last()).and_then(|(last, seen)| last.agrees(seen));
         agrees == Some(true)
             && self.verdict(observed, looked) == Verdict::Same
@@ -338,22 +354,24 @@ impl Known {
     }
 
     /// Goes on behind what was read of an earlier log, since that stands in the place of this one.
-    fn go_back(&self, observed: &Observed, earlier: &Self, finding: Option<Finding>) -> (Position, Option<Finding>) {
+    fn go_back(&self, observed: &ShownPartition, earlier: &Self, finding: Option<LogFinding>) -> (Position, Option<LogFinding>) {
         let (next, begin) = (self.next, earlier.next);
         let finding = match finding {
-            Some(Finding::Gap(Gap::Other { why, .. })) => Finding::Gap(Gap::Other { next, why, begin, known_by: KnownBy::EarlierLog }),
-            _ => Finding::Returned { next, begin },
+            Some(LogFinding::Gap(LogGap::Other { why, .. })) => {
+                LogFinding::Gap(LogGap::Other { next, why, begin, known_by: KnownBy::EarlierLog })
+            }
+            _ => LogFinding::Returned { next, begin },
         };
         let id = format!("{}={}", self.id_of_next_log(observed), earlier.id.incarnation);
         (position(observed, id, begin, earlier.evidence.clone()), Some(finding))
     }
 
-    fn id_of_next_log(&self, observed: &Observed) -> String {
-        id(&Observed { topic_id: self.id.topic_id.clone(), ..observed.clone() }, self.id.incarnation + 1)
+    fn id_of_next_log(&self, observed: &ShownPartition) -> String {
+        id(&ShownPartition { topic_id: self.id.topic_id.clone(), ..observed.clone() }, self.id.incarnation + 1)
     }
 
     /// Returns where the log forks by its leader epochs, if all that stands before that can be what was read.
-    fn fork(&self, observed: &Observed, looked: &Looked) -> Option<u64> {
+    fn fork(&self, observed: &ShownPartition, looked: &Looked) -> Option<u64> {
         // An epoch that the broker does not know at all forks nowhere.
         let fork = looked.fork.filter(|fork| *fork > observed.low)?;
         let mut witnesses = self.witnesses().iter().zip(self.seen(looked));
@@ -363,35 +381,35 @@ impl Known {
         (!differs && !younger).then_some(fork)
     }
 
-    fn judge(&self, observed: &Observed, looked: &Looked) -> (Position, Option<Finding>) {
+    fn judge(&self, observed: &ShownPartition, looked: &Looked) -> (Position, Option<LogFinding>) {
         let next = self.next;
         let again = || self.id_of_next_log(observed);
         let stay = |evidence| Position { begin: next.max(observed.low), ..position(observed, self.id.text.clone(), next, Some(evidence)) };
-        let removed = (next < observed.low).then_some(Finding::Gap(Gap::Removed { next, low: observed.low }));
+        let removed = (next < observed.low).then_some(LogFinding::Gap(LogGap::Removed { next, low: observed.low }));
         match (self.verdict(observed, looked), self.witnesses().last()) {
             (Verdict::Other(why), _) => {
                 let fork = self.fork(observed, looked);
                 let (begin, known_by) = fork.map_or((observed.low, KnownBy::Nothing), |fork| (fork, KnownBy::Epochs));
                 let before = fork.and(looked.before_fork);
                 let evidence = Evidence { witnesses: before.into_iter().collect(), ..Evidence::default() };
-                let gap = Gap::Other { next, why, begin, known_by };
-                (position(observed, again(), begin, Some(Arc::new(evidence))), Some(Finding::Gap(gap)))
+                let gap = LogGap::Other { next, why, begin, known_by };
+                (position(observed, again(), begin, Some(Arc::new(evidence))), Some(LogFinding::Gap(gap)))
             }
             (Verdict::Same | Verdict::Moved, Some(last)) if observed.high < next || self.between(looked).is_some() => {
                 let evidence = Evidence { witnesses: vec![*last], ..Evidence::default() };
                 let position = position(observed, again(), last.to, Some(Arc::new(evidence)));
-                (position, Some(Finding::CutBehind { next, last: last.from }))
+                (position, Some(LogFinding::CutBehind { next, last: last.from }))
             }
             (Verdict::Same | Verdict::Moved, _) => (stay(self.evidence.clone().unwrap_or_default()), None),
             (Verdict::CannotBeSeen, Some(last)) => {
                 let said = last.mark == GONE;
                 let evidence = Evidence { witnesses: vec![Witness { mark: GONE, ..*last }], ..Evidence::default() };
-                let unseen = (!said).then_some(Finding::Unseen { last: last.from });
+                let unseen = (!said).then_some(LogFinding::Unseen { last: last.from });
                 (stay(Arc::new(evidence)), removed.or(unseen))
             }
             (Verdict::CannotBeSeen, None) => {
                 let known = self.evidence.clone();
-                let accepted = known.is_none().then_some(Finding::Accepted { next });
+                let accepted = known.is_none().then_some(LogFinding::Accepted { next });
                 let before = looked.sights.first().and_then(|sights| sights.iter().find(|sight| sight.to == next));
                 let found = || Arc::new(Evidence { witnesses: before.copied().into_iter().collect(), ..Evidence::default() });
                 (stay(known.unwrap_or_else(found)), removed.or(accepted))
@@ -400,13 +418,13 @@ impl Known {
     }
 }
 
-fn position(observed: &Observed, id: String, next: u64, evidence: Option<Arc<Evidence>>) -> Position {
+fn position(observed: &ShownPartition, id: String, next: u64, evidence: Option<Arc<Evidence>>) -> Position {
     let label = format!("{}[{}]", observed.topic, observed.partition);
     let partition = Arc::new(Partition { id: PartitionId::new(id), label: label.into() });
     Position { partition, next, begin: next, evidence }
 }
 
-fn id(observed: &Observed, incarnation: u64) -> String {
+fn id(observed: &ShownPartition, incarnation: u64) -> String {
     let mut id = format!("{}/{}", observed.topic, observed.partition);
     if let Some(topic_id) = &observed.topic_id {
         id = format!("{id}@{topic_id}");

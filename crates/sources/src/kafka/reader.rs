@@ -19,7 +19,7 @@ use pintail_core::batch::{Chunk, OffsetUnit};
 use pintail_core::error::{Error, Result};
 use pintail_core::evidence::{Evidence, Key, Witness};
 use pintail_core::messages;
-use pintail_core::offsets::{Note, NoteKind, OffsetRange, Partition};
+use pintail_core::offsets::{Note, Partition};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
@@ -31,13 +31,13 @@ use super::config::KafkaConfig;
 use super::epochs::{leader_epoch, set_leader_epoch};
 use super::headers::headers;
 use super::looker::Looker;
-use super::position::{Finding, Known, Looked, Observed, Position, Positions};
+use super::position::{Known, LogFinding, Looked, Position, Positions, ShownPartition};
 use super::source::Shared;
 use super::topics::{Shape, observe, reason, shape};
 use super::witness::{Latest, Logged};
 use crate::messages::Chunks;
 use crate::reach::{PAUSE_MAX, Reach};
-use crate::resume::{Gap, remark};
+use crate::resume::carried;
 use crate::thread::{ChunkSender, Exit};
 
 /// Longest time that a message waits for others to share its chunk.
@@ -133,7 +133,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Takes up that nothing can be read.
+    /// Records that nothing can be read.
     ///
     /// # Errors
     /// `Config` if the broker refuses the login and never took it: that is the configuration.
@@ -178,17 +178,15 @@ impl Reader {
     }
 
     /// Makes the log of a partition that is read on at a position, with what was found out of it.
-    fn open_log(&self, shown: &Observed, position: Position, finding: Option<Finding>) -> Result<Log> {
+    fn open_log(&self, shown: &ShownPartition, position: Position, finding: Option<LogFinding>) -> Result<Log> {
         let Position { partition, next, begin, evidence } = position;
         let is_new = evidence.is_none();
         let evidence = evidence.unwrap_or_default();
-        let note = finding.map(|finding| self.meet(&partition, &finding)).transpose()?;
+        let meet = |finding: LogFinding| self.config.on_gap.meet(&partition.label, finding.found(&partition.label));
+        let notes: Vec<Note> = finding.map(meet).transpose()?.into_iter().collect();
         // Where a partition begins is recorded although it is empty: what comes and goes before it is read is missed then.
-        let found = (is_new || note.is_some()).then(|| {
-            let range = OffsetRange::new(partition.clone(), next, next).with_evidence(evidence.clone());
-            let range = note.into_iter().fold(range, OffsetRange::with_note);
-            Chunk::empty(range, OffsetUnit::Records)
-        });
+        let found = (is_new || !notes.is_empty())
+            .then(|| carried(partition.clone(), (next, next), OffsetUnit::Records, Some(evidence.clone()), notes));
         let last = evidence.witnesses.last().copied();
         let latest = Latest::new(self.key.clone(), evidence);
         let mut chunks = Chunks::new(partition.clone(), next, self.record_bytes_max, latest);
@@ -197,7 +195,7 @@ impl Reader {
     }
 
     /// Looks at what stands before the positions; nothing where nothing is known.
-    fn look(&self, observed: &[Observed], sender: &ChunkSender) -> Result<Result<Vec<Vec<Looked>>, String>, Exit> {
+    fn look(&self, observed: &[ShownPartition], sender: &ChunkSender) -> Result<Result<Vec<Vec<Looked>>, String>, Exit> {
         let known: Vec<Vec<Known>> = observed.iter().map(|shown| self.positions.known(shown)).collect();
         let mut looked: Vec<Vec<Looked>> = vec![Vec::new(); observed.len()];
         let deepest = known.iter().map(Vec::len).max().unwrap_or(0);
@@ -207,7 +205,7 @@ impl Reader {
         let looker = Looker::new(&self.config, &self.key, sender)?;
         // The latest log of each partition, then those that it was before: a look reads each partition from one offset.
         for depth in 0..deepest {
-            let (places, wanted): (Vec<usize>, Vec<(&Observed, &Known)>) =
+            let (places, wanted): (Vec<usize>, Vec<(&ShownPartition, &Known)>) =
                 (0..observed.len()).filter_map(|place| Some((place, (&observed[place], known[place].get(depth)?)))).unzip();
             let seen = if depth == 0 { looker.look(&wanted)? } else { looker.look_at_messages(&wanted)? };
             match seen {
@@ -216,21 +214,6 @@ impl Reader {
             }
         }
         Ok(Ok(looked))
-    }
-
-    /// Refuses a gap, or returns the note of what was found.
-    fn meet(&self, partition: &Partition, finding: &Finding) -> Result<Note> {
-        let (label, noted) = (&partition.label, finding.to_string());
-        let kind = match finding {
-            Finding::Gap(gap) => {
-                let (found, then) = (format!("`{label}`: {gap}"), gap.remedy());
-                return self.config.on_gap.meet(Gap { found, then, noted, lost: None });
-            }
-            Finding::CutBehind { .. } | Finding::Returned { .. } => NoteKind::Moved,
-            Finding::Unseen { .. } => NoteKind::CannotBeSeen,
-            Finding::Accepted { .. } => NoteKind::Accepted,
-        };
-        Ok(remark(label, kind, noted))
     }
 
     /// Reads until the session must begin again.
@@ -308,7 +291,7 @@ impl Reader {
         Ok(logged.message.bytes())
     }
 
-    /// Takes up how far the session came, for the next one.
+    /// Takes how far the session came, for the next one.
     fn keep(&mut self, session: Session, sender: &ChunkSender) -> Result<(), Exit> {
         let mut session = session;
         hand_on(&mut session, sender)?;
@@ -381,7 +364,7 @@ impl Session {
 }
 
 /// Says where a partition is to be read from.
-fn begin_at(assignment: &mut TopicPartitionList, shown: &Observed, position: &Position) -> Result<()> {
+fn begin_at(assignment: &mut TopicPartitionList, shown: &ShownPartition, position: &Position) -> Result<()> {
     let (begin, label) = (position.begin, &position.partition.label);
     let offset = i64::try_from(begin).map_err(|_| Error::internal(format!("offset {begin} of {label} is no offset")))?;
     let named = assignment.add_partition_offset(&shown.topic, shown.partition, Offset::Offset(offset));

@@ -12,7 +12,7 @@ use rdkafka::types::RDKafkaRespErr;
 
 use super::client::Consumer;
 use super::config::KafkaConfig;
-use super::position::{Observed, is_ours};
+use super::position::{ShownPartition, is_ours};
 use super::topic_ids::topic_ids;
 
 /// Time for a broker to answer, also in another part of the world.
@@ -54,7 +54,7 @@ pub(super) fn shape(consumer: &Consumer, config: &KafkaConfig) -> Result<Shape, 
 ///
 /// # Errors
 /// As [`shape`].
-pub(super) fn observe(consumer: &Consumer, config: &KafkaConfig, shape: &Shape) -> Result<Vec<Observed>, String> {
+pub(super) fn observe(consumer: &Consumer, config: &KafkaConfig, shape: &Shape) -> Result<Vec<ShownPartition>, String> {
     let instance = (config.instance.index, config.instance.count);
     let mut observed = Vec::new();
     for (topic, count) in config.topics.iter().zip(&shape.counts) {
@@ -66,7 +66,7 @@ pub(super) fn observe(consumer: &Consumer, config: &KafkaConfig, shape: &Shape) 
             let offset =
                 |offset: i64| u64::try_from(offset).map_err(|_| format!("the broker says offset {offset} of `{topic}[{partition}]`"));
             let topic_id = shape.ids.get(topic).cloned();
-            observed.push(Observed { topic: topic.clone(), partition, topic_id, low: offset(low)?, high: offset(high)? });
+            observed.push(ShownPartition { topic: topic.clone(), partition, topic_id, low: offset(low)?, high: offset(high)? });
         }
     }
     Ok(observed)

@@ -50,7 +50,7 @@ impl Acks {
         self.offsets.next_offset(partition).unwrap_or(0)
     }
 
-    /// Takes up a delivery. Returns its reply if the message is committed already.
+    /// Takes a delivery. Returns its reply if the message is committed already.
     pub(super) fn deliver(&mut self, sequence: u64, reply: Subject) -> Option<Subject> {
         if sequence < self.committed {
             return Some(reply);
@@ -59,7 +59,7 @@ impl Acks {
         None
     }
 
-    /// Takes up what is committed. Returns the replies that need not wait any more, in the order of their messages.
+    /// Reads what is committed. Returns the replies that need not wait any more, in the order of their messages.
     pub(super) fn commit(&mut self, offsets: &Offsets) -> Vec<Subject> {
         self.offsets = offsets.clone();
         let Some(to) = self.partition.as_ref().and_then(|partition| offsets.next_offset(partition)) else { return Vec::new() };

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::connect::{Connection, Failure};
 use super::history::{DISTANCES, is_nothing, mark, nanoseconds, nothing};
-use super::position::{Observed, Position};
+use super::position::{Position, ShownStream};
 use super::search::Search;
 
 /// All subjects.
@@ -168,7 +168,7 @@ pub(super) enum Begins {
 /// Looks at what stands before the position `next`. Without evidence only the end of the stream can contradict.
 pub(super) async fn check(
     messages: &Messages<'_>,
-    observed: &Observed,
+    observed: &ShownStream,
     next: u64,
     evidence: &Evidence,
     filter: Option<&str>,
@@ -197,7 +197,7 @@ pub(super) async fn found(messages: &Messages<'_>, next: u64, key: &Key) -> Resu
 }
 
 /// Returns what the place of a witness shows.
-fn seen(witness: &Witness, stored: Option<&Stored>, observed: &Observed, key: &Key) -> Seen {
+fn seen(witness: &Witness, stored: Option<&Stored>, observed: &ShownStream, key: &Key) -> Seen {
     let same_time = |time: Option<i64>| witness.time.is_some() && witness.time == time;
     match stored {
         // The last message is gone, and the server still knows when it came.
@@ -236,7 +236,7 @@ impl Agreement {
 /// of the subjects that are read must be among those. (Others may have come while the server's clock was ahead.)
 async fn younger(
     messages: &Messages<'_>,
-    observed: &Observed,
+    observed: &ShownStream,
     evidence: &Evidence,
     seen: &[Seen],
     agreement: &Agreement,
@@ -257,7 +257,7 @@ async fn younger(
 /// Finds where reading goes on in another history.
 async fn restored(
     messages: &Messages<'_>,
-    observed: &Observed,
+    observed: &ShownStream,
     next: u64,
     evidence: &Evidence,
     why: Why,
@@ -298,7 +298,7 @@ pub(super) enum Standing {
 }
 
 /// Looks whether the stream is one in which a position was reached.
-pub(super) async fn standing(messages: &Messages<'_>, observed: &Observed, position: &Position, key: &Key) -> Result<Standing, Failure> {
+pub(super) async fn standing(messages: &Messages<'_>, observed: &ShownStream, position: &Position, key: &Key) -> Result<Standing, Failure> {
     // What was not read of it would be gone, too.
     if observed.end() < position.next || observed.begin() > position.next {
         return Ok(Standing::Not);
@@ -333,8 +333,8 @@ mod tests {
         Stored { sequence, time: Some(sequence as i64), subject: "events.eu".to_owned(), payload: payload.into(), headers: Vec::new() }
     }
 
-    fn observed(last: u64, last_time: Option<i64>) -> Observed {
-        Observed { created: DateTime::UNIX_EPOCH, first: 1, last, last_time }
+    fn observed(last: u64, last_time: Option<i64>) -> ShownStream {
+        ShownStream { created: DateTime::UNIX_EPOCH, first: 1, last, last_time }
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub(super) struct Delivered<'a> {
 }
 
 impl<'a> Delivered<'a> {
-    /// Takes up a message with what its reply subject says of it.
+    /// Takes a message with what its reply subject says of it.
     pub(super) fn new(message: &'a async_nats::jetstream::Message, info: &Info<'_>) -> Self {
         let time = nanoseconds(info.published.unix_timestamp_nanos());
         Self { subject: &message.subject, payload: &message.payload, headers: message.headers.as_ref(), time }
@@ -151,7 +151,7 @@ impl History {
         history
     }
 
-    /// Takes up what stands at a sequence that is passed over, although it is not read.
+    /// Takes what stands at a sequence that is passed over, although it is not read.
     pub(super) fn pass(&mut self, witness: Witness) {
         self.number += 1;
         self.push(witness.from, witness.time, Content::Marked(witness.mark));
@@ -219,7 +219,7 @@ mod tests {
         Content::Whole { subject: "events.eu".into(), payload: n.to_string().into() }
     }
 
-    /// Takes up the messages of these sequences; the time of each is its sequence, unless `time` says otherwise.
+    /// Takes the messages of these sequences; the time of each is its sequence, unless `time` says otherwise.
     fn read(history: &mut History, sequences: impl IntoIterator<Item = u64>, time: impl Fn(u64) -> i64) {
         for sequence in sequences {
             history.number += 1;

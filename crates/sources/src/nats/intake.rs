@@ -23,7 +23,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::acks::ACK;
 use super::check::Messages as Stored;
 use super::history::{Delivered, History, nothing};
-use super::position::{Observed, Position};
+use super::position::{Position, ShownStream};
 use super::reader::{Exit, Reader};
 use super::session::{Link, Session, look, observed};
 use crate::messages::Chunks;
@@ -49,7 +49,7 @@ pub(super) struct Intake<'a> {
 }
 
 impl<'a> Intake<'a> {
-    /// Takes up what a session brings, until it ends or must not go on.
+    /// Takes what a session brings, until it ends or must not go on.
     pub(super) async fn run(reader: &'a mut Reader, session: Session, position: Position) -> Exit {
         let Session { link, messages } = session;
         let history = History::new(reader.key.clone(), position.evidence);
@@ -186,7 +186,7 @@ impl<'a> Intake<'a> {
     }
 
     /// Returns the witness of the last message, which is not for us: behind a restore there may be one for us in its place.
-    async fn last(&self, observed: &Observed) -> Result<Witness, Exit> {
+    async fn last(&self, observed: &ShownStream) -> Result<Witness, Exit> {
         let messages = Stored { connection: &self.link.connection, stream: &self.reader.config.stream };
         let key = &self.reader.key;
         let last = messages.at(observed.last).await?;

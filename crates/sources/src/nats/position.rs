@@ -25,7 +25,7 @@ const EARLIER_MAX: usize = 16;
 
 /// What a server shows of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Observed {
+pub(super) struct ShownStream {
     /// When it was made.
     pub(super) created: DateTime<Utc>,
     /// The sequence of its first message; of the next one while it is empty.
@@ -36,7 +36,7 @@ pub(super) struct Observed {
     pub(super) last_time: Option<i64>,
 }
 
-impl Observed {
+impl ShownStream {
     /// Returns the sequence that the next message will have.
     pub(super) fn end(&self) -> u64 {
         self.last + 1
@@ -62,14 +62,14 @@ pub(super) struct Position {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Found {
     /// Nothing: reading begins at what is there. A gap if another stream of the name was read before.
-    New { created: String, gap: Option<Gap> },
+    New { created: String, gap: Option<StreamGap> },
     /// How far it was read.
     Known(Position),
 }
 
 /// What contradicts the offsets.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Gap {
+pub(super) enum StreamGap {
     /// Messages were removed before they were read.
     Removed { from: u64, to: u64 },
     /// The stream was deleted and recreated.
@@ -98,7 +98,7 @@ struct Known {
 }
 
 impl Positions {
-    /// Takes up what is committed.
+    /// Reads what is committed.
     ///
     /// # Errors
     /// `State` if a partition is none of this stream.
@@ -115,14 +115,14 @@ impl Positions {
     }
 
     /// Finds the stream that a server shows among those that are known.
-    pub(super) fn find(&self, observed: &Observed) -> Found {
+    pub(super) fn find(&self, observed: &ShownStream) -> Found {
         let created = rfc3339(observed.created);
         if let Some((generation, known)) = self.known.get(&created).and_then(BTreeMap::last_key_value) {
             return Found::Known(self.position(&created, *generation, known));
         }
         // Texts of one form and zone: the greatest is the latest.
         let latest = self.known.last_key_value().and_then(|(was, known)| Some((was, known.values().next_back()?)));
-        let gap = latest.map(|(was, known)| Gap::MadeAgain { created: created.clone(), was: was.clone(), read: known.next - 1 });
+        let gap = latest.map(|(was, known)| StreamGap::MadeAgain { created: created.clone(), was: was.clone(), read: known.next - 1 });
         Found::New { created, gap }
     }
 
@@ -161,7 +161,7 @@ impl Positions {
         Position { partition: self.partition(id), ..earlier.clone() }
     }
 
-    /// Takes up where reading has got to.
+    /// Takes where reading has got to.
     pub(super) fn keep(&mut self, range: &OffsetRange) {
         if let Some(Id { created, generation, goes_on }) = Id::parse(&self.stream, &range.partition.id) {
             let known = Known { goes_on, next: range.to, evidence: range.evidence.clone() };
@@ -208,7 +208,7 @@ impl<'a> Id<'a> {
     }
 }
 
-impl Gap {
+impl StreamGap {
     /// Returns how many messages are surely or possibly lost; `None` if it cannot be known.
     pub(super) fn lost(&self) -> Option<u64> {
         match self {
@@ -218,7 +218,7 @@ impl Gap {
     }
 }
 
-impl fmt::Display for Gap {
+impl fmt::Display for StreamGap {
     /// Completes a sentence that begins with the stream.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -268,8 +268,8 @@ mod tests {
 
     const SECOND: i64 = 1_767_225_600;
 
-    fn observed(created: i64, first: u64, last: u64) -> Observed {
-        Observed { created: DateTime::from_timestamp(created, 123_456_789).unwrap(), first, last, last_time: None }
+    fn observed(created: i64, first: u64, last: u64) -> ShownStream {
+        ShownStream { created: DateTime::from_timestamp(created, 123_456_789).unwrap(), first, last, last_time: None }
     }
 
     fn committed(ids: &[(&str, u64)]) -> Offsets {
@@ -288,7 +288,7 @@ mod tests {
         Positions::new("EVENTS", &committed(ids)).unwrap()
     }
 
-    fn known(ids: &[(&str, u64)], observed: Observed) -> (String, u64) {
+    fn known(ids: &[(&str, u64)], observed: ShownStream) -> (String, u64) {
         match positions(ids).find(&observed) {
             Found::Known(position) => {
                 assert_eq!(position.evidence.unwrap().end, Some(position.next), "evidence and position belong together");
@@ -361,7 +361,7 @@ mod tests {
     fn a_restored_stream_is_told_with_what_is_lost_and_what_may_be_there_twice() {
         let text = |why, common, next, begins| {
             let restored = Restored { why, common, next, begins, evidence: Arc::default() };
-            Gap::PutBack { restored, next: 101 }.to_string()
+            StreamGap::PutBack { restored, next: 101 }.to_string()
         };
         for (found, parts) in [
             (
@@ -391,7 +391,7 @@ mod tests {
 
     #[test]
     fn messages_removed_unread_are_counted() {
-        let removed = Gap::Removed { from: 10, to: 51 };
+        let removed = StreamGap::Removed { from: 10, to: 51 };
         assert_eq!(removed.lost(), Some(41));
         assert!(removed.to_string().contains("begins at sequence 51, and was read up to 9: 41 sequences"), "{removed}");
     }

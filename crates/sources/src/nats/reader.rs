@@ -12,7 +12,7 @@ use async_nats::jetstream::stream::{Info, RetentionPolicy};
 use pintail_core::batch::{Chunk, OffsetUnit};
 use pintail_core::error::{Error, Result};
 use pintail_core::evidence::{Evidence, Key};
-use pintail_core::offsets::{Note, NoteKind, OffsetRange};
+use pintail_core::offsets::Note;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tracing::debug;
@@ -22,15 +22,15 @@ use super::config::NatsConfig;
 use super::connect::{Connection, Failure};
 use super::history::{History, nothing};
 use super::intake::Intake;
-use super::plan::{Facts, Finding, plan, surely};
-use super::position::{Found, Gap, Observed, Position, Positions};
+use super::plan::{Facts, StreamFinding, plan, surely};
+use super::position::{Found, Position, Positions, ShownStream, StreamGap};
 use super::session::{Line, Session, observed};
 use super::source::Shared;
 use super::unreadable;
 use crate::flood::Flood;
 use crate::messages::Remember;
 use crate::reach::Reach;
-use crate::resume::{self, remark};
+use crate::resume::carried;
 
 /// Why reading ends.
 pub(super) enum Exit {
@@ -128,7 +128,7 @@ impl Reader {
         sleep(self.reach.pause()).await;
     }
 
-    /// Takes up that the session is of use.
+    /// Records that the session is of use.
     pub(super) fn succeed(&mut self) {
         self.reach.available();
         self.reach.steady();
@@ -171,8 +171,8 @@ impl Reader {
     }
 
     /// Begins a stream that is not known.
-    async fn begin_stream(&mut self, created: &str, gap: Option<Gap>, observed: &Observed) -> Result<Position, Failure> {
-        let note = gap.map(|gap| self.meet_gap(&gap)).transpose().map_err(Failure::Refused)?;
+    async fn begin_stream(&mut self, created: &str, gap: Option<StreamGap>, observed: &ShownStream) -> Result<Position, Failure> {
+        let note = gap.map(|gap| self.meet_gap(gap)).transpose().map_err(Failure::Refused)?;
         let next = observed.begin();
         // An older state might bring back what is gone.
         let before = (next > 1).then(|| nothing(&self.key, next - 1, None));
@@ -184,7 +184,7 @@ impl Reader {
     }
 
     /// Looks whether what was read stands before a position, or what was read of an earlier generation, and goes on as that says.
-    async fn go_on(&mut self, connection: &Connection, observed: &Observed, position: Position) -> Result<Position, Failure> {
+    async fn go_on(&mut self, connection: &Connection, observed: &ShownStream, position: Position) -> Result<Position, Failure> {
         let facts = self.look(connection, observed, &position).await?;
         let (position, finding) = plan(&self.positions, position, facts);
         if let Some(finding) = finding {
@@ -195,7 +195,7 @@ impl Reader {
     }
 
     /// Asks the server what the plan for a position must know.
-    async fn look(&self, connection: &Connection, observed: &Observed, position: &Position) -> Result<Facts, Failure> {
+    async fn look(&self, connection: &Connection, observed: &ShownStream, position: &Position) -> Result<Facts, Failure> {
         let messages = Messages { connection, stream: &self.config.stream };
         let (key, next) = (&self.key, position.next);
         let evidence = position.evidence.clone().unwrap_or_default();
@@ -212,35 +212,11 @@ impl Reader {
 
     /// Hands on what was found out of a partition from a sequence up to a position: it is said once, and belongs in the next record.
     async fn tell(&mut self, position: &Position, from: u64, note: Option<Note>) {
-        let range = OffsetRange::new(position.partition.clone(), from, position.next);
-        let range = OffsetRange { evidence: position.evidence.clone(), notes: note.into_iter().collect(), ..range };
-        self.positions.keep(&range);
+        let Position { partition, next, evidence } = position.clone();
+        let chunk = carried(partition, (from, next), OffsetUnit::Records, evidence, note.into_iter().collect());
+        self.positions.keep(&chunk.range);
         // Nobody takes it once the source is stopped; it is found out again at the next start.
-        let _ = self.chunks.send(Ok(Chunk::empty(range, OffsetUnit::Records))).await;
-    }
-
-    /// Refuses a gap, or returns the note of what was found.
-    fn meet(&self, finding: &Finding) -> Result<Note> {
-        let stream = &self.config.stream;
-        let (kind, text) = match finding {
-            Finding::Gap(gap) => return self.meet_gap(gap),
-            Finding::Returned { next, begin } => (
-                NoteKind::Moved,
-                format!(
-                    "the stream `{stream}` is again what was read up to sequence {} before an older state of it was restored: reading goes on \
-                     there instead of at {next}",
-                    begin - 1
-                ),
-            ),
-            Finding::Unseen { next } => (
-                NoteKind::CannotBeSeen,
-                format!("of what was read last before {next}, the stream `{stream}` has nothing any more, and nothing contradicts it"),
-            ),
-            Finding::Accepted { next } => {
-                (NoteKind::Accepted, format!("the position {next} in the stream `{stream}` has no evidence yet: accepted"))
-            }
-        };
-        Ok(remark(stream, kind, text))
+        let _ = self.chunks.send(Ok(chunk)).await;
     }
 
     /// Returns whether messages that are gone may have been ours. Of streams that drop what others acknowledge, they are theirs as a matter of
@@ -257,16 +233,18 @@ impl Reader {
         if begin <= missing.start || !self.removal_matters(info) {
             return Ok(None);
         }
-        let note = self.meet_gap(&Gap::Removed { from: missing.start, to: missing.end.min(begin) })?;
+        let note = self.meet_gap(StreamGap::Removed { from: missing.start, to: missing.end.min(begin) })?;
         Ok(Some((begin, note)))
     }
 
     /// Refuses a gap, or returns what is noted of it.
-    fn meet_gap(&self, gap: &Gap) -> Result<Note> {
-        let found = format!("the stream `{}` {gap}", self.config.stream);
-        let noted = format!("{found}: going on with what is there");
-        // Under a filter, what was removed may have been others'.
-        let lost = gap.lost().filter(|_| self.config.subject.is_none());
-        self.config.on_gap.meet(resume::Gap { found, then: "reading goes on with what is there".into(), noted, lost })
+    fn meet_gap(&self, gap: StreamGap) -> Result<Note> {
+        self.meet(&StreamFinding::Gap(gap))
+    }
+
+    /// Refuses a gap, or returns the note of what was found.
+    fn meet(&self, finding: &StreamFinding) -> Result<Note> {
+        let stream = &self.config.stream;
+        self.config.on_gap.meet(stream, finding.found(stream, self.config.subject.is_some()))
     }
 }

@@ -31,7 +31,7 @@ impl Search {
         (self.begin < self.end).then(|| self.begin + (self.end - self.begin) / 2)
     }
 
-    /// Takes up sequence and time of the message that was asked for.
+    /// Takes sequence and time of the message that was asked for.
     pub(super) fn learn(&mut self, found: Option<(u64, Option<i64>)>) {
         let Some(asked) = self.ask() else { return };
         match found {

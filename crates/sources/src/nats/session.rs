@@ -27,7 +27,7 @@ use tracing::warn;
 use super::config::NatsConfig;
 use super::connect::{Connection, Failure};
 use super::history::nanoseconds;
-use super::position::{Observed, Position};
+use super::position::{Position, ShownStream};
 
 /// Messages asked for at a time: enough that the server never waits for the next request.
 const PULL_MESSAGES: usize = 4_000;
@@ -125,9 +125,9 @@ impl Link {
 }
 
 /// Returns what an answer of the server shows of the stream.
-pub(super) fn observed(info: &Info) -> Observed {
+pub(super) fn observed(info: &Info) -> ShownStream {
     let created = i64::try_from(info.created.unix_timestamp_nanos()).unwrap_or_default();
-    Observed {
+    ShownStream {
         created: DateTime::from_timestamp_nanos(created),
         first: info.state.first_sequence,
         last: info.state.last_sequence,

@@ -65,7 +65,7 @@ fn understood(stored: &Stored) -> Option<HeaderMap> {
     if is_cut || stored.subject.contains(NO_TEXT) { None } else { parsed(&stored.headers) }
 }
 
-/// Takes up the messages behind a position that the client cannot, those between and soon behind them, and others for as long as a consumer would
+/// Takes the messages behind a position that the client cannot, those between and soon behind them, and others for as long as a consumer would
 /// deliver one of them again. Returns the position behind.
 pub(super) async fn pass(reader: &mut Reader, connection: &Connection, stream: &Stream, position: Position) -> Result<Position, Failure> {
     let retention = stream.cached_info().config.retention;
@@ -150,7 +150,7 @@ fn reply(reader: &Reader, sequence: u64) -> Subject {
     format!("$JS.ACK.{}.{}.1.{sequence}.{sequence}.0.0", reader.config.stream, reader.config.consumer).into()
 }
 
-/// Takes up a message that was fetched by itself. Returns the position behind it.
+/// Takes a message that was fetched by itself. Returns the position behind it.
 async fn take_up(reader: &mut Reader, stored: Stored, headers: Option<HeaderMap>, position: Position) -> Position {
     let Stored { sequence, time, subject, payload, .. } = stored;
     let history = History::new(reader.key.clone(), position.evidence.clone());

@@ -2,8 +2,8 @@ use pintail_core::evidence::Key;
 
 use super::*;
 
-fn observed(topic_id: Option<&str>, low: u64, high: u64) -> Observed {
-    Observed { topic: "a.b-c".into(), partition: 3, topic_id: topic_id.map(Into::into), low, high }
+fn observed(topic_id: Option<&str>, low: u64, high: u64) -> ShownPartition {
+    ShownPartition { topic: "a.b-c".into(), partition: 3, topic_id: topic_id.map(Into::into), low, high }
 }
 
 fn message(at: u64, content: &str) -> Witness {
@@ -43,17 +43,17 @@ fn forked(sights: &[&[Witness]], fork: u64) -> Looked {
 }
 
 /// Returns the id, the next offset, where reading begins, and what was found out.
-fn judge(positions: &Positions, observed: &Observed, looked: &Looked) -> (String, u64, u64, Option<Finding>) {
+fn judge(positions: &Positions, observed: &ShownPartition, looked: &Looked) -> (String, u64, u64, Option<LogFinding>) {
     judge_all(positions, observed, std::slice::from_ref(looked))
 }
 
 /// The same, of a partition that is known by several logs, the latest first.
-fn judge_all(positions: &Positions, observed: &Observed, looked: &[Looked]) -> (String, u64, u64, Option<Finding>) {
+fn judge_all(positions: &Positions, observed: &ShownPartition, looked: &[Looked]) -> (String, u64, u64, Option<LogFinding>) {
     let (position, finding) = positions.judge(observed, looked);
     (position.partition.id.as_str().to_owned(), position.next, position.begin, finding)
 }
 
-fn asks(positions: &Positions, observed: &Observed) -> Vec<Option<(u64, u64)>> {
+fn asks(positions: &Positions, observed: &ShownPartition) -> Vec<Option<(u64, u64)>> {
     let known = positions.known(observed).first().map(|known| known.asks(observed)).unwrap_or_default();
     known.into_iter().map(|ask| ask.map(|ask| (ask.from, ask.until))).collect()
 }
@@ -70,7 +70,7 @@ fn an_unknown_partition_begins_with_the_oldest_message_and_a_known_one_where_it_
     let positions = committed(Some("X"), 8, &[message(7, "seven")]);
     assert_eq!(asks(&positions, &shown), [Some((7, 8))]);
     assert_eq!(judge(&positions, &shown, &looked(&[&[message(7, "seven")]])), (SAME.into(), 8, 8, None));
-    let other = Observed { partition: 4, ..shown };
+    let other = ShownPartition { partition: 4, ..shown };
     assert_eq!(judge(&positions, &other, &Looked::default()), ("a.b-c/4@X".into(), 5, 5, None));
 }
 
@@ -78,13 +78,13 @@ fn an_unknown_partition_begins_with_the_oldest_message_and_a_known_one_where_it_
 fn messages_that_were_removed_unread_are_a_gap_within_the_same_partition() {
     let positions = committed(Some("X"), 4, &[message(3, "three")]);
     let (_, _, _, found) = judge(&positions, &observed(Some("X"), 4, 9), &Looked::default());
-    assert_eq!(found, Some(Finding::Unseen { last: 3 }));
-    let removed = Gap::Removed { next: 4, low: 6 };
+    assert_eq!(found, Some(LogFinding::Unseen { last: 3 }));
+    let removed = LogGap::Removed { next: 4, low: 6 };
     assert_eq!(removed.to_string(), "offsets 4 to 5 were removed before they were read (retention)");
     let shown = observed(Some("X"), 6, 9);
     assert_eq!(asks(&positions, &shown), [None]);
     assert_eq!(positions.known(&shown)[0].epoch_to_ask(&shown, &Looked::default()), Some((6, 5)), "before the beginning nothing is told");
-    assert_eq!(judge(&positions, &shown, &Looked::default()), (SAME.into(), 4, 6, Some(Finding::Gap(removed))));
+    assert_eq!(judge(&positions, &shown, &Looked::default()), (SAME.into(), 4, 6, Some(LogFinding::Gap(removed))));
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn another_message_in_the_place_of_the_last_is_another_log() {
     let positions = committed(Some("X"), 9, &[message(8, "eight")]);
     let shown = observed(Some("X"), 2, 20);
     let other = looked(&[&[message(8, "other")]]);
-    let differs = |begin, known_by| Some(Finding::Gap(Gap::Other { next: 9, why: Why::Differs { at: 8 }, begin, known_by }));
+    let differs = |begin, known_by| Some(LogFinding::Gap(LogGap::Other { next: 9, why: Why::Differs { at: 8 }, begin, known_by }));
     assert_eq!(positions.known(&shown)[0].epoch_to_ask(&shown, &other), Some((9, 5)), "where another history begins");
     assert_eq!(judge(&positions, &shown, &other), (AGAIN.into(), 2, 2, differs(2, KnownBy::Nothing)));
     assert_eq!(judge(&positions, &shown, &forked(&[&[message(8, "other")]], 6)), (AGAIN.into(), 6, 6, differs(6, KnownBy::Epochs)));
@@ -112,7 +112,7 @@ fn a_log_that_ends_before_the_position_is_another_one() {
     let positions = committed(Some("X"), 9, &[message(8, "eight")]);
     let shorter = observed(Some("X"), 0, 7);
     assert_eq!(asks(&positions, &shorter), [None]);
-    let gap = |begin, known_by| Some(Finding::Gap(Gap::Other { next: 9, why: Why::Shorter { end: 7 }, begin, known_by }));
+    let gap = |begin, known_by| Some(LogFinding::Gap(LogGap::Other { next: 9, why: Why::Shorter { end: 7 }, begin, known_by }));
     assert_eq!(judge(&positions, &shorter, &Looked::default()), (AGAIN.into(), 0, 0, gap(0, KnownBy::Nothing)));
     assert_eq!(judge(&positions, &shorter, &forked(&[], 5)), (AGAIN.into(), 5, 5, gap(5, KnownBy::Epochs)));
     // What was recorded is no gap any more.
@@ -152,15 +152,15 @@ fn what_was_read_of_an_earlier_log_counts_again_if_it_stands_there_again() {
     // Nothing was read of the second: nothing contradicts.
     let six = looked(&[&[message(6, "six")]]);
     let back = [six.clone(), looked(&[&[message(8, "eight")]])];
-    assert_eq!(judge_all(&positions, &shown, &back), (third.into(), 9, 9, Some(Finding::Returned { next: 7, begin: 9 })));
+    assert_eq!(judge_all(&positions, &shown, &back), (third.into(), 9, 9, Some(LogFinding::Returned { next: 7, begin: 9 })));
     for not_back in [vec![six.clone()], vec![six.clone(), looked(&[&[message(8, "other")]])], vec![six, looked(&[&[message(9, "nine")]])]] {
         assert_eq!(judge_all(&positions, &shown, &not_back), (AGAIN.into(), 7, 7, None));
     }
     // Something was: it is gone.
     positions.advance(&position.partition, 12, evidence(&[message(11, "new")]));
     let back = [looked(&[&[message(11, "eleven")]]), looked(&[&[message(8, "eight")]])];
-    let gap = Gap::Other { next: 12, why: Why::Differs { at: 11 }, begin: 9, known_by: KnownBy::EarlierLog };
-    assert_eq!(judge_all(&positions, &shown, &back), (third.into(), 9, 9, Some(Finding::Gap(gap))));
+    let gap = LogGap::Other { next: 12, why: Why::Differs { at: 11 }, begin: 9, known_by: KnownBy::EarlierLog };
+    assert_eq!(judge_all(&positions, &shown, &back), (third.into(), 9, 9, Some(LogFinding::Gap(gap))));
     // The first is not looked at any more: the third goes on with it.
     let (position, _) = positions.judge(&shown, &back);
     positions.advance(&position.partition, 9, position.evidence.unwrap());
@@ -174,18 +174,18 @@ fn a_message_that_is_gone_is_accepted_and_said_once_unless_its_epoch_ends_before
     let shown = observed(Some("X"), 2, 20);
     let gone = looked(&[&[message(12, "later")]]);
     assert_eq!(positions.known(&shown)[0].epoch_to_ask(&shown, &gone), Some((9, 5)));
-    assert_eq!(judge(&positions, &shown, &gone), (SAME.into(), 9, 9, Some(Finding::Unseen { last: 8 })));
-    let disowned = Gap::Other { next: 9, why: Why::Disowned { at: 8 }, begin: 6, known_by: KnownBy::Epochs };
+    assert_eq!(judge(&positions, &shown, &gone), (SAME.into(), 9, 9, Some(LogFinding::Unseen { last: 8 })));
+    let disowned = LogGap::Other { next: 9, why: Why::Disowned { at: 8 }, begin: 6, known_by: KnownBy::Epochs };
     let fork = forked(&[&[message(12, "later")]], 6);
-    assert_eq!(judge(&positions, &shown, &fork), (AGAIN.into(), 6, 6, Some(Finding::Gap(disowned))));
+    assert_eq!(judge(&positions, &shown, &fork), (AGAIN.into(), 6, 6, Some(LogFinding::Gap(disowned))));
 
     let mut positions = positions;
     let (position, _) = positions.judge(&shown, std::slice::from_ref(&gone));
     positions.advance(&position.partition, 9, position.evidence.unwrap());
     assert_eq!(judge(&positions, &shown, &gone), (SAME.into(), 9, 9, None), "it was said");
-    assert!(matches!(judge(&positions, &shown, &fork).3, Some(Finding::Gap(_))), "the epoch still tells");
+    assert!(matches!(judge(&positions, &shown, &fork).3, Some(LogFinding::Gap(_))), "the epoch still tells");
     let back = looked(&[&[message(8, "eight")]]);
-    assert!(matches!(judge(&positions, &shown, &back).3, Some(Finding::Gap(_))), "what was gone does not come back");
+    assert!(matches!(judge(&positions, &shown, &back).3, Some(LogFinding::Gap(_))), "what was gone does not come back");
 }
 
 #[test]
@@ -197,10 +197,10 @@ fn a_position_behind_markers_is_not_contradicted_by_retention_and_only_by_a_mess
     assert_eq!(asks(&positions, &shown), [Some((8, 12))]);
     assert_eq!(judge(&positions, &shown, &same), (SAME.into(), 12, 12, None));
     assert_eq!(judge(&positions, &observed(Some("X"), 0, 12), &looked(&[&[message(8, "eight")]])).3, None, "the end");
-    assert_eq!(judge(&positions, &observed(Some("X"), 12, 12), &Looked::default()).3, Some(Finding::Unseen { last: 8 }), "retention");
+    assert_eq!(judge(&positions, &observed(Some("X"), 12, 12), &Looked::default()).3, Some(LogFinding::Unseen { last: 8 }), "retention");
 
     // Cut behind the last message: nothing is lost.
-    let cut = |last| Some(Finding::CutBehind { next: 12, last });
+    let cut = |last| Some(LogFinding::CutBehind { next: 12, last });
     assert_eq!(judge(&positions, &observed(Some("X"), 0, 10), &looked(&[&[message(8, "eight")]])), (AGAIN.into(), 9, 9, cut(8)));
     let regrown = looked(&[&[message(8, "eight"), message(10, "new")]]);
     assert_eq!(judge(&positions, &shown, &regrown), (AGAIN.into(), 9, 9, cut(8)));
@@ -208,7 +208,7 @@ fn a_position_behind_markers_is_not_contradicted_by_retention_and_only_by_a_mess
     // The last message was compacted away, and something stands where there was none.
     let why = Why::Differs { at: 10 };
     let found = judge(&positions, &shown, &looked(&[&[message(10, "new")]])).3;
-    assert_eq!(found, Some(Finding::Gap(Gap::Other { next: 12, why, begin: 0, known_by: KnownBy::Nothing })));
+    assert_eq!(found, Some(LogFinding::Gap(LogGap::Other { next: 12, why, begin: 0, known_by: KnownBy::Nothing })));
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn of_two_witnesses_both_must_agree_and_the_last_is_asked_for_its_epoch_if_it_is
     let both = looked(&[&[message(3, "three")], &[message(8, "eight")]]);
     assert_eq!(judge(&positions, &shown, &both).3, None);
     let first = looked(&[&[message(3, "other")], &[message(8, "eight")]]);
-    assert!(matches!(judge(&positions, &shown, &first).3, Some(Finding::Gap(Gap::Other { why: Why::Differs { at: 3 }, .. }))));
+    assert!(matches!(judge(&positions, &shown, &first).3, Some(LogFinding::Gap(LogGap::Other { why: Why::Differs { at: 3 }, .. }))));
     let gone = looked(&[&[message(3, "three")], &[message(12, "later")]]);
     assert_eq!(positions.known(&shown)[0].epoch_to_ask(&shown, &gone), Some((9, 5)));
     assert_eq!(positions.known(&shown)[0].epoch_to_ask(&shown, &both), None);
@@ -231,7 +231,7 @@ fn a_topic_that_was_made_again_is_another_one_whatever_its_offsets() {
     let positions = committed(Some("X"), 4, &[message(3, "three")]);
     let again = observed(Some("Y"), 0, 100);
     assert!(positions.known(&again).is_empty(), "there is nothing to look at");
-    let recreated = Some(Finding::Gap(Gap::Recreated { next: 4 }));
+    let recreated = Some(LogFinding::Gap(LogGap::Recreated { next: 4 }));
     assert_eq!(judge(&positions, &again, &Looked::default()), ("a.b-c/3@Y".into(), 0, 0, recreated));
     let mut positions = positions;
     let (position, _) = positions.judge(&again, &[]);
@@ -254,7 +254,7 @@ fn a_position_without_evidence_is_accepted_once_and_the_message_before_it_is_evi
     let shown = observed(Some("X"), 0, 20);
     assert_eq!(asks(&positions, &shown), [Some((8, 9))]);
     let (position, finding) = positions.judge(&shown, &[looked(&[&[message(8, "eight")]])]);
-    assert_eq!((position.next, finding), (9, Some(Finding::Accepted { next: 9 })));
+    assert_eq!((position.next, finding), (9, Some(LogFinding::Accepted { next: 9 })));
     assert_eq!(position.evidence, Some(evidence(&[message(8, "eight")])));
     positions.advance(&position.partition, 9, position.evidence.unwrap());
     assert_eq!(judge(&positions, &shown, &looked(&[&[message(8, "eight")]])).3, None);
@@ -262,15 +262,15 @@ fn a_position_without_evidence_is_accepted_once_and_the_message_before_it_is_evi
     // A marker stands before it.
     let mut positions = committed_before(Some("X"), 9);
     let (position, finding) = positions.judge(&shown, &[looked(&[&[message(9, "nine")]])]);
-    assert_eq!(finding, Some(Finding::Accepted { next: 9 }));
+    assert_eq!(finding, Some(LogFinding::Accepted { next: 9 }));
     positions.advance(&position.partition, 9, position.evidence.unwrap());
     assert_eq!(judge(&positions, &shown, &Looked::default()).3, None, "once");
-    assert!(matches!(judge(&positions, &observed(Some("X"), 0, 8), &Looked::default()).3, Some(Finding::Gap(_))));
+    assert!(matches!(judge(&positions, &observed(Some("X"), 0, 8), &Looked::default()).3, Some(LogFinding::Gap(_))));
 }
 
 #[test]
 fn what_is_said_of_a_gap_names_the_offset_what_differs_and_what_it_costs_to_go_on() {
-    let other = |why, known_by| Finding::Gap(Gap::Other { next: 9, why, begin: 6, known_by }).to_string();
+    let other = |why, known_by| LogFinding::Gap(LogGap::Other { next: 9, why, begin: 6, known_by }).to_string();
     let text = other(Why::Differs { at: 8 }, KnownBy::Epochs);
     assert!(
         text.contains("offset 8 holds another message") && text.contains("up to offset 6") && text.contains("nothing is read twice"),
