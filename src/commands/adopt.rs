@@ -1,4 +1,4 @@
-//! `pintail adopt`: begins or mends a ledger so that it names the files that are there.
+//! `pintail adopt`: begins or repairs a ledger so that it names the files that are there.
 //!
 //! Owns: finding the Parquet files that no record names, and what of them a record says.
 //! Does not own: the record (see `store`), the configuration's fit with them beyond the names of their columns.

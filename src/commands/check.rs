@@ -76,7 +76,7 @@ impl Faults {
     }
 
     fn refusal(&self) -> Error {
-        // What `run` would end with, if there is one such kind; else the configuration is to be mended first.
+        // What `run` would end with, if there is one such kind; else the configuration is to be fixed first.
         let kind = self.0.iter().map(Error::kind).all_equal_value().unwrap_or(ErrorKind::Config);
         Error::new(kind, self.0.iter().join("\n"))
     }

@@ -65,7 +65,7 @@ struct Found {
     replayed: u64,
 }
 
-/// Takes up the rejected records of an instance.
+/// Takes the rejected records of an instance.
 fn collect(dataset: &Dataset, samples: usize, found: &mut Found) -> Result<()> {
     let committed = replayed_up_to(dataset)?;
     for record in dataset.records()? {

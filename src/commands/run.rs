@@ -111,7 +111,7 @@ fn log_limits(config: &Config) {
     );
 }
 
-/// Refuses an output directory that this user cannot write to, with the command that mends it. Leaves nothing behind.
+/// Refuses an output directory that this user cannot write to, with the command that fixes it. Leaves nothing behind.
 pub(crate) fn check_writable(out: &Path) -> Result<()> {
     let existing = out.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
     let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };

@@ -1,7 +1,7 @@
 //! `pintail verify`: holds every record against every file.
 //!
 //! Owns: what must be true of a dataset at rest, and the report of what is not.
-//! Does not own: mending. Runs beside the service, without the lock.
+//! Does not own: repairing. Runs beside the service, without the lock.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -273,7 +273,7 @@ impl Check<'_> {
         }
     }
 
-    /// Takes up that a file is not seen, which it is not either where this user may not look.
+    /// Records that a file is not seen, which it is not either where this user may not look.
     fn gone(&mut self, newest: DateTime<Utc>, place: PathBuf) {
         match place.metadata() {
             Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {

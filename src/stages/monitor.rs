@@ -1,7 +1,7 @@
 //! Monitor: shows what the line is doing.
 //!
 //! Owns: the figures on display, the pace of redrawing, one log line per checkpoint where there is no terminal.
-//! Does not own: the counting (it is told; see `progress`), the looks of the table (see `terminal`). Nobody
+//! Does not own: the counting (it is told; see `progress`), how the table is drawn (see `terminal`). Nobody
 //! waits for it: the screen is written by a thread of its own.
 
 use std::collections::VecDeque;

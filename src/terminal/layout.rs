@@ -1,6 +1,6 @@
 //! Cells, columns and lines in terminal columns.
 //!
-//! Owns: widths, cutting, the looks of numbers.
+//! Owns: widths, cutting, the format of numbers.
 //! Does not own: what is shown (see `render`), what is escaped (see [`pintail_core::escape`]).
 
 use std::fmt::Write as _;

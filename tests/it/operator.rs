@@ -1,4 +1,4 @@
-//! What an operator does to a dataset: adopting, declaring files expired, mending; and what stands in the ledger afterwards.
+//! What an operator does to a dataset: adopting, declaring files expired, repairing; and what stands in the ledger afterwards.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -298,7 +298,7 @@ pub struct Listen {
 pub struct LogConfig {
     /// A `tracing` filter, e.g. `info` or `pintail=debug`.
     pub level: String,
-    /// Looks of the lines.
+    /// Format of the lines.
     pub format: LogFormat,
 }
 

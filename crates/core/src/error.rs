@@ -15,11 +15,11 @@ type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
 pub enum ErrorKind {
     /// The persisted state contradicts itself or what is asked of it: look with `pintail verify`, repair, start again.
     State,
-    /// Too many records were rejected: look at `pintail dead-letters`, mend the schema or the producer.
+    /// Too many records were rejected: look at `pintail dead-letters`, fix the schema or the producer.
     DeadLetters,
     /// A stage panicked, or the engine failed in a way that no record explains: report it; a restart resumes.
     Internal,
-    /// The disk or a pipe failed: mend it; a restart resumes.
+    /// The disk or a pipe failed: fix it; a restart resumes.
     Io,
     /// Somebody else is in the way, or time ran out: start again later.
     TryAgain,

@@ -126,7 +126,7 @@ impl Lease {
         Self { shared: self.shared.clone(), bytes }
     }
 
-    /// Takes up how much it is now that the batch is transformed.
+    /// Takes how much it is now that the batch is transformed.
     pub fn set(&mut self, bytes: usize) {
         self.shared.batches.fetch_add(bytes, Ordering::Relaxed);
         self.shared.batches.fetch_sub(std::mem::replace(&mut self.bytes, bytes), Ordering::Relaxed);

@@ -138,7 +138,7 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// Takes up what is said of a message that stands at `position`.
+    /// Takes what is said of a message that stands at `position`.
     pub fn new(message: &Message<'_>, position: u64) -> Self {
         Self {
             topic: message.topic.map(Into::into),

@@ -103,7 +103,7 @@ impl OffsetRange {
         self
     }
 
-    /// Takes up the range that begins where this one ends: its evidence stands before the new end, and what was noted of either holds.
+    /// Takes the range that begins where this one ends: its evidence stands before the new end, and what was noted of either holds.
     pub fn join(&mut self, next: &Self) {
         if next.to > next.from || next.evidence.is_some() {
             self.evidence.clone_from(&next.evidence);
@@ -260,7 +260,7 @@ pub struct Offsets {
 }
 
 impl Offsets {
-    /// Takes up spans as a record holds them.
+    /// Takes spans as a record holds them.
     pub fn from_spans(spans: impl IntoIterator<Item = (PartitionId, Span)>) -> Self {
         Self { spans: spans.into_iter().collect(), ..Self::default() }
     }

@@ -1,7 +1,7 @@
 //! Reasons: rejected records, grouped by why they were rejected.
 //!
 //! Owns: the text of a reason, what counts as the same, how many are kept apart and how much of each, the samples. All text is fit to be shown: it comes from outside.
-//! Does not own: where the records come from, the looks of the list (see `commands::dead_letters`, `admin::status`).
+//! Does not own: where the records come from, how the list is shown (see `commands::dead_letters`, `admin::status`).
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;

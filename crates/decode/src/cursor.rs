@@ -52,14 +52,14 @@ impl<'a> Cursor<'a> {
         Cursor { text: value, at: 0, depth: self.depth }
     }
 
-    /// Notes that an object has begun; `None` if that is one too many.
+    /// Records that an object has begun; `None` if that is one too many.
     #[inline]
     pub(super) fn enter(&mut self) -> Option<()> {
         self.depth += 1;
         (self.depth <= DEPTH_MAX).then_some(())
     }
 
-    /// Notes that an object has ended.
+    /// Records that an object has ended.
     #[inline]
     pub(super) fn leave(&mut self) {
         self.depth -= 1;

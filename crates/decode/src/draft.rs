@@ -70,7 +70,7 @@ impl<'s> Draft<'s> {
         self.origins.reserve(records);
     }
 
-    /// Takes up that the record at a place of the chunk that was begun last has become the next row.
+    /// Records that the record at a place of the chunk that was begun last has become the next row.
     #[inline]
     pub(super) fn row(&mut self, place: Place) {
         self.records_in += 1;

@@ -189,7 +189,7 @@ impl Worker {
         Ok(answer)
     }
 
-    /// Notes that culprits of this SQL are found with [`Scope::All`] only.
+    /// Records that culprits of this SQL are found with [`Scope::All`] only.
     pub fn note_that_all_are_needed(&mut self) {
         self.needs_all = true;
     }

@@ -57,7 +57,7 @@ enum Work {
 #[must_use]
 pub struct Working(Option<Arc<Connection>>);
 
-/// Notes that a request is worked on from now on, by the extensions of its head.
+/// Records that a request is worked on from now on, by the extensions of its head.
 pub fn working(extensions: &Extensions) -> Working {
     let connection = extensions.get::<Carried>().map(|carried| carried.0.clone());
     if let Some(connection) = &connection {

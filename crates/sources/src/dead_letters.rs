@@ -163,7 +163,7 @@ impl Letters {
         Ok(open.output_rows)
     }
 
-    /// Takes up a record that was not replayed, which stands at `open.next`.
+    /// Takes a record that was not replayed, which stands at `open.next`.
     fn take(&self, letter: DeadLetter, open: &mut Open, sender: &ChunkSender) -> Result<(), Exit> {
         let DeadLetter { form, offset, bytes, length, message, .. } = letter;
         match (form, message) {

@@ -248,7 +248,7 @@ impl Files {
         open.map_err(|e| Error::io(format_args!("open `{}`", names::label_of(path)), e))
     }
 
-    /// Takes up what could not be looked at.
+    /// Takes what could not be looked at.
     fn take_failed(&mut self, found: &Found) {
         // Not everything in it has vanished: it is moved away, or not mounted.
         let is_known = |directory: &&PathBuf| self.positions.iter().any(|known| Path::new(&*known.partition.label).starts_with(directory));
@@ -277,13 +277,13 @@ impl Files {
 struct Unread(Arc<AtomicU64>);
 
 impl Unread {
-    /// Takes up that a file of which `seen` bytes were counted now has `length`.
+    /// Records that a file of which `seen` bytes were counted now has `length`.
     fn see(&self, seen: &mut u64, length: u64) {
         self.0.fetch_add(length.saturating_sub(*seen), Ordering::Relaxed);
         *seen = length.max(*seen);
     }
 
-    /// Takes up that bytes are handed on that were not counted.
+    /// Records that bytes are handed on that were not counted.
     fn add(&self, bytes: u64) {
         self.0.fetch_add(bytes, Ordering::Relaxed);
     }

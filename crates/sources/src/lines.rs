@@ -86,7 +86,7 @@ pub struct LineReader<R> {
     too_long: Option<TooLong>,
     /// Zeros before `buffer`. They are no content of the line that follows, and at the end of the stream nothing.
     zeros: u64,
-    /// Takes up what is cut, where that is asked for.
+    /// Takes what is cut, where that is asked for.
     body: Option<Body>,
 }
 

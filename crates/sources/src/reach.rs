@@ -37,12 +37,12 @@ impl Reach {
         self.was_reached
     }
 
-    /// Takes up that it was reached, if not yet that it is of use.
+    /// Records that it was reached, if not yet that it is of use.
     pub(super) fn reached(&mut self) {
         self.was_reached = true;
     }
 
-    /// Takes up that it cannot be read, and tells the reason if it is another one.
+    /// Records that it cannot be read, and tells the reason if it is another one.
     pub(super) fn lost(&mut self, reason: &str) {
         self.trouble.send_if_modified(|trouble| trouble.replace(reason.to_owned()).as_deref() != Some(reason));
         if self.warned.as_deref() != Some(reason) {
@@ -51,7 +51,7 @@ impl Reach {
         }
     }
 
-    /// Takes up that it can be read.
+    /// Records that it can be read.
     pub(super) fn available(&mut self) {
         self.was_reached = true;
         self.trouble.send_if_modified(|trouble| trouble.take().is_some());
@@ -60,7 +60,7 @@ impl Reach {
         }
     }
 
-    /// Takes up that it is of use: the next failure is the first of its kind.
+    /// Records that it is of use: the next failure is the first of its kind.
     pub(super) fn steady(&mut self) {
         self.pause = PAUSE_MIN;
     }

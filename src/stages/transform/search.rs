@@ -198,7 +198,7 @@ impl<'a, 'd> Search<'a, 'd> {
         Ok(true)
     }
 
-    /// Notes that a suspect has passed alone: it is no culprit.
+    /// Records that a suspect has passed alone: it is no culprit.
     fn passes(&mut self, class: Class) -> bool {
         self.known.entry(class).or_insert_with(|| Known { failed: 0, passed: 0, reason: "".into() }).passed += 1;
         false
@@ -361,7 +361,7 @@ impl<'a, 'd> Search<'a, 'd> {
             ErrorKind::DeadLetters,
             format!(
                 "the SQL fails on {} of the {tried} records tried so far, of a batch of {records_in}: more than dead_letters.ratio_max = {} of it; nothing of this \
-                 checkpoint is committed; mend the SQL or the input, or let them pass once with {}; the first reason: {reason}",
+                 checkpoint is committed; fix the SQL or the input, or let them pass once with {}; the first reason: {reason}",
                 tally.rejected,
                 config.ratio_max,
                 again_with("dead_letters.ratio_max=1")

@@ -113,7 +113,7 @@ impl Body {
         Some(Self { secret, sum, rest, length: offset })
     }
 
-    /// Takes up what stands next.
+    /// Takes what stands next.
     pub fn push(&mut self, mut bytes: &[u8]) {
         self.length += bytes.len() as u64;
         if !self.rest.is_empty() {

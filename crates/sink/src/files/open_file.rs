@@ -319,7 +319,7 @@ fn sorted(format: &FileFormat, collected: &[RecordBatch]) -> Result<RecordBatch,
     take_record_batch(&rows, &order)
 }
 
-/// Tells the disk's failures from ours: only the former may be mended by an operator.
+/// Tells the disk's failures from ours: only the former may be fixed by an operator.
 fn write_error(error: ParquetError) -> Error {
     let ours = |error| Error::internal("cannot write a Parquet file").with_source(error);
     match error {

@@ -29,7 +29,7 @@ mod tests;
 
 /// The first pause: what was half written or locked is often well again at once.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// Longer ones would only delay what somebody has mended.
+/// Longer ones would only delay what somebody has fixed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// What has changed is tried again sooner, though not at each look: a large archive that comes in slowly is decompressed from its beginning each time.
 const LONGEST_PAUSE_CHANGED: Duration = Duration::from_secs(10);
@@ -143,7 +143,7 @@ impl Aside {
         }
     }
 
-    /// Takes up which file that was set aside has this name, or had it.
+    /// Takes which file that was set aside has this name, or had it.
     pub(super) fn see(&mut self, path: &Path, metadata: &Metadata) {
         if let Some(input) = self.inputs.get_mut(path) {
             input.seen = Some(Stamp::of(metadata));
@@ -194,7 +194,7 @@ impl Aside {
         self.publish();
     }
 
-    /// Takes up that a file or a directory can be read.
+    /// Records that a file or a directory can be read.
     pub(super) fn well(&mut self, path: &Path) {
         self.end(path, "an input that waited can be read again");
     }
@@ -261,7 +261,7 @@ impl Aside {
         hidden
     }
 
-    /// Takes up a look at everything: what is no input any more does not wait.
+    /// Takes a look at everything: what is no input any more does not wait.
     pub(super) fn look(&mut self, found: &[(PathBuf, Metadata)], failed: &HashSet<&Path>) {
         if self.inputs.is_empty() {
             return;
@@ -340,7 +340,7 @@ impl Aside {
         let path = escape::line(&names::label_of(path)).into_owned();
         Some(Error::new(
             ErrorKind::Io,
-            format!("`{path}` could not be read{others}; everything else is committed, start again when that is mended: {why}"),
+            format!("`{path}` could not be read{others}; everything else is committed, start again when that is fixed: {why}"),
         ))
     }
 }

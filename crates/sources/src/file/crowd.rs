@@ -61,7 +61,7 @@ struct Hidden {
 }
 
 impl Crowd {
-    /// Takes up a member, in place of what was known of it. A sketch stays that of what was read; what was not in its place may be by now.
+    /// Takes a member, in place of what was known of it. A sketch stays that of what was read; what was not in its place may be by now.
     pub(super) fn put(&mut self, known: &Known) {
         let was = self.remove(known.id()).map(|was| was.state);
         let state = was.filter(|was| matches!(was, State::Sketched(..))).unwrap_or(State::Unsketched);
@@ -122,7 +122,7 @@ impl Crowd {
         self.unsketched.iter()
     }
 
-    /// Takes up the sketch of what was read of a member; `None` if that is not in its place.
+    /// Takes the sketch of what was read of a member; `None` if that is not in its place.
     pub(super) fn sketch(&mut self, id: &PartitionId, sketch: Option<Sketch>) {
         if let Some(member) = self.remove(id) {
             let state = sketch.map_or(State::Hidden, |sketch| State::Sketched(sketch, member.end.0));

@@ -228,7 +228,7 @@ impl Follow {
         self.take_found(found, strays)
     }
 
-    /// Takes up what a look at the names has found.
+    /// Takes what a look at the names has found.
     fn take_found(&mut self, found: Found, strays: Vec<Stray>) -> Result<()> {
         self.files.begin_look();
         self.files.sketch_crowds();
@@ -253,7 +253,7 @@ impl Follow {
         self.check_count()
     }
 
-    /// Takes up under which names the open files were found: what is compared with them is looked for there. Returns which of them had a name that matches
+    /// Takes under which names the open files were found: what is compared with them is looked for there. Returns which of them had a name that matches
     /// before.
     fn take_names(&mut self, found: &Found) -> Vec<bool> {
         let named = self.tails.iter_mut().map(|tail| std::mem::replace(&mut tail.name, Name::Renamed) == Name::Matches).collect();

@@ -238,7 +238,7 @@ impl Heads {
 }
 
 impl Positions {
-    /// Takes up what is committed.
+    /// Reads what is committed.
     ///
     /// # Errors
     /// `State` if a partition is no file's.
@@ -297,7 +297,7 @@ impl Positions {
         self.by_label.get(label).filter_map(|id| self.known.get(id)).collect()
     }
 
-    /// Takes up a position in place of what was known of its partition.
+    /// Takes a position in place of what was known of its partition.
     pub(super) fn put(&mut self, known: Known) {
         let id = known.id().clone();
         let was = self.known.remove(&id);
@@ -448,13 +448,13 @@ impl Positions {
         heads.flat_map(|head| self.by_v1.of(head, |lengths| marks(head, lengths))).flat_map(|(_, ids)| ids).cloned().collect()
     }
 
-    /// Takes up that the file in a place may hold a first part of a known one.
+    /// Records that the file in a place may hold a first part of a known one.
     pub(super) fn note_part(&mut self, place: Place, of: &PartitionId) {
         let was = self.left_in(&place).and_then(|left| left.was.clone());
         self.note_left(place, of, was);
     }
 
-    /// Takes up that what was read of the file in a place is in another one: at the position `of`.
+    /// Records that what was read of the file in a place is in another one: at the position `of`.
     pub(super) fn note_elsewhere(&mut self, was: &Known, of: &PartitionId) {
         if let Some(place) = was.place() {
             self.note_left(place, of, Some(was.clone()));
@@ -586,7 +586,7 @@ impl Positions {
         }
     }
 
-    /// Takes up that a file that is remembered was cut or rewritten.
+    /// Records that a file that is remembered was cut or rewritten.
     pub(super) fn remember_rewritten(&mut self, known: &Known) {
         let key = known.evidence.as_ref().and_then(|evidence| Fingerprint::of(evidence, known.next, 0)).map(|(key, _)| key);
         self.rewritten.extend(key.filter(|key| self.remembered.contains_key(key)));

@@ -168,7 +168,7 @@ impl Running {
         }
     }
 
-    /// Takes up what comes until nothing does for a while.
+    /// Takes what comes until nothing does for a while.
     async fn settle(&mut self) {
         loop {
             match timeout(Duration::from_millis(60), self.source.read()).await.unwrap_or(Ok(None)) {
@@ -179,7 +179,7 @@ impl Running {
         }
     }
 
-    /// Takes up what comes for a while, or until a gap is noted and nothing comes. Returns the number of gaps.
+    /// Takes what comes for a while, or until a gap is noted and nothing comes. Returns the number of gaps.
     async fn gaps_in(&mut self, while_: Duration) -> usize {
         let end = std::time::Instant::now() + while_;
         let gaps = |running: &Self| running.notes().iter().filter(|kind| **kind == NoteKind::Gap).count();

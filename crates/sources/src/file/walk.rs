@@ -159,7 +159,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Takes up a path in which a part is looked for, if it is a directory.
+    /// Takes a path in which a part is looked for, if it is a directory.
     fn enter(&mut self, path: &Path, at: usize, linked: bool) {
         let metadata = match fs::metadata(or_here(path)) {
             Ok(metadata) if metadata.is_dir() => metadata,
@@ -227,7 +227,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Takes up an entry that a part matches.
+    /// Takes an entry that a part matches.
     fn matched(&mut self, path: PathBuf, entry: &DirEntry, at: usize, is_last: bool) {
         // Without one, only a look at the file tells.
         let kind = entry.file_type().ok();
@@ -253,7 +253,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Takes up that a path cannot be looked at. What is not there, or stands below something that is no directory, does not match.
+    /// Records that a path cannot be looked at. What is not there, or stands below something that is no directory, does not match.
     fn fail(&mut self, path: &Path, error: io::Error) {
         if !is_missing(&error) {
             self.walked.failed.push((or_here(path).to_owned(), error));

@@ -32,7 +32,7 @@ pub fn begin(paths: &Paths, state_sha256: String) -> u32 {
     count
 }
 
-/// Notes that a process has ended in an orderly way: it was not the records that stopped it.
+/// Records that a process has ended in an orderly way: it was not the records that stopped it.
 pub fn end(paths: &Paths) {
     let path = paths.attempts();
     match fs::remove_file(&path) {

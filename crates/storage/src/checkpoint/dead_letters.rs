@@ -105,7 +105,7 @@ struct Alike {
 }
 
 impl Alike {
-    /// Takes up one more and returns the bytes that it takes; nothing if it does not stand behind the last.
+    /// Takes one more and returns the bytes that it takes; nothing if it does not stand behind the last.
     fn take_up(&mut self, offset: u64) -> Option<usize> {
         let step = offset.checked_sub(self.last)?;
         self.last = offset;

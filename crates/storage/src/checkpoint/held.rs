@@ -27,7 +27,7 @@ const RANGES_SHOWN: usize = 3;
 
 /// Says what a person can do about them, given the command that lets them pass.
 pub fn ways_out(accept: &str) -> String {
-    format!("mend the schema or the SQL and start again, or let all of it pass, what fails as dead letters, with {accept}")
+    format!("fix the schema or the SQL and start again, or let all of it pass, what fails as dead letters, with {accept}")
 }
 
 /// Records that the line holds back.

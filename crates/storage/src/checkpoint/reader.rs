@@ -1,7 +1,7 @@
 //! Reading a dataset beside the service, without the lock.
 //!
 //! Owns: the view of what is committed and visible, for `query`, `verify` and `dead-letters`.
-//! Does not own: writing or mending anything.
+//! Does not own: writing or repairing anything.
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -138,7 +138,7 @@ pub struct UpTo {
 pub enum ActionKind {
     /// Files that no record named are named by this one.
     Adopt,
-    /// Something was mended that a start refused.
+    /// Something was repaired that a start refused.
     Repair,
     /// A start was told to accept what contradicts its positions.
     Accept,

@@ -113,7 +113,7 @@ impl Model {
         self.state().acknowledged
     }
 
-    /// Notes that checkpoints were acknowledged to the source: from now on they must not be lost.
+    /// Records that checkpoints were acknowledged to the source: from now on they must not be lost.
     pub(crate) fn announce(&self, checkpoints: u64) {
         let mut state = self.state();
         if checkpoints > state.acknowledged {

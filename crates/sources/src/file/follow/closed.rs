@@ -114,7 +114,7 @@ impl Follow {
         Ok(())
     }
 
-    /// Takes up that a file is gone that could not be read.
+    /// Records that a file is gone that could not be read.
     fn miss_stray(&mut self, stray: &Stray) -> Result<()> {
         let known: Vec<PartitionId> = self.files.positions.at(&stray.place).map(|known| known.id().clone()).collect();
         if !known.is_empty() {
@@ -122,7 +122,7 @@ impl Follow {
             return Ok(());
         }
         let known = Known { partition: new_partition(&stray.path), next: 0, evidence: None, v1: None };
-        // Who takes away a file that is damaged or of another format, or puts a whole one in its place, mends it.
+        // Who takes away a file that is damaged or of another format, or puts a whole one in its place, repairs it.
         if stray.damaged {
             let (label, why) = (&known.partition.label, &stray.why);
             warn!(path = %label, why, "a file that could not be read is gone, and nothing of it was read");

@@ -82,7 +82,7 @@ impl Follow {
         is_new
     }
 
-    /// Takes up of which file one is a copy. Either of them may get more first.
+    /// Takes of which file one is a copy. Either of them may get more first.
     pub(super) fn relate(&mut self, at: usize, of: Option<PartitionId>) {
         let own = self.tails[at].known().cloned();
         if let Some(original) = self.tails.iter_mut().find(|tail| of.is_some() && tail.known() == of.as_ref())

@@ -22,12 +22,12 @@ pub(in crate::file) struct Behind {
 }
 
 impl Behind {
-    /// Takes up whether writing waits for room.
+    /// Takes whether writing waits for room.
     pub(in crate::file) fn watch(&self, disk: DiskState) {
         let _ = self.disk.set(disk);
     }
 
-    /// Takes up what is committed.
+    /// Reads what is committed.
     pub(in crate::file) fn commit(&self, offsets: &Offsets) {
         *self.committed.lock() = offsets.clone();
     }

@@ -136,7 +136,7 @@ impl Follow {
         !self.idle.all_in_use
     }
 
-    /// Takes up that turns were read: what is read to its end by now may be closed.
+    /// Records that turns were read: what is read to its end by now may be closed.
     pub(super) fn may_close_again(&mut self) {
         self.idle.all_in_use = false;
     }

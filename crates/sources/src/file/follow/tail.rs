@@ -120,7 +120,7 @@ impl Tail {
         }
     }
 
-    /// Takes up the name that it has now.
+    /// Takes the name that it has now.
     pub(super) fn take_name(&mut self, path: &Path, files: &mut Files) {
         self.name = Name::Matches;
         if self.path == path {

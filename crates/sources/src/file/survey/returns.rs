@@ -171,7 +171,7 @@ impl Files {
         })
     }
 
-    /// Takes up that a file is back.
+    /// Records that a file is back.
     fn take_back(&mut self, back: &Back, facts: &Facts) -> Result<Start> {
         let evidence = Some(self.evidence_of_back(back, facts)?);
         // Nothing can fail behind here: a file that is set aside must be known again when it is tried again.

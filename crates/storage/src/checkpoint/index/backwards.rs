@@ -27,7 +27,7 @@ impl Part {
         self.records.iter().enumerate().rev().map(|(place, record)| (self.from + place as u64, record))
     }
 
-    /// Takes up records that are at hand, and follow each other.
+    /// Takes records that are at hand, and follow each other.
     #[doc(hidden)]
     pub fn of(records: &[CommitRecord]) -> Self {
         let from = records[0].sequence;
