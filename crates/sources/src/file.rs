@@ -41,6 +41,7 @@ mod bodies;
 pub mod config;
 mod crowd;
 mod discover;
+mod fingerprints;
 mod follow;
 mod foreign;
 mod identity;
@@ -310,7 +311,7 @@ fn check_all_files(found: &Found) -> Result<()> {
 fn check_all_matched(found: &Found, positions: &Positions) -> Result<()> {
     // What vanished is forgotten by name.
     let read_before =
-        |pattern: &&Pattern| positions.remembers_any() || positions.iter().any(|known| pattern.may_match(&known.partition.label));
+        |pattern: &&Pattern| positions.fingerprints.is_any() || positions.iter().any(|known| pattern.may_match(&known.partition.label));
     // What could not be looked at is named at the end, when everything else is committed.
     let is_hidden = |pattern: &&Pattern| found.failed.iter().any(|(path, _)| pattern.may_lie_at(path));
     match found.unmatched.iter().find(|pattern| !read_before(pattern) && !is_hidden(pattern)) {

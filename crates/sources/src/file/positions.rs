@@ -1,7 +1,7 @@
 //! Positions: what is known of each file, found again by its place, its name and its content.
 //!
-//! Owns: the known positions while the source runs, their indexes, and the fingerprints of files that vanished.
-//! Does not own: what a position is worth (see `sight`), what becomes of it (see `plan`), where it is kept (the commit records do).
+//! Owns: the known positions while the source runs, and their indexes.
+//! Does not own: the fingerprints of files that vanished (see [`Fingerprints`]), what a position is worth (see `sight`), what becomes of it (see `plan`), where it is kept (the commit records do).
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use pintail_core::error::{Error, Result};
 use pintail_core::evidence::{Evidence, Key, Mark, Witness};
-use pintail_core::offsets::{Fingerprint, Offsets, Partition, PartitionId};
+use pintail_core::offsets::{Offsets, Partition, PartitionId};
 use pintail_storage::checkpoint::log;
 
 use super::crowd::{Crowd, End};
+use super::fingerprints::Fingerprints;
 use super::identity::{IdentityV1, Inode, Place, hash as hash_v1, is_partition_id, new_partition_id};
 use super::names::{self, Group};
 use super::sight::Sight;
@@ -123,16 +124,8 @@ pub(super) struct Positions {
     look: u64,
     /// What sketches are made with.
     pub(super) hashes: RandomState,
-    /// Files that vanished after they were read, by the mark of their first bytes.
-    remembered: BTreeMap<Mark, Fingerprint>,
-    remembered_heads: BTreeSet<usize>,
-    /// The same by age.
-    remembered_ages: BTreeSet<(u32, Mark)>,
-    /// Of those that began with a KiB, by the beginning of their marks: up to which offsets they were read, and how many up to each.
-    remembered_ends: HashMap<Mark, BTreeMap<u64, usize>>,
-    /// Those of them that were cut or rewritten since the start: what begins alike is not one on its way back.
-    rewritten: BTreeSet<Mark>,
-    remember_max: usize,
+    /// Files that vanished after they were read.
+    pub(super) fingerprints: Fingerprints,
     /// Files that were cut or rewritten, by their places.
     left: HashMap<Inode, Left>,
 }
@@ -256,17 +249,9 @@ impl Positions {
             crowds_by_name: Cell::new(false),
             look: 0,
             hashes: RandomState::new(),
-            remembered: BTreeMap::new(),
-            remembered_heads: BTreeSet::new(),
-            remembered_ages: BTreeSet::new(),
-            remembered_ends: HashMap::new(),
-            rewritten: BTreeSet::new(),
-            remember_max,
+            fingerprints: Fingerprints::new(resume, remember_max),
             left: HashMap::new(),
         };
-        for (mark, fingerprint) in resume.offsets.remembered().iter() {
-            positions.remember(*mark, *fingerprint);
-        }
         for known in read_positions(resume.offsets)? {
             positions.put(known);
         }
@@ -279,11 +264,6 @@ impl Positions {
 
     pub(super) fn get(&self, id: &PartitionId) -> Option<&Known> {
         self.known.get(id)
-    }
-
-    /// Returns whether files are remembered that vanished.
-    pub(super) fn remembers_any(&self) -> bool {
-        !self.remembered.is_empty()
     }
 
     /// Returns the known files that may lie in a place.
@@ -516,116 +496,10 @@ impl Positions {
         ids.iter().filter(|id| *id != known.id()).filter_map(|id| self.known.get(id)).collect()
     }
 
-    /// Returns the fingerprints that the beginning of a file has, but for many that share its first KiB (see [`Self::many_remembered`]).
-    pub(super) fn remembered(&self, head: &[u8]) -> Vec<(Mark, Fingerprint)> {
-        let lengths: Vec<usize> = self.remembered_heads.range(..=head.len()).copied().collect();
-        let marks = lengths.iter().copied().zip(self.key.marks_of_beginnings(head, &lengths));
-        let known = marks.flat_map(|(length, head)| {
-            let is_few = length < TAIL_BYTES_MAX || self.ends_remembered(head).is_none_or(|ends| !is_many(ends));
-            let keys = if is_few { Fingerprint::keys_of(head) } else { head..=head };
-            let begun = self.remembered.range(keys);
-            begun.filter(move |(key, fingerprint)| usize::from(fingerprint.head_bytes) == length && fingerprint.begins_with(head, **key))
-        });
-        known.map(|(key, fingerprint)| (*key, *fingerprint)).collect()
-    }
-
-    /// Returns the mark of a first KiB that many files share which vanished, and the offsets up to which they were read.
-    pub(super) fn many_remembered(&self, head: &[u8]) -> Option<(Mark, impl DoubleEndedIterator<Item = u64>)> {
-        if head.len() < TAIL_BYTES_MAX || self.remembered.is_empty() {
-            return None;
-        }
-        let head = self.key.mark(&[head]);
-        let ends = self.ends_remembered(head).filter(|ends| is_many(ends))?;
-        Some((head, ends.keys().copied()))
-    }
-
-    /// Returns whether a file may be a first part of one of these. Where one was cut or rewritten, what begins alike is none on its way back.
-    pub(super) fn may_be_part_of_many(&self, head: &[u8], length: u64) -> bool {
-        let longest = self.many_remembered(head).and_then(|(head, mut ends)| Some((head, ends.next_back()?)));
-        longest.is_some_and(|(head, to)| to > length && self.rewritten.range(Fingerprint::keys_of(head)).next().is_none())
-    }
-
-    fn ends_remembered(&self, head: Mark) -> Option<&BTreeMap<u64, usize>> {
-        self.remembered_ends.get(Fingerprint::keys_of(head).start())
-    }
-
-    /// Returns the fingerprint of what begins with a KiB of this mark and has these marks before an offset.
-    pub(super) fn remembered_as(&self, head: Mark, to: u64, tail: Mark, body: Mark) -> Option<(Mark, Fingerprint)> {
-        let tail = tail.with(body);
-        let key = Fingerprint { head_bytes: 0, tail, to, at: 0 }.key(head);
-        self.remembered
-            .get(&key)
-            .filter(|fingerprint| fingerprint.to == to && fingerprint.tail == tail)
-            .map(|fingerprint| (key, *fingerprint))
-    }
-
     /// Returns whether known files share the first KiB of one that nothing known is in: it may be any other as well.
     pub(super) fn is_common(&self, head: &[u8]) -> bool {
         head.len() == TAIL_BYTES_MAX && self.by_head.count((TAIL_BYTES_MAX, self.key.mark(&[head]))) > 0
     }
-
-    /// Forgets a fingerprint: its file is back.
-    pub(super) fn recall(&mut self, mark: &Mark) {
-        self.rewritten.remove(mark);
-        let Some(fingerprint) = self.remembered.remove(mark) else { return };
-        self.remembered_ages.remove(&(fingerprint.at, *mark));
-        if usize::from(fingerprint.head_bytes) < TAIL_BYTES_MAX {
-            return;
-        }
-        let head = *Fingerprint::keys_of(*mark).start();
-        if let Some(ends) = self.remembered_ends.get_mut(&head) {
-            if let Some(count) = ends.get_mut(&fingerprint.to) {
-                *count -= 1;
-                if *count == 0 {
-                    ends.remove(&fingerprint.to);
-                }
-            }
-            if ends.is_empty() {
-                self.remembered_ends.remove(&head);
-            }
-        }
-    }
-
-    /// Records that a file that is remembered was cut or rewritten.
-    pub(super) fn remember_rewritten(&mut self, known: &Known) {
-        let key = known.evidence.as_ref().and_then(|evidence| Fingerprint::of(evidence, known.next, 0)).map(|(key, _)| key);
-        self.rewritten.extend(key.filter(|key| self.remembered.contains_key(key)));
-    }
-
-    /// Returns whether a file that is remembered was cut or rewritten.
-    pub(super) fn was_rewritten(&self, mark: &Mark) -> bool {
-        self.rewritten.contains(mark)
-    }
-
-    /// Remembers a file that is forgotten, to know it if it comes back.
-    pub(super) fn remember_known(&mut self, known: &Known, at: u32) {
-        if let Some((key, fingerprint)) = known.evidence.as_ref().and_then(|evidence| Fingerprint::of(evidence, known.next, at)) {
-            self.remember(key, fingerprint);
-        }
-    }
-
-    fn remember(&mut self, mark: Mark, fingerprint: Fingerprint) {
-        if self.remember_max == 0 {
-            return;
-        }
-        self.recall(&mark);
-        if self.remembered.len() >= self.remember_max
-            && let Some((_, oldest)) = self.remembered_ages.first().copied()
-        {
-            self.recall(&oldest);
-        }
-        self.remembered_heads.insert(usize::from(fingerprint.head_bytes));
-        self.remembered_ages.insert((fingerprint.at, mark));
-        if usize::from(fingerprint.head_bytes) == TAIL_BYTES_MAX {
-            *self.remembered_ends.entry(*Fingerprint::keys_of(mark).start()).or_default().entry(fingerprint.to).or_default() += 1;
-        }
-        self.remembered.insert(mark, fingerprint);
-    }
-}
-
-/// Returns whether files that vanished and began alike are many.
-fn is_many(ends: &BTreeMap<u64, usize>) -> bool {
-    ends.len() > FEW || ends.values().sum::<usize>() > FEW
 }
 
 /// Makes the partition of a file that nothing is known of.
@@ -685,15 +559,5 @@ mod tests {
     fn offsets_of_replayed_dead_letters_are_left_alone_and_of_anything_else_refused() {
         assert_eq!(positions(&[(PartitionId::new("dead_letters/0000000042"), 1)]).unwrap().iter().count(), 0);
         assert_eq!(positions(&[(PartitionId::new("topic-1"), 1)]).unwrap_err().kind(), ErrorKind::State);
-    }
-
-    #[test]
-    fn what_is_remembered_has_a_limit_and_the_oldest_goes_first() {
-        let mut positions = positions(&[]).unwrap();
-        for at in 0..20_u8 {
-            positions.remember(Mark([at; 16]), Fingerprint { head_bytes: 1, tail: Mark([0; 16]), to: 1, at: u32::from(at) });
-        }
-        let oldest = positions.remembered.keys().next();
-        assert_eq!((positions.remembered.len(), oldest), (10, Some(&Mark([10; 16]))));
     }
 }

@@ -327,7 +327,7 @@ impl Files {
         let gap = self.gap_of(known, what)?;
         let over = note(NoteKind::Vanished, format!("`{}` holds no more what was read of it", known.partition.label), None);
         self.forget(known, vec![gap, over]);
-        self.positions.remember_rewritten(known);
+        self.positions.fingerprints.note_rewritten(known);
         known.place().inspect(|place| self.positions.forget_left(place));
         Ok(())
     }
@@ -349,7 +349,7 @@ impl Files {
         self.pending.push(empty_chunk(known, known.next, notes));
         self.positions.take(known.id());
         self.touched.remove(known.id());
-        self.positions.remember_known(known, now());
+        self.positions.fingerprints.remember(known, now());
     }
 
     fn take_fate(&mut self, known: &[Known], facts: &Facts, fate: Fate) -> Result<Start> {

@@ -44,12 +44,13 @@ impl Files {
         if let Some(back) = self.find_back(facts, 0)? {
             return self.take_back(&back, facts);
         }
-        let mut is_shorter = facts.compression == Compression::None && self.positions.may_be_part_of_many(&facts.head, facts.length);
-        for (key, fingerprint) in self.positions.remembered(&facts.head) {
+        let mut is_shorter =
+            facts.compression == Compression::None && self.positions.fingerprints.may_be_part_of_many(&facts.head, facts.length);
+        for (key, fingerprint) in self.positions.fingerprints.begun_as(&facts.head) {
             // Any file may begin with the same line or two, and what the vanished one was called is not remembered.
             if fingerprint.to < EDGE_BYTES {
                 info!(path = %facts.path.display(), bytes = fingerprint.to, "the file begins as one that vanished; too short to tell, it is read as new");
-            } else if !is_shorter && !self.positions.was_rewritten(&key) {
+            } else if !is_shorter && !self.positions.fingerprints.was_rewritten(&key) {
                 is_shorter = self.compare_vanished(&fingerprint, facts)? == Vanished::Longer;
             }
         }
@@ -64,7 +65,7 @@ impl Files {
         let Some(mut known) = self.positions.get(known).cloned() else { return Ok(start) };
         let Some(back) = self.find_back(facts, known.next)? else { return Ok(start) };
         let evidence = self.evidence_of_back(&back, facts)?;
-        self.positions.recall(&back.key);
+        self.positions.fingerprints.recall(&back.key);
         let (from, label) = (known.next, known.partition.label.clone());
         (known.next, known.evidence) = (back.to, Some(evidence));
         let text = format!("`{label}` holds up to byte {} what was read before it vanished: passed over", back.to);
@@ -78,11 +79,11 @@ impl Files {
 
     /// Returns the file that vanished, and was read farthest beyond an offset, of which all stands in this one.
     fn find_back(&self, facts: &Facts, beyond: u64) -> Result<Option<Back>> {
-        let remembered = self.positions.remembered(&facts.head).into_iter();
+        let remembered = self.positions.fingerprints.begun_as(&facts.head).into_iter();
         let mut further: Vec<(Mark, Fingerprint)> =
             remembered.filter(|(_, fingerprint)| fingerprint.to >= EDGE_BYTES && fingerprint.to > beyond).collect();
         further.sort_unstable_by_key(|(_, fingerprint)| Reverse(fingerprint.to));
-        if let Some((head, ends)) = self.positions.many_remembered(&facts.head) {
+        if let Some((head, ends)) = self.positions.fingerprints.many_begun_as(&facts.head) {
             let longest = if facts.compression == Compression::None { facts.length } else { u64::MAX };
             let ends: Vec<u64> = ends.filter(|to| *to > beyond && *to <= longest).collect();
             let back = facts.with_file(|file| self.find_back_among_many(file, facts.compression, head, &ends))?;
@@ -128,7 +129,7 @@ impl Files {
             body.push(&window[at(from, body.length())..end]);
             let tail = key.mark(&[&window[end - TAIL_BYTES_MAX..end]]);
             let Some(summed) = body.mark() else { continue };
-            if let Some((key, _)) = self.positions.remembered_as(head, *to, tail, summed) {
+            if let Some((key, _)) = self.positions.fingerprints.with(head, *to, tail, summed) {
                 let witnesses = vec![witness(0, EDGE_BYTES, head), witness(to - EDGE_BYTES, *to, tail)];
                 found = Some(Back { key, to: *to, witnesses, body: Some(summed), finished: false });
             }
@@ -175,7 +176,7 @@ impl Files {
     fn take_back(&mut self, back: &Back, facts: &Facts) -> Result<Start> {
         let evidence = Some(self.evidence_of_back(back, facts)?);
         // Nothing can fail behind here: a file that is set aside must be known again when it is tried again.
-        self.positions.recall(&back.key);
+        self.positions.fingerprints.recall(&back.key);
         let known = Known { partition: new_partition(&facts.path), next: back.to, evidence, v1: None };
         let known = self.begin_behind(known, NoteKind::Returned, "what was read before it vanished");
         Ok(if back.finished { Start::Finished(known) } else { Start::At { known, copy_of: None } })

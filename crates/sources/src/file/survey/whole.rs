@@ -28,7 +28,7 @@ impl Files {
         }
         let known = judged.iter().filter(|(known, judged)| judged.verdict == Verdict::Moved || self.touched.contains(known.id()));
         let known = known.map(|(known, _)| known.next).filter(|next| *next <= sight.length);
-        let remembered = self.positions.remembered(&sight.head).into_iter().map(|(_, fingerprint)| fingerprint.to);
+        let remembered = self.positions.fingerprints.begun_as(&sight.head).into_iter().map(|(_, fingerprint)| fingerprint.to);
         let offsets: BTreeSet<u64> = known.chain(remembered.filter(|to| *to <= sight.length)).collect();
         self.bodies.borrow_mut().before(&sight.file, sight.place, &offsets, patience)
     }
