@@ -102,7 +102,7 @@ fn hops(criterion: &mut Criterion) {
                 Staging::new(Arc::new(Posix::default()), dir.path().join(sequence.to_string()))
             },
             |staging| {
-                let mut files = OpenFiles::new(stations.plan.layout.clone(), &stations.config.sink).unwrap();
+                let mut files = OpenFiles::new(stations.plan.layout.clone(), &stations.config.sink, &[]).unwrap();
                 files.begin(staging, 1, DateTime::<Utc>::UNIX_EPOCH);
                 for rows in std::iter::repeat_n(&stations.placed, 10) {
                     files.append(rows.clone()).unwrap();

@@ -144,7 +144,7 @@ impl Line {
         // A search in what cannot be read again is not given up.
         let give_up = if source.reads_again() { stop.clone() } else { watch::channel(false).1 };
         let usual = store.state().rest().usual;
-        let files = OpenFiles::new(layout.clone(), &config.sink)?;
+        let files = OpenFiles::new(layout.clone(), &config.sink, &store.columns_of(layout.output_schema()))?;
         let transform = |worker| {
             let outside = (source.when_rejected(), usual, give_up.clone());
             Transform::new(config, worker, &layout, &aggregator, outside).among(&files.crowd(), config)

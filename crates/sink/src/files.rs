@@ -9,6 +9,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use pintail_core::batch::PartitionedRows;
 use pintail_core::error::{Error, Result};
+use pintail_storage::checkpoint::columns::OutputColumn;
 use pintail_storage::checkpoint::staging::Staging;
 use pintail_storage::checkpoint::store::NewFile;
 
@@ -57,14 +58,14 @@ struct Rules {
 }
 
 impl OpenFiles {
-    /// Prepares for files of a layout.
+    /// Prepares for files of a layout, whose `columns` have the ids that the ledger knows them by.
     ///
     /// # Errors
     /// If the threads of `sink.threads` cannot be started.
-    pub fn new(layout: Arc<OutputLayout>, sink: &SinkConfig) -> Result<Self> {
+    pub fn new(layout: Arc<OutputLayout>, sink: &SinkConfig, columns: &[OutputColumn]) -> Result<Self> {
         let rules = Rules {
             encoders: Encoders::new(sink.threads)?,
-            format: FileFormat::new(&layout, sink),
+            format: FileFormat::new(&layout, sink, columns),
             event_time: EventTime::of(&layout),
             layout,
             open_files_max: sink.open_files_max.max(1),

@@ -13,6 +13,7 @@ use parquet::basic::{Encoding, Type};
 use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::{ColumnDescPtr, ColumnPath};
+use pintail_storage::checkpoint::columns::{OutputColumn, with_field_ids};
 
 use crate::config::SinkConfig;
 use crate::layout::OutputLayout;
@@ -38,6 +39,8 @@ const WRITE_BATCH_ROWS: usize = 8192;
 #[derive(Debug)]
 pub(super) struct FileFormat {
     pub schema: SchemaRef,
+    /// The same, with the ids of the columns for the Parquet schema.
+    pub written_schema: SchemaRef,
     pub properties: WriterProperties,
     pub row_group_rows: usize,
     /// Bytes of collected rows at which they go to the writer.
@@ -53,7 +56,7 @@ pub(super) struct FileFormat {
 }
 
 impl FileFormat {
-    pub(super) fn new(layout: &OutputLayout, sink: &SinkConfig) -> Self {
+    pub(super) fn new(layout: &OutputLayout, sink: &SinkConfig, columns: &[OutputColumn]) -> Self {
         let schema = layout.file_schema().clone();
         // Null last, as DuckDB orders by default.
         let order = |descending: bool| SortOptions { descending, nulls_first: false };
@@ -76,6 +79,7 @@ impl FileFormat {
             footer_bytes: leaves.len() * COLUMN_FOOTER_BYTES,
             row_group_rows: sink.row_group_rows.max(1),
             target_file_bytes: sink.target_file_bytes,
+            written_schema: with_field_ids(&schema, columns),
             schema,
             sort,
         }

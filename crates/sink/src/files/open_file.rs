@@ -190,7 +190,7 @@ impl OpenFile {
         // Without the Arrow schema in the footer: it says that text is in views, which much of pyarrow cannot work with yet. The
         // Parquet types say all that a reader needs.
         let options = ArrowWriterOptions::new().with_properties(format.properties.clone()).with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(Slot::new(staged), format.schema.clone(), options);
+        let writer = ArrowWriter::try_new_with_options(Slot::new(staged), format.written_schema.clone(), options);
         self.writer = Some(writer.map_err(write_error)?);
         Ok(())
     }

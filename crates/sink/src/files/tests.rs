@@ -10,6 +10,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use pintail_core::error::ErrorKind;
 use pintail_core::hive::HivePartition;
+use pintail_storage::checkpoint::columns;
 use tempfile::TempDir;
 
 use self::disk::Disk;
@@ -73,7 +74,8 @@ struct Checkpoint {
 impl Checkpoint {
     fn of(output: &SchemaRef, sink: &SinkConfig) -> Self {
         let layout = Arc::new(OutputLayout::new(output, sink).unwrap());
-        let mut files = OpenFiles::new(layout.clone(), sink).unwrap();
+        let columns = columns::number(&[], &columns::describe(output));
+        let mut files = OpenFiles::new(layout.clone(), sink, &columns).unwrap();
         let (dir, disk) = (TempDir::new().unwrap(), Arc::new(Disk::default()));
         files.begin(Staging::new(disk.clone(), dir.path().join("staging")), 42, opened());
         Self { dir, disk, layout, files }

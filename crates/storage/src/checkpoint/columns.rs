@@ -1,9 +1,11 @@
 //! The output schema as the commit records keep it.
 //!
-//! Owns: which change of the schema a dataset can take from one start to the next.
+//! Owns: which change of the schema a dataset can take from one start to the next, the ids of columns and of what nested ones hold.
 //! Does not own: the SQL that makes the schema, the partition columns (they are among these, and FORMAT pins them).
 
-use arrow::datatypes::Schema;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use pintail_core::error::{Error, Result};
 use pintail_core::sql_type::name_of_text;
 use serde::{Deserialize, Serialize};
@@ -41,9 +43,66 @@ pub fn number(old: &[OutputColumn], new: &[OutputColumn]) -> Vec<OutputColumn> {
     new.iter().map(|column| OutputColumn { id: id(&column.name), ..column.clone() }).collect()
 }
 
+/// What a field's id is called in the metadata of its Arrow field; the writer puts it into the Parquet schema.
+pub const FIELD_ID: &str = "PARQUET:field_id";
+/// The first id of what nested columns hold: no column's own id comes that far.
+const NESTED_FIRST: u32 = 1 << 20;
+/// Ids that each column has for what it holds.
+const NESTED_MAX: u32 = 1 << 10;
+
+/// Returns the id of the `place`th field within a column, counted from 1 with every parent before its children; `None` where there are none left.
+/// The type of a column never changes, so neither do these.
+pub fn nested_id(column: u32, place: u32) -> Option<u32> {
+    let fits = (1..NESTED_FIRST).contains(&column) && (1..NESTED_MAX).contains(&place);
+    fits.then(|| NESTED_FIRST + column * NESTED_MAX + place)
+}
+
+/// Returns a schema whose fields carry the ids of `columns` in their metadata, by name: tables (Iceberg, Delta) tell columns by them.
+pub fn with_field_ids(schema: &Schema, columns: &[OutputColumn]) -> SchemaRef {
+    let field = |field: &FieldRef| match columns.iter().find(|column| column.name == *field.name()).map(|column| column.id) {
+        Some(id) if id > 0 => {
+            let inside = with_nested_ids(field.data_type(), id, &mut 0);
+            Arc::new(identified(field, Some(id)).with_data_type(inside))
+        }
+        _ => field.clone(),
+    };
+    Arc::new(Schema::new_with_metadata(schema.fields().iter().map(field).collect::<Vec<_>>(), schema.metadata().clone()))
+}
+
+fn identified(field: &Field, id: Option<u32>) -> Field {
+    let mut metadata = field.metadata().clone();
+    metadata.extend(id.map(|id| (FIELD_ID.to_owned(), id.to_string())));
+    field.clone().with_metadata(metadata)
+}
+
+fn with_nested_ids(of: &DataType, column: u32, place: &mut u32) -> DataType {
+    let mut child = |field: &FieldRef| -> FieldRef {
+        *place += 1;
+        let own = identified(field, nested_id(column, *place));
+        Arc::new(own.with_data_type(with_nested_ids(field.data_type(), column, place)))
+    };
+    match of {
+        DataType::List(item) => DataType::List(child(item)),
+        DataType::LargeList(item) => DataType::LargeList(child(item)),
+        DataType::ListView(item) => DataType::ListView(child(item)),
+        DataType::LargeListView(item) => DataType::LargeListView(child(item)),
+        DataType::FixedSizeList(item, length) => DataType::FixedSizeList(child(item), *length),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(child).collect()),
+        // The entries are none of a table's fields: its key and its value are.
+        DataType::Map(entries, sorted) => {
+            let inside = match entries.data_type() {
+                DataType::Struct(fields) => DataType::Struct(fields.iter().map(child).collect()),
+                other => other.clone(),
+            };
+            DataType::Map(Arc::new(entries.as_ref().clone().with_data_type(inside)), *sorted)
+        }
+        other => other.clone(),
+    }
+}
+
 /// Describes the columns of `schema`, in its order, without ids.
 pub fn describe(schema: &Schema) -> Vec<OutputColumn> {
-    let column = |field: &std::sync::Arc<arrow::datatypes::Field>| OutputColumn {
+    let column = |field: &FieldRef| OutputColumn {
         id: 0,
         name: field.name().clone(),
         data_type: field.data_type().to_string(),
@@ -153,6 +212,30 @@ mod tests {
         // Those of version 1 have none yet.
         let old = columns(&[("x", "Int64", true)]);
         assert_eq!(ids(&number(&old, &old)), [("x".into(), 1)]);
+    }
+
+    #[test]
+    fn every_field_has_an_id_of_its_own_however_deep_it_lies() {
+        let field = |name: &str, of: DataType| Arc::new(Field::new(name, of, true));
+        let pair = DataType::Struct(vec![field("a", DataType::Int32), field("b", DataType::Utf8)].into());
+        let entries = DataType::Struct(vec![field("key", DataType::Utf8), field("value", pair.clone())].into());
+        let map = DataType::Map(field("entries", entries), false);
+        let schema = Schema::new(vec![field("n", DataType::Int64), field("l", DataType::List(field("item", pair))), field("m", map)]);
+        let found = with_field_ids(&schema, &number(&number(&[], &columns(&[("gone", "Int64", true)])), &describe(&schema)));
+        let mut ids = Vec::new();
+        fn collect(field: &Field, ids: &mut Vec<u32>) {
+            ids.extend(field.metadata().get(FIELD_ID).map(|id| id.parse::<u32>().unwrap()));
+            match field.data_type() {
+                DataType::List(item) | DataType::Map(item, _) => collect(item, ids),
+                DataType::Struct(fields) => fields.iter().for_each(|field| collect(field, ids)),
+                _ => {}
+            }
+        }
+        found.fields().iter().for_each(|field| collect(field, &mut ids));
+        // `gone` had 1, which is not given again.
+        let within = |column: u32, places: std::ops::RangeInclusive<u32>| places.map(move |place| nested_id(column, place).unwrap());
+        let expected: Vec<u32> = [2, 3].into_iter().chain(within(3, 1..=3)).chain([4]).chain(within(4, 1..=4)).collect();
+        assert_eq!(ids, expected);
     }
 
     #[test]

@@ -9,12 +9,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use chrono::{DateTime, Utc};
 use pintail_core::error::{Error, Result};
 use pintail_core::evidence::Key;
 use pintail_core::invocation::service_command;
 use pintail_core::offsets::Offsets;
 
+use super::columns::OutputColumn;
 use super::directories::{Directories, sync_dir};
 use super::format::Format;
 use super::log;
@@ -104,6 +106,11 @@ impl Store {
     /// Returns what the records add up to.
     pub fn state(&self) -> &State {
         &self.tip.state
+    }
+
+    /// Returns the columns of an output schema with the ids that the next record gives them.
+    pub fn columns_of(&self, schema: &SchemaRef) -> Vec<OutputColumn> {
+        self.tip.number(schema)
     }
 
     /// Returns the staging of the next checkpoint. Ask once a checkpoint.

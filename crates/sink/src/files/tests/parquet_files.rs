@@ -219,3 +219,29 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn every_column_has_the_id_of_the_ledger_also_what_a_nested_one_holds() {
+    let pair = Fields::from(vec![Field::new("a", DataType::Int32, true), Field::new("b", DataType::Int32, true)]);
+    let fields = vec![
+        Field::new("region", DataType::Utf8View, true),
+        Field::new("pair", DataType::Struct(pair.clone()), true),
+        Field::new("k", DataType::Utf8View, true),
+    ];
+    let output = Arc::new(Schema::new(fields));
+    for sort_by in [Vec::new(), vec![SortColumn { name: "k".into(), descending: false }]] {
+        let config = SinkConfig { event_time: None, sort_by, ..sink() };
+        let mut checkpoint = Checkpoint::of(&output, &config);
+        let rows = new_null_array(&DataType::Struct(checkpoint.layout.file_schema().fields().clone()), 3);
+        let rows = RecordBatch::try_new(checkpoint.layout.file_schema().clone(), rows.as_struct().columns().to_vec()).unwrap();
+        checkpoint.append_rows("us", rows);
+        let written = checkpoint.finish();
+        let root = written[0].metadata.file_metadata().schema();
+        let id = |of: &parquet::schema::types::Type| of.get_basic_info().has_id().then(|| of.get_basic_info().id());
+        let ids: Vec<_> = root.get_fields().iter().map(|of| id(of)).collect();
+        // `region` is 1, and in the path.
+        assert_eq!(ids, [Some(2), Some(3)]);
+        let inside: Vec<_> = root.get_fields()[0].get_fields().iter().map(|of| id(of)).collect();
+        assert_eq!(inside, [1, 2].map(|place| columns::nested_id(2, place).and_then(|id| i32::try_from(id).ok())));
+    }
+}

@@ -136,7 +136,7 @@ impl Tip {
     }
 
     /// Gives each column of the output its id.
-    fn number(&self, schema: &SchemaRef) -> Vec<OutputColumn> {
+    pub(crate) fn number(&self, schema: &SchemaRef) -> Vec<OutputColumn> {
         columns::number(&self.state.rest().columns, &columns::describe(schema))
     }
 
