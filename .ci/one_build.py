@@ -21,7 +21,7 @@ SELECTIONS = {
     "pintail-duckdb alone": ["--package", "pintail-duckdb"],
 }
 # These build and are tested without a C++ compiler, Polars, OpenSSL and a client of a broker.
-PURE = ["core", "storage", "decode", "sink", "settings", "config", "sources", "bucket"]
+PURE = ["core", "storage", "decode", "sink", "settings", "config", "sources", "bucket", "tables"]
 NOT_PURE = ["libduckdb-sys", "duckdb@", "polars", "openssl-sys", "rdkafka", "async-nats"]
 
 
