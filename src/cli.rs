@@ -181,6 +181,17 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Publish a dataset as a table (Delta) that Spark, Trino, DuckDB and others read: adds what is committed and not in it yet. Safe to repeat.
+    Publish {
+        /// The dataset; `pipeline.out_path` unless given.
+        out: Option<PathBuf>,
+        /// Only this `[[table]]`; without any in the configuration, the name of a Delta table. All tables unless given.
+        #[arg(long, value_name = "NAME")]
+        table: Option<String>,
+        /// Options behind the command's name.
+        #[command(flatten)]
+        options: Options,
+    },
     /// Begin or mend a ledger so that it names the Parquet files that are there and that no record names.
     Adopt {
         /// Options behind the command's name.
@@ -391,7 +402,9 @@ impl Cli {
     pub(crate) fn options_of_this_process(&self) -> invocation::Options {
         let mut sets: Vec<String> = self.options().flat_map(|options| options.sets.iter().cloned()).collect();
         match &self.command {
-            Some(Command::Verify { out: Some(out), .. }) => sets.push(format!("pipeline.out_path={}", out.display())),
+            Some(Command::Verify { out: Some(out), .. } | Command::Publish { out: Some(out), .. }) => {
+                sets.push(format!("pipeline.out_path={}", out.display()))
+            }
             // What it loads with is its own; of the dataset it is enough to know where it is.
             Some(Command::Load { to, .. }) => {
                 let options = invocation::Options::new(None, &[], &[format!("pipeline.out_path={}", to.display())]);
@@ -415,6 +428,7 @@ impl Cli {
             | Command::Config { options, .. }
             | Command::Infer { options, .. }
             | Command::Verify { options, .. }
+            | Command::Publish { options, .. }
             | Command::Adopt { options }
             | Command::Expire { options, .. }
             | Command::Query { options, .. }

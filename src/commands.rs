@@ -16,6 +16,7 @@ pub(crate) mod init;
 pub(crate) mod installed;
 pub(crate) mod load;
 pub(crate) mod plan;
+pub(crate) mod publish;
 pub(crate) mod query;
 pub(crate) mod repair;
 mod rows;

@@ -43,7 +43,7 @@
 //!      │          │ │         └─────▶ storage
 //!      │          │ └────▶ sink ─────▶ storage
 //!      │          └──────▶ settings, storage
-//!      └──▶ duckdb, bucket ──▶ storage
+//!      └──▶ duckdb, bucket, tables ──▶ storage
 //! ```
 //!
 //! 1. [`pintail_core::batch`] and [`pintail_core::offsets`]: what flows.
@@ -52,14 +52,15 @@
 //! 4. [`pintail_storage`]: what is promised, and how it is kept.
 //! 5. `meters`, `health` and `admin`: what can be seen of it; `supervisor` tells systemd. [`pintail_server`] has the connections of both servers, `sql_box` the process that a
 //!    statement of somebody else runs in, [`pintail_core::escape`] what text from outside may show.
-//! 6. [`pintail_core::limits`], [`pintail_core::memory`] and [`pintail_storage::durable::disk_state`]: what it keeps to, and what it waits for.
+//! 6. [`pintail_tables`]: what readers of tables are told, behind the line (`tables`).
+//! 7. [`pintail_core::limits`], [`pintail_core::memory`] and [`pintail_storage::durable::disk_state`]: what it keeps to, and what it waits for.
 //!
 //! One line of an NDJSON file on its way to its commit: `pipeline` links the stages; `stages/producer.rs` asks the source, whose thread cuts the
 //! line from the file (`sources/file/reader.rs`, `sources/lines.rs`); `stages/batcher.rs` gathers; `stages/transformer.rs` hands the batch to a worker
 //! (`stages/transform.rs`), which decodes it (`decode/ndjson.rs`), runs the SQL (`duckdb/worker.rs`) and orders the rows
 //! (`sink/layout/split.rs`); `stages/writer.rs` gives them to files (`sink/files/open_file.rs`) and commits (`storage/checkpoint/store.rs`).
 //!
-//! `core`, `storage`, `bucket`, `decode`, `sink`, `settings`, `config`, and `sources` without its features build without a C++ compiler, and are tested so
+//! `core`, `storage`, `bucket`, `tables`, `decode`, `sink`, `settings`, `config`, and `sources` without its features build without a C++ compiler, and are tested so
 //! in minutes (`.ci/one_build.py` looks whether that stays true).
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
@@ -87,6 +88,7 @@ mod signals;
 mod sql_box;
 mod stages;
 mod supervisor;
+mod tables;
 mod terminal;
 mod trial;
 

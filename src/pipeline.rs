@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use pintail_config::Config;
+use pintail_config::{Config, TableConfig};
 use pintail_core::breaker::WhenRejected;
 use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::memory;
@@ -38,6 +38,7 @@ use crate::stages::transformer::Transformer;
 use crate::stages::trier::Trier;
 use crate::stages::writer::{Checkpoint, Writer};
 use crate::stages::{blocking, stopped};
+use crate::tables::Following;
 use crate::terminal::Screen;
 use crate::trial::{self, Trial};
 
@@ -72,6 +73,7 @@ pub struct Line {
     paths: Paths,
     lock: Arc<Lock>,
     disk: DiskState,
+    tables: Vec<TableConfig>,
 }
 
 /// What a line needs from outside.
@@ -213,7 +215,7 @@ impl Line {
             workers = config.transform.threads,
             "line ready"
         );
-        Ok(Self { stages, paths, lock, disk })
+        Ok(Self { stages, paths, lock, disk, tables: config.tables.clone() })
     }
 
     /// Runs the stages until all have ended.
@@ -222,11 +224,12 @@ impl Line {
     /// The first failure of a stage, not the cascade behind it; [`pintail_core::error::ErrorKind::TryAgain`] if a stop took longer than
     /// `deadline` allows: what was not committed by then is read again at the next start.
     pub async fn run(self, mut deadline: BoxFuture<'static, ()>) -> Result<()> {
-        let Self { stages, paths, lock, disk } = self;
+        let Self { stages, paths, lock, disk, tables } = self;
         let mut tasks = Tasks::spawn(stages);
         // It ends with this future, however that ends: the lock goes then.
         let mut touching = JoinSet::new();
         touching.spawn(touch(lock, disk.clone()));
+        let following = Following::start(&paths, tables);
         let result = tokio::select! {
             result = tasks.join() => {
                 if result.is_err() {
@@ -244,6 +247,13 @@ impl Line {
                 Err(Error::try_again("the last checkpoint was not committed within pipeline.shutdown_timeout: it is read again at the next start"))
             }
         };
+        if result.is_ok() {
+            // What was committed last. A table that takes longer than a stop allows is brought up to it at the next start.
+            tokio::select! {
+                () = following.finish() => {}
+                () = &mut deadline => {}
+            }
+        }
         drop(touching);
         // A panic may be the work of a record, as may be a stop that took too long, and what leaves no time to come here.
         if result.as_ref().err().is_none_or(|error| !matches!(error.kind(), ErrorKind::Internal | ErrorKind::TryAgain)) {

@@ -20,7 +20,9 @@ use crate::commands::demo::{self, Demo};
 use crate::commands::fixtures::{self, Fixtures};
 use crate::commands::init::{self, Init};
 use crate::commands::load::{self, Load};
-use crate::commands::{accept, adopt, check, config, dead_letters, expire, health, infer, installed, plan, query, repair, run, verify};
+use crate::commands::{
+    accept, adopt, check, config, dead_letters, expire, health, infer, installed, plan, publish, query, repair, run, verify,
+};
 use crate::pipeline::{Input, Start};
 use crate::signals::Early;
 use crate::terminal::Screen;
@@ -230,6 +232,7 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
             let depth = if fast { verify::Depth::Length } else { verify::Depth::Content };
             verify::run(other.as_deref().unwrap_or(out), since, depth, to)
         }
+        Command::Publish { out: other, table, .. } => publish::run(&config, other.as_deref().unwrap_or(out), table.as_deref(), to),
         Command::Query { sql, format, .. } => query::run(out, &sql, format, to),
         Command::DeadLetters { accept: true, .. } => accept::run(&config, to),
         Command::DeadLetters { samples, .. } => match dead_letters::run(out, samples, to)? {

@@ -22,6 +22,7 @@ Read what it wrote:
   query         Run read-only SQL over the committed files
   verify        Check that every committed file is as its record says
   dead-letters  Show the rejected records by reason; replay or accept them
+  publish       Publish it as a table (Delta) for Spark, Trino and others
 
 Change a configuration:
   test          Put fixtures through the schema and the SQL

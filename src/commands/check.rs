@@ -18,6 +18,7 @@ use pintail_storage::checkpoint::lock::{self, Seen};
 use crate::admin::Admin;
 use crate::commands::run::check_writable;
 use crate::pipeline::{Plan, check_mount, check_source};
+use crate::tables;
 
 /// Checks configuration, SQL, sink, source and access; prints the output schema and an example path. What rests on a section of the configuration
 /// that is faulty is left out: its own fault is told.
@@ -43,6 +44,9 @@ pub(crate) fn run(examined: &Examined, to: &mut dyn Write) -> Result<()> {
         let is_running = matches!(lock::look(config.paths()), Ok(Seen::Held { .. }));
         faults.take(check_source(config, standing.flatten().filter(|_| !is_running).as_ref()))
     });
+    if let Some(config) = examined.sound(&["pipeline"]) {
+        faults.take(tables::check(&config.tables, &config.pipeline.out_path));
+    }
     drop(admin);
     match (plan, source, examined.sound(&[])) {
         (Some(plan), Some(source), Some(config)) if faults.0.is_empty() => {
@@ -105,6 +109,9 @@ fn print(config: &Config, plan: &Plan, source: Vec<String>, to: &mut dyn Write) 
         let name = field.name();
         let note = if partitions.iter().any(|(column, _)| column == name) { "  (hive partition)" } else { "" };
         writeln!(to, "  {name:width$}  {}{note}", sql_type::name(field.data_type()))?;
+    }
+    for table in &config.tables {
+        writeln!(to, "\ntable {} ({}), every {}", table.name, table.format.name(), humantime::format_duration(table.interval))?;
     }
     writeln!(to, "\nexample file\n  {}", config.pipeline.out_path.join(plan.layout.example_path(Utc::now())).display())
 }

@@ -14,7 +14,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use pintail_core::batch::Counts;
 use pintail_core::digest::sha256_of;
 use pintail_core::error::{Error, Result};
-use pintail_core::invocation::{expire_up_to, service_command};
+use pintail_core::invocation::{command, expire_up_to, service_command};
 use pintail_core::offsets::PartitionId;
 use pintail_core::quantity::{counted, thousands};
 use pintail_storage::checkpoint::dead_letters;
@@ -23,6 +23,9 @@ use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::checkpoint::record::{CommitRecord, FileEntry, FileKind};
 use pintail_storage::checkpoint::state::State;
 use pintail_storage::permission;
+use pintail_tables::delta::log::DIR as DELTA_LOG;
+
+use crate::tables::{self, Found};
 
 /// Contradictions that are printed; the rest is only counted.
 const PRINTED_MAX: usize = 20;
@@ -33,7 +36,8 @@ const PRINTED_MAX: usize = 20;
 /// [`pintail_core::error::ErrorKind::State`] if anything contradicts the records, naming the first contradictions, a line each, and a way out.
 pub fn run(out: &Path, since: Option<u64>, depth: Depth, to: &mut dyn Write) -> Result<()> {
     let dataset = Dataset::open(out)?;
-    let report = look(&dataset, since, depth)?;
+    let mut report = look(&dataset, since, depth)?;
+    report.table(dataset.paths().root());
     report.print(&dataset, depth, to).map_err(|e| Error::io("write the report", e))?;
     match report.contradictions.len() {
         0 if !report.unread.is_empty() => Err(report.refusal(out)),
@@ -98,6 +102,8 @@ struct Report {
     differing: Option<DateTime<Utc>>,
     /// What to do about all this.
     ways_out: Vec<String>,
+    /// What is said of the table.
+    table: Option<String>,
 }
 
 struct Check<'a> {
@@ -318,6 +324,38 @@ impl Report {
         self.contradictions.extend(strays.iter().map(|stray| format!("`{}` is visible, but no commit record names it", stray.display())));
     }
 
+    /// Holds the table against the records. Where these contradict themselves, nothing more can be said.
+    fn table(&mut self, out: &Path) {
+        if !self.contradictions.is_empty() || !self.unread.is_empty() {
+            return;
+        }
+        match tables::audit(out) {
+            Ok(Found::Nothing) => {}
+            Ok(Found::NotOurs(why)) => self.table = Some(format!("Delta table: not looked at: {why}")),
+            Ok(Found::Audited(audit)) => {
+                let files = counted(audit.files, "committed file", "committed files");
+                let mut text = format!("Delta table: version {} with {files}", audit.version.unwrap_or(0));
+                if audit.foreign > 0 {
+                    text += &format!(" and {} of other writers", counted(audit.foreign, "file", "files"));
+                }
+                for (instance, records) in audit.behind {
+                    text += &format!(", instance {instance} is {} behind", counted(records, "record", "records"));
+                }
+                self.table = Some(text);
+                if !audit.faults.is_empty() {
+                    let place = out.join(DELTA_LOG);
+                    self.ways_out.push(format!(
+                        "a table is made of the dataset: move `{}` away, and {} makes it anew",
+                        place.display(),
+                        command("publish")
+                    ));
+                }
+                self.contradictions.extend(audit.faults.into_iter().map(|fault| format!("Delta table: {fault}")));
+            }
+            Err(error) => self.contradictions.push(format!("Delta table: {error}")),
+        }
+    }
+
     /// Says which files cannot be read.
     fn refusal(&self, out: &Path) -> Error {
         let (place, error) = &self.unread[0];
@@ -363,6 +401,9 @@ impl Report {
         if let Some(before) = self.expired_before.filter(|_| self.expired > 0) {
             let before = before.to_rfc3339_opts(SecondsFormat::Secs, true);
             writeln!(to, "{} expired files are gone, as was declared for all before {before}", thousands(self.expired))?;
+        }
+        if let Some(table) = &self.table {
+            writeln!(to, "{table}")?;
         }
         if self.contradictions.is_empty() && self.unread.is_empty() { writeln!(to, "clean") } else { Ok(()) }
     }
@@ -423,7 +464,7 @@ fn letters(place: &Path) -> Result<u64, String> {
     letters.try_fold(0, |rows, letter| letter.map(|_| rows + 1)).map_err(|e| e.to_string())
 }
 
-/// Lists all that a reader's glob over the tree takes for data.
+/// Lists all that a reader's glob over the tree takes for data. The log of a Delta table has checkpoints that are Parquet files, and no data.
 pub(crate) fn visible_parquet(out: &Path) -> Result<BTreeSet<PathBuf>> {
     let mut found = BTreeSet::new();
     let mut dirs = vec![out.to_path_buf()];
@@ -438,7 +479,8 @@ pub(crate) fn visible_parquet(out: &Path) -> Result<BTreeSet<PathBuf>> {
             let is_parquet = path.extension().is_some_and(|ending| ending == "parquet");
             match entry.file_type().map_err(|e| Error::io(format_args!("look at `{}`", path.display()), e))? {
                 // Below `_pintail` too: DuckDB's `**` does not skip it. Staged files do not have the ending.
-                kind if kind.is_dir() => dirs.push(path),
+                kind if kind.is_dir() && path != out.join(DELTA_LOG) => dirs.push(path),
+                kind if kind.is_dir() => {}
                 _ if is_parquet => _ = found.insert(path),
                 _ => {}
             }

@@ -29,6 +29,7 @@ use pintail_storage::durable::posix::Posix;
 use tracing::{error, info};
 
 use crate::aggregate::Aggregator;
+use crate::tables;
 
 /// Time for instances that are started together to bring each other's chains to version 2. Taking a lock waits by itself.
 const UPGRADE_PATIENCE: Duration = Duration::from_secs(10);
@@ -76,6 +77,7 @@ impl Plan {
             }
         })?;
         let layout = fits(engine.output())?;
+        tables::check_columns(&config.tables, &layout)?;
         let aggregator = Aggregator::new(engine.output(), &config.monitor);
         for warning in aggregator.warnings() {
             info!("{warning}");

@@ -105,9 +105,11 @@ impl Dataset {
         pintail.set("source.seed", 42).set("source.limit", limit).set("source.rate", 0)
     }
 
-    /// Returns the visible data files, relative to the dataset, sorted: what a plain `**/*.parquet` finds.
+    /// Returns the visible data files, relative to the dataset, sorted: what a plain `**/*.parquet` finds, but for the log of a Delta table.
     pub(crate) fn data_files(&self) -> Vec<PathBuf> {
+        let log = self.out().join("_delta_log");
         let files = walk(&self.out()).into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "parquet"));
+        let files = files.filter(|path| !path.starts_with(&log));
         let mut files: Vec<_> = files.map(|path| path.strip_prefix(self.out()).unwrap().to_owned()).collect();
         files.sort();
         files

@@ -41,6 +41,7 @@ mod refusals;
 mod relaid;
 mod shutdown;
 mod supervised;
+mod tables;
 mod unreadable;
 mod upgrade;
 mod ways_out;

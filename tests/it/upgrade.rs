@@ -16,7 +16,7 @@ use crate::common::process::{Pintail, Process};
 use crate::common::{Dataset, wait_until, walk};
 use crate::http::{NDJSON, assert_taken, post};
 
-mod fixture;
+pub(crate) mod fixture;
 
 use fixture::Fixture;
 

@@ -100,6 +100,7 @@ fn the_keys_for_kafka_hold_exactly_the_defaults() {
 #[test]
 fn every_key_of_the_code_is_in_the_example_and_no_other() {
     let lookup = "\n[[transform.lookup]]\nname = \"a\"\npath = \"a.csv\"\n";
-    let known = report_of(&format!("{EXAMPLE}{lookup}")).known;
+    let table = "\n[[table]]\nname = \"a\"\nformat = \"delta\"\n";
+    let known = report_of(&format!("{EXAMPLE}{lookup}{table}")).known;
     assert_eq!(Words::of_example().names().map(str::to_owned).collect::<BTreeSet<_>>(), known);
 }

@@ -55,6 +55,8 @@ pub struct Config {
     pub transform: TransformConfig,
     /// How they are stored.
     pub sink: SinkConfig,
+    /// The tables that the dataset is published as.
+    pub tables: Vec<TableConfig>,
     /// When rejected records stop the line.
     pub dead_letters: DeadLetterConfig,
     /// What the live table shows.
@@ -165,6 +167,8 @@ fn read(raw: RawConfig, kinds: &[Kind], limits: Limits, report: &mut Report) -> 
     }
     let transform = section(root, "transform", report, |section| sections::transform(section, limits));
     let sink = section(root, "sink", report, |section| sections::sink(section, memory.within(limits)));
+    let tables = Section::each(root, "table", report, sections::table);
+    sections::tables(report, &tables);
     let dead_letters = section(root, "dead_letters", report, sections::dead_letters);
     let monitor = section(root, "monitor", report, sections::monitor);
     let admin = section(root, "admin", report, |section| sections::admin(section, limits));
@@ -185,6 +189,7 @@ fn read(raw: RawConfig, kinds: &[Kind], limits: Limits, report: &mut Report) -> 
         schema,
         transform,
         sink,
+        tables,
         dead_letters,
         monitor,
         admin,
@@ -247,6 +252,33 @@ impl SourceConfig {
     pub fn settings<T: Configured>(&self) -> Option<&T> {
         let settings: &dyn Any = &*self.kind;
         settings.downcast_ref()
+    }
+}
+
+/// `[[table]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableConfig {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub format: TableFormat,
+    /// Time between two publications.
+    pub interval: Duration,
+}
+
+/// `table.format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TableFormat {
+    /// A Delta table, whose log is beside the files.
+    Delta,
+}
+
+impl TableFormat {
+    /// Returns its name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Delta => "delta",
+        }
     }
 }
 

@@ -118,7 +118,13 @@ impl Reference {
                 SOURCE => {
                     json!({ "oneOf": self.kinds.iter().map(|(kind, described)| self.schema_of_kind(kind, described)).collect::<Vec<_>>() })
                 }
-                _ => self.schema_of(section, self.keys.iter().map(|(name, key)| (name.as_str(), &key.described))),
+                _ => {
+                    let of_section = self.schema_of(section, self.keys.iter().map(|(name, key)| (name.as_str(), &key.described)));
+                    match self.keys.get(section) {
+                        Some(list) => json!({ "type": "array", "items": of_section, "description": list.said.words }),
+                        None => of_section,
+                    }
+                }
             };
             sections.insert(section.to_owned(), schema);
         }

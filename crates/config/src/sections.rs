@@ -15,13 +15,14 @@ use pintail_core::secret::Secret;
 use pintail_core::transform::{LookupConfig, TransformConfig};
 use pintail_settings::bounds::{DAY, HOUR, INTEGER_MAX, MILLISECOND, bounded, in_memory, secret_or_file, sizes};
 use pintail_settings::raw::read_text;
+use pintail_settings::reader::Report;
 use pintail_settings::{Section, values};
 use pintail_sink::config::{SinkConfig, SortColumn};
 use pintail_sources::kind::Kind;
 use serde_json::json;
 
 use super::memory::MemoryMax;
-use super::{AdminConfig, Listen, LogConfig, LogFormat, MonitorConfig, PipelineConfig, SourceConfig};
+use super::{AdminConfig, Listen, LogConfig, LogFormat, MonitorConfig, PipelineConfig, SourceConfig, TableConfig, TableFormat};
 use crate::values as own;
 
 /// The SQL unless another is given: for the simulator's events.
@@ -235,6 +236,37 @@ fn check_sink_columns(section: &mut Section<'_>, config: &SinkConfig) {
     let in_files = in_files.chain(statistics().map(|name| ("text_statistics", name))).chain(bloom().map(|name| ("bloom_filter", name)));
     for (key, name) in in_files.filter(|(_, name)| partitions(name)) {
         section.fault(key, format_args!("`{}` is a partition column: it is in the path, not in the files", name.escape_debug()));
+    }
+}
+
+/// `[[table]]`
+pub(super) fn table(section: &mut Section<'_>) -> Option<TableConfig> {
+    let formats = [("delta", TableFormat::Delta)];
+    let format = section.required_choice("format", &formats);
+    let name = section.required_text("name", own::table_name);
+    // A catalog, or whoever reads the log, has to take each commit in; a minute is as stale as most readers of tables allow.
+    let interval = section.duration("interval", Duration::from_secs(60), Duration::from_secs(1)..=DAY);
+    Some(TableConfig { name: name?, format: format?, interval })
+}
+
+/// Names of tables that are given twice, and formats that a dataset has one table of.
+pub(super) fn tables(report: &mut Report, tables: &[TableConfig]) {
+    for problem in repeated(tables.iter().map(|table| table.name.as_str())) {
+        report.fault("table", problem);
+    }
+    let deltas: Vec<_> = tables.iter().filter(|table| table.format == TableFormat::Delta).map(|table| table.name.as_str()).collect();
+    if let [first, second, ..] = *deltas {
+        report.fault(
+            "table",
+            format_args!("`{first}` and `{second}` are both Delta tables: their log is beside the files, so a dataset has one"),
+        );
+    }
+    let canonical = |table: &TableConfig| {
+        let millis = u64::try_from(table.interval.as_millis()).unwrap_or(u64::MAX);
+        json!({ "name": table.name, "format": table.format.name(), "interval_ms": millis })
+    };
+    if !tables.is_empty() {
+        report.effective.insert("table".into(), tables.iter().map(canonical).collect());
     }
 }
 

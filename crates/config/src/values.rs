@@ -106,6 +106,12 @@ pub(super) fn keys(text: &str) -> Result<Vec<String>, String> {
     }
 }
 
+/// The name of a table, as catalogs and engines take it without quotes.
+pub(super) fn table_name(text: &str) -> Result<String, String> {
+    let fits = text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if fits { Ok(text.to_owned()) } else { Err("expected a name of the characters A-Z a-z 0-9 _, a letter first".into()) }
+}
+
 /// A `tracing` filter.
 ///
 /// # Errors

@@ -113,6 +113,36 @@ impl<'a> Section<'a> {
         Self { name: name.into(), table, report }
     }
 
+    /// Takes the list of tables `name` out of the root and reads each as a section of its own, named `name[0]`, `name[1]`, …
+    pub fn each<T>(root: &mut Table, name: &str, report: &mut Report, read: impl Fn(&mut Section<'_>) -> Option<T>) -> Vec<T> {
+        let mut found = Vec::new();
+        report.known.insert(name.to_owned());
+        report.described.insert(name.to_owned(), Described::optional(Takes::Tables));
+        if report.is_description {
+            let item = Node { value: Value::Table(Table::new()), origin: Origin::Set, typed: None };
+            root.insert(name.to_owned(), Node { value: Value::List(vec![item]), origin: Origin::Set, typed: None });
+        }
+        let items = match root.remove(name) {
+            None => return found,
+            Some(Node { value: Value::List(items), .. }) => items,
+            Some(node) => {
+                report.blame(name, format!("`{name}` = {node} ({}): expected a list of tables, each under a line [[{name}]]", node.origin));
+                return found;
+            }
+        };
+        for (index, item) in items.into_iter().enumerate() {
+            let name = format!("{name}[{index}]");
+            let Value::Table(table) = item.value else {
+                report.blame(&name, format!("`{name}` = {item} ({}): expected a table with keys", item.origin));
+                continue;
+            };
+            let mut section = Section { name, table, report: &mut *report };
+            found.extend(read(&mut section));
+            section.close();
+        }
+        found
+    }
+
     /// Ends reading: what is left over is unknown.
     pub fn close(self) {
         for (key, node) in self.table {

@@ -192,7 +192,7 @@ pub(crate) fn interpreter() -> OsString {
     std::env::var_os("PINTAIL_TEST_PYTHON").unwrap_or_else(|| "python3".into())
 }
 
-/// Runs a Python script that knows `duckdb` and `pyarrow`; returns what it printed.
+/// Runs a Python script that knows `duckdb`, `pyarrow` and `deltalake`; returns what it printed.
 pub(crate) fn python(script: &str, args: &[&str]) -> String {
     let interpreter = interpreter();
     let output = Command::new(&interpreter).arg("-c").arg(script).args(args).output();
@@ -200,7 +200,7 @@ pub(crate) fn python(script: &str, args: &[&str]) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
-        "python failed (PINTAIL_TEST_PYTHON names an interpreter with duckdb and pyarrow; now {interpreter:?}):\n{stderr}"
+        "python failed (PINTAIL_TEST_PYTHON names an interpreter with duckdb, pyarrow and deltalake; now {interpreter:?}):\n{stderr}"
     );
     String::from_utf8(output.stdout).unwrap()
 }
@@ -210,15 +210,16 @@ import json, sys, glob
 import duckdb, pyarrow as pa, pyarrow.dataset as ds, pyarrow.parquet as pq
 out, to, hive = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 
+# The log of a Delta table has checkpoints that are Parquet files, and no data.
+globbed = [path for path in glob.glob(f"{out}/**/*.parquet", recursive=True) if "/_delta_log/" not in path]
 types = ", ".join(f'"{name}": {sql}' for name, sql in hive)
 con = duckdb.connect()
-con.execute(f"""COPY (SELECT * FROM read_parquet('{out}/**/*.parquet', hive_partitioning=true, hive_types_autocast=false,
+con.execute(f"""COPY (SELECT * FROM read_parquet({globbed}, hive_partitioning=true, hive_types_autocast=false,
                 hive_types={{{types}}})) TO '{to}/duckdb.parquet' (FORMAT parquet)""")
 
 arrow = {"VARCHAR": pa.string(), "BIGINT": pa.int64(), "INTEGER": pa.int32(), "BOOLEAN": pa.bool_(), "DATE": pa.date32()}
 flavor = ds.partitioning(pa.schema([(name, arrow[sql]) for name, sql in hive]), flavor="hive")
 found = ds.dataset(out, format="parquet", partitioning=flavor)
-globbed = glob.glob(f"{out}/**/*.parquet", recursive=True)
 assert len(found.files) == len(globbed), f"pyarrow finds {len(found.files)} files, a glob {len(globbed)}"
 pq.write_table(found.to_table(), f"{to}/pyarrow.parquet")
 "#;

@@ -23,7 +23,7 @@ use crate::common::{Dataset, checkout, sha256, walk};
 const RECORD_VERSION: u64 = 2;
 
 /// What was in an archive.
-pub(super) struct Fixture {
+pub(crate) struct Fixture {
     pub dataset: Dataset,
     /// Its `fixture.json`.
     pub told: Value,
@@ -33,7 +33,7 @@ pub(super) struct Fixture {
 
 impl Fixture {
     /// Unpacks `tests/v1/<name>.tar.gz` into a new directory.
-    pub(super) fn unpack(name: &str) -> Self {
+    pub(crate) fn unpack(name: &str) -> Self {
         let dataset = Dataset::new();
         let archive = checkout(&format!("tests/v1/{name}.tar.gz"));
         let status = Command::new("tar").args(["-xzf", &archive, "-C"]).arg(dataset.root()).status().expect("tar is there");
@@ -54,7 +54,7 @@ impl Fixture {
     }
 
     /// Prepares a run with the configuration that 0.1 had.
-    pub(super) fn pintail(&self) -> Pintail<'_> {
+    pub(crate) fn pintail(&self) -> Pintail<'_> {
         self.on(&self.dataset)
     }
 

@@ -67,5 +67,7 @@ fn the_schema_has_a_form_for_each_kind_of_source_and_no_key_beside_those_that_th
     assert_eq!(pipeline["checkpoint_interval"]["default"], "30s");
     let columns = &schema["properties"]["schema"]["properties"]["columns"]["items"];
     assert_eq!(columns["required"], json!(["name", "type"]));
+    let table = &schema["properties"]["table"];
+    assert_eq!((&table["type"], &table["items"]["required"]), (&json!("array"), &json!(["format", "name"])));
     assert_eq!(schema["properties"]["transform"]["properties"]["lookup"]["items"]["additionalProperties"], false);
 }

@@ -1,0 +1,85 @@
+//! `pintail publish`: brings the tables of a dataset up to its ledger, once.
+//!
+//! Owns: which tables that is, and what is said of it.
+//! Does not own: publishing (see [`pintail_tables`]). Runs beside the service, without the lock, on a dataset of any version.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use chrono::Utc;
+use pintail_config::{Config, TableConfig};
+use pintail_core::error::{Error, Result};
+use pintail_core::quantity::{counted, thousands};
+use pintail_tables::delta::{Expired, Published};
+use pintail_tables::ledger::{Ledger, OnDisk};
+
+use crate::tables;
+
+/// Publishes the dataset at `out`: as all tables of the configuration, or as the one that is `asked` for. Without a table in the configuration it
+/// becomes a Delta table named after its directory, or as asked.
+///
+/// # Errors
+/// [`pintail_core::error::ErrorKind::Config`] if there is no such table, or the dataset cannot be one.
+pub(crate) fn run(config: &Config, out: &Path, asked: Option<&str>, to: &mut dyn Write) -> Result<()> {
+    let names = names(&config.tables, out, asked)?;
+    let mut ledger = OnDisk::open(out.to_owned(), None)?;
+    for name in names {
+        let publisher = tables::publisher(out, &name);
+        let published = publisher.publish(&ledger, Expired::Remove, Utc::now())?;
+        // The service may have committed and published since.
+        ledger.refresh()?;
+        check_not_ahead(&ledger, &published, &publisher.place())?;
+        print(&name, out, &published, to).map_err(|e| Error::io("write to standard output", e))?;
+    }
+    Ok(())
+}
+
+fn names(tables: &[TableConfig], out: &Path, asked: Option<&str>) -> Result<Vec<String>> {
+    let named = || tables.iter().map(|table| table.name.clone());
+    match asked {
+        Some(asked) if tables.is_empty() || named().any(|name| name == asked) => Ok(vec![asked.to_owned()]),
+        Some(asked) => {
+            let known: Vec<String> = named().collect();
+            Err(Error::config(format!("the configuration has no table `{}`, it has {}", asked.escape_debug(), known.join(", "))))
+        }
+        None if tables.is_empty() => {
+            let absolute = std::path::absolute(out).map_err(|e| Error::io(format_args!("look at `{}`", out.display()), e))?;
+            Ok(vec![absolute.file_name().map_or_else(|| "events".into(), |name| name.to_string_lossy().into_owned())])
+        }
+        None => Ok(named().collect()),
+    }
+}
+
+/// Refuses a ledger that ends before what is published: it was put back to an earlier state, and its next records would be taken for published.
+fn check_not_ahead(ledger: &OnDisk, published: &Published, place: &str) -> Result<()> {
+    let ahead = ledger.chains().iter().find_map(|chain| {
+        let of_table = published.chains.get(&chain.instance).copied()?;
+        (of_table > chain.last + 1).then_some((of_table, chain.last))
+    });
+    match ahead {
+        None => Ok(()),
+        Some((of_table, last)) => Err(Error::state(format!(
+            "`{place}` has the records up to {of_table}, the ledger ends at {last}: it was put back to an earlier state; move the directory away, and \
+             publish the table anew"
+        ))),
+    }
+}
+
+fn print(name: &str, out: &Path, published: &Published, to: &mut dyn Write) -> io::Result<()> {
+    let Some(version) = published.version else {
+        return writeln!(to, "table {name}: nothing to publish, the dataset has no rows yet");
+    };
+    let files = counted(published.files, "file", "files");
+    let rows = counted(published.rows, "row", "rows");
+    match (published.commits, published.removed) {
+        (0, _) => writeln!(to, "table {name}: version {version} of `{}` has everything that is committed", out.display())?,
+        (_, 0) => writeln!(to, "table {name}: version {version} of `{}`, {files} with {rows} joined", out.display())?,
+        (_, removed) => writeln!(
+            to,
+            "table {name}: version {version} of `{}`, {files} with {rows} joined, {} expired ones left",
+            out.display(),
+            thousands(removed)
+        )?,
+    }
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! Tables: brings them up to the ledger behind the line.
+//!
+//! Owns: when a table of the configuration is published, by a task of its own that the line never waits for, and what is logged of it.
+//! Does not own: publishing (see [`pintail_tables`]), `pintail publish` and what `pintail verify` says of a table (see `commands`).
+
+use std::path::Path;
+use std::sync::Arc;
+
+use chrono::Utc;
+use pintail_config::{TableConfig, TableFormat};
+use pintail_core::error::{Error, ErrorKind, Result};
+use pintail_sink::layout::OutputLayout;
+use pintail_storage::checkpoint::paths::Paths;
+use pintail_storage::checkpoint::reader::Dataset;
+use pintail_storage::durable::posix::Posix;
+use pintail_tables::delta::{self, Expired, Publisher};
+use pintail_tables::facts::{self, Column};
+use pintail_tables::ledger::OnDisk;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tracing::{debug, error, info, warn};
+
+use crate::stages::blocking;
+
+/// Publications after which expired files are looked for again, which takes a look at each of them.
+const EXPIRED_EVERY: u64 = 60;
+
+/// Checks that the output of the SQL can be all the tables.
+///
+/// # Errors
+/// [`ErrorKind::Config`]: every column that a table cannot have, with the cast to write.
+pub(crate) fn check_columns(tables: &[TableConfig], layout: &OutputLayout) -> Result<()> {
+    let column = |field: &Arc<arrow::datatypes::Field>| Column { id: 0, name: field.name().clone(), data_type: field.data_type().clone() };
+    let columns: Vec<Column> = layout.output_schema().fields().iter().map(column).collect();
+    let partition_by: Vec<String> = layout.partition_columns().into_iter().map(|(name, _)| name).collect();
+    let mut faults = Vec::new();
+    for table in tables {
+        match table.format {
+            TableFormat::Delta => {
+                faults.extend(delta::faults(&columns, &partition_by).into_iter().map(|fault| format!("table `{}`: {fault}", table.name)))
+            }
+        }
+    }
+    if faults.is_empty() { Ok(()) } else { Err(Error::config(faults.join("\n"))) }
+}
+
+/// Checks that the tables that there are belong to the dataset at `out`, and ask for nothing that is not known.
+///
+/// # Errors
+/// [`ErrorKind::Config`], naming the log and the way out; [`ErrorKind::State`] if it cannot be read.
+pub(crate) fn check(tables: &[TableConfig], out: &Path) -> Result<()> {
+    let Ok(dataset) = Dataset::open(out) else { return Ok(()) };
+    let format = dataset.format();
+    let partition_by = format.partition_by.iter().map(|column| column.name.clone()).collect();
+    let dataset = facts::Dataset { id: format.dataset_id.clone(), partition_by, columns: Vec::new() };
+    tables.iter().try_for_each(|table| match table.format {
+        TableFormat::Delta => publisher(out, &table.name).check(&dataset),
+    })
+}
+
+/// What `pintail verify` finds in the table of a dataset.
+pub(crate) enum Found {
+    /// There is none.
+    Nothing,
+    /// It is none of this dataset's, or not to be read: why.
+    NotOurs(String),
+    /// It was held against the ledger.
+    Audited(delta::Audit),
+}
+
+/// Holds the Delta table of the dataset at `out`, if it has one, against the ledger.
+///
+/// # Errors
+/// Those of the ledger.
+pub(crate) fn audit(out: &Path) -> Result<Found> {
+    let log = delta::log::OnDisk::new(Arc::new(Posix::unwaiting()), out);
+    if !out.join(delta::log::DIR).is_dir() {
+        return Ok(Found::Nothing);
+    }
+    match OnDisk::open(out.to_owned(), None).and_then(|ledger| delta::audit(&log, &ledger)) {
+        Ok(delta::Audit { version: None, .. }) => Ok(Found::Nothing),
+        Ok(audit) => Ok(Found::Audited(audit)),
+        Err(error) if error.kind() == ErrorKind::Config => Ok(Found::NotOurs(error.to_string())),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns what publishes a dataset as a Delta table.
+pub(crate) fn publisher(root: &Path, name: &str) -> Publisher {
+    let log = delta::log::OnDisk::new(Arc::new(Posix::unwaiting()), root);
+    Publisher::new(Arc::new(log), name)
+}
+
+/// The tables that follow a running line, each in a task of its own.
+pub(crate) struct Following {
+    tasks: JoinSet<()>,
+    ended: watch::Sender<bool>,
+}
+
+impl Following {
+    /// Begins to publish what this instance commits.
+    pub(crate) fn start(paths: &Paths, tables: Vec<TableConfig>) -> Self {
+        let (ended, until) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        for table in tables {
+            tasks.spawn(follow(paths.clone(), table, until.clone()));
+        }
+        Self { tasks, ended }
+    }
+
+    /// Publishes what was committed last, and ends.
+    pub(crate) async fn finish(mut self) {
+        self.ended.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+async fn follow(paths: Paths, table: TableConfig, mut ended: watch::Receiver<bool>) {
+    let mut follower = Follower { publisher: publisher(paths.root(), &table.name), paths, ledger: None, rounds: 0 };
+    let mut ticks = tokio::time::interval(table.interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = String::new();
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = async { _ = ended.wait_for(|ended| *ended).await } => {}
+        }
+        let is_last = *ended.borrow();
+        let published = blocking("table", move || {
+            let published = follower.publish();
+            Ok((follower, published))
+        });
+        let result = match published.await {
+            Ok((back, result)) => {
+                follower = back;
+                result
+            }
+            // It is gone with what it knew; the table is as it was.
+            Err(error) => return error!(table = table.name, "{error}; the table is not published any more until the next start"),
+        };
+        match result {
+            Ok(()) => told.clear(),
+            Err(error) => {
+                let text = error.to_string();
+                // The same in every interval would fill the log.
+                match (text == told, error.kind()) {
+                    (true, _) => debug!(table = table.name, "not published: {text}"),
+                    (false, ErrorKind::Config | ErrorKind::State) => error!(table = table.name, "not published: {text}"),
+                    (false, _) => warn!(table = table.name, "not published: {text}"),
+                }
+                told = text;
+            }
+        }
+        if is_last {
+            return;
+        }
+    }
+}
+
+/// Publishes one table time and again.
+struct Follower {
+    publisher: Publisher,
+    paths: Paths,
+    ledger: Option<OnDisk>,
+    rounds: u64,
+}
+
+impl Follower {
+    fn publish(&mut self) -> Result<()> {
+        let mut ledger = match self.ledger.take() {
+            Some(ledger) => ledger,
+            None => OnDisk::open(self.paths.root().to_owned(), Some(self.paths.instance()))?,
+        };
+        // After an error it is opened anew.
+        ledger.refresh()?;
+        let expired = if ledger.may_expire() && self.rounds.is_multiple_of(EXPIRED_EVERY) { Expired::Remove } else { Expired::Keep };
+        let published = self.publisher.publish(&ledger, expired, Utc::now())?;
+        self.rounds += 1;
+        if published.commits > 0 || published.checkpoint.is_some() {
+            info!(
+                table = self.publisher.name(),
+                version = published.version,
+                files = published.files,
+                rows = published.rows,
+                removed = published.removed,
+                conflicts = published.conflicts,
+                checkpoint = published.checkpoint,
+                "table published"
+            );
+        }
+        self.ledger = Some(ledger);
+        Ok(())
+    }
+}
