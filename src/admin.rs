@@ -104,7 +104,7 @@ impl Admin {
     pub fn reserve(config: &Config) -> Result<Option<TcpListener>> {
         let Some(listen) = config.admin.listen.filter(|listen| listen.chosen) else { return Ok(None) };
         match bind(listen) {
-            Err(_) if matches!(lock::look(config.paths()), Ok(Seen::Held { .. })) => Ok(None),
+            Err(_) if matches!(lock::look(config.local_paths()), Ok(Seen::Held { .. })) => Ok(None),
             bound => bound,
         }
     }
@@ -153,6 +153,7 @@ struct Shared {
 struct Facts {
     address: SocketAddr,
     paths: Paths,
+    is_in_bucket: bool,
     source: &'static str,
     checkpoint_interval: Duration,
     monitor: MonitorConfig,
@@ -174,6 +175,7 @@ impl Shared {
         let facts = Facts {
             address,
             paths: config.paths(),
+            is_in_bucket: config.is_in_bucket(),
             source,
             checkpoint_interval: config.pipeline.checkpoint_interval,
             monitor: config.monitor.clone(),

@@ -79,8 +79,8 @@ impl Health {
 
     /// Returns which stages are dead, and why; none while the service is alive.
     pub(crate) fn dead(&self) -> Vec<String> {
-        // A writer that waits for room, or for a person, is no dead one: it would wait as well after a restart.
-        if self.meters.disk.wants().next().is_some() || self.meters.held().is_some() {
+        // A writer that waits for room or a bucket, or for a person, is no dead one: it would wait as well after a restart.
+        if self.meters.disk.is_waiting() || self.meters.held().is_some() {
             return Vec::new();
         }
         self.facts().iter().filter_map(StageFacts::death).collect()
@@ -143,7 +143,7 @@ impl Health {
             State::Draining => reasons.push("draining: the last checkpoint is being committed".to_owned()),
             State::Running => {}
         }
-        reasons.extend(self.meters.disk.wants().map(|want| want.to_string()));
+        reasons.extend(self.meters.disk.reasons());
         let ways_out = ways_out(&self.accept);
         reasons.extend(self.meters.held().map(|held| format!("paused, too much is rejected: {held}; {ways_out}")));
         reasons.extend(self.meters.trouble().map(|why| format!("the source gives nothing: {why}")));

@@ -21,7 +21,7 @@ use pintail_sources::Source;
 use pintail_storage::checkpoint::attempts;
 use pintail_storage::checkpoint::lock::Lock;
 use pintail_storage::checkpoint::paths::Paths;
-use pintail_storage::checkpoint::store::Store;
+use pintail_storage::dataset::{Lost, OpenDataset};
 use pintail_storage::durable::disk_state::DiskState;
 use pintail_storage::durable::fs::Fs;
 use tokio::sync::{Notify, mpsc, watch};
@@ -43,10 +43,12 @@ use crate::terminal::Screen;
 use crate::trial::{self, Trial};
 
 pub(crate) mod dataset;
+#[cfg(feature = "bucket")]
+pub(crate) mod lake;
 mod source;
 mod tasks;
 
-pub(crate) use dataset::{Plan, Start, check_mount, open_as_it_is};
+pub(crate) use dataset::{Opened, Plan, Start, check_mount, open_as_it_is, refuse_bucket};
 pub(crate) use source::{check_source, surroundings};
 
 use source::{accepting_gaps, open_source};
@@ -70,8 +72,10 @@ pub enum Input {
 pub struct Line {
     /// The stages by name, the sink first.
     pub stages: Vec<(&'static str, BoxFuture<'static, Result<()>>)>,
-    paths: Paths,
+    /// Of what lies on this machine.
+    local: Paths,
     lock: Arc<Lock>,
+    lost: Lost,
     disk: DiskState,
     tables: Vec<TableConfig>,
 }
@@ -98,10 +102,10 @@ impl Line {
     /// Opens the dataset (lock, FORMAT, recovery) and the source, and links the stages. Blocking; inside a runtime.
     pub fn open(config: &Config, input: Input, start: Start, outside: Outside) -> Result<Self> {
         let plan = Plan::new(config)?;
-        let (lock, store) = plan.open_store(config, start, outside.fs.clone(), outside.admin)?;
+        let opened = plan.open_store(config, start, (outside.fs.clone(), &outside.meters.disk), outside.admin)?;
         let accepting = (start == Start::Accept).then(|| accepting_gaps(config));
-        let source = open_source(accepting.as_ref().unwrap_or(config), input, &store, &outside.meters.disk)?;
-        Self::link(config, plan, (lock, store), source, outside)
+        let source = open_source(accepting.as_ref().unwrap_or(config), input, &opened.store, &outside.meters.disk)?;
+        Self::link(config, plan, opened, source, outside)
     }
 
     /// Waits for a line that is being opened, until it is or `deadline` has passed. Once a stop is asked for, nothing waits for room on a full disk
@@ -122,7 +126,8 @@ impl Line {
     }
 
     /// Links the stages between a source and a recovered dataset.
-    pub fn link(config: &Config, plan: Plan, (lock, store): (Lock, Store), source: Box<dyn Source>, outside: Outside) -> Result<Self> {
+    pub fn link(config: &Config, plan: Plan, opened: Opened, source: Box<dyn Source>, outside: Outside) -> Result<Self> {
+        let Opened { lock, store, lost } = opened;
         let Plan { engine, layout, aggregator } = plan;
         let Outside { stop, reload, screen, meters, admin: _, fs: _, is_own_program } = outside;
         let disk = meters.disk.clone();
@@ -163,7 +168,7 @@ impl Line {
             meters: meters.clone(),
         };
         let (schema, early) = (engine.output().clone(), Arc::<Notify>::default());
-        let paths = store.paths().clone();
+        let local = config.local_paths();
         let state_sha256 = store.state().sha256();
         let writer = Writer {
             input: frames,
@@ -182,7 +187,7 @@ impl Line {
         };
         // Nothing is left that can fail before the first record: what fails here is no record's fault.
         let mut batch_outlet = Outlet::new(batch_sender, &meters.batches);
-        let trial = is_own_program.then(|| try_first(config, &paths, state_sha256, give_up)).flatten();
+        let trial = is_own_program.then(|| try_first(config, &local, state_sha256, give_up)).flatten();
         let trier = trial.map(|trial| {
             let (sender, input) = mpsc::channel(1);
             Trier { input, output: std::mem::replace(&mut batch_outlet, Outlet::unwatched(sender)), trial }
@@ -215,7 +220,7 @@ impl Line {
             workers = config.transform.threads,
             "line ready"
         );
-        Ok(Self { stages, paths, lock, disk, tables: config.tables.clone() })
+        Ok(Self { stages, local, lock, lost, disk, tables: config.tables.clone() })
     }
 
     /// Runs the stages until all have ended.
@@ -224,14 +229,21 @@ impl Line {
     /// The first failure of a stage, not the cascade behind it; [`pintail_core::error::ErrorKind::TryAgain`] if a stop took longer than
     /// `deadline` allows: what was not committed by then is read again at the next start.
     pub async fn run(self, mut deadline: BoxFuture<'static, ()>) -> Result<()> {
-        let Self { stages, paths, lock, disk, tables } = self;
+        let Self { stages, local, lock, lost, disk, tables } = self;
         let mut tasks = Tasks::spawn(stages);
         // It ends with this future, however that ends: the lock goes then.
         let mut touching = JoinSet::new();
         touching.spawn(touch(lock, disk.clone()));
-        let following = Following::start(&paths, tables);
+        let following = Following::start(&local, tables);
+        let ended = async {
+            tokio::select! {
+                result = tasks.join() => result,
+                // Its own commits would find the same. One that has nothing to commit learns it so.
+                fenced = lost.wait() => Err(fenced),
+            }
+        };
         let result = tokio::select! {
-            result = tasks.join() => {
+            result = ended => {
                 if result.is_err() {
                     // Nothing of this will be committed: a writer that waits for room may stop waiting.
                     disk.give_up();
@@ -257,14 +269,14 @@ impl Line {
         drop(touching);
         // A panic may be the work of a record, as may be a stop that took too long, and what leaves no time to come here.
         if result.as_ref().err().is_none_or(|error| !matches!(error.kind(), ErrorKind::Internal | ErrorKind::TryAgain)) {
-            attempts::end(&paths);
+            attempts::end(&local);
         }
         result
     }
 }
 
 /// Gathers what the figures of a line are taken from.
-fn linked(store: &Store, source: &dyn Source, engine: &Engine, remaining: watch::Receiver<Option<u64>>) -> Result<Linked> {
+fn linked(store: &OpenDataset, source: &dyn Source, engine: &Engine, remaining: watch::Receiver<Option<u64>>) -> Result<Linked> {
     Ok(Linked {
         dataset_id: store.format().dataset_id.clone(),
         partition_by: store.format().partition_by.iter().map(|column| column.name.clone()).collect(),
@@ -316,12 +328,12 @@ pub fn deadline(mut stop: watch::Receiver<bool>, shutdown_timeout: Duration) -> 
     })
 }
 
-/// Writes heartbeats; none while writing waits for room or for a descriptor: then `pintail health` must say so, for somebody has to make some.
+/// Writes heartbeats; none while writing waits for room, a descriptor or a bucket: then `pintail health` must say so, for somebody has to do something.
 async fn touch(lock: Arc<Lock>, disk: DiskState) {
     let mut ticks = tokio::time::interval(TOUCH_INTERVAL);
     loop {
         ticks.tick().await;
-        if disk.wants().next().is_some() {
+        if disk.is_waiting() {
             continue;
         }
         let lock = lock.clone();

@@ -23,7 +23,7 @@ use crate::commands::load::{self, Load};
 use crate::commands::{
     accept, adopt, check, config, dead_letters, expire, health, infer, installed, plan, publish, query, repair, run, verify,
 };
-use crate::pipeline::{Input, Start};
+use crate::pipeline::{Input, Start, refuse_bucket};
 use crate::signals::Early;
 use crate::terminal::Screen;
 use crate::{child, cli, logging, sql_box, trial};
@@ -161,6 +161,7 @@ fn serve(cli: &Cli, input: Input, start: Start) -> u8 {
         }
     };
     let is_demonstration = matches!(cli.command(), Command::Run { child_of: Some(_), .. });
+    let next = next_of(&cli.command()).filter(|_| !config.is_in_bucket());
     let screen = Screen::stdout(is_demonstration).map(Arc::new);
     let log = match logging::init(&config.log, screen.clone()) {
         Ok(log) => log,
@@ -184,7 +185,7 @@ fn serve(cli: &Cli, input: Input, start: Start) -> u8 {
     }
     log.flush(LOG_PATIENCE);
     if result.is_ok() {
-        let _ = say_next(next_of(&cli.command()), &mut Writer::new(io::stdout(), Form::Lines));
+        let _ = say_next(next, &mut Writer::new(io::stdout(), Form::Lines));
     }
     result.map_or_else(|error| error.kind().exit_code(), |()| 0)
 }
@@ -224,6 +225,12 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
     };
     let out = config.pipeline.out_path.as_path();
     let next = next_of(&command);
+    if !matches!(
+        command,
+        Command::Health { .. } | Command::Trial { .. } | Command::DeadLetters { accept: true, .. } | Command::Verify { out: Some(_), .. }
+    ) {
+        refuse_bucket(&config)?;
+    }
     match command {
         Command::Adopt { .. } => adopt::run(&config, to),
         Command::Expire { before: Some(before), force, .. } => expire::declare(&config, before, force, to),
@@ -243,7 +250,7 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
         Command::Repair { what: Repairs { key: true, .. }, .. } => repair::key(&config, to),
         Command::Repair { what: Repairs { snapshot: true, .. }, .. } => repair::snapshot(&config, to),
         Command::Repair { .. } => repair::journal(&config, to),
-        Command::Health { .. } => health::run(config.paths()),
+        Command::Health { .. } => health::run(config.local_paths(), out),
         Command::Trial { sha256, .. } => trial::run(&config, &sha256),
         Command::Run { .. }
         | Command::Demo { .. }

@@ -29,6 +29,10 @@ const SAMPLES: usize = 3;
 /// Starts reading. The dataset is open: its records up to the last one are from before this process.
 pub(super) fn start(shared: &Arc<Shared>) {
     let shared = shared.clone();
+    if shared.facts.is_in_bucket {
+        shared.meters.ledger().before = Before::Failed;
+        return;
+    }
     let read = move || {
         let before = match read(&shared) {
             Ok(Some(sums)) => Before::Read(sums),

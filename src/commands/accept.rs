@@ -11,6 +11,7 @@ use pintail_config::Config;
 use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::invocation::forgotten;
 use pintail_storage::checkpoint::held;
+use pintail_storage::checkpoint::lock::{self, Seen};
 use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::checkpoint::process::Process;
 use pintail_storage::checkpoint::reader::Dataset;
@@ -29,14 +30,24 @@ const LOOK: Duration = Duration::from_millis(100);
 /// # Errors
 /// [`pintail_core::error::ErrorKind::Config`] if nothing is held back; [`pintail_core::error::ErrorKind::TryAgain`] if the service does not take it in time.
 pub(crate) fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
-    let paths = config.paths();
-    Dataset::open(paths.clone())?;
+    let paths = config.local_paths();
+    if !config.is_in_bucket() {
+        Dataset::open(paths.clone())?;
+    }
     let held = held::announced(&paths)?.ok_or_else(|| {
         let (out, forgotten) = (config.pipeline.out_path.display(), forgotten("pipeline.out_path"));
         Error::config(format!("nothing is held back in `{out}`: there is nothing to accept{forgotten}"))
     })?;
     let acceptance = held.acceptance(Process::this());
-    match open_as_it_is(config, None, Allow::default()) {
+    let opened = match (config.is_in_bucket(), lock::look(paths.clone())?) {
+        // Its service writes the record.
+        (true, Seen::Held { .. }) => Err(Error::try_again("it runs")),
+        (true, Seen::Free) => {
+            return Err(Error::config("no service runs on this dataset, which is in a bucket: start it, and accept when it pauses again"));
+        }
+        (false, _) => open_as_it_is(config, None, Allow::default()),
+    };
+    match opened {
         Ok((_lock, mut store)) => {
             let text = format!("rejected records may pass: {}", held.places());
             let action = Action { up_to: acceptance.up_to, ..Action::new(ActionKind::AcceptRejected, text) };

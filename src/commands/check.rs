@@ -34,14 +34,17 @@ pub(crate) fn run(examined: &Examined, to: &mut dyn Write) -> Result<()> {
     };
     // While the source is looked at: both may want the same address.
     let admin = examined.sound(&["admin", "pipeline"]).and_then(|config| faults.take(Admin::reserve(config)));
-    if let Some(config) = examined.sound(&["pipeline"]) {
-        faults.take(check_writable(&config.pipeline.out_path));
-    }
-    let source = examined.sound(&["source", "pipeline"]).and_then(|config| {
+    let reached = examined.sound(&["pipeline", "storage"]).and_then(|config| {
+        faults.take(check_writable(config.local_paths().root()));
+        faults.take(check_bucket(config))
+    });
+    let source = examined.sound(&["source", "pipeline", "storage"]).and_then(|config| {
         faults.take(check_mount(config));
-        let standing = faults.take(plan.as_ref().map_or_else(|| Plan::check_dataset_without(config), |plan| plan.check_dataset(config)));
+        let look = || plan.as_ref().map_or_else(|| Plan::check_dataset_without(config), |plan| plan.check_dataset(config));
+        // Nothing is known of a dataset in a bucket that is not reached, which was said.
+        let standing = reached.as_ref().and_then(|_| faults.take(look()));
         // What a service that runs has read and not committed is none of its faults.
-        let is_running = matches!(lock::look(config.paths()), Ok(Seen::Held { .. }));
+        let is_running = matches!(lock::look(config.local_paths()), Ok(Seen::Held { .. }));
         faults.take(check_source(config, standing.flatten().filter(|_| !is_running).as_ref()))
     });
     if let Some(config) = examined.sound(&["pipeline"]) {
@@ -50,10 +53,20 @@ pub(crate) fn run(examined: &Examined, to: &mut dyn Write) -> Result<()> {
     drop(admin);
     match (plan, source, examined.sound(&[])) {
         (Some(plan), Some(source), Some(config)) if faults.0.is_empty() => {
-            print(config, &plan, source, to).map_err(|e| Error::io("write to standard output", e))
+            print(config, &plan, reached.flatten(), source, to).map_err(|e| Error::io("write to standard output", e))
         }
         _ => Err(faults.refusal()),
     }
+}
+
+/// Asks the bucket of the dataset, if that is in one, for what a commit rests on. Returns a line that says what was reached.
+fn check_bucket(config: &Config) -> Result<Option<String>> {
+    #[cfg(feature = "bucket")]
+    if let Some(lake) = &config.lake {
+        return crate::pipeline::lake::check_bucket(lake).map(Some);
+    }
+    let _ = config;
+    Ok(None)
 }
 
 /// Checks the SQL where nothing is known of the sink.
@@ -86,8 +99,11 @@ impl Faults {
     }
 }
 
-fn print(config: &Config, plan: &Plan, source: Vec<String>, to: &mut dyn Write) -> std::io::Result<()> {
+fn print(config: &Config, plan: &Plan, bucket: Option<String>, source: Vec<String>, to: &mut dyn Write) -> std::io::Result<()> {
     writeln!(to, "configuration ok")?;
+    if let Some(bucket) = bucket {
+        writeln!(to, "bucket: {bucket}")?;
+    }
     for source in source {
         writeln!(to, "source: {source}")?;
     }

@@ -28,15 +28,13 @@ const ANSWER_MAX: Duration = Duration::from_secs(3);
 /// Bytes of its answer.
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
-/// Succeeds if the lock of an instance of a dataset is held and was touched lately, and its holder's admin server, if it has one that is reached
+/// Succeeds if the lock of an instance of the dataset at `out` is held and was touched lately, and its holder's admin server, if it has one that is reached
 /// from here, does not say that it cannot go on. Recovering and draining pass: they are no fault, and a restart would only prolong them.
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::TryAgain`] if the lock is free or stale, or with what the server says.
-pub fn run(paths: impl Into<Paths>) -> Result<()> {
-    let paths = paths.into();
-    let out = paths.root();
-    let admin = match lock::look(paths.clone())? {
+pub fn run(paths: impl Into<Paths>, out: &Path) -> Result<()> {
+    let admin = match lock::look(paths)? {
         Seen::Held { age, admin } if age <= AGE_MAX => admin,
         Seen::Held { age, .. } => {
             return Err(Error::try_again(format!(
@@ -133,12 +131,12 @@ mod tests {
     #[test]
     fn a_process_that_touches_its_lock_is_healthy_and_a_silent_or_absent_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(run(dir.path()).unwrap_err().to_string().contains("no pintail runs"));
+        assert!(run(dir.path(), dir.path()).unwrap_err().to_string().contains("no pintail runs"));
         let held = Lock::take(dir.path(), chrono::DateTime::UNIX_EPOCH, None).unwrap();
-        run(dir.path()).unwrap();
+        run(dir.path(), dir.path()).unwrap();
         let file = fs::File::options().write(true).open(Paths::new(dir.path()).lock()).unwrap();
         file.set_modified(std::time::SystemTime::now() - Duration::from_secs(31)).unwrap();
-        assert!(run(dir.path()).unwrap_err().to_string().contains("no sign of life for 31s"));
+        assert!(run(dir.path(), dir.path()).unwrap_err().to_string().contains("no sign of life for 31s"));
         drop(held);
     }
 
@@ -159,7 +157,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let health = |admin| {
             let _held = Lock::take(dir.path(), chrono::DateTime::UNIX_EPOCH, Some(admin)).unwrap();
-            run(dir.path()).map_err(|error| error.to_string())
+            run(dir.path(), dir.path()).map_err(|error| error.to_string())
         };
         let full = health(answer(r#"{"ready":false,"state":"running","not_ready":["the disk is full"]}"#)).unwrap_err();
         assert!(full.ends_with("is not ready: the disk is full"), "{full}");

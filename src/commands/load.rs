@@ -32,7 +32,7 @@ use crate::cli::Wishes;
 use crate::logging::{self, Log};
 use crate::meters::Meters;
 use crate::meters::ledger::Sums;
-use crate::pipeline::{self, Line, Outside, Start};
+use crate::pipeline::{self, Line, Outside, Start, refuse_bucket};
 use crate::signals::{self, Early};
 use crate::stages::blocking;
 use crate::terminal::Screen;
@@ -102,6 +102,7 @@ pub(crate) fn run(load: &Load, sets: &[String]) -> Result<()> {
     if let Some(begun) = begun {
         config.source.kind = Arc::new(Repeated { begun: begun.into() });
     }
+    refuse_bucket(&config)?;
     check_writable(&config.pipeline.out_path)?;
     let early = Early::install()?;
     let screen = Screen::stdout(false).map(Arc::new);

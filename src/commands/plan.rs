@@ -27,7 +27,7 @@ use tokio::time::{Instant, timeout};
 use super::advise;
 use super::rows::{Row, compare};
 use super::tried::{Made, Tried};
-use crate::pipeline::{Plan, surroundings};
+use crate::pipeline::{Plan, refuse_bucket, surroundings};
 
 /// Time without a record after which what came is the sample.
 const IDLE: Duration = Duration::from_secs(3);
@@ -54,7 +54,7 @@ pub(crate) struct Asked {
 pub(crate) fn run(old: &Config, new: &Examined, asked: Asked, to: &mut dyn Write) -> Result<()> {
     let old_plan = Plan::new(old)?;
     let mut refusals: Vec<Error> = new.refusal().into_iter().collect();
-    let sound = new.sound(&["source", "schema", "transform", "sink"]);
+    let sound = new.sound(&["source", "storage", "schema", "transform", "sink"]);
     let new_plan = sound.and_then(|config| Plan::new(config).map_err(|refusal| refusals.push(refusal)).ok());
     let failed = |e| Error::io("write the report", e);
     if let Some((config, plan)) = sound.zip(new_plan) {
@@ -138,7 +138,11 @@ fn sample(old: &Config, new: &Config, asked: Asked) -> Result<(String, Vec<Batch
     let chunks = runtime.block_on(async {
         let disk = DiskState::default();
         let source: Box<dyn Source> = match from_source {
-            true => old.source.kind.open(&surroundings(old, None, &disk), &Resume { offsets: &Offsets::default(), key: &Key::random() })?,
+            true => old
+                .source
+                .kind
+                .open(&surroundings(old, &old.local_paths(), None, &disk), &Resume { offsets: &Offsets::default(), key: &Key::random() })?,
+            false if old.is_in_bucket() => return refuse_bucket(old).map(|()| Vec::new()),
             false => Box::new(DeadLetterSource::open(&old.paths().dead_letters(), &Offsets::default())?),
         };
         read(source, asked.records.get()).await

@@ -35,7 +35,8 @@ pub(crate) fn journal(config: &Config, to: &mut dyn Write) -> Result<()> {
     // One that is not there must not be made.
     Dataset::open(config.paths())?;
     let (_lock, mut store) = Plan::new(config)?.open_for(config, None, Allow::default(), Arc::new(Posix::default()))?;
-    let settings = http.journal_settings(&surroundings(config, Some(store.format()), &DiskState::default()), store.key());
+    let settings =
+        http.journal_settings(&surroundings(config, &config.local_paths(), Some(store.format()), &DiskState::default()), store.key());
     let outcome = repair::repair(&Posix::default(), &settings, &journal_committed(store.offsets()))?;
     let report = match &outcome {
         Outcome::Sound => writeln!(to, "The journal `{}` is sound: nothing was changed.", settings.dir.display()),

@@ -24,8 +24,8 @@ use crate::admin::Admin;
 use crate::commands::verify::background;
 use crate::health::Health;
 use crate::logging::Log;
-use crate::meters::Meters;
-use crate::pipeline::{self, Input, Line, Outside, Start};
+use crate::meters::{Meters, Verified};
+use crate::pipeline::{self, Input, Line, Outside, Start, refuse_bucket};
 use crate::signals::{self, Early};
 use crate::stages::blocking;
 use crate::supervisor;
@@ -47,22 +47,23 @@ pub(crate) async fn run(config: Config, (input, start): (Input, Start), early: E
     let disk = DiskState::default();
     let meters = Arc::new(Meters::new(disk.clone()).with_log(move || log.dropped()));
     if input == Input::DeadLetters {
+        refuse_bucket(&config)?;
         // A dataset that is not there has none to replay, and must not be made.
         Dataset::open(config.paths())?;
     }
     // Before an address is taken that the holder may have: that it holds the dataset is what matters.
-    let paths = config.paths();
+    let paths = config.local_paths();
     let free = blocking("look at the lock", move || lock::check_free(paths)).await;
     free.map_err(|error| if error.kind() == ErrorKind::TryAgain { Error::try_again(format!("{error}{}", beside(input))) } else { error })?;
     let admin = Admin::start(&config, input, meters.clone(), signals.stop.clone())?;
     let health = Health::new(&config, meters.clone(), signals.stop.clone(), command("dead-letters --accept"));
     tokio::spawn(supervisor::tell(health));
     let address = admin.as_ref().map(Admin::address);
-    let (out, verified) = (config.pipeline.out_path.clone(), meters.clone());
+    let (out, verified, is_in_bucket) = (config.pipeline.out_path.clone(), meters.clone(), config.is_in_bucket());
     let (stopping, unopened) = (signals.stop.clone(), disk.clone());
     let (paths, indexed) = (config.paths(), Arc::downgrade(&meters));
     let opening = blocking("start", move || {
-        check_writable(&config.pipeline.out_path)?;
+        check_writable(config.local_paths().root())?;
         let fs = Arc::new(Posix::new(disk));
         Line::open(
             &config,
@@ -72,10 +73,15 @@ pub(crate) async fn run(config: Config, (input, start): (Input, Start), early: E
         )
     });
     let line = Line::opened(opening, stopping, unopened, &mut deadline).await?;
-    if admin.is_some() {
-        background::start(out, verified);
+    if is_in_bucket {
+        let not_read = format!("files in a bucket are not looked at when a service starts: {} reads them", command("verify"));
+        verified.set_verified(Verified::Failed(not_read));
+    } else {
+        if admin.is_some() {
+            background::start(out, verified);
+        }
+        index::start(paths, move || indexed.upgrade().map(|meters| meters.last_sequence()));
     }
-    index::start(paths, move || indexed.upgrade().map(|meters| meters.last_sequence()));
     let ran = line.run(deadline).await;
     if let Some(admin) = admin {
         admin.stop().await;

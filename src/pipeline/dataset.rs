@@ -24,11 +24,15 @@ use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::checkpoint::record::{Action, ActionKind};
 use pintail_storage::checkpoint::store::{self, Allow, Expected, Sharing, Standing, Store, instances, share_out};
 use pintail_storage::checkpoint::{mount, snapshot};
+use pintail_storage::dataset::{Lost, OpenDataset};
+use pintail_storage::durable::disk_state::DiskState;
 use pintail_storage::durable::fs::Fs;
 use pintail_storage::durable::posix::Posix;
 use tracing::{error, info};
 
 use crate::aggregate::Aggregator;
+#[cfg(feature = "bucket")]
+use crate::pipeline::lake;
 use crate::tables;
 
 /// Time for instances that are started together to bring each other's chains to version 2. Taking a lock waits by itself.
@@ -51,6 +55,16 @@ impl Start {
         let text = "gaps in the source are accepted at this start";
         (self == Self::Accept).then(|| Action::new(ActionKind::Accept, text))
     }
+}
+
+/// A dataset that a line writes to.
+pub struct Opened {
+    /// The lock, of the directory or of the scratch.
+    pub lock: Lock,
+    /// The dataset.
+    pub store: OpenDataset,
+    /// Tells when it is another process' one.
+    pub lost: Lost,
 }
 
 /// The pure part of a start: the SQL and where its output goes, checked against each other.
@@ -85,22 +99,38 @@ impl Plan {
         Ok(Self { engine, layout: Arc::new(layout), aggregator: Arc::new(aggregator) })
     }
 
-    /// Opens the dataset that this plan writes to: lock, FORMAT, recovery, fence.
-    pub fn open_store(&self, config: &Config, start: Start, fs: Arc<dyn Fs>, admin: Option<SocketAddr>) -> Result<(Lock, Store)> {
+    /// Opens the dataset that this plan writes to: lock, FORMAT, recovery, fence. What it waits for can be seen in `disk`. In a runtime, if it is in a
+    /// bucket.
+    pub fn open_store(
+        &self,
+        config: &Config,
+        start: Start,
+        (fs, disk): (Arc<dyn Fs>, &DiskState),
+        admin: Option<SocketAddr>,
+    ) -> Result<Opened> {
         self.with_expected(config, |expected| {
             let expected = Expected { action: start.action(), ..expected.clone() };
-            open_store(config, start, &fs, &expected, admin)
+            #[cfg(feature = "bucket")]
+            if let Some(lake) = &config.lake {
+                return lake::open(config, lake, start, disk, &expected, admin);
+            }
+            #[cfg(not(feature = "bucket"))]
+            let _ = disk;
+            let (lock, store) = open_store(config, start, &fs, &expected, admin)?;
+            let (store, lost) = OpenDataset::in_directory(store);
+            Ok(Opened { lock, store, lost })
         })
     }
 
     /// Opens the dataset for an action of an operator.
     pub fn open_for(&self, config: &Config, action: Option<Action>, allow: Allow, fs: Arc<dyn Fs>) -> Result<(Lock, Store)> {
+        refuse_bucket(config)?;
         self.with_expected(config, |expected| open_store(config, Start::Usual, &fs, &Expected { action, allow, ..expected.clone() }, None))
     }
 
     /// Compares the dataset at `pipeline.out_path`, if there is one, with what this plan would write. Returns where it stands.
     pub fn check_dataset(&self, config: &Config) -> Result<Option<Standing>> {
-        self.with_expected(config, |expected| store::check_dataset(&Posix::default(), &config.paths(), expected))
+        self.with_expected(config, |expected| check_dataset(config, expected))
     }
 
     /// As [`Self::check_dataset`], as far as that can be said without a plan: whose the dataset is, and whether it is sound.
@@ -108,8 +138,7 @@ impl Plan {
         let instance = config.instance();
         let owns = |_, _, _: &PartitionId| true;
         let identify = |created_at| config.source.kind.identity(created_at);
-        let expected = expected(config, &identify, Sharing { instances: instance.count, owns: &owns });
-        store::check_dataset(&Posix::default(), &config.paths(), &expected)
+        check_dataset(config, &expected(config, &identify, Sharing { instances: instance.count, owns: &owns }))
     }
 
     /// Says what this plan asks of a dataset.
@@ -125,6 +154,14 @@ impl Plan {
             ..expected(config, &identify, Sharing { instances: instance.count, owns: &owns })
         })
     }
+}
+
+fn check_dataset(config: &Config, expected: &Expected<'_>) -> Result<Option<Standing>> {
+    #[cfg(feature = "bucket")]
+    if let Some(lake) = &config.lake {
+        return lake::check_dataset(config, lake, expected);
+    }
+    store::check_dataset(&Posix::default(), &config.paths(), expected)
 }
 
 /// Says what a start asks of a dataset that is taken as it is.
@@ -151,6 +188,7 @@ fn expected<'a>(config: &Config, source: &'a dyn Fn(DateTime<Utc>) -> SourceIden
 /// # Errors
 /// [`ErrorKind::Config`] if there is none, else as [`Store::open`].
 pub(crate) fn open_as_it_is(config: &Config, action: Option<Action>, allow: Allow) -> Result<(Lock, Store)> {
+    refuse_bucket(config)?;
     let (fs, paths): (Arc<dyn Fs>, _) = (Arc::new(Posix::unwaiting()), config.paths());
     let dataset = Dataset::open(paths.clone())?;
     let format = dataset.format();
@@ -167,9 +205,26 @@ pub(crate) fn open_as_it_is(config: &Config, action: Option<Action>, allow: Allo
     open_store(config, Start::Usual, &fs, &expected, None)
 }
 
+/// Refuses what is done to a dataset in a directory only.
+///
+/// # Errors
+/// [`ErrorKind::Config`] if it is in a bucket.
+pub(crate) fn refuse_bucket(config: &Config) -> Result<()> {
+    if config.is_in_bucket() {
+        let out = config.pipeline.out_path.display();
+        return Err(Error::config(format!(
+            "`{out}` is in a bucket, and this command works on a dataset in a directory only: nothing was changed"
+        )));
+    }
+    Ok(())
+}
+
 /// Refuses a file system on which several instances cannot keep each other away.
 pub(crate) fn check_mount(config: &Config) -> Result<()> {
     let instance = config.instance();
+    if config.is_in_bucket() {
+        return Ok(());
+    }
     if instance.count > 1 && !instance.network_file_system { mount::check_local(&config.pipeline.out_path) } else { Ok(()) }
 }
 

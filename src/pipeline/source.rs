@@ -16,9 +16,11 @@ use pintail_sources::dead_letters::DeadLetterSource;
 use pintail_sources::kind::Surroundings;
 use pintail_sources::{Resume, Source};
 use pintail_storage::checkpoint::format::Format;
+use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::checkpoint::record::FileKind;
-use pintail_storage::checkpoint::store::{Standing, Store};
+use pintail_storage::checkpoint::store::Standing;
+use pintail_storage::dataset::OpenDataset;
 use pintail_storage::durable::disk_state::DiskState;
 
 use super::Input;
@@ -31,9 +33,9 @@ pub(super) fn accepting_gaps(config: &Config) -> Config {
 }
 
 /// Returns what a source of this line is told.
-pub(crate) fn surroundings<'a>(config: &'a Config, format: Option<&'a Format>, disk: &'a DiskState) -> Surroundings<'a> {
+pub(crate) fn surroundings<'a>(config: &'a Config, local: &'a Paths, format: Option<&'a Format>, disk: &'a DiskState) -> Surroundings<'a> {
     Surroundings {
-        out_path: &config.pipeline.out_path,
+        out_path: local.root(),
         dataset_id: format.map_or("", |format| &format.dataset_id),
         created_at: format.map_or_else(Utc::now, |format| format.created_at),
         schema: &config.schema,
@@ -47,14 +49,14 @@ pub(crate) fn surroundings<'a>(config: &'a Config, format: Option<&'a Format>, d
 }
 
 /// Opens the source of `input`, to be read from where the dataset stands.
-pub(super) fn open_source(config: &Config, input: Input, store: &Store, disk: &DiskState) -> Result<Box<dyn Source>> {
+pub(super) fn open_source(config: &Config, input: Input, store: &OpenDataset, disk: &DiskState) -> Result<Box<dyn Source>> {
     let resume = Resume { offsets: store.offsets(), key: store.key() };
     match input {
         Input::DeadLetters => {
             check_dead_letters(config)?;
             Ok(Box::new(DeadLetterSource::open(&config.paths().dead_letters(), resume.offsets)?))
         }
-        Input::Source => config.source.kind.open(&surroundings(config, Some(store.format()), disk), &resume),
+        Input::Source => config.source.kind.open(&surroundings(config, &config.local_paths(), Some(store.format()), disk), &resume),
     }
 }
 
@@ -86,9 +88,10 @@ fn check_dead_letters(config: &Config) -> Result<()> {
 /// Checks that the configured source could be opened now and read on where the dataset stands, if there is one, and returns what was found where that is
 /// worth a line. Reads no records.
 pub(crate) fn check_source(config: &Config, standing: Option<&Standing>) -> Result<Vec<String>> {
-    let disk = DiskState::default();
+    let (disk, local) = (DiskState::default(), config.local_paths());
     let (none, any) = (Offsets::default(), Key::random());
     let offsets = standing.map_or(&none, |standing| &standing.offsets);
     let key = standing.and_then(|standing| standing.key.as_ref()).unwrap_or(&any);
-    config.source.kind.check(&surroundings(config, standing.map(|standing| &standing.format), &disk), &Resume { offsets, key })
+    let around = &surroundings(config, &local, standing.map(|standing| &standing.format), &disk);
+    config.source.kind.check(around, &Resume { offsets, key })
 }

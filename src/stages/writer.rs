@@ -23,7 +23,9 @@ use pintail_sink::files::{OpenFiles, Unplaced};
 use pintail_storage::checkpoint::dead_letters::DeadLetterFile;
 use pintail_storage::checkpoint::held;
 use pintail_storage::checkpoint::lock::Lock;
-use pintail_storage::checkpoint::store::{Draft, Store};
+use pintail_storage::checkpoint::paths::Paths;
+use pintail_storage::checkpoint::store::Draft;
+use pintail_storage::dataset::OpenDataset;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::meters::Meters;
@@ -73,7 +75,7 @@ impl Writer {
         let Self { mut input, mut checkpoint, committed, progress, groups_max, mut stop } = self;
         checkpoint = blocking("writer", move || {
             // Of a process before this one: it is held back again where it still is too much.
-            held::withdraw(checkpoint.store.paths());
+            held::withdraw(&checkpoint.local);
             Ok(checkpoint)
         })
         .await?;
@@ -110,14 +112,16 @@ impl Writer {
             pending.merge(next, groups_max);
             pending = offer(&progress, pending);
         }
-        if !matches!(last, Some(Trigger::End | Trigger::Shutdown)) {
-            // Blocking: closing the file of dead letters may write what it holds.
-            blocking("writer", move || {
-                checkpoint.discard();
-                Ok(())
-            })
-            .await?;
-        }
+        let is_whole = matches!(last, Some(Trigger::End | Trigger::Shutdown));
+        // Blocking: closing the file of dead letters may write what it holds.
+        blocking("writer", move || {
+            match is_whole {
+                true => checkpoint.store.close(),
+                false => checkpoint.discard(),
+            }
+            Ok(())
+        })
+        .await?;
         // The writer is done: now the monitor may take its time.
         let _ = progress.send(pending).await;
         Ok(())
@@ -134,7 +138,9 @@ fn offer(progress: &mpsc::Sender<Progress>, pending: Progress) -> Progress {
 
 /// The checkpoint being written. Blocking.
 pub(crate) struct Checkpoint {
-    store: Store,
+    store: OpenDataset,
+    /// Where this machine's processes tell each other what is held back.
+    local: Paths,
     files: OpenFiles,
     facts: Facts,
     open: Open,
@@ -180,7 +186,7 @@ struct Open {
 }
 
 impl Open {
-    fn after(store: &Store) -> Self {
+    fn after(store: &OpenDataset) -> Self {
         Self { offsets: store.offsets().clone(), ..Self::default() }
     }
 }
@@ -188,7 +194,7 @@ impl Open {
 impl Checkpoint {
     /// Opens the checkpoint that follows the store's last one.
     pub(crate) fn new(
-        (store, lock): (Store, Arc<Lock>),
+        (store, lock): (OpenDataset, Arc<Lock>),
         files: OpenFiles,
         schema: SchemaRef,
         config: &Config,
@@ -206,6 +212,7 @@ impl Checkpoint {
             epoch: 0,
             tally: Tally::default(),
             store,
+            local: config.local_paths(),
             files,
             facts,
             when_rejected,

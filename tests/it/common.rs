@@ -16,6 +16,8 @@ use tempfile::TempDir;
 pub(crate) mod broker;
 pub(crate) mod http;
 pub(crate) mod kafka;
+#[cfg(feature = "bucket")]
+pub(crate) mod lake;
 pub(crate) mod lines;
 pub(crate) mod nats;
 pub(crate) mod payloads;

@@ -24,6 +24,8 @@ mod idle;
 mod init;
 mod kafka;
 mod kills;
+#[cfg(feature = "bucket")]
+mod lake;
 mod ledger;
 mod load;
 mod logs;

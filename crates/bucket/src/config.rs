@@ -20,7 +20,7 @@ const CA_BYTES_MAX: u64 = 4 << 20;
 const S3_ONLY: [&str; 6] = ["region", "path_style", "profile", "encryption", "kms_key", "checksum"];
 
 /// All keys.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 16] = [
     "endpoint",
     "region",
     "path_style",
@@ -35,6 +35,8 @@ const KEYS: [&str; 14] = [
     "checksum",
     "request_timeout",
     "connect_timeout",
+    "scratch",
+    "heartbeat",
 ];
 
 /// `[storage]`
@@ -66,6 +68,10 @@ pub struct StorageConfig {
     pub request_timeout: Duration,
     /// The time that a connection may take to be made.
     pub connect_timeout: Duration,
+    /// The local directory of what is on its way to the bucket.
+    pub scratch: PathBuf,
+    /// The time between two signs of life of the process that holds the dataset.
+    pub heartbeat: Duration,
 }
 
 /// How S3 encrypts objects.
@@ -104,6 +110,9 @@ impl Default for StorageConfig {
             checksum: None,
             request_timeout: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(5),
+            scratch: PathBuf::from("scratch/"),
+            // Another host goes in when two were missed: half a minute after a host is lost.
+            heartbeat: Duration::from_secs(15),
         }
     }
 }
@@ -141,6 +150,8 @@ impl StorageConfig {
             checksum: checksum(section),
             request_timeout: section.duration("request_timeout", default.request_timeout, second..=most),
             connect_timeout: section.duration("connect_timeout", default.connect_timeout, Duration::from_millis(100)..=most),
+            scratch: section.text("scratch", "scratch/", values::path),
+            heartbeat: section.duration("heartbeat", default.heartbeat, second..=most),
         }
     }
 }

@@ -13,7 +13,7 @@ const FILE: [&str; 8] =
     ["path = \"events", "follow =", "on_gap =", "poll_interval =", "files_max =", "copies =", "remember =", "remember_max ="];
 
 /// Those that have a default.
-const HTTP: [&str; 11] = [
+const HTTP: [&str; 12] = [
     "listen = \"127.0.0.1:8088",
     "allow_without_token =",
     "body_bytes_max =",
@@ -22,6 +22,7 @@ const HTTP: [&str; 11] = [
     "body_timeout =",
     "idle_timeout =",
     "connections_max =",
+    "ephemeral =",
     "journal_bytes_max =",
     "idempotency_ttl =",
     "idempotency_keys_max =",
@@ -95,6 +96,21 @@ fn the_keys_for_kafka_hold_exactly_the_defaults() {
         effective
     };
     assert_eq!(effective(&example_of("type = \"kafka\"", &KAFKA)), effective(least));
+}
+
+#[test]
+#[cfg(feature = "bucket")]
+fn the_keys_for_a_bucket_hold_exactly_the_defaults() {
+    let with_default = ["[storage]", "allow_http =", "request_timeout =", "connect_timeout =", "scratch =", "heartbeat ="];
+    let bare =
+        |line: &'static str| line.strip_prefix("# ").filter(|bare| with_default.iter().any(|key| bare.starts_with(key))).unwrap_or(line);
+    let of_bucket = |line: &'static str| match line {
+        "out_path = \"checkpoints/\"" => "out_path = \"s3://lake/events\"",
+        "checkpoint_interval = \"30s\"" => "checkpoint_interval = \"60s\"",
+        line => bare(line),
+    };
+    let example: Vec<&str> = EXAMPLE.lines().map(of_bucket).collect();
+    assert_eq!(report_of(&example.join("\n")).effective, report_of("pipeline.out_path = \"s3://lake/events\"\n").effective);
 }
 
 #[test]

@@ -10,6 +10,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests do to files what others do"))]
 
 mod examined;
+mod lake;
 mod memory;
 pub mod reference;
 mod sections;
@@ -27,6 +28,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::examined::Examined;
+#[cfg(feature = "bucket")]
+pub use self::lake::Lake;
 pub use self::values::log_filter;
 use pintail_core::breaker::DeadLetterConfig;
 use pintail_core::error::{Error, Result};
@@ -47,6 +50,9 @@ use pintail_storage::checkpoint::paths::Paths;
 pub struct Config {
     /// Where to, how much at a time, how often.
     pub pipeline: PipelineConfig,
+    /// The bucket of the dataset; `None` = it is on a disk.
+    #[cfg(feature = "bucket")]
+    pub lake: Option<Lake>,
     /// Where records come from.
     pub source: SourceConfig,
     /// What they look like.
@@ -128,9 +134,26 @@ impl Config {
         Examined { config: config.map(|config| Self { given, ..config }), faults: report.faults, faulty: report.faulty, given: typed }
     }
 
-    /// Returns where everything of the dataset lies, as this instance sees it.
+    /// Returns where everything of the dataset lies, as this instance sees it. In a bucket these are names there.
     pub fn paths(&self) -> Paths {
         Paths::new(&self.pipeline.out_path).of_instance(self.instance().index)
+    }
+
+    /// Returns where everything lies that is only for processes of this machine: beside the dataset, or in the scratch of one in a bucket.
+    pub fn local_paths(&self) -> Paths {
+        #[cfg(feature = "bucket")]
+        if let Some(lake) = &self.lake {
+            return Paths::new(lake.scratch()).of_instance(self.instance().index);
+        }
+        self.paths()
+    }
+
+    /// Returns whether the dataset is in a bucket.
+    pub fn is_in_bucket(&self) -> bool {
+        #[cfg(feature = "bucket")]
+        return self.lake.is_some();
+        #[cfg(not(feature = "bucket"))]
+        return false;
     }
 
     /// Returns which of the instances this is that share the dataset. Only partitions of Kafka can be shared.
@@ -157,6 +180,11 @@ fn read(raw: RawConfig, kinds: &[Kind], limits: Limits, report: &mut Report) -> 
     let source = section(root, "source", report, |section| sections::source(section, kinds, limits));
     let record_bytes_max = source.as_ref().map_or(0, |source| source.record_bytes_max);
     let (mut pipeline, memory) = section(root, "pipeline", report, |section| sections::pipeline(section, limits, record_bytes_max as u64));
+    #[cfg(feature = "bucket")]
+    let lake = {
+        let is_sound = !report.faulty.contains("pipeline");
+        section(root, "storage", report, |section| lake::read(section, &pipeline.out_path, is_sound))
+    };
     let mut schema = section(root, "schema", report, sections::schema);
     if let Some(source) = &source {
         schema.metadata = source.kind.metadata().to_vec();
@@ -179,12 +207,36 @@ fn read(raw: RawConfig, kinds: &[Kind], limits: Limits, report: &mut Report) -> 
         Ok(bytes) => pipeline.line_bytes_max = bytes,
         Err(why) => report.fault("pipeline.memory_max", why),
     }
+    #[cfg(feature = "bucket")]
+    if lake.is_some() && !tables.is_empty() {
+        report.fault("table", "a table is published beside a dataset on a disk, and this one is in a bucket: leave `[[table]]` out");
+    }
+    #[cfg(feature = "bucket")]
+    if lake.is_some() && admin.query {
+        report.fault("admin.query", "queries over HTTP read a dataset on a disk, and this one is in a bucket: set it to false");
+    }
+    #[cfg(feature = "bucket")]
+    if let (Some(_), Some(source)) = (&lake, &source) {
+        if source.kind.instance().count > 1 {
+            report.fault(
+                "source.instance",
+                "several instances share a dataset on a disk only: run one, or set `pipeline.out_path` to a directory",
+            );
+        }
+        if source.kind.lacks_journal() {
+            let why = "missing: what was answered with 200 and is not committed is kept on a disk, and the dataset is in a bucket; name a directory that \
+                       outlives this machine's processes, on a volume, or set `source.ephemeral = true` if what was answered may be lost with `storage.scratch`";
+            report.fault("source.journal_path", why);
+        }
+    }
     if pipeline.batch_bytes_max < record_bytes_max {
         report.fault("pipeline.batch_bytes_max", "smaller than `source.record_bytes_max`: the longest record would fit into no batch");
     }
     let sha256 = report.sha256();
     Some(Config {
         pipeline,
+        #[cfg(feature = "bucket")]
+        lake,
         source: source?,
         schema,
         transform,
@@ -218,7 +270,7 @@ fn refusal(faults: &[String]) -> Error {
 /// `[pipeline]`
 #[derive(Debug, Clone)]
 pub struct PipelineConfig {
-    /// The dataset's directory.
+    /// The dataset's directory, or the URL of a dataset in a bucket.
     pub out_path: PathBuf,
     /// Records of a batch.
     pub batch_rows: usize,

@@ -21,6 +21,8 @@ use self::words::{Said, Words};
 
 pub(crate) mod words;
 
+/// Places of datasets that have keys of their own.
+const PLACES: [&str; 3] = ["checkpoints/", "az://account/container", "s3://lake"];
 /// The section whose keys depend on one of them.
 const SOURCE: &str = "source";
 
@@ -223,10 +225,15 @@ fn brief(value: &str) -> String {
 
 /// Returns what the reader asks for with a kind of source.
 fn described(kinds: &[Kind], kind: &str) -> BTreeMap<String, Described> {
-    let raw = RawConfig::collect(None, std::iter::empty(), &[format!("source.type={kind}")]).expect("the name of a kind can be set");
-    let mut report = Report::for_description();
-    super::read(raw, kinds, Limits::of_this_process(), &mut report);
-    report.described
+    let mut all = BTreeMap::new();
+    for place in PLACES {
+        let sets = [format!("source.type={kind}"), format!("pipeline.out_path={place}")];
+        let raw = RawConfig::collect(None, std::iter::empty(), &sets).expect("the name of a kind and a place can be set");
+        let mut report = Report::for_description();
+        super::read(raw, kinds, Limits::of_this_process(), &mut report);
+        all.extend(report.described);
+    }
+    all
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use pintail_sink::config::{SinkConfig, SortColumn};
 use pintail_sources::kind::Kind;
 use serde_json::json;
 
+use super::lake;
 use super::memory::MemoryMax;
 use super::{AdminConfig, Listen, LogConfig, LogFormat, MonitorConfig, PipelineConfig, SourceConfig, TableConfig, TableFormat};
 use crate::values as own;
@@ -34,8 +35,11 @@ const QUERY_MEMORY_MIN: ByteSize = ByteSize::mb(32);
 pub(super) fn pipeline(section: &mut Section<'_>, limits: Limits, record_bytes_max: u64) -> (PipelineConfig, MemoryMax) {
     let memory = MemoryMax::read(section, limits);
     let limits = memory.within(limits);
+    let out_path = section.text("out_path", "checkpoints/", lake::out_path);
+    // Each checkpoint in a bucket costs requests, and each request money.
+    let interval = if out_path.to_string_lossy().contains("://") { 60 } else { 30 };
     let config = PipelineConfig {
-        out_path: section.text("out_path", "checkpoints/", values::path),
+        out_path,
         // Planning the SQL costs 1 ms a batch whatever its size: at 50,000 rows that is a tenth of the transform.
         batch_rows: section.count("batch_rows", 50_000, 1..=10_000_000),
         // 50,000 records of 330 bytes; of longer ones fewer make a batch, at the same speed. Up to threads + batch_channel batches are on their
@@ -47,7 +51,7 @@ pub(super) fn pipeline(section: &mut Section<'_>, limits: Limits, record_bytes_m
             sizes(ByteSize::kib(64), ByteSize::gib(2)),
             |size| limits.at_most_part(64, size).max(record_bytes_max.min(size)),
         )),
-        checkpoint_interval: section.duration("checkpoint_interval", Duration::from_secs(30), MILLISECOND..=DAY),
+        checkpoint_interval: section.duration("checkpoint_interval", Duration::from_secs(interval), MILLISECOND..=DAY),
         // `docker stop` kills after 10 s.
         shutdown_timeout: section.duration("shutdown_timeout", Duration::from_secs(8), Duration::from_millis(100)..=HOUR),
         // Chunks are small (a read of a file): 16 bridge a pause of the batcher. The large ones behind it wait only so that no stage

@@ -43,7 +43,7 @@ impl Kind {
 /// What a source is opened in.
 #[derive(Debug, Clone, Copy)]
 pub struct Surroundings<'a> {
-    /// The dataset's directory. What lies in it is no input.
+    /// The dataset's directory, or the scratch of one in a bucket. What lies in it is no input.
     pub out_path: &'a Path,
     /// The dataset.
     pub dataset_id: &'a str,
@@ -105,6 +105,11 @@ pub trait Configured: Any + Debug + Send + Sync {
 
     /// Returns whether some of it can be read beside the service, which neither notices that nor loses anything by it.
     fn can_be_tried(&self) -> bool {
+        false
+    }
+
+    /// Returns whether it keeps what it has acknowledged beside the dataset, because no other place was named: in a bucket it cannot.
+    fn lacks_journal(&self) -> bool {
         false
     }
 

@@ -1,11 +1,10 @@
 //! A dataset in a bucket: everything that is promised of one on a disk.
 //!
 //! Owns: the commit order over [`Blob`], the fence, recovery, and who may go in.
-//! Does not own: what a record says and what records add up to (the same as on a disk, see [`crate::checkpoint`]), the provider behind [`Blob`],
-//! the interval of heartbeats (the caller's).
+//! Does not own: what a record says and what records add up to (the same as on a disk, see [`crate::checkpoint`]), the provider behind [`Blob`].
 //!
-//! Nothing in the program uses it yet: it is held by its model (`tests/it/bucket`) and by real servers (`crates/bucket`, the adapter to providers), and is
-//! what the writer's store over both a disk and a bucket is built on.
+//! The line writes to it through [`crate::dataset::OpenDataset`]. It is held by its model (`tests/it/bucket`) and by real servers (`crates/bucket`, the
+//! adapter to providers).
 //!
 //! # Protocol
 //! 1. *Start*. The last record is found without a list ([`search`]). Its process may still run: [`entry`] says whether to wait. Its files are made
@@ -31,28 +30,27 @@
 //!   somebody removed looks like one whose upload expired.
 //! - Old snapshots stay.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 use pintail_core::error::{Error, Result};
-use pintail_core::evidence::Key;
-use pintail_core::offsets::Offsets;
 
 use crate::blob::Blob;
-use crate::checkpoint::format::Format;
 use crate::checkpoint::log as ledger;
 use crate::checkpoint::paths::Paths;
 use crate::checkpoint::record::{Action, CommitRecord, FileEntry};
 use crate::checkpoint::staging::Staging;
-use crate::checkpoint::state::State;
 use crate::checkpoint::store::{Adopted, Draft, Sealed, Tip, fenced_by};
+use crate::durable::disk_state::DiskState;
 use crate::durable::fs::FileIdentity;
 
 mod beat;
 pub mod entry;
 mod head;
+mod heart;
 mod open;
 mod publish;
 mod requests;
@@ -60,10 +58,11 @@ mod scratch;
 pub mod search;
 pub mod verdict;
 
+pub use heart::Heart;
+pub use open::{check_dataset, is_there};
 pub use requests::Patience;
 pub use scratch::Scratch;
 
-use beat::Beat;
 use publish::{Files, check_names, publish_all};
 use requests::{Created, Requests};
 
@@ -81,8 +80,10 @@ pub struct Place {
     pub scratch: Scratch,
     /// How requests are sent again.
     pub patience: Patience,
-    /// The time between two heartbeats, which the caller of [`BucketStore::beat`] keeps to.
+    /// The time between two heartbeats.
     pub beat_every: Duration,
+    /// Who may see that something is waited for, and who may end the waiting.
+    pub waits: DiskState,
 }
 
 /// A dataset in a bucket, open for writing. Its open record fences whoever wrote before.
@@ -92,49 +93,22 @@ pub struct Place {
 pub struct BucketStore {
     requests: Requests,
     scratch: Scratch,
-    beat_every: Duration,
+    heart: Heart,
     tip: Tip,
 }
 
+impl Deref for BucketStore {
+    type Target = Tip;
+
+    fn deref(&self) -> &Tip {
+        &self.tip
+    }
+}
+
 impl BucketStore {
-    /// Returns what is committed: every span empty, at its end.
-    pub fn offsets(&self) -> &Offsets {
-        &self.tip.offsets
-    }
-
-    /// Returns what the dataset is.
-    pub fn format(&self) -> &Format {
-        &self.tip.format
-    }
-
-    /// Returns the key that evidence is made with.
-    pub fn key(&self) -> &Key {
-        &self.tip.key
-    }
-
     /// Returns the names in the bucket.
     pub fn paths(&self) -> &Paths {
         &self.requests.paths
-    }
-
-    /// Returns what the records add up to.
-    pub fn state(&self) -> &State {
-        &self.tip.state
-    }
-
-    /// Returns the last record; `None` before the first commit.
-    pub fn last(&self) -> Option<&CommitRecord> {
-        self.tip.last.as_ref()
-    }
-
-    /// Returns the sequence number of the next record.
-    pub fn next_sequence(&self) -> u64 {
-        self.tip.next_sequence()
-    }
-
-    /// Returns the sequence number of the open record of this process.
-    pub fn epoch(&self) -> u64 {
-        self.tip.epoch
     }
 
     /// Returns the staging of the next checkpoint, in scratch. Ask once a checkpoint.
@@ -160,21 +134,25 @@ impl BucketStore {
     /// As [`Self::commit`].
     pub async fn act(&mut self, action: Action, adopted: Adopted, time: DateTime<Utc>) -> Result<&CommitRecord> {
         self.tip.begin_record()?;
-        self.write_due_snapshot().await?;
+        write_due_snapshot(&self.requests, &mut self.tip).await?;
         let record = CommitRecord { action: Some(action), ..self.tip.adopting(adopted, time) };
         let sealed = self.tip.seal(record)?;
         self.create_record(&sealed).await?;
-        self.tip.take(sealed);
+        self.take(sealed);
         Ok(self.tip.take_record())
     }
 
-    /// Says that this process still holds the dataset, after a look whether it does. To be called at the interval that the dataset was opened with:
-    /// a process without anything to commit would not learn otherwise that it was fenced.
+    /// Returns what shows that this process holds the dataset, while it commits.
+    pub fn heart(&self) -> Heart {
+        self.heart.clone()
+    }
+
+    /// Says that this process still holds the dataset, after a look whether it does.
     ///
     /// # Errors
     /// [`pintail_core::error::ErrorKind::TryAgain`] if another process has opened the dataset since, or the bucket does not answer.
     pub async fn beat(&self) -> Result<()> {
-        self.write_beat(false).await
+        self.heart.beat().await
     }
 
     /// Says that this process has stopped, with everything committed: the next one goes in at once.
@@ -182,31 +160,17 @@ impl BucketStore {
     /// # Errors
     /// As [`Self::beat`].
     pub async fn close(self) -> Result<()> {
-        self.write_beat(self.tip.is_certain()).await
+        self.heart.stop(self.tip.is_certain()).await
     }
 
-    async fn write_beat(&self, stopped: bool) -> Result<()> {
-        if let Some(fenced) = self.fenced().await? {
-            return Err(fenced);
-        }
-        let sequence = self.tip.last.as_ref().map_or(0, |last| last.sequence);
-        let every_ms = u64::try_from(self.beat_every.as_millis()).unwrap_or(u64::MAX);
-        let beat = Beat { sequence, epoch: self.tip.epoch, every_ms, stopped };
-        self.requests.replace(&self.requests.paths.beat(), beat.encode().into()).await
-    }
-
-    /// Returns the error that says who took the next sequence number, if another process did.
-    async fn fenced(&self) -> Result<Option<Error>> {
-        let (sequence, paths) = (self.tip.next_sequence(), &self.requests.paths);
-        let path = paths.record(sequence);
-        let Some(object) = self.requests.read(&path).await? else { return Ok(None) };
-        let (record, _) = ledger::parse(Some(&object.bytes), &path, sequence)?;
-        // One of this process' epoch is its own, of a commit that failed behind its commit point.
-        Ok((record.epoch != self.tip.epoch).then(|| fenced_by(&record, paths)))
+    /// Takes up that a record is there.
+    fn take(&mut self, sealed: Sealed) {
+        self.heart.has_record(sealed.record.sequence);
+        self.tip.take(sealed);
     }
 
     async fn write_checkpoint(&mut self, staging: &Staging, draft: Draft) -> Result<()> {
-        self.write_due_snapshot().await?;
+        write_due_snapshot(&self.requests, &mut self.tip).await?;
         let identities: Vec<FileIdentity> = draft.files.iter().map(|file| file.staged.identity).collect();
         let mut record = self.tip.checkpoint(draft);
         record.files = self.upload(record.files, &identities).await?;
@@ -221,7 +185,7 @@ impl BucketStore {
         if staging.is_made() {
             self.scratch.remove(sealed.record.staged_by())?;
         }
-        self.tip.take(sealed);
+        self.take(sealed);
         Ok(())
     }
 
@@ -254,16 +218,16 @@ impl BucketStore {
         stream::iter(&record.files).for_each_concurrent(SIDE_BY_SIDE, |file| of.give_up(file)).await;
         Err(fenced_by(&by, &self.requests.paths))
     }
+}
 
-    /// Writes the snapshot of the state as it is, if the next record needs one.
-    async fn write_due_snapshot(&mut self) -> Result<()> {
-        let Some(due) = self.tip.due_snapshot() else { return Ok(()) };
-        let path = self.requests.paths.snapshot(due.name.sequence);
-        // The same state is the same bytes: of a process that was killed before its record, or of one that does the same now.
-        if let Created::Anothers(_) = self.requests.create(&path, due.bytes.clone().into()).await? {
-            return Err(Error::state(format!("`{}` is there and holds another state: move it away, and start again", path.display())));
-        }
-        self.tip.take_snapshot(due);
-        Ok(())
+/// Writes the snapshot of the state as it is, if the next record needs one.
+async fn write_due_snapshot(requests: &Requests, tip: &mut Tip) -> Result<()> {
+    let Some(due) = tip.due_snapshot() else { return Ok(()) };
+    let path = requests.paths.snapshot(due.name.sequence);
+    // The same state is the same bytes: of a process that was killed before its record, or of one that does the same now.
+    if let Created::Anothers(_) = requests.create(&path, due.bytes.clone().into()).await? {
+        return Err(Error::state(format!("`{}` is there and holds another state: move it away, and start again", path.display())));
     }
+    tip.take_snapshot(due);
+    Ok(())
 }

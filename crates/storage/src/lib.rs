@@ -5,6 +5,7 @@
 //!
 //! Read [`durable`] first, then [`checkpoint`]; [`journal`] is a chain of its own for what clients push, [`permission`] says who keeps a user out.
 //! [`blob`] stands beside [`durable`] and [`bucket`] beside [`checkpoint::store`]: the same ledger where there is no file system.
+//! [`dataset`] is what the line sees of either.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests do to files what others do"))]
@@ -12,6 +13,7 @@
 pub mod blob;
 pub mod bucket;
 pub mod checkpoint;
+pub mod dataset;
 pub mod durable;
 pub mod journal;
 pub mod permission;

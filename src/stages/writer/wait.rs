@@ -39,7 +39,7 @@ pub(super) async fn wait_for_acceptance(
     checkpoint.meters.hold(Some(held.clone()));
     let announced = held.clone();
     checkpoint = blocking("writer", move || {
-        if let Err(error) = held::announce(checkpoint.store.paths(), &announced) {
+        if let Err(error) = held::announce(&checkpoint.local, &announced) {
             warn!(%error, "the command that lets them pass cannot know of it");
         }
         Ok(checkpoint)
@@ -88,7 +88,7 @@ impl Checkpoint {
 
     /// Takes an acceptance, if there is one, into the ledger. Returns whether it lets all of these records pass.
     fn look_for_acceptance(&mut self, held: &Held) -> Result<bool> {
-        let acceptance = match held::take_acceptance(self.store.paths()) {
+        let acceptance = match held::take_acceptance(&self.local) {
             Ok(Some(acceptance)) => acceptance,
             Ok(None) => return Ok(false),
             Err(error) => {
@@ -107,7 +107,7 @@ impl Checkpoint {
         self.store.act(action, Adopted::default(), Utc::now())?;
         self.open = super::Open::after(&self.store);
         self.tally = Tally::default();
-        held::withdraw(self.store.paths());
+        held::withdraw(&self.local);
         Ok(true)
     }
 }

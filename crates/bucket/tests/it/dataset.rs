@@ -25,6 +25,7 @@ use pintail_storage::checkpoint::process::Process;
 use pintail_storage::checkpoint::record::{CommitRecord, FileKind};
 use pintail_storage::checkpoint::staging::Staging;
 use pintail_storage::checkpoint::store::{Expected, NewFile};
+use pintail_storage::durable::disk_state::DiskState;
 use pintail_storage::durable::posix::Posix;
 use pintail_storage::samples::{draft_behind, expected};
 
@@ -37,12 +38,19 @@ const PID: u32 = 1 << 30;
 
 /// Sends requests again soon, for the servers are near; and for long, for a machine may be busy.
 pub(crate) const PATIENCE: Patience =
-    Patience { first: Duration::from_millis(5), longest: Duration::from_millis(100), total: Duration::from_secs(600) };
+    Patience { first: Duration::from_millis(5), longest: Duration::from_millis(100), total: Some(Duration::from_secs(600)) };
 
 /// Returns where the dataset lies for a process with scratch in a directory.
 pub(crate) fn place(location: &Location, blob: Arc<dyn Blob>, scratch: &Path) -> Place {
     let scratch = Scratch::open(Arc::new(Posix::default()), scratch, PART_BYTES).unwrap();
-    Place { blob, paths: Paths::new(location.as_str()), scratch, patience: PATIENCE, beat_every: Duration::from_secs(15) }
+    Place {
+        blob,
+        paths: Paths::new(location.as_str()),
+        scratch,
+        patience: PATIENCE,
+        beat_every: Duration::from_secs(15),
+        waits: DiskState::default(),
+    }
 }
 
 /// Opens the dataset as the process of a nonce. It is gone for whoever comes next: no process has its id.

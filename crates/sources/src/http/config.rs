@@ -48,6 +48,10 @@ pub struct HttpConfig {
     pub idle_timeout: Duration,
     /// Connections at the same time.
     pub connections_max: usize,
+    /// The directory of the journal; `None` = in the dataset's.
+    pub journal_path: Option<PathBuf>,
+    /// Whether what was acknowledged may be lost with the scratch of a dataset in a bucket.
+    pub ephemeral: bool,
     /// Bytes of the journal on the disk.
     pub journal_bytes_max: u64,
     /// How long an idempotency key is remembered.
@@ -82,6 +86,8 @@ const KEYS: &[&str] = &[
     "body_timeout",
     "idle_timeout",
     "connections_max",
+    "journal_path",
+    "ephemeral",
     "journal_bytes_max",
     "idempotency_ttl",
     "idempotency_keys_max",
@@ -136,6 +142,8 @@ fn read(section: &mut Section<'_>, limits: Limits) -> HttpConfig {
         // Longer than most clients keep an idle connection, so that they close first.
         idle_timeout: section.duration("idle_timeout", Duration::from_secs(30), Duration::from_millis(100)..=HOUR),
         connections_max: section.count("connections_max", 1_024, 1..=65_536).min(limits.descriptors.input()),
+        journal_path: section.optional_text("journal_path", values::path),
+        ephemeral: section.boolean("ephemeral", false),
         // Two checkpoint intervals of 30 s at 60 MB/s: what comes in while one is being committed waits for the next.
         journal_bytes_max: section.size("journal_bytes_max", ByteSize::gib(4), sizes(ByteSize::mib(1), ByteSize::tib(16))),
         // Longer than a client goes on trying after an outage over night.
@@ -200,7 +208,7 @@ impl HttpConfig {
         let keys = 2 * (self.keys_max * journal::frame::HEADER) as u64;
         let segment_bytes = (self.journal_bytes_max.saturating_sub(keys) / 8).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES);
         journal::Settings {
-            dir: Paths::new(around.out_path).journal(),
+            dir: self.journal_path.clone().unwrap_or_else(|| Paths::new(around.out_path).journal()),
             dataset_id: around.dataset_id.to_owned(),
             segment_bytes,
             bytes_max: self.journal_bytes_max,
@@ -224,6 +232,10 @@ impl Configured for HttpConfig {
 
     fn pushed_bytes_max(&self) -> usize {
         self.bodies_bytes_max
+    }
+
+    fn lacks_journal(&self) -> bool {
+        self.journal_path.is_none() && !self.ephemeral
     }
 
     #[cfg(feature = "http")]

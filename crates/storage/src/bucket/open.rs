@@ -10,19 +10,20 @@ use chrono::{DateTime, Utc};
 use pintail_core::digest::hex;
 use pintail_core::error::{Error, Result};
 use pintail_core::evidence::Key;
-use pintail_core::invocation::command;
 use tracing::{info, warn};
 
 use super::entry::{Entry, Facts, entry, is_gone};
 use super::head::{self, Found, Holder};
 use super::publish::{check_names, publish_all};
 use super::requests::{Created, Requests, failed};
-use super::{BucketStore, Place};
+use super::{BucketStore, Heart, Place, write_due_snapshot};
 use crate::checkpoint::format::Format;
 use crate::checkpoint::log;
 use crate::checkpoint::process;
 use crate::checkpoint::record::CommitRecord;
-use crate::checkpoint::store::{Expected, Tip, check_empty, check_fits, check_instances, check_made_with, check_source, partition_columns};
+use crate::checkpoint::store::{
+    Expected, Standing, Tip, check_empty, check_fits, check_instances, check_made_with, check_source, partition_columns,
+};
 
 /// Starts that may come between this one's looking and its open record. More at the same time is a mistake of whoever starts them.
 const OPENINGS_MAX: usize = 8;
@@ -39,7 +40,8 @@ impl BucketStore {
     /// lies there contradicts itself, or is committed and cannot be made visible: nothing is skipped silently.
     /// [`pintail_core::error::ErrorKind::TryAgain`] if others open it all the time, or the bucket does not answer.
     pub async fn open(place: &Place, expected: &Expected<'_>) -> Result<Self> {
-        let requests = Requests::new(place.blob.clone(), place.paths.clone(), place.patience);
+        place.scratch.make()?;
+        let requests = Requests::of(place);
         let (format, format_sha256) = open_format(&requests, expected).await?;
         check_instances(&requests.paths, &format, None, expected.sharing.instances)?;
         for _ in 0..OPENINGS_MAX {
@@ -74,10 +76,11 @@ impl BucketStore {
         if let Some(last) = &head.last {
             recover(requests, last, head.state.rest().expired_before.max(expected.allow.gone_before), place).await?;
         }
-        let tip = Tip::new(format, key, head, expected);
-        let mut store = Self { requests: requests.clone(), scratch: place.scratch.clone(), beat_every: place.beat_every, tip };
-        store.write_due_snapshot().await?;
-        let record = store.tip.open_record(expected);
+        let mut tip = Tip::new(format, key, head, expected);
+        let heart = Heart::new(requests, place.beat_every, tip.next_sequence());
+        write_due_snapshot(requests, &mut tip).await?;
+        let record = tip.open_record(expected);
+        let mut store = Self { requests: requests.clone(), scratch: place.scratch.clone(), heart, tip };
         let sealed = store.tip.seal(record)?;
         let path = requests.paths.record(sealed.record.sequence);
         match requests.create(&path, sealed.bytes.clone().into()).await? {
@@ -91,6 +94,31 @@ impl BucketStore {
     }
 }
 
+/// Returns whether there is a dataset. Nothing is written.
+///
+/// # Errors
+/// If the bucket does not say.
+pub async fn is_there(place: &Place) -> Result<bool> {
+    let requests = Requests::of(place);
+    Ok(requests.look(&requests.paths.format()).await?.is_some())
+}
+
+/// Compares a dataset with what a configuration asks of it, without changing anything. Returns where it stands; `None` where there is none.
+///
+/// # Errors
+/// As [`BucketStore::open`]. What a crash left of the last checkpoint is not looked at: a start makes it visible, or says why not.
+pub async fn check_dataset(place: &Place, expected: &Expected<'_>) -> Result<Option<Standing>> {
+    let requests = Requests::of(place);
+    let Some(object) = requests.read(&requests.paths.format()).await? else { return Ok(None) };
+    let (format, sha256) = parse_format(&requests, &object.bytes, expected)?;
+    check_instances(&requests.paths, &format, None, expected.sharing.instances)?;
+    let head = head::find(&requests, &sha256, &format.dataset_id).await?.head;
+    let key = read_key(&requests).await?;
+    check_made_with(&requests.paths, head.last.as_ref(), key.as_ref())?;
+    check_fits(&requests.paths, &format, &head, expected)?;
+    Ok(Some(Standing { offsets: head.state.offsets(), key, format }))
+}
+
 /// Makes all files of the last record visible. May be killed at any step and run again.
 async fn recover(requests: &Requests, last: &CommitRecord, expired_before: Option<DateTime<Utc>>, place: &Place) -> Result<()> {
     check_names(&requests.paths, last).map_err(|why| {
@@ -102,6 +130,7 @@ async fn recover(requests: &Requests, last: &CommitRecord, expired_before: Optio
 
 /// Waits until the dataset may be entered. Returns what was found then.
 async fn enter(requests: &Requests, format: &Format, format_sha256: &str, place: &Place, expected: &Expected<'_>) -> Result<Found> {
+    let waits = &place.waits;
     loop {
         let found = head::find(requests, format_sha256, &format.dataset_id).await?;
         let facts = match &found.holder {
@@ -114,8 +143,16 @@ async fn enter(requests: &Requests, format: &Format, format_sha256: &str, place:
                 if let Some(holder) = &found.holder {
                     let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
                     info!(holder = %holder.process, pause_ms, "another process may hold the dataset, waiting");
+                    let root = requests.paths.root().display();
+                    let why = format!(
+                        "standby: {} holds `{root}`, and this one goes in once that stops or misses two heartbeats",
+                        holder.process
+                    );
+                    let _waiting = waits.waiting(why);
+                    if !waits.pause(pause).await {
+                        return Err(Error::try_again(format!("stopped while {} held `{root}`: nothing was changed", holder.process)));
+                    }
                 }
-                tokio::time::sleep(pause).await;
             }
         }
     }
@@ -126,7 +163,7 @@ async fn look_at(requests: &Requests, holder: &Holder, place: &Place, expected: 
     let stopped = holder.beat.as_ref().is_some_and(|beat| beat.stopped);
     let gone = is_gone(&holder.process, &expected.process, process::started_of);
     let now = if stopped || gone { holder.last_seen } else { server_time(requests).await? };
-    let every = holder.beat.as_ref().map_or(place.beat_every, super::Beat::every);
+    let every = holder.beat.as_ref().map_or(place.beat_every, super::beat::Beat::every);
     Ok(Facts { stopped, gone, last_seen: holder.last_seen, now, every })
 }
 
@@ -145,7 +182,12 @@ async fn open_format(requests: &Requests, expected: &Expected<'_>) -> Result<(Fo
         Some(object) => object.bytes,
         None => make_format(requests, expected).await?,
     };
-    let (format, sha256) = Format::parse(&there).map_err(|why| Error::state(format!("`{}` cannot be trusted: {why}", path.display())))?;
+    parse_format(requests, &there, expected)
+}
+
+fn parse_format(requests: &Requests, there: &[u8], expected: &Expected<'_>) -> Result<(Format, String)> {
+    let path = requests.paths.format();
+    let (format, sha256) = Format::parse(there).map_err(|why| Error::state(format!("`{}` cannot be trusted: {why}", path.display())))?;
     check_source(&requests.paths, &format, expected)?;
     Ok((format, sha256))
 }
@@ -182,14 +224,7 @@ async fn make_format(requests: &Requests, expected: &Expected<'_>) -> Result<Byt
 /// Reads the key, or makes it.
 async fn open_key(requests: &Requests, last: Option<&CommitRecord>, expected: &Expected<'_>) -> Result<Key> {
     let path = requests.paths.key();
-    let parse = |bytes: &[u8]| {
-        let refuse = || {
-            let path = path.display();
-            Error::state(format!("`{path}` is no key of a dataset: restore it from a copy, or run {}", command("repair --key")))
-        };
-        Key::parse(bytes).ok_or_else(refuse)
-    };
-    let found = requests.read(&path).await?.map(|object| parse(&object.bytes)).transpose()?;
+    let found = read_key(requests).await?;
     if !expected.allow.another_key {
         // Before one is made: it would lie in the way of whoever restores the right one.
         check_made_with(&requests.paths, last, found.as_ref())?;
@@ -200,6 +235,16 @@ async fn open_key(requests: &Requests, last: Option<&CommitRecord>, expected: &E
     let bytes = format!("{}\n", hex(expected.new_key.bytes()));
     match requests.create(&path, bytes.into()).await? {
         Created::Own => Ok(expected.new_key.clone()),
-        Created::Anothers(there) => parse(&there),
+        Created::Anothers(there) => parse_key(requests, &there),
     }
+}
+
+async fn read_key(requests: &Requests) -> Result<Option<Key>> {
+    let object = requests.read(&requests.paths.key()).await?;
+    object.map(|object| parse_key(requests, &object.bytes)).transpose()
+}
+
+fn parse_key(requests: &Requests, bytes: &[u8]) -> Result<Key> {
+    let path = requests.paths.key();
+    Key::parse(bytes).ok_or_else(|| Error::state(format!("`{}` is no key of a dataset: restore it from a copy", path.display())))
 }

@@ -14,9 +14,11 @@ use pintail_core::error::{Error, ErrorKind, Result};
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::Place;
 use super::verdict::{self, Creation};
 use crate::blob::{Answer, Blob, Fault, Meta, Object, ObjectKey};
 use crate::checkpoint::paths::Paths;
+use crate::durable::disk_state::{DiskState, OtherWait};
 
 /// The largest object of a ledger that is read: a snapshot of ten million positions has less.
 const LEDGER_OBJECT_MAX: u64 = 4 << 30;
@@ -28,13 +30,13 @@ pub struct Patience {
     pub first: Duration,
     /// The longest pause.
     pub longest: Duration,
-    /// The time after which the request fails.
-    pub total: Duration,
+    /// The time after which the request fails; `None` = it is sent until there is an answer, or nobody waits for one any more.
+    pub total: Option<Duration>,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { first: Duration::from_millis(100), longest: Duration::from_secs(5), total: Duration::from_secs(120) }
+        Self { first: Duration::from_millis(100), longest: Duration::from_secs(5), total: Some(Duration::from_secs(120)) }
     }
 }
 
@@ -54,11 +56,13 @@ pub(super) struct Requests {
     /// The names in it. Their root is how messages call it (`s3://lake/events`), so that they name an object as a person does.
     pub paths: Paths,
     patience: Patience,
+    waits: DiskState,
 }
 
 impl Requests {
-    pub(super) fn new(blob: Arc<dyn Blob>, paths: Paths, patience: Patience) -> Self {
-        Self { blob, paths, patience }
+    pub(super) fn of(place: &Place) -> Self {
+        let Place { blob, paths, patience, waits, .. } = place.clone();
+        Self { blob, paths, patience, waits }
     }
 
     /// Returns the bucket, for a request whose answer is judged.
@@ -73,8 +77,9 @@ impl Requests {
     }
 
     /// Begins to count the time of a request.
-    pub(super) fn pauses(&self) -> Pauses {
-        Pauses { patience: self.patience, next: self.patience.first, until: Instant::now() + self.patience.total }
+    pub(super) fn pauses(&self) -> Pauses<'_> {
+        let until = self.patience.total.map(|total| Instant::now() + total);
+        Pauses { patience: self.patience, next: self.patience.first, until, waits: &self.waits, waiting: None }
     }
 
     /// Sends a request until it has an answer that stays.
@@ -142,24 +147,30 @@ impl Requests {
 
 /// The pauses between the times that one request is sent.
 #[derive(Debug)]
-pub(super) struct Pauses {
+pub(super) struct Pauses<'a> {
     patience: Patience,
     next: Duration,
-    until: Instant,
+    until: Option<Instant>,
+    waits: &'a DiskState,
+    /// From the first pause on.
+    waiting: Option<OtherWait>,
 }
 
-impl Pauses {
+impl Pauses<'_> {
     /// Waits before the request is sent again. Returns whether it is to be.
     pub(super) async fn pause(&mut self, fault: &Fault) -> bool {
         let asked = if let Fault::Throttled(Some(pause)) = fault { *pause } else { Duration::ZERO };
         let pause = self.next.max(asked);
-        if Instant::now() + pause > self.until {
+        if self.until.is_some_and(|until| Instant::now() + pause > until) {
             return false;
         }
-        warn!(%fault, pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX), "bucket does not answer as it should, retrying");
+        if self.waiting.is_none() {
+            warn!(%fault, "bucket does not answer as it should, retrying");
+        }
+        // The last answer is what is shown.
+        self.waiting = Some(self.waits.waiting(format!("waiting for the bucket: {fault}")));
         self.next = (self.next * 2).min(self.patience.longest);
-        tokio::time::sleep(pause).await;
-        true
+        self.waits.pause(pause).await
     }
 }
 

@@ -29,13 +29,17 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes the directory. Each part of an upload but the last has `part_bytes` bytes: at least 5 MiB with a provider, all alike.
+    /// Names the directory; an opening makes it. Each part of an upload but the last has `part_bytes` bytes: at least 5 MiB with a provider, all alike.
     pub fn open(fs: Arc<dyn Fs>, paths: impl Into<Paths>, part_bytes: usize) -> Result<Self> {
         let paths = paths.into();
         let absolute = paths.absolute();
         let paths = absolute.map_err(|e| Error::io(format_args!("use `{}` as scratch", paths.root().display()), e))?;
-        Directories::open(fs.clone(), &paths)?;
         Ok(Self { fs, paths, part_bytes })
+    }
+
+    /// Makes the directory.
+    pub(super) fn make(&self) -> Result<()> {
+        Directories::open(self.fs.clone(), &self.paths).map(drop)
     }
 
     /// Returns the directory of the files of a checkpoint.

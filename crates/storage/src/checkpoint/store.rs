@@ -7,24 +7,19 @@
 //! fences this one), publishes the files, and removes their staging.
 
 use std::collections::BTreeSet;
+use std::ops::Deref;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
 use chrono::{DateTime, Utc};
 use pintail_core::error::{Error, Result};
-use pintail_core::evidence::Key;
 use pintail_core::invocation::service_command;
-use pintail_core::offsets::Offsets;
 
-use super::columns::OutputColumn;
 use super::directories::{Directories, sync_dir};
-use super::format::Format;
 use super::log;
 use super::paths::Paths;
 use super::record::{Action, CommitRecord};
 use super::recovery::Step;
 use super::staging::{self, Staging};
-use super::state::State;
 use crate::durable::fs::{FileIdentity, Fs};
 
 mod draft;
@@ -42,6 +37,7 @@ pub use ground::{check_ground, check_ledger};
 pub use head::{check_beside, is_version_1, rebuild_snapshot};
 pub use open::{Allow, Expected, Remember, Sharing, Standing, check_dataset, check_key};
 pub use share_out::{instances, share_out};
+pub use tip::Tip;
 
 use named::{Written, entry, parents, publish};
 
@@ -52,7 +48,7 @@ pub(crate) use missing::{may_be_gone, ways_out};
 pub(crate) use named::{check_written, remove_staging};
 pub(crate) use open::{check_instances, check_source, compare, staging as staging_dirs};
 pub(crate) use stored::{check_fits, partition_columns};
-pub(crate) use tip::{Tip, fenced_by};
+pub(crate) use tip::fenced_by;
 
 /// A dataset open for writing. The caller holds its [`super::lock::Lock`]; its open record fences whoever holds none.
 #[derive(Debug)]
@@ -67,50 +63,19 @@ pub struct Store {
     missing: Option<String>,
 }
 
+/// What is known of the chain, the same whether it lies in a directory or in a bucket.
+impl Deref for Store {
+    type Target = Tip;
+
+    fn deref(&self) -> &Tip {
+        &self.tip
+    }
+}
+
 impl Store {
-    /// Returns what is committed: every span empty, at its end.
-    pub fn offsets(&self) -> &Offsets {
-        &self.tip.offsets
-    }
-
-    /// Returns what the dataset is.
-    pub fn format(&self) -> &Format {
-        &self.tip.format
-    }
-
-    /// Returns the key that evidence is made with.
-    pub fn key(&self) -> &Key {
-        &self.tip.key
-    }
-
     /// Returns where things lie.
     pub fn paths(&self) -> &Paths {
         &self.paths
-    }
-
-    /// Returns the last record; `None` before the first commit.
-    pub fn last(&self) -> Option<&CommitRecord> {
-        self.tip.last.as_ref()
-    }
-
-    /// Returns the sequence number of the next record.
-    pub fn next_sequence(&self) -> u64 {
-        self.tip.next_sequence()
-    }
-
-    /// Returns the sequence number of the open record of this process.
-    pub fn epoch(&self) -> u64 {
-        self.tip.epoch
-    }
-
-    /// Returns what the records add up to.
-    pub fn state(&self) -> &State {
-        &self.tip.state
-    }
-
-    /// Returns the columns of an output schema with the ids that the next record gives them.
-    pub fn columns_of(&self, schema: &SchemaRef) -> Vec<OutputColumn> {
-        self.tip.number(schema)
     }
 
     /// Returns the staging of the next checkpoint. Ask once a checkpoint.

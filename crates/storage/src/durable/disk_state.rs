@@ -1,8 +1,10 @@
-//! Waiting for room on a full disk, and for a free descriptor.
+//! Waiting for room on a full disk, for a free descriptor, and for a bucket.
 //!
-//! Owns: how often an operation that found none is tried again, who may see that it waits, and who may end the waiting.
-//! Does not own: which operations may be tried again (see `durable::posix`), the deadline (the supervisor calls [`DiskState::give_up`]).
+//! Owns: how often an operation that found no room or descriptor is tried again, who may see that anything waits, and who may end the waiting.
+//! Does not own: which operations may be tried again (see `durable::posix`, and `bucket::requests`), the deadline (the supervisor calls
+//! [`DiskState::give_up`]).
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::io::Errno;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 /// The first wait is short: a log rotation or a quota daemon often frees room at once.
@@ -58,8 +61,12 @@ pub struct DiskState {
 struct Shared {
     for_room: AtomicUsize,
     for_descriptors: AtomicUsize,
+    /// Why others wait, in words, by how many do.
+    others: Mutex<BTreeMap<String, usize>>,
     given_up: Mutex<bool>,
     changed: Condvar,
+    /// The same as `given_up`, for those who wait without a thread.
+    ended: watch::Sender<bool>,
 }
 
 impl DiskState {
@@ -73,6 +80,33 @@ impl DiskState {
         Want::ALL.into_iter().filter(move |want| self.waits_for(*want))
     }
 
+    /// Returns why anything waits at this moment, in words.
+    pub fn reasons(&self) -> Vec<String> {
+        let others = self.shared.others.lock().keys().cloned().collect::<Vec<_>>();
+        self.wants().map(|want| want.to_string()).chain(others).collect()
+    }
+
+    /// Returns whether anything waits at this moment.
+    pub fn is_waiting(&self) -> bool {
+        self.wants().next().is_some() || !self.shared.others.lock().is_empty()
+    }
+
+    /// Says why something waits, for as long as what is returned lives.
+    pub fn waiting(&self, why: String) -> OtherWait {
+        *self.shared.others.lock().entry(why.clone()).or_default() += 1;
+        OtherWait { shared: self.shared.clone(), why }
+    }
+
+    /// Lets a time pass. Returns whether it has: waiting was given up otherwise.
+    pub async fn pause(&self, time: Duration) -> bool {
+        let mut ended = self.shared.ended.subscribe();
+        tokio::select! {
+            biased;
+            _ = ended.wait_for(|ended| *ended) => false,
+            () = tokio::time::sleep(time) => true,
+        }
+    }
+
     fn waits_for(&self, want: Want) -> bool {
         self.shared.waiting(want).load(Ordering::Relaxed) > 0
     }
@@ -81,6 +115,7 @@ impl DiskState {
     pub fn give_up(&self) {
         *self.given_up() = true;
         self.shared.changed.notify_all();
+        self.shared.ended.send_replace(true);
     }
 
     /// Repeats `operation` in place as long as it fails for want of room or of a descriptor.
@@ -178,6 +213,23 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// Says why something waits for as long as it lives.
+#[derive(Debug)]
+pub struct OtherWait {
+    shared: Arc<Shared>,
+    why: String,
+}
+
+impl Drop for OtherWait {
+    fn drop(&mut self) {
+        let mut others = self.shared.others.lock();
+        match others.get_mut(&self.why) {
+            Some(waiting) if *waiting > 1 => *waiting -= 1,
+            _ => drop(others.remove(&self.why)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,6 +286,24 @@ mod tests {
         disk.give_up();
         let refused = disk.wait_for_room("test", || Err::<(), _>(Errno::MFILE.into()));
         assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::StorageFull, "not a failure of the disk: to be tried again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_is_seen_with_its_reason_and_ends_at_once_when_waiting_is_given_up() {
+        let disk = DiskState::default();
+        let pause = async || {
+            let _waiting = disk.waiting("the bucket is away".into());
+            disk.pause(Duration::from_secs(60)).await
+        };
+        assert!(pause().await, "its time passes");
+        let giving_up = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!((disk.reasons(), disk.is_waiting(), disk.full()), (vec!["the bucket is away".to_owned()], true, false));
+            disk.give_up();
+        };
+        let (first, second, ()) = tokio::join!(pause(), pause(), giving_up);
+        assert!(!first && !second && !disk.is_waiting());
+        assert!(!pause().await, "nor does anything wait later");
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Tip {
 
     /// Returns the record of a checkpoint.
     pub(crate) fn checkpoint(&self, draft: Draft) -> CommitRecord {
-        let columns = self.number(&draft.schema);
+        let columns = self.columns_of(&draft.schema);
         let next = self.next_record(draft.time);
         let record = CommitRecord {
             source: SourceRange {
@@ -126,7 +126,7 @@ impl Tip {
 
     /// Returns a record that names files which are in their places.
     pub(crate) fn adopting(&self, adopted: Adopted, time: DateTime<Utc>) -> CommitRecord {
-        let columns = adopted.schema.map_or_else(|| self.state.rest().columns.clone(), |schema| self.number(&schema));
+        let columns = adopted.schema.map_or_else(|| self.state.rest().columns.clone(), |schema| self.columns_of(&schema));
         let named = |(file, statistics): (FileEntry, _)| FileEntry { columns: with_ids(statistics, &columns), ..file };
         let files: Vec<FileEntry> = adopted.files.into_iter().map(named).collect();
         let rows = files.iter().map(|file| file.rows).sum();
@@ -136,7 +136,7 @@ impl Tip {
     }
 
     /// Gives each column of the output its id.
-    pub(crate) fn number(&self, schema: &SchemaRef) -> Vec<OutputColumn> {
+    pub fn columns_of(&self, schema: &SchemaRef) -> Vec<OutputColumn> {
         columns::number(&self.state.rest().columns, &columns::describe(schema))
     }
 

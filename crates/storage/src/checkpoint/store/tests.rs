@@ -9,9 +9,10 @@ use pintail_core::identity::SourceIdentity;
 use pintail_core::offsets::PartitionId;
 
 use super::*;
-use crate::checkpoint::format::PartitionColumn;
+use crate::checkpoint::format::{Format, PartitionColumn};
 use crate::checkpoint::paths::StagedBy;
 use crate::checkpoint::record::FileKind;
+use crate::checkpoint::state::State;
 use crate::checkpoint::{columns, paths, snapshot};
 use crate::durable::posix::Posix;
 use crate::samples::{draft, expected, open, schema, simulator};

@@ -20,23 +20,23 @@ use crate::checkpoint::state::State;
 
 /// Where the chain of an instance ends, for the process that goes on with it.
 #[derive(Debug)]
-pub(crate) struct Tip {
-    pub format: Format,
-    pub key: Key,
-    pub process: Process,
-    pub remember: Remember,
+pub struct Tip {
+    pub(crate) format: Format,
+    pub(crate) key: Key,
+    pub(crate) process: Process,
+    pub(crate) remember: Remember,
     /// Records between two snapshots.
-    pub records_max: u64,
-    pub last: Option<CommitRecord>,
+    pub(crate) records_max: u64,
+    pub(crate) last: Option<CommitRecord>,
     /// Checksum of the last record; of FORMAT before the first.
-    pub previous: String,
-    pub state: State,
+    pub(crate) previous: String,
+    pub(crate) state: State,
     /// What is committed: every span empty, at its end.
-    pub offsets: Offsets,
+    pub(crate) offsets: Offsets,
     /// The sequence number of the open record of this process; 0 before it.
-    pub epoch: u64,
-    pub snapshot: Option<SnapshotName>,
-    pub since: Since,
+    pub(crate) epoch: u64,
+    pub(crate) snapshot: Option<SnapshotName>,
+    pub(crate) since: Since,
     /// A record that began to be written, and did not end. Only the recovery of a new start can tell what became of it.
     in_doubt: Option<u64>,
 }
@@ -68,8 +68,38 @@ impl Tip {
         }
     }
 
+    /// Returns what is committed: every span empty, at its end.
+    pub fn offsets(&self) -> &Offsets {
+        &self.offsets
+    }
+
+    /// Returns what the dataset is.
+    pub fn format(&self) -> &Format {
+        &self.format
+    }
+
+    /// Returns the key that evidence is made with.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Returns what the records add up to.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Returns the last record; `None` before the first commit.
+    pub fn last(&self) -> Option<&CommitRecord> {
+        self.last.as_ref()
+    }
+
+    /// Returns the sequence number of the open record of this process.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// Returns the sequence number of the next record.
-    pub(crate) fn next_sequence(&self) -> u64 {
+    pub fn next_sequence(&self) -> u64 {
         self.last.as_ref().map_or(1, |last| last.sequence + 1)
     }
 

@@ -25,6 +25,7 @@ use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::checkpoint::record::FileKind;
 use pintail_storage::checkpoint::staging::Staging;
 use pintail_storage::checkpoint::store::{Draft, Expected, NewFile};
+use pintail_storage::durable::disk_state::DiskState;
 use pintail_storage::samples::{draft_behind, expected};
 
 use tokio::runtime::{Builder, Runtime};
@@ -209,7 +210,14 @@ async fn work(world: &Mutex<World>, blob: Arc<dyn Blob>, scratch: &Model, epoch:
 /// Where the dataset lies for a process.
 pub(crate) fn place(blob: Arc<dyn Blob>, scratch: &Model) -> Result<Place> {
     let scratch = Scratch::open(scratch.handle(), Path::new("/scratch"), PART_BYTES)?;
-    Ok(Place { blob, paths: Paths::new("s3://lake"), scratch, patience: Patience::default(), beat_every: BEAT_EVERY })
+    Ok(Place {
+        blob,
+        paths: Paths::new("s3://lake"),
+        scratch,
+        patience: Patience::default(),
+        beat_every: BEAT_EVERY,
+        waits: DiskState::default(),
+    })
 }
 
 /// Opens the dataset as the process of a nonce.

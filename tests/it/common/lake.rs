@@ -1,0 +1,135 @@
+//! A SeaweedFS of a test's own, and what lies in its bucket.
+//!
+//! Owns: the server (free ports of the loopback, ended by its process id), the settings that reach it, copying a dataset out of it.
+//! Does not own: what the copy should hold: it is read as any dataset in a directory.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use pintail_bucket::{Bucket, Environment, Location, StorageConfig};
+use pintail_storage::blob::{Blob, ObjectKey};
+
+use super::process::Pintail;
+use super::{Dataset, wait_until};
+
+const KEY: &str = "PINTAILTESTKEY000001";
+const SECRET: &str = "a-secret-of-the-tests-only-0123456789";
+
+/// A server with the bucket `lake`.
+pub(crate) struct Weed {
+    dir: tempfile::TempDir,
+    ports: Vec<u16>,
+    child: Option<Child>,
+}
+
+impl Weed {
+    /// Starts one, and waits until its bucket can be written.
+    pub(crate) fn start() -> Self {
+        let dir = tempfile::Builder::new().prefix("pintail-weed-").tempdir().unwrap();
+        let identity = format!(
+            r#"{{"identities":[{{"name":"lake","credentials":[{{"accessKey":"{KEY}","secretKey":"{SECRET}"}}],"actions":["Admin","Read","Write","List"]}}]}}"#
+        );
+        fs::write(dir.path().join("s3.json"), identity).unwrap();
+        fs::create_dir(dir.path().join("data")).unwrap();
+        // All at once, so that they differ.
+        let listeners: Vec<_> = (0..12).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
+        let ports = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+        drop(listeners);
+        let mut weed = Self { dir, ports, child: None };
+        weed.go_on();
+        weed
+    }
+
+    /// Starts it again, with what it held.
+    pub(crate) fn go_on(&mut self) {
+        let mut command = Command::new(program());
+        command.args(["mini", "-dir=data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3.config=s3.json", "-bucket=lake"]);
+        command.args(["-master.telemetry=false", "-admin.ui=false", "-webdav=false", "-s3.autoCreateBucket=false"]);
+        for (name, port) in ["master", "volume", "filer", "s3", "admin"].iter().zip(&self.ports) {
+            command.arg(format!("-{name}.port={port}"));
+        }
+        for (name, port) in ["master", "volume", "filer", "s3", "admin"].iter().zip(&self.ports[5..]) {
+            command.arg(format!("-{name}.port.grpc={port}"));
+        }
+        command.arg(format!("-s3.port.iceberg={}", self.ports[10])).arg(format!("-s3.port.lance={}", self.ports[11]));
+        command.current_dir(self.dir.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.child = Some(command.spawn().unwrap());
+        wait_until("SeaweedFS", || {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, self.ports[3])).is_ok()
+                && self.ask("ready", async |bucket| bucket.replace(&ObjectKey::new("ready"), "ready".into()).await.is_ok())
+        });
+    }
+
+    /// Takes it away.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Sets a run up to write to `s3://lake/<name>`.
+    pub(crate) fn take<'a>(&self, pintail: Pintail<'a>, name: &str) -> Pintail<'a> {
+        let pintail = pintail.set("pipeline.out_path", format!("s3://lake/{name}")).set("storage.endpoint", self.endpoint());
+        pintail.set("storage.heartbeat", "1s").env("AWS_ACCESS_KEY_ID", KEY).env("AWS_SECRET_ACCESS_KEY", SECRET)
+    }
+
+    /// Returns where it is.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports[3])
+    }
+
+    /// Returns the number of commit records of a dataset.
+    pub(crate) fn records(&self, name: &str) -> usize {
+        self.keys(name).iter().filter(|key| key.starts_with("_pintail/commits/")).count()
+    }
+
+    /// Returns the names of a dataset's objects.
+    pub(crate) fn keys(&self, name: &str) -> Vec<String> {
+        let keys = self.ask(name, async |bucket| bucket.list(100_000).await.unwrap());
+        keys.into_iter().map(|key| key.as_str().to_owned()).collect()
+    }
+
+    /// Copies a dataset to where one in a directory would lie.
+    pub(crate) fn copy_to(&self, name: &str, dataset: &Dataset) {
+        let copy = async |bucket: Bucket| {
+            for key in bucket.list(100_000).await.unwrap() {
+                let object = bucket.get(&key, 0..u64::MAX).await.unwrap().expect("it was listed");
+                let path = dataset.out().join(key.as_str());
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, object.bytes).unwrap();
+            }
+        };
+        self.ask(name, copy);
+    }
+
+    fn ask<T>(&self, name: &str, ask: impl AsyncFnOnce(Bucket) -> T) -> T {
+        let location = Location::parse(&format!("s3://lake/{name}")).unwrap().unwrap();
+        let config = StorageConfig { endpoint: Some(self.endpoint().parse().unwrap()), ..StorageConfig::default() };
+        let variables = [("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET)];
+        let environment: Environment = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let bucket = Bucket::connect(&location, &config, &environment).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let answer = runtime.block_on(ask(bucket));
+        runtime.shutdown_timeout(Duration::ZERO);
+        answer
+    }
+}
+
+impl Drop for Weed {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Finds the program as the tests of buckets do.
+fn program() -> PathBuf {
+    let dir = std::env::var_os("PINTAIL_SERVERS").map(PathBuf::from);
+    let dir = dir.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/pintail/servers")));
+    let named = std::env::var_os("PINTAIL_TEST_WEED").map(PathBuf::from).into_iter();
+    let mut places = named.chain(dir.map(|dir| dir.join("bin/weed")));
+    places.find(|place| place.is_file()).expect("`weed` is not there: `./dev test` installs it, or PINTAIL_TEST_WEED names it")
+}

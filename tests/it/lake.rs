@@ -1,0 +1,121 @@
+//! A dataset in a bucket, of a real server, written by the real binary.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::common::lake::Weed;
+use crate::common::process::Pintail;
+use crate::common::{Dataset, wait_until, walk};
+
+/// A stream that makes a checkpoint every 200 ms.
+fn stream(dataset: &Dataset, events: u64) -> Pintail<'_> {
+    dataset.simulator(events).set("pipeline.checkpoint_interval", "200ms").set("pipeline.batch_rows", 5_000)
+}
+
+/// Asserts that a dataset holds exactly these events, for all readers and for `verify`.
+#[track_caller]
+fn assert_simulated(weed: &Weed, name: &str, dataset: &Dataset, events: u64) {
+    weed.copy_to(name, dataset);
+    dataset.assert_simulated(events);
+    dataset.pintail().args(["verify"]).run_ok();
+}
+
+#[test]
+fn simulated_events_reach_a_bucket_once_and_a_second_run_adds_what_is_new() {
+    let (weed, dataset) = (Weed::start(), Dataset::new());
+    let run = |events| weed.take(stream(&dataset, events), "runs");
+    run(100_000).set("source.rate", 200_000).run_ok();
+    let log = run(130_000).run_ok();
+    assert!(!log.stderr.contains("waiting"), "the first run had stopped: {}", log.stderr);
+    assert_simulated(&weed, "runs", &dataset, 130_000);
+    let staged = walk(&dataset.root().join("scratch")).into_iter().filter(|path| path.to_string_lossy().contains("/staging/"));
+    assert_eq!(staged.filter(|path| path.is_file()).count(), 0, "scratch holds nothing once all is in the bucket");
+}
+
+#[test]
+fn events_reach_a_bucket_once_however_often_the_process_is_killed() {
+    let (weed, dataset) = (Weed::start(), Dataset::new());
+    let run = || weed.take(stream(&dataset, 300_000), "kills").set("pipeline.checkpoint_interval", "50ms");
+    for kill in 0..6 {
+        let before = weed.records("kills");
+        let mut process = run().set("source.rate", 100_000).spawn();
+        process.wait_until("a commit", |_| weed.records("kills") >= before + 2);
+        // At other moments of a commit each time.
+        std::thread::sleep(Duration::from_millis(13 * kill));
+        assert!(process.is_running(), "the events must outlast kill {kill}");
+        assert_eq!(process.kill().code(), 137);
+    }
+    run().run_ok();
+    assert_simulated(&weed, "kills", &dataset, 300_000);
+}
+
+#[test]
+fn of_two_writers_one_stands_by_and_one_that_was_overtaken_ends_and_says_who_writes() {
+    let (weed, dataset, other) = (Weed::start(), Dataset::new(), Dataset::new());
+    let mut first = weed.take(stream(&dataset, 100_000), "two").set("source.rate", 20_000).spawn();
+    first.wait_until("a commit", |_| weed.records("two") >= 2);
+    let mut second = weed.take(stream(&other, 100_000), "two").spawn();
+    second.wait_until("standby", |_| true);
+    wait_until("the second one stands by", || second.log().contains("another process may hold the dataset, waiting"));
+    std::thread::sleep(Duration::from_millis(2_500));
+    assert!(first.is_running() && second.is_running(), "a process that lives is not overtaken:\n{}\n{}", first.log(), second.log());
+    assert!(!second.log().contains("line ready"), "{}", second.log());
+
+    // It hangs for longer than two heartbeats.
+    first.signal(Signal::STOP);
+    wait_until("the second one goes in", || second.log().contains("line ready"));
+    first.signal(Signal::CONT);
+    let first = first.wait();
+    first.assert_code(75);
+    assert!(first.stderr.contains("this process has to stop") && first.stderr.contains("run one process on a dataset"), "{}", first.stderr);
+    second.wait().assert_code(0);
+    assert_simulated(&weed, "two", &dataset, 100_000);
+}
+
+#[test]
+fn a_bucket_that_is_away_is_waited_for_and_a_stop_does_not_wait_longer_than_it_may() {
+    let (mut weed, dataset) = (Weed::start(), Dataset::new());
+    let run = || weed_run(&dataset);
+    fn weed_run(dataset: &Dataset) -> Pintail<'_> {
+        stream(dataset, 200_000).set("pipeline.shutdown_timeout", "2s").set("storage.request_timeout", "2s")
+    }
+    let mut process = weed.take(run(), "away").set("source.rate", 20_000).spawn();
+    process.wait_until("a commit", |_| weed.records("away") >= 2);
+    weed.kill();
+    wait_until("it waits", || process.log().contains("bucket does not answer as it should, retrying"));
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(process.is_running(), "no crash loop: {}", process.log());
+    weed.go_on();
+    let before = weed.records("away");
+    process.wait_until("it goes on", |_| weed.records("away") > before);
+
+    weed.kill();
+    std::thread::sleep(Duration::from_millis(500));
+    process.signal(Signal::TERM);
+    process.wait_within(Duration::from_secs(10)).assert_code(75);
+    weed.go_on();
+    weed.take(run(), "away").run_ok();
+    assert_simulated(&weed, "away", &dataset, 200_000);
+}
+
+#[test]
+fn check_says_what_was_reached_and_what_cannot_be() {
+    let (mut weed, dataset) = (Weed::start(), Dataset::new());
+    let check = weed.take(dataset.simulator(1), "check").args(["check"]);
+    let said = check.clone().run_ok();
+    let expected = format!("bucket: s3://lake/check at {}, credentials from", weed.endpoint());
+    assert!(said.stdout.contains(&expected), "{}", said.stdout);
+    assert!(!dataset.root().join("scratch").exists() && !weed.keys("check").contains(&"_pintail/FORMAT".to_owned()), "nothing is made");
+    for args in [&["adopt"][..], &["query", "SELECT 1"], &["verify"], &["dead-letters"], &["repair", "--journal"]] {
+        let refused = weed.take(dataset.simulator(1), "check").args(args).run();
+        assert!(refused.stderr.contains("is in a bucket"), "{args:?}: {}", refused.stderr);
+        refused.assert_code(78);
+    }
+    let bare = weed.take(dataset.simulator(1), "check").env("AWS_SECRET_ACCESS_KEY", "wrong").args(["check"]).run();
+    assert!(!bare.stderr.contains("wrong") && bare.code() != 0, "{}", bare.stderr);
+    weed.kill();
+    let away = check.run();
+    away.assert_code(75);
+    assert_eq!(away.stderr.matches("did not answer").count(), 1, "told once: {}", away.stderr);
+}
