@@ -17,7 +17,7 @@ use arrow::json::LineDelimitedWriter;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use pintail::internals::{Plan, Start};
+use pintail::internals::{Opened, Plan, Start};
 use pintail_config::Config;
 use pintail_core::batch::{Batch, Chunk, Counts, OffsetUnit, PartitionedRows, Records, Trigger};
 use pintail_core::offsets::{OffsetRange, Partition, PartitionId};
@@ -29,6 +29,7 @@ use pintail_sources::simulator::events;
 use pintail_storage::checkpoint::record::FileKind;
 use pintail_storage::checkpoint::staging::Staging;
 use pintail_storage::checkpoint::store::{Draft, NewFile};
+use pintail_storage::durable::disk_state::DiskState;
 use pintail_storage::durable::posix::Posix;
 
 const ROWS: u64 = 50_000;
@@ -121,7 +122,8 @@ fn commit(criterion: &mut Criterion) {
     let out_path = format!("pipeline.out_path={}", dir.path().display());
     let config = Config::load(None, std::iter::empty(), &[out_path]).unwrap();
     let plan = Plan::new(&config).unwrap();
-    let (_lock, mut store) = plan.open_store(&config, Start::Usual, Arc::new(Posix::default()), None).unwrap();
+    let Opened { lock: _lock, mut store, .. } =
+        plan.open_store(&config, Start::Usual, Arc::new(Posix::default()), &DiskState::default(), None).unwrap();
     let partition = Arc::new(Partition { id: PartitionId::new("bench"), label: "bench".into() });
     criterion.bench_function("checkpoint/commit", |bencher| {
         bencher.iter_custom(|times| {

@@ -4,7 +4,7 @@ pub use crate::admin::Admin;
 pub use crate::commands::{health, verify};
 pub use crate::logging::init as log_to;
 pub use crate::meters::Meters;
-pub use crate::pipeline::dataset::{Plan, Start};
+pub use crate::pipeline::dataset::{Opened, Plan, Start};
 pub use crate::pipeline::{Input, Line, Outside, deadline};
 pub use crate::signals::{Early, install as handle_signals};
 pub use crate::stages::transform::{Outcome, Transform};

@@ -105,7 +105,8 @@ impl Plan {
         &self,
         config: &Config,
         start: Start,
-        (fs, disk): (Arc<dyn Fs>, &DiskState),
+        fs: Arc<dyn Fs>,
+        disk: &DiskState,
         admin: Option<SocketAddr>,
     ) -> Result<Opened> {
         self.with_expected(config, |expected| {

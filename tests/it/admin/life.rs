@@ -84,7 +84,7 @@ async fn it_is_alive_throughout_and_ready_only_while_records_pass() {
     assert_eq!((&status["state"], &status["ready"], &status["records_in"]), (&"recovering".into(), &false.into(), &().into()));
 
     let plan = Plan::new(&config).unwrap();
-    let store = plan.open_store(&config, Start::Usual, fs.clone(), Some(address)).unwrap();
+    let store = plan.open_store(&config, Start::Usual, fs.clone(), &meters.disk, Some(address)).unwrap();
     let partition = Arc::new(Partition { id: PartitionId::new("stdin"), label: "stdin".into() });
     let source = Box::new(Drip { next: 0, partition, trouble });
     let outside = Outside { stop: stop.clone(), reload, screen: None, meters, admin: Some(address), fs: fs.clone(), is_own_program: false };
@@ -93,7 +93,7 @@ async fn it_is_alive_throughout_and_ready_only_while_records_pass() {
     let is_well = || wait_until("ready", || ready(address).status == 200 && get(address, "/healthz").status == 200);
     tokio::task::block_in_place(|| {
         is_well();
-        pintail::internals::health::run(out.path()).unwrap();
+        pintail::internals::health::run(out.path(), out.path()).unwrap();
 
         // No room on the disk: an operation is repeated until there is.
         let room = Arc::new(AtomicBool::new(false));
@@ -102,7 +102,7 @@ async fn it_is_alive_throughout_and_ready_only_while_records_pass() {
             move || disk.wait_for_room("test", || if room.load(Ordering::SeqCst) { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) })
         });
         wait_for_reason(address, "the disk is full");
-        let unhealthy = pintail::internals::health::run(out.path()).unwrap_err().to_string();
+        let unhealthy = pintail::internals::health::run(out.path(), out.path()).unwrap_err().to_string();
         assert!(unhealthy.contains("the disk is full"), "{unhealthy}");
         assert!(get(address, "/metrics").metric("pintail_disk_full") == 1.0);
         room.store(true, Ordering::SeqCst);

@@ -96,7 +96,10 @@ impl Weed {
     /// Copies a dataset to where one in a directory would lie.
     pub(crate) fn copy_to(&self, name: &str, dataset: &Dataset) {
         let copy = async |bucket: Bucket| {
-            for key in bucket.list(100_000).await.unwrap() {
+            // What only a bucket needs is left there.
+            let of_bucket =
+                |key: &ObjectKey| ["BEAT", "CLOCK", "probe/"].iter().any(|name| key.as_str().starts_with(&format!("_pintail/{name}")));
+            for key in bucket.list(100_000).await.unwrap().into_iter().filter(|key| !of_bucket(key)) {
                 let object = bucket.get(&key, 0..u64::MAX).await.unwrap().expect("it was listed");
                 let path = dataset.out().join(key.as_str());
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
