@@ -271,7 +271,7 @@ fn a_million_records_that_are_alike_are_a_few_bytes_of_dead_letters_and_each_is_
     let places: Vec<u64> = dataset.dead_letters().iter().map(|letter| letter["offset"].as_u64().unwrap()).collect();
     let expected = (0..500_000).map(|n| n * 2).chain((0..500_000).map(|n| 1_000_000 + line(0).len() as u64 + n * 2));
     assert!(places.into_iter().eq(expected), "each record at its place");
-    assert!(dataset.pintail().args(["dead-letters"]).run_ok().stdout.contains("1000000 dead letters"));
+    assert!(dataset.pintail().args(["dead-letters"]).run_ok().stdout.contains("1,000,000 dead letters"));
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn a_replay_takes_what_it_can_and_what_fails_again_stays_with_the_sql_that_was_t
     assert_eq!(tried.len(), 2_000);
     assert!(tried.iter().all(|letter| letter["tried_sql_sha256"] == last.value["sql_sha256"]), "{:?}", tried[0]);
     let listed = dataset.pintail().args(["dead-letters"]).run_ok().stdout;
-    assert!(listed.contains("2000  of all these were rejected again by a replay"), "{listed}");
+    assert!(listed.contains("2,000  of all these were rejected again by a replay"), "{listed}");
     replay();
     assert_eq!(dataset.ids(), third);
     pipeline(&dataset, MENDED).args(["dead-letters", "--replay"]).run_ok();

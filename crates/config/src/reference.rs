@@ -89,8 +89,7 @@ impl Reference {
         let same: Vec<&str> = self.keys.keys().map(String::as_str).filter(|known| last(known) == last(name)).collect();
         let near =
             if same.is_empty() { suggest::nearest(name, self.keys.keys().map(String::as_str).chain(sections.clone())) } else { same };
-        let meant =
-            suggest::question(&near).map_or_else(|| format!("the sections are {}", sections.clone().join(", ")), |question| question);
+        let meant = suggest::question(&near).unwrap_or_else(|| format!("the sections are {}", sections.clone().join(", ")));
         Err(Error::config(format!("`{}` is no key: {meant}", name.escape_debug())))
     }
 
@@ -145,9 +144,8 @@ impl Reference {
         schema["properties"]["type"] = json!({ "const": kind, "description": self.keys["source.type"].said.words });
         // The default kind is meant where none is named.
         let is_default = self.kinds.first().is_some_and(|(first, _)| *first == kind);
-        match schema["required"].as_array_mut() {
-            Some(required) => required.retain(|key| !is_default || key != "type"),
-            None => {}
+        if let Some(required) = schema["required"].as_array_mut() {
+            required.retain(|key| !is_default || key != "type");
         }
         schema
     }

@@ -203,7 +203,7 @@ mod tests {
         let (mut read, mut ranges) = (Vec::new(), Vec::new());
         while let Some(chunk) = source.read().await? {
             let Records::Lines(lines) = chunk.records else { panic!("{chunk:?}") };
-            read.extend_from_slice(&Bytes::from(lines));
+            read.extend_from_slice(&lines);
             ranges.push(chunk.range);
         }
         ranges.iter().for_each(|range| offsets.extend(range).unwrap());
