@@ -192,7 +192,7 @@ mod tests {
             DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
             DataType::List(field("l", pair.clone())),
             pair,
-            DataType::Map(field("entries", entries), false),
+            DataType::Map(Arc::new(Field::new("entries", entries, false)), false),
             DataType::Dictionary(Box::new(DataType::UInt8), Box::new(DataType::Utf8)),
         ] {
             assert_eq!(of.to_string().parse::<DataType>().unwrap(), of, "{of}");
