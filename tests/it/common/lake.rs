@@ -100,7 +100,7 @@ impl Weed {
             let of_bucket =
                 |key: &ObjectKey| ["BEAT", "CLOCK", "probe/"].iter().any(|name| key.as_str().starts_with(&format!("_pintail/{name}")));
             for key in bucket.list(100_000).await.unwrap().into_iter().filter(|key| !of_bucket(key)) {
-                let object = bucket.get(&key, 0..u64::MAX).await.unwrap().expect("it was listed");
+                let object = bucket.get(&key, 0..1 << 32).await.unwrap().expect("it was listed");
                 let path = dataset.out().join(key.as_str());
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(path, object.bytes).unwrap();
