@@ -79,9 +79,12 @@ impl Ledger for Records {
     }
 }
 
+/// What a name holds, and when it was put there.
+type Stored = (Vec<u8>, Option<DateTime<Utc>>);
+
 /// A log in memory.
 #[derive(Debug, Clone, Default)]
-struct Memory(Arc<Mutex<BTreeMap<String, (Vec<u8>, Option<DateTime<Utc>>)>>>);
+struct Memory(Arc<Mutex<BTreeMap<String, Stored>>>);
 
 impl Log for Memory {
     fn place(&self) -> String {
