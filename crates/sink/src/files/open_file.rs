@@ -291,8 +291,7 @@ impl Slot {
 
     /// Writes what was kept.
     fn let_go(&mut self, metadata: &ParquetMetaData) -> io::Result<()> {
-        let mut end = self.end.take().unwrap_or_default();
-        footer::settle(&mut end, self.written, metadata);
+        let end = footer::settle(self.end.take().unwrap_or_default(), self.written, metadata);
         self.file()?.write_all(&end)
     }
 }

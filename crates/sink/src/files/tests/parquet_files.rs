@@ -194,7 +194,7 @@ fn numbers(values: &[Option<f64>], groups: usize) -> Written {
 
 proptest::proptest! {
     #[test]
-    fn numbers_without_nan_have_the_order_that_all_readers_know_with_zeros_that_lie_further_out(
+    fn numbers_have_the_order_that_all_readers_know_with_zeros_that_lie_further_out_and_no_bounds_beside_a_nan(
         values in proptest::collection::vec(proptest::option::of(proptest::prop_oneof![
             proptest::strategy::Just(0.0), proptest::strategy::Just(-0.0), proptest::strategy::Just(f64::INFINITY), proptest::strategy::Just(f64::NEG_INFINITY),
             proptest::strategy::Just(1.5), proptest::strategy::Just(-2.5), proptest::strategy::Just(f64::MIN_POSITIVE),
@@ -204,7 +204,7 @@ proptest::proptest! {
         let file = numbers(&values, groups);
         let orders = file.metadata.file_metadata().column_orders().unwrap();
         let kinds: Vec<bool> = orders.iter().map(|order| matches!(order, parquet::basic::ColumnOrder::TYPE_DEFINED_ORDER(_))).collect();
-        assert_eq!(kinds, [true, true, true, true, true, false]);
+        assert_eq!(kinds, [true; 6]);
         let step = values.len().div_ceil(groups).max(1);
         for (group, values) in file.metadata.row_groups().iter().zip(values.chunks(step)) {
             let known: Vec<f64> = values.iter().flatten().copied().collect();
@@ -216,6 +216,13 @@ proptest::proptest! {
                 assert_eq!(bits(statistics.min_bytes_opt()), least.map(f64::to_bits));
                 assert_eq!(bits(statistics.max_bytes_opt()), most.map(f64::to_bits));
             }
+        }
+        for (group, chunks) in file.metadata.row_groups().iter().enumerate() {
+            let beside_nan = chunks.column(5);
+            let has_bounds = beside_nan.statistics().is_some_and(|statistics| statistics.min_bytes_opt().is_some() || statistics.max_bytes_opt().is_some());
+            let has_numbers = values.iter().skip(group * step).take(step).any(Option::is_some);
+            assert_eq!((has_bounds, beside_nan.column_index_range().is_some()), (group > 0 && has_numbers, group > 0));
+            assert_eq!(chunks.column(1).column_index_range().is_some(), true);
         }
     }
 }
