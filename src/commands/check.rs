@@ -5,7 +5,7 @@
 
 use std::io::Write;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use chrono::Utc;
 use itertools::Itertools;
 use pintail_config::{Config, Examined};
@@ -99,6 +99,15 @@ impl Faults {
     }
 }
 
+/// Returns the cast of a type that Spark 4.3 cannot read; it then refuses the whole dataset. Seen by `tests/proof/engines.py`.
+fn cast_for_spark(of: &DataType) -> Option<&'static str> {
+    match of {
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => Some("TIMESTAMP"),
+        DataType::Time32(_) | DataType::Time64(_) => Some("VARCHAR"),
+        _ => None,
+    }
+}
+
 fn print(config: &Config, plan: &Plan, bucket: Option<String>, source: Vec<String>, to: &mut dyn Write) -> std::io::Result<()> {
     writeln!(to, "configuration ok")?;
     if let Some(bucket) = bucket {
@@ -117,10 +126,16 @@ fn print(config: &Config, plan: &Plan, bucket: Option<String>, source: Vec<Strin
     for note in plan.aggregator.warnings() {
         writeln!(to, "note: {note}")?;
     }
-    writeln!(to, "\noutput columns")?;
     let output = plan.engine.output();
-    let width = output.fields().iter().map(|field| field.name().chars().count()).max().unwrap_or(0);
     let partitions = plan.layout.partition_columns();
+    for field in output.fields().iter().filter(|field| partitions.iter().all(|(column, _)| column != field.name())) {
+        if let Some(cast) = cast_for_spark(field.data_type()) {
+            let (name, of) = (field.name(), sql_type::name(field.data_type()));
+            writeln!(to, "note: `{name}` is {of}: Spark refuses every file that has it; `{name}::{cast} AS {name}` is read by all")?;
+        }
+    }
+    writeln!(to, "\noutput columns")?;
+    let width = output.fields().iter().map(|field| field.name().chars().count()).max().unwrap_or(0);
     for field in output.fields() {
         let name = field.name();
         let note = if partitions.iter().any(|(column, _)| column == name) { "  (hive partition)" } else { "" };

@@ -191,3 +191,31 @@ fn a_directory_in_which_nothing_can_be_made_is_seen() {
         assert_seen(&dataset, &dataset.simulator(10).set("pipeline.out_path", place), 74, &["/proc"]);
     }
 }
+
+#[test]
+fn a_type_that_arrow_lacks_is_refused_with_the_cast_also_within_others() {
+    let dataset = Dataset::new();
+    dataset.write("a.ndjson", lines(0..10));
+    for (sql, name) in [
+        ("'10:00:00+02:00'::TIMETZ", "TIMETZ"),
+        ("[{'a': '10:00:00+02:00'::TIMETZ}]", "TIMETZ"),
+        ("md5_number('x')", "UHUGEINT"),
+        ("{'a': md5_number('x')}", "UHUGEINT"),
+        ("MAP {'a': '101'::BIT}", "BIT"),
+        ("'12345678901234567890'::BIGNUM", "BIGNUM"),
+    ] {
+        let pintail = dataset.file("a.ndjson").set("transform.sql", &format!("SELECT id, {sql} AS v FROM events"));
+        assert_seen(&dataset, &pintail, 78, &["`v`", name, "`v::VARCHAR AS v`"]);
+        dataset.file("a.ndjson").set("transform.sql", &format!("SELECT id, ({sql})::VARCHAR AS v FROM events")).args(["check"]).run_ok();
+    }
+}
+
+#[test]
+fn a_type_that_spark_refuses_is_noted_with_the_cast() {
+    let dataset = Dataset::new();
+    dataset.write("a.ndjson", lines(0..10));
+    let sql = "SELECT id, '10:00'::TIME AS t, '2026-01-01'::TIMESTAMP_NS AS n, '2026-01-01'::TIMESTAMP AS u FROM events";
+    let told = dataset.file("a.ndjson").set("transform.sql", sql).args(["check"]).run_ok().stdout;
+    let notes: Vec<&str> = told.lines().filter(|line| line.contains("Spark")).collect();
+    assert!(notes.len() == 2 && notes[0].contains("`t::VARCHAR AS t`") && notes[1].contains("`n::TIMESTAMP AS n`"), "{told}");
+}

@@ -6,6 +6,9 @@
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use itertools::Itertools;
 
+/// Key of a field's metadata that names the type which it has, or holds, in DuckDB, where Arrow has no counterpart and gives it as another one.
+pub const LOSSY: &str = "pintail.lossy";
+
 /// Returns the name of a type in DuckDB, as it can be written in a cast. A type that DuckDB has none for is called what Arrow calls it.
 pub fn name(of: &DataType) -> String {
     plain(of).map_or_else(|| composed(of), str::to_owned)

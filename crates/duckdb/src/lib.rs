@@ -259,12 +259,12 @@ fn check_sql(session: &Session, transform: &TransformConfig) -> Result<(Select, 
         },
     };
     let none = RecordBatch::new_empty(session.schema().clone());
-    let ran = session.run(select.sql(), &none).map_err(|e| {
+    let ran = session.run(select.sql(), &none).and_then(|(output, _)| session.with_marks(select.sql(), &output)).map_err(|e| {
         let unreadable = session.with_no_events(|connection| unreadable(connection, select.sql()));
         wrong(unreadable.unwrap_or_else(|| format!("fails: {}", message(&e))))
     });
     match (coupled, ran) {
-        (None, ran) => Ok((select, ran?.0)),
-        (Some(error), ran) => Err(Refused { error, output: ran.ok().map(|(output, _)| output) }),
+        (None, ran) => Ok((select, ran?)),
+        (Some(error), ran) => Err(Refused { error, output: ran.ok() }),
     }
 }

@@ -22,7 +22,7 @@ use super::session::{literal, quoted};
 use super::sql_error::message;
 use super::statement::Select;
 
-mod as_text;
+pub(crate) mod as_text;
 mod condition;
 mod damage;
 mod overview;

@@ -10,14 +10,16 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Fields, Schema, SchemaRef};
 use duckdb::Connection;
 use duckdb::core::LogicalTypeId;
 use pintail_core::error::{Error, Result};
+use pintail_core::sql_type::LOSSY;
 
 use super::arrow_ffi::Converter;
 use super::gather::{self, Columns, Gathers, is_gathered};
 use super::prepared::{Class, Failed, Prepared};
+use super::query::as_text;
 use super::raw::{RawConnection, RawDatabase};
 use super::scan::{self, Input, Pace, Slot, Slots};
 use super::sql_error::{message, one_line};
@@ -187,6 +189,19 @@ impl Session {
             let statement = connection.prepare(sql)?;
             Ok((0..count).map(|index| statement.column_logical_type(index).id()).collect())
         })
+    }
+
+    /// Returns the columns that a query over `events` returns, those marked that come with another type than they have in DuckDB.
+    pub(crate) fn with_marks(&self, sql: &str, output: &SchemaRef) -> duckdb::Result<SchemaRef> {
+        let lossy: Vec<_> = self.with_no_events(|connection| {
+            let statement = connection.prepare(sql)?;
+            Ok::<_, duckdb::Error>((0..output.fields().len()).map(|index| as_text::lossy(&statement.column_logical_type(index))).collect())
+        })?;
+        let marked = output.fields().iter().zip(lossy).map(|(field, lossy)| match lossy {
+            None => field.clone(),
+            Some(name) => Arc::new(field.as_ref().clone().with_metadata([(LOSSY.to_owned(), name.to_owned())])),
+        });
+        Ok(Arc::new(Schema::new_with_metadata(marked.collect::<Fields>(), output.metadata().clone())))
     }
 
     /// Returns the names of the columns that a query over `events` returns.

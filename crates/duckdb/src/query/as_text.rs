@@ -21,7 +21,7 @@ const VIEW: &str = "pintail_answer";
 pub(super) fn with_lossy_columns_as_text<'a>(connection: &Connection, sql: &'a str) -> duckdb::Result<Cow<'a, str>> {
     let lossy: Vec<bool> = {
         let statement = connection.prepare(sql)?;
-        (0..statement.column_count()).map(|index| is_lossy(&statement.column_logical_type(index))).collect()
+        (0..statement.column_count()).map(|index| lossy(&statement.column_logical_type(index)).is_some()).collect()
     };
     if !lossy.contains(&true) {
         return Ok(Cow::Borrowed(sql));
@@ -36,9 +36,16 @@ pub(super) fn with_lossy_columns_as_text<'a>(connection: &Connection, sql: &'a s
     Ok(Cow::Owned(format!("SELECT {} FROM {VIEW}", selected.collect::<Vec<_>>().join(", "))))
 }
 
-/// Returns whether a type, or one within it, has no counterpart in Arrow: it would come without its zone (`TIMETZ`), with another value (`UHUGEINT`), as
-/// DuckDB's own bytes (`BIT`, `BIGNUM`), or not at all (`VARIANT`).
-fn is_lossy(of: &LogicalTypeHandle) -> bool {
+/// Returns the name of a type, or of one within it, that has no counterpart in Arrow: it would come without its zone (`TIMETZ`), with another value
+/// (`UHUGEINT`), as DuckDB's own bytes (`BIT`, `BIGNUM`), or not at all (`VARIANT`).
+pub(crate) fn lossy(of: &LogicalTypeHandle) -> Option<&'static str> {
     use LogicalTypeId::{Bignum, Bit, TimeTZ, UHugeint, Variant};
-    matches!(of.id(), Bit | TimeTZ | UHugeint | Bignum | Variant) || (0..of.num_children()).any(|child| is_lossy(&of.child(child)))
+    match of.id() {
+        Bit => Some("BIT"),
+        TimeTZ => Some("TIMETZ"),
+        UHugeint => Some("UHUGEINT"),
+        Bignum => Some("BIGNUM"),
+        Variant => Some("VARIANT"),
+        _ => (0..of.num_children()).find_map(|child| lossy(&of.child(child))),
+    }
 }

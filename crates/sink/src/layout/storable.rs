@@ -9,10 +9,7 @@ use arrow::array::{RecordBatch, new_null_array};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
-use pintail_core::sql_type;
-
-/// Key and name of what DuckDB marks a type with that Arrow lacks (`HUGEINT`, `BIT`, …): others see its bare bytes.
-const EXTENSION: (&str, &str) = ("ARROW:extension:name", "arrow.opaque");
+use pintail_core::sql_type::{self, LOSSY};
 
 /// Returns why a column cannot be in the files, with the cast to write; `None` if it can.
 pub(super) fn fault(field: &Field) -> Option<String> {
@@ -41,8 +38,8 @@ struct Unreadable {
 /// Finds a type that can be written but is read back as another.
 fn unreadable(field: &Field) -> Option<Unreadable> {
     let found = |what: String, why, cast: &str| Some(Unreadable { what, why, cast: cast.to_owned(), nested: false });
-    if field.metadata().get(EXTENSION.0).is_some_and(|name| name == EXTENSION.1) {
-        return found("of a DuckDB type without Arrow counterpart".into(), "which other readers see as bare bytes", "VARCHAR");
+    if let Some(name) = field.metadata().get(LOSSY) {
+        return found(format!("or holds {name}"), "which Arrow lacks, so that readers would get other values", "VARCHAR");
     }
     match field.data_type() {
         DataType::Interval(_) => found("INTERVAL".into(), "which Parquet readers do not agree on", "VARCHAR"),
