@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::session::Session;
 
-/// Where the types of an arithmetic or a cast are noted in its tree: its own, then those of its operands. DuckDB ignores the key.
+/// Where the types of an arithmetic, a cast or a comparison are noted in its tree: its own, then those of its operands. DuckDB ignores the key.
 const TYPES: &str = "pintail_types";
 /// Where it is noted that an arithmetic cannot overflow.
 const IS_WIDE: &str = "pintail_is_wide";
@@ -35,7 +35,7 @@ pub(super) fn note_types(session: &Session, expression: &mut Value, from: &str, 
     });
 }
 
-/// Visits the arithmetic and the casts of an expression, from the outermost. Names within lambdas and subqueries are not those outside.
+/// Visits the arithmetic, the casts and the comparisons of an expression, from the outermost. Names within lambdas and subqueries are not those outside.
 fn each_typed(value: &mut Value, visit: &mut dyn FnMut(&mut Value)) {
     if matches!(value["class"].as_str(), Some("LAMBDA" | "SUBQUERY")) {
         return;
@@ -50,10 +50,11 @@ fn each_typed(value: &mut Value, visit: &mut dyn FnMut(&mut Value)) {
     }
 }
 
-/// Returns the operands of an arithmetic or a cast.
+/// Returns the operands of an arithmetic, a cast or a comparison.
 fn operands(node: &Value) -> Vec<&Value> {
     match (node["class"].as_str(), node["function_name"].as_str(), node["arguments"].as_array()) {
         (Some("CAST"), ..) => vec![&node["child"]],
+        (Some("COMPARISON"), ..) => vec![&node["left"], &node["right"]],
         (Some("FUNCTION"), Some("+" | "-" | "*"), Some(arguments)) if arguments.len() == 2 => {
             arguments.iter().map(|argument| &argument["expression"]).collect()
         }
@@ -73,6 +74,10 @@ fn name(id: LogicalTypeId) -> &'static str {
         Duck::UInteger => "UINTEGER",
         Duck::UBigint => "UBIGINT",
         Duck::Varchar => "VARCHAR",
+        Duck::Boolean => "BOOLEAN",
+        Duck::Double => "DOUBLE",
+        Duck::Date => "DATE",
+        Duck::Timestamp => "TIMESTAMP",
         _ => "",
     }
 }
@@ -85,6 +90,22 @@ fn integers(node: &Value) -> Option<Vec<&str>> {
 /// Returns whether an expression is a cast of an integer to another.
 pub(super) fn is_integer_cast(node: &Value) -> bool {
     node["class"] == "CAST" && integers(node).is_some()
+}
+
+/// Returns the types of both sides of a comparison, where they are known.
+fn sides(node: &Value) -> Option<(&str, &str)> {
+    let side = |of: usize| node[TYPES][of].as_str().filter(|name| !name.is_empty());
+    (node["class"] == "COMPARISON").then_some((side(1)?, side(2)?))
+}
+
+/// Returns whether a comparison is of one type, so that DuckDB casts neither side.
+pub(super) fn compares_one_type(node: &Value) -> bool {
+    sides(node).is_some_and(|(left, right)| left == right)
+}
+
+/// Returns whether a comparison is of types that DuckDB casts to each other without failing.
+pub(super) fn compares_without_failing(node: &Value) -> bool {
+    sides(node).is_some_and(|(left, right)| left == right || [left, right].iter().all(|side| INTEGERS.contains(side)))
 }
 
 /// Returns the type of an arithmetic, and one that holds whatever it makes of two operands; `None` where there is none.

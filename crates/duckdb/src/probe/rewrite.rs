@@ -61,8 +61,11 @@ impl<'s> Rewriter<'s> {
         let loose = self.loosen(&plain, &mut casts);
         let mut checks = self.checks(&casts)?;
         let (plain_sql, loose_sql) = (self.sql(&plain)?, self.sql(&loose)?);
-        if can_fail(&loose) || checks.is_empty() {
+        if can_fail(&loose) {
             checks.push(fails(&loose_sql));
+        }
+        if checks.is_empty() {
+            checks.push("false".to_owned());
         }
         Some(Forms {
             narrow: format!("({})", checks.join(" OR ")),
@@ -129,6 +132,24 @@ impl<'s> Rewriter<'s> {
                 }
                 Some(Some(format!("({})", any.join(" OR "))))
             }
+            Some("FUNCTION") if is_strptime(expression) => {
+                let mut casts = Vec::new();
+                self.loosen(expression, &mut casts);
+                let Some(Fallible::Cast { cast, operands }) = casts.pop() else { return Some(None) };
+                Some(Some(format!("({})", self.gives_null(&cast, &operands)?)))
+            }
+            // Of other sides DuckDB may know what the comparison gives without computing both, or compute it in another way.
+            Some("COMPARISON") if arithmetic::compares_one_type(expression) => {
+                let sides = [&expression["left"], &expression["right"]];
+                let is_plain = |of: &Value| matches!(of["class"].as_str(), Some("COLUMN_REF" | "CONSTANT"));
+                if !sides.iter().all(|side| is_plain(side) || (side["class"] == "CAST" && is_plain(&side["child"]))) {
+                    return Some(None);
+                }
+                let of_text = sides.into_iter().filter(|side| side["class"] == "CAST" && !arithmetic::is_integer_cast(side));
+                let any = of_text.map(|side| self.surely_fails(side)).collect::<Option<Vec<_>>>()?;
+                let any: Vec<String> = any.into_iter().flatten().collect();
+                Some((!any.is_empty()).then(|| format!("({})", any.join(" OR "))))
+            }
             Some("CASE") => {
                 let (mut check, mut any) = ("(CASE".to_owned(), false);
                 for branch in expression["case_checks"].as_array()? {
@@ -174,7 +195,7 @@ impl<'s> Rewriter<'s> {
                 for argument in 0..count {
                     loose["arguments"][argument]["expression"] = self.loosen(&expression["arguments"][argument]["expression"], casts);
                 }
-                if expression["function_name"] == "strptime" && count == 2 {
+                if is_strptime(expression) {
                     loose["function_name"] = json!("try_strptime");
                     loose["qualified_name"] = json!({ "path": ["try_strptime"] });
                     let operands = (0..2).map(|argument| loose["arguments"][argument]["expression"].clone()).collect();
@@ -200,7 +221,7 @@ impl<'s> Rewriter<'s> {
             }
             Some("COMPARISON") => ["left", "right"].iter().for_each(|side| loose[side] = self.loosen(&expression[side], casts)),
             Some("BETWEEN") => ["input", "lower", "upper"].iter().for_each(|part| loose[part] = self.loosen(&expression[part], casts)),
-            Some("OPERATOR") if !is_lazy => {
+            Some("OPERATOR" | "CONJUNCTION") if !is_lazy => {
                 for child in 0..expression["children"].as_array().map_or(0, Vec::len) {
                     loose["children"][child] = self.loosen(&expression["children"][child], casts);
                 }
@@ -392,9 +413,29 @@ fn is_nested(type_expression: &Value) -> bool {
     matches!(name.as_str(), "list" | "array" | "struct" | "row" | "map" | "union" | "variant")
 }
 
+/// Returns whether an expression is a `strptime` of one format.
+fn is_strptime(expression: &Value) -> bool {
+    expression["function_name"] == "strptime" && expression["arguments"].as_array().is_some_and(|arguments| arguments.len() == 2)
+}
+
+/// Returns whether an expression is a truth value by what it is, so that DuckDB need not cast it to one.
+fn is_truth(expression: &Value) -> bool {
+    let is_of_null = matches!(expression["type"].as_str(), Some("OPERATOR_IS_NULL" | "OPERATOR_IS_NOT_NULL" | "OPERATOR_NOT"));
+    is_of_null || matches!(expression["class"].as_str(), Some("COMPARISON" | "CONJUNCTION"))
+}
+
 /// Returns whether anything in an expression can fail.
 fn can_fail(expression: &Value) -> bool {
+    let in_any = |children: &Value, is_taken: &dyn Fn(&Value) -> bool| {
+        children.as_array().is_none_or(|children| children.iter().any(|child| !is_taken(child) || can_fail(child)))
+    };
     match expression["class"].as_str() {
+        Some("COMPARISON") if arithmetic::compares_without_failing(expression) => {
+            can_fail(&expression["left"]) || can_fail(&expression["right"])
+        }
+        Some("CONJUNCTION") => in_any(&expression["children"], &is_truth),
+        Some("OPERATOR") if expression["type"] == "OPERATOR_NOT" => in_any(&expression["children"], &is_truth),
+        Some("OPERATOR") if is_truth(expression) => in_any(&expression["children"], &|_| true),
         Some("COLUMN_REF" | "CONSTANT") => false,
         Some("CAST") => expression["try_cast"] != json!(true) || can_fail(&expression["child"]),
         Some("FUNCTION") if expression["function_name"] == "try_strptime" || arithmetic::is_wide(expression) => {
