@@ -71,6 +71,8 @@ pub(super) struct Follow {
     opened: u64,
     /// Compressed files to be read next.
     ready: Vec<Turn>,
+    /// Whether a file waits for another that begins alike to be read first.
+    later: bool,
     /// Files that hold a part of another, or may.
     parts: HashMap<Inode, Part>,
     /// Positions whose file was cut, rewritten or is gone: what became of them is found out at the next look.
@@ -106,6 +108,7 @@ impl Follow {
             archives: HashMap::new(),
             opened: 0,
             ready: Vec::new(),
+            later: false,
             parts: HashMap::new(),
             lost: BTreeSet::new(),
         };
@@ -142,7 +145,9 @@ impl Follow {
         let mut in_vain = false;
         loop {
             let turns = self.read_round(sender)?;
-            let ready = turns == TurnEnd::AtEnd && !in_vain && self.has_room_for_waiting();
+            // What others wait for has been read.
+            let is_read = turns == TurnEnd::AtEnd && std::mem::take(&mut self.later);
+            let ready = turns == TurnEnd::AtEnd && !in_vain && (is_read || self.has_room_for_waiting());
             if turns == TurnEnd::AtEnd && !ready {
                 self.idle.tell();
                 sender.sleep(self.poll_interval)?;
@@ -386,7 +391,10 @@ impl Follow {
             }
             (Start::Aside, _) => Ok(()),
             (Start::PartOf(of), _) => self.wait_with_part(facts, of),
-            (Start::Later, _) => self.settle_again(&facts),
+            (Start::Later, _) => {
+                self.later = true;
+                self.settle_again(&facts)
+            }
             (Start::Returning, Compression::None) => self.wait_for_return(facts),
             (start, Compression::Gzip | Compression::Zstd) => {
                 if let Some(archive) = self.archives.get_mut(&facts.path) {

@@ -18,14 +18,21 @@ const SKETCHED: usize = 32 << 10;
 /// How many bytes have one in the sketch, up to an offset. A record that differs is the longer, the more stands before it.
 const PIECES: [(usize, usize); 3] = [(4 << 10, 4), (16 << 10, 16), (SKETCHED, 64)];
 
+/// Bytes of a new file's content by which it is told from others that begin with the same sketch, and how many have one there.
+const FURTHER: (usize, usize) = (1 << 20, 256);
+
 /// A byte for each whole piece of content, of the hash of all up to its end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Sketch(Box<[u8]>);
 
 impl Sketch {
     pub(super) fn of(content: &[u8], hashes: &RandomState) -> Self {
+        Self::in_pieces(content, &PIECES, hashes)
+    }
+
+    fn in_pieces(content: &[u8], of: &[(usize, usize)], hashes: &RandomState) -> Self {
         let (mut pieces, mut hasher, mut at) = (Vec::new(), hashes.build_hasher(), 0);
-        for (to, bytes) in PIECES {
+        for &(to, bytes) in of {
             while at + bytes <= to.min(content.len()) {
                 hasher.write(&content[at..at + bytes]);
                 pieces.push(hasher.finish().to_le_bytes()[0]);
@@ -51,6 +58,21 @@ impl Sketch {
         }
     }
 
+    /// Makes a longer sketch of a plain file, which begins with its sketch.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn further(file: &File, to: u64, hashes: &RandomState) -> io::Result<Self> {
+        let content = read_range(file, 0, to.min(FURTHER.0 as u64))?;
+        Ok(Self::in_pieces(&content, &[PIECES[0], PIECES[1], PIECES[2], FURTHER], hashes))
+    }
+
+    /// Returns whether it covers all that one may.
+    pub(super) fn is_whole(&self) -> bool {
+        let pieces = |from: usize, (to, bytes): (usize, usize)| (to - from) / bytes;
+        self.0.len() >= pieces(0, PIECES[0]) + pieces(PIECES[0].0, PIECES[1]) + pieces(PIECES[1].0, PIECES[2])
+    }
+
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -68,6 +90,9 @@ mod tests {
         for length in [0, 1, 4, 1023, 1024, 1025, 4095, 4096, 5000, 32_767, 32_768, 40_000] {
             assert!(whole.as_bytes().starts_with(Sketch::of(&content[..length], &hashes).as_bytes()), "{length}");
         }
+        let longer = Sketch::in_pieces(&content, &[PIECES[0], PIECES[1], PIECES[2], FURTHER], &hashes);
+        assert!(longer.as_bytes().starts_with(whole.as_bytes()) && longer.as_bytes().len() > whole.as_bytes().len());
+        assert!(whole.is_whole() && !Sketch::of(&content[..32_000], &hashes).is_whole());
         // Of a single piece one other in 256 looks the same.
         for at in [0, 1000, 3000, 10_000] {
             let mut other = content.clone();

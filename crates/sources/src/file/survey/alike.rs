@@ -171,6 +171,23 @@ impl Files {
             let made = facts.with_file(|file| Sketch::of_file(file, facts.compression, to, &self.positions.hashes));
             facts.sketch = made.ok();
         }
+        self.sketch_further(facts);
+    }
+
+    /// Makes longer sketches of plain files whose sketches are the same. Without them, each would wait for another that begins alike to be read first.
+    fn sketch_further(&self, facts: &mut [Facts]) {
+        let whole = |facts: &Facts| facts.sketch.clone().filter(|sketch| sketch.is_whole() && facts.compression == Compression::None);
+        let mut same: HashMap<(Vec<u8>, Vec<u8>), Vec<usize>> = HashMap::new();
+        for (at, facts) in facts.iter().enumerate() {
+            if let Some(sketch) = whole(facts) {
+                same.entry((facts.head.clone(), sketch.as_bytes().to_vec())).or_default().push(at);
+            }
+        }
+        for at in same.into_values().filter(|same| same.len() > 1).flatten() {
+            let facts = &mut facts[at];
+            let made = facts.with_file(|file| Sketch::further(file, facts.length, &self.positions.hashes));
+            facts.sketch = made.ok().or(facts.sketch.take());
+        }
     }
 }
 

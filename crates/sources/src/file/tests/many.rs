@@ -144,3 +144,22 @@ async fn of_many_rotated_files_of_a_few_lines_those_that_lie_elsewhere_are_known
         reads(&mut world, lines(5000..5000 + FILES), &format!("{follow}")).await;
     }
 }
+
+#[tokio::test]
+async fn files_with_64_kib_in_common_are_read_without_a_pause_before_each() {
+    let mut world = World::new(&["*.*"]);
+    (world.config.follow, world.config.poll_interval, world.record_bytes_max) = (true, Duration::from_secs(2), 10_000);
+    let header = format!("{}\n", "header ".repeat(240)).repeat(40);
+    (0..FILES).for_each(|n| world.write(&format!("{n}.log"), header.clone() + &numbered(n * 100..n * 100 + 3)));
+    let begin = std::time::Instant::now();
+    let mut running = world.start();
+    let read = |running: &Running| running.lines.iter().filter(|line| line.starts_with('{')).count();
+    while read(&running) < FILES * 3 && begin.elapsed() < PATIENCE {
+        running.settle().await;
+    }
+    assert_eq!(
+        sorted(running.lines.iter().filter(|line| line.starts_with('{')).cloned().collect()),
+        sorted((0..FILES).flat_map(|n| own(n, 0, 3)).collect())
+    );
+    assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
+}
