@@ -190,6 +190,15 @@ impl Running {
         gaps(self)
     }
 
+    /// Takes up what comes until so many files wait.
+    async fn until_waiting(&mut self, count: usize) {
+        let end = std::time::Instant::now() + PATIENCE;
+        while self.source.waiting.get().count != count {
+            assert!(std::time::Instant::now() < end, "{:?}", self.source.waiting.get());
+            self.settle().await;
+        }
+    }
+
     /// Asserts that no record comes for a while.
     async fn is_silent(&mut self) {
         let before = self.lines.len();
