@@ -204,9 +204,9 @@ fn a_type_that_arrow_lacks_is_refused_with_the_cast_also_within_others() {
         ("MAP {'a': '101'::BIT}", "BIT"),
         ("'12345678901234567890'::BIGNUM", "BIGNUM"),
     ] {
-        let pintail = dataset.file("a.ndjson").set("transform.sql", &format!("SELECT id, {sql} AS v FROM events"));
+        let pintail = dataset.file("a.ndjson").set("transform.sql", format!("SELECT id, {sql} AS v FROM events"));
         assert_seen(&dataset, &pintail, 78, &["`v`", name, "`v::VARCHAR AS v`"]);
-        dataset.file("a.ndjson").set("transform.sql", &format!("SELECT id, ({sql})::VARCHAR AS v FROM events")).args(["check"]).run_ok();
+        dataset.file("a.ndjson").set("transform.sql", format!("SELECT id, ({sql})::VARCHAR AS v FROM events")).args(["check"]).run_ok();
     }
 }
 
