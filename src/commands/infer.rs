@@ -252,7 +252,7 @@ mod tests {
         std::fs::create_dir(dir.path().join("logs")).unwrap();
         std::fs::write(dir.path().join("logs/b.log"), SAMPLE).unwrap();
         let error = run(&dir.path().join("logs"), 10, false, &mut Vec::new()).unwrap_err().to_string();
-        assert!(error.contains("logs/b.log`") && error.contains("logs/*.log\"`"), "{error}");
+        assert!(error.contains("logs/b.log`") && error.contains("logs/*.log'"), "{error}");
     }
 
     #[test]

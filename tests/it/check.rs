@@ -204,9 +204,10 @@ fn a_type_that_arrow_lacks_is_refused_with_the_cast_also_within_others() {
         ("MAP {'a': '101'::BIT}", "BIT"),
         ("'12345678901234567890'::BIGNUM", "BIGNUM"),
     ] {
-        let pintail = dataset.file("a.ndjson").set("transform.sql", format!("SELECT id, {sql} AS v FROM events"));
+        let unplaced = || dataset.file("a.ndjson").set("sink.event_time", "").set("sink.partition_by", json!([]));
+        let pintail = unplaced().set("transform.sql", format!("SELECT id, {sql} AS v FROM events"));
         assert_seen(&dataset, &pintail, 78, &["`v`", name, "`v::VARCHAR AS v`"]);
-        dataset.file("a.ndjson").set("transform.sql", format!("SELECT id, ({sql})::VARCHAR AS v FROM events")).args(["check"]).run_ok();
+        unplaced().set("transform.sql", format!("SELECT id, ({sql})::VARCHAR AS v FROM events")).args(["check"]).run_ok();
     }
 }
 
@@ -215,7 +216,8 @@ fn a_type_that_spark_refuses_is_noted_with_the_cast() {
     let dataset = Dataset::new();
     dataset.write("a.ndjson", lines(0..10));
     let sql = "SELECT id, '10:00'::TIME AS t, '2026-01-01'::TIMESTAMP_NS AS n, '2026-01-01'::TIMESTAMP AS u FROM events";
-    let told = dataset.file("a.ndjson").set("transform.sql", sql).args(["check"]).run_ok().stdout;
+    let unplaced = dataset.file("a.ndjson").set("sink.event_time", "").set("sink.partition_by", json!([]));
+    let told = unplaced.set("transform.sql", sql).args(["check"]).run_ok().stdout;
     let notes: Vec<&str> = told.lines().filter(|line| line.contains("Spark")).collect();
     assert!(notes.len() == 2 && notes[0].contains("`t::VARCHAR AS t`") && notes[1].contains("`n::TIMESTAMP AS n`"), "{told}");
 }

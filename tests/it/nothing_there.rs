@@ -67,7 +67,7 @@ fn a_query_of_a_dataset_without_rows_says_why_there_are_none() {
     let filtered =
         || dataset.simulator(1000).set("transform.sql", "SELECT epoch_ms(timestamp) AS ts, amount, region FROM events WHERE amount < 0");
     filtered().run_ok();
-    asked(&dataset, 75, &["1000 records are committed", "1000 left out by the SQL"]);
+    asked(&dataset, 75, &["1,000 records are committed", "1000 left out by the SQL"]);
 
     let dataset = Dataset::new();
     dataset.simulator(1000).run_ok();

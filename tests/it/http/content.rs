@@ -107,7 +107,7 @@ fn a_record_of_a_json_body_keeps_its_bytes_in_its_dead_letter_and_in_a_replay_of
         assert_taken(&post(address, &key, format!("[\n{}, {},\n\t{unfit}]", line(1).trim(), indented().trim())), 3, 0);
     }
     assert_taken(&post(address, &[JSON], unfit), 1, 3);
-    process.wait_for_committed(4);
+    process.wait_until("all to be published", |dataset| dataset.dead_letters().len() == 3 && dataset.ids().len() == 1);
     assert_eq!(process.kill().code(), 137);
 
     let kept = || dataset.dead_letters().iter().map(|letter| letter["record"].as_str().unwrap().to_owned()).collect::<Vec<_>>();

@@ -222,7 +222,7 @@ proptest::proptest! {
             let has_bounds = beside_nan.statistics().is_some_and(|statistics| statistics.min_bytes_opt().is_some() || statistics.max_bytes_opt().is_some());
             let has_numbers = values.iter().skip(group * step).take(step).any(Option::is_some);
             assert_eq!((has_bounds, beside_nan.column_index_range().is_some()), (group > 0 && has_numbers, group > 0));
-            assert_eq!(chunks.column(1).column_index_range().is_some(), true);
+            assert!(chunks.column(1).column_index_range().is_some());
         }
     }
 }
