@@ -32,7 +32,6 @@ pub(crate) enum Finding {
     /// What cannot be read any more, or is not what it was.
     Gap(Gap),
     /// What is no gap, and is said once.
-    #[cfg(any(feature = "kafka", feature = "nats"))]
     Remark {
         /// What it is.
         kind: NoteKind,
@@ -67,7 +66,6 @@ impl OnGap {
     pub(crate) fn meet(self, partition: &str, finding: Finding) -> Result<Note> {
         let Gap { found, then, noted, lost } = match finding {
             Finding::Gap(gap) => gap,
-            #[cfg(any(feature = "kafka", feature = "nats"))]
             Finding::Remark { kind, text } => {
                 match kind {
                     NoteKind::Accepted => tracing::info!(partition, "{text}"),
