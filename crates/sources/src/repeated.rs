@@ -9,7 +9,6 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,7 +18,8 @@ use pintail_core::evidence::{Body, Evidence, Key};
 use pintail_core::offsets::{OffsetRange, Partition, PartitionId};
 
 use super::file::trail::Trail;
-use super::lines::{LineReader, TAIL_BYTES_MAX, Unterminated, keep_last};
+use super::lines::{LineReader, TAIL_BYTES_MAX, keep_last};
+use super::stdin::{RETRY, next_piece};
 use super::thread::{ChunkSender, Exit, ReadThread};
 use super::{Resume, Source, stdin};
 use crate::kind::{Configured, Kind, Surroundings};
@@ -32,9 +32,6 @@ const NAME: &str = "stdin";
 
 /// Bytes of a read of what is passed over.
 const BLOCK_BYTES: usize = 256 << 10;
-
-/// Time between two tries when the shell gave us a pipe that does not block.
-const RETRY: Duration = Duration::from_millis(10);
 
 /// `source.type = "stdin"`, of which each content is read once.
 #[derive(Debug, Clone)]
@@ -118,17 +115,7 @@ impl Reading {
         let (mut trail, body) = self.pass_over(&mut input, sender)?;
         let mut lines = LineReader::new(input, self.record_bytes_max);
         lines.watch(body);
-        loop {
-            sender.check_stop()?;
-            let piece = match lines.next(Unterminated::Record) {
-                Ok(Some(piece)) => piece,
-                Ok(None) => return Ok(()),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    sender.sleep(RETRY)?;
-                    continue;
-                }
-                Err(e) => return Err(Error::io(format_args!("read standard input after byte {}", self.next), e).into()),
-            };
+        while let Some(piece) = next_piece(&mut lines, sender, || format!("byte {}", self.next))? {
             trail.push(&piece);
             trail.take_body(lines.body());
             let from = self.next;
@@ -136,6 +123,7 @@ impl Reading {
             let range = OffsetRange::new(self.partition.clone(), from, self.next).with_evidence(Arc::new(trail.evidence(NAME, None)));
             sender.send(Chunk::new(piece.records, range, OffsetUnit::Bytes))?;
         }
+        Ok(())
     }
 
     /// Reads what is committed, and compares it with what was read then.

@@ -15,7 +15,7 @@ use pintail_core::error::{Error, Result};
 use pintail_core::offsets::{OffsetRange, Offsets, Partition, PartitionId};
 
 use super::Source;
-use super::lines::{LineReader, Unterminated};
+use super::lines::{LineReader, Piece, Unterminated};
 use super::thread::{ChunkSender, Exit, ReadThread};
 use crate::Resume;
 use crate::kind::{Configured, Kind, Surroundings};
@@ -24,7 +24,7 @@ use crate::kind::{Configured, Kind, Surroundings};
 const NAME: &str = "stdin";
 
 /// Time between two tries when the shell gave us a pipe that does not block.
-const RETRY: Duration = Duration::from_millis(10);
+pub(crate) const RETRY: Duration = Duration::from_millis(10);
 
 /// The kind.
 pub(crate) const KIND: Kind = Kind { name: NAME, keys: &[], read: |_, _| Box::new(StdinConfig), owns: None };
@@ -90,19 +90,25 @@ impl Source for Stdin {
     }
 }
 
-fn read_lines(mut lines: LineReader<impl Read>, partition: &Arc<Partition>, from: u64, sender: &ChunkSender) -> Result<(), Exit> {
-    let mut from = from;
+/// Reads the next piece of standard input, and waits where that has nothing yet. `place` says behind what it was read, where it cannot be; `None` at the end.
+pub(crate) fn next_piece(
+    lines: &mut LineReader<impl Read>,
+    sender: &ChunkSender,
+    place: impl FnOnce() -> String,
+) -> Result<Option<Piece>, Exit> {
     loop {
         sender.check_stop()?;
-        let piece = match lines.next(Unterminated::Record) {
-            Ok(Some(piece)) => piece,
-            Ok(None) => return Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                sender.sleep(RETRY)?;
-                continue;
-            }
-            Err(e) => return Err(Error::io(format_args!("read standard input after line {from}"), e).into()),
-        };
+        match lines.next(Unterminated::Record) {
+            Ok(piece) => return Ok(piece),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => sender.sleep(RETRY)?,
+            Err(e) => return Err(Error::io(format_args!("read standard input after {}", place()), e).into()),
+        }
+    }
+}
+
+fn read_lines(mut lines: LineReader<impl Read>, partition: &Arc<Partition>, from: u64, sender: &ChunkSender) -> Result<(), Exit> {
+    let mut from = from;
+    while let Some(piece) = next_piece(&mut lines, sender, || format!("line {from}"))? {
         if piece.is_padding() {
             continue;
         }
@@ -111,6 +117,7 @@ fn read_lines(mut lines: LineReader<impl Read>, partition: &Arc<Partition>, from
         sender.send(Chunk::new(piece.records, range, OffsetUnit::Records))?;
         from = to;
     }
+    Ok(())
 }
 
 #[cfg(test)]
