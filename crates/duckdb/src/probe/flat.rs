@@ -31,6 +31,8 @@ pub(super) struct Stage {
     pub own: usize,
     /// Other expressions.
     pub items: Vec<Value>,
+    /// Whether what is computed for which record is known, where the conditions are.
+    pub is_known: bool,
 }
 
 /// Flattens a SQL that names `events` once. `columns` are those of `events`; `names_of` names the columns of a table that does not read it.
@@ -45,7 +47,7 @@ pub(super) fn flatten(top: &Value, columns: &[&str], names_of: &dyn Fn(&Value) -
     };
     let relation = flat.select(top)?;
     let items = relation.columns.into_iter().map(|column| column.expression).collect();
-    flat.stages.push(Stage { from: relation.from, own: relation.conditions.len(), conditions: Vec::new(), items });
+    flat.stages.push(Stage { from: relation.from, own: relation.conditions.len(), conditions: Vec::new(), items, is_known: true });
     for stage in &mut flat.stages {
         stage.conditions = relation.conditions.clone();
     }
@@ -293,10 +295,20 @@ impl<'a> Flattener<'a> {
                 }),
             );
         }
-        let mut items = Vec::new();
-        for comparison in conditions(&condition) {
-            if comparison["class"] == "COMPARISON" {
-                items.extend([comparison["left"].clone(), comparison["right"].clone()]);
+        // What DuckDB asks before the join is a condition like those of a `WHERE`, unless a record without a partner stays. Where one stays, DuckDB
+        // may compare what is not of two sides in any order, and not all of it.
+        let stays = !matches!(kind.0, "INNER" | "SEMI");
+        let (mut items, mut is_known) = (Vec::new(), true);
+        for part in conditions(&condition) {
+            let sides = [&part["left"], &part["right"]].map(|side| read_by(side, &other.columns));
+            let is_of_two_sides =
+                part["class"] == "COMPARISON" && matches!(sides, [(true, false), (false, true)] | [(false, true), (true, false)]);
+            if is_of_two_sides {
+                items.extend([part["left"].clone(), part["right"].clone()]);
+            } else if stays {
+                is_known = false;
+            } else if read_by(part, &other.columns) == (true, false) {
+                events.conditions.push(part.clone());
             }
         }
         let mut from = table.clone();
@@ -304,7 +316,7 @@ impl<'a> Flattener<'a> {
         from["condition"] = condition;
         let (left, right) = if is_left { ("left", "right") } else { ("right", "left") };
         (from[left], from[right]) = (events.from.clone(), other.from);
-        self.grow(&mut events, from, items);
+        self.grow(&mut events, from, items, is_known);
         events.is_alone = false;
         if !matches!(kind.0, "SEMI" | "ANTI") {
             events.is_raw &= other.is_raw;
@@ -329,7 +341,7 @@ impl<'a> Flattener<'a> {
         from["right"]["function"]["arguments"][0]["expression"] = list.clone();
         let alias = lower(&table["right"]["alias"]).filter(|alias| !alias.is_empty()).unwrap_or_else(|| "unnest".to_owned());
         let name = lower(&table["right"]["column_name_alias"][0]).unwrap_or_else(|| "unnest".to_owned());
-        self.grow(&mut relation, from, vec![list]);
+        self.grow(&mut relation, from, vec![list], true);
         relation.is_alone = false;
         relation.columns.push(Column { expression: reference(&[&alias, &name]), table: alias, name });
         Some(relation)
@@ -361,13 +373,13 @@ impl<'a> Flattener<'a> {
             return None;
         }
         let items = lists.iter().map(|call| call["arguments"][0]["expression"].clone()).collect();
-        self.grow(relation, from, items);
+        self.grow(relation, from, items, true);
         Some(())
     }
 
-    fn grow(&mut self, relation: &mut Relation, from: Value, items: Vec<Value>) {
+    fn grow(&mut self, relation: &mut Relation, from: Value, items: Vec<Value>, is_known: bool) {
         let before = std::mem::replace(&mut relation.from, from);
-        self.stages.push(Stage { from: before, conditions: Vec::new(), own: relation.conditions.len(), items });
+        self.stages.push(Stage { from: before, conditions: Vec::new(), own: relation.conditions.len(), items, is_known });
     }
 
     /// Adds each projected column that is read to the expressions of its stage, unless it stands among them.
@@ -515,6 +527,23 @@ fn take_lists(expression: &mut Value, events: &str, lists: &mut Vec<Value>) {
 
 fn element(at: usize) -> String {
     format!("pintail_element_{at}")
+}
+
+/// Returns whether an expression reads other columns than these, and whether it reads these: a subquery may read any.
+fn read_by(expression: &Value, these: &[Column]) -> (bool, bool) {
+    let of_all = |parts: &mut dyn Iterator<Item = &Value>| {
+        parts.map(|part| read_by(part, these)).fold((false, false), |all, part| (all.0 | part.0, all.1 | part.1))
+    };
+    match expression {
+        Value::Object(_) if expression["class"] == "SUBQUERY" => (true, true),
+        Value::Object(_) if expression["class"] == "COLUMN_REF" => {
+            let is_one = these.iter().any(|column| column.expression["column_names"] == expression["column_names"]);
+            (!is_one, is_one)
+        }
+        Value::Object(members) => of_all(&mut members.values()),
+        Value::Array(elements) => of_all(&mut elements.iter()),
+        _ => (false, false),
+    }
 }
 
 fn collect_columns(value: &Value, columns: &mut BTreeSet<u64>) {

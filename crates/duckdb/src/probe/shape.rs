@@ -41,7 +41,13 @@ fn reads_events_once(from: &Value) -> bool {
 
 fn stage(node: &Value) -> Stage {
     let conditions: Vec<Value> = rewrite::conditions(&node["where_clause"]).into_iter().cloned().collect();
-    Stage { from: node["from_table"].clone(), own: conditions.len(), conditions, items: items(&node["select_list"]).cloned().collect() }
+    Stage {
+        from: node["from_table"].clone(),
+        own: conditions.len(),
+        conditions,
+        items: items(&node["select_list"]).cloned().collect(),
+        is_known: false,
+    }
 }
 
 /// Returns the expressions of a select list: of a star, those that replace a column.
