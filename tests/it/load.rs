@@ -4,22 +4,14 @@ use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use rustix::process::Signal;
 
 use crate::common::Dataset;
-use crate::common::lines::{ids, lines};
+use crate::common::lines::{gzip, ids, lines};
 use crate::common::process::Pintail;
 
 fn load<'a>(dataset: &'a Dataset, arguments: &[&str]) -> Pintail<'a> {
     dataset.pintail().bare().args(["load"]).args(arguments).args(["--to", "out"])
-}
-
-fn gzip(content: &str) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(content.as_bytes()).unwrap();
-    encoder.finish().unwrap()
 }
 
 /// Returns the values of the only hive partition column of each file.

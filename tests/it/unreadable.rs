@@ -1,21 +1,12 @@
 //! Files that cannot be read: the others go on.
 
 use std::fs;
-use std::io::Write;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use rustix::process::Signal;
 
 use crate::common::Dataset;
 use crate::common::http::get;
-use crate::common::lines::{ids, lines};
-
-fn gzip(content: &str) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(content.as_bytes()).unwrap();
-    encoder.finish().unwrap()
-}
+use crate::common::lines::{gzip, ids, lines};
 
 #[test]
 fn what_is_read_once_is_committed_but_for_the_damaged_file_which_is_an_error_and_is_read_when_it_is_whole() {

@@ -3,6 +3,10 @@
 //! Owns: their shape: an `id` to count by, a time, a region.
 //! Does not own: events made by the simulator (see [`super::readers`]).
 
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
 use super::Dataset;
@@ -46,6 +50,13 @@ pub(crate) fn line(id: i64) -> String {
 /// Returns events as lines.
 pub(crate) fn lines(ids: std::ops::Range<i64>) -> String {
     ids.map(line).collect()
+}
+
+/// Compresses.
+pub(crate) fn gzip(content: impl AsRef<[u8]>) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(content.as_ref()).unwrap();
+    encoder.finish().unwrap()
 }
 
 /// Returns the ids, to compare with [`Dataset::ids`].

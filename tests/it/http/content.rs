@@ -1,6 +1,5 @@
 //! What can be sent, and what becomes of it.
 
-use std::io::Write;
 use std::sync::Arc;
 
 use arrow::array::{Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
@@ -10,7 +9,7 @@ use serde_json::Value;
 
 use super::{JSON, NDJSON, assert_taken, post};
 use crate::common::Dataset;
-use crate::common::lines::{ids, line, lines};
+use crate::common::lines::{gzip, ids, line, lines};
 use crate::common::payloads::{STRICT, indented};
 
 const ARROW: (&str, &str) = ("Content-Type", "application/vnd.apache.arrow.stream");
@@ -37,12 +36,6 @@ fn arrow(range: std::ops::Range<i64>, null: Option<i64>) -> Vec<u8> {
 fn array(range: std::ops::Range<i64>) -> String {
     let events: Vec<Value> = range.map(|id| serde_json::from_str(&line(id)).unwrap()).collect();
     serde_json::to_string_pretty(&events).unwrap()
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
 }
 
 #[test]

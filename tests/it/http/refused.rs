@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use super::{JSON, NDJSON, assert_taken, post};
 use crate::common::Dataset;
 use crate::common::http::{Answer, answer, request};
-use crate::common::lines::{ids, line, lines};
+use crate::common::lines::{gzip, ids, line, lines};
 
 const TOKEN: &str = "a-token-of-this-test";
 
@@ -36,6 +36,17 @@ fn each_fault_has_its_status_and_its_sentence_and_nothing_of_the_request_is_kept
     assert_refused(&post(address, &[JSON], format!("{}{}", line(1), line(2))), 400, &["trailing characters", "application/x-ndjson"]);
     assert_refused(&post(address, &[JSON], "5"), 400, &["array of events"]);
     assert_refused(&post(address, &[JSON], b"[\"\xff\"]"), 400, &["UTF-8", "column 3"]);
+    for empty in ["", " \n"] {
+        assert_refused(&post(address, &[JSON], empty), 400, &["the body is empty", "array of events"]);
+    }
+    let unsaid = [("gzip", gzip(lines(0..5))), ("zstd", zstd::encode_all(lines(0..5).as_bytes(), 3).unwrap())];
+    for (name, body) in unsaid {
+        for media_type in [NDJSON, JSON, arrow] {
+            assert_refused(&post(address, &[media_type], &body), 400, &["compressed with", &format!("Content-Encoding: {name}")]);
+        }
+    }
+    let utf_16: Vec<u8> = lines(0..5).encode_utf16().fold(vec![0xff, 0xfe], |all, unit| [all, unit.to_le_bytes().to_vec()].concat());
+    assert_refused(&post(address, &[NDJSON], utf_16), 400, &["UTF-16", "UTF-8"]);
     assert_refused(&post(address, &[NDJSON, gzip], lines(0..5)), 400, &["not gzip"]);
     assert_refused(&post(address, &[NDJSON, ("Content-Encoding", "zstd")], lines(0..5)), 400, &["not zstd"]);
     assert_refused(&post(address, &[arrow], lines(0..5)), 400, &["Arrow"]);

@@ -1,11 +1,12 @@
 //! Compressed bodies.
 //!
-//! Owns: the encodings, and the limit of what comes out.
+//! Owns: the encodings, a body that has another than it says, and the limit of what comes out.
 //! Does not own: the limit of what goes in (see `body`).
 
 use std::io::{self, Read};
 
 use axum::http::StatusCode;
+use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use zstd::stream::read::Decoder;
 
@@ -53,25 +54,42 @@ impl Encoding {
     }
 }
 
-/// Decompresses a body of at most `bytes_max` bytes. Blocking.
-pub(super) fn decompress(body: &[u8], encoding: Encoding, bytes_max: usize, held: &mut Held) -> Result<Vec<u8>, Refusal> {
+/// Returns a body that is said to be plain, unless it shows that it is not: its lines would all become dead letters that nobody can read.
+fn plain(body: Bytes) -> Result<Bytes, Refusal> {
+    let begins_with = |magic: &[u8]| body.starts_with(magic);
+    let compressed =
+        |name| format!("the body is compressed with {name}, which the request does not say: add the header `Content-Encoding: {name}`");
+    let why = if begins_with(b"\x1f\x8b\x08") {
+        compressed("gzip")
+    } else if begins_with(b"\x28\xb5\x2f\xfd") {
+        compressed("zstd")
+    } else if begins_with(b"\xff\xfe") || begins_with(b"\xfe\xff") {
+        "the body is UTF-16: send UTF-8".to_owned()
+    } else {
+        return Ok(body);
+    };
+    Err(Refusal::bad(why))
+}
+
+/// Decompresses a body to at most `bytes_max` bytes. Blocking.
+pub(super) fn decompress(body: Bytes, encoding: Encoding, bytes_max: usize, held: &mut Held) -> Result<Bytes, Refusal> {
     match encoding {
-        Encoding::Identity => Ok(body.to_vec()),
-        Encoding::Gzip => read(MultiGzDecoder::new(body), encoding, bytes_max, held),
+        Encoding::Identity => plain(body),
+        Encoding::Gzip => read(MultiGzDecoder::new(&body[..]), encoding, bytes_max, held),
         Encoding::Zstd => {
-            let decoder = Decoder::with_buffer(body).and_then(|mut decoder| decoder.window_log_max(WINDOW_LOG_MAX).map(|()| decoder));
+            let decoder = Decoder::with_buffer(&body[..]).and_then(|mut decoder| decoder.window_log_max(WINDOW_LOG_MAX).map(|()| decoder));
             read(decoder.map_err(|error| broken(encoding, 0, &error))?, encoding, bytes_max, held)
         }
     }
 }
 
-fn read(mut input: impl Read, encoding: Encoding, bytes_max: usize, held: &mut Held) -> Result<Vec<u8>, Refusal> {
+fn read(mut input: impl Read, encoding: Encoding, bytes_max: usize, held: &mut Held) -> Result<Bytes, Refusal> {
     let mut all = Vec::new();
     let mut piece = vec![0; PIECE_BYTES];
     loop {
         let read = input.read(&mut piece).map_err(|error| broken(encoding, all.len(), &error))?;
         if read == 0 {
-            return Ok(all);
+            return Ok(all.into());
         }
         if all.len() + read > bytes_max {
             let why = format!("the body has more than {bytes_max} bytes once it is decompressed (`source.decompressed_bytes_max`)");
@@ -105,8 +123,8 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    fn decompress_all(body: &[u8], encoding: Encoding) -> Result<Vec<u8>, Refusal> {
-        decompress(body, encoding, 1 << 20, &mut Budget::new(1 << 24).hold())
+    fn decompress_all(body: &[u8], encoding: Encoding) -> Result<Bytes, Refusal> {
+        decompress(body.to_vec().into(), encoding, 1 << 20, &mut Budget::new(1 << 24).hold())
     }
 
     #[test]
@@ -135,10 +153,11 @@ mod tests {
         let zeros = vec![b'\n'; 64 << 20];
         let zstd = zstd::encode_all(&zeros[..], 3).unwrap();
         for (body, encoding) in [(gzip(&zeros), Encoding::Gzip), (zstd, Encoding::Zstd)] {
+            let body = Bytes::from(body);
             let mut held = Budget::new(2 << 20).hold();
-            let refused = decompress(&body, encoding, 1 << 20, &mut held).unwrap_err();
+            let refused = decompress(body.clone(), encoding, 1 << 20, &mut held).unwrap_err();
             assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
-            let refused = decompress(&body, encoding, 1 << 30, &mut Budget::new(2 << 20).hold()).unwrap_err();
+            let refused = decompress(body, encoding, 1 << 30, &mut Budget::new(2 << 20).hold()).unwrap_err();
             assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE, "and at the memory of all bodies");
         }
     }

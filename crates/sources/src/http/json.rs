@@ -42,7 +42,10 @@ pub(super) fn cut(body: &[u8]) -> Result<Records, Refusal> {
     let cut = match text.trim_ascii_start().as_bytes().first() {
         Some(b'[') => json.deserialize_seq(&mut records),
         Some(b'{') => <&RawValue>::deserialize(&mut json).map(|record| records.push(record)),
-        _ => return Err(Refusal::bad("application/json must be an array of events, or one event as an object").at(1, 1)),
+        first => {
+            let is = if first.is_none() { "the body is empty: " } else { "" };
+            return Err(Refusal::bad(format!("{is}application/json must be an array of events, or one event as an object")).at(1, 1));
+        }
     };
     cut.map_err(|error| refusal(&error, ""))?;
     json.end().map_err(|error| refusal(&error, "; several events go as an array, or as application/x-ndjson with one on each line"))?;

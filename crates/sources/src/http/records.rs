@@ -87,10 +87,7 @@ impl Cut {
 
 /// Cuts a body into records. Blocking.
 pub(super) fn cut(body: Bytes, media_type: MediaType, encoding: Encoding, rules: &Rules, held: &mut Held) -> Result<Cut, Refusal> {
-    let body = match encoding {
-        Encoding::Identity => body,
-        _ => compressed::decompress(&body, encoding, rules.decompressed_bytes_max, held)?.into(),
-    };
+    let body = compressed::decompress(body, encoding, rules.decompressed_bytes_max, held)?;
     match media_type {
         MediaType::Lines => lines(body, held),
         MediaType::Json => {
