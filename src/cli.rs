@@ -9,11 +9,13 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, NaiveDate, Utc};
+use clap::error::ErrorKind::UnknownArgument;
+use clap::error::{ContextKind, ContextValue};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, value_parser};
 use clap_complete::Shell;
 use pintail_config as config;
 use pintail_core::error::ErrorKind;
-use pintail_core::invocation;
+use pintail_core::invocation::{self, word};
 use pintail_settings::raw::settings_of;
 
 use self::help::{CONFIG_EXAMPLES, EXAMPLES, INIT_EXAMPLES, LOAD_EXAMPLES, PLAN_EXAMPLES, TEMPLATE, TEST_EXAMPLES};
@@ -358,7 +360,16 @@ impl Cli {
     /// # Errors
     /// Also `--help` and `--version` end here: print the error (it knows where) and leave with [`exit_code`].
     pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        Self::try_parse_from(arguments)
+        Self::try_parse_from(arguments).map_err(|mut error| {
+            // Other tools take it as an argument.
+            if let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg).filter(|_| error.kind() == UnknownArgument)
+                && argument.ends_with(".toml")
+            {
+                let tip = format!("a configuration is named by `--config {}`", word(argument));
+                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+            }
+            error
+        })
     }
 
     /// Returns the command.
@@ -554,6 +565,8 @@ mod tests {
     fn a_wrong_invocation_is_a_wrong_configuration_and_help_is_none() {
         assert_eq!(exit_code(&read(&["--no-such-flag"]).unwrap_err()), 78);
         assert_eq!(exit_code(&read(&["infer", "f", "--records", "0"]).unwrap_err()), 78);
+        let named = read(&["check", "pintail.toml"]).unwrap_err();
+        assert!(named.to_string().contains("a configuration is named by `--config pintail.toml`"), "{named}");
         assert_eq!(exit_code(&read(&["repair"]).unwrap_err()), 78, "it must be said what is to be repaired");
         assert_eq!(exit_code(&read(&["--help"]).unwrap_err()), 0);
         assert_eq!(exit_code(&read(&["--version"]).unwrap_err()), 0);

@@ -324,9 +324,9 @@ fn find(outputs: &[Output], flag: &str, name: &str) -> Result<String> {
         return Ok(name.to_owned());
     }
     let nearest = suggest::nearest(name, outputs.iter().map(|output| output.name.as_str()));
-    let meant = suggest::question(&nearest).map_or_else(String::new, |question| format!(" {question}"));
+    let meant = suggest::question(&nearest).map_or_else(String::new, |question| format!("; {question}"));
     let names = outputs.iter().map(|output| &output.name).join(", ");
-    Err(Error::config(format!("{flag}: there is no column `{name}`:{meant} There are {names}")))
+    Err(Error::config(format!("{flag}: there is no column `{name}` among {names}{meant}")))
 }
 
 /// Chooses one of several candidates, each with what is shown of it: the first, or what a person says.
@@ -464,7 +464,8 @@ mod tests {
     fn a_column_that_is_not_there_is_refused_with_the_nearest() {
         let wishes = Wishes { partition_by: Some(vec!["shpo".into()]), ..Wishes::default() };
         let error = draft(sales(), &wishes).unwrap_err().to_string();
-        assert!(error.starts_with("--partition-by: there is no column `shpo`: did you mean `shop`? There are id, at"), "{error}");
+        assert!(error.ends_with("; did you mean `shop`?"), "{error}");
+        assert!(error.starts_with("--partition-by: there is no column `shpo` among id, at"), "{error}");
     }
 
     #[test]

@@ -43,6 +43,13 @@ mod progress;
 const COLUMNS_NAMED_MAX: usize = 8;
 /// Files that may be loaded at once.
 const FILES_MAX: usize = 1_000_000;
+/// What its flags are called in a configuration, which it has none of.
+const FLAGS: [(&str, &str); 4] = [
+    ("pipeline.out_path", "--to"),
+    ("transform.sql", "--sql"),
+    ("sink.partition_by", "--partition-by"),
+    ("sink.event_time", "--event-time"),
+];
 /// Time for a slow terminal to take the last line.
 const SCREEN_PATIENCE: Duration = Duration::from_millis(500);
 /// Time for a slow reader of the log to take the last lines.
@@ -86,6 +93,10 @@ struct Ended {
 /// As `infer` and `run`; [`ErrorKind::TryAgain`] after a signal; [`ErrorKind::DeadLetters`] if there were any and that is to be an error. What was committed
 /// stays so, and the same command goes on behind it.
 pub(crate) fn run(load: &Load, sets: &[String]) -> Result<()> {
+    load_into(load, sets).map_err(|error| error.with_flags(&FLAGS))
+}
+
+fn load_into(load: &Load, sets: &[String]) -> Result<()> {
     let Sample { input, inferred, begun, bytes } = look(load)?;
     let mut settings = settings_of(&input);
     let before = loaded_before(&load.to);

@@ -1,7 +1,6 @@
 //! `pintail load`: files and pipes into a dataset in one line, each record once, whatever ends the process and however often the line is typed.
 
 use std::fs;
-use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
@@ -115,7 +114,7 @@ fn sql_of_one_s_own_makes_the_rows_and_its_faults_name_themselves() {
     dataset.write("a.ndjson", lines(0..100));
     let sql = "SELECT id, upper(region) AS area, ts FROM events WHERE id >= 10";
     let wrong = load(&dataset, &["a.ndjson", "--sql", "SELECT idd FROM events"]).run();
-    wrong.assert_refused(78, &["transform.sql", "idd"]);
+    wrong.assert_refused(78, &["--sql", "idd"]);
     assert!(!dataset.out().exists());
     let loaded = load(&dataset, &["a.ndjson", "--sql", sql, "--partition-by", "area", "--event-time", ""]).run_ok();
     assert!(loaded.stdout.starts_with("90 rows in 2 new files of `out`\n0 dead letters · 10 filtered by the SQL · "), "{}", loaded.stdout);
@@ -182,6 +181,17 @@ fn what_cannot_be_loaded_is_named_with_the_way_out_and_leaves_nothing() {
     ] {
         load(&dataset, arguments).run().assert_refused(code, words);
         assert!(!dataset.out().exists(), "{arguments:?}");
+    }
+    // Where a setting of a configuration is meant, its flag is named.
+    dataset.write("file", "");
+    for (arguments, words) in [
+        (&["a.ndjson", "--to", "file"][..], &["`file` is no directory", "`--to`"][..]),
+        (&["a.ndjson", "--to", "out", "--sql", "SELEC"], &["`--sql` cannot be parsed"]),
+        (&["a.ndjson", "--to", "out", "--sql", "SELECT id, regoin FROM events"], &["--sql", "region"]),
+    ] {
+        let refused = dataset.pintail().bare().args(["load"]).args(arguments).run();
+        refused.assert_refused(78, words);
+        assert!(!refused.stderr.contains("pipeline.out_path") && !refused.stderr.contains("transform.sql"), "{}", refused.stderr);
     }
     for arguments in [&["-"][..], &[]] {
         load(&dataset, arguments).stdin("").run().assert_refused(78, &["standard input is empty"]);

@@ -118,5 +118,6 @@ fn every_key_of_the_code_is_in_the_example_and_no_other() {
     let lookup = "\n[[transform.lookup]]\nname = \"a\"\npath = \"a.csv\"\n";
     let table = "\n[[table]]\nname = \"a\"\nformat = \"delta\"\n";
     let known = report_of(&format!("{EXAMPLE}{lookup}{table}")).known;
-    assert_eq!(Words::of_example().names().map(str::to_owned).collect::<BTreeSet<_>>(), known);
+    let is_read = |name: &&str| cfg!(feature = "bucket") || !name.starts_with("storage.");
+    assert_eq!(Words::of_example().names().filter(is_read).map(str::to_owned).collect::<BTreeSet<_>>(), known);
 }

@@ -70,7 +70,10 @@ pub(super) fn source(section: &mut Section<'_>, kinds: &[Kind], limits: Limits) 
     let record_bytes_max = section.size("record_bytes_max", ByteSize::mib(1), sizes(ByteSize::b(64), ByteSize::gib(1)));
     let named: Vec<_> = kinds.iter().map(|kind| (kind.name, kind)).collect();
     let asked = section.has("type");
+    let keys: Vec<&str> = kinds.iter().flat_map(|kind| kind.keys).copied().collect();
     let chosen = match kinds.first() {
+        // What the other keys are good for hangs on it.
+        _ if section.is_misspelt("type", &keys) => None,
         Some(first) if !asked => Some(section.choice("type", first.name, &named)),
         _ => section.required_choice("type", &named),
     };

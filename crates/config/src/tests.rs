@@ -124,6 +124,14 @@ fn an_unknown_key_names_the_nearest_known_one_also_of_another_section() {
 }
 
 #[test]
+fn what_follows_from_a_slip_is_no_fault_of_its_own() {
+    let found = faults(load(&[], &["source.typ=http", "source.listen=127.0.0.1:9000", "source.token_file=t"]));
+    assert!(found.contains("`source.typ` (--set): unknown key, did you mean `source.type`?") && found.lines().count() == 1, "{found}");
+    let examined = Config::examine(KINDS, None, std::iter::empty(), &["sorce.type=stdin".to_owned()]);
+    assert!(examined.refusal().is_some() && examined.sound(&["source"]).is_none() && examined.sound(&["sink"]).is_some());
+}
+
+#[test]
 fn a_key_of_another_source_type_is_refused_and_says_so() {
     assert_fault(&["source.path=x.ndjson"], "a key of `source.type = \"file\"`, but the type is \"simulator\", the default");
     assert_fault(&["source.type=stdin", "source.seed=1"], "a key of `source.type = \"simulator\"`, but the type is \"stdin\"");

@@ -91,6 +91,15 @@ impl Error {
         Self::new(kind, format!("cannot {doing}")).with_source(source)
     }
 
+    /// Calls settings by the flags that a command has for them. Each pair is a key and its flag.
+    #[must_use]
+    pub fn with_flags(mut self, flags: &[(&str, &str)]) -> Self {
+        for (key, flag) in flags {
+            self.message = self.message.replace(&format!("`{key}`"), &format!("`{flag}`"));
+        }
+        self
+    }
+
     /// Returns whether the reader of our output has gone.
     pub fn is_broken_pipe(&self) -> bool {
         let cause = self.source.as_ref().and_then(|source| source.downcast_ref::<std::io::Error>());

@@ -69,7 +69,10 @@ impl Report {
     pub fn judge_unknown(&mut self, rest: Table, unclaimed: &[String]) {
         self.unknown.extend(rest.into_iter().map(|(name, node)| (name, node.origin)));
         for (key, origin) in std::mem::take(&mut self.unknown) {
-            let near = self.nearest(&key).and_then(|known| suggest::question(&[known])).map(|question| format!(", {question}"));
+            let near = self.nearest(&key).map(str::to_owned);
+            // What rests on the section that was meant cannot be judged either.
+            self.faulty.extend(near.as_ref().and_then(|near| near.split('.').next()).map(str::to_owned));
+            let near = near.and_then(|known| suggest::question(&[&known])).map(|question| format!(", {question}"));
             // The only keys that are not ours, and so may have any character in them: a fault stays on its line.
             self.blame(&key, format!("`{}` ({origin}): unknown key{}", key.escape_debug(), near.unwrap_or_default()));
         }
@@ -148,6 +151,17 @@ impl<'a> Section<'a> {
         for (key, node) in self.table {
             self.report.unknown.push((format!("{}.{key}", self.name), node.origin));
         }
+    }
+
+    /// Returns whether a key was not given, and another one that nobody knows was probably meant to be it. `others` are known.
+    pub fn is_misspelt(&mut self, key: &str, others: &[&str]) -> bool {
+        let is_slip = |given: &String| !others.contains(&given.as_str()) && !suggest::nearest(given, [key].into_iter()).is_empty();
+        let Some(slip) = self.table.keys().find(|given| is_slip(given)).filter(|_| !self.has(key)).cloned() else { return false };
+        self.ask(key);
+        if let Some(node) = self.table.remove(&slip) {
+            self.report.unknown.push((format!("{}.{slip}", self.name), node.origin));
+        }
+        true
     }
 
     /// Drops what is left over, where it cannot be judged.

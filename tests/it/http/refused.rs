@@ -27,7 +27,7 @@ fn each_fault_has_its_status_and_its_sentence_and_nothing_of_the_request_is_kept
     let limits = dataset.push().set("source.body_bytes_max", "20KiB").set("source.decompressed_bytes_max", "40KiB");
     let mut process = limits.set("source.body_timeout", "300ms").set("admin.listen", "127.0.0.1:0").spawn();
     let (admin, address) = (process.admin(), process.http());
-    let gzip = ("Content-Encoding", "gzip");
+    let encoded = ("Content-Encoding", "gzip");
     let arrow = ("Content-Type", "application/vnd.apache.arrow.stream");
 
     let broken = post(address, &[JSON], format!("[{},\n{{\"id\":}}]", line(1)));
@@ -47,7 +47,7 @@ fn each_fault_has_its_status_and_its_sentence_and_nothing_of_the_request_is_kept
     }
     let utf_16: Vec<u8> = lines(0..5).encode_utf16().fold(vec![0xff, 0xfe], |all, unit| [all, unit.to_le_bytes().to_vec()].concat());
     assert_refused(&post(address, &[NDJSON], utf_16), 400, &["UTF-16", "UTF-8"]);
-    assert_refused(&post(address, &[NDJSON, gzip], lines(0..5)), 400, &["not gzip"]);
+    assert_refused(&post(address, &[NDJSON, encoded], lines(0..5)), 400, &["not gzip"]);
     assert_refused(&post(address, &[NDJSON, ("Content-Encoding", "zstd")], lines(0..5)), 400, &["not zstd"]);
     assert_refused(&post(address, &[arrow], lines(0..5)), 400, &["Arrow"]);
     assert_refused(&post(address, &[NDJSON, ("Idempotency-Key", &"k".repeat(300))], line(1)), 400, &["Idempotency-Key", "256"]);
