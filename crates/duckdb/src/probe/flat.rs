@@ -44,6 +44,7 @@ pub(super) fn flatten(top: &Value, columns: &[&str], names_of: &dyn Fn(&Value) -
         ctes: Vec::new(),
         stages: Vec::new(),
         pool: Vec::new(),
+        read: BTreeSet::new(),
     };
     let relation = flat.select(top)?;
     let items = relation.columns.into_iter().map(|column| column.expression).collect();
@@ -127,6 +128,8 @@ struct Flattener<'a> {
     stages: Vec<Stage>,
     /// Projected columns that are more than a column, and the stage in which they are.
     pool: Vec<(usize, Value)>,
+    /// Those of them that may be computed although nothing reads them.
+    read: BTreeSet<u64>,
 }
 
 impl Stage {
@@ -202,12 +205,16 @@ impl<'a> Flattener<'a> {
             "BASE_TABLE" => match self.cte(table) {
                 Some((name, cte)) => {
                     let is_read_once = self.text.matches(&format!("\"table_name\":{}", json!(name))).count() == 1;
-                    if !is_read_once || cte["materialized"] == "CTE_MATERIALIZE_ALWAYS" {
+                    if !is_read_once {
                         return None;
                     }
                     let relation = self.select(&cte["query_node"])?;
                     let relation = renamed(relation, &cte["aliases"])?;
-                    self.projected(relation, table, &name)
+                    let relation = self.projected(relation, table, &name)?;
+                    if cte["materialized"] == "CTE_MATERIALIZE_ALWAYS" {
+                        relation.columns.iter().for_each(|column| collect_columns(&column.expression, &mut self.read));
+                    }
+                    Some(relation)
                 }
                 None => self.other(table),
             },
@@ -295,20 +302,21 @@ impl<'a> Flattener<'a> {
                 }),
             );
         }
-        // What DuckDB asks before the join is a condition like those of a `WHERE`, unless a record without a partner stays. Where one stays, DuckDB
-        // may compare what is not of two sides in any order, and not all of it.
-        let stays = !matches!(kind.0, "INNER" | "SEMI");
-        let (mut items, mut is_known) = (Vec::new(), true);
+        // What is asked of events alone is a condition like those of a `WHERE`, unless a record without a partner stays. Of several others DuckDB may
+        // leave out what one of them has decided, in any order.
+        let is_pushed = matches!(kind.0, "INNER" | "SEMI");
+        let (mut items, mut others) = (Vec::new(), 0);
         for part in conditions(&condition) {
             let sides = [&part["left"], &part["right"]].map(|side| read_by(side, &other.columns));
             let is_of_two_sides =
                 part["class"] == "COMPARISON" && matches!(sides, [(true, false), (false, true)] | [(false, true), (true, false)]);
+            if is_pushed && read_by(part, &other.columns) == (true, false) {
+                events.conditions.push(part.clone());
+                continue;
+            }
+            others += 1;
             if is_of_two_sides {
                 items.extend([part["left"].clone(), part["right"].clone()]);
-            } else if stays {
-                is_known = false;
-            } else if read_by(part, &other.columns) == (true, false) {
-                events.conditions.push(part.clone());
             }
         }
         let mut from = table.clone();
@@ -316,7 +324,7 @@ impl<'a> Flattener<'a> {
         from["condition"] = condition;
         let (left, right) = if is_left { ("left", "right") } else { ("right", "left") };
         (from[left], from[right]) = (events.from.clone(), other.from);
-        self.grow(&mut events, from, items, is_known);
+        self.grow(&mut events, from, items, others <= 1);
         events.is_alone = false;
         if !matches!(kind.0, "SEMI" | "ANTI") {
             events.is_raw &= other.is_raw;
@@ -384,7 +392,7 @@ impl<'a> Flattener<'a> {
 
     /// Adds each projected column that is read to the expressions of its stage, unless it stands among them.
     fn add_columns_that_are_read(&mut self) {
-        let mut read = BTreeSet::new();
+        let mut read = std::mem::take(&mut self.read);
         for stage in &self.stages {
             stage.items.iter().chain(&stage.conditions).for_each(|expression| collect_columns(expression, &mut read));
         }

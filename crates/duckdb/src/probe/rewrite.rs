@@ -13,6 +13,8 @@ use crate::session::{Session, collect_texts, literal};
 
 /// What `error(…)` is replaced by: `TRY` takes no volatile function, which that is, but fails on the cast just so.
 const ERROR: &str = "SELECT CAST(CAST('x' || pintail_argument AS INTEGER) AS \"NULL\")";
+/// Stands for a condition that is put in as text.
+const CONDITION: &str = "pintail_condition";
 /// A cast that gives NULL where it fails.
 const TRY_CAST: &str = "SELECT TRY_CAST(pintail_argument AS INTEGER)";
 
@@ -98,6 +100,7 @@ impl<'s> Rewriter<'s> {
                 check += &format!(" ELSE {} END", self.any(otherwise)?);
                 (check, branches.iter().all(|branch| !can_fail(&branch.when)))
             }
+            Fallible::Elements { call, of_one } => (self.of_any(call, &self.any(of_one)?)?, true),
         };
         Some(if is_safe { format!("({check})") } else { format!("coalesce(TRY({check}), true)") })
     }
@@ -106,6 +109,16 @@ impl<'s> Rewriter<'s> {
     fn gives_null(&self, form: &Value, operands: &[Value]) -> Option<String> {
         let given = operands.iter().map(|operand| Some(format!("({}) IS NOT NULL", self.sql(operand)?))).collect::<Option<Vec<_>>>()?;
         Some(format!("({}) IS NULL AND {}", self.sql(form)?, given.join(" AND ")))
+    }
+
+    /// Returns the condition that one of an element holds for any element that a function maps.
+    fn of_any(&self, call: &Value, condition: &str) -> Option<String> {
+        let mut call = call.clone();
+        call["alias"] = json!("");
+        *body_mut(&mut call) = json!({ "class": "COLUMN_REF", "type": "COLUMN_REF", "alias": "", "column_names": [CONDITION] });
+        let call = self.sql(&call)?;
+        // The name stands once, or it is one of the user's.
+        (call.matches(CONDITION).count() == 1).then(|| format!("coalesce(list_bool_or({}), false)", call.replace(CONDITION, condition)))
     }
 
     /// Returns a condition that holds only where an expression fails, and does not fail itself for that: to catch an error takes twenty
@@ -137,6 +150,13 @@ impl<'s> Rewriter<'s> {
                 self.loosen(expression, &mut casts);
                 let Some(Fallible::Cast { cast, operands }) = casts.pop() else { return Some(None) };
                 Some(Some(format!("({})", self.gives_null(&cast, &operands)?)))
+            }
+            Some("FUNCTION") if maps(expression) => {
+                let call = self.loosen(expression, &mut Vec::new());
+                match self.surely_fails(body(expression))? {
+                    Some(of_one) if !can_fail(&call) => Some(Some(self.of_any(&call, &of_one)?)),
+                    _ => Some(None),
+                }
             }
             // Of other sides DuckDB may know what the comparison gives without computing both, or compute it in another way.
             Some("COMPARISON") if arithmetic::compares_one_type(expression) => {
@@ -188,6 +208,17 @@ impl<'s> Rewriter<'s> {
                 if let Some(cast) = self.widen(expression, &mut leaves, casts) {
                     casts.push(Fallible::Cast { cast: cast.clone(), operands: leaves.into_iter().map(|(_, loose)| loose).collect() });
                     loose = cast;
+                }
+            }
+            Some("FUNCTION") if maps(expression) => {
+                let list = &mut loose["arguments"][0]["expression"];
+                *list = self.loosen(list, casts);
+                let mut of_one = Vec::new();
+                let one = self.loosen(body(expression), &mut of_one);
+                // What may fail within it in another way is caught around the whole.
+                if !of_one.is_empty() && !can_fail(&one) {
+                    *body_mut(&mut loose) = one;
+                    casts.push(Fallible::Elements { call: loose.clone(), of_one });
                 }
             }
             Some("FUNCTION") => {
@@ -398,6 +429,8 @@ enum Fallible {
     Cast { cast: Value, operands: Vec<Value> },
     /// A `CASE`: of its parts only some are evaluated.
     Case { branches: Vec<Branch>, otherwise: Vec<Fallible> },
+    /// A function that maps the elements of a list, and what can fail for one of them.
+    Elements { call: Value, of_one: Vec<Fallible> },
 }
 
 /// A branch of a `CASE`, and what can fail in its parts.
@@ -411,6 +444,44 @@ struct Branch {
 fn is_nested(type_expression: &Value) -> bool {
     let name = type_expression["type_name"].as_str().unwrap_or_default().to_lowercase();
     matches!(name.as_str(), "list" | "array" | "struct" | "row" | "map" | "union" | "variant")
+}
+
+/// Returns whether an expression is a function that gives something for all that it takes.
+fn never_fails(expression: &Value) -> bool {
+    let names = [
+        "len",
+        "length",
+        "list_value",
+        "lower",
+        "ltrim",
+        "rtrim",
+        "split",
+        "str_split",
+        "string_split",
+        "string_to_array",
+        "struct_pack",
+        "trim",
+        "try_strptime",
+        "upper",
+    ];
+    expression["function_name"].as_str().is_some_and(|name| names.contains(&name))
+}
+
+/// Returns whether an expression maps the elements of a list by a lambda.
+fn maps(expression: &Value) -> bool {
+    let names = ["list_transform", "array_transform", "list_apply", "array_apply", "apply"];
+    let arguments = expression["arguments"].as_array().map(Vec::as_slice).unwrap_or_default();
+    expression["function_name"].as_str().is_some_and(|name| names.contains(&name))
+        && matches!(arguments, [_, lambda] if lambda["expression"]["class"] == "LAMBDA")
+}
+
+/// Returns what a function that [`maps`] makes of an element.
+fn body(call: &Value) -> &Value {
+    &call["arguments"][1]["expression"]["expr"]
+}
+
+fn body_mut(call: &mut Value) -> &mut Value {
+    &mut call["arguments"][1]["expression"]["expr"]
 }
 
 /// Returns whether an expression is a `strptime` of one format.
@@ -438,7 +509,8 @@ fn can_fail(expression: &Value) -> bool {
         Some("OPERATOR") if is_truth(expression) => in_any(&expression["children"], &|_| true),
         Some("COLUMN_REF" | "CONSTANT") => false,
         Some("CAST") => expression["try_cast"] != json!(true) || can_fail(&expression["child"]),
-        Some("FUNCTION") if expression["function_name"] == "try_strptime" || arithmetic::is_wide(expression) => {
+        Some("FUNCTION") if maps(expression) => can_fail(&expression["arguments"][0]["expression"]) || can_fail(body(expression)),
+        Some("FUNCTION") if never_fails(expression) || arithmetic::is_wide(expression) => {
             expression["arguments"].as_array().is_none_or(|arguments| arguments.iter().any(|argument| can_fail(&argument["expression"])))
         }
         _ => true,
