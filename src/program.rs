@@ -1,17 +1,18 @@
 //! The program: arguments, logging, runtime, exit code; no logic.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pintail_config::Config;
+use pintail_config::{Config, Examined};
 use pintail_core::error::{Error, Result};
 use pintail_core::escape::{Form, Writer};
 use pintail_core::invocation;
 use pintail_core::limits::descriptors::Descriptors;
 use pintail_settings::raw::settings_of;
 use pintail_sources::registry::KINDS;
+use pintail_storage::checkpoint::paths::Paths;
 use tracing::error;
 
 use crate::cli::{Cli, Command, QueryFormat, Repairs};
@@ -28,6 +29,8 @@ use crate::signals::Early;
 use crate::terminal::Screen;
 use crate::{child, cli, logging, sql_box, trial};
 
+/// How a setting begins that names the dataset.
+const OUT_PATH: &str = "pipeline.out_path=";
 /// Time for a slow terminal to take the last table.
 const SCREEN_PATIENCE: Duration = Duration::from_millis(500);
 /// Time for a slow reader of the log to take the last lines.
@@ -119,13 +122,28 @@ fn compare(cli: &Cli, new: &Path, asked: plan::Asked, to: &mut dyn Write) -> Res
 }
 
 fn load(cli: &Cli) -> Result<Config> {
-    Config::load(cli.config(), pintail_config::environment(), &cli.sets())
+    Config::load(configuration(cli).as_deref(), pintail_config::environment(), &cli.sets())
+}
+
+fn examine(cli: &Cli) -> Examined {
+    Config::examine(KINDS, configuration(cli).as_deref(), pintail_config::environment(), &cli.sets())
+}
+
+/// Returns the configuration that is meant: the one that is named, or the one that `pintail load` keeps in the dataset that is named.
+fn configuration(cli: &Cli) -> Option<PathBuf> {
+    if let Some(named) = cli.config() {
+        return Some(named.to_owned());
+    }
+    let settings = settings_of(pintail_config::environment()).into_iter().chain(cli.sets());
+    let out = settings.filter_map(|setting| Some(setting.strip_prefix(OUT_PATH)?.trim_matches('"').to_owned())).last()?;
+    let paths = Paths::new(&out);
+    (paths.format().is_file() && paths.loaded().is_file()).then(|| paths.loaded())
 }
 
 /// Returns whether the invocation says which dataset is meant, or where that stands.
 fn names_a_dataset(cli: &Cli) -> bool {
     let mut settings = settings_of(pintail_config::environment()).into_iter().chain(cli.sets());
-    cli.config().is_some() || settings.any(|setting| setting.starts_with("pipeline.out_path="))
+    cli.config().is_some() || settings.any(|setting| setting.starts_with(OUT_PATH))
 }
 
 /// Loads the configuration of the service that runs here, however it was started: of a container, nobody tells its health check.
@@ -210,12 +228,12 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
         return compare(cli, new, plan::Asked { records: *records, dead_letters: *dead_letters, samples: *samples }, to);
     }
     if let Command::Check { .. } = &command {
-        check::run(&Config::examine(KINDS, cli.config(), pintail_config::environment(), &cli.sets()), to)?;
+        check::run(&examine(cli), to)?;
         return say_next(next_of(&command), to);
     }
     if let Command::Config { explain, .. } = &command {
         return match explain {
-            Some(key) => config::explain(key, &Config::examine(KINDS, cli.config(), pintail_config::environment(), &cli.sets()), to),
+            Some(key) => config::explain(key, &examine(cli), to),
             None => config::schema(to),
         };
     }

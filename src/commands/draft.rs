@@ -206,6 +206,14 @@ impl Draft {
         skipped.into_iter().chain(warnings).chain(self.absent.iter().cloned()).collect()
     }
 
+    /// Says what nobody looked at of so many records; `None` if there is nothing.
+    pub(crate) fn unseen(&self, records: u64) -> Option<String> {
+        let seen = self.inferred.records;
+        let sample = format!("{} of the {}", thousands(seen), counted(records, "record", "records"));
+        (seen < records)
+            .then(|| format!("{:<10}  the columns are those of {sample}: fields that only others have are left out (--records N)", "note"))
+    }
+
     /// Says how much was looked at.
     pub(crate) fn seen(&self) -> String {
         let columns = counted(self.inferred.schema.columns.len() as u64, "column", "columns");

@@ -236,7 +236,7 @@ fn report(load: &Load, draft: &Draft, new_columns: &[String], ended: &Ended, too
     let letters = sums.counts.dead_letters.total();
     if result.is_ok() && !was_stopped || sums.counts.records_in > 0 {
         if sums.counts.records_in > 0 {
-            chosen(draft, new_columns, to).map_err(failed)?;
+            chosen(draft, new_columns, sums.counts.records_in, to).map_err(failed)?;
         }
         summary(load, sums, took, to).map_err(failed)?;
     }
@@ -259,10 +259,10 @@ fn report(load: &Load, draft: &Draft, new_columns: &[String], ended: &Ended, too
 }
 
 /// Says what was chosen, and what should be known of it: beside the figures on a terminal, else on standard error.
-fn chosen(draft: &Draft, new_columns: &[String], to: &mut dyn Write) -> io::Result<()> {
+fn chosen(draft: &Draft, new_columns: &[String], records: u64, to: &mut dyn Write) -> io::Result<()> {
     let mut errors = Writer::new(io::stderr(), Form::Lines);
     let to: &mut dyn Write = if io::stdout().is_terminal() { to } else { &mut errors };
-    draft.chosen().iter().chain(&draft.notes()).try_for_each(|line| writeln!(to, "{line}"))?;
+    draft.chosen().iter().chain(&draft.notes()).chain(&draft.unseen(records)).try_for_each(|line| writeln!(to, "{line}"))?;
     let named = new_columns.iter().take(COLUMNS_NAMED_MAX).map(|name| escape::line(name)).join(", ");
     match new_columns.len() {
         0 => Ok(()),

@@ -149,6 +149,33 @@ fn the_command_that_lets_rejected_records_pass_can_be_pasted() {
 }
 
 #[test]
+fn what_only_records_behind_the_sample_have_is_told_to_be_left_out() {
+    let dataset = Dataset::new();
+    dataset.write("a.ndjson", lines(0..1_500) + "{\"id\":1500,\"more\":1}\n");
+    let loaded = load(&dataset, &["a.ndjson", "--records", "1000"]).run_ok();
+    let note = "note        the columns are those of 1,000 of the 1,501 records: fields that only others have are left out (--records N)";
+    assert!(loaded.stderr.contains(note), "{}", loaded.stderr);
+    dataset.write("b.ndjson", lines(2_000..2_010));
+    let whole = load(&dataset, &["b.ndjson"]).run_ok();
+    assert!(!whole.stderr.contains("the columns are those of"), "{}", whole.stderr);
+}
+
+#[test]
+fn commands_that_name_a_loaded_dataset_go_by_what_load_has_inferred() {
+    let dataset = Dataset::new();
+    dataset.write("a.ndjson", lines(0..100) + "{\"id\":\"none\"}\n" + &lines(100..200));
+    let bare = |arguments: &[&str]| dataset.pintail().bare().args(arguments.iter().copied()).args(["--set", "pipeline.out_path=out"]);
+    load(&dataset, &["a.ndjson", "--partition-by", "region"]).run_ok();
+    bare(&["dead-letters", "--replay"]).run_ok();
+    dataset.write("a.ndjson", lines(0..50));
+    let refused = load(&dataset, &["a.ndjson", "--partition-by", "region"]).run();
+    refused.assert_refused(65, &["a.ndjson", "pintail run --accept --set pipeline.out_path=out"]);
+    bare(&["run", "--accept"]).run_ok();
+    load(&dataset, &["a.ndjson", "--partition-by", "region"]).run_ok();
+    dataset.assert_clean();
+}
+
+#[test]
 fn what_a_sample_says_of_values_that_do_not_fit_is_told_where_nobody_reads_the_schema() {
     let dataset = Dataset::new();
     dataset.write("a.ndjson", lines(0..990) + "{\"id\":\"x5\",\"region\":\"eu\",\"ts\":1}\n");

@@ -31,6 +31,8 @@ const DICTIONARY_REPEATS_MIN: usize = 10;
 const FLAT_KEYS_MAX: usize = 64;
 /// Of so many values of a column one is of another kind, at most, where the others make its type: that one is a mistake, and becomes a dead letter.
 const STRAY: u64 = 100;
+/// Digits of the longest decimal.
+const DIGITS_MAX: u8 = 38;
 /// Of so many texts of a column one is no time, at most, where it is worth saying that the others are.
 const NEAR_MISS: u64 = 10;
 /// 2000-01-01 and 2100-01-01 in seconds: integers in between may be times.
@@ -231,6 +233,8 @@ struct Integers {
     count: u64,
     /// Those above the largest `int64`.
     unsigned: u64,
+    /// Those that no type of 64 bits takes.
+    long: u64,
     negative: u64,
     smallest: Option<i64>,
     largest: Option<i64>,
@@ -302,9 +306,13 @@ impl Seen {
         } else if json.parse::<u64>().is_ok() {
             self.integers.count += 1;
             self.integers.unsigned += 1;
+        } else if is_integer(json) && json.len() <= usize::from(DIGITS_MAX) + usize::from(json.starts_with('-')) {
+            self.integers.count += 1;
+            self.integers.long += 1;
         } else if let Some(value) = json.parse::<f64>().ok().filter(|value| value.is_finite()) {
             self.floats += 1;
             self.whole_floats += u64::from(value.fract() == 0.0 && value.abs() < 9e15);
+            self.integers.long += u64::from(is_integer(json));
         }
     }
 
@@ -324,9 +332,11 @@ impl Seen {
 
     /// Guesses the type that takes all numbers.
     fn numbers(&self) -> ColumnType {
-        match (self.floats, self.integers.unsigned, self.integers.negative) {
-            (0, 0, _) => ColumnType::Int64,
-            (0, _, 0) => ColumnType::UInt64,
+        let Integers { unsigned, negative, long, .. } = self.integers;
+        match (self.floats, long, unsigned, negative) {
+            (0, 0, 0, _) => ColumnType::Int64,
+            (0, 0, _, 0) => ColumnType::UInt64,
+            (0, ..) => ColumnType::Decimal { precision: DIGITS_MAX, scale: 0 },
             _ => ColumnType::Float64,
         }
     }
@@ -367,7 +377,7 @@ impl Seen {
             notes.push(Note::Warning(format!("rejects the values that are no numbers: {}", strays.format(", "))));
         }
         if guess == ColumnType::Float64 && self.integers.are_cut_by_doubles() {
-            notes.push(Note::Warning("integers above 2^53 lose digits in it: `decimal(38, 9)` keeps them".to_owned()));
+            notes.push(Note::Warning("integers above 2^53 lose digits in it: `decimal(38, 9)` keeps those of up to 29".to_owned()));
         }
         notes
     }
@@ -391,7 +401,7 @@ impl Integers {
     /// Returns whether some have more digits than a double keeps.
     fn are_cut_by_doubles(&self) -> bool {
         let cut = |value: Option<i64>| value.is_some_and(|value| value.unsigned_abs() > 1 << f64::MANTISSA_DIGITS);
-        self.unsigned > 0 || cut(self.smallest) || cut(self.largest)
+        self.unsigned > 0 || self.long > 0 || cut(self.smallest) || cut(self.largest)
     }
 
     /// Returns the unit that would make times of our days of them, if the name speaks for it.
@@ -456,6 +466,11 @@ impl Texts {
             _ => ColumnType::Text,
         }
     }
+}
+
+/// Returns whether a number is written as an integer.
+fn is_integer(json: &str) -> bool {
+    json.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
 }
 
 /// Returns whether a time has digits behind the microsecond that are not zero.

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::io::Write;
 
 use arrow::array::{Array as _, RecordBatch};
+use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use itertools::Itertools as _;
@@ -28,7 +29,8 @@ fn rows(batch: &RecordBatch, to: &mut dyn Write) -> Result<(), ArrowError> {
     let columns = batch.columns().iter().map(|column| Ok((column, ArrayFormatter::try_new(column, &options)?)));
     let columns = columns.collect::<Result<Vec<_>, ArrowError>>()?;
     for row in 0..batch.num_rows() {
-        let cells = columns.iter().map(|(column, shown)| match column.is_null(row) {
+        // A column without a type has no list of its nulls.
+        let cells = columns.iter().map(|(column, shown)| match column.is_null(row) || *column.data_type() == DataType::Null {
             true => Ok(None),
             false => shown.value(row).try_to_string().map(Some),
         });
@@ -55,7 +57,7 @@ fn quoted(text: &str) -> Cow<'_, str> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, StringArray};
+    use arrow::array::{ArrayRef, NullArray, StringArray};
 
     use super::*;
 
@@ -70,6 +72,8 @@ mod tests {
         };
         let (a, b) = (column(&[None, Some(""), Some("x,\"y\"")]), column(&[Some("1"), None, None]));
         assert_eq!(written(vec![("a", a.clone()), ("b", b)]), "a,b\n,1\n\"\",\n\"x,\"\"y\"\"\",\n");
+        let untyped: ArrayRef = Arc::new(NullArray::new(3));
+        assert_eq!(written(vec![("a", a.clone()), ("x", untyped)]), "a,x\n,\n\"\",\n\"x,\"\"y\"\"\",\n");
         assert_eq!(written(vec![("a", a)]), "a\n\"\"\n\"\"\n\"x,\"\"y\"\"\"\n");
     }
 }

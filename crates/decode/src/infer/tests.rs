@@ -27,9 +27,9 @@ fn a_column_gets_the_narrowest_type_that_takes_all_its_values() {
         (&["true", "false", "null"][..], "boolean"),
         (&["1", "-5"], "int64"),
         (&["1", "18446744073709551615"], "uint64"),
-        (&["-1", "18446744073709551615"], "float64"),
+        (&["-1", "18446744073709551615"], "decimal(38,0)"),
         (&["1", "1.5"], "float64"),
-        (&["99999999999999999999"], "float64"),
+        (&["99999999999999999999"], "decimal(38,0)"),
         (&["\"2026-01-01T00:00:00Z\"", "\"2026-01-01 00:00:00.5\""], "timestamp"),
         (&["\"2026-01-01\"", "null"], "date"),
         (&["\"2026-01-01\"", "\"2026-01-01T00:00:00Z\""], "text"),
@@ -185,6 +185,23 @@ fn a_few_values_that_are_no_numbers_make_no_text_of_the_others_and_are_told() {
     let more = inferred(&format!("{numbers}{}", "{\"id\":\"x5\"}\n".repeat(11)));
     assert_eq!(more.schema.columns[0].column_type, ColumnType::Json);
     assert_eq!(more.warnings().collect::<Vec<_>>(), [("id", "values of different kinds: numbers in 990, texts in 11")]);
+}
+
+#[test]
+fn integers_of_more_than_64_bits_are_decimals_that_keep_each_digit() {
+    for (values, of) in [
+        (["20000000000000001999", "1"], "decimal(38,0)"),
+        (["-9223372036854775809", "1"], "decimal(38,0)"),
+        (["18446744073709551615", "-1"], "decimal(38,0)"),
+        (["18446744073709551615", "1"], "uint64"),
+        (["99999999999999999999999999999999999999", "1"], "decimal(38,0)"),
+        (["20000000000000001999", "0.5"], "float64"),
+        (["1000000000000000000000000000000000000000", "1"], "float64"),
+    ] {
+        let found = inferred(&values.map(|value| format!("{{\"a\":{value}}}\n")).concat());
+        assert_eq!(found.schema.columns[0].column_type.to_string(), of, "{values:?}");
+        assert_eq!(found.warnings().count(), usize::from(of == "float64"), "{values:?}: {found}");
+    }
 }
 
 #[test]

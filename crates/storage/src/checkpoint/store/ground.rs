@@ -127,8 +127,9 @@ fn visible(fs: &dyn Fs, paths: &Paths) -> Result<Visible> {
         };
         for (path, is_dir) in listed {
             if is_dir {
-                // Nothing is visible there.
-                if path != paths.private() {
+                // Nothing of the dataset is visible in its own directory, nor in the logs of tables (`_delta_log`).
+                let name = path.file_name().map(std::ffi::OsStr::as_encoded_bytes).unwrap_or_default();
+                if !name.starts_with(b"_") || name.contains(&b'=') {
                     dirs.push(path);
                 }
             } else if path.extension().is_some_and(|ending| ending == "parquet") {

@@ -263,6 +263,18 @@ fn a_flipped_bit_in_the_last_record_and_a_broken_chain_refuse_to_start() {
 }
 
 #[test]
+fn the_log_of_a_table_is_no_file_of_a_dataset() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("_delta_log")).unwrap();
+    std::fs::write(dir.path().join("_delta_log/00000000000000000010.checkpoint.parquet"), "").unwrap();
+    open(dir.path()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("_region=us")).unwrap();
+    std::fs::write(dir.path().join("_region=us/a.parquet"), "").unwrap();
+    assert_eq!(open(dir.path()).unwrap_err().kind(), ErrorKind::Config);
+}
+
+#[test]
 fn files_without_a_ledger_and_a_ledger_older_than_its_files_are_refused_and_nothing_is_made() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path()).unwrap();
