@@ -1,7 +1,7 @@
 //! Reads typed values out of what the user typed, and keeps every fault.
 //!
 //! Owns: the wording of faults, the list of known keys, the list of effective settings.
-//! Does not own: the keys themselves and their limits (see `sections`), the syntax of single values (see `values`).
+//! Does not own: the keys themselves and their limits (see `pintail_config::sections`), the syntax of single values (see `values`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
