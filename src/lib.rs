@@ -110,6 +110,7 @@ pub mod source {
     pub use pintail_core::schema::{EventSchema, MetadataColumn};
     pub use pintail_settings::Section;
     pub use pintail_sources::kind::{Configured, Kind, Surroundings};
+    pub use pintail_sources::meters::{Figure, Reading, SourceMeters};
     pub use pintail_sources::waiting::WaitingInputs;
     pub use pintail_sources::{OnGap, Resume, Source};
     pub use pintail_storage::checkpoint::store::Remember;

@@ -283,10 +283,7 @@ fn linked(store: &OpenDataset, source: &dyn Source, engine: &Engine, remaining: 
         last_sequence: store.next_sequence() - 1,
         remaining,
         unit: source.unit(),
-        trouble: source.trouble(),
-        waiting: source.waiting(),
-        pushed: source.pushed(),
-        reading: source.work(),
+        source: source.meters(),
         memory: Mutex::new(engine.memory()?),
     })
 }

@@ -20,7 +20,6 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use pintail_core::batch::{Chunk, OffsetUnit};
 use pintail_core::breaker::WhenRejected;
-use pintail_core::clock::Clock;
 use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::offsets::{Offsets, PartitionId};
 use pintail_core::quantity::counted;
@@ -31,6 +30,7 @@ use tracing::info;
 use super::thread::{ChunkSender, Exit, ReadThread};
 use super::{OnGap, Resume, Source};
 use crate::kind::Surroundings;
+use crate::meters::SourceMeters;
 use crate::waiting::WaitingInputs;
 pub(crate) use config::KIND;
 use config::{Copies, FileConfig};
@@ -205,8 +205,8 @@ impl Source for FileSource {
         Some(self.unread.get())
     }
 
-    fn waiting(&self) -> Option<WaitingInputs> {
-        Some(self.waiting.clone())
+    fn meters(&self) -> SourceMeters {
+        SourceMeters { reading: Some(self.thread.work()), waiting: Some(self.waiting.clone()), ..SourceMeters::default() }
     }
 
     fn left(&mut self) -> Option<Error> {
@@ -219,10 +219,6 @@ impl Source for FileSource {
 
     fn unit(&self) -> OffsetUnit {
         OffsetUnit::Bytes
-    }
-
-    fn work(&self) -> Option<Arc<Clock>> {
-        Some(self.thread.work())
     }
 }
 
