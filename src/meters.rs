@@ -336,7 +336,8 @@ pub struct ChannelMeter {
 
 struct Fill {
     capacity: usize,
-    length: Box<dyn Fn() -> usize + Send + Sync>,
+    /// `None` once the sender is gone.
+    length: Box<dyn Fn() -> Option<usize> + Send + Sync>,
 }
 
 impl ChannelMeter {
@@ -348,7 +349,7 @@ impl ChannelMeter {
     pub fn watch<T: Send + 'static>(&self, sender: &mpsc::Sender<T>) {
         let (capacity, weak) = (sender.max_capacity(), sender.downgrade());
         // A channel whose sender is gone is being emptied; what is left in it cannot be seen from here.
-        let length = Box::new(move || weak.upgrade().map_or(0, |sender| sender.max_capacity() - sender.capacity()));
+        let length = Box::new(move || weak.upgrade().map(|sender| sender.max_capacity() - sender.capacity()));
         let _ = self.fill.set(Fill { capacity, length });
     }
 
@@ -364,7 +365,12 @@ impl ChannelMeter {
 
     /// Returns how many messages wait in it.
     pub fn length(&self) -> usize {
-        self.fill.get().map_or(0, |fill| (fill.length)())
+        self.fill().map_or(0, |(length, _)| length)
+    }
+
+    /// Returns how many messages wait in it, and how many have room; `None` before the line begins, and once the sender is gone.
+    pub fn fill(&self) -> Option<(usize, usize)> {
+        self.fill.get().and_then(|fill| Some(((fill.length)()?, fill.capacity)))
     }
 
     /// Returns how many have room; `None` before the line begins.
