@@ -194,7 +194,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: Options,
     },
-    /// Begin or mend a ledger so that it names the Parquet files that are there and that no record names.
+    /// Begin or repair a ledger so that it names the Parquet files that are there and that no record names.
     Adopt {
         /// Options behind the command's name.
         #[command(flatten)]
@@ -244,7 +244,7 @@ pub(crate) enum Command {
     },
     /// Give up what cannot be trusted, where no start is possible, and print what is lost. Changes nothing if all is sound.
     Repair {
-        /// What to mend.
+        /// What to repair.
         #[command(flatten)]
         what: Repairs,
         /// Options behind the command's name.
@@ -311,7 +311,7 @@ pub(crate) struct Wishes {
     pub sql: Option<String>,
 }
 
-/// What `repair` mends, one at a time.
+/// What `repair` puts right, one at a time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Repairs {
