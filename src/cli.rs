@@ -23,7 +23,7 @@ use self::help::{CONFIG_EXAMPLES, EXAMPLES, INIT_EXAMPLES, LOAD_EXAMPLES, PLAN_E
 mod help;
 
 /// Columns of the narrowest terminal that help is written for.
-const HELP_COLUMNS: usize = 80;
+pub(crate) const HELP_COLUMNS: usize = 80;
 
 /// The subcommand that the service starts itself with, to try records.
 pub(crate) const TRIAL: &str = "trial";
