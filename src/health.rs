@@ -109,7 +109,7 @@ impl Health {
                 allowed: self.stalled_after + more,
             }
         });
-        let reading = self.meters.linked().and_then(|linked| linked.reading.as_ref()).map(|clock| clock.read());
+        let reading = self.meters.linked().and_then(|linked| linked.source.reading.as_ref()).map(|clock| clock.read());
         let source = reading.map(|reading| StageFacts {
             name: "source",
             working: reading.running && !self.meters.ended(),

@@ -12,9 +12,9 @@
 //! ```
 //!
 //! Five Tokio tasks (and one more, which tries batches, after starts that a record ended), joined by bounded channels: a full channel is the
-//! only flow control there is, so a slow disk stops the reading of the source. Offsets ride with the data: every chunk, batch and frame carries the source range that it stands for. A *barrier* ends
-//! a checkpoint; the writer commits when the barrier reaches it. A channel that closes without a last barrier means a failure
-//! upstream, and nothing more is committed.
+//! only flow control there is, so a slow disk stops the reading of the source. Offsets ride with the data: every chunk, batch and frame carries
+//! the source range that it stands for. A *barrier* ends a checkpoint; the writer commits when the barrier reaches it. A channel that closes
+//! without a last barrier means a failure upstream, and nothing more is committed.
 //!
 //! Beside the line, on a thread and a runtime of its own, the admin server answers what the service does. The stages know nothing of it: each
 //! writes its own clocks and counts into the `meters`, and the server reads them.
@@ -55,10 +55,22 @@
 //! 6. [`pintail_tables`]: what readers of tables are told, behind the line (`tables`).
 //! 7. [`pintail_core::limits`], [`pintail_core::memory`] and [`pintail_storage::durable::disk_state`]: what it keeps to, and what it waits for.
 //!
-//! One line of an NDJSON file on its way to its commit: `pipeline` links the stages; `stages/producer.rs` asks the source, whose thread cuts the
-//! line from the file (`sources/file/reader.rs`, `sources/lines.rs`); `stages/batcher.rs` gathers; `stages/transformer.rs` hands the batch to a worker
-//! (`stages/transform.rs`), which decodes it (`decode/ndjson.rs`), runs the SQL (`duckdb/worker.rs`) and orders the rows
-//! (`sink/layout/split.rs`); `stages/writer.rs` gives them to files (`sink/files/open_file.rs`) and commits (`storage/checkpoint/store.rs`).
+//! One line of an NDJSON file goes to its commit through twelve files, in this order:
+//!
+//! | file | what happens to the line there |
+//! |---|---|
+//! | `stages/producer.rs` | its chunk is taken from the source, whose thread is ahead |
+//! | `sources/file/reader.rs` | it gets its offsets and their evidence |
+//! | `sources/lines.rs` | it is cut from what was read |
+//! | `stages/batcher.rs` | its chunk becomes part of a batch, and a barrier follows in its time |
+//! | `stages/transformer.rs` | the batch goes to a worker that is idle, and its frame keeps its place in the order |
+//! | `stages/transform.rs` | it becomes rows, is filtered, or becomes a dead letter |
+//! | `decode/ndjson.rs` | it becomes a row of Arrow |
+//! | `duckdb/worker.rs` | the SQL makes rows of the output of that |
+//! | `sink/layout/split.rs` | they are ordered by hive partition and hour |
+//! | `stages/writer.rs` | the frame becomes part of the checkpoint; the barrier commits it |
+//! | `sink/files/open_file.rs` | they are written to the Parquet file of their hour |
+//! | `storage/checkpoint/store.rs` | the record that names the file becomes durable, and the file visible |
 //!
 //! `core`, `storage`, `bucket`, `tables`, `decode`, `sink`, `settings`, `config`, and `sources` without its features build without a C++ compiler, and are tested so
 //! in minutes (`.ci/one_build.py` looks whether that stays true).
@@ -110,6 +122,7 @@ pub mod source {
     pub use pintail_core::schema::{EventSchema, MetadataColumn};
     pub use pintail_settings::Section;
     pub use pintail_sources::kind::{Configured, Kind, Surroundings};
+    pub use pintail_sources::meters::{Figure, Reading, SourceMeters};
     pub use pintail_sources::waiting::WaitingInputs;
     pub use pintail_sources::{OnGap, Resume, Source};
     pub use pintail_storage::checkpoint::store::Remember;

@@ -16,8 +16,8 @@ use pintail_core::memory::Memory;
 use pintail_core::offsets::OffsetRange;
 use pintail_core::totals::Totals;
 use pintail_duckdb::MemoryMeter;
-use pintail_sources::http::meter::PushMeter;
-use pintail_sources::waiting::{Waiting, WaitingInputs};
+use pintail_sources::meters::SourceMeters;
+use pintail_sources::waiting::Waiting;
 use pintail_storage::checkpoint::held::Held;
 use pintail_storage::durable::disk_state::DiskState;
 use prometheus::{Histogram, HistogramOpts, exponential_buckets};
@@ -103,14 +103,8 @@ pub struct Linked {
     pub remaining: watch::Receiver<Option<u64>>,
     /// What that figure counts.
     pub unit: OffsetUnit,
-    /// Why the source gives nothing, if it can lose its connection.
-    pub trouble: Option<watch::Receiver<Option<String>>>,
-    /// What of the source cannot be read for now, if it has several inputs.
-    pub waiting: Option<WaitingInputs>,
-    /// What clients pushed, if the source is one that they push to.
-    pub pushed: Option<Arc<PushMeter>>,
-    /// How long the source's own thread has been reading, if it knows.
-    pub reading: Option<Arc<Clock>>,
+    /// What the source lets others see of itself.
+    pub source: SourceMeters,
     /// What DuckDB holds.
     pub memory: Mutex<MemoryMeter>,
 }
@@ -190,12 +184,12 @@ impl Meters {
 
     /// Returns why the source gives nothing at this moment; `None` while it does, or before it is open.
     pub fn trouble(&self) -> Option<String> {
-        self.linked()?.trouble.as_ref()?.borrow().clone()
+        self.linked()?.source.trouble.as_ref()?.borrow().clone()
     }
 
     /// Returns which inputs of the source cannot be read at this moment; `None` of a source without several.
     pub fn waiting(&self) -> Option<Waiting> {
-        Some(self.linked()?.waiting.as_ref()?.get())
+        Some(self.linked()?.source.waiting.as_ref()?.get())
     }
 
     /// Counts a range of offsets that the producer has read.
@@ -342,7 +336,8 @@ pub struct ChannelMeter {
 
 struct Fill {
     capacity: usize,
-    length: Box<dyn Fn() -> usize + Send + Sync>,
+    /// `None` once the sender is gone.
+    length: Box<dyn Fn() -> Option<usize> + Send + Sync>,
 }
 
 impl ChannelMeter {
@@ -354,7 +349,7 @@ impl ChannelMeter {
     pub fn watch<T: Send + 'static>(&self, sender: &mpsc::Sender<T>) {
         let (capacity, weak) = (sender.max_capacity(), sender.downgrade());
         // A channel whose sender is gone is being emptied; what is left in it cannot be seen from here.
-        let length = Box::new(move || weak.upgrade().map_or(0, |sender| sender.max_capacity() - sender.capacity()));
+        let length = Box::new(move || weak.upgrade().map(|sender| sender.max_capacity() - sender.capacity()));
         let _ = self.fill.set(Fill { capacity, length });
     }
 
@@ -370,7 +365,12 @@ impl ChannelMeter {
 
     /// Returns how many messages wait in it.
     pub fn length(&self) -> usize {
-        self.fill.get().map_or(0, |fill| (fill.length)())
+        self.fill().map_or(0, |(length, _)| length)
+    }
+
+    /// Returns how many messages wait in it, and how many have room; `None` before the line begins, and once the sender is gone.
+    pub fn fill(&self) -> Option<(usize, usize)> {
+        self.fill.get().and_then(|fill| Some(((fill.length)()?, fill.capacity)))
     }
 
     /// Returns how many have room; `None` before the line begins.

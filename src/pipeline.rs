@@ -12,7 +12,6 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use pintail_config::{Config, TableConfig};
-use pintail_core::breaker::WhenRejected;
 use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::memory;
 use pintail_duckdb::Engine;
@@ -30,14 +29,13 @@ use tracing::{info, warn};
 
 use crate::meters::{Linked, Meters};
 use crate::stages::batcher::Batcher;
-use crate::stages::monitor::{Channels, Monitor};
-use crate::stages::outlet::Outlet;
+use crate::stages::monitor::Monitor;
 use crate::stages::producer::Producer;
 use crate::stages::transform::Transform;
 use crate::stages::transformer::Transformer;
 use crate::stages::trier::Trier;
 use crate::stages::writer::{Checkpoint, Writer};
-use crate::stages::{blocking, stopped};
+use crate::stages::{blocking, outlet, stopped};
 use crate::tables::Following;
 use crate::terminal::Screen;
 use crate::trial::{self, Trial};
@@ -56,8 +54,6 @@ use tasks::{MONITOR, PRODUCER, Tasks};
 
 /// Time between two heartbeats in the lock file; `pintail health` looks for one in the last 30 s.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(5);
-/// Records that a batch of very many columns has all the same: planning the SQL must pay.
-const BATCH_ROWS_MIN: usize = 1_000;
 
 /// Where records come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,81 +126,42 @@ impl Line {
         let Opened { lock, store, lost } = opened;
         let Plan { engine, layout, aggregator } = plan;
         let Outside { stop, reload, screen, meters, admin: _, fs: _, is_own_program } = outside;
-        let disk = meters.disk.clone();
-        let lock = Arc::new(lock);
-        let offsets = store.offsets().clone();
-        let (next_checkpoint, partitions) = (store.next_sequence(), offsets.spans().len());
-        let row_bytes = config.schema.row_bytes();
-        meters.memory.limit(memory::Limits { bytes_max: config.pipeline.line_bytes_max, row_bytes, process: config.limits.memory });
-        let (chunk_sender, chunks) = mpsc::channel(config.pipeline.chunk_channel);
-        let (batch_sender, batches) = mpsc::channel(config.pipeline.batch_channel);
-        let (frame_sender, frames) = mpsc::channel(config.pipeline.frame_channel);
-        // One message: what a slow monitor misses is merged into the next.
-        let (progress_sender, progress) = mpsc::channel(1);
-        let (committed_sender, committed) = watch::channel(Arc::new(offsets));
-        let (remaining_sender, remaining) = watch::channel(source.remaining());
-        let channels = Channels { chunks: chunk_sender.downgrade(), batches: batch_sender.downgrade(), frames: frame_sender.downgrade() };
-        let full = disk.clone();
-        meters.link(linked(&store, &*source, &engine, remaining)?);
-        let chunk_outlet = Outlet::new(chunk_sender, &meters.chunks);
-        let frame_outlet = Outlet::new(frame_sender, &meters.frames);
+        let (lock, local, disk) = (Arc::new(lock), config.local_paths(), meters.disk.clone());
+        let (next_checkpoint, partitions, state_sha256) = (store.next_sequence(), store.offsets().spans().len(), store.state().sha256());
+        let (when_rejected, usual) = (source.when_rejected(), store.state().rest().usual);
         // A search in what cannot be read again is not given up.
         let give_up = if source.reads_again() { stop.clone() } else { watch::channel(false).1 };
-        let usual = store.state().rest().usual;
+
+        let (chunk_outlet, chunks) = outlet::channel(config.pipeline.chunk_channel, &meters.chunks);
+        let (batch_outlet, batches) = outlet::channel(config.pipeline.batch_channel, &meters.batches);
+        let (frame_outlet, frames) = outlet::channel(config.pipeline.frame_channel, &meters.frames);
+        // One message: what a slow monitor misses is merged into the next.
+        let (progress, figures) = mpsc::channel(1);
+        let (committed, commits) = watch::channel(Arc::new(store.offsets().clone()));
+        let (remaining, lag) = watch::channel(source.remaining());
+        let early = Arc::<Notify>::default();
+        meters.memory.limit(memory_limits(config));
+        meters.link(linked(&store, &*source, &engine, lag)?);
+
+        let monitor =
+            Monitor { input: figures, screen, config: config.monitor.clone(), columns: aggregator.columns(), meters: meters.clone() };
         let files = OpenFiles::new(layout.clone(), &config.sink, &store.columns_of(layout.output_schema()))?;
         let transform = |worker| {
-            let outside = (source.when_rejected(), usual, give_up.clone());
+            let outside = (when_rejected, usual, give_up.clone());
             Transform::new(config, worker, &layout, &aggregator, outside).among(&files.crowd(), config)
         };
         let workers = engine.workers()?.into_iter().map(transform).collect();
-
-        let monitor = Monitor {
-            input: progress,
-            channels,
-            disk_full: Box::new(move || full.full()),
-            screen,
-            config: config.monitor.clone(),
-            columns: aggregator.columns(),
-            meters: meters.clone(),
-        };
-        let (schema, early) = (engine.output().clone(), Arc::<Notify>::default());
-        let local = config.local_paths();
-        let state_sha256 = store.state().sha256();
-        let writer = Writer {
-            input: frames,
-            checkpoint: Checkpoint::new(
-                (store, lock.clone()),
-                files,
-                schema,
-                config,
-                source.when_rejected(),
-                (meters.clone(), early.clone()),
-            ),
-            committed: committed_sender,
-            progress: progress_sender,
-            groups_max: config.monitor.groups_max,
-            stop: stop.clone(),
-        };
-        // Nothing is left that can fail before the first record: what fails here is no record's fault.
-        let mut batch_outlet = Outlet::new(batch_sender, &meters.batches);
-        let trial = is_own_program.then(|| try_first(config, &local, state_sha256, give_up)).flatten();
-        let trier = trial.map(|trial| {
-            let (sender, input) = mpsc::channel(1);
-            Trier { input, output: std::mem::replace(&mut batch_outlet, Outlet::unwatched(sender)), trial }
-        });
+        let schema = engine.output().clone();
+        let checkpoint = Checkpoint::new((store, lock.clone()), files, schema, config, when_rejected, (meters.clone(), early.clone()));
+        let groups_max = config.monitor.groups_max;
+        let writer = Writer { input: frames, checkpoint, committed, progress, groups_max, stop: stop.clone() };
         let transformer = Transformer { input: batches, output: frame_outlet, engine, workers, reload, meters: meters.clone() };
-        let batcher = Batcher {
-            input: chunks,
-            output: batch_outlet,
-            batch_rows: batch_rows(config, row_bytes),
-            batch_bytes_max: config.pipeline.batch_bytes_max,
-            keeps_chunks: source.when_rejected() == WhenRejected::Pause,
-            checkpoint_interval: config.pipeline.checkpoint_interval,
-            early,
-            meters: meters.clone(),
-        };
-        let producer = Producer { source, output: chunk_outlet, stop, committed, remaining: remaining_sender, meters };
-        let trying = trier.map(|trier| ("trial", Box::pin(trier.run()) as BoxFuture<'static, _>));
+        // Nothing is left that can fail before the first record: what fails here is no record's fault.
+        let trial = if is_own_program { try_first(config, &local, state_sha256, give_up) } else { None };
+        let (batch_outlet, trier) = Trier::before(batch_outlet, trial);
+        let batcher = Batcher::new(config, when_rejected, (chunks, batch_outlet), early, meters.clone());
+        let producer = Producer { source, output: chunk_outlet, stop, committed: commits, remaining, meters };
+
         let mut stages: Vec<(&'static str, BoxFuture<'static, _>)> = vec![
             (MONITOR, Box::pin(monitor.run())),
             ("writer", Box::pin(writer.run())),
@@ -212,7 +169,7 @@ impl Line {
             ("batcher", Box::pin(batcher.run())),
             (PRODUCER, Box::pin(producer.run())),
         ];
-        stages.extend(trying);
+        stages.extend(trier.map(|trier| ("trial", Box::pin(trier.run()) as BoxFuture<'static, _>)));
         info!(
             out_path = %config.pipeline.out_path.display(),
             next_checkpoint,
@@ -275,6 +232,11 @@ impl Line {
     }
 }
 
+/// Returns what the line may hold in memory.
+fn memory_limits(config: &Config) -> memory::Limits {
+    memory::Limits { bytes_max: config.pipeline.line_bytes_max, row_bytes: config.schema.row_bytes(), process: config.limits.memory }
+}
+
 /// Gathers what the figures of a line are taken from.
 fn linked(store: &OpenDataset, source: &dyn Source, engine: &Engine, remaining: watch::Receiver<Option<u64>>) -> Result<Linked> {
     Ok(Linked {
@@ -283,10 +245,7 @@ fn linked(store: &OpenDataset, source: &dyn Source, engine: &Engine, remaining: 
         last_sequence: store.next_sequence() - 1,
         remaining,
         unit: source.unit(),
-        trouble: source.trouble(),
-        waiting: source.waiting(),
-        pushed: source.pushed(),
-        reading: source.work(),
+        source: source.meters(),
         memory: Mutex::new(engine.memory()?),
     })
 }
@@ -302,12 +261,6 @@ fn try_first(config: &Config, paths: &Paths, state_sha256: String, stop: watch::
         "earlier starts ended without a commit, from the same positions (killed, or by a record that ends the process): until the next commit, each batch is tried in a process of its own first"
     );
     Some(Trial::new(config, stop))
-}
-
-/// Returns the records of a batch: fewer where there are so many columns that the rows would take more than the bytes of a batch.
-fn batch_rows(config: &Config, row_bytes: usize) -> usize {
-    let fitting = config.pipeline.batch_bytes_max / row_bytes.max(1);
-    config.pipeline.batch_rows.min(fitting.max(BATCH_ROWS_MIN))
 }
 
 /// Waits for an opening, and lets it give up waiting for room once a stop is asked for.

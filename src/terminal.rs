@@ -11,6 +11,7 @@ mod tests;
 
 use std::time::Duration;
 
+pub(crate) use self::layout::broken;
 pub(crate) use self::screen::Screen;
 
 use itertools::Itertools;

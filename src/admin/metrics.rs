@@ -6,6 +6,7 @@
 //! Counters begin at 0 with the process, as Prometheus expects of them; `/api/status` has the sums since the dataset began.
 
 use pintail_core::limits;
+use pintail_sources::meters::{Figure, Reading};
 use prometheus::core::Collector;
 use prometheus::{CounterVec, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
@@ -59,7 +60,7 @@ pub(super) fn text(shared: &Shared) -> Result<String> {
     let answer = Answer(Registry::new());
     committed(&answer, shared)?;
     line(&answer, shared)?;
-    pushed(&answer, shared)?;
+    source(&answer, shared)?;
     process(&answer, shared)?;
     TextEncoder::new().encode_to_string(&answer.0.gather())
 }
@@ -109,7 +110,7 @@ fn line(answer: &Answer, shared: &Shared) -> Result {
         Opts::new("pintail_stage_busy_seconds_total", "Time that a stage worked: of the transformer, the sum over its workers."),
         &["stage"],
     )?;
-    let reading = meters.linked().and_then(|linked| linked.reading.as_ref()).map(|clock| clock.read().total.as_secs_f64());
+    let reading = meters.linked().and_then(|linked| linked.source.reading.as_ref()).map(|clock| clock.read().total.as_secs_f64());
     for stage in meters.stages() {
         let busy = stage.work.read().total.as_secs_f64();
         work.with_label_values(&[stage.name]).inc_by(busy);
@@ -150,15 +151,14 @@ fn line(answer: &Answer, shared: &Shared) -> Result {
     answer.gauge("pintail_alive", "1 while /healthz says 200.", shared.health.dead().is_empty().into())
 }
 
-/// What clients push to the source, if it is one of that kind.
-fn pushed(answer: &Answer, shared: &Shared) -> Result {
-    let Some(pushed) = shared.meters.linked().and_then(|linked| linked.pushed.as_ref()) else { return Ok(()) };
-    let requests = pushed.requests().map(|(status, count)| (status.to_string(), count));
-    answer.counters("pintail_http_requests_total", "Requests to the HTTP source, by the status of the answer.", "status", requests)?;
-    answer.counter("pintail_http_records_total", "Records of the requests that were answered with 200.", pushed.records())?;
-    let (bytes, bytes_max) = pushed.journal_bytes();
-    answer.gauge("pintail_journal_bytes", "Bytes of the journal on the disk.", bytes)?;
-    answer.gauge("pintail_journal_max_bytes", "Bytes above which the journal takes nothing more.", bytes_max)
+/// What only sources of this kind have.
+fn source(answer: &Answer, shared: &Shared) -> Result {
+    let figures = shared.meters.linked().into_iter().flat_map(|linked| &linked.source.figures);
+    figures.into_iter().try_for_each(|Figure { name, help, reading }| match reading {
+        Reading::Counter(read) => answer.counter(name, help, read()),
+        Reading::Counters(label, read) => answer.counters(name, help, label, read()),
+        Reading::Gauge(read) => answer.gauge(name, help, read()),
+    })
 }
 
 /// The process.

@@ -101,7 +101,7 @@ impl Look {
     fn new(meters: &Meters) -> Self {
         let mut worked = meters.stages().map(|stage| stage.work.read().total);
         // The producer's own work is next to nothing; the source's is what counts.
-        if let Some(reading) = meters.linked().and_then(|linked| linked.reading.as_ref()) {
+        if let Some(reading) = meters.linked().and_then(|linked| linked.source.reading.as_ref()) {
             worked[0] += reading.read().total;
         }
         Self {
@@ -119,7 +119,7 @@ impl Look {
         }
         let share = |from: Duration, to: Duration| (to.saturating_sub(from).as_secs_f64() / seconds).min(1.0);
         let stages = meters.stages();
-        let reads_known = meters.linked().is_some_and(|linked| linked.reading.is_some());
+        let reads_known = meters.linked().is_some_and(|linked| linked.source.reading.is_some());
         let busy = |place: usize| {
             let workers = stages[place].workers() as u32;
             (place > 0 || reads_known).then(|| share(self.worked[place] / workers, later.worked[place] / workers))

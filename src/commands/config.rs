@@ -9,8 +9,8 @@ use pintail_config::reference::Reference;
 use pintail_core::error::{Error, Result};
 use pintail_sources::registry::KINDS;
 
-/// Columns of the narrowest terminal that this is written for.
-const COLUMNS: usize = 80;
+use crate::cli::HELP_COLUMNS;
+use crate::terminal::broken;
 
 /// Explains a key, or lists those of a section. `here` is the configuration of this invocation, whose faults do not matter.
 ///
@@ -18,7 +18,7 @@ const COLUMNS: usize = 80;
 /// `Config` if there is no such key.
 pub(crate) fn explain(key: &str, here: &Examined, to: &mut dyn Write) -> Result<()> {
     let text = Reference::new(KINDS).explain(key, |key| here.given(key).map(str::to_owned))?;
-    text.lines().flat_map(wrapped).try_for_each(|line| writeln!(to, "{line}")).map_err(failed)
+    text.lines().flat_map(|line| broken(line, HELP_COLUMNS)).try_for_each(|line| writeln!(to, "{line}")).map_err(failed)
 }
 
 /// Prints the JSON Schema of a configuration file.
@@ -27,36 +27,6 @@ pub(crate) fn schema(to: &mut dyn Write) -> Result<()> {
     writeln!(to, "{schema:#}").map_err(failed)
 }
 
-/// Breaks a line between words, so that none is wider than a terminal unless a word is. What the line begins with stays as it is.
-fn wrapped(line: &str) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in line.split(' ') {
-        match lines.last_mut() {
-            Some(last) if last.trim().is_empty() || last.chars().count() + 1 + word.chars().count() <= COLUMNS => {
-                last.push(' ');
-                last.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
-}
-
 fn failed(error: std::io::Error) -> Error {
     Error::io("write to standard output", error)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::wrapped;
-
-    #[test]
-    fn a_line_is_broken_between_words_and_keeps_what_it_begins_with() {
-        assert_eq!(wrapped("  takes    true or false"), ["  takes    true or false"]);
-        assert_eq!(wrapped(""), [""]);
-        let words = ["word"; 40].join(" ");
-        let lines = wrapped(&words);
-        assert!(lines.len() == 3 && lines.iter().all(|line| line.len() <= 80), "{lines:?}");
-        assert_eq!(lines.join(" "), words);
-    }
 }

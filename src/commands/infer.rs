@@ -14,7 +14,7 @@ use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::schema::{Column, EventSchema};
 use pintail_decode::infer::{Inferred, Quoted, infer};
 use pintail_sources::repeated::HEAD_BYTES;
-use pintail_storage::permission;
+use pintail_storage::checkpoint::permission;
 
 use sample::Shape;
 

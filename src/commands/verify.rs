@@ -19,10 +19,10 @@ use pintail_core::offsets::PartitionId;
 use pintail_core::quantity::{counted, thousands};
 use pintail_storage::checkpoint::dead_letters;
 use pintail_storage::checkpoint::index::Comparison;
+use pintail_storage::checkpoint::permission;
 use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::checkpoint::record::{CommitRecord, FileEntry, FileKind};
 use pintail_storage::checkpoint::state::State;
-use pintail_storage::permission;
 use pintail_tables::delta::log::DIR as DELTA_LOG;
 
 use crate::tables::{self, Found};

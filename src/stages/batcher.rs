@@ -9,13 +9,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant as Moment};
 
+use pintail_config::Config;
 use pintail_core::batch::{Barrier, Batch, Chunk, Cut, EndReason, Read, Trigger};
+use pintail_core::breaker::WhenRejected;
 use pintail_core::error::Result;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::meters::Meters;
 use crate::stages::outlet::{Closed, Outlet};
+
+/// Records that a batch of very many columns has all the same: planning the SQL must pay.
+const BATCH_ROWS_MIN: usize = 1_000;
 
 /// The second stage.
 pub(crate) struct Batcher {
@@ -56,6 +61,29 @@ struct OpenBatch {
 }
 
 impl Batcher {
+    /// Makes the stage between two channels. `early` asks for a checkpoint before its time.
+    pub(crate) fn new(
+        config: &Config,
+        when_rejected: WhenRejected,
+        (input, output): (mpsc::Receiver<Read>, Outlet<Cut>),
+        early: Arc<Notify>,
+        meters: Arc<Meters>,
+    ) -> Self {
+        let batch_bytes_max = config.pipeline.batch_bytes_max;
+        // Fewer where there are so many columns that the rows would take more than the bytes of a batch.
+        let fitting = batch_bytes_max / config.schema.row_bytes().max(1);
+        Self {
+            input,
+            output,
+            batch_rows: config.pipeline.batch_rows.min(fitting.max(BATCH_ROWS_MIN)),
+            batch_bytes_max,
+            keeps_chunks: when_rejected == WhenRejected::Pause,
+            checkpoint_interval: config.pipeline.checkpoint_interval,
+            early,
+            meters,
+        }
+    }
+
     /// Cuts until the input ends. A channel that closes without an end means a failure upstream: no barrier is sent.
     pub(crate) async fn run(mut self) -> Result<()> {
         let mut ticks = interval_at(Instant::now() + self.checkpoint_interval, self.checkpoint_interval);

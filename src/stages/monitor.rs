@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use itertools::Itertools;
 use pintail_config::MonitorConfig;
-use pintail_core::batch::{Cut, Read, Transformed};
 use pintail_core::error::Result;
 use pintail_core::invocation::command;
 use pintail_storage::checkpoint::held::ways_out;
@@ -34,10 +33,6 @@ const ALL_ROWS: &str = "rows";
 pub(crate) struct Monitor {
     /// From the writer.
     pub input: mpsc::Receiver<Progress>,
-    /// The channels whose fill is shown.
-    pub channels: Channels,
-    /// Whether the disk is full.
-    pub disk_full: Box<dyn Fn() -> bool + Send>,
     /// The terminal, if there is one.
     pub screen: Option<Arc<Screen>>,
     /// What the table shows.
@@ -46,16 +41,6 @@ pub(crate) struct Monitor {
     pub columns: (bool, bool),
     /// Keeps the groups, for those who look at them elsewhere.
     pub meters: Arc<Meters>,
-}
-
-/// The channels of the line. Weak: looking at a channel must not keep it open.
-pub(crate) struct Channels {
-    /// Producer → batcher.
-    pub chunks: mpsc::WeakSender<Read>,
-    /// Batcher → transformer.
-    pub batches: mpsc::WeakSender<Cut>,
-    /// Transformer → writer.
-    pub frames: mpsc::WeakSender<Transformed>,
 }
 
 /// The figures on display.
@@ -132,26 +117,20 @@ impl Monitor {
                 age: done.at.elapsed(),
                 trigger: done.trigger,
             }),
-            channels: self.channels.fills(),
-            disk_full: (self.disk_full)(),
+            channels: self.fills(),
+            disk_full: self.meters.disk.full(),
             held: self.meters.held().map(|held| format!("{held}; {}", ways_out(&command("dead-letters --accept")))),
             trouble: self.meters.trouble(),
             waiting: self.meters.waiting().unwrap_or_default(),
         }
     }
-}
 
-impl Channels {
+    /// Looks at the channels; one whose sender is gone is not shown.
     fn fills(&self) -> Vec<ChannelFill> {
-        let fills = [fill("chunks", &self.chunks), fill("batches", &self.batches), fill("frames", &self.frames)];
-        fills.into_iter().flatten().collect()
+        let Meters { chunks, batches, frames, .. } = &*self.meters;
+        let channels = [("chunks", chunks), ("batches", batches), ("frames", frames)];
+        channels.into_iter().filter_map(|(name, meter)| meter.fill().map(|(used, capacity)| ChannelFill { name, used, capacity })).collect()
     }
-}
-
-/// Looks at a channel; `None` once its sender is gone.
-fn fill<T>(name: &'static str, channel: &mpsc::WeakSender<T>) -> Option<ChannelFill> {
-    let sender = channel.upgrade()?;
-    Some(ChannelFill { name, used: sender.max_capacity() - sender.capacity(), capacity: sender.max_capacity() })
 }
 
 impl Figures {

@@ -23,6 +23,12 @@ pub(crate) struct Outlet<T> {
     sent: Arc<Mutex<Instant>>,
 }
 
+/// Makes the channel between two stages, which the meter watches from now on.
+pub(crate) fn channel<T: Send + 'static>(capacity: usize, meter: &ChannelMeter) -> (Outlet<T>, mpsc::Receiver<T>) {
+    let (sender, receiver) = mpsc::channel(capacity);
+    (Outlet::new(sender, meter), receiver)
+}
+
 impl<T: Send + 'static> Outlet<T> {
     /// Takes the sender; the meter watches its channel from now on.
     pub(crate) fn new(sender: mpsc::Sender<T>, meter: &ChannelMeter) -> Self {

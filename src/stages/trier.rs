@@ -23,6 +23,13 @@ pub(crate) struct Trier {
 }
 
 impl Trier {
+    /// Puts the stage before the way to the transformer, if batches are to be tried. Returns the way that the batcher takes.
+    pub(crate) fn before(output: Outlet<Cut>, trial: Option<Trial>) -> (Outlet<Cut>, Option<Self>) {
+        let Some(trial) = trial else { return (output, None) };
+        let (sender, input) = mpsc::channel(1);
+        (Outlet::unwatched(sender), Some(Self { input, output, trial }))
+    }
+
     /// Tries and hands on until the input ends.
     pub(crate) async fn run(self) -> Result<()> {
         let Self { mut input, output, trial } = self;

@@ -397,7 +397,7 @@ impl Checkpoint {
             ErrorKind::DeadLetters,
             format!(
                 "{rejected} of {records} records were rejected, more than dead_letters.ratio_max = {ratio_max}; nothing of this \
-                 checkpoint is committed; mend the schema or the SQL, or let them pass as dead letters once with {}; the first: {reason}",
+                 checkpoint is committed; fix the schema or the SQL, or let them pass as dead letters once with {}; the first: {reason}",
                 again_with("dead_letters.ratio_max=1")
             ),
         ))

@@ -118,15 +118,26 @@ pub(super) fn bar(used: usize, capacity: usize) -> String {
     format!("{}{}", "█".repeat(filled), "░".repeat(BAR - filled))
 }
 
-/// Sets text on as many lines as its words need, at most `lines_max`; the last of them is cut if that is not all.
-pub(super) fn wrap(text: &str, max: usize, lines_max: usize) -> Vec<String> {
+/// Breaks text between words, so that no line is wider than `max` columns unless a word is. What the text begins with stays as it is.
+pub(crate) fn broken(text: &str, max: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {
-        let full = lines.len() == lines_max;
         match lines.last_mut() {
-            Some(line) if full || width(line) + 1 + width(word) <= max => write!(line, " {word}").expect("a string takes all text"),
+            Some(line) if line.trim().is_empty() || width(line) + 1 + width(word) <= max => {
+                write!(line, " {word}").expect("a string takes all text");
+            }
             _ => lines.push(word.to_owned()),
         }
+    }
+    lines
+}
+
+/// Sets text on as many lines as its words need, at most `lines_max`; the last of them is cut if that is not all.
+pub(super) fn wrap(text: &str, max: usize, lines_max: usize) -> Vec<String> {
+    let mut lines = broken(text, max);
+    if lines.len() > lines_max {
+        let rest = lines.split_off(lines_max.saturating_sub(1)).join(" ");
+        lines.push(rest);
     }
     lines.iter().map(|line| clip(line, max)).collect()
 }
@@ -141,4 +152,19 @@ pub(super) fn pack(items: &[String], max: usize) -> Vec<String> {
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::broken;
+
+    #[test]
+    fn a_line_is_broken_between_words_and_keeps_what_it_begins_with() {
+        assert_eq!(broken("  takes    true or false", 80), ["  takes    true or false"]);
+        assert_eq!(broken("", 80), [""]);
+        let words = ["word"; 40].join(" ");
+        let lines = broken(&words, 80);
+        assert!(lines.len() == 3 && lines.iter().all(|line| line.len() <= 80), "{lines:?}");
+        assert_eq!(lines.join(" "), words);
+    }
 }

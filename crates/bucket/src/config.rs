@@ -247,7 +247,7 @@ fn storage_class(text: &str, provider: Provider) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use pintail_settings::raw::RawConfig;
-    use pintail_settings::reader::Report;
+    use pintail_settings::report::Report;
 
     use super::*;
 

@@ -13,7 +13,7 @@ use pintail_core::limits::Limits;
 use pintail_core::suggest;
 use pintail_settings::described::{Described, Takes};
 use pintail_settings::raw::RawConfig;
-use pintail_settings::reader::Report;
+use pintail_settings::report::Report;
 use pintail_sources::kind::Kind;
 use serde_json::{Map, Value as Json, json};
 

@@ -15,7 +15,7 @@ use pintail_core::secret::Secret;
 use pintail_core::transform::{LookupConfig, TransformConfig};
 use pintail_settings::bounds::{DAY, HOUR, INTEGER_MAX, MILLISECOND, bounded, in_memory, secret_or_file, sizes};
 use pintail_settings::raw::read_text;
-use pintail_settings::reader::Report;
+use pintail_settings::report::Report;
 use pintail_settings::{Section, values};
 use pintail_sink::config::{SinkConfig, SortColumn};
 use pintail_sources::kind::Kind;

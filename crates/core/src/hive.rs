@@ -1,7 +1,7 @@
 //! Hive partitions: directories named after the values of columns.
 //!
 //! Owns: which columns and values can be in a path, and how they are written there so that DuckDB and pyarrow read them back.
-//! Does not own: which rows belong where (see `split`).
+//! Does not own: which rows belong where (see `pintail_sink::layout::split`).
 
 use std::borrow::Cow;
 

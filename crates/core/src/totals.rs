@@ -1,7 +1,7 @@
 //! Counts and sums by group: what the monitor shows.
 //!
 //! Owns: merging, so that partial figures from batches add up to exact ones.
-//! Does not own: their computation (see `pintail::aggregate`) and their looks (see `terminal`).
+//! Does not own: their computation (see `pintail::aggregate`) and how they are shown (see `pintail::terminal`).
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

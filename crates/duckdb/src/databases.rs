@@ -13,7 +13,8 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use pintail_core::error::{Error, Result};
 
-use super::session::{Database, Session, collect, collect_texts, quoted};
+use super::session::{Database, Session};
+use super::sql::{collect, collect_texts, quoted};
 use super::sql_error::message;
 
 /// The database in use. Lookup tables and the memory limit exist once in it.

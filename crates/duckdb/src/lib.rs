@@ -29,6 +29,7 @@ mod prepared;
 mod probe;
 mod scan;
 mod session;
+mod sql;
 mod sql_error;
 mod statement;
 mod vector;

@@ -16,7 +16,7 @@ use pintail_core::digest::sha256_of;
 use pintail_core::error::{Error, Result};
 use pintail_core::transform::LookupConfig;
 
-use super::session::{collect, literal};
+use super::sql::{collect, literal};
 use super::sql_error::message;
 
 /// A lookup file's content.

@@ -11,7 +11,8 @@ use duckdb::Connection;
 use pintail_core::error::{Error, Result};
 
 use super::databases::Databases;
-use super::session::{Database, collect};
+use super::session::Database;
+use super::sql::collect;
 use super::sql_error::message;
 
 /// Asks DuckDB how much memory its buffer manager has given out. The connection is dropped before the database.

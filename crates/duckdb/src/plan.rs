@@ -17,7 +17,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::scan::FUNCTION;
-use super::session::collect_texts;
+use super::sql::collect_texts;
 use super::sql_error::message;
 use super::statement::Select;
 

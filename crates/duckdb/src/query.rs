@@ -18,7 +18,7 @@ use pintail_storage::checkpoint::reader::{Committed, DataFile};
 use tracing::debug;
 
 use super::raw::RawDatabase;
-use super::session::{literal, quoted};
+use super::sql::{literal, quoted};
 use super::sql_error::message;
 use super::statement::Select;
 

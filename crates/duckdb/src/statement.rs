@@ -12,7 +12,7 @@ use duckdb::core::{LogicalTypeHandle, LogicalTypeId};
 use serde_json::value::RawValue;
 
 use super::raw::RawConnection;
-use super::session::{collect_texts, literal};
+use super::sql::{collect_texts, literal};
 use super::sql_error::{message, one_line};
 
 /// A text that is exactly one `SELECT`.

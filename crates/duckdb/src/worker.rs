@@ -23,7 +23,8 @@ use super::gather::Columns;
 use super::prepared::{Class, Failed};
 use super::probe::{Probe, Scope, Suspect};
 use super::scan::{Pace, VECTOR_ROWS};
-use super::session::{Database, Session, stream};
+use super::session::{Database, Session};
+use super::sql::stream;
 use super::sql_error::{Failure, FailureKind, SqlError, message, one_line};
 use super::statement::Select;
 

@@ -10,6 +10,7 @@ pub mod bounds;
 pub mod described;
 pub mod raw;
 pub mod reader;
+pub mod report;
 pub mod values;
 
 pub use reader::Section;

@@ -1,7 +1,7 @@
 //! What the user typed: values, each with the place it was typed at.
 //!
 //! Owns: the layers (file < environment < `--set`) and their syntax.
-//! Does not own: which keys exist, what they mean and their defaults (see `sections`).
+//! Does not own: which keys exist, what they mean and their defaults (see `pintail_config::sections`).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -18,7 +18,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use pintail_core::batch::{Chunk, DeadLetter, LetterForm, OffsetUnit, Records};
 use pintail_core::breaker::WhenRejected;
-use pintail_core::clock::Clock;
 use pintail_core::error::{Error, Result};
 use pintail_core::invocation::command;
 use pintail_core::messages::{Envelope, PayloadsBuilder};
@@ -28,6 +27,7 @@ use tracing::warn;
 
 use super::Source;
 use super::thread::{ChunkSender, Exit, ReadThread};
+use crate::meters::SourceMeters;
 
 #[cfg(test)]
 mod tests;
@@ -81,8 +81,8 @@ impl Source for DeadLetterSource {
         WhenRejected::GoOn
     }
 
-    fn work(&self) -> Option<Arc<Clock>> {
-        Some(self.thread.work())
+    fn meters(&self) -> SourceMeters {
+        SourceMeters { reading: Some(self.thread.work()), ..SourceMeters::default() }
     }
 }
 

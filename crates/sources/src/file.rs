@@ -20,7 +20,6 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use pintail_core::batch::{Chunk, OffsetUnit};
 use pintail_core::breaker::WhenRejected;
-use pintail_core::clock::Clock;
 use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::offsets::{Offsets, PartitionId};
 use pintail_core::quantity::counted;
@@ -31,6 +30,7 @@ use tracing::info;
 use super::thread::{ChunkSender, Exit, ReadThread};
 use super::{OnGap, Resume, Source};
 use crate::kind::Surroundings;
+use crate::meters::SourceMeters;
 use crate::waiting::WaitingInputs;
 pub(crate) use config::KIND;
 use config::{Copies, FileConfig};
@@ -85,13 +85,23 @@ pub struct FileSource {
 /// What is to be said at the end of the input.
 type Left = Arc<Mutex<Option<Error>>>;
 
-impl FileSource {
-    /// Finds the files, compares them with what is committed, and begins to read.
-    ///
-    /// # Errors
-    /// `Config` if a name is wrong, too many files match, or (read once) nothing matches; `State` if a file was truncated or replaced and
-    /// `source.on_gap` is `refuse`. A file that cannot be read is none: it waits, or is named at the end.
-    pub fn open(config: &FileConfig, around: &Surroundings<'_>, resume: &Resume<'_>) -> Result<Self> {
+/// Files that were found and compared with what is committed: nothing is read yet.
+struct Ready {
+    reading: Reading,
+    unread: Unread,
+    behind: Behind,
+    waiting: WaitingInputs,
+    left: Left,
+}
+
+/// How they will be read.
+enum Reading {
+    Follow(Box<Follow>),
+    Once(Box<ReadOnce>),
+}
+
+impl Ready {
+    fn new(config: &FileConfig, around: &Surroundings<'_>, resume: &Resume<'_>) -> Result<Self> {
         let patterns = Patterns::parse(&config.paths, config.files_max, around.out_path, around.disk.clone())?;
         let positions = Positions::new(resume, config.remember_max)?;
         let (unread, behind) = (Unread::default(), Behind::default());
@@ -118,12 +128,26 @@ impl FileSource {
             copies: config.copies,
             pending: Vec::new(),
         };
-        let thread = if config.follow {
-            let follow = Follow::start(files, config, behind.clone(), found)?;
-            ReadThread::spawn(NAME, move |sender| follow.run(sender))?
+        let reading = if config.follow {
+            Reading::Follow(Follow::start(files, config, behind.clone(), found)?.into())
         } else {
-            let read_once = ReadOnce::start(files, found, left.clone())?;
-            ReadThread::spawn(NAME, move |sender| read_once.run(sender))?
+            Reading::Once(ReadOnce::start(files, found, left.clone())?.into())
+        };
+        Ok(Self { reading, unread, behind, waiting, left })
+    }
+}
+
+impl FileSource {
+    /// Finds the files, compares them with what is committed, and begins to read.
+    ///
+    /// # Errors
+    /// `Config` if a name is wrong, too many files match, or (read once) nothing matches; `State` if a file was truncated or replaced and
+    /// `source.on_gap` is `refuse`. A file that cannot be read is none: it waits, or is named at the end.
+    pub fn open(config: &FileConfig, around: &Surroundings<'_>, resume: &Resume<'_>) -> Result<Self> {
+        let Ready { reading, unread, behind, waiting, left } = Ready::new(config, around, resume)?;
+        let thread = match reading {
+            Reading::Follow(follow) => ReadThread::spawn(NAME, move |sender| follow.run(sender))?,
+            Reading::Once(once) => ReadThread::spawn(NAME, move |sender| once.run(sender))?,
         };
         let when_rejected = if config.follow { WhenRejected::Pause } else { WhenRejected::Stop };
         Ok(Self { thread, unread, when_rejected, behind, waiting, left })
@@ -134,7 +158,7 @@ impl FileSource {
     /// # Errors
     /// As [`Self::open`].
     pub fn check(config: &FileConfig, around: &Surroundings<'_>, resume: &Resume<'_>) -> Result<Vec<String>> {
-        let source = Self::open(config, around, resume)?;
+        let ready = Ready::new(config, around, resume)?;
         let found = Patterns::parse(&config.paths, config.files_max, around.out_path, around.disk.clone())?.find()?;
         let mut notes = vec![counted(found.files.len() as u64, "file", "files")];
         notes.extend(found.unmatched.iter().map(|pattern| format!("no file matches `{pattern}` yet: it is waited for")));
@@ -144,7 +168,7 @@ impl FileSource {
                 "`{own}` lies among the inputs: it is where the dataset is written (`pipeline.out_path`), and nothing there is read"
             ));
         }
-        let waiting = source.waiting.get();
+        let waiting = ready.waiting.get();
         if let Some(first) = waiting.named.first().filter(|_| !config.follow) {
             let others = if waiting.count > 1 { format!(", and {} more", waiting.count - 1) } else { String::new() };
             let text = format!(
@@ -181,8 +205,8 @@ impl Source for FileSource {
         Some(self.unread.get())
     }
 
-    fn waiting(&self) -> Option<WaitingInputs> {
-        Some(self.waiting.clone())
+    fn meters(&self) -> SourceMeters {
+        SourceMeters { reading: Some(self.thread.work()), waiting: Some(self.waiting.clone()), ..SourceMeters::default() }
     }
 
     fn left(&mut self) -> Option<Error> {
@@ -195,10 +219,6 @@ impl Source for FileSource {
 
     fn unit(&self) -> OffsetUnit {
         OffsetUnit::Bytes
-    }
-
-    fn work(&self) -> Option<Arc<Clock>> {
-        Some(self.thread.work())
     }
 }
 

@@ -17,7 +17,7 @@
 //! | `records`, `json`, `compressed`, `rows` | a body cut into records, on a blocking thread |
 //! | `pintail_storage::journal` | the records on the disk, and what was answered |
 //! | `chunks` | the journal read for the line |
-//! | [`meter`] | what can be seen of it |
+//! | `meter` | what can be seen of it |
 
 #[cfg(feature = "http")]
 mod access;
@@ -32,7 +32,8 @@ mod compressed;
 pub mod config;
 #[cfg(feature = "http")]
 mod json;
-pub mod meter;
+#[cfg(feature = "http")]
+mod meter;
 #[cfg(feature = "http")]
 mod records;
 #[cfg(feature = "http")]

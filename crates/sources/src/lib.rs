@@ -6,20 +6,15 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests do to files what others do"))]
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use pintail_core::batch::{Chunk, OffsetUnit};
 use pintail_core::breaker::WhenRejected;
-use pintail_core::clock::Clock;
 use pintail_core::error::{Error, Result};
 use pintail_core::evidence::Key;
 use pintail_core::offsets::Offsets;
-use tokio::sync::watch;
 
-use http::meter::PushMeter;
+use meters::SourceMeters;
 pub use resume::OnGap;
-use waiting::WaitingInputs;
 
 pub mod dead_letters;
 pub mod file;
@@ -31,6 +26,7 @@ pub mod kind;
 pub mod lines;
 #[cfg(any(feature = "kafka", feature = "nats"))]
 mod messages;
+pub mod meters;
 pub mod nats;
 #[cfg(any(feature = "kafka", feature = "nats"))]
 mod reach;
@@ -91,26 +87,9 @@ pub trait Source: Send {
         WhenRejected::Stop
     }
 
-    /// Returns a clock of the time it spends reading, if it can tell that from waiting.
-    fn work(&self) -> Option<Arc<Clock>> {
-        None
-    }
-
-    /// Returns what a source that others send to counts of their requests.
-    fn pushed(&self) -> Option<Arc<PushMeter>> {
-        None
-    }
-
-    /// Returns where a source that lives elsewhere says why it can read nothing at this moment (nothing while it can): the service is
-    /// not ready then. `None` for a source that cannot be out of reach without failing. Asked once, before the first read.
-    fn trouble(&self) -> Option<watch::Receiver<Option<String>>> {
-        None
-    }
-
-    /// Returns which of its inputs it cannot read for now, if it has several: the others go on, and the service is ready. Asked once, before the
-    /// first read.
-    fn waiting(&self) -> Option<WaitingInputs> {
-        None
+    /// Returns what can be seen of it while it reads. Asked once, before the first read.
+    fn meters(&self) -> SourceMeters {
+        SourceMeters::default()
     }
 
     /// Returns what is wrong although the input has ended and all that was read of it is committed: a part of it could not be read. Asked last.

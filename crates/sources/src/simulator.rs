@@ -10,7 +10,6 @@ use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat, Utc};
 use pintail_core::batch::{Chunk, OffsetUnit, Records};
 use pintail_core::breaker::WhenRejected;
-use pintail_core::clock::Clock;
 use pintail_core::error::{Error, Result};
 use pintail_core::identity::SourceIdentity;
 use pintail_core::offsets::{OffsetRange, Offsets, Partition, PartitionId};
@@ -21,6 +20,7 @@ use super::Source;
 use super::thread::{ChunkSender, Exit, ReadThread};
 use crate::Resume;
 use crate::kind::{Configured, Kind, Surroundings};
+use crate::meters::SourceMeters;
 
 mod events;
 mod pace;
@@ -163,8 +163,8 @@ impl Source for Simulator {
         if self.limit.is_some() { WhenRejected::Stop } else { WhenRejected::Pause }
     }
 
-    fn work(&self) -> Option<Arc<Clock>> {
-        Some(self.thread.work())
+    fn meters(&self) -> SourceMeters {
+        SourceMeters { reading: Some(self.thread.work()), ..SourceMeters::default() }
     }
 }
 

@@ -16,6 +16,7 @@ pub mod log;
 pub mod mount;
 pub mod nothing;
 pub mod paths;
+pub mod permission;
 pub mod process;
 pub mod reader;
 pub mod record;

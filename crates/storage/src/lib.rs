@@ -3,7 +3,7 @@
 //! Owns: what is promised of a dataset, and how it is kept on a disk and in a bucket: the order of durable steps, recovery, the fence.
 //! Does not own: what is in the files (see `pintail_sink`).
 //!
-//! Read [`durable`] first, then [`checkpoint`]; [`journal`] is a chain of its own for what clients push, [`permission`] says who keeps a user out.
+//! Read [`durable`] first, then [`checkpoint`]; [`journal`] is a chain of its own for what clients push, [`checkpoint::permission`] says who keeps a user out.
 //! [`blob`] stands beside [`durable`] and [`bucket`] beside [`checkpoint::store`]: the same ledger where there is no file system.
 //! [`dataset`] is what the line sees of either.
 
@@ -16,6 +16,5 @@ pub mod checkpoint;
 pub mod dataset;
 pub mod durable;
 pub mod journal;
-pub mod permission;
 #[doc(hidden)]
 pub mod samples;

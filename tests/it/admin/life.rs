@@ -17,6 +17,7 @@ use pintail_core::batch::{Chunk, OffsetUnit, Records};
 use pintail_core::error::Result;
 use pintail_core::offsets::{OffsetRange, Partition, PartitionId};
 use pintail_sources::Source;
+use pintail_sources::meters::SourceMeters;
 use pintail_storage::durable::disk_state::DiskState;
 use rustix::process::Signal;
 use tokio::sync::watch;
@@ -42,8 +43,8 @@ impl Source for Drip {
         Ok(Some(Chunk::new(Records::Lines(Bytes::from_static(line.as_bytes())), range, OffsetUnit::Records)))
     }
 
-    fn trouble(&self) -> Option<watch::Receiver<Option<String>>> {
-        Some(self.trouble.clone())
+    fn meters(&self) -> SourceMeters {
+        SourceMeters { trouble: Some(self.trouble.clone()), ..SourceMeters::default() }
     }
 }
 

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use arrow::datatypes::TimeUnit;
 use pintail_core::batch::{Batch, Chunk, OffsetUnit, Records};
 use pintail_core::offsets::{OffsetRange, Partition, PartitionId};
 

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::arithmetic;
 use super::flat::{self, Computed};
-use crate::session::{Session, collect_texts, literal};
+use crate::session::Session;
+use crate::sql::{collect_texts, literal};
 
 /// What `error(…)` is replaced by: `TRY` takes no volatile function, which that is, but fails on the cast just so.
 const ERROR: &str = "SELECT CAST(CAST('x' || pintail_argument AS INTEGER) AS \"NULL\")";

@@ -9,7 +9,7 @@ use duckdb::Connection;
 use duckdb::core::{LogicalTypeHandle, LogicalTypeId};
 use itertools::Itertools;
 
-use crate::session::{collect_texts, quoted};
+use crate::sql::{collect_texts, quoted};
 
 /// The view with the statement, whose columns have numbers for names: names may come twice.
 const VIEW: &str = "pintail_answer";

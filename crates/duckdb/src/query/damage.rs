@@ -13,7 +13,7 @@ use pintail_core::invocation::command;
 
 use crate::prepared::Class;
 use crate::raw::RawDatabase;
-use crate::session::literal;
+use crate::sql::literal;
 use crate::sql_error::one_line;
 
 /// Time for the search, after which the query's own failure is told.

@@ -26,7 +26,7 @@ use super::condition::{self, Compared, Condition, Known};
 use crate::arrow_ffi::Converter;
 use crate::raw::RawDatabase;
 use crate::scan::{self, Input, Loaded, Pace, Slot, Slots, Withheld};
-use crate::session::{collect, collect_texts, literal, quoted};
+use crate::sql::{collect, collect_texts, literal, quoted};
 use crate::statement::Select;
 
 /// Rows of a batch that repeats the values of one partition.

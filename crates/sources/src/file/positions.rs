@@ -4,8 +4,8 @@
 //! Does not own: the fingerprints of files that vanished (see [`Fingerprints`]), what a position is worth (see `sight`), what becomes of it (see `plan`), where it is kept (the commit records do).
 
 use std::cell::{Cell, RefCell, RefMut};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::hash::{Hash, RandomState};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::RandomState;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,6 +22,10 @@ use super::sight::Sight;
 use super::trail::EDGE_BYTES;
 use crate::Resume;
 use crate::lines::TAIL_BYTES_MAX;
+
+mod index;
+
+use index::{Heads, Index};
 
 /// What is known of a file.
 #[derive(Debug, Clone)]
@@ -154,81 +158,6 @@ pub(super) struct Left {
 
 /// Places that are kept of files that were cut.
 const LEFT_MAX: usize = 10_000;
-
-/// Partitions by something that several may share.
-#[derive(Debug)]
-struct Index<K>(HashMap<K, HashSet<PartitionId>>);
-
-impl<K: Hash + Eq> Index<K> {
-    fn new() -> Self {
-        Self(HashMap::new())
-    }
-
-    fn insert(&mut self, key: K, id: &PartitionId) {
-        self.0.entry(key).or_default().insert(id.clone());
-    }
-
-    fn remove(&mut self, key: &K, id: &PartitionId) {
-        if let Some(ids) = self.0.get_mut(key) {
-            ids.remove(id);
-            if ids.is_empty() {
-                self.0.remove(key);
-            }
-        }
-    }
-
-    fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> impl Iterator<Item = &PartitionId>
-    where
-        K: std::borrow::Borrow<Q>,
-    {
-        self.0.get(key).into_iter().flatten()
-    }
-
-    fn count<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> usize
-    where
-        K: std::borrow::Borrow<Q>,
-    {
-        self.0.get(key).map_or(0, HashSet::len)
-    }
-}
-
-/// Partitions by their first bytes: how many, and their mark.
-#[derive(Debug, Default)]
-struct Heads(BTreeMap<usize, Index<Mark>>);
-
-impl Heads {
-    fn insert(&mut self, head: Option<(usize, Mark)>, id: &PartitionId) {
-        if let Some((length, mark)) = head {
-            self.0.entry(length).or_insert_with(Index::new).insert(mark, id);
-        }
-    }
-
-    fn remove(&mut self, head: Option<(usize, Mark)>, id: &PartitionId) {
-        let Some((length, mark)) = head else { return };
-        if let Some(index) = self.0.get_mut(&length) {
-            index.remove(&mark, id);
-            if index.0.is_empty() {
-                self.0.remove(&length);
-            }
-        }
-    }
-
-    /// Returns the partitions with these first bytes.
-    fn with(&self, head: Option<(usize, Mark)>) -> impl Iterator<Item = &PartitionId> {
-        head.and_then(|(length, mark)| Some(self.0.get(&length)?.get(&mark).collect::<Vec<_>>())).into_iter().flatten()
-    }
-
-    /// Returns the partitions that begin as `head` does, by the bytes that they were recognized by.
-    fn of(&self, head: &[u8], marks: impl Fn(&[usize]) -> Vec<Mark>) -> Vec<((usize, Mark), &HashSet<PartitionId>)> {
-        let lengths: Vec<usize> = self.0.range(..=head.len()).map(|(length, _)| *length).collect();
-        let marks = lengths.iter().copied().zip(marks(&lengths));
-        self.0.values().zip(marks).filter_map(|(index, (length, mark))| Some(((length, mark), index.0.get(&mark)?))).collect()
-    }
-
-    fn count(&self, (length, mark): (usize, Mark)) -> usize {
-        self.0.get(&length).map_or(0, |index| index.count(&mark))
-    }
-}
 
 impl Positions {
     /// Reads what is committed.

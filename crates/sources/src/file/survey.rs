@@ -22,7 +22,7 @@ use super::discover::{Wanted, open, search};
 use super::follow::TURN_BYTES;
 use super::identity::{Inode, Place};
 use super::input::Compression;
-use super::plan::{Edited, Fate, Holder, KnownFile, Loss, Name, Pair, SeenFile, plan};
+use super::plan::{Edited, Fate, Holder, KnownFile, Name, Pair, SeenFile, plan};
 use super::positions::Known;
 use super::reader::empty_chunk;
 use super::sight::{Judged, Sight};
@@ -30,12 +30,12 @@ use super::sketch::Sketch;
 use super::trail::{EDGE_BYTES, archive_of, evidence_of};
 use super::{Files, aside, names};
 use crate::lines::TAIL_BYTES_MAX;
-use crate::resume::{Finding, Gap};
 
 mod alike;
 mod beside;
 mod copies;
 mod lines;
+mod losses;
 mod returns;
 mod whole;
 
@@ -278,78 +278,6 @@ impl Files {
         let mut ids: BTreeSet<&PartitionId> = facts.iter().flat_map(|facts| &facts.compared).map(|compared| &compared.known).collect();
         ids.extend(holders.iter().filter(|(_, holder)| is_decided(**holder)).map(|(id, _)| id));
         ids.into_iter().filter_map(|id| self.positions.get(id)).cloned().collect()
-    }
-
-    fn take_losses(&mut self, known: &[Known], facts: &[Facts], seen: &[SeenFile], losses: &[(usize, Loss)]) -> Result<()> {
-        let mut vanished = Vec::new();
-        for (at, loss) in losses {
-            let known_at = |at: usize| &known[at];
-            let known = known_at(*at);
-            match loss {
-                Loss::Rewritten { file, why } => self.lose(known, &gap(*why, facts[*file].length))?,
-                Loss::Unread { end } => self.lose(known, &format!("is gone, and was {end} bytes long when it was seen last"))?,
-                Loss::Replaced { file } => self.replaced(known, &facts[*file]),
-                Loss::Vanished => vanished.push((known, "has vanished; it was read to its end as it was seen last".to_owned())),
-                Loss::Elsewhere { file } => {
-                    if let Some(there) = seen[*file].pairs.iter().find(|pair| pair.verdict == Verdict::Same) {
-                        self.positions.note_elsewhere(known, known_at(there.known).id());
-                    }
-                    vanished.push((known, format!("has vanished; its content is in `{}`", facts[*file].path.display())));
-                }
-            }
-        }
-        vanished.sort_by(|(a, _), (b, _)| a.partition.label.cmp(&b.partition.label));
-        if let Some((first, _)) = vanished.first() {
-            let first = &*first.partition.label;
-            warn!(files = vanished.len(), first, "known files have vanished; they were read to their ends as they were seen last");
-        }
-        for (known, text) in vanished {
-            self.forget(known, vec![note(NoteKind::Vanished, format!("`{}` {text}", known.partition.label), None)]);
-        }
-        Ok(())
-    }
-
-    /// Records that a file is gone that was read to its end, and that another one has its name: a rotation that kept nothing, as far as can be told.
-    fn replaced(&mut self, known: &Known, by: &Facts) {
-        let (label, read, bytes) = (&known.partition.label, known.next, by.length);
-        warn!(path = %label, read, bytes, "the file is gone; it was read to its end as it was seen last. Another one has its name, and is read as new");
-        let text = format!(
-            "`{label}` has vanished; it was read to its end as it was seen last. A file of {bytes} bytes has its name that shares no KiB with it"
-        );
-        self.forget(known, vec![note(NoteKind::Vanished, text, None)]);
-    }
-
-    /// Records that data was or may have been lost: the position is over.
-    ///
-    /// # Errors
-    /// `State` if `source.on_gap` is `refuse`.
-    pub(super) fn lose(&mut self, known: &Known, what: &str) -> Result<()> {
-        let gap = self.gap_of(known, what)?;
-        let over = note(NoteKind::Vanished, format!("`{}` holds no more what was read of it", known.partition.label), None);
-        self.forget(known, vec![gap, over]);
-        self.positions.fingerprints.note_rewritten(known);
-        known.place().inspect(|place| self.positions.forget_left(place));
-        Ok(())
-    }
-
-    fn gap_of(&self, known: &Known, what: &str) -> Result<Note> {
-        let (label, next) = (&known.partition.label, known.next);
-        let found = format!("`{label}` {what}, and {next} bytes of it were read");
-        let gap = Finding::Gap(Gap {
-            noted: found.clone(),
-            found,
-            then: "what is there is read as a new file; what lay between may be lost".into(),
-            lost: known.evidence.as_ref().and_then(|evidence| evidence.end).map(|end| end - next),
-        });
-        self.on_gap.meet(label, gap)
-    }
-
-    /// Forgets a position, but for its fingerprint.
-    pub(super) fn forget(&mut self, known: &Known, notes: Vec<Note>) {
-        self.pending.push(empty_chunk(known, known.next, notes));
-        self.positions.take(known.id());
-        self.touched.remove(known.id());
-        self.positions.fingerprints.remember(known, now());
     }
 
     fn take_fate(&mut self, known: &[Known], facts: &Facts, fate: Fate) -> Result<Start> {

@@ -10,7 +10,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pintail_core::batch::Chunk;
 use pintail_core::breaker::WhenRejected;
-use pintail_core::clock::Clock;
 use pintail_core::error::{Error, Result};
 use pintail_core::offsets::{Offsets, Partition, PartitionId};
 use pintail_server::{Further, Limits, tls};
@@ -29,6 +28,7 @@ use super::config::{NAME, journal_committed};
 use super::meter::PushMeter;
 use super::routes::{self, Intake};
 use crate::kind::Surroundings;
+use crate::meters::SourceMeters;
 use crate::thread::ReadThread;
 use crate::{Resume, Source};
 
@@ -184,12 +184,8 @@ impl Source for HttpSource {
         WhenRejected::Pause
     }
 
-    fn work(&self) -> Option<Arc<Clock>> {
-        Some(self.thread.work())
-    }
-
-    fn pushed(&self) -> Option<Arc<PushMeter>> {
-        Some(self.meter.clone())
+    fn meters(&self) -> SourceMeters {
+        SourceMeters { reading: Some(self.thread.work()), figures: self.meter.figures(), ..SourceMeters::default() }
     }
 }
 

@@ -8,7 +8,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pintail_core::batch::Chunk;
 use pintail_core::breaker::WhenRejected;
-use pintail_core::clock::Clock;
 use pintail_core::error::{Error, Result};
 use pintail_core::offsets::Offsets;
 use rdkafka::consumer::{CommitMode, Consumer as _};
@@ -21,6 +20,7 @@ use super::config::{KafkaConfig, NAME};
 use super::position::{self, Positions};
 use super::reader::Reader;
 use super::topics;
+use crate::meters::SourceMeters;
 use crate::reach::Reach;
 use crate::thread::ReadThread;
 use crate::{Resume, Source};
@@ -158,11 +158,7 @@ impl Source for KafkaSource {
         Some(self.shared.lag.load(Ordering::Relaxed)).filter(|lag| *lag != UNKNOWN)
     }
 
-    fn work(&self) -> Option<Arc<Clock>> {
-        Some(self.thread.work())
-    }
-
-    fn trouble(&self) -> Option<watch::Receiver<Option<String>>> {
-        Some(self.trouble.clone())
+    fn meters(&self) -> SourceMeters {
+        SourceMeters { reading: Some(self.thread.work()), trouble: Some(self.trouble.clone()), ..SourceMeters::default() }
     }
 }

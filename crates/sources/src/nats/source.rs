@@ -22,6 +22,7 @@ use super::reader::Reader;
 use super::session::{Line, observed};
 use super::subject;
 use crate::flood::Flood;
+use crate::meters::SourceMeters;
 use crate::reach::Reach;
 use crate::{Resume, Source};
 
@@ -212,8 +213,8 @@ impl Source for NatsSource {
         Some(self.shared.lag.load(Ordering::Relaxed)).filter(|lag| *lag != UNKNOWN)
     }
 
-    fn trouble(&self) -> Option<watch::Receiver<Option<String>>> {
-        Some(self.trouble.clone())
+    fn meters(&self) -> SourceMeters {
+        SourceMeters { trouble: Some(self.trouble.clone()), ..SourceMeters::default() }
     }
 }
 

@@ -12,8 +12,8 @@ use pintail_core::error::{Error, Result};
 use tracing::debug;
 
 use super::paths::Paths;
+use super::permission;
 use crate::durable::fs::{EntryKind, Fs};
-use crate::permission;
 
 /// Directories remembered as durable. Forgetting them costs one fsync each.
 const REMEMBERED_MAX: usize = 10_000;

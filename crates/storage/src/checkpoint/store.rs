@@ -23,6 +23,7 @@ use super::staging::{self, Staging};
 use crate::durable::fs::{FileIdentity, Fs};
 
 mod draft;
+mod expected;
 mod ground;
 mod head;
 mod missing;
@@ -33,9 +34,10 @@ mod stored;
 mod tip;
 
 pub use draft::{Adopted, Draft, NewFile};
+pub use expected::{Allow, Expected, Remember, Sharing};
 pub use ground::{check_ground, check_ledger};
 pub use head::{check_beside, is_version_1, rebuild_snapshot};
-pub use open::{Allow, Expected, Remember, Sharing, Standing, check_dataset, check_key};
+pub use open::{Standing, check_dataset, check_key};
 pub use share_out::{instances, share_out};
 pub use tip::Tip;
 

@@ -51,41 +51,24 @@ fn refuse(settings: &Settings, number: u64, why: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::time::Duration;
-
     use pintail_core::error::ErrorKind;
-    use pintail_core::evidence::Key;
 
     use super::super::running::Running;
     use super::super::segment::Previous;
-    use super::super::time::{Machine, Stamp};
+    use super::super::tests::{DATASET, settings};
+    use super::super::time::Stamp;
     use super::*;
-
-    fn settings() -> Settings {
-        Settings {
-            dir: "/journal".into(),
-            dataset_id: "test".into(),
-            segment_bytes: 1000,
-            bytes_max: 1 << 20,
-            key_ttl: Duration::from_secs(60),
-            keys_max: 10,
-            queue: 10,
-            key: Key::new([7; 32]),
-            clocks: Arc::new(Machine::default()),
-        }
-    }
 
     fn header(segment: u64, previous: Option<(u64, u64)>) -> Header {
         let previous = previous.map(|(segment, bytes)| Previous { segment, bytes });
-        Header::new("test", segment, 0, previous, Running::from("test", 0), Stamp::default())
+        Header::new(DATASET, segment, 0, previous, Running::from(DATASET, 0), Stamp::default())
     }
 
     /// Follows segments of which all but these have no header: number, end, whether it is the newest.
     fn chained(files: &[(u64, u64)], headers: Vec<Header>) -> Result<Vec<(u64, u64, bool)>> {
         let unreadable = files.iter().map(|(number, _)| (*number, Err(untrusted("unreadable"))));
         let readable = headers.into_iter().map(|header| (header.segment, Ok(header)));
-        let links = chain(&settings(), &files.iter().copied().collect(), unreadable.chain(readable).collect())?;
+        let links = chain(&settings("/".as_ref()), &files.iter().copied().collect(), unreadable.chain(readable).collect())?;
         Ok(links.into_iter().map(|link| (link.header.segment, link.end, link.newest)).collect())
     }
 

@@ -24,9 +24,10 @@ mod positions;
 mod repairs;
 mod version_1;
 
-const DATASET: &str = "dataset of the test";
+pub(super) const DATASET: &str = "dataset of the test";
 
-fn settings(dir: &Path) -> Settings {
+/// Settings of a journal below `dir`: segments of a thousand bytes, and an hour for keys.
+pub(super) fn settings(dir: &Path) -> Settings {
     Settings {
         dir: dir.join("journal"),
         dataset_id: DATASET.into(),

@@ -8,9 +8,9 @@ use pintail_core::error::{Error, Result};
 
 use super::Store;
 use super::draft::Sealed;
+use super::expected::Expected;
 use super::head::Head;
 use super::named::{self, Written};
-use super::open::Expected;
 use crate::checkpoint::columns::{self, NewColumns};
 use crate::checkpoint::format::{Format, PartitionColumn};
 use crate::checkpoint::log;

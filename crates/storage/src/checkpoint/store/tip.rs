@@ -8,8 +8,8 @@ use pintail_core::evidence::Key;
 use pintail_core::offsets::Offsets;
 
 use super::draft::{Draft, Sealed, check_join};
+use super::expected::{Expected, Remember};
 use super::head::Head;
-use super::open::{Expected, Remember};
 use crate::checkpoint::format::Format;
 use crate::checkpoint::paths::{Paths, StagedBy};
 use crate::checkpoint::process::Process;

@@ -1,29 +1,9 @@
-use std::sync::Arc;
-use std::time::Duration;
-
 use pintail_core::error::ErrorKind;
-use pintail_core::evidence::Key;
 
 use super::super::position::Watch;
 use super::super::segment::Previous;
-use super::super::time::Machine;
+use super::super::tests::{DATASET, settings};
 use super::*;
-
-const DATASET: &str = "test";
-
-fn settings() -> Settings {
-    Settings {
-        dir: "/journal".into(),
-        dataset_id: DATASET.into(),
-        segment_bytes: 1000,
-        bytes_max: 1 << 20,
-        key_ttl: Duration::from_secs(60),
-        keys_max: 10,
-        queue: 10,
-        key: Key::new([7; 32]),
-        clocks: Arc::new(Machine::default()),
-    }
-}
 
 fn now() -> Reading {
     Reading { boot: 1, up_ms: 1000, wall_ms: 1_000_000 }
@@ -43,7 +23,7 @@ fn scanned(header: Header, offset: u64, ending: Ending) -> (Link, Scanned) {
 
 /// Plans for segments of 500 bytes.
 fn planned(files: &[u64], scanned: Vec<(Link, Scanned)>, is_gone: bool, committed: Option<u64>) -> Result<Plan> {
-    let (settings, committed) = (settings(), Committed::from(committed));
+    let (settings, committed) = (settings("/".as_ref()), Committed::from(committed));
     let files = files.iter().map(|number| (*number, 500)).collect();
     let watch = Watch::new(&settings.key, None);
     plan(&settings, &committed, Facts { files, in_progress: vec!["/journal/x".into()], is_gone, scanned, watch, now: now() })
@@ -79,7 +59,7 @@ fn the_newest_segment_is_copied_up_to_its_torn_end_and_what_does_not_count_goes(
     assert_eq!((header.copied, copied.map(|copied| (copied.segment, copied.end, copied.frames))), (100 + HEADER as u64, Some((4, 500, 1))));
     assert_eq!(plan.torn.map(|torn| (torn.at, torn.bytes)), Some((500, 7)));
     assert_eq!(plan.kept.iter().map(|extent| extent.segment).collect::<Vec<_>>(), [3]);
-    let settings = settings();
+    let settings = settings("/".as_ref());
     assert_eq!(plan.replaced, [2, 4].map(|number| segment::path(&settings.dir, number)));
 
     // Killed before what was replaced is gone: the copy is the newest then, and is copied again.

@@ -1,14 +1,14 @@
 //! Permission: what keeps this user out of a dataset, and what would let it in.
 //!
 //! Owns: looking at the directories on the way, by owner and mode; the command that fits what is found.
-//! Does not own: the operation that was refused (see [`crate::checkpoint::directories`]).
+//! Does not own: the operation that was refused (see [`super::directories`]).
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-use crate::checkpoint::paths::Paths;
+use super::paths::Paths;
 
 /// A directory that this user may not use.
 #[derive(Debug, Clone, PartialEq, Eq)]
