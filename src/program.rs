@@ -23,7 +23,7 @@ use crate::commands::load::{self, Load};
 use crate::commands::{
     accept, adopt, check, config, dead_letters, expire, health, infer, installed, plan, publish, query, repair, run, verify,
 };
-use crate::pipeline::{Input, Start, refuse_bucket};
+use crate::pipeline::{Input, Start, open_to_read, refuse_bucket};
 use crate::signals::Early;
 use crate::terminal::Screen;
 use crate::{child, cli, logging, sql_box, trial};
@@ -227,7 +227,7 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
     let next = next_of(&command);
     if !matches!(
         command,
-        Command::Health { .. } | Command::Trial { .. } | Command::DeadLetters { accept: true, .. } | Command::Verify { out: Some(_), .. }
+        Command::Health { .. } | Command::Trial { .. } | Command::DeadLetters { accept: true, .. } | Command::Verify { .. }
     ) {
         refuse_bucket(&config)?;
     }
@@ -237,7 +237,10 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
         Command::Expire { .. } => expire::take_back(&config, to),
         Command::Verify { out: other, since, fast, .. } => {
             let depth = if fast { verify::Depth::Length } else { verify::Depth::Content };
-            verify::run(other.as_deref().unwrap_or(out), since, depth, to)
+            match other {
+                Some(other) => verify::run(&other, since, depth, to),
+                None => verify::run_on(&open_to_read(&config)?, since, depth, to),
+            }
         }
         Command::Publish { out: other, table, .. } => publish::run(&config, other.as_deref().unwrap_or(out), table.as_deref(), to),
         Command::Query { sql, format, .. } => query::run(out, &sql, format, to),

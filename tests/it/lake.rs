@@ -107,7 +107,12 @@ fn check_says_what_was_reached_and_what_cannot_be() {
     let expected = format!("bucket: s3://lake/check at {}, credentials from", weed.endpoint());
     assert!(said.stdout.contains(&expected), "{}", said.stdout);
     assert!(!dataset.root().join("scratch").exists() && !weed.keys("check").contains(&"_pintail/FORMAT".to_owned()), "nothing is made");
-    for args in [&["adopt"][..], &["query", "SELECT 1"], &["verify"], &["dead-letters"], &["repair", "--journal"]] {
+    for args in [&["verify"][..], &["verify", "--fast"]] {
+        let refused = weed.take(dataset.simulator(1), "check").args(args).run();
+        assert!(refused.stderr.contains("`s3://lake/check` is no dataset of pintail"), "{args:?}: {}", refused.stderr);
+        refused.assert_code(78);
+    }
+    for args in [&["adopt"][..], &["query", "SELECT 1"], &["dead-letters"], &["expire", "--take-back"], &["publish"], &["repair", "--journal"]] {
         let refused = weed.take(dataset.simulator(1), "check").args(args).run();
         assert!(refused.stderr.contains("is in a bucket"), "{args:?}: {}", refused.stderr);
         refused.assert_code(78);
@@ -118,4 +123,45 @@ fn check_says_what_was_reached_and_what_cannot_be() {
     let away = check.run();
     away.assert_code(75);
     assert_eq!(away.stderr.matches("did not answer").count(), 1, "told once: {}", away.stderr);
+}
+
+/// Returns the names of the data files of a dataset.
+fn data_files(weed: &Weed, name: &str) -> Vec<String> {
+    weed.keys(name).into_iter().filter(|key| key.ends_with(".parquet")).collect()
+}
+
+#[test]
+fn verify_reads_a_bucket_and_names_what_is_not_as_it_was_committed() {
+    let (mut weed, dataset) = (Weed::start(), Dataset::new());
+    weed.take(stream(&dataset, 100_000), "verified").run_ok();
+    let verify = |args: &[&str]| weed.take(dataset.pintail(), "verified").args(["verify"]).args(args);
+    let files = data_files(&weed, "verified");
+    for (args, read) in [(&[][..], "read"), (&["--fast"], "there, none read")] {
+        let said = verify(args).run_ok().stdout;
+        assert!(said.contains("clean\n") && said.contains(&format!("{} files with", files.len())) && said.contains(read), "{said}");
+    }
+    assert!(!walk(dataset.root()).iter().any(|path| path.to_string_lossy().ends_with(".parquet")), "nothing stays of what was fetched");
+
+    let (altered, cut, gone) = (&files[0], &files[1], &files[2]);
+    let mut bytes = weed.get("verified", altered);
+    *bytes.last_mut().unwrap() ^= 1;
+    weed.put("verified", altered, bytes);
+    let whole = weed.get("verified", cut);
+    weed.put("verified", cut, &whole[1..]);
+    weed.put("verified", "region=us/mine.parquet", "mine");
+    weed.remove("verified", gone);
+    let refused = verify(&[]).run();
+    let lengths = format!("it has {} bytes, not {}", whole.len() - 1, whole.len());
+    let place = |name: &str| format!("`s3://lake/verified/{name}`");
+    for part in ["in 4 places", "its SHA-256 is", &lengths, &place(altered), &place(cut), &place("region=us/mine.parquet")] {
+        assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
+    }
+    assert!(refused.stderr.contains(&format!("{} is missing", place(gone))), "{}", refused.stderr);
+    refused.assert_code(65);
+    assert!(verify(&["--fast"]).run().stderr.contains("in 3 places"), "lengths tell all but one");
+
+    weed.kill();
+    let away = weed.take(dataset.pintail(), "verified").set("storage.request_timeout", "1s").args(["verify"]).run();
+    assert!(away.stderr.contains("s3://lake/verified") && !away.stderr.contains("a-secret"), "{}", away.stderr);
+    away.assert_code(75);
 }
