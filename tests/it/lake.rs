@@ -107,12 +107,12 @@ fn check_says_what_was_reached_and_what_cannot_be() {
     let expected = format!("bucket: s3://lake/check at {}, credentials from", weed.endpoint());
     assert!(said.stdout.contains(&expected), "{}", said.stdout);
     assert!(!dataset.root().join("scratch").exists() && !weed.keys("check").contains(&"_pintail/FORMAT".to_owned()), "nothing is made");
-    for args in [&["verify"][..], &["verify", "--fast"]] {
+    for args in [&["query", "SELECT 1"][..], &["verify"]] {
         let refused = weed.take(dataset.simulator(1), "check").args(args).run();
         assert!(refused.stderr.contains("`s3://lake/check` is no dataset of pintail"), "{args:?}: {}", refused.stderr);
         refused.assert_code(78);
     }
-    for args in [&["adopt"][..], &["query", "SELECT 1"], &["dead-letters"], &["expire", "--take-back"], &["publish"], &["repair", "--journal"]] {
+    for args in [&["adopt"][..], &["dead-letters"], &["expire", "--take-back"], &["publish"], &["repair", "--journal"]] {
         let refused = weed.take(dataset.simulator(1), "check").args(args).run();
         assert!(refused.stderr.contains("is in a bucket"), "{args:?}: {}", refused.stderr);
         refused.assert_code(78);
@@ -164,4 +164,35 @@ fn verify_reads_a_bucket_and_names_what_is_not_as_it_was_committed() {
     let away = weed.take(dataset.pintail(), "verified").set("storage.request_timeout", "1s").args(["verify"]).run();
     assert!(away.stderr.contains("s3://lake/verified") && !away.stderr.contains("a-secret"), "{}", away.stderr);
     away.assert_code(75);
+}
+
+#[test]
+fn a_query_fetches_only_the_files_that_its_where_leaves_and_none_stays() {
+    let (weed, dataset) = (Weed::start(), Dataset::new());
+    weed.take(stream(&dataset, 200_000), "asked").run_ok();
+    let query = |sql: &str| weed.take(dataset.pintail(), "asked").args(["query", "--format", "csv", sql]);
+    assert_eq!(query("SELECT count(*) FROM events").run_ok().stdout, "count_star()\n200000\n");
+    let sums = |answer: &str| answer.lines().skip(1).map(|row| row.split(',').nth(1).unwrap().parse::<u64>().unwrap()).sum::<u64>();
+    assert_eq!(sums(&query("SELECT region, count(amount) FROM events GROUP BY region").run_ok().stdout), 200_000);
+    let one = query("SELECT region, count(amount) FROM events WHERE region = 'eu' GROUP BY region").run_ok().stdout;
+    assert!(one.starts_with("region,count(amount)\neu,"), "{one}");
+
+    let lengths: Vec<(String, u64)> =
+        data_files(&weed, "asked").into_iter().map(|name| (name.clone(), weed.get("asked", &name).len() as u64)).collect();
+    let all: u64 = lengths.iter().map(|(_, bytes)| bytes).sum();
+    let of_eu: u64 = lengths.iter().filter(|(name, _)| name.starts_with("region=eu/")).map(|(_, bytes)| bytes).sum();
+    let first = lengths.iter().map(|(_, bytes)| *bytes).max().unwrap();
+    let limit = (of_eu + first).max(64 << 10);
+    assert!(limit < all, "{limit} of {all}");
+    let bounded = |sql: &str| query(sql).set("storage.query_bytes_max", format!("{limit}B"));
+    let refused = bounded("SELECT sum(amount) FROM events").run();
+    assert!(refused.stderr.contains("`storage.query_bytes_max`") && refused.stderr.contains("may fetch"), "{}", refused.stderr);
+    refused.assert_code(78);
+    bounded("SELECT sum(amount) FROM events WHERE region = 'eu'").run_ok();
+    assert!(!walk(dataset.root()).iter().any(|path| path.to_string_lossy().ends_with(".parquet")), "nothing stays of what was fetched");
+
+    weed.remove("asked", &lengths[0].0);
+    let refused = query("SELECT count(*) FROM events").run();
+    assert!(refused.stderr.contains("1 committed file of `s3://lake/asked` is missing"), "{}", refused.stderr);
+    refused.assert_code(65);
 }
