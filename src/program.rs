@@ -227,7 +227,7 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
     let next = next_of(&command);
     if !matches!(
         command,
-        Command::Health { .. } | Command::Trial { .. } | Command::DeadLetters { accept: true, .. } | Command::Verify { .. } | Command::Query { .. }
+        Command::Health { .. } | Command::Trial { .. } | Command::DeadLetters { .. } | Command::Verify { .. } | Command::Query { .. }
     ) {
         refuse_bucket(&config)?;
     }
@@ -245,7 +245,7 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
         Command::Publish { out: other, table, .. } => publish::run(&config, other.as_deref().unwrap_or(out), table.as_deref(), to),
         Command::Query { sql, format, .. } => query::run(&open_to_read(&config)?, query_bytes_max(&config), &sql, format, to),
         Command::DeadLetters { accept: true, .. } => accept::run(&config, to),
-        Command::DeadLetters { samples, .. } => match dead_letters::run(out, samples, to)? {
+        Command::DeadLetters { samples, .. } => match dead_letters::run(&open_to_read(&config)?, &config.local_paths(), samples, to)? {
             // There is nothing to be done about them.
             0 => return Ok(()),
             _ => Ok(()),

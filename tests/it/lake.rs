@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
+use serde_json::json;
 
 use crate::common::lake::Weed;
 use crate::common::process::Pintail;
@@ -107,12 +108,12 @@ fn check_says_what_was_reached_and_what_cannot_be() {
     let expected = format!("bucket: s3://lake/check at {}, credentials from", weed.endpoint());
     assert!(said.stdout.contains(&expected), "{}", said.stdout);
     assert!(!dataset.root().join("scratch").exists() && !weed.keys("check").contains(&"_pintail/FORMAT".to_owned()), "nothing is made");
-    for args in [&["query", "SELECT 1"][..], &["verify"]] {
+    for args in [&["query", "SELECT 1"][..], &["verify"], &["dead-letters"], &["dead-letters", "--replay"]] {
         let refused = weed.take(dataset.simulator(1), "check").args(args).run();
         assert!(refused.stderr.contains("`s3://lake/check` is no dataset of pintail"), "{args:?}: {}", refused.stderr);
         refused.assert_code(78);
     }
-    for args in [&["adopt"][..], &["dead-letters"], &["expire", "--take-back"], &["publish"], &["repair", "--journal"]] {
+    for args in [&["adopt"][..], &["expire", "--take-back"], &["publish"], &["repair", "--journal"]] {
         let refused = weed.take(dataset.simulator(1), "check").args(args).run();
         assert!(refused.stderr.contains("is in a bucket"), "{args:?}: {}", refused.stderr);
         refused.assert_code(78);
@@ -164,6 +165,37 @@ fn verify_reads_a_bucket_and_names_what_is_not_as_it_was_committed() {
     let away = weed.take(dataset.pintail(), "verified").set("storage.request_timeout", "1s").args(["verify"]).run();
     assert!(away.stderr.contains("s3://lake/verified") && !away.stderr.contains("a-secret"), "{}", away.stderr);
     away.assert_code(75);
+}
+
+#[test]
+fn dead_letters_in_a_bucket_are_listed_and_replayed_once() {
+    let (weed, dataset) = (Weed::start(), Dataset::new());
+    let event = |id: u32, sku: &str| {
+        format!("{{\"id\": {id}, \"ts\": {}, \"region\": \"eu\", \"sku\": \"{sku}\"}}\n", 1_767_225_600_000 + u64::from(id))
+    };
+    dataset.write("events.ndjson", (0..100).map(|id| event(id, if id % 50 == 7 { "x1" } else { "1" })).collect::<String>());
+    let columns = json!([
+        { "name": "id", "type": "int64", "required": true },
+        { "name": "ts", "type": "timestamp_ms", "required": true },
+        { "name": "region", "type": "text" },
+        { "name": "sku", "type": "text" },
+    ]);
+    let run = |cast: &str| {
+        let sql = format!("SELECT id, ts, region, {cast}(sku AS INTEGER) AS sku FROM events");
+        weed.take(dataset.file("events.ndjson"), "letters").set("schema.columns", columns.clone()).set("transform.sql", sql)
+    };
+    let list = || weed.take(dataset.pintail(), "letters").args(["dead-letters", "--samples", "3"]).run_ok().stdout;
+    run("CAST").run_ok();
+    let listed = list();
+    assert!(listed.contains("x1") && listed.contains("2 dead letters\n"), "{listed}");
+    for _ in 0..2 {
+        run("TRY_CAST").args(["dead-letters", "--replay"]).run_ok();
+        let listed = list();
+        assert!(listed.contains("0 dead letters, and 2 that were replayed"), "{listed}");
+    }
+    weed.copy_to("letters", &dataset);
+    assert_eq!(dataset.ids(), (0..100).collect::<Vec<_>>());
+    dataset.assert_clean();
 }
 
 #[test]
