@@ -134,7 +134,7 @@ fn data_files(weed: &Weed, name: &str) -> Vec<String> {
 #[test]
 fn verify_reads_a_bucket_and_names_what_is_not_as_it_was_committed() {
     let (mut weed, dataset) = (Weed::start(), Dataset::new());
-    weed.take(stream(&dataset, 100_000), "verified").run_ok();
+    weed.take(stream(&dataset, 100_000), "verified").set("source.rate", 200_000).run_ok();
     let verify = |args: &[&str]| weed.take(dataset.pintail(), "verified").args(["verify"]).args(args);
     let files = data_files(&weed, "verified");
     for (args, read) in [(&[][..], "read"), (&["--fast"], "there, none read")] {
@@ -143,7 +143,10 @@ fn verify_reads_a_bucket_and_names_what_is_not_as_it_was_committed() {
     }
     assert!(!walk(dataset.root()).iter().any(|path| path.to_string_lossy().ends_with(".parquet")), "nothing stays of what was fetched");
 
-    let (altered, cut, gone) = (&files[0], &files[1], &files[2]);
+    // Of the last checkpoint nobody can tell whether its upload is still to be completed.
+    let first: Vec<&String> = files.iter().filter(|name| name.ends_with("-2.parquet")).collect();
+    assert!(first.len() > 2 && first.len() < files.len(), "{files:?}");
+    let (altered, cut, gone) = (first[0], first[1], first[2]);
     let mut bytes = weed.get("verified", altered);
     *bytes.last_mut().unwrap() ^= 1;
     weed.put("verified", altered, bytes);
@@ -201,7 +204,7 @@ fn dead_letters_in_a_bucket_are_listed_and_replayed_once() {
 #[test]
 fn a_query_fetches_only_the_files_that_its_where_leaves_and_none_stays() {
     let (weed, dataset) = (Weed::start(), Dataset::new());
-    weed.take(stream(&dataset, 200_000), "asked").run_ok();
+    weed.take(stream(&dataset, 200_000), "asked").set("source.rate", 200_000).run_ok();
     let query = |sql: &str| weed.take(dataset.pintail(), "asked").args(["query", "--format", "csv", sql]);
     assert_eq!(query("SELECT count(*) FROM events").run_ok().stdout, "count_star()\n200000\n");
     let sums = |answer: &str| answer.lines().skip(1).map(|row| row.split(',').nth(1).unwrap().parse::<u64>().unwrap()).sum::<u64>();
