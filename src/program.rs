@@ -24,7 +24,7 @@ use crate::commands::load::{self, Load};
 use crate::commands::{
     accept, adopt, check, config, dead_letters, expire, health, infer, installed, plan, publish, query, repair, run, verify,
 };
-use crate::pipeline::{Input, Start, refuse_bucket};
+use crate::pipeline::{Input, Start, open_to_read, refuse_bucket};
 use crate::signals::Early;
 use crate::terminal::Screen;
 use crate::{child, cli, logging, sql_box, trial};
@@ -179,7 +179,7 @@ fn serve(cli: &Cli, input: Input, start: Start) -> u8 {
         }
     };
     let is_demonstration = matches!(cli.command(), Command::Run { child_of: Some(_), .. });
-    let next = next_of(&cli.command()).filter(|_| !config.is_in_bucket());
+    let next = next_of(&cli.command());
     let screen = Screen::stdout(is_demonstration).map(Arc::new);
     let log = match logging::init(&config.log, screen.clone()) {
         Ok(log) => log,
@@ -245,7 +245,7 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
     let next = next_of(&command);
     if !matches!(
         command,
-        Command::Health { .. } | Command::Trial { .. } | Command::DeadLetters { accept: true, .. } | Command::Verify { out: Some(_), .. }
+        Command::Health { .. } | Command::Trial { .. } | Command::DeadLetters { .. } | Command::Verify { .. } | Command::Query { .. }
     ) {
         refuse_bucket(&config)?;
     }
@@ -255,12 +255,15 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
         Command::Expire { .. } => expire::take_back(&config, to),
         Command::Verify { out: other, since, fast, .. } => {
             let depth = if fast { verify::Depth::Length } else { verify::Depth::Content };
-            verify::run(other.as_deref().unwrap_or(out), since, depth, to)
+            match other {
+                Some(other) => verify::run(&other, since, depth, to),
+                None => verify::run_on(&open_to_read(&config)?, since, depth, to),
+            }
         }
         Command::Publish { out: other, table, .. } => publish::run(&config, other.as_deref().unwrap_or(out), table.as_deref(), to),
-        Command::Query { sql, format, .. } => query::run(out, &sql, format, to),
+        Command::Query { sql, format, .. } => query::run(&open_to_read(&config)?, query_bytes_max(&config), &sql, format, to),
         Command::DeadLetters { accept: true, .. } => accept::run(&config, to),
-        Command::DeadLetters { samples, .. } => match dead_letters::run(out, samples, to)? {
+        Command::DeadLetters { samples, .. } => match dead_letters::run(&open_to_read(&config)?, &config.local_paths(), samples, to)? {
             // There is nothing to be done about them.
             0 => return Ok(()),
             _ => Ok(()),
@@ -284,6 +287,14 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
         | Command::SqlBox => unreachable!("handled before"),
     }?;
     say_next(next, to)
+}
+
+/// Returns how many bytes a query may fetch from a bucket.
+fn query_bytes_max(config: &Config) -> u64 {
+    #[cfg(feature = "bucket")]
+    return config.lake.as_ref().map_or(0, |lake| lake.storage.query_bytes_max);
+    #[cfg(not(feature = "bucket"))]
+    0
 }
 
 /// Returns what somebody may want to do after a command; `None` where its answer is all that was wanted.

@@ -94,7 +94,8 @@ impl Letters {
         // The record knows what messages call the partitions.
         let (record, _) = dataset.record(sequence)?;
         let files = record.files.iter().filter(|file| file.kind == FileKind::DeadLetters);
-        for place in files.filter_map(|file| dataset.visible(file)) {
+        for file in files {
+            let Some(place) = dataset.local(file)? else { continue };
             for letter in dead_letters::read(&place)?.take(usize::try_from(self.left).unwrap_or(usize::MAX)) {
                 let letter = letter?.letter;
                 self.left -= 1;

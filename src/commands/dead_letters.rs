@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::Path;
 
 use chrono::SecondsFormat;
 use pintail_core::batch::{LetterForm, Phase};
@@ -20,20 +19,20 @@ use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::checkpoint::record::FileKind;
 use pintail_storage::checkpoint::{dead_letters, dead_letters::Kept, held};
 
-/// Lists the rejected records of the dataset at `out` that were not replayed, by reason, the most frequent first, with at most `samples` records each.
-/// Returns how many there are.
-pub(crate) fn run(out: &Path, samples: usize, to: &mut dyn Write) -> Result<u64> {
-    let dataset = Dataset::open(out)?;
+/// Lists the rejected records of a dataset that were not replayed, by reason, the most frequent first, with at most `samples` records each.
+/// Returns how many there are. `local` is where its process says what it holds back.
+pub(crate) fn run(dataset: &Dataset, local: &Paths, samples: usize, to: &mut dyn Write) -> Result<u64> {
     let mut found = Found::default();
     let instances = dataset.instances()?;
     for instance in &instances {
         collect(instance, samples, &mut found)?;
     }
     let printed = print(&found, to).and_then(|()| match found.reasons.records() + found.replayed {
-        0 => writeln!(to, "none in `{}`{}", out.display(), forgotten("pipeline.out_path")),
+        0 => writeln!(to, "none in `{}`{}", dataset.paths().root().display(), forgotten("pipeline.out_path")),
         _ => Ok(()),
     });
-    let printed = printed.and_then(|()| instances.iter().try_for_each(|instance| print_held(instance.paths(), to)));
+    let printed =
+        printed.and_then(|()| instances.iter().try_for_each(|instance| print_held(&local.of_instance(instance.paths().instance()), to)));
     printed.map(|()| found.reasons.records()).map_err(|e| Error::io("write the list", e))
 }
 
@@ -71,7 +70,8 @@ fn collect(dataset: &Dataset, samples: usize, found: &mut Found) -> Result<()> {
     for record in dataset.records()? {
         let record = record?;
         let files = record.files.iter().filter(|file| file.kind == FileKind::DeadLetters);
-        for place in files.filter_map(|file| dataset.visible(file)) {
+        for file in files {
+            let Some(place) = dataset.local(file)? else { continue };
             let done = committed.get(&PartitionId::of_dead_letters(record.sequence)).copied().unwrap_or(0);
             for (index, kept) in (0..).zip(dead_letters::read(&place)?) {
                 let Kept { letter, tried } = kept?;
@@ -136,6 +136,7 @@ fn says(phase: Phase) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::Arc;
 
     use bytes::Bytes;
@@ -145,6 +146,10 @@ mod tests {
     use pintail_storage::samples::{draft, open};
 
     use super::*;
+
+    fn list(dir: &Path, samples: usize, to: &mut Vec<u8>) -> u64 {
+        run(&Dataset::open(dir).unwrap(), &Paths::new(dir), samples, to).unwrap()
+    }
 
     fn letter(reason: &str, offset: u64, record: &'static [u8]) -> DeadLetter {
         DeadLetter {
@@ -173,7 +178,7 @@ mod tests {
             store.commit(staging, draft).unwrap();
         }
         let mut text = Vec::new();
-        assert_eq!(run(dir.path(), 1, &mut text).unwrap(), 6);
+        assert_eq!(list(dir.path(), 1, &mut text), 6);
         let expected = "        4  decode  column `a`: expected int64\n           checkpoint 2, a.ndjson at 3: \\u{1b}[2Jx\n        \
                         2  decode  a is missing\n           checkpoint 2, a.ndjson at 0: {}\n6 dead letters\n";
         assert_eq!(String::from_utf8(text).unwrap(), expected);
@@ -198,7 +203,7 @@ mod tests {
         let staging = store.staging();
         store.commit(staging, replay).unwrap();
         let mut text = Vec::new();
-        assert_eq!(run(dir.path(), 0, &mut text).unwrap(), 2);
+        assert_eq!(list(dir.path(), 0, &mut text), 2);
         let expected = "        2  sink  too many partitions\n        2  of all these cannot be replayed: they are rows of the SQL's output\n\
                         2 dead letters, and 1 that were replayed\n";
         assert_eq!(String::from_utf8(text).unwrap(), expected);

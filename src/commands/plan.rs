@@ -143,7 +143,7 @@ fn sample(old: &Config, new: &Config, asked: Asked) -> Result<(String, Vec<Batch
                 .kind
                 .open(&surroundings(old, &old.local_paths(), None, &disk), &Resume { offsets: &Offsets::default(), key: &Key::random() })?,
             false if old.is_in_bucket() => return refuse_bucket(old).map(|()| Vec::new()),
-            false => Box::new(DeadLetterSource::open(&old.paths().dead_letters(), &Offsets::default())?),
+            false => Box::new(DeadLetterSource::open(&old.paths().dead_letters(), &Offsets::default(), ())?),
         };
         read(source, asked.records.get()).await
     });

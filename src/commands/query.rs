@@ -5,7 +5,6 @@
 //! Does not own: the SQL (see [`pintail_duckdb::query`]), which files are committed (the records say).
 
 use std::io::Write;
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
@@ -15,11 +14,12 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches;
 use itertools::Itertools as _;
 use pintail_core::error::{Error, Result};
-use pintail_core::quantity::thousands;
+use pintail_core::quantity::{counted, thousands};
 use pintail_core::{escape, json_rows};
-use pintail_duckdb::query::{Answer, query};
+use pintail_duckdb::query::{Answer, query, query_copies};
 use pintail_duckdb::shown;
-use pintail_storage::checkpoint::reader;
+use pintail_storage::bucket::BucketTree;
+use pintail_storage::checkpoint::reader::{self, Dataset};
 
 use crate::cli::QueryFormat;
 
@@ -28,11 +28,17 @@ mod csv;
 /// Rows of a table: each is held until all of them are known, for the widths of the columns.
 const TABLE_ROWS_MAX: usize = 10_000;
 
-/// Runs the SQL and writes its result.
-pub(crate) fn run(out: &Path, sql: &str, format: QueryFormat, to: &mut dyn Write) -> Result<()> {
-    let committed = reader::committed(out)?;
+/// Runs the SQL and writes its result. Of a dataset in a bucket at most `fetch_max` bytes are fetched.
+pub(crate) fn run(dataset: &Dataset, fetch_max: u64, sql: &str, format: QueryFormat, to: &mut dyn Write) -> Result<()> {
+    let committed = reader::committed_in(dataset, || Ok(()))?;
     let rows_max = if format == QueryFormat::Table { TABLE_ROWS_MAX } else { usize::MAX };
-    let Answer { schema, mut batches, truncated, .. } = query(out, &committed, sql, rows_max)?;
+    let answer = match dataset.bucket() {
+        None => query(dataset.paths().root(), &committed, sql, rows_max),
+        Some(tree) => {
+            query_copies(dataset.paths().root(), &tree.copies()?, &|names| fetch(tree, names, fetch_max), &committed, sql, rows_max)
+        }
+    };
+    let Answer { schema, mut batches, truncated, .. } = answer?;
     if let Some(twice) = schema.fields().iter().map(|field| field.name()).duplicates().next().filter(|_| format == QueryFormat::Json) {
         return Err(Error::config(format!(
             "two columns of the result are called `{}`, and of two keys of that name a reader of JSON takes one: give one another name with `AS`",
@@ -55,6 +61,30 @@ pub(crate) fn run(out: &Path, sql: &str, format: QueryFormat, to: &mut dyn Write
         ArrowError::IoError(_, source) => Error::io("write the result", source),
         other => Error::internal("cannot write the result").with_source(other),
     })
+}
+
+/// Copies files of a bucket to where the query reads them.
+///
+/// # Errors
+/// [`pintail_core::error::ErrorKind::Config`] if they have more bytes than may be fetched, before any is.
+fn fetch(tree: &BucketTree, names: &[String], bytes_max: u64) -> Result<()> {
+    let bytes: u64 = names.iter().filter_map(|name| tree.listed(name)).sum();
+    if bytes > bytes_max {
+        return Err(Error::config(format!(
+            "the query needs {} with {} bytes from the bucket, and may fetch {}: let its WHERE name values of the partition columns or a span of a \
+             column of times, or set `storage.query_bytes_max`",
+            counted(names.len() as u64, "file", "files"),
+            thousands(bytes),
+            thousands(bytes_max)
+        )));
+    }
+    let copies = tree.copies()?;
+    let missing = || names.iter().filter(|name| !copies.join(name).is_file());
+    tree.fetch_all(missing().cloned())?;
+    match missing().next() {
+        None => Ok(()),
+        Some(gone) => Err(Error::state(format!("`{}` was removed at this moment: ask again", tree.paths().published(gone).display()))),
+    }
 }
 
 fn write(batches: &[RecordBatch], format: QueryFormat, to: &mut dyn Write) -> Result<(), ArrowError> {

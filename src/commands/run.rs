@@ -12,7 +12,6 @@ use pintail_config::Config;
 use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::invocation::command;
 use pintail_storage::checkpoint::permission;
-use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::checkpoint::{index, lock};
 use pintail_storage::durable::disk_state::DiskState;
 use pintail_storage::durable::posix::Posix;
@@ -25,7 +24,7 @@ use crate::commands::verify::background;
 use crate::health::Health;
 use crate::logging::Log;
 use crate::meters::{Meters, Verified};
-use crate::pipeline::{self, Input, Line, Outside, Start, refuse_bucket};
+use crate::pipeline::{self, Input, Line, Outside, Start, open_to_read};
 use crate::signals::{self, Early};
 use crate::stages::blocking;
 use crate::supervisor;
@@ -47,9 +46,9 @@ pub(crate) async fn run(config: Config, (input, start): (Input, Start), early: E
     let disk = DiskState::default();
     let meters = Arc::new(Meters::new(disk.clone()).with_log(move || log.dropped()));
     if input == Input::DeadLetters {
-        refuse_bucket(&config)?;
         // A dataset that is not there has none to replay, and must not be made.
-        Dataset::open(config.paths())?;
+        let asked = config.clone();
+        blocking("look for the dataset", move || open_to_read(&asked).map(drop)).await?;
     }
     // Before an address is taken that the holder may have: that it holds the dataset is what matters.
     let paths = config.local_paths();

@@ -13,7 +13,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use pintail_core::batch::Counts;
 use pintail_core::digest::sha256_of;
-use pintail_core::error::{Error, Result};
+use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::invocation::{command, expire_up_to, service_command};
 use pintail_core::offsets::PartitionId;
 use pintail_core::quantity::{counted, thousands};
@@ -35,10 +35,20 @@ const PRINTED_MAX: usize = 20;
 /// # Errors
 /// [`pintail_core::error::ErrorKind::State`] if anything contradicts the records, naming the first contradictions, a line each, and a way out.
 pub fn run(out: &Path, since: Option<u64>, depth: Depth, to: &mut dyn Write) -> Result<()> {
-    let dataset = Dataset::open(out)?;
-    let mut report = look(&dataset, since, depth)?;
-    report.table(dataset.paths().root());
-    report.print(&dataset, depth, to).map_err(|e| Error::io("write the report", e))?;
+    run_on(&Dataset::open(out)?, since, depth, to)
+}
+
+/// As [`run`], of a dataset that is open.
+///
+/// # Errors
+/// As [`run`]; [`pintail_core::error::ErrorKind::TryAgain`] if its bucket does not answer.
+pub(crate) fn run_on(dataset: &Dataset, since: Option<u64>, depth: Depth, to: &mut dyn Write) -> Result<()> {
+    let out = dataset.paths().root();
+    let mut report = look(dataset, since, depth)?;
+    if !report.is_in_bucket {
+        report.table(out);
+    }
+    report.print(dataset, depth, to).map_err(|e| Error::io("write the report", e))?;
     match report.contradictions.len() {
         0 if !report.unread.is_empty() => Err(report.refusal(out)),
         0 => Ok(()),
@@ -53,13 +63,12 @@ pub fn run(out: &Path, since: Option<u64>, depth: Depth, to: &mut dyn Write) -> 
 
 /// Looks at everything.
 fn look(dataset: &Dataset, since: Option<u64>, depth: Depth) -> Result<Report> {
-    let out = dataset.paths().root();
     let instances = dataset.instances()?;
     // Before the records: what is visible now has its record already, however fast the service commits.
-    let mut report = Report { unnamed: visible_parquet(out)?, ..Report::default() };
+    let mut report = Report { unnamed: visible(dataset)?, is_in_bucket: dataset.bucket().is_some(), ..Report::default() };
     for instance in &instances {
-        let mut check = Check { dataset: instance, instances: &instances, since: since.unwrap_or(1), depth, report };
-        check.records();
+        let mut check = Check { dataset: instance, instances: &instances, since: since.unwrap_or(1), depth, last: 0, report };
+        check.records()?;
         report = check.report;
     }
     report.judge_missing();
@@ -104,6 +113,10 @@ struct Report {
     ways_out: Vec<String>,
     /// What is said of the table.
     table: Option<String>,
+    /// Whether the dataset is in a bucket: what is done to its files there is done with other tools.
+    is_in_bucket: bool,
+    /// Files of the last checkpoint whose uploads are not completed.
+    publishing: u64,
 }
 
 struct Check<'a> {
@@ -111,41 +124,53 @@ struct Check<'a> {
     instances: &'a [Dataset],
     since: u64,
     depth: Depth,
+    /// The last record.
+    last: u64,
     report: Report,
 }
 
 impl Check<'_> {
-    fn records(&mut self) {
-        let last = match self.dataset.last_sequence() {
+    fn records(&mut self) -> Result<()> {
+        self.last = match self.dataset.last_sequence() {
             Ok(last) => last,
-            Err(error) => return self.report.contradictions.push(error.to_string()),
+            Err(error) => return self.refuse(error),
         };
         // After a record that cannot be read, nothing is known of what the next one follows.
         let mut before = Some((self.dataset.format_sha256().to_owned(), State::default()));
         let mut index = Some(self.dataset.index_comparison());
-        for sequence in 1..=last {
+        for sequence in 1..=self.last {
             before = match self.dataset.record(sequence) {
                 Ok((record, sha256)) => {
                     let state = before.and_then(|(previous, state)| self.chain(&record, &previous, state));
-                    self.files(&record);
+                    self.files(&record)?;
                     index = index.and_then(|index| self.index(index, &record, sha256.clone()));
                     state.map(|state| (sha256, state))
                 }
                 Err(error) => {
-                    self.report.contradictions.push(error.to_string());
+                    self.refuse(error)?;
                     None
                 }
             };
         }
-        if last > 0
-            && let Ok((record, _)) = self.dataset.record(last)
+        if self.last > 0
+            && let Ok((record, _)) = self.dataset.record(self.last)
             && let Err(why) = self.dataset.check_beside(&record)
         {
-            self.report.contradictions.push(why.to_string());
+            self.refuse(why)?;
         }
         if let Some((_, state)) = before {
             self.report.expired_before = self.report.expired_before.max(state.rest().expired_before);
         }
+        Ok(())
+    }
+
+    /// Takes an error for a contradiction, unless it is a bucket that does not answer: nothing is known then.
+    fn refuse(&mut self, error: Error) -> Result<()> {
+        if self.report.is_in_bucket && error.kind() != ErrorKind::State {
+            return Err(error);
+        }
+        self.report.contradictions.push(error.to_string());
+        Ok(())
     }
 
     /// Holds the stored index against the next record. Returns what goes on with the one after it; `None` if that is of no use any more.
@@ -231,24 +256,34 @@ impl Check<'_> {
         }
     }
 
-    fn files(&mut self, record: &CommitRecord) {
+    fn files(&mut self, record: &CommitRecord) -> Result<()> {
         self.report.records += 1;
         self.report.checkpoints += u64::from(record.trigger.is_some());
         self.report.counts.add(&record.counts);
+        if record.sequence >= self.since
+            && self.depth == Depth::Content
+            && let Some(tree) = self.dataset.bucket()
+        {
+            // Side by side: one after another would wait for the way to the bucket each time.
+            let alike = record.files.iter().filter(|file| tree.listed(&file.path) == Some(file.bytes));
+            tree.fetch_all(alike.map(|file| file.path.clone()))?;
+        }
         for file in &record.files {
             self.report.unnamed.remove(&self.dataset.paths().published(&file.path));
             if record.sequence >= self.since {
-                self.file(record, file);
+                self.file(record, file)?;
             }
         }
+        Ok(())
     }
 
-    fn file(&mut self, record: &CommitRecord, file: &FileEntry) {
-        match self.dataset.visible(file) {
-            Some(place) => {
+    fn file(&mut self, record: &CommitRecord, file: &FileEntry) -> Result<()> {
+        match self.held_against(file)? {
+            Some(compared) => {
                 self.report.files += 1;
                 self.report.bytes += file.bytes;
-                match compare(&place, file, self.depth) {
+                let place = self.dataset.paths().published(&file.path);
+                match compared {
                     Ok(()) => {}
                     Err(Fault::Unread(error)) => self.report.unread.push((place, error)),
                     Err(Fault::Differs(why)) => {
@@ -258,18 +293,43 @@ impl Check<'_> {
                     }
                 }
             }
-            None => self.unpublished(record, file),
+            None if self.report.is_in_bucket => self.not_in_bucket(record, file),
+            None => self.unpublished(record, file)?,
+        }
+        Ok(())
+    }
+
+    /// Holds a file against its record; `None` if it is not in its place.
+    fn held_against(&self, file: &FileEntry) -> Result<Option<Result<(), Fault>>> {
+        if self.dataset.bucket().is_some() {
+            let Some(bytes) = self.dataset.length(file)? else { return Ok(None) };
+            // What differs in its length is not fetched.
+            let same = same_length(bytes, file);
+            if self.depth == Depth::Length || same.is_err() {
+                return Ok(Some(same));
+            }
+        }
+        let local = self.dataset.local(file)?;
+        Ok(local.map(|local| compare(&local, file, self.depth)))
+    }
+
+    /// Tells a file that is not in its bucket yet from one that is gone. Whether its upload is still there, nobody but a start can tell.
+    fn not_in_bucket(&mut self, record: &CommitRecord, file: &FileEntry) {
+        if record.sequence == self.last {
+            self.report.publishing += 1;
+        } else {
+            self.report.missing.push((newest(record, file), self.dataset.paths().published(&file.path)));
         }
     }
 
     /// Looks for a file that is not in its place: between its commit and its publication it is staged.
-    fn unpublished(&mut self, record: &CommitRecord, file: &FileEntry) {
+    fn unpublished(&mut self, record: &CommitRecord, file: &FileEntry) -> Result<()> {
         let staged = self.dataset.paths().staged(record.staged_by(), file.staged);
         let found = staged.exists().then(|| compare(&staged, file, self.depth));
         // Looked at again last: it may have been published meanwhile.
         match found {
             Some(Ok(())) => {}
-            _ if self.dataset.visible(file).is_some() => {}
+            _ if self.dataset.length(file)?.is_some() => {}
             Some(Err(Fault::Unread(error))) => self.report.unread.push((staged, error)),
             Some(Err(Fault::Differs(why))) => {
                 let what = format!("`{}`, staged for commit record {}, is not what that says: {why}", staged.display(), record.sequence);
@@ -277,6 +337,7 @@ impl Check<'_> {
             }
             None => self.gone(newest(record, file), self.dataset.paths().published(&file.path)),
         }
+        Ok(())
     }
 
     /// Records that a file is not seen, which it is not either where this user may not look.
@@ -299,6 +360,11 @@ impl Report {
         self.expired = expired.len() as u64;
         self.contradictions.extend(missing.iter().map(|(_, file)| format!("`{}` is missing", file.display())));
         let newest_missing = missing.iter().map(|(newest, _)| *newest).max();
+        if self.is_in_bucket {
+            let restore = "restore what is missing or differs from a copy, or by the versions of the bucket, byte for byte";
+            self.ways_out.extend((newest_missing.is_some() || self.differing.is_some()).then(|| restore.to_owned()));
+            return;
+        }
         let expire = newest_missing.max(self.differing).map(expire_up_to).unwrap_or_default();
         self.ways_out.extend(
             newest_missing
@@ -316,10 +382,13 @@ impl Report {
     fn judge_unnamed(&mut self) {
         let strays = std::mem::take(&mut self.unnamed);
         if !strays.is_empty() {
-            self.ways_out.push(format!(
+            self.ways_out.push(match self.is_in_bucket {
+                true => "move the files that no record names out of the dataset".to_owned(),
+                false => format!(
                 "{} names the files that no record names, if their rows belong into the dataset; if they are there by mistake, move them out of it",
                 service_command("adopt")
-            ));
+            ),
+            });
         }
         self.contradictions.extend(strays.iter().map(|stray| format!("`{}` is visible, but no commit record names it", stray.display())));
     }
@@ -402,6 +471,10 @@ impl Report {
             let before = before.to_rfc3339_opts(SecondsFormat::Secs, true);
             writeln!(to, "{} expired files are gone, as was declared for all before {before}", thousands(self.expired))?;
         }
+        if self.publishing > 0 {
+            let files = counted(self.publishing, "file", "files");
+            writeln!(to, "{files} of the last checkpoint not visible yet: its process publishes them, or the next start")?;
+        }
         if let Some(table) = &self.table {
             writeln!(to, "{table}")?;
         }
@@ -433,13 +506,14 @@ impl From<String> for Fault {
     }
 }
 
+fn same_length(bytes: u64, file: &FileEntry) -> Result<(), Fault> {
+    if bytes != file.bytes { Err(format!("it has {bytes} bytes, not {}", file.bytes).into()) } else { Ok(()) }
+}
+
 /// Holds a file against its record.
 fn compare(place: &Path, file: &FileEntry, depth: Depth) -> Result<(), Fault> {
     let open = || File::open(place);
-    let bytes = open()?.metadata()?.len();
-    if bytes != file.bytes {
-        return Err(format!("it has {bytes} bytes, not {}", file.bytes).into());
-    }
+    same_length(open()?.metadata()?.len(), file)?;
     if depth == Depth::Length {
         return Ok(());
     }
@@ -462,6 +536,14 @@ fn parquet_rows(file: File) -> Result<u64, String> {
 fn letters(place: &Path) -> Result<u64, String> {
     let mut letters = dead_letters::read(place).map_err(|e| e.to_string())?;
     letters.try_fold(0, |rows, letter| letter.map(|_| rows + 1)).map_err(|e| e.to_string())
+}
+
+/// Lists all that a reader's glob over a dataset takes for data. In a bucket that tells the lengths of all files as well.
+fn visible(dataset: &Dataset) -> Result<BTreeSet<PathBuf>> {
+    let root = dataset.paths().root();
+    let Some(tree) = dataset.bucket() else { return visible_parquet(root) };
+    let names = tree.list_all()?.into_iter().filter(|name| name.ends_with(".parquet"));
+    Ok(names.filter(|name| !Path::new(name).starts_with(DELTA_LOG)).map(|name| root.join(name)).collect())
 }
 
 /// Lists all that a reader's glob over the tree takes for data. The log of a Delta table has checkpoints that are Parquet files, and no data.

@@ -206,6 +206,18 @@ pub(crate) fn open_as_it_is(config: &Config, action: Option<Action>, allow: Allo
     open_store(config, Start::Usual, &fs, &expected, None)
 }
 
+/// Opens the dataset of a configuration for reading, wherever it is. Blocking, and outside of a runtime's own threads.
+///
+/// # Errors
+/// [`ErrorKind::Config`] if there is none; [`ErrorKind::TryAgain`] if its bucket does not answer.
+pub(crate) fn open_to_read(config: &Config) -> Result<Dataset> {
+    #[cfg(feature = "bucket")]
+    if let Some(lake) = &config.lake {
+        return lake::open_to_read(config, lake);
+    }
+    Dataset::open(config.paths())
+}
+
 /// Refuses what is done to a dataset in a directory only.
 ///
 /// # Errors

@@ -13,9 +13,10 @@ use chrono::Utc;
 use pintail_bucket::{Bucket, Environment, probe};
 use pintail_config::{Config, Lake};
 use pintail_core::error::{Error, Result};
-use pintail_storage::bucket::{self, BucketStore, Patience, Place, Scratch};
+use pintail_storage::bucket::{self, BucketStore, BucketTree, Patience, Place, Scratch};
 use pintail_storage::checkpoint::lock::Lock;
 use pintail_storage::checkpoint::process::Process;
+use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::checkpoint::store::{Expected, Standing};
 use pintail_storage::dataset::OpenDataset;
 use pintail_storage::durable::disk_state::DiskState;
@@ -68,6 +69,16 @@ pub(super) fn open(
 pub(super) fn check_dataset(config: &Config, lake: &Lake, expected: &Expected<'_>) -> Result<Option<Standing>> {
     let place = impatient(config, lake)?;
     run(bucket::check_dataset(&place, expected))?
+}
+
+/// Opens the dataset in the bucket for reading. Copies of its files go to scratch, as long as they are read; the credentials stay in this process.
+///
+/// # Errors
+/// As [`Dataset::open_in_bucket`].
+pub(super) fn open_to_read(config: &Config, lake: &Lake) -> Result<Dataset> {
+    let patience = Patience { total: Some(ANSWER_PATIENCE), ..Patience::default() };
+    let tree = BucketTree::new(Arc::new(connect(lake)?), config.paths(), patience, lake.scratch().join("copies"))?;
+    Dataset::open_in_bucket(Arc::new(tree))
 }
 
 /// Probes the bucket, by a few small objects below `_pintail/probe`. Returns a line that says what was reached.

@@ -15,6 +15,7 @@ use pintail_core::offsets::Offsets;
 use pintail_sources::dead_letters::DeadLetterSource;
 use pintail_sources::kind::Surroundings;
 use pintail_sources::{Resume, Source};
+use pintail_storage::bucket::Local;
 use pintail_storage::checkpoint::format::Format;
 use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::checkpoint::reader::Dataset;
@@ -23,7 +24,7 @@ use pintail_storage::checkpoint::store::Standing;
 use pintail_storage::dataset::OpenDataset;
 use pintail_storage::durable::disk_state::DiskState;
 
-use super::Input;
+use super::{Input, open_to_read};
 
 /// Returns the configuration with which gaps are recorded.
 pub(super) fn accepting_gaps(config: &Config) -> Config {
@@ -53,23 +54,30 @@ pub(super) fn open_source(config: &Config, input: Input, store: &OpenDataset, di
     let resume = Resume { offsets: store.offsets(), key: store.key() };
     match input {
         Input::DeadLetters => {
-            check_dead_letters(config)?;
-            Ok(Box::new(DeadLetterSource::open(&config.paths().dead_letters(), resume.offsets)?))
+            let dataset = open_to_read(config)?;
+            let letters = checked_dead_letters(&dataset)?;
+            let dir = match dataset.bucket() {
+                None => config.paths().dead_letters(),
+                Some(tree) => Paths::new(tree.copies()?).of_instance(config.instance().index).dead_letters(),
+            };
+            Ok(Box::new(DeadLetterSource::open(&dir, resume.offsets, letters)?))
         }
         Input::Source => config.source.kind.open(&surroundings(config, &config.local_paths(), Some(store.format()), disk), &resume),
     }
 }
 
-/// Refuses dead letters that are not what their records say: what is replayed becomes rows, and nobody would look at it again.
-fn check_dead_letters(config: &Config) -> Result<()> {
-    let dataset = Dataset::open(config.paths())?;
+/// Returns the files of dead letters, which are there as long as they are held. Refuses those that are not what their records say: what is replayed
+/// becomes rows, and nobody would look at it again.
+fn checked_dead_letters(dataset: &Dataset) -> Result<Vec<Local>> {
+    let mut checked = Vec::new();
     for instance in dataset.instances()? {
         for sequence in 1..=instance.last_sequence()? {
             let (record, _) = instance.record(sequence)?;
             for file in record.files.iter().filter(|file| file.kind == FileKind::DeadLetters) {
-                let Some(place) = instance.visible(file) else { continue };
+                let Some(local) = instance.local(file)? else { continue };
+                let place = instance.paths().published(&file.path);
                 let failed = |e| Error::io(format_args!("read `{}`", place.display()), e);
-                let sha256 = sha256_of(File::open(&place).map_err(failed)?).map_err(failed)?;
+                let sha256 = sha256_of(File::open(&*local).map_err(failed)?).map_err(failed)?;
                 if sha256 != file.sha256 {
                     return Err(Error::state(format!(
                         "`{}` is not what commit record {sequence} says, its SHA-256 is {sha256} and not {}: nothing was replayed. Restore it from a copy; \
@@ -79,10 +87,11 @@ fn check_dead_letters(config: &Config) -> Result<()> {
                         command("verify")
                     )));
                 }
+                checked.push(local);
             }
         }
     }
-    Ok(())
+    Ok(checked)
 }
 
 /// Checks that the configured source could be opened now and read on where the dataset stands, if there is one, and returns what was found where that is

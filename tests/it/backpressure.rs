@@ -17,7 +17,7 @@ use pintail_core::offsets::{OffsetRange, Partition, PartitionId};
 use pintail_sources::Source;
 use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::durable::disk_state::DiskState;
-use pintail_storage::durable::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile};
+use pintail_storage::durable::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile, ReadFs};
 use pintail_storage::durable::posix::Posix;
 use tokio::sync::watch;
 
@@ -67,6 +67,20 @@ impl Stuck {
     }
 }
 
+impl ReadFs for Stuck {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>> {
+        self.disk.open(path)
+    }
+
+    fn entry(&self, path: &Path) -> io::Result<Option<EntryKind>> {
+        self.disk.entry(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        self.disk.list(dir)
+    }
+}
+
 impl Fs for Stuck {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
         if path.extension().is_some_and(|ending| ending == "inprogress") {
@@ -75,36 +89,35 @@ impl Fs for Stuck {
         }
         self.disk.create_new(path)
     }
-    fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>> {
-        self.disk.open(path)
-    }
-    fn entry(&self, path: &Path) -> io::Result<Option<EntryKind>> {
-        self.disk.entry(path)
-    }
+
     fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
         self.disk.identity(path)
     }
-    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        self.disk.list(dir)
-    }
+
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         self.disk.create_dir(path)
     }
+
     fn sync_file(&self, path: &Path) -> io::Result<()> {
         self.disk.sync_file(path)
     }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.disk.sync_dir(dir)
     }
+
     fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.disk.rename_noreplace(from, to)
     }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.disk.remove_file(path)
     }
+
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
         self.disk.remove_dir(path)
     }
+
     fn device(&self, path: &Path) -> io::Result<u64> {
         self.disk.device(path)
     }

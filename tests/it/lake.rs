@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
+use serde_json::json;
 
 use crate::common::lake::Weed;
 use crate::common::process::Pintail;
@@ -107,7 +108,12 @@ fn check_says_what_was_reached_and_what_cannot_be() {
     let expected = format!("bucket: s3://lake/check at {}, credentials from", weed.endpoint());
     assert!(said.stdout.contains(&expected), "{}", said.stdout);
     assert!(!dataset.root().join("scratch").exists() && !weed.keys("check").contains(&"_pintail/FORMAT".to_owned()), "nothing is made");
-    for args in [&["adopt"][..], &["query", "SELECT 1"], &["verify"], &["dead-letters"], &["repair", "--journal"]] {
+    for args in [&["query", "SELECT 1"][..], &["verify"], &["dead-letters"], &["dead-letters", "--replay"]] {
+        let refused = weed.take(dataset.simulator(1), "check").args(args).run();
+        assert!(refused.stderr.contains("`s3://lake/check` is no dataset of pintail"), "{args:?}: {}", refused.stderr);
+        refused.assert_code(78);
+    }
+    for args in [&["adopt"][..], &["expire", "--take-back"], &["publish"], &["repair", "--journal"]] {
         let refused = weed.take(dataset.simulator(1), "check").args(args).run();
         assert!(refused.stderr.contains("is in a bucket"), "{args:?}: {}", refused.stderr);
         refused.assert_code(78);
@@ -118,4 +124,110 @@ fn check_says_what_was_reached_and_what_cannot_be() {
     let away = check.run();
     away.assert_code(75);
     assert_eq!(away.stderr.matches("did not answer").count(), 1, "told once: {}", away.stderr);
+}
+
+/// Returns the names of the data files of a dataset.
+fn data_files(weed: &Weed, name: &str) -> Vec<String> {
+    weed.keys(name).into_iter().filter(|key| key.ends_with(".parquet")).collect()
+}
+
+#[test]
+fn verify_reads_a_bucket_and_names_what_is_not_as_it_was_committed() {
+    let (mut weed, dataset) = (Weed::start(), Dataset::new());
+    weed.take(stream(&dataset, 100_000), "verified").set("source.rate", 200_000).run_ok();
+    let verify = |args: &[&str]| weed.take(dataset.pintail(), "verified").args(["verify"]).args(args);
+    let files = data_files(&weed, "verified");
+    for (args, read) in [(&[][..], "read"), (&["--fast"], "there, none read")] {
+        let said = verify(args).run_ok().stdout;
+        assert!(said.contains("clean\n") && said.contains(&format!("{} files with", files.len())) && said.contains(read), "{said}");
+    }
+    assert!(!walk(dataset.root()).iter().any(|path| path.to_string_lossy().ends_with(".parquet")), "nothing stays of what was fetched");
+
+    // Of the last checkpoint nobody can tell whether its upload is still to be completed.
+    let first: Vec<&String> = files.iter().filter(|name| name.ends_with("-2.parquet")).collect();
+    assert!(first.len() > 2 && first.len() < files.len(), "{files:?}");
+    let (altered, cut, gone) = (first[0], first[1], first[2]);
+    let mut bytes = weed.get("verified", altered);
+    *bytes.last_mut().unwrap() ^= 1;
+    weed.put("verified", altered, bytes);
+    let whole = weed.get("verified", cut);
+    weed.put("verified", cut, &whole[1..]);
+    weed.put("verified", "region=us/mine.parquet", "mine");
+    weed.remove("verified", gone);
+    let refused = verify(&[]).run();
+    let lengths = format!("it has {} bytes, not {}", whole.len() - 1, whole.len());
+    let place = |name: &str| format!("`s3://lake/verified/{name}`");
+    for part in ["in 4 places", "its SHA-256 is", &lengths, &place(altered), &place(cut), &place("region=us/mine.parquet")] {
+        assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
+    }
+    assert!(refused.stderr.contains(&format!("{} is missing", place(gone))), "{}", refused.stderr);
+    refused.assert_code(65);
+    assert!(verify(&["--fast"]).run().stderr.contains("in 3 places"), "lengths tell all but one");
+
+    weed.kill();
+    let away = weed.take(dataset.pintail(), "verified").set("storage.request_timeout", "1s").args(["verify"]).run();
+    assert!(away.stderr.contains("s3://lake/verified") && !away.stderr.contains("a-secret"), "{}", away.stderr);
+    away.assert_code(75);
+}
+
+#[test]
+fn dead_letters_in_a_bucket_are_listed_and_replayed_once() {
+    let (weed, dataset) = (Weed::start(), Dataset::new());
+    let event = |id: u32, sku: &str| {
+        format!("{{\"id\": {id}, \"ts\": {}, \"region\": \"eu\", \"sku\": \"{sku}\"}}\n", 1_767_225_600_000 + u64::from(id))
+    };
+    dataset.write("events.ndjson", (0..100).map(|id| event(id, if id % 50 == 7 { "x1" } else { "1" })).collect::<String>());
+    let columns = json!([
+        { "name": "id", "type": "int64", "required": true },
+        { "name": "ts", "type": "timestamp_ms", "required": true },
+        { "name": "region", "type": "text" },
+        { "name": "sku", "type": "text" },
+    ]);
+    let run = |cast: &str| {
+        let sql = format!("SELECT id, ts, region, {cast}(sku AS INTEGER) AS sku FROM events");
+        weed.take(dataset.file("events.ndjson"), "letters").set("schema.columns", columns.clone()).set("transform.sql", sql)
+    };
+    let list = || weed.take(dataset.pintail(), "letters").args(["dead-letters", "--samples", "3"]).run_ok().stdout;
+    run("CAST").run_ok();
+    let listed = list();
+    assert!(listed.contains("x1") && listed.contains("2 dead letters\n"), "{listed}");
+    for _ in 0..2 {
+        run("TRY_CAST").args(["dead-letters", "--replay"]).run_ok();
+        let listed = list();
+        assert!(listed.contains("0 dead letters, and 2 that were replayed"), "{listed}");
+    }
+    weed.copy_to("letters", &dataset);
+    assert_eq!(dataset.ids(), (0..100).collect::<Vec<_>>());
+    dataset.assert_clean();
+}
+
+#[test]
+fn a_query_fetches_only_the_files_that_its_where_leaves_and_none_stays() {
+    let (weed, dataset) = (Weed::start(), Dataset::new());
+    weed.take(stream(&dataset, 200_000), "asked").set("source.rate", 200_000).run_ok();
+    let query = |sql: &str| weed.take(dataset.pintail(), "asked").args(["query", "--format", "csv", sql]);
+    assert_eq!(query("SELECT count(*) FROM events").run_ok().stdout, "count_star()\n200000\n");
+    let sums = |answer: &str| answer.lines().skip(1).map(|row| row.split(',').nth(1).unwrap().parse::<u64>().unwrap()).sum::<u64>();
+    assert_eq!(sums(&query("SELECT region, count(amount) FROM events GROUP BY region").run_ok().stdout), 200_000);
+    let one = query("SELECT region, count(amount) FROM events WHERE region = 'eu' GROUP BY region").run_ok().stdout;
+    assert!(one.starts_with("region,count(amount)\neu,"), "{one}");
+
+    let lengths: Vec<(String, u64)> =
+        data_files(&weed, "asked").into_iter().map(|name| (name.clone(), weed.get("asked", &name).len() as u64)).collect();
+    let all: u64 = lengths.iter().map(|(_, bytes)| bytes).sum();
+    let of_eu: u64 = lengths.iter().filter(|(name, _)| name.starts_with("region=eu/")).map(|(_, bytes)| bytes).sum();
+    let first = lengths.iter().map(|(_, bytes)| *bytes).max().unwrap();
+    let limit = (of_eu + first).max(64 << 10);
+    assert!(limit < all, "{limit} of {all}");
+    let bounded = |sql: &str| query(sql).set("storage.query_bytes_max", format!("{limit}B"));
+    let refused = bounded("SELECT sum(amount) FROM events").run();
+    assert!(refused.stderr.contains("`storage.query_bytes_max`") && refused.stderr.contains("may fetch"), "{}", refused.stderr);
+    refused.assert_code(78);
+    bounded("SELECT sum(amount) FROM events WHERE region = 'eu'").run_ok();
+    assert!(!walk(dataset.root()).iter().any(|path| path.to_string_lossy().ends_with(".parquet")), "nothing stays of what was fetched");
+
+    weed.remove("asked", &lengths[0].0);
+    let refused = query("SELECT count(*) FROM events").run();
+    assert!(refused.stderr.contains("1 committed file of `s3://lake/asked` is missing"), "{}", refused.stderr);
+    refused.assert_code(65);
 }

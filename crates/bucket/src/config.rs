@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytesize::ByteSize;
+use pintail_settings::bounds::sizes;
 use pintail_settings::raw::read_text;
 use pintail_settings::{Section, values};
 use reqwest::Url;
@@ -16,11 +18,14 @@ use crate::location::{Location, Provider};
 /// A bundle of certificates has fewer bytes.
 const CA_BYTES_MAX: u64 = 4 << 20;
 
+/// Scratch that a query may fill, unless another size is set.
+const QUERY_BYTES_MAX: ByteSize = ByteSize::gb(10);
+
 /// Keys that only S3 knows.
 const S3_ONLY: [&str; 6] = ["region", "path_style", "profile", "encryption", "kms_key", "checksum"];
 
 /// All keys.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "endpoint",
     "region",
     "path_style",
@@ -37,6 +42,7 @@ const KEYS: [&str; 16] = [
     "connect_timeout",
     "scratch",
     "heartbeat",
+    "query_bytes_max",
 ];
 
 /// `[storage]`
@@ -72,6 +78,8 @@ pub struct StorageConfig {
     pub scratch: PathBuf,
     /// The time between two signs of life of the process that holds the dataset.
     pub heartbeat: Duration,
+    /// Bytes of files that one query may fetch, which lie in `scratch` as long as it runs.
+    pub query_bytes_max: u64,
 }
 
 /// How S3 encrypts objects.
@@ -113,6 +121,7 @@ impl Default for StorageConfig {
             scratch: PathBuf::from("scratch/"),
             // Another host goes in when two were missed: half a minute after a host is lost.
             heartbeat: Duration::from_secs(15),
+            query_bytes_max: QUERY_BYTES_MAX.as_u64(),
         }
     }
 }
@@ -152,6 +161,7 @@ impl StorageConfig {
             connect_timeout: section.duration("connect_timeout", default.connect_timeout, Duration::from_millis(100)..=most),
             scratch: section.text("scratch", "scratch/", values::path),
             heartbeat: section.duration("heartbeat", default.heartbeat, second..=most),
+            query_bytes_max: section.size("query_bytes_max", QUERY_BYTES_MAX, sizes(ByteSize::kib(64), ByteSize::tib(1))),
         }
     }
 }

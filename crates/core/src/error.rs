@@ -82,10 +82,10 @@ impl Error {
         Self::new(ErrorKind::Config, message)
     }
 
-    /// Makes a [`ErrorKind::Io`] error: `doing` completes the sentence "cannot …". A disk that was full too long is [`ErrorKind::TryAgain`].
+    /// Makes a [`ErrorKind::Io`] error: `doing` completes the sentence "cannot …". What was full, or gave no answer, for too long is [`ErrorKind::TryAgain`].
     pub fn io(doing: impl fmt::Display, source: std::io::Error) -> Self {
         let kind = match source.kind() {
-            std::io::ErrorKind::StorageFull => ErrorKind::TryAgain,
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::TimedOut => ErrorKind::TryAgain,
             _ => ErrorKind::Io,
         };
         Self::new(kind, format!("cannot {doing}")).with_source(source)

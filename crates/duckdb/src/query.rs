@@ -58,7 +58,23 @@ pub struct Answer {
 /// # Errors
 /// [`pintail_core::error::ErrorKind::Config`] if the text is not one `SELECT` or fails; [`pintail_core::error::ErrorKind::TryAgain`] if there are no files.
 pub fn query(out: &Path, committed: &Committed, sql: &str, rows_max: usize) -> Result<Answer> {
-    Query { out, committed, sql, options: &[], rows_max, bytes_max: usize::MAX }.run()
+    query_copies(out, out, &|_| Ok(()), committed, sql, rows_max)
+}
+
+/// As [`query`], of copies in `copies` of the files of a dataset that messages call `out`. `fetch` is told their names before they are read: of the first
+/// of each set of columns, and then of those that the query needs.
+///
+/// # Errors
+/// Also those of `fetch`.
+pub fn query_copies(
+    out: &Path,
+    copies: &Path,
+    fetch: &dyn Fn(&[String]) -> Result<()>,
+    committed: &Committed,
+    sql: &str,
+    rows_max: usize,
+) -> Result<Answer> {
+    Query { out, files: copies, fetch, committed, sql, options: &[], rows_max, bytes_max: usize::MAX }.run()
 }
 
 /// As [`query`], within limits, on one core. DuckDB keeps the limit of memory where it counts: what holds a query for certain is the process
@@ -69,12 +85,17 @@ pub fn query(out: &Path, committed: &Committed, sql: &str, rows_max: usize) -> R
 pub fn query_within(limits: &Limits, out: &Path, committed: &Committed, sql: &str) -> Result<Answer> {
     let memory_limit = format!("{}B", limits.memory_limit);
     let options = [("threads", "1"), ("memory_limit", memory_limit.as_str())];
-    Query { out, committed, sql, options: &options, rows_max: limits.rows_max, bytes_max: limits.bytes_max }.run()
+    let (rows_max, bytes_max) = (limits.rows_max, limits.bytes_max);
+    Query { out, files: out, fetch: &|_| Ok(()), committed, sql, options: &options, rows_max, bytes_max }.run()
 }
 
 /// A query on its way.
 struct Query<'a> {
+    /// How messages call the dataset.
     out: &'a Path,
+    /// Where its files are read.
+    files: &'a Path,
+    fetch: &'a dyn Fn(&[String]) -> Result<()>,
     committed: &'a Committed,
     sql: &'a str,
     options: &'a [(&'a str, &'a str)],
@@ -95,6 +116,7 @@ impl Query<'_> {
             Found::Files(Some(files)) => with_shape(files, &shape),
             Found::Files(None) => (0..files.len()).collect(),
         };
+        self.bring(&needed)?;
         let database = open(self.options)?;
         let connection = database.sql_connection()?;
         let view = format!("CREATE VIEW events AS {}", self.view(&needed)?);
@@ -108,6 +130,7 @@ impl Query<'_> {
 
     /// Runs the query over the overview.
     fn look(&self, shape: &[usize]) -> Result<Found> {
+        self.bring(shape)?;
         let overview = Overview::new(open(self.options)?, self.committed)?;
         let described = overview.describe(&self.view(shape)?).map_err(|e| self.unreadable(overview.database(), shape, &e))?;
         lock(overview.connection(), &self.paths(shape)?).map_err(|e| unreadable(self.out, &e))?;
@@ -166,8 +189,14 @@ impl Query<'_> {
         Select::parse(connection, &database.connect()?, self.sql).map_err(|reason| Error::config(format!("the query {reason}")))
     }
 
+    /// Lets files be fetched that are not there yet.
+    fn bring(&self, files: &[usize]) -> Result<()> {
+        let name = |file: &usize| self.committed.path(&self.committed.files[*file]).to_string_lossy().into_owned();
+        (self.fetch)(&files.iter().map(name).collect::<Vec<_>>())
+    }
+
     fn paths(&self, files: &[usize]) -> Result<Vec<String>> {
-        files.iter().map(|file| path_text(&self.out.join(self.committed.path(&self.committed.files[*file])))).collect()
+        files.iter().map(|file| path_text(&self.files.join(self.committed.path(&self.committed.files[*file])))).collect()
     }
 
     /// Returns the query that reads files. Only where they have not all the same columns do all footers have to be read first.

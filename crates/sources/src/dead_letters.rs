@@ -54,13 +54,14 @@ struct Letters {
 
 impl DeadLetterSource {
     /// Lists the files in `directory` that are there now, in the order of their checkpoints, and begins to read where the last replay
-    /// stopped.
+    /// stopped. `kept` is held until all is read: copies of files go with it.
     ///
     /// # Errors
     /// `Io` if the directory cannot be read. None at all is no error.
-    pub fn open(directory: &Path, offsets: &Offsets) -> Result<Self> {
+    pub fn open(directory: &Path, offsets: &Offsets, kept: impl Send + 'static) -> Result<Self> {
         let files = list(directory, offsets)?;
         let thread = ReadThread::spawn(NAME, move |sender| {
+            let _kept = kept;
             let rows = files.into_iter().try_fold(0, |rows, letters| Ok::<_, Exit>(rows + letters.read(sender)?))?;
             if rows > 0 {
                 warn!(rows, "cannot be replayed, and stay dead letters: rows of the SQL's output, past sink.partitions_max");

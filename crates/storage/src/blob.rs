@@ -34,6 +34,26 @@ use serde::{Deserialize, Serialize};
 /// The answer to a request, once there is one.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Fault>> + Send + 'a>>;
 
+/// A page of a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Objects with their lengths, in no order.
+    pub objects: Vec<(ObjectKey, u64)>,
+    /// Directories, where the list does not go into them: the beginnings of names up to the next `/`, without that.
+    pub dirs: Vec<ObjectKey>,
+    /// What the next page is asked for with; `None` behind the last one.
+    pub next: Option<String>,
+}
+
+/// How far a list goes below its directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// It names what lies right there, and the directories.
+    Level,
+    /// It names all objects.
+    All,
+}
+
 /// The name of an object, below the root of the dataset.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey(String);
@@ -111,6 +131,12 @@ pub trait Blob: Send + Sync + fmt::Debug {
 
     /// Gives an upload up. Other uploads of the same key, and an object of that name, stay.
     fn abort<'a>(&'a self, key: &'a ObjectKey, upload: &'a UploadId) -> Answer<'a, ()>;
+}
+
+/// A bucket as those see it who only read. No commit rests on a list; readers want what names alone do not tell.
+pub trait Shelf: Blob {
+    /// Lists what lies below a directory, which is empty for the root. `page` is what the page before has named as the next.
+    fn page<'a>(&'a self, dir: &'a str, reach: Reach, page: Option<String>) -> Answer<'a, Page>;
 }
 
 impl ObjectKey {

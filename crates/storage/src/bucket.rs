@@ -48,6 +48,7 @@ use crate::durable::disk_state::DiskState;
 use crate::durable::fs::FileIdentity;
 
 mod beat;
+mod copies;
 pub mod entry;
 mod head;
 mod heart;
@@ -56,12 +57,14 @@ mod publish;
 mod requests;
 mod scratch;
 pub mod search;
+mod tree;
 pub mod verdict;
 
 pub use heart::Heart;
 pub use open::{check_dataset, is_there};
 pub use requests::Patience;
 pub use scratch::Scratch;
+pub use tree::{BucketTree, Local};
 
 use publish::{Files, check_names, publish_all};
 use requests::{Created, Requests};

@@ -4,6 +4,7 @@
 //! Does not own: what the copy should hold: it is read as any dataset in a directory.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -107,6 +108,26 @@ impl Weed {
             }
         };
         self.ask(name, copy);
+    }
+
+    /// Writes an object, whatever was there.
+    pub(crate) fn put(&self, name: &str, key: &str, bytes: impl Into<Vec<u8>>) {
+        let bytes = bytes.into();
+        self.ask(name, async |bucket| bucket.replace(&ObjectKey::new(key), bytes.into()).await.unwrap());
+    }
+
+    /// Returns an object.
+    pub(crate) fn get(&self, name: &str, key: &str) -> Vec<u8> {
+        self.ask(name, async |bucket| bucket.get(&ObjectKey::new(key), 0..1 << 32).await.unwrap().expect("it is there").bytes.to_vec())
+    }
+
+    /// Removes an object, by the door of the server that asks for no key. Pintail itself never does.
+    pub(crate) fn remove(&self, name: &str, key: &str) {
+        let mut filer = TcpStream::connect((Ipv4Addr::LOCALHOST, self.ports[2])).unwrap();
+        write!(filer, "DELETE /buckets/lake/{name}/{key} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        filer.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
     }
 
     fn ask<T>(&self, name: &str, ask: impl AsyncFnOnce(Bucket) -> T) -> T {

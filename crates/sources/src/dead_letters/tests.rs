@@ -29,7 +29,7 @@ fn line(record: &str) -> String {
 
 /// Reads to the end: partition, from, to and the records as text. The offsets refuse what does not join.
 async fn replay(out: &TempDir, offsets: &mut Offsets) -> Result<Vec<(String, u64, u64, String)>> {
-    let mut source = DeadLetterSource::open(&Paths::new(out.path()).dead_letters(), offsets)?;
+    let mut source = DeadLetterSource::open(&Paths::new(out.path()).dead_letters(), offsets, ())?;
     let mut read = Vec::new();
     while let Some(chunk) = timeout(PATIENCE, source.read()).await.expect("nothing came")? {
         assert_eq!(chunk.unit, OffsetUnit::Records);
@@ -83,7 +83,7 @@ async fn a_replay_that_was_killed_goes_on_at_the_committed_line() {
     let out = dataset(&[("0000000001.ndjson", &content)]);
     let (mut offsets, mut records, mut starts) = (Offsets::default(), String::new(), 0);
     loop {
-        let mut source = DeadLetterSource::open(&Paths::new(out.path()).dead_letters(), &offsets).unwrap();
+        let mut source = DeadLetterSource::open(&Paths::new(out.path()).dead_letters(), &offsets, ()).unwrap();
         let Some(chunk) = timeout(PATIENCE, source.read()).await.unwrap().unwrap() else { break };
         let Records::Lines(lines) = chunk.records else { panic!("not lines") };
         records += std::str::from_utf8(&lines).unwrap();
@@ -98,7 +98,7 @@ async fn a_replay_that_was_killed_goes_on_at_the_committed_line() {
 async fn bytes_that_are_no_text_come_back_and_a_line_end_in_a_record_does_not_split_it() {
     let binary = with(r#""length":3,"record_base64":"/wD+""#) + &line("{\"a\":\n1}");
     let out = dataset(&[("0000000001.ndjson", &binary)]);
-    let mut source = DeadLetterSource::open(&Paths::new(out.path()).dead_letters(), &Offsets::default()).unwrap();
+    let mut source = DeadLetterSource::open(&Paths::new(out.path()).dead_letters(), &Offsets::default(), ()).unwrap();
     let chunk = timeout(PATIENCE, source.read()).await.unwrap().unwrap().unwrap();
     assert!(matches!(chunk.records, Records::Lines(lines) if *lines == *b"\xff\x00\xfe\n{\"a\": 1}\n"));
 }
@@ -163,7 +163,7 @@ async fn messages_come_back_whole_also_among_lines_of_older_versions_and_rows_of
     let cut = with(r#""length":2000000,"record":"head","message":{"key":"long"}"#);
     let row = with(r#""length":2,"output_row":"{}""#);
     let out = dataset(&[("0000000001.ndjson", &[line("a"), framed, row, tombstone, lines, cut, line("b")].concat())]);
-    let mut source = DeadLetterSource::open(&Paths::new(out.path()).dead_letters(), &Offsets::default()).unwrap();
+    let mut source = DeadLetterSource::open(&Paths::new(out.path()).dead_letters(), &Offsets::default(), ()).unwrap();
     let mut chunks = Vec::new();
     while let Some(chunk) = timeout(PATIENCE, source.read()).await.unwrap().unwrap() {
         chunks.push(chunk);

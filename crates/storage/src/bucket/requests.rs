@@ -62,6 +62,11 @@ pub(super) struct Requests {
 impl Requests {
     pub(super) fn of(place: &Place) -> Self {
         let Place { blob, paths, patience, waits, .. } = place.clone();
+        Self::new(blob, paths, patience, waits)
+    }
+
+    /// Takes a bucket.
+    pub(super) fn new(blob: Arc<dyn Blob>, paths: Paths, patience: Patience, waits: DiskState) -> Self {
         Self { blob, paths, patience, waits }
     }
 

@@ -23,7 +23,7 @@ use super::log;
 use super::paths::Paths;
 use super::record::{ActionKind, ColumnStatistics, CommitRecord, FileEntry, FileKind};
 use super::sealed;
-use crate::durable::fs::Fs;
+use crate::durable::fs::ReadFs;
 
 mod backwards;
 mod comparison;
@@ -192,17 +192,17 @@ impl Index {
     }
 
     /// Reads the index of an instance as far as it can be trusted. Never fails: what cannot be read is passed over.
-    pub fn load(fs: &dyn Fs, paths: &Paths, dataset_id: &str, format_sha256: &str) -> Self {
+    pub fn load(fs: &dyn ReadFs, paths: &Paths, dataset_id: &str, format_sha256: &str) -> Self {
         Self::load_each(fs, paths, dataset_id, format_sha256, |_| ())
     }
 
     /// As [`Self::load`], without the records: where the index ends.
-    fn load_end(fs: &dyn Fs, paths: &Paths, dataset_id: &str, format_sha256: &str) -> Self {
+    fn load_end(fs: &dyn ReadFs, paths: &Paths, dataset_id: &str, format_sha256: &str) -> Self {
         Self::load_each(fs, paths, dataset_id, format_sha256, Self::forget)
     }
 
     /// As [`Self::load`]; tells `loaded` of each segment that was taken in.
-    fn load_each(fs: &dyn Fs, paths: &Paths, dataset_id: &str, format_sha256: &str, loaded: impl Fn(&mut Self)) -> Self {
+    fn load_each(fs: &dyn ReadFs, paths: &Paths, dataset_id: &str, format_sha256: &str, loaded: impl Fn(&mut Self)) -> Self {
         let found = segments(fs, paths);
         let mut index = Self::new(format_sha256);
         while let Some(segment) = index.next_segment(fs, &found, dataset_id) {
@@ -345,7 +345,7 @@ impl Index {
     }
 
     /// Reads the longest segment that goes on where this index ends.
-    fn next_segment(&self, fs: &dyn Fs, found: &[Found], dataset_id: &str) -> Option<Segment> {
+    fn next_segment(&self, fs: &dyn ReadFs, found: &[Found], dataset_id: &str) -> Option<Segment> {
         let next = self.end() + 1;
         let start = found.partition_point(|segment| segment.from < next);
         let candidates = found[start..].partition_point(|segment| segment.from == next);
@@ -369,7 +369,7 @@ impl Found {
     }
 
     /// Reads the segment if it holds together.
-    fn read(&self, fs: &dyn Fs, dataset_id: &str) -> Option<Segment> {
+    fn read(&self, fs: &dyn ReadFs, dataset_id: &str) -> Option<Segment> {
         let bytes = log::bytes(fs, &self.path).ok()??;
         let (segment, _) = sealed::unseal::<Segment>(&bytes).ok()?;
         let dirs = segment.dirs.len();
@@ -383,7 +383,7 @@ impl Found {
 }
 
 /// Returns the segments that are there, in their order.
-fn segments(fs: &dyn Fs, paths: &Paths) -> Vec<Found> {
+fn segments(fs: &dyn ReadFs, paths: &Paths) -> Vec<Found> {
     let names = fs.names(&paths.index()).unwrap_or_default();
     let mut found: Vec<Found> = names.into_iter().filter_map(|(path, _)| Found::parse(path)).collect();
     found.sort_unstable();

@@ -14,7 +14,7 @@ use super::format::Format;
 use super::paths::{self, Paths};
 use super::record::CommitRecord;
 use super::relaid;
-use crate::durable::fs::{Entry, EntryKind, Fs};
+use crate::durable::fs::{Entry, EntryKind, ReadFs};
 
 /// Says what a person can do about a ledger that cannot be trusted.
 pub fn way_out() -> String {
@@ -34,7 +34,7 @@ pub(super) fn format_missing(paths: &Paths, records: u64) -> Error {
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::State`] if a record is missing in the last directory, or before it when it is still empty.
-pub fn last_sequence(fs: &dyn Fs, paths: &Paths) -> Result<Option<u64>> {
+pub fn last_sequence(fs: &dyn ReadFs, paths: &Paths) -> Result<Option<u64>> {
     let dirs = list(fs, &paths.commits())?;
     let numbers = dirs.iter().filter(|entry| entry.kind == EntryKind::Dir).filter_map(|entry| number(&entry.path));
     let mut emptied_first = None;
@@ -61,7 +61,7 @@ pub fn last_sequence(fs: &dyn Fs, paths: &Paths) -> Result<Option<u64>> {
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::State`] if it is missing, torn or does not hold together.
-pub fn read(fs: &dyn Fs, paths: &Paths, sequence: u64) -> Result<(CommitRecord, String)> {
+pub fn read(fs: &dyn ReadFs, paths: &Paths, sequence: u64) -> Result<(CommitRecord, String)> {
     let path = paths.record(sequence);
     parse(bytes(fs, &path)?.as_deref(), &path, sequence)
 }
@@ -88,7 +88,7 @@ pub(crate) fn missing(paths: &Paths, sequence: u64) -> Error {
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::State`] if it is torn or does not hold together.
-pub fn format(fs: &dyn Fs, paths: &Paths) -> Result<Option<(Format, String)>> {
+pub fn format(fs: &dyn ReadFs, paths: &Paths) -> Result<Option<(Format, String)>> {
     let path = paths.format();
     let read = bytes(fs, &path)?.map(|bytes| Format::parse(&bytes)).transpose();
     let read = read.map_err(|why| Error::state(format!("`{}` cannot be trusted: {why}; {}", path.display(), way_out())))?;
@@ -103,7 +103,7 @@ pub fn format(fs: &dyn Fs, paths: &Paths) -> Result<Option<(Format, String)>> {
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::State`] if it is none.
-pub fn key(fs: &dyn Fs, paths: &Paths) -> Result<Option<Key>> {
+pub fn key(fs: &dyn ReadFs, paths: &Paths) -> Result<Option<Key>> {
     let path = paths.key();
     let refuse =
         || Error::state(format!("`{}` is no key of a dataset: restore it from a copy, or run {}", path.display(), command("repair --key")));
@@ -111,7 +111,7 @@ pub fn key(fs: &dyn Fs, paths: &Paths) -> Result<Option<Key>> {
 }
 
 /// Reads a whole small file; `None` if it is missing.
-pub fn bytes(fs: &dyn Fs, path: &Path) -> Result<Option<Vec<u8>>> {
+pub fn bytes(fs: &dyn ReadFs, path: &Path) -> Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     match fs.open(path).and_then(|mut file| file.read_to_end(&mut bytes)) {
         Ok(_) => Ok(Some(bytes)),
@@ -122,14 +122,14 @@ pub fn bytes(fs: &dyn Fs, path: &Path) -> Result<Option<Vec<u8>>> {
 }
 
 /// Returns the sequence numbers in a directory of records, ascending.
-fn records(fs: &dyn Fs, paths: &Paths, dir: u64) -> Result<Vec<u64>> {
+fn records(fs: &dyn ReadFs, paths: &Paths, dir: u64) -> Result<Vec<u64>> {
     let entries = list(fs, &paths.commits().join(format!("{dir:06}")))?;
     let mut found: Vec<u64> = entries.iter().filter_map(|entry| paths::sequence_of(&entry.path)).collect();
     found.sort_unstable();
     Ok(found)
 }
 
-fn list(fs: &dyn Fs, dir: &Path) -> Result<Vec<Entry>> {
+fn list(fs: &dyn ReadFs, dir: &Path) -> Result<Vec<Entry>> {
     match fs.list(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         listed => listed.map_err(|e| Error::io(format_args!("list `{}`", dir.display()), e)),

@@ -178,12 +178,12 @@ impl Paths {
 
     /// Returns the directory that holds the commit record of `sequence`.
     pub fn commit_dir(&self, sequence: u64) -> PathBuf {
-        self.commits().join(format!("{:06}", sequence / RECORDS_PER_DIR))
+        dir_in(&self.commits(), sequence)
     }
 
     /// Returns the commit record of `sequence`.
     pub fn record(&self, sequence: u64) -> PathBuf {
-        self.commit_dir(sequence).join(format!("{sequence:010}.json"))
+        record_in(&self.commits(), sequence)
     }
 
     /// Returns the directory of the staging directories.
@@ -263,6 +263,15 @@ pub fn is_for_dead_letters(path: &str) -> bool {
         None => rest,
     };
     rest.strip_prefix("dead_letters/").is_some_and(|name| !name.is_empty() && !name.contains('/'))
+}
+
+fn dir_in(commits: &Path, sequence: u64) -> PathBuf {
+    commits.join(format!("{:06}", sequence / RECORDS_PER_DIR))
+}
+
+/// Returns the commit record of `sequence` of the chain in `commits`.
+pub(crate) fn record_in(commits: &Path, sequence: u64) -> PathBuf {
+    dir_in(commits, sequence).join(format!("{sequence:010}.json"))
 }
 
 /// Returns the sequence number in the name of a commit record or a snapshot.

@@ -4,9 +4,10 @@
 //! Does not own: writing or repairing anything.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use pintail_core::batch::Counts;
 use pintail_core::error::{Error, Result};
@@ -25,6 +26,8 @@ use super::paths::Paths;
 use super::record::{CommitRecord, FileEntry, FileKind};
 use super::store;
 use super::take_over;
+use crate::bucket::{BucketTree, Local};
+use crate::durable::fs::ReadFs;
 use crate::durable::posix::Posix;
 
 /// Directories that are held open while files are looked at.
@@ -33,10 +36,17 @@ const OPEN_DIRS_MAX: usize = 64;
 /// A dataset open for reading. The service may write to it meanwhile.
 #[derive(Debug)]
 pub struct Dataset {
-    fs: Posix,
+    place: Place,
     paths: Paths,
     format: Format,
     format_sha256: String,
+}
+
+/// What a dataset lies in.
+#[derive(Debug, Clone)]
+enum Place {
+    Directory(Arc<Posix>),
+    Bucket(Arc<BucketTree>),
 }
 
 /// The data of a dataset: what a query reads.
@@ -82,9 +92,40 @@ impl Dataset {
     /// # Errors
     /// [`pintail_core::error::ErrorKind::Config`] if there is none.
     pub fn open(paths: impl Into<Paths>) -> Result<Self> {
-        let (fs, paths) = (Posix::default(), paths.into());
-        let Some((format, format_sha256)) = log::format(&fs, &paths)? else { return Err(no_dataset(&paths)) };
-        Ok(Self { fs, paths, format, format_sha256 })
+        let (fs, paths) = (Arc::new(Posix::default()), paths.into());
+        let Some((format, format_sha256)) = log::format(&*fs, &paths)? else { return Err(no_dataset(&paths)) };
+        Ok(Self { place: Place::Directory(fs), paths, format, format_sha256 })
+    }
+
+    /// As [`Self::open`], of a dataset in a bucket.
+    ///
+    /// # Errors
+    /// Also [`pintail_core::error::ErrorKind::TryAgain`] if the bucket does not answer.
+    pub fn open_in_bucket(tree: Arc<BucketTree>) -> Result<Self> {
+        let paths = tree.paths().clone();
+        let Some((format, format_sha256)) = log::format(&*tree, &paths)? else {
+            let root = paths.root().display();
+            return Err(Error::config(format!(
+                "`{root}` is no dataset of pintail: it has no `_pintail/FORMAT`{}",
+                forgotten("pipeline.out_path")
+            )));
+        };
+        Ok(Self { place: Place::Bucket(tree), paths, format, format_sha256 })
+    }
+
+    fn fs(&self) -> &dyn ReadFs {
+        match &self.place {
+            Place::Directory(fs) => &**fs,
+            Place::Bucket(tree) => &**tree,
+        }
+    }
+
+    /// Returns the bucket that the dataset lies in; `None` if it lies in a directory.
+    pub fn bucket(&self) -> Option<&Arc<BucketTree>> {
+        match &self.place {
+            Place::Directory(_) => None,
+            Place::Bucket(tree) => Some(tree),
+        }
     }
 
     /// Returns what the dataset is.
@@ -111,7 +152,7 @@ impl Dataset {
         let counts = take_overs.iter().map(|sealed| sealed.take_over.to_instances);
         let most = counts.chain([self.format.instances]).max().unwrap_or(1);
         let of = |instance| Self {
-            fs: Posix::default(),
+            place: self.place.clone(),
             paths: self.paths.of_instance(instance),
             format: self.format.clone(),
             format_sha256: self.format_sha256.clone(),
@@ -124,17 +165,17 @@ impl Dataset {
     /// # Errors
     /// [`pintail_core::error::ErrorKind::State`] if they cannot be trusted.
     pub fn take_overs(&self) -> Result<Vec<take_over::Sealed>> {
-        take_over::all(&self.fs, &self.paths, &self.format_sha256)
+        take_over::all(self.fs(), &self.paths, &self.format_sha256)
     }
 
     /// Returns the sequence number of the instance's last record at this moment, 0 if there is none.
     pub fn last_sequence(&self) -> Result<u64> {
-        Ok(log::last_sequence(&self.fs, &self.paths)?.unwrap_or(0))
+        Ok(log::last_sequence(self.fs(), &self.paths)?.unwrap_or(0))
     }
 
     /// Reads a record. Returns it with its checksum.
     pub fn record(&self, sequence: u64) -> Result<(CommitRecord, String)> {
-        log::read(&self.fs, &self.paths, sequence)
+        log::read(self.fs(), &self.paths, sequence)
     }
 
     /// Reads all records of the instance of this moment, in order.
@@ -147,12 +188,12 @@ impl Dataset {
     /// # Errors
     /// [`pintail_core::error::ErrorKind::State`], naming what is missing or torn and the way out.
     pub fn check_beside(&self, last: &CommitRecord) -> Result<()> {
-        store::check_beside(&self.fs, &self.paths, &self.format.dataset_id, last)
+        store::check_beside(self.fs(), &self.paths, &self.format.dataset_id, last)
     }
 
     /// Begins to hold the stored index against the records.
     pub fn index_comparison(&self) -> Comparison<'_> {
-        Comparison::new(&self.fs, &self.paths, &self.format.dataset_id, &self.format_sha256)
+        Comparison::new(self.fs(), &self.paths, &self.format.dataset_id, &self.format_sha256)
     }
 
     /// Returns what all records say of files and counts: from the index as far as it reaches, and from the records after it.
@@ -161,7 +202,7 @@ impl Dataset {
     /// Those of `go_on`, which is asked before each record; [`pintail_core::error::ErrorKind::State`] if a record cannot be trusted.
     pub fn index(&self, go_on: &dyn Fn() -> Result<()>) -> Result<Index> {
         let last = self.last_sequence()?;
-        let mut index = Index::load(&self.fs, &self.paths, &self.format.dataset_id, &self.format_sha256);
+        let mut index = Index::load(self.fs(), &self.paths, &self.format.dataset_id, &self.format_sha256);
         for sequence in index.end() + 1..=last {
             go_on()?;
             let (record, sha256) = self.record(sequence)?;
@@ -172,12 +213,41 @@ impl Dataset {
 
     /// Returns what the records up to `last` say of files and counts, the newest first: from the index where it reaches.
     pub fn backwards(&self, last: u64) -> Backwards<'_> {
-        Backwards::new(&self.fs, &self.paths, &self.format.dataset_id, &self.format_sha256, last)
+        Backwards::new(self.fs(), &self.paths, &self.format.dataset_id, &self.format_sha256, last)
     }
 
-    /// Returns the place of `file` if it is there: it is not in the moment between commit and publication, nor after somebody's retention.
+    /// Returns the length of a file; `None` if it is not there: in the moment between commit and publication, or after somebody's retention.
+    ///
+    /// # Errors
+    /// If that is not known.
+    pub fn length(&self, file: &FileEntry) -> Result<Option<u64>> {
+        match &self.place {
+            Place::Directory(_) => {
+                let place = self.paths.published(&file.path);
+                Ok(place.metadata().ok().filter(Metadata::is_file).map(|metadata| metadata.len()))
+            }
+            Place::Bucket(tree) => match tree.listed(&file.path) {
+                Some(bytes) => Ok(Some(bytes)),
+                None => tree.length(&file.path),
+            },
+        }
+    }
+
+    /// Returns the place of a file of a dataset in a directory if it is there, as [`Self::length`] says.
     pub fn visible(&self, file: &FileEntry) -> Option<PathBuf> {
         Some(self.paths.published(&file.path)).filter(|place| place.is_file())
+    }
+
+    /// Returns a file on a local disk if it is there, as [`Self::length`] says: in its place, or a copy of one in a bucket, which goes with what is
+    /// returned.
+    ///
+    /// # Errors
+    /// If it cannot be copied.
+    pub fn local(&self, file: &FileEntry) -> Result<Option<Local>> {
+        match &self.place {
+            Place::Directory(_) => Ok(self.visible(file).map(Local::in_place)),
+            Place::Bucket(tree) => tree.local(&file.path),
+        }
     }
 }
 
@@ -202,20 +272,32 @@ pub fn committed(out: &Path) -> Result<Committed> {
 
 /// As [`committed`]; asks before each record whether to go on.
 pub fn committed_while(out: &Path, go_on: impl Fn() -> Result<()>) -> Result<Committed> {
-    let dataset = Dataset::open(out)?;
+    committed_in(&Dataset::open(out)?, go_on)
+}
+
+/// Returns the committed data of a dataset. Asks before each record whether to go on.
+///
+/// # Errors
+/// As [`committed`].
+pub fn committed_in(dataset: &Dataset, go_on: impl Fn() -> Result<()>) -> Result<Committed> {
     let instances = dataset.instances()?;
     let indexes = instances.iter().map(|instance| instance.index(&go_on)).collect::<Result<Vec<_>>>()?;
     let expired_before = indexes.iter().filter_map(|index| index.declared_expired().into_iter().max()).max();
+    if let Some(tree) = dataset.bucket() {
+        // Behind the records: only files of the last one may be under way.
+        tree.list_data()?;
+    }
     let mut gathered = Gathered { expired_before, ..Gathered::default() };
     for (instance, index) in instances.iter().zip(indexes) {
         go_on()?;
         gathered.add(instance, &index)?;
     }
-    gathered.committed.partition_by = dataset.format.partition_by.into_iter().map(|column| (column.name, column.data_type)).collect();
-    gathered.check(out)?;
+    let partition_by = dataset.format.partition_by.iter();
+    gathered.committed.partition_by = partition_by.map(|column| (column.name.clone(), column.data_type.clone())).collect();
+    gathered.check(dataset.paths.root())?;
     if gathered.committed.files.is_empty() {
         // Records that somebody removed named files that may still be there.
-        instances.iter().try_for_each(|instance| store::check_ledger(&instance.fs, &instance.paths))?;
+        instances.iter().try_for_each(|instance| store::check_ledger(instance.fs(), &instance.paths))?;
         gathered.committed.nothing = gathered.nothing();
     }
     Ok(gathered.committed)
@@ -290,6 +372,10 @@ impl Gathered {
 
     /// Returns the length of a file; `None` if it is not there. Its directory stays open: a look from there costs a third of one from the root.
     fn length(&mut self, instance: &Dataset, dir: usize, name: &str) -> Result<Option<u64>> {
+        if let Place::Bucket(tree) = &instance.place {
+            let dir = &self.committed.dirs[dir];
+            return Ok(if dir.is_empty() { tree.listed(name) } else { tree.listed(&format!("{dir}/{name}")) });
+        }
         let path = || instance.paths.published(&self.committed.dirs[dir]);
         let cannot = |e: io::Error| Error::io(format_args!("look at `{}`", path().join(name).display()), e);
         if !self.opened.contains_key(&dir) {
@@ -315,6 +401,15 @@ impl Gathered {
         let newest = file.newest().unwrap_or(record.time);
         if self.expired_before.is_some_and(|before| newest < before) {
             self.expired += 1;
+            return Ok(());
+        }
+        if let Place::Bucket(tree) = &instance.place {
+            // Only the last commit may still be under way, or its process was killed: then the next start makes it visible.
+            if sequence >= instance.last_sequence()? || tree.length(&path)?.is_some() {
+                self.publishing = true;
+            } else {
+                self.missing.get_or_insert((path, 0)).1 += 1;
+            }
             return Ok(());
         }
         let place = instance.paths.published(&path);

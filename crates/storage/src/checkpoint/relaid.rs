@@ -16,7 +16,7 @@ use super::log;
 use super::paths::Paths;
 use super::process::Process;
 use super::sealed::{self, rfc3339};
-use crate::durable::fs::Fs;
+use crate::durable::fs::ReadFs;
 
 /// A change of the partition columns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +69,7 @@ impl Last {
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::State`] if one is torn or does not follow the one before.
-pub fn last(fs: &dyn Fs, paths: &Paths, format_sha256: &str) -> Result<Last> {
+pub fn last(fs: &dyn ReadFs, paths: &Paths, format_sha256: &str) -> Result<Last> {
     let mut last = Last { relaid: None, number: 0, sha256: format_sha256.to_owned() };
     for number in 1.. {
         let path = paths.relaid(number);
@@ -86,7 +86,7 @@ pub fn last(fs: &dyn Fs, paths: &Paths, format_sha256: &str) -> Result<Last> {
 }
 
 /// Returns whether a record is the one in its place.
-fn holds(fs: &dyn Fs, paths: &Paths, opened: &Opened) -> Result<bool> {
+fn holds(fs: &dyn ReadFs, paths: &Paths, opened: &Opened) -> Result<bool> {
     let paths = paths.of_instance(0);
     let path = paths.record(opened.sequence);
     let is_there = fs.entry(&path).map_err(|e| Error::io(format_args!("look at `{}`", path.display()), e))?.is_some();

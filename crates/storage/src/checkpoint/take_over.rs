@@ -16,7 +16,7 @@ use super::log;
 use super::paths::Paths;
 use super::process::Process;
 use super::sealed::{self, rfc3339};
-use crate::durable::fs::Fs;
+use crate::durable::fs::ReadFs;
 
 /// The version that this Pintail writes. It reads 1 as well, which has no evidence.
 const VERSION: u32 = 2;
@@ -115,7 +115,7 @@ pub struct Sealed {
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::State`] if one is missing, torn or does not follow the one before.
-pub fn all(fs: &dyn Fs, paths: &Paths, format_sha256: &str) -> Result<Vec<Sealed>> {
+pub fn all(fs: &dyn ReadFs, paths: &Paths, format_sha256: &str) -> Result<Vec<Sealed>> {
     let mut found: Vec<Sealed> = Vec::new();
     loop {
         let number = found.len() as u64 + 1;
@@ -138,6 +138,6 @@ pub fn all(fs: &dyn Fs, paths: &Paths, format_sha256: &str) -> Result<Vec<Sealed
 ///
 /// # Errors
 /// As [`all`].
-pub fn last(fs: &dyn Fs, paths: &Paths, format_sha256: &str) -> Result<Option<Sealed>> {
+pub fn last(fs: &dyn ReadFs, paths: &Paths, format_sha256: &str) -> Result<Option<Sealed>> {
     Ok(all(fs, paths, format_sha256)?.pop())
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns: the contract, operation by operation, of what is visible and what is durable afterwards.
 //! Does not own: the order of operations (see `checkpoint::store`). Two implementations: the disk (`durable::posix`), and a model in
-//! the tests that knows what a crash leaves.
+//! the tests that knows what a crash leaves. A bucket is read as one (`bucket::tree`), and written in another way (see [`crate::blob`]).
 
 use std::fmt;
 use std::io;
@@ -51,24 +51,13 @@ pub struct Entry {
     pub kind: EntryKind,
 }
 
-/// The file system as the commit protocol uses it. All paths are absolute or relative to the process, never to a handle.
-pub trait Fs: Send + Sync + fmt::Debug {
-    /// Makes a file that must not exist (`O_EXCL`) and opens it for writing.
-    fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>>;
-
-    /// Creates a file that only its owner may read, as [`Self::create_new`] does.
-    fn create_new_private(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
-        self.create_new(path)
-    }
-
+/// What can be looked at without changing anything: a file system, or a bucket that is seen as one.
+pub trait ReadFs: Send + Sync + fmt::Debug {
     /// Opens a file for reading.
     fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>>;
 
     /// Tells what is there; `None` if nothing is.
     fn entry(&self, path: &Path) -> io::Result<Option<EntryKind>>;
-
-    /// Tells which file is there; `None` if nothing is.
-    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>>;
 
     /// Lists a directory by names alone, in any order: whether each is a directory is all that is asked of it.
     fn names(&self, dir: &Path) -> io::Result<Vec<(PathBuf, bool)>> {
@@ -77,6 +66,20 @@ pub trait Fs: Send + Sync + fmt::Debug {
 
     /// Lists a directory, in the order of names.
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>>;
+}
+
+/// The file system as the commit protocol uses it. All paths are absolute or relative to the process, never to a handle.
+pub trait Fs: ReadFs {
+    /// Makes a file that must not exist (`O_EXCL`) and opens it for writing.
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>>;
+
+    /// Creates a file that only its owner may read, as [`Self::create_new`] does.
+    fn create_new_private(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+        self.create_new(path)
+    }
+
+    /// Tells which file is there; `None` if nothing is.
+    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>>;
 
     /// Makes a directory whose parent exists; an error of kind `AlreadyExists` if the name is taken.
     fn create_dir(&self, path: &Path) -> io::Result<()>;

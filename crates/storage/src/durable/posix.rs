@@ -13,7 +13,7 @@ use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 
 use super::disk_state::DiskState;
-use super::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile};
+use super::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile, ReadFs};
 
 /// The file system of the operating system.
 #[derive(Debug, Default)]
@@ -46,18 +46,7 @@ pub fn tell(path: &Path, content: &[u8]) -> io::Result<()> {
     fs::rename(&new, path)
 }
 
-impl Fs for Posix {
-    fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
-        let file = self.disk.wait_for_room("create", || File::create_new(path))?;
-        Ok(Box::new(PosixFile { file, disk: self.disk.clone() }))
-    }
-
-    fn create_new_private(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
-        let create = || File::options().write(true).create_new(true).mode(0o600).open(path);
-        let file = self.disk.wait_for_room("create", create)?;
-        Ok(Box::new(PosixFile { file, disk: self.disk.clone() }))
-    }
-
+impl ReadFs for Posix {
     fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>> {
         Ok(Box::new(self.disk.wait_for_room("open", || File::open(path))?))
     }
@@ -66,14 +55,6 @@ impl Fs for Posix {
         match fs::metadata(path) {
             Ok(metadata) => Ok(Some(kind(&metadata))),
             // A file where a directory is expected: there is nothing at that path either.
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
-        match fs::metadata(path) {
-            Ok(metadata) => Ok(Some(identity(&metadata))),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
             Err(error) => Err(error),
         }
@@ -97,6 +78,27 @@ impl Fs for Posix {
         }
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(entries)
+    }
+}
+
+impl Fs for Posix {
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+        let file = self.disk.wait_for_room("create", || File::create_new(path))?;
+        Ok(Box::new(PosixFile { file, disk: self.disk.clone() }))
+    }
+
+    fn create_new_private(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+        let create = || File::options().write(true).create_new(true).mode(0o600).open(path);
+        let file = self.disk.wait_for_room("create", create)?;
+        Ok(Box::new(PosixFile { file, disk: self.disk.clone() }))
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
+        match fs::metadata(path) {
+            Ok(metadata) => Ok(Some(identity(&metadata))),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {

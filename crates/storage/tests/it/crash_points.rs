@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use pintail_storage::durable::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile};
+use pintail_storage::durable::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile, ReadFs};
 use pintail_storage::durable::posix::Posix;
 
 use crate::script;
@@ -111,12 +111,7 @@ impl CrashingFs {
     }
 }
 
-impl Fs for CrashingFs {
-    fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
-        let file = self.crash.step("create", || (), || self.disk.create_new(path))?;
-        Ok(Box::new(CrashingFile { file, crash: self.crash.clone() }))
-    }
-
+impl ReadFs for CrashingFs {
     fn open(&self, path: &Path) -> io::Result<Box<dyn Read + Send>> {
         self.crash.alive()?;
         self.disk.open(path)
@@ -127,14 +122,21 @@ impl Fs for CrashingFs {
         self.disk.entry(path)
     }
 
-    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
-        self.crash.alive()?;
-        self.disk.identity(path)
-    }
-
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
         self.crash.alive()?;
         self.disk.list(dir)
+    }
+}
+
+impl Fs for CrashingFs {
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+        let file = self.crash.step("create", || (), || self.disk.create_new(path))?;
+        Ok(Box::new(CrashingFile { file, crash: self.crash.clone() }))
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
+        self.crash.alive()?;
+        self.disk.identity(path)
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {

@@ -19,7 +19,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use pintail_storage::durable::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile};
+use pintail_storage::durable::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile, ReadFs};
 
 mod content;
 pub(crate) mod cuts;
@@ -176,13 +176,7 @@ impl Disk {
     }
 }
 
-impl Fs for Model {
-    fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
-        let file = self.unnamed_file(path);
-        self.name(path, file.node)?;
-        Ok(Box::new(file))
-    }
-
+impl ReadFs for Model {
     fn open(&self, path: &Path) -> io::Result<Box<dyn Read + Send>> {
         let node = self.look(|disk| {
             let node = disk.find(path)?;
@@ -198,18 +192,26 @@ impl Fs for Model {
         }
     }
 
-    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
-        match self.look(|disk| disk.find(path).map(|node| disk.identity(node))) {
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
-            found => found.map(Some),
-        }
-    }
-
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
         self.look(|disk| {
             let names = disk.names(disk.find(dir)?)?;
             Ok(names.iter().map(|(name, node)| Entry { path: dir.join(&**name), kind: disk.kind(*node) }).collect())
         })
+    }
+}
+
+impl Fs for Model {
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+        let file = self.unnamed_file(path);
+        self.name(path, file.node)?;
+        Ok(Box::new(file))
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
+        match self.look(|disk| disk.find(path).map(|node| disk.identity(node))) {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+            found => found.map(Some),
+        }
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {

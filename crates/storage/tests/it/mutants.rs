@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use pintail_storage::durable::fs::Fs;
+use pintail_storage::durable::fs::{Fs, ReadFs};
 
 use crate::model::disk::Disk;
 use crate::model::{Model, Moment, Renames, Step};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use pintail_storage::durable::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile};
+use pintail_storage::durable::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile, ReadFs};
 use pintail_storage::durable::posix::Posix;
 use proptest::prelude::*;
 
@@ -67,14 +67,7 @@ impl Faulty {
     }
 }
 
-impl Fs for Faulty {
-    fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
-        self.step()?;
-        let file = self.model.unnamed_file(path);
-        self.model.name(path, file.node)?;
-        Ok(Box::new(FaultyFile { faulty: self.clone(), file }))
-    }
-
+impl ReadFs for Faulty {
     fn open(&self, path: &Path) -> io::Result<Box<dyn Read + Send>> {
         self.alive()?;
         self.model.open(path)
@@ -85,14 +78,23 @@ impl Fs for Faulty {
         self.model.entry(path)
     }
 
-    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
-        self.alive()?;
-        self.model.identity(path)
-    }
-
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
         self.alive()?;
         self.model.list(dir)
+    }
+}
+
+impl Fs for Faulty {
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+        self.step()?;
+        let file = self.model.unnamed_file(path);
+        self.model.name(path, file.node)?;
+        Ok(Box::new(FaultyFile { faulty: self.clone(), file }))
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
+        self.alive()?;
+        self.model.identity(path)
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {

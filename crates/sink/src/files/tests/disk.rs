@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
-use pintail_storage::durable::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile};
+use pintail_storage::durable::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile, ReadFs};
 
 /// A disk on which only staging works.
 #[derive(Debug, Default)]
@@ -75,6 +75,20 @@ impl FsFile for DiskFile {
     }
 }
 
+impl ReadFs for Disk {
+    fn open(&self, _: &Path) -> io::Result<Box<dyn Read + Send>> {
+        unreachable!("staging only writes")
+    }
+
+    fn entry(&self, _: &Path) -> io::Result<Option<EntryKind>> {
+        unreachable!("staging only writes")
+    }
+
+    fn list(&self, _: &Path) -> io::Result<Vec<Entry>> {
+        unreachable!("staging only writes")
+    }
+}
+
 impl Fs for Disk {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
         let file = File::create_new(path)?;
@@ -87,20 +101,8 @@ impl Fs for Disk {
         fs::create_dir(path)
     }
 
-    fn open(&self, _: &Path) -> io::Result<Box<dyn Read + Send>> {
-        unreachable!("staging only writes")
-    }
-
-    fn entry(&self, _: &Path) -> io::Result<Option<EntryKind>> {
-        unreachable!("staging only writes")
-    }
-
     fn identity(&self, _: &Path) -> io::Result<Option<FileIdentity>> {
         unreachable!("the store asks for identities")
-    }
-
-    fn list(&self, _: &Path) -> io::Result<Vec<Entry>> {
-        unreachable!("staging only writes")
     }
 
     fn sync_file(&self, _: &Path) -> io::Result<()> {

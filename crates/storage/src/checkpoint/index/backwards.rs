@@ -9,7 +9,7 @@ use super::{Found, Index, Indexed, IndexedFile, segments};
 use crate::checkpoint::log;
 use crate::checkpoint::paths::Paths;
 use crate::checkpoint::record::CommitRecord;
-use crate::durable::fs::Fs;
+use crate::durable::fs::ReadFs;
 
 /// Some records one after another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Part {
 /// The walk over the records of an instance. Holds one part at a time, and ends after an error.
 #[derive(Debug)]
 pub struct Backwards<'a> {
-    fs: &'a dyn Fs,
+    fs: &'a dyn ReadFs,
     paths: &'a Paths,
     dataset_id: &'a str,
     format_sha256: &'a str,
@@ -58,7 +58,7 @@ pub struct Backwards<'a> {
 
 impl<'a> Backwards<'a> {
     /// Begins with the record of `last`.
-    pub fn new(fs: &'a dyn Fs, paths: &'a Paths, dataset_id: &'a str, format_sha256: &'a str, last: u64) -> Self {
+    pub fn new(fs: &'a dyn ReadFs, paths: &'a Paths, dataset_id: &'a str, format_sha256: &'a str, last: u64) -> Self {
         Self { fs, paths, dataset_id, format_sha256, segments: segments(fs, paths), next: last, seal: None }
     }
 

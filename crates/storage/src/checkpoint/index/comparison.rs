@@ -8,11 +8,11 @@ use pintail_core::error::Result;
 use super::{Found, Index, segments};
 use crate::checkpoint::paths::Paths;
 use crate::checkpoint::record::CommitRecord;
-use crate::durable::fs::Fs;
+use crate::durable::fs::ReadFs;
 
 /// A comparison that takes in the records from the first on.
 pub struct Comparison<'a> {
-    fs: &'a dyn Fs,
+    fs: &'a dyn ReadFs,
     dataset_id: &'a str,
     segments: Vec<Found>,
     /// What the records say since the last segment ended.
@@ -23,7 +23,7 @@ pub struct Comparison<'a> {
 
 impl<'a> Comparison<'a> {
     /// Begins before the first record.
-    pub fn new(fs: &'a dyn Fs, paths: &Paths, dataset_id: &'a str, format_sha256: &str) -> Self {
+    pub fn new(fs: &'a dyn ReadFs, paths: &Paths, dataset_id: &'a str, format_sha256: &str) -> Self {
         let mut begun = Self { fs, dataset_id, segments: segments(fs, paths), told: Index::new(format_sha256), stored: None };
         begun.stored = begun.next_stored();
         begun

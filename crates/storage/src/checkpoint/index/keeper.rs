@@ -15,7 +15,7 @@ use super::{Found, Index, LARGE, SMALL, Segment, VERSION, segments};
 use crate::checkpoint::columns::OutputColumn;
 use crate::checkpoint::paths::{self, Paths};
 use crate::checkpoint::{log, sealed};
-use crate::durable::fs::Fs;
+use crate::durable::fs::{Fs, ReadFs};
 use crate::durable::posix::Posix;
 
 /// Time between two looks at whether there are enough new records. The thread rests as long as it works.

@@ -13,7 +13,7 @@ use crate::checkpoint::directories::cannot;
 use crate::checkpoint::format::Format;
 use crate::checkpoint::log;
 use crate::checkpoint::paths::{self, Paths};
-use crate::durable::fs::Fs;
+use crate::durable::fs::{Fs, ReadFs};
 
 /// What the name of a probe begins with.
 const PROBE: &str = "probe";
@@ -66,7 +66,7 @@ pub(super) struct Ground {
 
 impl Ground {
     /// Looks at a directory.
-    pub(super) fn look(fs: &dyn Fs, paths: &Paths) -> Result<Self> {
+    pub(super) fn look(fs: &dyn ReadFs, paths: &Paths) -> Result<Self> {
         // Before the records: what is visible now has its record already.
         let visible = visible(fs, paths)?;
         let last = log::last_sequence(fs, paths)?;
@@ -102,7 +102,7 @@ pub fn check_ground(fs: &dyn Fs, paths: &Paths) -> Result<()> {
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::State`], naming the newest file and the ways out.
-pub fn check_ledger(fs: &dyn Fs, paths: &Paths) -> Result<()> {
+pub fn check_ledger(fs: &dyn ReadFs, paths: &Paths) -> Result<()> {
     Ground::look(fs, paths)?.check(paths)
 }
 
@@ -116,7 +116,7 @@ struct Visible {
 }
 
 /// Lists what a reader's glob would find below `paths`, by names alone.
-fn visible(fs: &dyn Fs, paths: &Paths) -> Result<Visible> {
+fn visible(fs: &dyn ReadFs, paths: &Paths) -> Result<Visible> {
     let mut visible = Visible::default();
     let mut dirs = vec![paths.root().to_path_buf()];
     while let Some(dir) = dirs.pop() {

@@ -15,7 +15,7 @@ use crate::checkpoint::paths::Paths;
 use crate::checkpoint::record::{CommitRecord, SnapshotName};
 use crate::checkpoint::snapshot::{self, RECORDS_MAX, Since};
 use crate::checkpoint::state::{Position, Rest, State};
-use crate::durable::fs::{EntryKind, Fs};
+use crate::durable::fs::{EntryKind, Fs, ReadFs};
 
 /// Where a chain ends.
 #[derive(Debug)]
@@ -135,13 +135,13 @@ pub(crate) fn check_made_with(paths: &Paths, last: Option<&CommitRecord>, key: O
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::State`], naming what is missing or torn and the way out.
-pub fn check_beside(fs: &dyn Fs, paths: &Paths, dataset_id: &str, last: &CommitRecord) -> Result<()> {
+pub fn check_beside(fs: &dyn ReadFs, paths: &Paths, dataset_id: &str, last: &CommitRecord) -> Result<()> {
     check_made_with(paths, Some(last), log::key(fs, paths)?.as_ref())?;
     last.snapshot.iter().try_for_each(|name| read_snapshot(fs, paths, name, dataset_id).map(drop))
 }
 
 /// Reads a snapshot. Returns the state with the length of the file.
-fn read_snapshot(fs: &dyn Fs, paths: &Paths, name: &SnapshotName, dataset_id: &str) -> Result<(State, u64)> {
+fn read_snapshot(fs: &dyn ReadFs, paths: &Paths, name: &SnapshotName, dataset_id: &str) -> Result<(State, u64)> {
     let path = paths.snapshot(name.sequence);
     let refuse = |why: String| {
         Error::state(format!(

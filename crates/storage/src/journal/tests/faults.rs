@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::*;
-use crate::durable::fs::{Entry, EntryKind, FileIdentity, FsFile};
+use crate::durable::fs::{Entry, EntryKind, FileIdentity, FsFile, ReadFs};
 
 /// The disk below, with so many bytes left to write, and an fsync that fails when told to.
 #[derive(Debug)]
@@ -62,14 +62,7 @@ impl FsFile for DiskFile {
     }
 }
 
-impl Fs for Disk {
-    fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
-        let below = self.below.create_new(path)?;
-        let (room, sync_fails) = (self.room.clone(), self.sync_fails.clone());
-        let (syncs, sync_takes_ms) = (self.syncs.clone(), self.sync_takes_ms.clone());
-        Ok(Box::new(DiskFile { below, room, sync_fails, syncs, sync_takes_ms }))
-    }
-
+impl ReadFs for Disk {
     fn open(&self, path: &Path) -> io::Result<Box<dyn Read + Send>> {
         self.below.open(path)
     }
@@ -78,12 +71,21 @@ impl Fs for Disk {
         self.below.entry(path)
     }
 
-    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
-        self.below.identity(path)
-    }
-
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
         self.below.list(dir)
+    }
+}
+
+impl Fs for Disk {
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+        let below = self.below.create_new(path)?;
+        let (room, sync_fails) = (self.room.clone(), self.sync_fails.clone());
+        let (syncs, sync_takes_ms) = (self.syncs.clone(), self.sync_takes_ms.clone());
+        Ok(Box::new(DiskFile { below, room, sync_fails, syncs, sync_takes_ms }))
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
+        self.below.identity(path)
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {

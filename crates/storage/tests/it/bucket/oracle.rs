@@ -11,7 +11,7 @@ use std::path::Path;
 use pintail_core::digest::sha256_hex;
 use pintail_storage::checkpoint::paths::{Paths, sequence_of};
 use pintail_storage::checkpoint::record::{CommitRecord, FileEntry};
-use pintail_storage::durable::fs::Fs;
+use pintail_storage::durable::fs::ReadFs;
 
 use super::life::Host;
 use super::world::{Request, World};

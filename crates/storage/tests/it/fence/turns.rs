@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use pintail_storage::durable::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile};
+use pintail_storage::durable::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile, ReadFs};
 
 use crate::model::{Model, Step};
 
@@ -227,12 +227,7 @@ impl Scheduled {
     }
 }
 
-impl Fs for Scheduled {
-    fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
-        let file = self.act(Operation::Change(Step::Create), path, |model| model.create_new(path))?;
-        Ok(Box::new(ScheduledFile { fs: self.clone(), file, path: path.to_path_buf() }))
-    }
-
+impl ReadFs for Scheduled {
     fn open(&self, path: &Path) -> io::Result<Box<dyn Read + Send>> {
         self.act(Operation::Open, path, |model| model.open(path))
     }
@@ -241,12 +236,19 @@ impl Fs for Scheduled {
         self.act(Operation::Entry, path, |model| model.entry(path))
     }
 
-    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
-        self.act(Operation::Identity, path, |model| model.identity(path))
-    }
-
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
         self.act(Operation::List, dir, |model| model.list(dir))
+    }
+}
+
+impl Fs for Scheduled {
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+        let file = self.act(Operation::Change(Step::Create), path, |model| model.create_new(path))?;
+        Ok(Box::new(ScheduledFile { fs: self.clone(), file, path: path.to_path_buf() }))
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
+        self.act(Operation::Identity, path, |model| model.identity(path))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {

@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use pintail_storage::durable::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile};
+use pintail_storage::durable::fs::{Entry, EntryKind, FileIdentity, Fs, FsFile, ReadFs};
 
 use crate::model::{Model, ModelFile, Step};
 
@@ -94,14 +94,7 @@ impl std::fmt::Debug for Mutant {
     }
 }
 
-impl Fs for Mutant {
-    fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
-        let file = self.model.unnamed_file(path);
-        let (model, name, node) = (self.model.clone(), path.to_path_buf(), file.node);
-        self.call(Step::Create, path, Box::new(move || model.name(&name, node)))?;
-        Ok(Box::new(MutantFile { mutant: self.clone(), path: path.to_path_buf(), file: Arc::new(Mutex::new(file)) }))
-    }
-
+impl ReadFs for Mutant {
     fn open(&self, path: &Path) -> io::Result<Box<dyn Read + Send>> {
         self.model.open(path)
     }
@@ -110,12 +103,21 @@ impl Fs for Mutant {
         self.model.entry(path)
     }
 
-    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
-        self.model.identity(path)
-    }
-
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
         self.model.list(dir)
+    }
+}
+
+impl Fs for Mutant {
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+        let file = self.model.unnamed_file(path);
+        let (model, name, node) = (self.model.clone(), path.to_path_buf(), file.node);
+        self.call(Step::Create, path, Box::new(move || model.name(&name, node)))?;
+        Ok(Box::new(MutantFile { mutant: self.clone(), path: path.to_path_buf(), file: Arc::new(Mutex::new(file)) }))
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
+        self.model.identity(path)
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::checkpoint::record::CommitRecord;
-use pintail_storage::durable::fs::Fs;
+use pintail_storage::durable::fs::{Fs, ReadFs};
 
 use crate::model::disk::Disk;
 use crate::model::{Model, Renames};
