@@ -49,7 +49,10 @@ impl Records {
     }
 
     pub(crate) fn paths(&self) -> BTreeSet<String> {
-        self.files.values().flatten().map(|file| file.path.clone()).filter(|path| !self.gone.contains(path)).collect()
+        let is_committed = |instance: u32, sequence: u64| self.chains.iter().any(|of| of.instance == instance && sequence <= of.last);
+        let committed =
+            self.files.iter().filter(|((instance, sequence), _)| is_committed(*instance, *sequence)).flat_map(|(_, files)| files);
+        committed.map(|file| file.path.clone()).filter(|path| !self.gone.contains(path)).collect()
     }
 }
 

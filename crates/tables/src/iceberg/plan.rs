@@ -47,11 +47,13 @@ pub(super) fn standing(table: &State, dataset_id: &str, instance: u32) -> u64 {
 /// Checks that this dataset may write to a table.
 pub(super) fn check(of: &Iceberg, table: &State, dataset: &Dataset, place: &str) -> Result<()> {
     let refuse = |why: String| Err(Error::config(format!("`{place}` {why}")));
-    let Some(version) = table.version.or(table.compressed) else { return Ok(()) };
-    if table.compressed.is_some_and(|compressed| table.version.is_none_or(|version| compressed >= version)) {
+    if let Some(version) = table.compressed.filter(|compressed| table.version.is_none_or(|version| *compressed >= version)) {
         return refuse(format!(
             "has compressed metadata of version {version}, by another writer, which this pintail does not read: make the table anew"
         ));
+    }
+    if table.version.is_none() {
+        return Ok(());
     }
     match table.metadata["format-version"].as_i64() {
         Some(2) => {}
