@@ -183,7 +183,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: Options,
     },
-    /// Publish a dataset as a table (Delta) that Spark, Trino, DuckDB and others read: adds what is committed and not in it yet. Safe to repeat.
+    /// Publish a dataset as a table (Delta, Iceberg) that Spark, Trino, DuckDB and others read: adds what is committed and not in it yet. Safe to repeat.
     Publish {
         /// The dataset; `pipeline.out_path` unless given.
         out: Option<PathBuf>,

@@ -13,9 +13,12 @@ use pintail_sink::layout::OutputLayout;
 use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::durable::posix::Posix;
-use pintail_tables::delta::{self, Expired, Publisher};
+use pintail_tables::audit::Audit;
 use pintail_tables::facts::{self, Column};
 use pintail_tables::ledger::OnDisk;
+use pintail_tables::log::OnDisk as Directory;
+use pintail_tables::publisher::{Expired, Publisher};
+use pintail_tables::{delta, iceberg};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -36,11 +39,11 @@ pub(crate) fn check_columns(tables: &[TableConfig], layout: &OutputLayout) -> Re
     let partition_by: Vec<String> = layout.partition_columns().into_iter().map(|(name, _)| name).collect();
     let mut faults = Vec::new();
     for table in tables {
-        match table.format {
-            TableFormat::Delta => {
-                faults.extend(delta::faults(&columns, &partition_by).into_iter().map(|fault| format!("table `{}`: {fault}", table.name)))
-            }
-        }
+        let found = match table.format {
+            TableFormat::Delta => delta::faults(&columns, &partition_by),
+            TableFormat::Iceberg => iceberg::faults(&columns, &partition_by),
+        };
+        faults.extend(found.into_iter().map(|fault| format!("table `{}`: {fault}", table.name)));
     }
     if faults.is_empty() { Ok(()) } else { Err(Error::config(faults.join("\n"))) }
 }
@@ -53,43 +56,61 @@ pub(crate) fn check(tables: &[TableConfig], out: &Path) -> Result<()> {
     let Ok(dataset) = Dataset::open(out) else { return Ok(()) };
     let format = dataset.format();
     let partition_by = format.partition_by.iter().map(|column| column.name.clone()).collect();
-    let dataset = facts::Dataset { id: format.dataset_id.clone(), partition_by, columns: Vec::new() };
-    tables.iter().try_for_each(|table| match table.format {
-        TableFormat::Delta => publisher(out, &table.name).check(&dataset),
-    })
+    let dataset = facts::Dataset { id: format.dataset_id.clone(), partition_by, columns: Vec::new(), clash: None };
+    tables.iter().try_for_each(|table| publisher(out, table.format, &table.name)?.check(&dataset))
 }
 
-/// What `pintail verify` finds in the table of a dataset.
+/// What `pintail verify` finds in a table of a dataset.
 pub(crate) enum Found {
     /// There is none.
     Nothing,
     /// It is none of this dataset's, or not to be read: why.
     NotOurs(String),
     /// It was held against the ledger.
-    Audited(delta::Audit),
+    Audited(Audit),
 }
 
-/// Holds the Delta table of the dataset at `out`, if it has one, against the ledger.
+/// The formats of tables that a dataset may have, as people call them, with the directory that holds the table.
+pub(crate) const FORMATS: [(TableFormat, &str, &str); 2] =
+    [(TableFormat::Delta, "Delta", delta::log::DIR), (TableFormat::Iceberg, "Iceberg", iceberg::TABLE_DIR)];
+
+/// Holds a table of the dataset at `out`, if it has one, against the ledger.
 ///
 /// # Errors
 /// Those of the ledger.
-pub(crate) fn audit(out: &Path) -> Result<Found> {
-    let log = delta::log::OnDisk::new(Arc::new(Posix::unwaiting()), out);
-    if !out.join(delta::log::DIR).is_dir() {
+pub(crate) fn audit(out: &Path, format: TableFormat) -> Result<Found> {
+    let is_there = FORMATS.iter().any(|(of, _, dir)| *of == format && out.join(dir).is_dir());
+    if !is_there {
         return Ok(Found::Nothing);
     }
-    match OnDisk::open(out.to_owned(), None).and_then(|ledger| delta::audit(&log, &ledger)) {
-        Ok(delta::Audit { version: None, .. }) => Ok(Found::Nothing),
+    match OnDisk::open(out.to_owned(), None).and_then(|ledger| publisher(out, format, "")?.audit(&ledger)) {
+        Ok(Audit { version: None, .. }) => Ok(Found::Nothing),
         Ok(audit) => Ok(Found::Audited(audit)),
         Err(error) if error.kind() == ErrorKind::Config => Ok(Found::NotOurs(error.to_string())),
         Err(error) => Err(error),
     }
 }
 
-/// Returns what publishes a dataset as a Delta table.
-pub(crate) fn publisher(root: &Path, name: &str) -> Publisher {
-    let log = delta::log::OnDisk::new(Arc::new(Posix::unwaiting()), root);
-    Publisher::new(Arc::new(log), name)
+/// Returns what publishes a dataset as a table.
+///
+/// # Errors
+/// [`ErrorKind::Config`] if the dataset has no path that an Iceberg table can name its files by.
+pub(crate) fn publisher(root: &Path, format: TableFormat, name: &str) -> Result<Publisher> {
+    let directory = |dir: &str| Arc::new(Directory::new(Arc::new(Posix::unwaiting()), root, dir));
+    Ok(match format {
+        TableFormat::Delta => Publisher::delta(directory(delta::log::DIR), name),
+        TableFormat::Iceberg => {
+            // The same for everybody, whatever links lead there.
+            let whole = root.canonicalize().map_err(|e| Error::io(format_args!("look at `{}`", root.display()), e))?;
+            let text = whole.to_str().ok_or_else(|| {
+                Error::config(format!(
+                    "the path of the dataset is not UTF-8, and an Iceberg table names its files by it: `{}`",
+                    whole.display()
+                ))
+            })?;
+            Publisher::iceberg(directory(iceberg::DIR), text, name)
+        }
+    })
 }
 
 /// The tables that follow a running line, each in a task of its own.
@@ -117,7 +138,11 @@ impl Following {
 }
 
 async fn follow(paths: Paths, table: TableConfig, mut ended: watch::Receiver<bool>) {
-    let mut follower = Follower { publisher: publisher(paths.root(), &table.name), paths, ledger: None, rounds: 0 };
+    let publisher = match publisher(paths.root(), table.format, &table.name) {
+        Ok(publisher) => publisher,
+        Err(error) => return error!(table = table.name, "not published: {error}"),
+    };
+    let mut follower = Follower { publisher, paths, ledger: None, rounds: 0 };
     let mut ticks = tokio::time::interval(table.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told = String::new();

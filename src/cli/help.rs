@@ -22,7 +22,7 @@ Read what it wrote:
   query         Run read-only SQL over the committed files
   verify        Check that every committed file is as its record says
   dead-letters  Show the rejected records by reason; replay or accept them
-  publish       Publish it as a table (Delta) for Spark, Trino and others
+  publish       Publish it as a table (Delta, Iceberg) for Spark and others
 
 Change a configuration:
   test          Put fixtures through the schema and the SQL

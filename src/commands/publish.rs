@@ -7,11 +7,11 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use chrono::Utc;
-use pintail_config::{Config, TableConfig};
+use pintail_config::{Config, TableConfig, TableFormat};
 use pintail_core::error::{Error, Result};
 use pintail_core::quantity::{counted, thousands};
-use pintail_tables::delta::{Expired, Published};
 use pintail_tables::ledger::{Ledger, OnDisk};
+use pintail_tables::publisher::{Expired, Published};
 
 use crate::tables;
 
@@ -21,10 +21,10 @@ use crate::tables;
 /// # Errors
 /// [`pintail_core::error::ErrorKind::Config`] if there is no such table, or the dataset cannot be one.
 pub(crate) fn run(config: &Config, out: &Path, asked: Option<&str>, to: &mut dyn Write) -> Result<()> {
-    let names = names(&config.tables, out, asked)?;
+    let tables = asked_for(&config.tables, out, asked)?;
     let mut ledger = OnDisk::open(out.to_owned(), None)?;
-    for name in names {
-        let publisher = tables::publisher(out, &name);
+    for (name, format) in tables {
+        let publisher = tables::publisher(out, format, &name)?;
         let published = publisher.publish(&ledger, Expired::Remove, Utc::now())?;
         // The service may have committed and published since.
         ledger.refresh()?;
@@ -34,19 +34,20 @@ pub(crate) fn run(config: &Config, out: &Path, asked: Option<&str>, to: &mut dyn
     Ok(())
 }
 
-fn names(tables: &[TableConfig], out: &Path, asked: Option<&str>) -> Result<Vec<String>> {
-    let named = || tables.iter().map(|table| table.name.clone());
+fn asked_for(tables: &[TableConfig], out: &Path, asked: Option<&str>) -> Result<Vec<(String, TableFormat)>> {
+    let known = || tables.iter().map(|table| (table.name.clone(), table.format));
     match asked {
-        Some(asked) if tables.is_empty() || named().any(|name| name == asked) => Ok(vec![asked.to_owned()]),
-        Some(asked) => {
-            let known: Vec<String> = named().collect();
-            Err(Error::config(format!("the configuration has no table `{}`, it has {}", asked.escape_debug(), known.join(", "))))
-        }
+        Some(asked) if tables.is_empty() => Ok(vec![(asked.to_owned(), TableFormat::Delta)]),
+        Some(asked) => known().find(|(name, _)| name == asked).map(|found| vec![found]).ok_or_else(|| {
+            let names: Vec<String> = known().map(|(name, _)| name).collect();
+            Error::config(format!("the configuration has no table `{}`, it has {}", asked.escape_debug(), names.join(", ")))
+        }),
         None if tables.is_empty() => {
             let absolute = std::path::absolute(out).map_err(|e| Error::io(format_args!("look at `{}`", out.display()), e))?;
-            Ok(vec![absolute.file_name().map_or_else(|| "events".into(), |name| name.to_string_lossy().into_owned())])
+            let name = absolute.file_name().map_or_else(|| "events".into(), |name| name.to_string_lossy().into_owned());
+            Ok(vec![(name, TableFormat::Delta)])
         }
-        None => Ok(named().collect()),
+        None => Ok(known().collect()),
     }
 }
 

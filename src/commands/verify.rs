@@ -23,6 +23,7 @@ use pintail_storage::checkpoint::permission;
 use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::checkpoint::record::{CommitRecord, FileEntry, FileKind};
 use pintail_storage::checkpoint::state::State;
+use pintail_tables::audit::Audit;
 use pintail_tables::delta::log::DIR as DELTA_LOG;
 
 use crate::tables::{self, Found};
@@ -46,7 +47,7 @@ pub(crate) fn run_on(dataset: &Dataset, since: Option<u64>, depth: Depth, to: &m
     let out = dataset.paths().root();
     let mut report = look(dataset, since, depth)?;
     if !report.is_in_bucket {
-        report.table(out);
+        report.tables(out);
     }
     report.print(dataset, depth, to).map_err(|e| Error::io("write the report", e))?;
     match report.contradictions.len() {
@@ -111,8 +112,8 @@ struct Report {
     differing: Option<DateTime<Utc>>,
     /// What to do about all this.
     ways_out: Vec<String>,
-    /// What is said of the table.
-    table: Option<String>,
+    /// What is said of the tables.
+    tables: Vec<String>,
     /// Whether the dataset is in a bucket: what is done to its files there is done with other tools.
     is_in_bucket: bool,
     /// Files of the last checkpoint whose uploads are not completed.
@@ -393,36 +394,39 @@ impl Report {
         self.contradictions.extend(strays.iter().map(|stray| format!("`{}` is visible, but no commit record names it", stray.display())));
     }
 
-    /// Holds the table against the records. Where these contradict themselves, nothing more can be said.
-    fn table(&mut self, out: &Path) {
+    /// Holds the tables against the records. Where these contradict themselves, nothing more can be said.
+    fn tables(&mut self, out: &Path) {
         if !self.contradictions.is_empty() || !self.unread.is_empty() {
             return;
         }
-        match tables::audit(out) {
-            Ok(Found::Nothing) => {}
-            Ok(Found::NotOurs(why)) => self.table = Some(format!("Delta table: not looked at: {why}")),
-            Ok(Found::Audited(audit)) => {
-                let files = counted(audit.files, "committed file", "committed files");
-                let mut text = format!("Delta table: version {} with {files}", audit.version.unwrap_or(0));
-                if audit.foreign > 0 {
-                    text += &format!(" and {} of other writers", counted(audit.foreign, "file", "files"));
-                }
-                for (instance, records) in audit.behind {
-                    text += &format!(", instance {instance} is {} behind", counted(records, "record", "records"));
-                }
-                self.table = Some(text);
-                if !audit.faults.is_empty() {
-                    let place = out.join(DELTA_LOG);
-                    self.ways_out.push(format!(
-                        "a table is made of the dataset: move `{}` away, and {} makes it anew",
-                        place.display(),
-                        command("publish")
-                    ));
-                }
-                self.contradictions.extend(audit.faults.into_iter().map(|fault| format!("Delta table: {fault}")));
+        for (format, called, dir) in tables::FORMATS {
+            match tables::audit(out, format) {
+                Ok(Found::Nothing) => {}
+                Ok(Found::NotOurs(why)) => self.tables.push(format!("{called} table: not looked at: {why}")),
+                Ok(Found::Audited(audit)) => self.table(called, &out.join(dir), audit),
+                Err(error) => self.contradictions.push(format!("{called} table: {error}")),
             }
-            Err(error) => self.contradictions.push(format!("Delta table: {error}")),
         }
+    }
+
+    fn table(&mut self, called: &str, place: &Path, audit: Audit) {
+        let files = counted(audit.files, "committed file", "committed files");
+        let mut text = format!("{called} table: version {} with {files}", audit.version.unwrap_or(0));
+        if audit.foreign > 0 {
+            text += &format!(" and {} of other writers", counted(audit.foreign, "file", "files"));
+        }
+        for (instance, records) in audit.behind {
+            text += &format!(", instance {instance} is {} behind", counted(records, "record", "records"));
+        }
+        self.tables.push(text);
+        if !audit.faults.is_empty() {
+            self.ways_out.push(format!(
+                "a table is made of the dataset: move `{}` away, and {} makes it anew",
+                place.display(),
+                command("publish")
+            ));
+        }
+        self.contradictions.extend(audit.faults.into_iter().map(|fault| format!("{called} table: {fault}")));
     }
 
     /// Says which files cannot be read.
@@ -475,7 +479,7 @@ impl Report {
             let files = counted(self.publishing, "file", "files");
             writeln!(to, "{files} of the last checkpoint not visible yet: its process publishes them, or the next start")?;
         }
-        if let Some(table) = &self.table {
+        for table in &self.tables {
             writeln!(to, "{table}")?;
         }
         if self.contradictions.is_empty() && self.unread.is_empty() { writeln!(to, "clean") } else { Ok(()) }

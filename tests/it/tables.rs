@@ -1,7 +1,8 @@
 //! Tables: what readers of Delta find in a dataset, whatever happened to whoever published it.
 //!
-//! Owns: `pintail publish`, `[[table]]` and what `check` and `verify` say of a table, by the binary; the table is read by delta-rs.
-//! Does not own: every order of steps of two publishers (see `crates/tables/src/delta/tests.rs`).
+//! Owns: `pintail publish`, `[[table]]` and what `check` and `verify` say of a table, by the binary; the table is read by delta-rs. Of Iceberg tables
+//! see [`iceberg`].
+//! Does not own: every order of steps of two publishers (see `crates/tables/src/model.rs`).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,6 +17,8 @@ use crate::common::process::Pintail;
 use crate::common::readers::python;
 use crate::common::{Dataset, walk};
 use crate::upgrade::fixture::Fixture;
+
+mod iceberg;
 
 /// Prints what delta-rs reads of a table as JSON, beside what pyarrow reads of the files.
 const READ: &str = r#"

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Reads a Delta table that Pintail publishes by readers that nobody here wrote: delta-rs, Polars, and DuckDB's extension `delta`.
+"""Reads the Delta and Iceberg tables that Pintail publishes by readers that nobody here wrote: delta-rs, pyiceberg, Polars, and DuckDB's extensions.
 
-    python3 -m venv /tmp/tables && /tmp/tables/bin/pip install deltalake==1.6.6 polars==2.1.0 pyarrow==26.0.1 duckdb==1.5.5 duckdb-extension-delta==1.5.5
+    python3 -m venv /tmp/tables && /tmp/tables/bin/pip install deltalake==1.6.6 pyiceberg==0.12.0 polars==2.1.0 pyarrow==26.0.1 duckdb==1.5.5 \\
+        duckdb-extension-delta==1.5.5 duckdb-extension-iceberg==1.5.5 duckdb-extension-avro==1.5.5
     /tmp/tables/bin/python tests/proof/tables.py [BINARY]
 
-Under that Python, since the extension is there for DuckDB 1.5.5 only. Each reader must find the rows that pyarrow finds in the files: all types that
-a Delta table has, nulls, NaN, decimals, hive values with spaces, unicode, `%` and NULL, files with and without a new column, 40 commits with
+Under that Python, since the extensions are there for DuckDB 1.5.5 only. Each reader must find the rows that pyarrow finds in the files: all types that
+both tables have, nulls, NaN, decimals, hive values with spaces, unicode, `%` and NULL, files with and without a new column, 40 commits with
 checkpoints, and the log without the commits that those stand for. Each compares whole rows, and counts by filters that leave files out.
 
 Owns: the readers and the comparison.
@@ -22,10 +23,13 @@ from pathlib import Path
 
 import deltalake
 import duckdb
+import duckdb_extension_avro
 import duckdb_extension_delta
+import duckdb_extension_iceberg
 import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyiceberg.table import StaticTable
 
 SQL = """SELECT id, region,
     nullif(id % 3 = 0, id % 5 = 0) AS flag, (id % 200 - 100)::TINYINT AS tiny, (id * 100 % 30000)::SMALLINT AS small,
@@ -57,6 +61,14 @@ type = "int64"
 [[schema.columns]]
 name = "region"
 type = "text"
+[[table]]
+name = "delta_events"
+format = "delta"
+interval = "1d"
+[[table]]
+name = "iceberg_events"
+format = "iceberg"
+interval = "1d"
 """)
     done = subprocess.run([binary, "--config", config, *args], input=lines, capture_output=True, text=True)
     if done.returncode:
@@ -95,8 +107,9 @@ def rows(table):
 
 def readers(out):
     con = duckdb.connect(config={"autoinstall_known_extensions": "false"})
-    place = Path(duckdb_extension_delta.__file__).parent / "extensions" / f"v{duckdb.__version__}" / "delta.duckdb_extension"
-    con.execute(f"LOAD '{place}'")
+    for name, package in [("avro", duckdb_extension_avro), ("delta", duckdb_extension_delta), ("iceberg", duckdb_extension_iceberg)]:
+        place = Path(package.__file__).parent / "extensions" / f"v{duckdb.__version__}" / f"{name}.duckdb_extension"
+        con.execute(f"LOAD '{place}'")
     yield "delta-rs", lambda: deltalake.DeltaTable(str(out)).to_pyarrow_table(), None
     yield "polars", lambda: polars.scan_delta(str(out)).collect().to_arrow(), lambda where: \
         polars.SQLContext(t=polars.scan_delta(str(out))).execute(f"SELECT count(*) FROM t WHERE {where}").collect().item()
@@ -105,6 +118,14 @@ def readers(out):
         return found.read_all() if hasattr(found, "read_all") else found
     yield "duckdb", lambda: arrow(f"SELECT * FROM delta_scan('{out}')"), lambda where: \
         con.execute(f"SELECT count(*) FROM delta_scan('{out}') WHERE {where}").fetchone()[0]
+    table = f"{out}/_iceberg"
+    last = f"{table}/metadata/v{Path(table, 'metadata', 'version-hint.text').read_text().strip()}.metadata.json"
+    yield "pyiceberg", lambda: StaticTable.from_metadata(table).scan().to_arrow(), lambda where: \
+        StaticTable.from_metadata(table).scan(row_filter=where.replace("DATE ", "").replace("TIMESTAMP '1970-01-01 ", "'1970-01-01T")).to_arrow().num_rows
+    yield "duckdb iceberg", lambda: arrow(f"SELECT * FROM iceberg_scan('{table}')"), lambda where: \
+        con.execute(f"SELECT count(*) FROM iceberg_scan('{table}') WHERE {where}").fetchone()[0]
+    yield "polars iceberg", lambda: polars.scan_iceberg(last).collect().to_arrow(), lambda where: \
+        polars.SQLContext(t=polars.scan_iceberg(last)).execute(f"SELECT count(*) FROM t WHERE {where}").collect().item()
 
 
 def compare(out, told):
@@ -131,7 +152,7 @@ def compare(out, told):
             if got != right:
                 sys.exit(f"{name}: {where} gives {got} rows, not {right} ({told})")
             counted += 1
-        print(f"{told:32} {name:9} {len(found):5} rows equal, {counted} filters, {time.monotonic() - began:.2f} s", flush=True)
+        print(f"{told:32} {name:14} {len(found):5} rows equal, {counted} filters, {time.monotonic() - began:.2f} s", flush=True)
 
 
 def main():

@@ -324,6 +324,8 @@ pub struct TableConfig {
 pub enum TableFormat {
     /// A Delta table, whose log is beside the files.
     Delta,
+    /// An Iceberg table without a catalog, whose metadata is beside the files.
+    Iceberg,
 }
 
 impl TableFormat {
@@ -331,6 +333,7 @@ impl TableFormat {
     pub fn name(self) -> &'static str {
         match self {
             Self::Delta => "delta",
+            Self::Iceberg => "iceberg",
         }
     }
 }

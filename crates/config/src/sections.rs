@@ -248,7 +248,7 @@ fn check_sink_columns(section: &mut Section<'_>, config: &SinkConfig) {
 
 /// `[[table]]`
 pub(super) fn table(section: &mut Section<'_>) -> Option<TableConfig> {
-    let formats = [("delta", TableFormat::Delta)];
+    let formats = [("delta", TableFormat::Delta), ("iceberg", TableFormat::Iceberg)];
     let format = section.required_choice("format", &formats);
     let name = section.required_text("name", own::table_name);
     // A catalog, or whoever reads the log, has to take each commit in; a minute is as stale as most readers of tables allow.
@@ -261,12 +261,14 @@ pub(super) fn tables(report: &mut Report, tables: &[TableConfig]) {
     for problem in repeated(tables.iter().map(|table| table.name.as_str())) {
         report.fault("table", problem);
     }
-    let deltas: Vec<_> = tables.iter().filter(|table| table.format == TableFormat::Delta).map(|table| table.name.as_str()).collect();
-    if let [first, second, ..] = *deltas {
-        report.fault(
-            "table",
-            format_args!("`{first}` and `{second}` are both Delta tables: their log is beside the files, so a dataset has one"),
-        );
+    for (format, called, what) in [(TableFormat::Delta, "Delta", "log"), (TableFormat::Iceberg, "Iceberg", "metadata")] {
+        let same: Vec<_> = tables.iter().filter(|table| table.format == format).map(|table| table.name.as_str()).collect();
+        if let [first, second, ..] = *same {
+            report.fault(
+                "table",
+                format_args!("`{first}` and `{second}` are both {called} tables: their {what} is beside the files, so a dataset has one"),
+            );
+        }
     }
     let canonical = |table: &TableConfig| {
         let millis = u64::try_from(table.interval.as_millis()).unwrap_or(u64::MAX);

@@ -21,6 +21,8 @@ pub struct Dataset {
     pub partition_by: Vec<String>,
     /// The columns, with the partition columns, in the order of the SQL's output.
     pub columns: Vec<Column>,
+    /// Why the numbers of the columns are not those of one dataset: its instances gave them out each on its own.
+    pub clash: Option<String>,
 }
 
 /// A column.
@@ -65,11 +67,15 @@ pub struct DataFile {
     pub committed: DateTime<Utc>,
     /// What is known of its columns, by name.
     pub columns: Vec<(String, Known)>,
+    /// A column to which somebody else gave another number than the dataset has for it: files that were adopted may have such.
+    pub misnumbered: Option<String>,
 }
 
 /// What is known of a column in a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
+    /// Compressed bytes.
+    pub bytes: Option<u64>,
     /// Nulls.
     pub nulls: Option<u64>,
     /// No value is less.
@@ -122,10 +128,10 @@ impl DataFile {
         let known = |of: &ColumnStatistics| {
             let column = columns.iter().find(|column| column.id == of.id)?;
             let bound = |hex: &Option<String>| Bound::read(&column.data_type, &unhex(hex.as_deref()?)?);
-            Some((column.name.clone(), Known { nulls: of.nulls, min: bound(&of.min), max: bound(&of.max) }))
+            Some((column.name.clone(), Known { bytes: Some(of.bytes), nulls: of.nulls, min: bound(&of.min), max: bound(&of.max) }))
         };
         let columns = file.columns.iter().filter_map(known).collect();
-        Self { path: file.path.clone(), bytes: file.bytes, rows: file.rows, committed, columns }
+        Self { path: file.path.clone(), bytes: file.bytes, rows: file.rows, committed, columns, misnumbered: None }
     }
 
     /// Returns the values of the partition columns, `None` for NULL.
@@ -197,7 +203,7 @@ mod tests {
     #[test]
     fn partition_values_are_those_that_the_path_was_made_of() {
         let path = "region=eu%20west%25/n=__HIVE_DEFAULT_PARTITION__/events-2026-01-01-00-2.parquet".to_owned();
-        let file = DataFile { path, bytes: 0, rows: 0, committed: DateTime::UNIX_EPOCH, columns: Vec::new() };
+        let file = DataFile { path, bytes: 0, rows: 0, committed: DateTime::UNIX_EPOCH, columns: Vec::new(), misnumbered: None };
         let expected = [("n".to_owned(), None), ("region".to_owned(), Some("eu west%".to_owned()))];
         assert_eq!(file.partition_values(), BTreeMap::from(expected));
     }

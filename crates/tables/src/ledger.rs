@@ -4,9 +4,11 @@
 //! Does not own: the records and their order (see `pintail_storage`), how far a table is.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use pintail_core::error::{Error, Result};
 use pintail_core::invocation::command;
 use pintail_storage::checkpoint::paths::Paths;
@@ -59,7 +61,7 @@ impl OnDisk {
         let stored: Vec<Stored> = all.into_iter().filter(|stored| only.is_none_or(|only| stored.paths().instance() == only)).collect();
         let format = opened.format();
         let partition_by = format.partition_by.iter().map(|column| column.name.clone()).collect();
-        let dataset = Dataset { id: format.dataset_id.clone(), partition_by, columns: Vec::new() };
+        let dataset = Dataset { id: format.dataset_id.clone(), partition_by, columns: Vec::new(), clash: None };
         let (mut read, mut columns, mut expired_before) = (Vec::new(), Vec::new(), Vec::new());
         for stored in &stored {
             let index = stored.index(&|| Ok(()))?;
@@ -100,6 +102,7 @@ impl OnDisk {
             self.chains.push(Chain { instance: stored.paths().instance(), last: if is_whole { last } else { last - 1 } });
         }
         self.dataset.columns = united(&self.columns)?;
+        self.dataset.clash = clash(&self.columns, &self.dataset.columns);
         Ok(())
     }
 
@@ -141,9 +144,9 @@ impl OnDisk {
 fn united(chains: &[Vec<Column>]) -> Result<Vec<Column>> {
     let mut all: Vec<Column> = Vec::new();
     for column in chains.iter().flatten() {
-        match all.iter().find(|known| known.name == column.name) {
+        match all.iter_mut().find(|known| known.name == column.name) {
             None => all.push(column.clone()),
-            Some(known) if known.data_type == column.data_type => {}
+            Some(known) if known.data_type == column.data_type => known.id = if known.id == 0 { column.id } else { known.id },
             Some(known) => {
                 return Err(Error::config(format!(
                     "column `{}` is {} in the files of one instance and {} in those of another: a table has one type for it",
@@ -153,6 +156,35 @@ fn united(chains: &[Vec<Column>]) -> Result<Vec<Column>> {
         }
     }
     Ok(all)
+}
+
+/// Says which columns have not one number of their own in all chains.
+fn clash(chains: &[Vec<Column>], united: &[Column]) -> Option<String> {
+    let mut numbered = chains.iter().flatten().filter(|column| column.id > 0);
+    numbered.find_map(|column| {
+        let other = united.iter().find(|other| (other.name == column.name) != (other.id == column.id))?;
+        Some(match other.name == column.name {
+            true => format!(
+                "column `{}` is number {} in the files of one instance and {} in those of another",
+                column.name, other.id, column.id
+            ),
+            false => format!(
+                "number {} is column `{}` in the files of one instance and `{}` in those of another",
+                column.id, other.name, column.name
+            ),
+        })
+    })
+}
+
+/// Returns the column of a file that was adopted to which somebody gave another number than the dataset has for it.
+fn misnumbered(path: &Path, columns: &[Column]) -> Result<Option<String>> {
+    let cannot = |e: &dyn std::fmt::Display| Error::state(format!("`{}` cannot be read: {e}", path.display()));
+    let file = File::open(path).map_err(|e| Error::io(format_args!("open `{}`", path.display()), e))?;
+    let footer = SerializedFileReader::new(file).map_err(|e| cannot(&e))?;
+    let fields = footer.metadata().file_metadata().schema().get_fields().to_vec();
+    let number = |name: &str| columns.iter().find(|column| column.name == name).and_then(|column| i32::try_from(column.id).ok());
+    let differs = fields.iter().map(|field| field.get_basic_info()).find(|of| of.has_id() && number(of.name()) != Some(of.id()));
+    Ok(differs.map(|of| of.name().to_owned()))
 }
 
 impl Ledger for OnDisk {
@@ -173,9 +205,14 @@ impl Ledger for OnDisk {
             let record = stored.record(sequence)?.0;
             let files = DataFile::of_record(&record, columns);
             let entries = record.files.iter().filter(|file| file.kind == FileKind::Parquet);
-            for (file, entry) in files.into_iter().zip(entries) {
+            for (mut file, entry) in files.into_iter().zip(entries) {
                 match stored.visible(entry) {
-                    Some(_) => portion.files.push(file),
+                    Some(path) => {
+                        if record.trigger.is_none() {
+                            file.misnumbered = misnumbered(&path, columns)?;
+                        }
+                        portion.files.push(file);
+                    }
                     None if self.is_expired(&record, entry) => {}
                     None => {
                         return Err(Error::state(format!(

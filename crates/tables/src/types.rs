@@ -1,6 +1,7 @@
 //! The types of columns: what a table can have, and the cast to write for what it cannot.
 //!
-//! Owns: which Arrow type is which type of a Delta table (Delta protocol, "Schema Serialization Format"), the refusals.
+//! Owns: which Arrow type is which type of a Delta table (Delta protocol, "Schema Serialization Format"), the refusals; of an Iceberg table see
+//! [`iceberg`].
 //! Does not own: which types files can have (see `pintail_sink`): a table is stricter, and its refusals are the table's alone.
 
 use std::sync::Arc;
@@ -8,6 +9,10 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use pintail_core::sql_type;
 use serde_json::{Value, json};
+
+use crate::facts::Column;
+
+pub mod iceberg;
 
 /// What a column of a Delta table is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,12 +34,36 @@ pub fn delta(name: &str, of: &DataType) -> Result<DeltaColumn, String> {
     let mut without_zone = false;
     match kind(of, &mut without_zone) {
         Ok(kind) => Ok(DeltaColumn { kind, without_zone }),
-        Err(why) => {
-            let quoted = format!("\"{}\"", name.replace('"', "\"\""));
-            let cast = sql_type::name(&mended(of));
-            Err(format!("column `{name}` is {}, and {why}: write `CAST({quoted} AS {cast}) AS {quoted}` in the SQL", sql_type::name(of)))
+        Err(why) => Err(refusal(name, of, why, &mended(of, &has))),
+    }
+}
+
+fn has(of: &DataType) -> bool {
+    kind(of, &mut false).is_ok()
+}
+
+/// Says why a column cannot be in a table, and the cast to write.
+fn refusal(name: &str, of: &DataType, why: &str, mended: &DataType) -> String {
+    let quoted = format!("\"{}\"", name.replace('"', "\"\""));
+    let cast = sql_type::name(mended);
+    format!("column `{name}` is {}, and {why}: write `CAST({quoted} AS {cast}) AS {quoted}` in the SQL", sql_type::name(of))
+}
+
+/// Returns what no format of tables takes, whatever the types are.
+pub(crate) fn common_faults(columns: &[Column], partition_by: &[String], format: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (place, column) in columns.iter().enumerate() {
+        if let Some(other) = columns[..place].iter().find(|other| other.name.to_lowercase() == column.name.to_lowercase()) {
+            faults.push(format!(
+                "columns `{}` and `{}` are one to readers of {format}, which do not tell upper case from lower: rename one in the SQL",
+                other.name, column.name
+            ));
         }
     }
+    if !columns.is_empty() && columns.iter().all(|column| partition_by.contains(&column.name)) {
+        faults.push(format!("every column is a partition column, and {format} needs one that is not"));
+    }
+    faults
 }
 
 /// Spark refuses these characters in a table without column mapping.
@@ -106,9 +135,10 @@ pub fn delta_field(name: &str, kind: Value) -> Value {
     json!({ "name": name, "type": kind, "nullable": true, "metadata": {} })
 }
 
-/// Returns the nearest type that a table can have.
-fn mended(of: &DataType) -> DataType {
-    let item = |item: &Field| Arc::new(item.clone().with_data_type(mended(item.data_type())));
+/// Returns the nearest type that a table can have, if it `has` those.
+fn mended(of: &DataType, has: &dyn Fn(&DataType) -> bool) -> DataType {
+    let item = |item: &Field| Arc::new(item.clone().with_data_type(mended(item.data_type(), has)));
+    let fits = |mended: DataType| if has(&mended) { mended } else { DataType::Utf8 };
     match of {
         DataType::UInt8 => DataType::Int16,
         DataType::UInt16 => DataType::Int32,
@@ -116,23 +146,21 @@ fn mended(of: &DataType) -> DataType {
         DataType::UInt64 => DataType::Decimal128(20, 0),
         DataType::Float16 => DataType::Float32,
         DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
+        DataType::Time32(_) | DataType::Time64(_) => fits(DataType::Time64(TimeUnit::Microsecond)),
         DataType::List(inner)
         | DataType::LargeList(inner)
         | DataType::ListView(inner)
         | DataType::LargeListView(inner)
         | DataType::FixedSizeList(inner, _) => DataType::List(item(inner)),
-        DataType::Struct(fields) if fields.iter().all(|field| name_fault(field.name()).is_none()) => {
-            DataType::Struct(fields.iter().map(|field| item(field)).collect())
-        }
+        DataType::Struct(fields) => fits(DataType::Struct(fields.iter().map(|field| item(field)).collect())),
         DataType::Map(entries, sorted) => match entries.data_type() {
             DataType::Struct(fields) => {
                 let inside = DataType::Struct(fields.iter().map(|field| item(field)).collect());
-                DataType::Map(Arc::new(entries.as_ref().clone().with_data_type(inside)), *sorted)
+                fits(DataType::Map(Arc::new(entries.as_ref().clone().with_data_type(inside)), *sorted))
             }
             _ => DataType::Utf8,
         },
-        other if kind(other, &mut false).is_ok() => other.clone(),
-        _ => DataType::Utf8,
+        other => fits(other.clone()),
     }
 }
 
@@ -166,7 +194,7 @@ mod tests {
         ] {
             let refused = delta("x", &of).unwrap_err();
             assert!(refused.ends_with(&format!("write `CAST(\"x\" AS {cast}) AS \"x\"` in the SQL")), "{of}: {refused}");
-            assert_eq!(kind(&mended(&of), &mut false).map(|_| ()), Ok(()), "{of}");
+            assert_eq!(kind(&mended(&of, &has), &mut false).map(|_| ()), Ok(()), "{of}");
         }
         assert!(delta("a b", &DataType::Int8).unwrap_err().contains("rename it"));
     }

@@ -192,7 +192,7 @@ pub(crate) fn interpreter() -> OsString {
     std::env::var_os("PINTAIL_TEST_PYTHON").unwrap_or_else(|| "python3".into())
 }
 
-/// Runs a Python script that knows `duckdb`, `pyarrow` and `deltalake`; returns what it printed.
+/// Runs a Python script that knows `duckdb`, `pyarrow`, `deltalake` and `pyiceberg`; returns what it printed.
 pub(crate) fn python(script: &str, args: &[&str]) -> String {
     let interpreter = interpreter();
     let output = Command::new(&interpreter).arg("-c").arg(script).args(args).output();
@@ -200,7 +200,7 @@ pub(crate) fn python(script: &str, args: &[&str]) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
-        "python failed (PINTAIL_TEST_PYTHON names an interpreter with duckdb, pyarrow and deltalake; now {interpreter:?}):\n{stderr}"
+        "python failed (PINTAIL_TEST_PYTHON names an interpreter with duckdb, pyarrow, deltalake and pyiceberg; now {interpreter:?}):\n{stderr}"
     );
     String::from_utf8(output.stdout).unwrap()
 }

@@ -15,7 +15,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'
 /// One line of the log. Actions that are not understood here need a table feature, and tables with those are refused.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Line {
+pub(crate) struct Line {
     /// What readers and writers must know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
@@ -39,7 +39,7 @@ pub(super) struct Line {
 /// `protocol`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Protocol {
+pub(crate) struct Protocol {
     /// From 3 on with features.
     pub min_reader_version: i32,
     /// From 7 on with features.
@@ -55,7 +55,7 @@ pub(super) struct Protocol {
 /// `metaData`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct MetaData {
+pub(crate) struct MetaData {
     /// Tells the table from others.
     pub id: String,
     /// For people.
@@ -80,7 +80,7 @@ pub(super) struct MetaData {
 
 /// The form of the files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct FileFormat {
+pub(crate) struct FileFormat {
     /// `parquet`
     pub provider: String,
     /// None.
@@ -91,7 +91,7 @@ pub(super) struct FileFormat {
 /// `txn`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Txn {
+pub(crate) struct Txn {
     /// The application.
     pub app_id: String,
     /// How far it is.
@@ -104,7 +104,7 @@ pub(super) struct Txn {
 /// `add`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Add {
+pub(crate) struct Add {
     /// The file below the table, percent-encoded.
     pub path: String,
     /// The values of the partition columns.
@@ -126,7 +126,7 @@ pub(super) struct Add {
 /// `remove`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Remove {
+pub(crate) struct Remove {
     /// As in the `add`.
     pub path: String,
     /// Milliseconds since 1970.

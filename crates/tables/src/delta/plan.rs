@@ -12,46 +12,20 @@ use serde_json::{Value, json};
 
 use super::action::{self, Add, FileFormat, Line, MetaData, Protocol, Remove, Txn};
 use super::snapshot::Snapshot;
-use super::{OWNER, WITHOUT_ZONE, app_id, stats};
-use crate::facts::{Column, DataFile, Dataset, Portion};
+use super::{Commit, OWNER, WITHOUT_ZONE, app_id, stats};
+use crate::facts::{Column, DataFile, Dataset};
 use crate::ledger::Ledger;
+use crate::publisher::{Joining, Plan, uuid};
 use crate::types;
 
 /// Features that an appending writer has nothing to do for beyond what it does.
 const WRITER_FEATURES: &[&str] = &["appendOnly", "invariants", WITHOUT_ZONE];
 const READER_FEATURES: &[&str] = &[WITHOUT_ZONE];
 
-/// What the next commit is.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Plan {
-    /// Its version; `None` if there is nothing to commit.
-    pub version: Option<u64>,
-    /// Its lines.
-    pub lines: Vec<Line>,
-    /// Files that join.
-    pub files: u64,
-    /// Their rows.
-    pub rows: u64,
-    /// Files that leave.
-    pub removed: u64,
-    /// How far each chain is after it.
-    pub chains: Vec<(u32, u64)>,
-}
-
 /// Returns why a dataset of these columns cannot be a Delta table: all faults.
 pub fn faults(columns: &[Column], partition_by: &[String]) -> Vec<String> {
     let mut faults: Vec<String> = columns.iter().filter_map(|column| types::delta(&column.name, &column.data_type).err()).collect();
-    for (place, column) in columns.iter().enumerate() {
-        if let Some(other) = columns[..place].iter().find(|other| other.name.to_lowercase() == column.name.to_lowercase()) {
-            faults.push(format!(
-                "columns `{}` and `{}` are one to a Delta table, which does not tell upper case from lower: rename one in the SQL",
-                other.name, column.name
-            ));
-        }
-    }
-    if !columns.is_empty() && columns.iter().all(|column| partition_by.contains(&column.name)) {
-        faults.push("every column is a partition column, and a Delta table needs one that is not".to_owned());
-    }
+    faults.extend(types::common_faults(columns, partition_by, "Delta"));
     faults
 }
 
@@ -116,38 +90,24 @@ pub(super) fn plan(
     gone: &BTreeSet<String>,
     files_max: usize,
     now: DateTime<Utc>,
-) -> Result<Plan> {
+) -> Result<Plan<Commit>> {
     let dataset = ledger.dataset();
     let standing = |instance| table.txn(&app_id(&dataset.id, instance));
     if dataset.columns.is_empty() {
-        return Ok(Plan {
-            chains: ledger.chains().iter().map(|chain| (chain.instance, standing(chain.instance))).collect(),
-            ..Plan::default()
-        });
+        let chains = ledger.chains().iter().map(|chain| (chain.instance, standing(chain.instance))).collect();
+        return Ok(Plan { commit: None, files: 0, rows: 0, removed: 0, chains });
     }
-    let mut plan = Plan::default();
     let head = head(table, dataset, name, now)?;
+    let joining = Joining::of(ledger, standing, files_max)?;
     let mut data: Vec<Line> = Vec::new();
-    for chain in ledger.chains() {
-        let from = standing(chain.instance);
-        let room = files_max.saturating_sub(usize::try_from(plan.files).unwrap_or(usize::MAX));
-        if room == 0 || from >= chain.last {
-            plan.chains.push((chain.instance, from));
-            continue;
-        }
-        let Portion { to, files } = ledger.after(chain.instance, from, chain.last, room)?;
-        plan.chains.push((chain.instance, to));
-        // Records without files are passed over with the next that have some.
-        if files.is_empty() {
-            continue;
-        }
-        let version = i64::try_from(to).map_err(|_| Error::internal("there are too many records"))?;
-        let txn = Txn { app_id: app_id(&dataset.id, chain.instance), version, last_updated: Some(now.timestamp_millis()) };
+    for (instance, portion) in &joining.portions {
+        let version = i64::try_from(portion.to).map_err(|_| Error::internal("there are too many records"))?;
+        let txn = Txn { app_id: app_id(&dataset.id, *instance), version, last_updated: Some(now.timestamp_millis()) };
         data.push(Line { txn: Some(txn), ..Line::default() });
-        plan.files += files.len() as u64;
-        plan.rows += files.iter().map(|file| file.rows).sum::<u64>();
-        data.extend(files.iter().map(|file| Line { add: Some(add(file, dataset)), ..Line::default() }));
+        data.extend(portion.files.iter().map(|file| Line { add: Some(add(file, dataset)), ..Line::default() }));
     }
+    let (files, rows) = (joining.files().count() as u64, joining.rows());
+    let mut plan = Plan { commit: None, files, rows, removed: 0, chains: joining.chains };
     let append_only = table.meta_data.as_ref().and_then(|of| of.configuration.get("delta.appendOnly")?.as_deref()) == Some("true");
     for (path, add) in table.live.iter().filter(|(path, _)| !append_only && gone.contains(*path)) {
         debug_assert_eq!(*path, action::decode(&add.path), "files are filed by their paths");
@@ -157,7 +117,7 @@ pub(super) fn plan(
     if head.is_empty() && data.is_empty() {
         return Ok(plan);
     }
-    plan.version = Some(table.version.map_or(0, |version| version + 1));
+    let version = table.version.map_or(0, |version| version + 1);
     let operation = match (table.version, plan.removed) {
         (None, _) => "CREATE TABLE",
         (_, 0) => "WRITE",
@@ -170,7 +130,8 @@ pub(super) fn plan(
         "isBlindAppend": plan.removed == 0,
         "engineInfo": concat!("pintail/", env!("CARGO_PKG_VERSION")),
     });
-    plan.lines = [Line { commit_info: Some(info), ..Line::default() }].into_iter().chain(head).chain(data).collect();
+    let lines = [Line { commit_info: Some(info), ..Line::default() }].into_iter().chain(head).chain(data).collect();
+    plan.commit = Some(Commit { version, lines });
     Ok(plan)
 }
 
@@ -275,10 +236,4 @@ fn remove(add: &Add, now: DateTime<Utc>) -> Remove {
         partition_values: Some(add.partition_values.clone()),
         size: Some(add.size),
     }
-}
-
-/// Returns the id of the dataset in the form that a table's has: whoever makes the table makes the same.
-fn uuid(dataset_id: &str) -> String {
-    let digits: String = dataset_id.chars().filter(char::is_ascii_hexdigit).chain(std::iter::repeat('0')).take(32).collect();
-    format!("{}-{}-{}-{}-{}", &digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..])
 }

@@ -10,7 +10,8 @@ use pintail_core::error::{Error, Result};
 
 use super::action::{self, Add, Line, MetaData, Protocol, Remove, Txn};
 use super::checkpoint;
-use super::log::{self, Entry, Kind, Log};
+use super::log::{self, Kind};
+use crate::log::{Entry, Log};
 
 /// How much of a table is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub(super) enum Depth {
 
 /// A table at one of its versions.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Snapshot {
+pub(crate) struct Snapshot {
     /// The last commit; `None` if there is no table.
     pub version: Option<u64>,
     /// The newest checkpoint.

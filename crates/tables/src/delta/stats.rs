@@ -108,12 +108,13 @@ mod tests {
 
     #[test]
     fn statistics_are_json_with_the_names_of_the_columns() {
-        let known = |nulls, min, max| Known { nulls, min, max };
+        let known = |nulls, min, max| Known { bytes: None, nulls, min, max };
         let file = DataFile {
             path: "a.parquet".into(),
             bytes: 1,
             rows: 3,
             committed: DateTime::UNIX_EPOCH,
+            misnumbered: None,
             columns: vec![
                 ("n\"".into(), known(Some(1), Some(Bound::Integer(1)), Some(Bound::Integer(2)))),
                 ("f".into(), known(Some(0), None, None)),

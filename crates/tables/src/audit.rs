@@ -1,16 +1,12 @@
 //! A table held against the ledger.
 //!
 //! Owns: what must be true of a table: each file that is published is in it once, with its length and its rows.
-//! Does not own: the files themselves (see the program's `verify`).
+//! Does not own: reading the table (see [`crate::publisher`]), the files themselves (see the program's `verify`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pintail_core::error::Result;
-use serde_json::Value;
 
-use super::log::Log;
-use super::snapshot::{Depth, Snapshot};
-use super::{app_id, plan};
 use crate::facts::DataFile;
 use crate::ledger::Ledger;
 
@@ -32,28 +28,41 @@ pub struct Audit {
     pub faults: Vec<String>,
 }
 
-/// Holds the table of a log against a ledger.
-///
-/// # Errors
-/// Those of the ledger and the log; [`pintail_core::error::ErrorKind::Config`] if the table is another dataset's.
-pub fn audit(log: &dyn Log, ledger: &dyn Ledger) -> Result<Audit> {
-    let table = Snapshot::read(log, Depth::Files, None)?;
-    let mut audit = Audit { version: table.version, ..Audit::default() };
-    if table.version.is_none() {
-        return Ok(audit);
-    }
-    plan::check(&table, ledger.dataset(), &log.place())?;
-    audit.faults.extend(table.doubled.iter().map(|path| format!("`{path}` was added to the table twice")));
+/// What a table says of its files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct View {
+    /// The files, by their places below the dataset; those elsewhere by what the table calls them.
+    pub live: BTreeMap<String, Told>,
+    /// Files that left, as far as the table still says so.
+    pub removed: BTreeSet<String>,
+    /// How far each chain is, by instance.
+    pub standing: BTreeMap<u32, u64>,
+    /// What is wrong with the table whatever the ledger says.
+    pub faults: Vec<String>,
+}
+
+/// What a table says of a file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// Its length.
+    pub bytes: i64,
+    /// Its rows.
+    pub rows: Option<u64>,
+}
+
+/// Holds what a table says against a ledger.
+pub(crate) fn compare(version: u64, table: View, ledger: &dyn Ledger) -> Result<Audit> {
+    let mut audit = Audit { version: Some(version), faults: table.faults.clone(), ..Audit::default() };
     let mut named = BTreeSet::new();
     for chain in ledger.chains() {
-        let published = table.txn(&app_id(&ledger.dataset().id, chain.instance));
+        let published = table.standing.get(&chain.instance).copied().unwrap_or(0);
         if published > chain.last {
             let text =
                 format!("the table has the records of instance {} up to {published}, the ledger ends at {}", chain.instance, chain.last);
             audit.faults.push(text);
         }
         let published = published.min(chain.last);
-        each(ledger, chain.instance, 0, published, |file| compare(file, &table, &mut audit, &mut named))?;
+        each(ledger, chain.instance, 0, published, |file| find(file, &table, &mut audit, &mut named))?;
         let mut behind = 0;
         each(ledger, chain.instance, published, chain.last, |file| {
             behind += 1;
@@ -86,11 +95,11 @@ fn each(ledger: &dyn Ledger, instance: u32, mut after: u64, to: u64, mut visit: 
     Ok(())
 }
 
-fn compare(file: &DataFile, table: &Snapshot, audit: &mut Audit, named: &mut BTreeSet<String>) {
+fn find(file: &DataFile, table: &View, audit: &mut Audit, named: &mut BTreeSet<String>) {
     let path = &file.path;
     named.insert(path.clone());
-    let Some(add) = table.live.get(path) else {
-        let by = if table.removed.contains_key(path) {
+    let Some(told) = table.live.get(path) else {
+        let by = if table.removed.contains(path) {
             "was taken out of the table"
         } else {
             "is not in the table, which says that it is published"
@@ -99,11 +108,10 @@ fn compare(file: &DataFile, table: &Snapshot, audit: &mut Audit, named: &mut BTr
         return;
     };
     audit.files += 1;
-    if u64::try_from(add.size) != Ok(file.bytes) {
-        audit.faults.push(format!("`{path}` has {} bytes in the table, {} in its record", add.size, file.bytes));
+    if u64::try_from(told.bytes) != Ok(file.bytes) {
+        audit.faults.push(format!("`{path}` has {} bytes in the table, {} in its record", told.bytes, file.bytes));
     }
-    let stats: Option<Value> = add.stats.as_deref().and_then(|stats| serde_json::from_str(stats).ok());
-    if let Some(rows) = stats.and_then(|stats| stats["numRecords"].as_u64())
+    if let Some(rows) = told.rows
         && rows != file.rows
     {
         audit.faults.push(format!("`{path}` has {rows} rows in the table, {} in its record", file.rows));

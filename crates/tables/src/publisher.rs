@@ -1,0 +1,289 @@
+//! Publication: the loop that brings a table up to the ledger, whatever its format.
+//!
+//! Owns: that each committed file is in the table once, however often a publisher is killed, repeated or run beside another.
+//! Does not own: the ledger, which never waits for it; how a format says what (see [`crate::delta`] and [`crate::iceberg`]).
+//!
+//! How far a publisher is stands in the commit that adds the files: of each instance, the sequence number of the last record. So there is one
+//! question to ask before a commit, and the answer cannot be stale: the commit takes the next version by create-if-absent, and whoever is late
+//! reads the table again. Nothing is ever deleted because a commit failed: its fate may be unknown.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use pintail_core::error::{Error, Result};
+
+use crate::audit::{Audit, View, compare};
+use crate::delta::Delta;
+use crate::facts::{DataFile, Dataset, Portion};
+use crate::iceberg::Iceberg;
+use crate::ledger::Ledger;
+use crate::log::{Log, Made};
+
+/// The property that says which dataset a table belongs to.
+pub(crate) const OWNER: &str = "pintail.dataset_id";
+/// Files of a commit, about: a reader takes what it says into memory at once.
+const FILES_MAX: usize = 10_000;
+/// Commits that others may get in before this one within a publication.
+const CONFLICTS_MAX: u32 = 100;
+
+/// Publishes a dataset as a table.
+#[derive(Debug, Clone)]
+pub struct Publisher {
+    log: Arc<dyn LogOfTable>,
+    format: Format,
+    name: String,
+}
+
+#[derive(Debug, Clone)]
+enum Format {
+    Delta(Delta),
+    Iceberg(Iceberg),
+}
+
+/// A directory that publishers of several threads may use.
+pub trait LogOfTable: Log + Send + Sync {}
+
+impl<T: Log + Send + Sync> LogOfTable for T {}
+
+/// What a publication did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Published {
+    /// The version that the table has now; `None` if there is none, for want of columns.
+    pub version: Option<u64>,
+    /// Commits.
+    pub commits: u64,
+    /// Files that joined.
+    pub files: u64,
+    /// Their rows.
+    pub rows: u64,
+    /// Expired files that left.
+    pub removed: u64,
+    /// Commits of others that came in before.
+    pub conflicts: u64,
+    /// The version of the checkpoint that was written (Delta).
+    pub checkpoint: Option<u64>,
+    /// How far each chain is in the table, by instance.
+    pub chains: BTreeMap<u32, u64>,
+}
+
+/// Whether expired files are looked for, which takes a look at each of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expired {
+    /// They stay in the table.
+    Keep,
+    /// Those that are gone leave it.
+    Remove,
+}
+
+/// How much of a table is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Depth<'a> {
+    /// What it is, and how far its writers are.
+    Head,
+    /// Its files, too.
+    Files,
+    /// What is needed to take these files out of it.
+    Leaving(&'a BTreeSet<String>),
+}
+
+/// The next commit of a table, if there is something to commit.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Plan<C> {
+    /// The commit itself.
+    pub commit: Option<C>,
+    /// Files that join.
+    pub files: u64,
+    /// Their rows.
+    pub rows: u64,
+    /// Files that leave.
+    pub removed: u64,
+    /// How far each chain is after it.
+    pub chains: Vec<(u32, u64)>,
+}
+
+/// A format of tables, as the steps of a publication.
+pub(crate) trait Table {
+    /// What was read of a table.
+    type State;
+    /// What is written to bring it one version further.
+    type Commit;
+
+    fn read(&self, log: &dyn Log, depth: Depth<'_>) -> Result<Self::State>;
+
+    /// The version that was read; `None` if there is no table.
+    fn version(state: &Self::State) -> Option<u64>;
+
+    /// Checks that this dataset may write to the table.
+    fn check(&self, state: &Self::State, dataset: &Dataset, place: &str) -> Result<()>;
+
+    /// Decides the next commit, from what the table and the ledger say.
+    fn plan(
+        &self,
+        state: &Self::State,
+        ledger: &dyn Ledger,
+        gone: &BTreeSet<String>,
+        files_max: usize,
+        now: DateTime<Utc>,
+    ) -> Result<Plan<Self::Commit>>;
+
+    /// Commits, if the version is not taken.
+    fn commit(&self, log: &dyn Log, commit: &Self::Commit) -> Result<Made>;
+
+    /// Keeps the directory small, and what points to the last version right.
+    fn keep(&self, log: &dyn Log, state: &Self::State, published: &mut Published, now: DateTime<Utc>) -> Result<()>;
+
+    /// Returns what a table that was read with its files says of them.
+    fn view(&self, state: &Self::State, dataset: &Dataset) -> View;
+}
+
+impl Publisher {
+    /// Publishes to the log of a Delta table `name`, which is what catalogs and people call it.
+    pub fn delta(log: Arc<dyn LogOfTable>, name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self { log, format: Format::Delta(Delta { name: name.clone() }), name }
+    }
+
+    /// Publishes to the metadata of an Iceberg table over the dataset in the directory `root`: an absolute path, which the table names its files by.
+    pub fn iceberg(log: Arc<dyn LogOfTable>, root: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { log, format: Format::Iceberg(Iceberg::new(root.into())), name: name.into() }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_iceberg(log: Arc<dyn LogOfTable>, iceberg: Iceberg) -> Self {
+        Self { log, format: Format::Iceberg(iceberg), name: "events".into() }
+    }
+
+    /// Returns the name of the table.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Checks that a dataset may write to the table, if there is one.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub fn check(&self, dataset: &Dataset) -> Result<()> {
+        match &self.format {
+            Format::Delta(of) => of.check(&of.read(&*self.log, Depth::Head)?, dataset, &self.log.place()),
+            Format::Iceberg(of) => of.check(&of.read(&*self.log, Depth::Head)?, dataset, &self.log.place()),
+        }
+    }
+
+    /// Returns where the table's log or metadata is.
+    pub fn place(&self) -> String {
+        self.log.place()
+    }
+
+    /// Brings the table up to the ledger as it is. May be repeated, by any number of processes.
+    ///
+    /// # Errors
+    /// [`pintail_core::error::ErrorKind::Config`] if the dataset cannot be such a table, or the table belongs to another or asks for what is not
+    /// known here; [`pintail_core::error::ErrorKind::TryAgain`] if others committed all the time. After any error the next publication
+    /// decides anew; nothing is ever doubled.
+    pub fn publish(&self, ledger: &dyn Ledger, expired: Expired, now: DateTime<Utc>) -> Result<Published> {
+        match &self.format {
+            Format::Delta(of) => publish(of, &*self.log, ledger, expired, now),
+            Format::Iceberg(of) => publish(of, &*self.log, ledger, expired, now),
+        }
+    }
+
+    /// Holds the table against a ledger.
+    ///
+    /// # Errors
+    /// Those of the ledger and the table; [`pintail_core::error::ErrorKind::Config`] if the table is another dataset's.
+    pub fn audit(&self, ledger: &dyn Ledger) -> Result<Audit> {
+        match &self.format {
+            Format::Delta(of) => audit(of, &*self.log, ledger),
+            Format::Iceberg(of) => audit(of, &*self.log, ledger),
+        }
+    }
+}
+
+fn publish<T: Table>(of: &T, log: &dyn Log, ledger: &dyn Ledger, expired: Expired, now: DateTime<Utc>) -> Result<Published> {
+    let mut published = Published::default();
+    let gone = if expired == Expired::Remove { ledger.expired()? } else { Default::default() };
+    let depth = if gone.is_empty() { Depth::Head } else { Depth::Leaving(&gone) };
+    loop {
+        let table = of.read(log, depth)?;
+        of.check(&table, ledger.dataset(), &log.place())?;
+        let plan = of.plan(&table, ledger, &gone, FILES_MAX, now)?;
+        published.chains = plan.chains.iter().copied().collect();
+        let Some(commit) = plan.commit else {
+            published.version = T::version(&table);
+            of.keep(log, &table, &mut published, now)?;
+            return Ok(published);
+        };
+        match of.commit(log, &commit)? {
+            Made::Now => {
+                published.commits += 1;
+                published.files += plan.files;
+                published.rows += plan.rows;
+                published.removed += plan.removed;
+            }
+            Made::Taken => {
+                published.conflicts += 1;
+                if published.conflicts > u64::from(CONFLICTS_MAX) {
+                    return Err(Error::try_again(format!("others commit to `{}` all the time: publish later", log.place())));
+                }
+            }
+        }
+    }
+}
+
+fn audit<T: Table>(of: &T, log: &dyn Log, ledger: &dyn Ledger) -> Result<Audit> {
+    let table = of.read(log, Depth::Files)?;
+    let Some(version) = T::version(&table) else { return Ok(Audit::default()) };
+    of.check(&table, ledger.dataset(), &log.place())?;
+    compare(version, of.view(&table, ledger.dataset()), ledger)
+}
+
+/// What of a ledger a table has not got.
+#[derive(Debug, Default)]
+pub(crate) struct Joining {
+    /// How far each chain is once it has.
+    pub chains: Vec<(u32, u64)>,
+    /// By instance, with the last record taken in: the files. Records without files are passed over with the next that have some.
+    pub portions: Vec<(u32, Portion)>,
+}
+
+impl Joining {
+    /// Takes about as many files as have room in a commit. `standing` is how far the table is with an instance.
+    pub(crate) fn of(ledger: &dyn Ledger, standing: impl Fn(u32) -> u64, files_max: usize) -> Result<Self> {
+        let (mut joining, mut files) = (Self::default(), 0);
+        for chain in ledger.chains() {
+            let from = standing(chain.instance);
+            let room = files_max.saturating_sub(files);
+            if room == 0 || from >= chain.last {
+                joining.chains.push((chain.instance, from));
+                continue;
+            }
+            let portion = ledger.after(chain.instance, from, chain.last, room)?;
+            joining.chains.push((chain.instance, portion.to));
+            files += portion.files.len();
+            if !portion.files.is_empty() {
+                joining.portions.push((chain.instance, portion));
+            }
+        }
+        Ok(joining)
+    }
+
+    pub(crate) fn files(&self) -> impl Iterator<Item = &DataFile> {
+        self.portions.iter().flat_map(|(_, portion)| &portion.files)
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        self.files().map(|file| file.rows).sum()
+    }
+}
+
+/// Returns the name that a chain of a dataset has in a table.
+pub fn app_id(dataset_id: &str, instance: u32) -> String {
+    format!("pintail.{dataset_id}.{instance}")
+}
+
+/// Returns the id of the dataset in the form that a table's has: whoever makes the table makes the same.
+pub(crate) fn uuid(dataset_id: &str) -> String {
+    let digits: String = dataset_id.chars().filter(char::is_ascii_hexdigit).chain(std::iter::repeat('0')).take(32).collect();
+    format!("{}-{}-{}-{}-{}", &digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..])
+}
