@@ -46,7 +46,7 @@ pub struct Chain {
 }
 
 /// Files of a chain, one record after the other.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Portion {
     /// The last record taken in; that asked for if there is none after it.
     pub to: u64,
@@ -55,7 +55,7 @@ pub struct Portion {
 }
 
 /// A committed Parquet file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DataFile {
     /// Its place below the dataset's directory.
     pub path: String,
@@ -72,7 +72,7 @@ pub struct DataFile {
 }
 
 /// What is known of a column in a file.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Known {
     /// Compressed bytes.
     pub bytes: Option<u64>,
@@ -85,7 +85,7 @@ pub struct Known {
 }
 
 /// A value that bounds others.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Bound {
     /// An integer.
     Integer(i64),
@@ -95,6 +95,8 @@ pub enum Bound {
     Date(i32),
     /// Microseconds since 1970.
     Timestamp(i64),
+    /// A floating-point number. A file with NaN has no bounds of that column.
+    Double(f64),
     /// A text.
     Text(String),
 }
@@ -143,8 +145,6 @@ impl DataFile {
 
 impl Bound {
     /// Reads a value in Parquet's plain encoding; `None` for types whose bounds say nothing in a table.
-    ///
-    /// Floating-point numbers are among those: their bounds leave NaN out, which readers of tables take for the greatest number.
     fn read(of: &DataType, bytes: &[u8]) -> Option<Self> {
         let short = || bytes.try_into().ok().map(i32::from_le_bytes);
         let long = || bytes.try_into().ok().map(i64::from_le_bytes);
@@ -152,6 +152,8 @@ impl Bound {
             DataType::Int8 | DataType::Int16 | DataType::Int32 => Self::Integer(short()?.into()),
             DataType::Int64 => Self::Integer(long()?),
             DataType::Date32 => Self::Date(short()?),
+            DataType::Float32 => Self::Double(f32::from_le_bytes(bytes.try_into().ok()?).into()),
+            DataType::Float64 => Self::Double(f64::from_le_bytes(bytes.try_into().ok()?)),
             DataType::Timestamp(TimeUnit::Microsecond, _) => Self::Timestamp(long()?),
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Self::Text(std::str::from_utf8(bytes).ok()?.to_owned()),
             DataType::Dictionary(_, value) => return Self::read(value, bytes),
@@ -197,7 +199,8 @@ mod tests {
         assert_eq!(read(DataType::Decimal128(20, 0), "00ffffffffffffffff"), Some(Bound::Decimal(u64::MAX.into(), 0)));
         assert_eq!(read(DataType::Utf8View, "c3bc"), Some(Bound::Text("ü".into())));
         assert_eq!(read(DataType::Utf8View, "c3"), None);
-        assert_eq!(read(DataType::Float64, "0000000000000040"), None);
+        assert_eq!(read(DataType::Float64, "0000000000000040"), Some(Bound::Double(2.0)));
+        assert_eq!(read(DataType::Float32, "00000040"), Some(Bound::Double(2.0)));
     }
 
     #[test]

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 
-use arrow::datatypes::{DataType, TimeUnit};
 use chrono::{DateTime, Utc};
 use pintail_core::error::{Error, Result};
 use serde_json::{Value, json};
@@ -211,8 +210,6 @@ fn plain(of: &Value) -> Value {
 }
 
 fn add(file: &DataFile, dataset: &Dataset) -> Add {
-    let column = |name: &str| dataset.columns.iter().find(|column| column.name == name).map(|column| &column.data_type);
-    let with_zone = |name: &str| matches!(column(name), Some(DataType::Timestamp(TimeUnit::Microsecond, Some(_))));
     let mut values = file.partition_values();
     // What somebody adopted may have other directories in its path.
     values.retain(|name, _| dataset.partition_by.contains(name));
@@ -222,7 +219,7 @@ fn add(file: &DataFile, dataset: &Dataset) -> Add {
         size: i64::try_from(file.bytes).unwrap_or(i64::MAX),
         modification_time: file.committed.timestamp_millis(),
         data_change: true,
-        stats: Some(stats::of(file, with_zone)),
+        stats: Some(stats::of(file, dataset)),
         tags: None,
     }
 }
