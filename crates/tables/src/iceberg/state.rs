@@ -70,6 +70,10 @@ impl State {
         let cannot = |name: &str, why: &str| Error::state(format!("`{name}` in `{}` cannot be read: {why}", log.place()));
         state.metadata = serde_json::from_slice(&bytes).map_err(|e| cannot(&name, &e.to_string()))?;
         state.entries = entries;
+        // What another format or another place has is not read: the table is refused (see `plan::check`).
+        if state.metadata["format-version"].as_i64() != Some(2) || state.metadata["location"] != of.location() {
+            return Ok(Ok(state));
+        }
         let Some(list) = state.current().and_then(|snapshot| snapshot["manifest-list"].as_str()) else { return Ok(Ok(state)) };
         let read = |path: &str| -> Result<std::result::Result<Vec<Record>, String>> {
             let Some(name) = file_name(&of.root, path) else { return Err(cannot(path, "it lies elsewhere")) };

@@ -121,6 +121,12 @@ fn a_table_of_another_dataset_or_with_what_is_not_known_is_refused() {
     );
     assert!(with(|of| of["properties"] = json!({})).contains("was not made by pintail"));
     assert!(with(|of| of["partition-specs"][0]["fields"][0]["transform"] = "bucket[4]".into()).contains("is partitioned in another way"));
+    // The whole directory, manifests and all, somewhere else: nothing of it is looked for where it was.
+    let elsewhere = Iceberg::new("/moved".into());
+    let state = elsewhere.read(&log, Depth::Files).unwrap();
+    let error = elsewhere.check(&state, &Records::new(&[1]).dataset, "moved").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("lies at `/moved/_iceberg` now"), "{error}");
     let mut moved = Records::new(&[1]);
     moved.dataset.partition_by.clear();
     assert!(refusal(&log, &moved).contains("is partitioned by"));
