@@ -3,7 +3,8 @@
 //! Owns: when a table of the configuration is published, by a task of its own that the line never waits for, and what is logged of it.
 //! Does not own: publishing (see [`pintail_tables`]), `pintail publish` and what `pintail verify` says of a table (see `commands`).
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::Utc;
@@ -89,6 +90,15 @@ pub(crate) fn audit(out: &Path, format: TableFormat) -> Result<Found> {
         Err(error) if error.kind() == ErrorKind::Config => Ok(Found::NotOurs(error.to_string())),
         Err(error) => Err(error),
     }
+}
+
+/// Returns the files that other writers have added to the tables of the dataset at `out`; of a table that cannot be read, none.
+pub(crate) fn of_others(out: &Path) -> BTreeSet<PathBuf> {
+    let audited = FORMATS.iter().filter_map(|(format, ..)| match audit(out, *format) {
+        Ok(Found::Audited(audit)) => Some(audit.foreign),
+        _ => None,
+    });
+    audited.flatten().map(|path| out.join(path)).collect()
 }
 
 /// Returns what publishes a dataset as a table.
@@ -199,6 +209,9 @@ impl Follower {
         };
         // After an error it is opened anew.
         ledger.refresh()?;
+        if self.rounds == 0 {
+            self.publisher.check_history(&ledger, Utc::now())?;
+        }
         let expired = if ledger.may_expire() && self.rounds.is_multiple_of(EXPIRED_EVERY) { Expired::Remove } else { Expired::Keep };
         let published = self.publisher.publish(&ledger, expired, Utc::now())?;
         self.rounds += 1;

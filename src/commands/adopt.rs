@@ -30,6 +30,7 @@ use pintail_storage::durable::posix::Posix;
 
 use crate::commands::verify::visible_parquet;
 use crate::pipeline::Plan;
+use crate::tables;
 
 /// Records that may be needed so that new files do not get the names of adopted ones.
 const RECORDS_MAX: u64 = 100_000;
@@ -45,6 +46,13 @@ pub(crate) fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
     let paths = config.paths();
     // Before anything is made: what cannot be adopted leaves no half-made ledger.
     let Found { strays, named } = find(paths.root())?;
+    if let Some(file) = tables::of_others(paths.root()).into_iter().find(|file| strays.contains(file)) {
+        return Err(Error::config(format!(
+            "`{}` was added to a table by another writer, and its rows may be those of other files (`OPTIMIZE`): read the table; or move the log of \
+             the table and such files away, and publish anew; nothing was adopted",
+            file.display()
+        )));
+    }
     let partitions: BTreeSet<String> = plan.layout.partition_columns().into_iter().map(|(name, _)| name).collect();
     let output: BTreeSet<&String> = plan.engine.output().fields().iter().map(|field| field.name()).collect();
     if strays.is_empty() {
@@ -72,16 +80,16 @@ pub(crate) fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
         )));
     }
     announce(&files, to).map_err(failed)?;
-    let (count, rows) = (files.len(), rows(&files));
+    let (count, rows) = (counted(files.len() as u64, "file", "files"), counted(rows(&files), "row", "rows"));
     let act = |text: String| Action::new(ActionKind::Adopt, text);
     let schema = Some(plan.engine.output().clone());
-    let adopted = store.act(act(format!("{count} files with {rows} rows are named as they are")), Adopted { files, schema }, Utc::now())?;
+    let adopted = store.act(act(format!("{count} with {rows}, named as they are")), Adopted { files, schema }, Utc::now())?;
     let sequence = adopted.sequence;
     while store.next_sequence() <= newest {
         // The files of later checkpoints must not be given names that are taken.
         store.act(act("passes over the number of a file that was adopted".into()), Adopted::default(), Utc::now())?;
     }
-    let told = writeln!(to, "record {sequence}: {count} files with {rows} rows are named as they are");
+    let told = writeln!(to, "record {sequence}: {count} with {rows}, named as they are");
     let first = if is_new { None } else { Some(store.epoch()) };
     told.and_then(|()| writeln!(to, "{}", way_back(store.paths(), first, store.next_sequence() - 1))).map_err(failed)
 }

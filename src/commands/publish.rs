@@ -25,6 +25,7 @@ pub(crate) fn run(config: &Config, out: &Path, asked: Option<&str>, to: &mut dyn
     let mut ledger = OnDisk::open(out.to_owned(), None)?;
     for (name, format) in tables {
         let publisher = tables::publisher(out, format, &name)?;
+        publisher.check_history(&ledger, Utc::now())?;
         let published = publisher.publish(&ledger, Expired::Remove, Utc::now())?;
         // The service may have committed and published since.
         ledger.refresh()?;

@@ -73,7 +73,7 @@ fn look(dataset: &Dataset, since: Option<u64>, depth: Depth) -> Result<Report> {
         report = check.report;
     }
     report.judge_missing();
-    report.judge_unnamed();
+    report.judge_unnamed(dataset.paths().root());
     Ok(report)
 }
 
@@ -380,8 +380,16 @@ impl Report {
     }
 
     /// Puts the files that no record names among the contradictions.
-    fn judge_unnamed(&mut self) {
+    fn judge_unnamed(&mut self, out: &Path) {
         let strays = std::mem::take(&mut self.unnamed);
+        let of_tables = if strays.is_empty() || self.is_in_bucket { BTreeSet::new() } else { tables::of_others(out) };
+        let (of_tables, strays): (Vec<_>, Vec<_>) = strays.into_iter().partition(|stray| of_tables.contains(stray));
+        if !of_tables.is_empty() {
+            let way_out =
+                "what others write to a table is read by way of the table: globs count its rows beside those of the dataset's own files";
+            self.ways_out.push(way_out.to_owned());
+        }
+        self.contradictions.extend(of_tables.iter().map(|file| format!("`{}` was added to a table by another writer", file.display())));
         if !strays.is_empty() {
             self.ways_out.push(match self.is_in_bucket {
                 true => "move the files that no record names out of the dataset".to_owned(),
@@ -412,11 +420,11 @@ impl Report {
     fn table(&mut self, called: &str, place: &Path, audit: Audit) {
         let files = counted(audit.files, "committed file", "committed files");
         let mut text = format!("{called} table: version {} with {files}", audit.version.unwrap_or(0));
-        if audit.foreign > 0 {
-            text += &format!(" and {} of other writers", counted(audit.foreign, "file", "files"));
+        if !audit.foreign.is_empty() {
+            text += &format!(" and {} of other writers", counted(audit.foreign.len() as u64, "file", "files"));
         }
         for (instance, records) in audit.behind {
-            text += &format!(", instance {instance} is {} behind", counted(records, "record", "records"));
+            text += &format!(", instance {instance} is {} behind", counted(records, "commit record", "commit records"));
         }
         self.tables.push(text);
         if !audit.faults.is_empty() {

@@ -160,7 +160,8 @@ fn the_page_of_commands_has_each_command() {
 
 #[test]
 fn the_page_of_metrics_names_each_metric_and_no_other() {
-    let code = fs::read_to_string(checkout("src/admin/metrics.rs")).unwrap() + &fs::read_to_string(checkout("src/meters.rs")).unwrap();
+    let sources = ["src/admin/metrics.rs", "src/meters.rs", "crates/sources/src/http/meter.rs"];
+    let code: String = sources.iter().map(|source| fs::read_to_string(checkout(source)).unwrap()).collect();
     let is_metric = |name: &str| ["pintail_", "process_"].iter().any(|prefix| name.starts_with(prefix));
     let names = |text: &str, quote| -> BTreeSet<String> {
         let quoted = text.split(quote).skip(1).step_by(2);

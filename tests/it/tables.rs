@@ -13,6 +13,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::common::lines::lines;
 use crate::common::process::Pintail;
 use crate::common::readers::python;
 use crate::common::{Dataset, walk};
@@ -48,6 +49,14 @@ differ = [(a, b) for a, b in zip(expected, found) if a != b]
 assert len(expected) == len(found) and not differ, (len(expected), len(found), differ[:2])
 uris = [urllib.parse.unquote(urllib.parse.urlparse(uri).path) for uri in table.file_uris()]
 assert len(set(uris)) == len(uris), "a file is there twice"
+# By a condition on each column, whatever the log says of it.
+for name in files.column_names:
+    kind = read.schema.field(name).type
+    values = [value for value in read[name].to_pylist() if value is not None and value == value]
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or not values: continue
+    for value in (values[0], values[-1]):
+        counts = [table.to_pyarrow_table(filters=pc.field(name) == pa.scalar(value, kind)).num_rows, values.count(value)]
+        assert counts[0] == counts[1], (name, value, counts)
 pruned = {}
 for text in sys.argv[3:]:
     column, low, high = text.split(":")
@@ -297,4 +306,29 @@ fn files_that_expired_leave_the_table() {
     let left: BTreeMap<String, Value> = BTreeMap::from([("rows".to_owned(), json!(dataset.rows_len()))]);
     assert_eq!(Read::of(&dataset, &[]).0["rows"], left["rows"]);
     dataset.pintail().args(["verify"]).run_ok();
+}
+
+#[test]
+fn files_that_another_writer_has_added_to_the_table_are_told_as_such_and_not_adopted() {
+    let dataset = Dataset::new();
+    for (file, ids) in [("a.ndjson", 0..100), ("b.ndjson", 100..200)] {
+        dataset.write(file, lines(ids));
+        dataset.pintail().bare().args(["load", file, "--to", "out"]).run_ok();
+    }
+    dataset.pintail().bare().args(["publish", "out"]).run_ok();
+    let before = dataset.data_files().len();
+    python("import deltalake, sys; deltalake.DeltaTable(sys.argv[1]).optimize.compact()", &[dataset.out().to_str().unwrap()]);
+    assert_eq!((before, dataset.data_files().len()), (2, 3), "the rows of two files are in a third");
+    dataset.pintail().bare().args(["verify", "out"]).run().assert_refused(65, &["was added to a table by another writer"]);
+    let adopted = dataset.pintail().bare().args(["adopt", "--set", "pipeline.out_path=out"]).run();
+    adopted.assert_refused(78, &["was added to a table by another writer", "OPTIMIZE", "nothing was adopted"]);
+    assert_eq!(
+        dataset
+            .pintail()
+            .bare()
+            .args(["query", "--set", "pipeline.out_path=out", "--format", "csv", "SELECT count(*) AS n FROM events"])
+            .run_ok()
+            .stdout,
+        "n\n200\n"
+    );
 }

@@ -21,7 +21,7 @@ pub struct Audit {
     /// Committed files that are in the table.
     pub files: u64,
     /// Files in the table that no record names: of others who write to it.
-    pub foreign: u64,
+    pub foreign: BTreeSet<String>,
     /// By instance: records that are not published yet.
     pub behind: Vec<(u32, u64)>,
     /// What contradicts the ledger.
@@ -79,7 +79,7 @@ pub(crate) fn compare(version: u64, table: View, ledger: &dyn Ledger) -> Result<
     for path in table.live.keys().filter(|path| !named.contains(*path)) {
         match expired.contains(path) {
             true => audit.faults.push(format!("`{path}` is gone as was declared, and still in the table")),
-            false => audit.foreign += 1,
+            false => drop(audit.foreign.insert(path.clone())),
         }
     }
     Ok(audit)

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use pintail_core::error::{Error, Result};
 
 use crate::audit::{Audit, View, compare};
@@ -26,6 +26,8 @@ pub(crate) const OWNER: &str = "pintail.dataset_id";
 const FILES_MAX: usize = 10_000;
 /// Commits that others may get in before this one within a publication.
 const CONFLICTS_MAX: u32 = 100;
+/// How long a table tells at least that a file has left.
+const TOLD: TimeDelta = TimeDelta::days(1);
 
 /// Publishes a dataset as a table.
 #[derive(Debug, Clone)]
@@ -188,6 +190,18 @@ impl Publisher {
         }
     }
 
+    /// Checks that the last records that the table has are those of this ledger. A dataset that was put back to an older copy goes on under the same
+    /// numbers with other records, which would be taken for published. Reads all of the table.
+    ///
+    /// # Errors
+    /// [`pintail_core::error::ErrorKind::State`] if a file of such a record is another in the table, or was never in it; else as [`Self::check`].
+    pub fn check_history(&self, ledger: &dyn Ledger, now: DateTime<Utc>) -> Result<()> {
+        match &self.format {
+            Format::Delta(of) => check_history(of, &*self.log, ledger, now),
+            Format::Iceberg(of) => check_history(of, &*self.log, ledger, now),
+        }
+    }
+
     /// Holds the table against a ledger.
     ///
     /// # Errors
@@ -229,6 +243,37 @@ fn publish<T: Table>(of: &T, log: &dyn Log, ledger: &dyn Ledger, expired: Expire
             }
         }
     }
+}
+
+fn check_history<T: Table>(of: &T, log: &dyn Log, ledger: &dyn Ledger, now: DateTime<Utc>) -> Result<()> {
+    let table = of.read(log, Depth::Files)?;
+    if T::version(&table).is_none() {
+        return Ok(());
+    }
+    of.check(&table, ledger.dataset(), &log.place())?;
+    let (view, expired) = (of.view(&table, ledger.dataset()), ledger.expired()?);
+    for chain in ledger.chains() {
+        let standing = view.standing.get(&chain.instance).copied().unwrap_or(0);
+        if standing == 0 || standing > chain.last {
+            continue;
+        }
+        let files = ledger.after(chain.instance, standing - 1, standing, FILES_MAX)?.files;
+        let is_another = |file: &&DataFile| match view.live.get(&file.path) {
+            Some(told) => u64::try_from(told.bytes) != Ok(file.bytes),
+            // That it has left is told for a while.
+            None => !view.removed.contains(&file.path) && !expired.contains(&file.path) && now - file.committed < TOLD,
+        };
+        if let Some(file) = files.iter().find(is_another) {
+            return Err(Error::state(format!(
+                "`{}` says that record {standing} of instance {} is published, and has another `{}` or none: the dataset was put back to an older copy \
+                 and went on; move the table's directory away, and it is made anew from the dataset",
+                log.place(),
+                chain.instance,
+                file.path
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn audit<T: Table>(of: &T, log: &dyn Log, ledger: &dyn Ledger) -> Result<Audit> {

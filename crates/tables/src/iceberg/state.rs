@@ -67,7 +67,12 @@ impl State {
         let Some(version) = version else { return Ok(Ok(Self { entries, ..state })) };
         let name = names::metadata(version);
         let Some(bytes) = log.read(&name)? else { return Ok(Err(name)) };
-        let cannot = |name: &str, why: &str| Error::state(format!("`{name}` in `{}` cannot be read: {why}", log.place()));
+        let cannot = |name: &str, why: &str| {
+            Error::state(format!(
+                "`{name}` in `{}` cannot be read: {why}; a table is made anew from the dataset once the directory is moved away",
+                log.place()
+            ))
+        };
         state.metadata = serde_json::from_slice(&bytes).map_err(|e| cannot(&name, &e.to_string()))?;
         state.entries = entries;
         // What another format or another place has is not read: the table is refused (see `plan::check`).
