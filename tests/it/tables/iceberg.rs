@@ -41,7 +41,9 @@ def plain(value):
     if isinstance(value, dict): return {name: plain(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)): return [plain(inner) for inner in value]
     return str(value) if value is not None else None
-def rows(table): return sorted((json.dumps(plain(row), sort_keys=True) for row in table.select(sorted(files.column_names)).to_pylist()))
+# pyiceberg 0.12 reads a NULL list of structs as an empty one.
+def row(of): return {**of, "nested": of["nested"] or []} if "nested" in of else of
+def rows(table): return sorted((json.dumps(plain(row(of)), sort_keys=True) for of in table.select(sorted(files.column_names)).to_pylist()))
 expected, found = rows(files), rows(read)
 differ = [(a, b) for a, b in zip(expected, found) if a != b]
 assert len(expected) == len(found) and not differ, (len(expected), len(found), differ[:2])

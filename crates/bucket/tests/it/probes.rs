@@ -7,6 +7,7 @@ use bytes::Bytes;
 use pintail_bucket::{Bucket, Client, RequestKind, probe};
 use pintail_core::error::ErrorKind;
 use pintail_storage::blob::{Answer, Blob, Fault, Meta, Object, ObjectKey, PartTag, UploadId};
+use tokio::sync::Barrier;
 
 use crate::line::{EVENTS, Event, Line};
 use crate::servers::{PROVIDERS, server};
@@ -40,8 +41,8 @@ async fn a_lost_answer_does_not_make_the_probe_fail_a_good_server() {
 #[derive(Debug)]
 struct Careless {
     bucket: Bucket,
-    /// It looks first, so that only those fail that come at the same time.
-    looks: bool,
+    /// It looks first, so that only those fail that come at the same time: those of the race, which all look before one of them writes.
+    looks: Option<Barrier>,
 }
 
 impl Blob for Careless {
@@ -53,10 +54,16 @@ impl Blob for Careless {
     }
     fn put_if_absent<'a>(&'a self, key: &'a ObjectKey, bytes: Bytes) -> Answer<'a, ()> {
         Box::pin(async move {
-            match self.looks && self.bucket.head(key).await?.is_some() {
-                true => Err(Fault::Exists),
-                false => self.bucket.replace(key, bytes).await,
+            if let Some(all) = &self.looks {
+                let is_there = self.bucket.head(key).await?.is_some();
+                if key.as_str().ends_with("/race") {
+                    all.wait().await;
+                }
+                if is_there {
+                    return Err(Fault::Exists);
+                }
             }
+            self.bucket.replace(key, bytes).await
         })
     }
     fn replace<'a>(&'a self, key: &'a ObjectKey, bytes: Bytes) -> Answer<'a, ()> {
@@ -86,6 +93,7 @@ async fn a_server_that_ignores_the_condition_is_refused_also_if_it_does_so_only_
             let server = server(provider);
             let bucket = server.plain(&server.new_place());
             let named = bucket.location().as_str().to_owned();
+            let looks = looks.then(|| Barrier::new(8));
             let refused = probe(&Careless { bucket, looks }, &named, "1").await.unwrap_err();
             assert_eq!((refused.kind(), refused.kind().exit_code()), (ErrorKind::Config, 78));
             assert!(refused.to_string().contains(part) && refused.to_string().contains(&named), "{provider}: {refused}");
