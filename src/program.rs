@@ -134,8 +134,8 @@ fn configuration(cli: &Cli) -> Option<PathBuf> {
     if let Some(named) = cli.config() {
         return Some(named.to_owned());
     }
-    let settings = settings_of(pintail_config::environment()).into_iter().chain(cli.sets());
-    let out = settings.filter_map(|setting| Some(setting.strip_prefix(OUT_PATH)?.trim_matches('"').to_owned())).last()?;
+    let mut settings = settings_of(pintail_config::environment()).into_iter().chain(cli.sets()).rev();
+    let out = settings.find_map(|setting| Some(setting.strip_prefix(OUT_PATH)?.trim_matches('"').to_owned()))?;
     let paths = Paths::new(&out);
     (paths.format().is_file() && paths.loaded().is_file()).then(|| paths.loaded())
 }

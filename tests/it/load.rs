@@ -25,7 +25,7 @@ fn partitions(dataset: &Dataset) -> Vec<String> {
 fn files_of_every_kind_are_rows_after_one_line_and_the_same_line_loads_nothing_twice() {
     let dataset = Dataset::new();
     dataset.write("in/a.ndjson", lines(0..1_000));
-    dataset.write("in/b.ndjson.gz", gzip(&lines(1_000..2_000)));
+    dataset.write("in/b.ndjson.gz", gzip(lines(1_000..2_000)));
     dataset.write("in/c.ndjson.zst", zstd::encode_all(lines(2_000..3_000).as_bytes(), 1).unwrap());
     let loaded = load(&dataset, &["in/*.ndjson*"]).run_ok();
     assert!(loaded.stdout.starts_with("3,000 rows in 2 new files of `out`\n0 dead letters · "), "{}", loaded.stdout);

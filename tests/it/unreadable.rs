@@ -11,7 +11,7 @@ use crate::common::lines::{gzip, ids, lines};
 #[test]
 fn what_is_read_once_is_committed_but_for_the_damaged_file_which_is_an_error_and_is_read_when_it_is_whole() {
     let dataset = Dataset::new();
-    let whole = gzip(&lines(10..2000));
+    let whole = gzip(lines(10..2000));
     fs::create_dir(dataset.root().join("in")).unwrap();
     fs::write(dataset.root().join("in/a.gz"), &whole[..whole.len() - 3]).unwrap();
     dataset.append("in/b.ndjson", lines(0..10));
@@ -28,7 +28,7 @@ fn what_is_read_once_is_committed_but_for_the_damaged_file_which_is_an_error_and
 #[test]
 fn while_files_are_followed_one_that_cannot_be_read_is_named_and_the_service_is_ready() {
     let dataset = Dataset::new();
-    let whole = gzip(&lines(10..2000));
+    let whole = gzip(lines(10..2000));
     fs::create_dir(dataset.root().join("in")).unwrap();
     fs::write(dataset.root().join("in/a.gz"), &whole[..whole.len() / 2]).unwrap();
     dataset.append("in/b.ndjson", lines(0..10));

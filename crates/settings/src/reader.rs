@@ -80,7 +80,7 @@ impl<'a> Section<'a> {
 
     /// Returns whether a key was not given, and another one that nobody knows was probably meant to be it. `others` are known.
     pub fn is_misspelt(&mut self, key: &str, others: &[&str]) -> bool {
-        let is_slip = |given: &String| !others.contains(&given.as_str()) && !suggest::nearest(given, [key].into_iter()).is_empty();
+        let is_slip = |given: &String| !others.contains(&given.as_str()) && !suggest::nearest(given, [key]).is_empty();
         let Some(slip) = self.table.keys().find(|given| is_slip(given)).filter(|_| !self.has(key)).cloned() else { return false };
         self.ask(key);
         if let Some(node) = self.table.remove(&slip) {
