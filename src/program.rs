@@ -294,7 +294,10 @@ fn query_bytes_max(config: &Config) -> u64 {
     #[cfg(feature = "bucket")]
     return config.lake.as_ref().map_or(0, |lake| lake.storage.query_bytes_max);
     #[cfg(not(feature = "bucket"))]
-    0
+    {
+        let _ = config;
+        0
+    }
 }
 
 /// Returns what somebody may want to do after a command; `None` where its answer is all that was wanted.

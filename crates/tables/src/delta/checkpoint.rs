@@ -1,7 +1,7 @@
 //! Checkpoints of the log: all that the commits up to one add up to, as Parquet (Delta protocol, "Checkpoints", V1).
 //!
 //! Owns: their schema, writing and reading them.
-//! Does not own: when one is written (see [`super::Publisher`]).
+//! Does not own: when one is written (see [`crate::publisher::Publisher`]).
 
 use std::sync::Arc;
 
