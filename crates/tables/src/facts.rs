@@ -101,6 +101,15 @@ pub enum Bound {
     Text(String),
 }
 
+/// Which of the two bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// No value is less.
+    Min,
+    /// No value is greater.
+    Max,
+}
+
 impl Column {
     /// Takes a column as the ledger keeps it.
     ///

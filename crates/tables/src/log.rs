@@ -192,3 +192,10 @@ fn remove_if_there(fs: &dyn Fs, path: &Path) -> io::Result<()> {
         removed => removed,
     }
 }
+/// Says that a file of a table cannot be read, and the way out.
+pub(crate) fn unreadable(name: &str, of: &dyn Log, why: &str) -> Error {
+    Error::state(format!(
+        "`{name}` in `{}` cannot be read: {why}; a table is made anew from the dataset once the directory is moved away",
+        of.place()
+    ))
+}

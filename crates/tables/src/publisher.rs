@@ -245,6 +245,18 @@ fn publish<T: Table>(of: &T, log: &dyn Log, ledger: &dyn Ledger, expired: Expire
     }
 }
 
+/// Checks that a table is this dataset's, given what it says of its owner.
+pub(crate) fn check_owner(owner: Option<&str>, dataset: &Dataset, place: &str) -> Result<()> {
+    match owner {
+        Some(owner) if owner == dataset.id => Ok(()),
+        Some(owner) => Err(Error::config(format!(
+            "`{place}` belongs to the dataset {owner}, and this is {}: a table belongs to one dataset; move the directory away, and it is made anew",
+            dataset.id
+        ))),
+        None => Err(Error::config(format!("`{place}` was not made by pintail: move it away, or publish another directory"))),
+    }
+}
+
 fn check_history<T: Table>(of: &T, log: &dyn Log, ledger: &dyn Ledger, now: DateTime<Utc>) -> Result<()> {
     let table = of.read(log, Depth::Files)?;
     if T::version(&table).is_none() {

@@ -14,7 +14,7 @@ use super::snapshot::Snapshot;
 use super::{Commit, OWNER, WITHOUT_ZONE, app_id, stats};
 use crate::facts::{Column, DataFile, Dataset};
 use crate::ledger::Ledger;
-use crate::publisher::{Joining, Plan, uuid};
+use crate::publisher::{Joining, Plan, check_owner, uuid};
 use crate::types;
 
 /// Features that an appending writer has nothing to do for beyond what it does.
@@ -40,16 +40,7 @@ pub(super) fn check(table: &Snapshot, dataset: &Dataset, place: &str) -> Result<
     let (Some(protocol), Some(meta_data)) = (&table.protocol, &table.meta_data) else {
         return refuse("has no protocol or no metadata: it is no Delta table".into());
     };
-    match meta_data.configuration.get(OWNER).and_then(Option::as_deref) {
-        Some(owner) if owner == dataset.id => {}
-        Some(owner) => {
-            return refuse(format!(
-                "belongs to the dataset {owner}, and this is {}: a table belongs to one dataset; move the directory away, and it is made anew",
-                dataset.id
-            ));
-        }
-        None => return refuse("was not made by pintail: move it away, or publish another directory".into()),
-    }
+    check_owner(meta_data.configuration.get(OWNER).and_then(Option::as_deref), dataset, place)?;
     let unknown = |features: &Option<Vec<String>>, known: &[&str]| {
         features.iter().flatten().find(|feature| !known.contains(&feature.as_str())).cloned()
     };

@@ -11,7 +11,7 @@ use pintail_core::error::{Error, Result};
 use super::action::{self, Add, Line, MetaData, Protocol, Remove, Txn};
 use super::checkpoint;
 use super::log::{self, Kind};
-use crate::log::{Entry, Log};
+use crate::log::{Entry, Log, unreadable};
 
 /// How much of a table is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl Snapshot {
         if let Some((_, parts)) = &newest {
             for part in parts {
                 let Some(bytes) = of.read(part)? else { return Ok(Err(part.clone())) };
-                let refuse = |why| unreadable(part, of, why);
+                let refuse = |why: String| unreadable(part, of, &why);
                 checkpoint::read(bytes, depth, |line| snapshot.take(line, depth)).map_err(refuse)?;
             }
         }
@@ -87,7 +87,7 @@ impl Snapshot {
         for version in first..last {
             let name = log::commit(version);
             let Some(bytes) = of.read(&name)? else { return Ok(Err(name)) };
-            let lines = action::parse(&bytes).map_err(|why| unreadable(&name, of, why))?;
+            let lines = action::parse(&bytes).map_err(|why| unreadable(&name, of, &why))?;
             lines.into_iter().for_each(|line| snapshot.take(line, depth));
         }
         snapshot.entries = entries;
@@ -129,13 +129,6 @@ impl Snapshot {
     pub(super) fn tombstones_from(now: DateTime<Utc>) -> i64 {
         (now - super::TOMBSTONES).timestamp_millis()
     }
-}
-
-fn unreadable(name: &str, of: &dyn Log, why: String) -> Error {
-    Error::state(format!(
-        "`{name}` in `{}` cannot be read: {why}; a table is made anew from the dataset once the directory is moved away",
-        of.place()
-    ))
 }
 
 fn as_commit(name: &str) -> Option<u64> {

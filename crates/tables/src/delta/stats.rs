@@ -9,19 +9,12 @@ use arrow::datatypes::DataType;
 use chrono::{DateTime, Datelike, NaiveDate, SecondsFormat};
 use serde_json::{Value, json};
 
-use crate::facts::{Bound, DataFile, Dataset};
+use crate::facts::{Bound, DataFile, Dataset, Side};
 
 /// Digits that a reader keeps which takes every number for a double.
 const DIGITS_MAX: u32 = 15;
 /// Characters of the greatest text.
 const TEXT_CHARS: usize = 64;
-
-/// Which of the two bounds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Min,
-    Max,
-}
 
 /// Writes what is known of a file of a dataset.
 ///

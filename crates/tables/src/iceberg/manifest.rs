@@ -10,8 +10,8 @@ use chrono::NaiveDate;
 use serde_json::{Value as Json, json};
 
 use super::avro::{self, Record, Value};
-use crate::facts::DataFile;
-use crate::types::iceberg::{Side, bound};
+use crate::facts::{DataFile, Side};
+use crate::types::iceberg::bound;
 
 /// Ids of the fields of an entry.
 pub(super) mod entry {

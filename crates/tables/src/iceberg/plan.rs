@@ -15,7 +15,7 @@ use super::state::{State, told};
 use super::{Commit, Iceberg, names};
 use crate::facts::{Column, Dataset};
 use crate::ledger::Ledger;
-use crate::publisher::{Joining, OWNER, Plan, app_id, uuid};
+use crate::publisher::{Joining, OWNER, Plan, app_id, check_owner, uuid};
 use crate::types;
 use crate::types::iceberg::{field_of, iceberg, name_mapping};
 
@@ -62,16 +62,7 @@ pub(super) fn check(of: &Iceberg, table: &State, dataset: &Dataset, place: &str)
             return refuse(format!("has the format version {other}, and this pintail writes version 2: make the table anew"));
         }
     }
-    match table.property(OWNER) {
-        Some(owner) if owner == dataset.id => {}
-        Some(owner) => {
-            return refuse(format!(
-                "belongs to the dataset {owner}, and this is {}: a table belongs to one dataset; move the directory away, and it is made anew",
-                dataset.id
-            ));
-        }
-        None => return refuse("was not made by pintail: move it away, or publish another directory".into()),
-    }
+    check_owner(table.property(OWNER), dataset, place)?;
     let location = table.metadata["location"].as_str().unwrap_or_default();
     if location != of.location() {
         return refuse(format!(

@@ -13,7 +13,7 @@ use super::manifest::{self, DELETED, entry, listed, long, text};
 use super::names::{self, Kind};
 use super::{Iceberg, file_name};
 use crate::audit::Told;
-use crate::log::{Entry, Log};
+use crate::log::{Entry, Log, unreadable};
 use crate::publisher::Depth;
 
 /// A table at one of its versions.
@@ -67,12 +67,7 @@ impl State {
         let Some(version) = version else { return Ok(Ok(Self { entries, ..state })) };
         let name = names::metadata(version);
         let Some(bytes) = log.read(&name)? else { return Ok(Err(name)) };
-        let cannot = |name: &str, why: &str| {
-            Error::state(format!(
-                "`{name}` in `{}` cannot be read: {why}; a table is made anew from the dataset once the directory is moved away",
-                log.place()
-            ))
-        };
+        let cannot = |name: &str, why: &str| unreadable(name, log, why);
         state.metadata = serde_json::from_slice(&bytes).map_err(|e| cannot(&name, &e.to_string()))?;
         state.entries = entries;
         // What another format or another place has is not read: the table is refused (see `plan::check`).

@@ -8,7 +8,7 @@ use pintail_storage::checkpoint::columns::nested_id;
 use serde_json::{Value, json};
 
 use super::{mended, refusal};
-use crate::facts::Bound;
+use crate::facts::{Bound, Side};
 
 /// Characters of a text that a bound keeps.
 const BOUND_CHARACTERS: usize = 16;
@@ -118,15 +118,6 @@ pub fn name_mapping(fields: &[Value]) -> Value {
         }
     }
     fields.iter().map(|field| named(&field["id"], field["name"].as_str().unwrap_or_default(), &field["type"])).collect()
-}
-
-/// Which of the two bounds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
-    /// No value is less.
-    Min,
-    /// No value is greater.
-    Max,
 }
 
 /// Writes a bound of a column of the type `kind` (Iceberg specification, "Binary single-value serialization"); `None` where that would be none.
