@@ -12,7 +12,6 @@ use pintail_core::invocation;
 use pintail_core::limits::descriptors::Descriptors;
 use pintail_settings::raw::settings_of;
 use pintail_sources::registry::KINDS;
-use pintail_storage::checkpoint::paths::Paths;
 use tracing::error;
 
 use crate::cli::{Cli, Command, QueryFormat, Repairs};
@@ -29,8 +28,6 @@ use crate::signals::Early;
 use crate::terminal::Screen;
 use crate::{child, cli, logging, sql_box, trial};
 
-/// How a setting begins that names the dataset.
-const OUT_PATH: &str = "pipeline.out_path=";
 /// Time for a slow terminal to take the last table.
 const SCREEN_PATIENCE: Duration = Duration::from_millis(500);
 /// Time for a slow reader of the log to take the last lines.
@@ -131,19 +128,18 @@ fn examine(cli: &Cli) -> Examined {
 
 /// Returns the configuration that is meant: the one that is named, or the one that `pintail load` keeps in the dataset that is named.
 fn configuration(cli: &Cli) -> Option<PathBuf> {
-    if let Some(named) = cli.config() {
-        return Some(named.to_owned());
-    }
+    cli.config().map(Path::to_owned).or_else(|| load::kept(&named_dataset(cli)?))
+}
+
+/// Returns the dataset that arguments or environment name.
+fn named_dataset(cli: &Cli) -> Option<PathBuf> {
     let mut settings = settings_of(pintail_config::environment()).into_iter().chain(cli.sets()).rev();
-    let out = settings.find_map(|setting| Some(setting.strip_prefix(OUT_PATH)?.trim_matches('"').to_owned()))?;
-    let paths = Paths::new(&out);
-    (paths.format().is_file() && paths.loaded().is_file()).then(|| paths.loaded())
+    settings.find_map(|setting| Some(setting.strip_prefix("pipeline.out_path=")?.trim_matches('"').into()))
 }
 
 /// Returns whether the invocation says which dataset is meant, or where that stands.
 fn names_a_dataset(cli: &Cli) -> bool {
-    let mut settings = settings_of(pintail_config::environment()).into_iter().chain(cli.sets());
-    cli.config().is_some() || settings.any(|setting| setting.starts_with(OUT_PATH))
+    cli.config().is_some() || named_dataset(cli).is_some()
 }
 
 /// Loads the configuration of the service that runs here, however it was started: of a container, nobody tells its health check.

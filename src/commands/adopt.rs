@@ -46,7 +46,9 @@ pub(crate) fn run(config: &Config, to: &mut dyn Write) -> Result<()> {
     let paths = config.paths();
     // Before anything is made: what cannot be adopted leaves no half-made ledger.
     let Found { strays, named } = find(paths.root())?;
-    if let Some(file) = tables::of_others(paths.root()).into_iter().find(|file| strays.contains(file)) {
+    // Tables are read only where there is something to adopt.
+    let of_others = if strays.is_empty() { BTreeSet::new() } else { tables::of_others(paths.root()) };
+    if let Some(file) = of_others.into_iter().find(|file| strays.contains(file)) {
         return Err(Error::config(format!(
             "`{}` was added to a table by another writer, and its rows may be those of other files (`OPTIMIZE`): read the table; or move the log of \
              the table and such files away, and publish anew; nothing was adopted",

@@ -135,9 +135,13 @@ fn load_into(load: &Load, sets: &[String]) -> Result<()> {
 /// Returns what the last load into a dataset went by; `None` if there was none, or nobody can tell. Without it the dataset would still refuse columns of
 /// other types.
 fn loaded_before(out: &Path) -> Option<Config> {
+    Config::load(Some(&kept(out)?), std::iter::empty(), &[]).ok()
+}
+
+/// Returns the configuration that a load keeps in the dataset; `None` if there is none.
+pub(crate) fn kept(out: &Path) -> Option<PathBuf> {
     let paths = Paths::new(out);
-    (paths.format().is_file() && paths.loaded().is_file()).then_some(())?;
-    Config::load(Some(&paths.loaded()), std::iter::empty(), &[]).ok()
+    (paths.format().is_file() && paths.loaded().is_file()).then(|| paths.loaded())
 }
 
 /// Completes what the user says with what was said, or chosen, before.
