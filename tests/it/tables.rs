@@ -21,13 +21,11 @@ use crate::upgrade::fixture::Fixture;
 
 mod iceberg;
 
-/// Prints what delta-rs reads of a table as JSON, beside what pyarrow reads of the files.
-const READ: &str = r#"
+/// What reading a table begins with: the rows of the files as pyarrow reads them, and how they are compared with those of the table.
+const COMPARE: &str = r#"
 import json, os, sys, urllib.parse
-import deltalake, pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
+import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
 out, paths = sys.argv[1], json.loads(sys.argv[2])
-table = deltalake.DeltaTable(out)
-read = table.to_pyarrow_table()
 files = []
 for path in paths:
     # The file alone: pyarrow would take the directories above for columns.
@@ -38,15 +36,24 @@ for path in paths:
         rows = rows.append_column(name, pa.array([value] * rows.num_rows, pa.string()))
     files.append(rows)
 files = pa.concat_tables(files, promote_options="default")
-assert sorted(read.column_names) == sorted(files.column_names), (read.column_names, files.column_names)
 def plain(value):
     if isinstance(value, dict): return {name: plain(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)): return [plain(inner) for inner in value]
     return str(value) if value is not None else None
-def rows(table): return sorted((json.dumps(plain(row), sort_keys=True) for row in table.select(sorted(files.column_names)).to_pylist()))
-expected, found = rows(files), rows(read)
-differ = [(a, b) for a, b in zip(expected, found) if a != b]
-assert len(expected) == len(found) and not differ, (len(expected), len(found), differ[:2])
+def compare(read, row=lambda of: of):
+    assert sorted(read.column_names) == sorted(files.column_names), (read.column_names, files.column_names)
+    def rows(table): return sorted(json.dumps(plain(row(of)), sort_keys=True) for of in table.select(sorted(files.column_names)).to_pylist())
+    expected, found = rows(files), rows(read)
+    differ = [(a, b) for a, b in zip(expected, found) if a != b]
+    assert len(expected) == len(found) and not differ, (len(expected), len(found), differ[:2])
+"#;
+
+/// Prints what delta-rs reads of a table as JSON.
+const READ: &str = r#"
+import deltalake
+table = deltalake.DeltaTable(out)
+read = table.to_pyarrow_table()
+compare(read)
 uris = [urllib.parse.unquote(urllib.parse.urlparse(uri).path) for uri in table.file_uris()]
 assert len(set(uris)) == len(uris), "a file is there twice"
 # By a condition on each column, whatever the log says of it.
@@ -70,16 +77,21 @@ print(json.dumps({"version": table.version(), "rows": read.num_rows, "files": le
 os._exit(0)
 "#;
 
-/// A table as delta-rs reads it.
+/// A table as a reader reads it.
 struct Read(Value);
 
 impl Read {
-    /// Reads the table, and asserts that it has the rows of the files and no other.
+    /// Reads the table by delta-rs, and asserts that it has the rows of the files and no other.
     fn of(dataset: &Dataset, filters: &[&str]) -> Self {
+        Self::by(READ, dataset, filters)
+    }
+
+    /// As [`Self::of`], by a script that goes on from [`COMPARE`].
+    fn by(script: &str, dataset: &Dataset, filters: &[&str]) -> Self {
         let files: Vec<PathBuf> = dataset.data_files();
         let (out, files) = (dataset.out().to_str().unwrap().to_owned(), serde_json::to_string(&files).unwrap());
         let args: Vec<&str> = [out.as_str(), files.as_str()].into_iter().chain(filters.iter().copied()).collect();
-        Self(serde_json::from_str(&python(READ, &args)).unwrap())
+        Self(serde_json::from_str(&python(&(COMPARE.to_owned() + script), &args)).unwrap())
     }
 
     fn number(&self, name: &str) -> u64 {

@@ -4,49 +4,25 @@
 //! Does not own: what is the same for Delta (see [`super`]); other readers (see `tests/proof/tables.py`).
 
 use std::fs;
-use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{TYPES, events, hostile, over};
+use super::{Read, TYPES, events, hostile, over};
 use crate::common::Dataset;
-use crate::common::readers::python;
 use crate::upgrade::fixture::Fixture;
 
 const TABLE: &str = "[[table]]\nname = \"events\"\nformat = \"iceberg\"\ninterval = \"1s\"\n";
 
-/// Prints what pyiceberg reads of a table as JSON, beside what pyarrow reads of the files.
+/// Prints what pyiceberg reads of a table as JSON.
 const READ: &str = r#"
-import json, os, sys, urllib.parse
-import pyarrow as pa, pyarrow.parquet as pq
 from pyiceberg.table import StaticTable
-out, paths = sys.argv[1], json.loads(sys.argv[2])
 table = StaticTable.from_metadata(os.path.join(out, "_iceberg"))
 read = table.scan().to_arrow()
-files = []
-for path in paths:
-    # The file alone: pyarrow would take the directories above for columns.
-    rows = pq.ParquetFile(os.path.join(out, path)).read()
-    for part in path.split("/")[:-1]:
-        name, value = part.split("=", 1)
-        value = None if value == "__HIVE_DEFAULT_PARTITION__" else urllib.parse.unquote(value)
-        rows = rows.append_column(name, pa.array([value] * rows.num_rows, pa.string()))
-    files.append(rows)
-files = pa.concat_tables(files, promote_options="default")
-assert sorted(read.column_names) == sorted(files.column_names), (read.column_names, files.column_names)
-def plain(value):
-    if isinstance(value, dict): return {name: plain(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)): return [plain(inner) for inner in value]
-    return str(value) if value is not None else None
 # pyiceberg 0.12 reads a NULL list of structs as an empty one.
-def row(of): return {**of, "nested": of["nested"] or []} if "nested" in of else of
-def rows(table): return sorted((json.dumps(plain(row(of)), sort_keys=True) for of in table.select(sorted(files.column_names)).to_pylist()))
-expected, found = rows(files), rows(read)
-differ = [(a, b) for a, b in zip(expected, found) if a != b]
-assert len(expected) == len(found) and not differ, (len(expected), len(found), differ[:2])
+compare(read, lambda of: {**of, "nested": of["nested"] or []} if "nested" in of else of)
 names = [task.file.file_path for task in table.scan().plan_files()]
 assert len(set(names)) == len(names), "a file is there twice"
 assert set(names) == {os.path.join(os.path.realpath(out), path) for path in paths}, (names, paths)
@@ -58,21 +34,9 @@ print(json.dumps({"version": int(open(os.path.join(out, "_iceberg/metadata/versi
     "total": int(table.current_snapshot().summary["total-records"])}))
 "#;
 
-/// A table as pyiceberg reads it.
-struct Read(Value);
-
-impl Read {
-    /// Reads the table, and asserts that it has the rows of the files and no other.
-    fn of(dataset: &Dataset, filters: &[&str]) -> Self {
-        let files: Vec<PathBuf> = dataset.data_files();
-        let (out, files) = (dataset.out().to_str().unwrap().to_owned(), serde_json::to_string(&files).unwrap());
-        let args: Vec<&str> = [out.as_str(), files.as_str()].into_iter().chain(filters.iter().copied()).collect();
-        Self(serde_json::from_str(&python(READ, &args)).unwrap())
-    }
-
-    fn number(&self, name: &str) -> u64 {
-        self.0[name].as_u64().unwrap_or_else(|| panic!("{name} of {}", self.0))
-    }
+/// Reads the table by pyiceberg, and asserts that it has the rows of the files and no other.
+fn by_pyiceberg(dataset: &Dataset, filters: &[&str]) -> Read {
+    Read::by(READ, dataset, filters)
 }
 
 fn publish(dataset: &Dataset) -> String {
@@ -85,7 +49,7 @@ fn a_published_table_has_the_rows_of_the_files_in_every_type_and_partition() {
     let types = TYPES.replace("FROM events", ", make_time((id % 24)::BIGINT, 2, 3.5) AS clock FROM events");
     over(&dataset, &types, &events(1..100, hostile)).run_ok();
     assert!(publish(&dataset).contains("version 1"));
-    let read = Read::of(&dataset, &[]);
+    let read = by_pyiceberg(&dataset, &[]);
     assert_eq!((read.number("version"), read.number("rows"), read.number("files"), read.number("total")), (1, 99, 7, 99));
     // Filters leave files out and lose no row.
     over(&dataset, &types, &events(100..200, |_| json!("eu west"))).run_ok();
@@ -99,20 +63,20 @@ fn a_published_table_has_the_rows_of_the_files_in_every_type_and_partition() {
         ("region = 'ü/ö=ß'", [14, 1]),
         ("region is null", [14, 1]),
     ];
-    let read = Read::of(&dataset, &filters.map(|(text, _)| text));
+    let read = by_pyiceberg(&dataset, &filters.map(|(text, _)| text));
     assert_eq!((read.number("version"), read.number("rows"), read.number("files")), (2, 299, 9));
     for (text, expected) in &filters {
         assert_eq!(read.0["pruned"][text], json!(expected), "{text}");
     }
     assert!(publish(&dataset).contains("has everything"));
-    assert_eq!(Read::of(&dataset, &[]).number("version"), 2);
+    assert_eq!(by_pyiceberg(&dataset, &[]).number("version"), 2);
     let verified = dataset.pintail().args(["verify"]).run_ok();
     assert!(verified.stdout.contains("Iceberg table: version 2 with 9 committed files\n"), "{}", verified.stdout);
     // A new column: files without it have nulls.
     let more = types.replace("FROM events", ", make_timestamp(id) AS later, [{'deep': id}] AS deep FROM events");
     over(&dataset, &more, &events(300..310, hostile)).set("sink.allow_new_columns", true).run_ok();
     publish(&dataset);
-    let read = Read::of(&dataset, &["later is not null"]);
+    let read = by_pyiceberg(&dataset, &["later is not null"]);
     assert_eq!((read.number("rows"), &read.0["pruned"]["later is not null"][0]), (309, &json!(10)));
 }
 
@@ -127,7 +91,7 @@ fn a_dataset_has_a_table_of_each_format_and_one_that_0_1_left_is_published_as_it
     assert_eq!(published.matches("with 300 rows joined").count(), 2, "{published}");
     fixture.pintail().set("source.limit", 800).run_ok();
     dataset.pintail().tables(BOTH).args(["publish", "--table", "i"]).run_ok();
-    let read = Read::of(dataset, &[]);
+    let read = by_pyiceberg(dataset, &[]);
     assert_eq!(read.number("rows"), 800);
     let verified = dataset.pintail().args(["verify"]).run_ok().stdout;
     assert!(verified.contains("Delta table: version 0") && verified.contains("Iceberg table: version 2"), "{verified}");
@@ -162,7 +126,7 @@ fn a_service_that_is_killed_at_any_moment_has_each_file_in_its_table_once() {
     process.wait_for_commits(commits + 5);
     process.stop(Signal::TERM).assert_code(0);
     // The last publication has what was committed last: nothing is left for a command to do.
-    let read = Read::of(&dataset, &[]);
+    let read = by_pyiceberg(&dataset, &[]);
     assert_eq!(read.number("rows"), dataset.last_commit().next_offset());
     assert!(publish(&dataset).contains("has everything"));
     dataset.assert_clean();
@@ -189,7 +153,7 @@ fn publishers_that_run_at_the_same_time_and_are_killed_publish_each_file_once() 
         dataset.simulator(2_500 + (round + 1) * 100).run_ok();
     }
     publish(&dataset);
-    let read = Read::of(&dataset, &[]);
+    let read = by_pyiceberg(&dataset, &[]);
     assert_eq!((read.number("rows"), read.number("total")), (3_100, 3_100));
     dataset.assert_clean();
 }
@@ -230,7 +194,7 @@ fn files_that_expired_leave_the_table_and_verify_names_what_contradicts() {
     dataset.pintail().args(["expire", "--before", "2027-01-01", "--force"]).run_ok();
     fs::remove_file(dataset.out().join(&files[0])).unwrap();
     assert!(publish(&dataset).contains("1 expired ones left"));
-    let read = Read::of(&dataset, &[]);
+    let read = by_pyiceberg(&dataset, &[]);
     assert_eq!((read.number("rows"), read.number("total")), (dataset.rows_len() as u64, dataset.rows_len() as u64));
     dataset.pintail().args(["verify"]).run_ok();
     // A version of somebody who went back to the first snapshot: it has the file that is gone, and not the late ones.
