@@ -271,8 +271,9 @@ impl<'a> Before<'a> {
         let next = |pair: &&Pair| known[pair.known].next;
         let copy = file.pairs.iter().filter(|pair| pair.verdict != Verdict::CannotBeSeen && holds(known, file, pair)).max_by_key(next);
         let part = file.pairs.iter().filter(|pair| pair.prefix).max_by_key(next);
-        // Of copies of different ages the longest tells most: what another one holds beyond a shorter one was read there.
-        let part = part.filter(|part| copy.is_none_or(|copy| next(part) > next(&copy)));
+        // Of copies of different ages the longest tells most: what another one holds beyond a shorter one was read there. One that holds nothing beyond it is
+        // a copy of that, whatever the longest gets next.
+        let part = part.filter(|part| copy.is_none_or(|copy| !copy.whole && next(part) > next(&copy)));
         if let Some(of) = part.and_then(|part| stays(part.known)) {
             return Fate::PartOf { of };
         }

@@ -314,6 +314,29 @@ async fn a_part_of_another_file_that_stands_still_and_gets_lines_of_its_own_is_r
 }
 
 #[tokio::test]
+async fn a_copy_of_a_copy_of_a_few_lines_is_known_though_both_begin_as_a_longer_file() {
+    let mut world = World::following(&["app.log*"]);
+    world.write("app.log", numbered(0..3));
+    copy(&world, "app.log", "app.log.1");
+    let mut running = world.start();
+    running.settle().await;
+    world.commit(&running);
+    drop(running);
+    world.append("app.log", &numbered(3..300));
+    let mut running = world.start();
+    running.read(297).await;
+    copy(&world, "app.log.1", "app.log.1.2");
+    running.is_silent().await;
+    world.append("app.log.1", "own\n");
+    running.read(298).await;
+    world.write(".saved", [numbered(0..3), "saved\n".into()].concat());
+    world.rename(".saved", "app.log.1.2");
+    running.read(299).await;
+    running.is_silent().await;
+    assert_eq!(running.lines[297..], ["own", "saved"]);
+}
+
+#[tokio::test]
 async fn a_copy_with_an_open_line_that_begins_as_one_of_its_longer_copy_holds_that_up_no_more() {
     for _ in 0..4 {
         let mut world = World::following(&["app.log*"]);
