@@ -66,7 +66,8 @@ class World:
         self.may_gap = False    # whether something was lost since the last run
         self.twins = set()      # inodes of copies and originals at which Pintail has not looked since
         self.unread = set()     # inodes of files that are new since then
-        self.long = set()       # inodes of files that were long enough then to be known under any name
+        self.long = {}          # what was then in files that are long enough to be known under any name, by inode
+        self.cut = set()        # inodes of files that were cut beside a copy since then
         self.parts = set()      # inodes of small files that hold a part of another, and nothing else: nothing is known of them
         self.let_look = lambda: self.run([])
         self.done, self.story = [], []          # the edits, and with the runs, for the report
@@ -149,7 +150,8 @@ class World:
         """Takes up that Pintail has looked at all files."""
         self.twins.clear()
         self.unread.clear()
-        self.long = {path.stat().st_ino for path in self.files() if path.stat().st_size >= LONG_BYTES}
+        self.cut.clear()
+        self.long = {path.stat().st_ino: path.read_bytes() for path in self.files() if path.stat().st_size >= LONG_BYTES}
 
     def may_be_part(self, path):
         """Is to be called where a file of which nothing is known may be a part of another. Below a KiB it cannot be told from a file that only begins so:
@@ -282,10 +284,14 @@ class World:
         hidden.rename(other)
         self.twins |= {path.stat().st_ino, other.stat().st_ino}
 
+    def is_long(self, path):
+        # An inode is soon taken by another file.
+        was = self.long.get(path.stat().st_ino)
+        return was is not None and path.read_bytes().startswith(was)
+
     def other(self, path):
         """Returns another file, if of both enough was read for them to be known under any name."""
-        is_long = lambda path: path.stat().st_ino in self.long
-        others = [other for other in self.files() if not other.samefile(path) and is_long(other)] if is_long(path) else []
+        others = [other for other in self.files() if not other.samefile(path) and self.is_long(other)] if self.is_long(path) else []
         if other := self.chance.choice(others) if others else None:
             self.complete(other)
         return other
@@ -298,6 +304,7 @@ class World:
         self.part(path)
         self.copy(path)
         os.truncate(path, len(kept))
+        self.cut.add(path.stat().st_ino)
 
     def truncate(self, path):
         lines = path.read_bytes().splitlines(keepends=True)
@@ -335,6 +342,14 @@ class World:
         hidden.rename(path)
         self.lossy(path)
 
+    def excuse_cut(self, gaps):
+        """A file that was cut beside a copy is one that was truncated, if the copy went before anybody looked: what is left of it is read anew."""
+        lost = {int(gap.inode.split()[0]) for gap in gaps} & self.cut
+        for path in self.files():
+            if path.stat().st_ino in lost:
+                self.excused.update(self.lines_of(path))
+                lost.remove(path.stat().st_ino)
+
     def lossy(self, path):
         self.may_gap = True
         self.excused.update(self.lines_of(path))
@@ -358,6 +373,7 @@ class World:
         gaps, vanished = lost(self.read, self.look())
         self.story.append(f"a run, {follow=}, before which was lost {[*map(str, gaps)]}, and vanished {[*map(str, vanished)]}")
         self.may_gap |= bool(gaps)
+        self.excuse_cut(gaps)
         due = before + collections.Counter(gap=len(gaps), vanished=len(gaps) + len(vanished))
         with self.pintail(follow) as pintail:
             if follow:
