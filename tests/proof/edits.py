@@ -67,7 +67,7 @@ class World:
         self.twins = set()      # inodes of copies and originals at which Pintail has not looked since
         self.unread = set()     # inodes of files that are new since then
         self.long = {}          # what was then in files that are long enough to be known under any name, by inode
-        self.cut = set()        # inodes of files that were cut beside a copy since then
+        self.cuts = []          # what was in files that were cut beside a copy since then
         self.parts = set()      # inodes of small files that hold a part of another, and nothing else: nothing is known of them
         self.let_look = lambda: self.run([])
         self.done, self.story = [], []          # the edits, and with the runs, for the report
@@ -150,7 +150,7 @@ class World:
         """Takes up that Pintail has looked at all files."""
         self.twins.clear()
         self.unread.clear()
-        self.cut.clear()
+        self.cuts.clear()
         self.long = {path.stat().st_ino: path.read_bytes() for path in self.files() if path.stat().st_size >= LONG_BYTES}
 
     def may_be_part(self, path):
@@ -302,9 +302,9 @@ class World:
         if len(kept) < LONG_BYTES:
             return self.append(path)
         self.part(path)
+        self.cuts.append(path.read_bytes())
         self.copy(path)
         os.truncate(path, len(kept))
-        self.cut.add(path.stat().st_ino)
 
     def truncate(self, path):
         lines = path.read_bytes().splitlines(keepends=True)
@@ -342,13 +342,12 @@ class World:
         hidden.rename(path)
         self.lossy(path)
 
-    def excuse_cut(self, gaps):
+    def excuse_cuts(self, gone):
         """A file that was cut beside a copy is one that was truncated, if the copy went before anybody looked: what is left of it is read anew."""
-        lost = {int(gap.inode.split()[0]) for gap in gaps} & self.cut
-        for path in self.files():
-            if path.stat().st_ino in lost:
+        cut = [content for content in self.cuts if any(file.whole.startswith(content) for file in gone)]
+        for path in self.files(plain=False):
+            if any(content.startswith(content_of(path)) for content in cut):
                 self.excused.update(self.lines_of(path))
-                lost.remove(path.stat().st_ino)
 
     def lossy(self, path):
         self.may_gap = True
@@ -373,7 +372,7 @@ class World:
         gaps, vanished = lost(self.read, self.look())
         self.story.append(f"a run, {follow=}, before which was lost {[*map(str, gaps)]}, and vanished {[*map(str, vanished)]}")
         self.may_gap |= bool(gaps)
-        self.excuse_cut(gaps)
+        self.excuse_cuts(gaps + vanished)
         due = before + collections.Counter(gap=len(gaps), vanished=len(gaps) + len(vanished))
         with self.pintail(follow) as pintail:
             if follow:
