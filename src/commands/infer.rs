@@ -13,6 +13,7 @@ use flate2::bufread::MultiGzDecoder;
 use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::schema::{Column, EventSchema};
 use pintail_decode::infer::{Inferred, Quoted, infer};
+use pintail_sources::compression::Compression;
 use pintail_sources::repeated::HEAD_BYTES;
 use pintail_storage::checkpoint::permission;
 
@@ -24,10 +25,6 @@ pub(super) mod sample;
 pub(crate) const STDIN: &str = "-";
 /// Files that a sample is taken of, where there are many: spread over all of them.
 const FILES_MAX: usize = 10;
-
-/// The first bytes of gzip and zstd.
-const GZIP: [u8; 2] = [0x1f, 0x8b];
-const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// Prints the schema that the first `records_max` records of `path` suggest, as TOML for the configuration. `-` is standard input;
 /// gzip and zstd are decompressed. A `complete` configuration comes with everything else that it takes to run on the same file.
@@ -194,11 +191,10 @@ fn open(path: &Path) -> Result<Box<dyn BufRead>> {
         head => head.map_err(failed)?,
     };
     // Told by the bytes, as the source does.
-    let (is_gzip, is_zstd) = (head.starts_with(&GZIP), head.starts_with(&ZSTD));
-    Ok(match (is_gzip, is_zstd) {
-        (true, _) => Box::new(BufReader::new(MultiGzDecoder::new(file))),
-        (_, true) => Box::new(BufReader::new(zstd::Decoder::with_buffer(file).map_err(failed)?)),
-        _ => Box::new(file),
+    Ok(match Compression::of(head) {
+        Compression::Gzip => Box::new(BufReader::new(MultiGzDecoder::new(file))),
+        Compression::Zstd => Box::new(BufReader::new(zstd::Decoder::with_buffer(file).map_err(failed)?)),
+        Compression::None => Box::new(file),
     })
 }
 

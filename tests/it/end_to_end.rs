@@ -1,13 +1,12 @@
 //! From a source to Parquet, without any accident.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 
 use arrow::datatypes::DataType;
 use serde_json::{Value, json};
 
-use crate::common::lines::{ids, lines};
+use crate::common::lines::{gzip, ids, lines};
 use crate::common::process::messages;
 use crate::common::readers::{Row, hive_values, read_parquet};
 use crate::common::{Dataset, sha256};
@@ -242,9 +241,7 @@ fn standard_input_is_read_to_its_end() {
 fn files_of_a_glob_are_read_once_whatever_their_compression() {
     let dataset = Dataset::new();
     dataset.write("in/a.ndjson", lines(0..1000) + lines(1000..1001).trim_end());
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(lines(1001..2000).as_bytes()).unwrap();
-    dataset.write("in/b.ndjson.gz", gzip.finish().unwrap());
+    dataset.write("in/b.ndjson.gz", gzip(lines(1001..2000)));
     dataset.write("in/c.ndjson.zst", zstd::encode_all(lines(2000..3000).as_bytes(), 1).unwrap());
     dataset.write("in/d.ndjson", "");
     dataset.write("in/e.ndjson", lines(3000..3001));

@@ -27,6 +27,7 @@ mod arithmetic;
 mod flat;
 mod rewrite;
 mod shape;
+mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -298,7 +299,7 @@ impl Probe {
 /// Makes the query that names the record of each row, in the order of the SQL: of one that orders or joins nothing.
 fn lineage(session: &Session, rewriter: &Rewriter<'_>, schema: &SchemaRef, top: &Value, stages: &[Stage]) -> Option<String> {
     let last = stages.last()?;
-    let is_in_order = last.from["type"] != "JOIN" && !rewrite::orders(top);
+    let is_in_order = last.from["type"] != "JOIN" && !tree::orders(top);
     let from = rewriter.from(&last.from, NUMBERED).filter(|_| is_in_order)?;
     let conditions = last.conditions.iter().map(|condition| rewriter.sql(condition)).collect::<Option<Vec<_>>>()?;
     let passing = if conditions.is_empty() { String::new() } else { format!(" WHERE ({})", conditions.join(") AND (")) };
@@ -350,7 +351,7 @@ impl Queries {
             any_narrow.push(forms.narrow.clone());
             conditions.push(Condition::new(forms));
         }
-        let parts: Vec<_> = stage.conditions.iter().chain(&stage.items).flat_map(rewrite::operands).collect();
+        let parts: Vec<_> = stage.conditions.iter().chain(&stage.items).flat_map(tree::operands).collect();
         let operands: Vec<_> = parts
             .iter()
             .map_while(|part| rewriter.forms(part, &typed_by).map(Condition::new).filter(|part| takes(&part.fails) && takes(&part.holds)))
@@ -359,7 +360,7 @@ impl Queries {
         let (mut items, mut narrow) = (Vec::new(), Vec::new());
         for item in stage.items.iter().take(CHECKS_MAX) {
             // A star within an expression makes several of it.
-            let forms = rewriter.forms(item, &typed_by).filter(|forms| forms.can_fail && !rewrite::mentions(item, "STAR"));
+            let forms = rewriter.forms(item, &typed_by).filter(|forms| forms.can_fail && !tree::mentions(item, "STAR"));
             let Some(forms) = forms.filter(|forms| takes(&forms.narrow) && takes(&forms.confirm)) else { continue };
             narrow.push(forms.narrow);
             items.push(forms.confirm);

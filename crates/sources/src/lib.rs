@@ -16,6 +16,7 @@ use pintail_core::offsets::Offsets;
 use meters::SourceMeters;
 pub use resume::OnGap;
 
+pub mod compression;
 pub mod dead_letters;
 pub mod file;
 #[cfg(any(feature = "http", feature = "nats"))]

@@ -13,11 +13,11 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::rewrite::{conditions, is_events};
+use super::tree::{conditions, is_empty, is_events, lower, reference};
 
 mod relation;
 
-use relation::{Column, Names, Relation, is_empty, lower, renamed, resolve, star};
+use relation::{Column, Names, Relation, renamed, resolve, star};
 
 /// Where it is noted which projected column an expression is. DuckDB ignores the key.
 const COLUMN: &str = "pintail_column";
@@ -439,10 +439,6 @@ fn collect_columns(value: &Value, columns: &mut BTreeSet<u64>) {
         Value::Array(elements) => elements.iter().for_each(|element| collect_columns(element, columns)),
         _ => {}
     }
-}
-
-fn reference(path: &[&str]) -> Value {
-    json!({ "class": "COLUMN_REF", "type": "COLUMN_REF", "alias": "", "column_names": path })
 }
 
 fn both(left: Value, right: Value) -> Value {

@@ -1,14 +1,15 @@
 //! Rewriting an expression of the SQL into forms that tell on which records it fails, and do not fail themselves.
 //!
 //! Owns: the forms, and which parts of an expression are always evaluated.
-//! Does not own: which expressions are looked at, the queries around the forms (see `probe`).
+//! Does not own: which expressions are looked at, the queries around the forms (see `probe`), what else stands in an expression (see `tree`).
 //!
-//! Expressions are DuckDB's syntax tree as JSON; DuckDB itself writes them as SQL again.
+//! DuckDB itself writes an expression as SQL again.
 
 use serde_json::{Value, json};
 
 use super::arithmetic;
 use super::flat::{self, Computed};
+use super::tree::is_events;
 use crate::session::Session;
 use crate::sql::{collect_texts, literal};
 
@@ -364,11 +365,6 @@ fn put_argument(value: &mut Value, argument: &Value) {
     }
 }
 
-/// Returns whether a table of a `FROM` is `events`.
-pub(super) fn is_events(table: &Value) -> bool {
-    table["table_name"].as_str().is_some_and(|name| name.eq_ignore_ascii_case("events"))
-}
-
 fn rename(from: &mut Value, view: &str) {
     if from["type"] == "JOIN" {
         rename(&mut from["left"], view);
@@ -383,44 +379,6 @@ fn rename(from: &mut Value, view: &str) {
         from["qualified_name"] = json!({ "path": [view] });
     } else if from["type"] == "SUBQUERY" {
         rename(&mut from["subquery"]["node"]["from_table"], view);
-    }
-}
-
-/// Returns the conditions of a clause, all of which must hold.
-pub(super) fn conditions(clause: &Value) -> Vec<&Value> {
-    match clause {
-        Value::Null => Vec::new(),
-        _ if clause["type"] == "CONJUNCTION_AND" => clause["children"].as_array().into_iter().flatten().flat_map(conditions).collect(),
-        _ => vec![clause],
-    }
-}
-
-/// Returns what stands in a conjunction anywhere in an expression.
-pub(super) fn operands(value: &Value) -> Vec<&Value> {
-    let of_conjunction = if value["class"] == "CONJUNCTION" { value["children"].as_array() } else { None };
-    let inner: Vec<&Value> = match value {
-        Value::Object(members) => members.values().flat_map(operands).collect(),
-        Value::Array(elements) => elements.iter().flat_map(operands).collect(),
-        _ => Vec::new(),
-    };
-    of_conjunction.into_iter().flatten().chain(inner).collect()
-}
-
-/// Returns whether a class of expression stands anywhere in one.
-pub(super) fn mentions(value: &Value, class: &str) -> bool {
-    match value {
-        Value::Object(members) => value["class"] == class || members.values().any(|member| mentions(member, class)),
-        Value::Array(elements) => elements.iter().any(|element| mentions(element, class)),
-        _ => false,
-    }
-}
-
-/// Returns whether a list of orders stands anywhere in a SQL.
-pub(super) fn orders(value: &Value) -> bool {
-    match value {
-        Value::Object(members) => value["orders"].as_array().is_some_and(|orders| !orders.is_empty()) || members.values().any(orders),
-        Value::Array(elements) => elements.iter().any(orders),
-        _ => false,
     }
 }
 

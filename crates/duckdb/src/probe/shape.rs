@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::flat::Stage;
-use super::rewrite;
+use super::tree;
 
 /// Finds the `SELECT`s that read `events` themselves, exactly once. What is computed of them for which record is not known.
 pub(super) fn selects(top: &Value) -> Vec<Stage> {
@@ -32,7 +32,7 @@ fn reads_events_once(from: &Value) -> bool {
     fn count(table: &Value) -> usize {
         match table["type"].as_str() {
             Some("JOIN") => count(&table["left"]) + count(&table["right"]),
-            Some("BASE_TABLE") => usize::from(rewrite::is_events(table)),
+            Some("BASE_TABLE") => usize::from(tree::is_events(table)),
             _ => 0,
         }
     }
@@ -40,7 +40,7 @@ fn reads_events_once(from: &Value) -> bool {
 }
 
 fn stage(node: &Value) -> Stage {
-    let conditions: Vec<Value> = rewrite::conditions(&node["where_clause"]).into_iter().cloned().collect();
+    let conditions: Vec<Value> = tree::conditions(&node["where_clause"]).into_iter().cloned().collect();
     Stage {
         from: node["from_table"].clone(),
         own: conditions.len(),

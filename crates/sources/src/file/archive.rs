@@ -2,7 +2,7 @@
 //!
 //! Owns: members of gzip and frames of zstd one behind another, what may stand behind the last (nothing, or zeros, which pad it), and saying what cannot be
 //! read although it is sound.
-//! Does not own: how a file is compressed (see [`Compression::tell`]), what becomes of a damaged one (see `aside`).
+//! Does not own: how a file is compressed (see [`Compression`]), what becomes of a damaged one (see `aside`).
 
 use std::fmt;
 use std::fs::File;
@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use flate2::bufread::GzDecoder;
 
-use super::input::{At, COMPRESSED_BUFFER_BYTES, Compression};
+use super::input::{At, COMPRESSED_BUFFER_BYTES};
+use crate::compression::{Compression, ZSTD};
 
 /// Bytes that a frame of zstd may look back, which is how much memory it takes to read: as much as the `zstd` command takes unasked.
 const WINDOW_BYTES_MAX: u64 = 128 << 20;
@@ -125,13 +126,7 @@ fn is_over(file: &mut BufReader<At>) -> io::Result<bool> {
 fn check_begin(file: &BufReader<At>, compression: Compression, is_first: bool) -> io::Result<()> {
     let mut head = Vec::with_capacity(FRAME_HEAD_BYTES);
     file.get_ref().clone_at(file.buffer().len()).take(FRAME_HEAD_BYTES as u64).read_to_end(&mut head)?;
-    let begins = |sign: &[u8]| head.iter().zip(sign).all(|(byte, sign)| byte == sign);
-    let is_member = match (compression, &head[..]) {
-        (Compression::Zstd, [0x50..=0x5f, rest @ ..]) => rest.iter().zip(&[0x2a, 0x4d, 0x18]).all(|(byte, sign)| byte == sign),
-        (Compression::Zstd, _) => begins(&[0x28, 0xb5, 0x2f, 0xfd]),
-        (Compression::Gzip | Compression::None, _) => begins(&[0x1f, 0x8b, 8]),
-    };
-    if !is_first && !is_member {
+    if !is_first && !compression.may_begin(&head) {
         return Err(unreadable(
             "something stands behind its last whole part that is not compressed: remove that, or compress the content anew",
         ));
@@ -148,7 +143,7 @@ fn check_begin(file: &BufReader<At>, compression: Compression, is_first: bool) -
 
 /// Returns the window of a frame of zstd (RFC 8878, 3.1.1.1); `None` of anything else.
 fn window_of(head: &[u8]) -> Option<u64> {
-    let [0x28, 0xb5, 0x2f, 0xfd, descriptor, rest @ ..] = head else { return None };
+    let [descriptor, rest @ ..] = head.strip_prefix(&ZSTD)? else { return None };
     let dictionary_bytes = [0, 1, 2, 4][usize::from(descriptor & 3)];
     if descriptor & 0x20 == 0 {
         let window = rest.first()?;

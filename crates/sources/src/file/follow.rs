@@ -19,13 +19,13 @@ use super::aside::{Stray, is_of_input};
 use super::config::FileConfig;
 use super::discover::{Searched, Wanted, gone_is_none, open, search};
 use super::identity::{Inode, Place};
-use super::input::Compression;
 use super::plan::{Holder, Name};
 use super::positions::{Known, new_partition};
 use super::read_once::Turn;
 use super::reader::{FileReader, Lines, Opened};
 use super::survey::{Facts, Start, note};
 use super::{Files, Found, names};
+use crate::compression::Compression;
 use crate::lines::Unterminated;
 use crate::thread::{ChunkSender, Exit};
 

@@ -1,7 +1,7 @@
 //! Foreign files: content that is no NDJSON, whole formats that a glob may match by mistake.
 //!
 //! Owns: telling them by their first bytes, and what to do about each.
-//! Does not own: gzip and zstd, which are read (see [`Compression`](super::input::Compression)), what becomes of such a file (see `aside`).
+//! Does not own: gzip and zstd, which are read (see [`Compression`](crate::compression::Compression)), what becomes of such a file (see `aside`).
 //!
 //! Only bytes that no JSON text begins with are taken for a sign: a file is set aside as one unit where each of its lines would be a dead letter.
 

@@ -1,8 +1,9 @@
 //! Input: the content of a file, from an offset on.
 //!
-//! Owns: how a file is compressed, which errors say that its content is damaged, walking to an offset of decompressed content, and noticing that what
-//! was read has changed: each read of a plain file begins up to a KiB before its offset, so that nothing lies between the check and the read.
-//! Does not own: decompression (see `archive`), what a change means (see `plan`), lines (see [`crate::lines`]).
+//! Owns: walking to an offset of decompressed content, and noticing that what was read has changed: each read of a plain file begins up to a KiB before
+//! its offset, so that nothing lies between the check and the read.
+//! Does not own: how a file is compressed (see [`Compression`]), decompression (see `archive`), what a change means (see `plan`), lines (see
+//! [`crate::lines`]).
 
 use std::fmt;
 use std::fs::File;
@@ -13,50 +14,11 @@ use std::sync::Arc;
 use pintail_core::evidence::{Body, Key};
 
 use super::archive::Archive;
+use crate::compression::Compression;
 use crate::lines::{TAIL_BYTES_MAX, keep_last};
 
 /// Bytes of a compressed file read at a time.
 pub(super) const COMPRESSED_BUFFER_BYTES: usize = 128 << 10;
-
-/// How a file is compressed: its first bytes say so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Compression {
-    None,
-    Gzip,
-    Zstd,
-}
-
-impl Compression {
-    /// Tells by the first bytes; by the name's ending where there are too few of them.
-    pub(super) fn tell(head: &[u8], name: &str) -> Self {
-        match head {
-            [0x1f, 0x8b, 8, ..] => Self::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
-            // A frame of zstd that is skipped.
-            [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
-            // No text begins so.
-            [0x1f] | [0x1f, 0x8b] => Self::Gzip,
-            [0x28, 0xb5] | [0x28, 0xb5, 0x2f] => Self::Zstd,
-            [] => Self::named(name),
-            [0x28 | 0x50..=0x5f] | [0x50..=0x5f, 0x2a] | [0x50..=0x5f, 0x2a, 0x4d] if Self::named(name) == Self::Zstd => Self::Zstd,
-            _ => Self::None,
-        }
-    }
-
-    /// Tells by the ending: `.gz`, `.zst`. All that there is to go by where version 1 read the file, which went by it.
-    pub(super) fn named(name: &str) -> Self {
-        match name.rsplit_once('.') {
-            Some((_, "gz")) => Self::Gzip,
-            Some((_, "zst")) => Self::Zstd,
-            _ => Self::None,
-        }
-    }
-
-    /// Returns whether a failed read says that compressed content is damaged, and not that the disk cannot be read: errors of the system have a number.
-    pub(super) fn is_damage(self, error: &io::Error) -> bool {
-        self != Self::None && error.raw_os_error().is_none()
-    }
-}
 
 /// What was read of a file is not what it holds there now.
 #[derive(Debug)]

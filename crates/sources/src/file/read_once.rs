@@ -17,13 +17,14 @@ use pintail_core::offsets::PartitionId;
 use tracing::warn;
 
 use super::aside::is_of_input;
-use super::input::{Compression, Input, read_range};
+use super::input::{Input, read_range};
 use super::plan::{Holder, Name};
 use super::positions::{Known, new_partition};
 use super::reader::{FileReader, Lines, Opened, empty_chunk};
 use super::survey::{Facts, Start, gap};
 use super::trail::EDGE_BYTES;
 use super::{Files, Found, Left, archive, names};
+use crate::compression::Compression;
 use crate::lines::Unterminated;
 use crate::thread::{ChunkSender, Exit};
 

@@ -15,10 +15,11 @@ use pintail_core::evidence::{Body, Evidence, Key, Look, Seen, Verdict, Why, judg
 use pintail_core::offsets::{Note, OffsetRange, Partition};
 
 use super::identity::Place;
-use super::input::{Compression, Input, Rewritten, Walk, read_range};
+use super::input::{Input, Rewritten, Walk, read_range};
 use super::positions::Known;
 use super::sight::present;
 use super::trail::{Trail, archive_of};
+use crate::compression::Compression;
 use crate::lines::{LineReader, Unterminated, keep_last};
 use crate::resume::carried;
 

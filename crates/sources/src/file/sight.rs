@@ -12,11 +12,12 @@ use pintail_core::evidence::{Body, Evidence, Key, Look, Mark, Seen, Verdict, Why
 
 use super::foreign;
 use super::identity::{IdentityV1, Place};
-use super::input::{Compression, Walk, read_range};
+use super::input::{Walk, read_range};
 use super::names;
 use super::plan::Name;
 use super::positions::Known;
 use super::trail::EDGE_BYTES;
+use crate::compression::Compression;
 use crate::lines::TAIL_BYTES_MAX;
 
 /// How far around its place the end of what was read is searched for. An edit by hand moves it by less, and more would take long.

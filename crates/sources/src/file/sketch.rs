@@ -9,7 +9,8 @@ use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read};
 
-use super::input::{Compression, Input, read_range};
+use super::input::{Input, read_range};
+use crate::compression::Compression;
 
 /// Bytes that a sketch covers at most. Headers that thousands of files share are shorter.
 pub(super) const SKETCHED_BYTES: u64 = SKETCHED as u64;

@@ -21,7 +21,6 @@ use super::config::Copies;
 use super::discover::{Wanted, open, search};
 use super::follow::TURN_BYTES;
 use super::identity::{Inode, Place};
-use super::input::Compression;
 use super::plan::{Edited, Fate, Holder, KnownFile, Name, Pair, SeenFile, plan};
 use super::positions::Known;
 use super::reader::empty_chunk;
@@ -29,6 +28,7 @@ use super::sight::{Judged, Sight};
 use super::sketch::Sketch;
 use super::trail::{EDGE_BYTES, archive_of, evidence_of};
 use super::{Files, aside, names};
+use crate::compression::Compression;
 use crate::lines::TAIL_BYTES_MAX;
 
 mod alike;

@@ -9,7 +9,8 @@ use std::io;
 use pintail_core::batch::Records;
 use pintail_core::evidence::{Archive, Body, Evidence, Key, Mark, Witness};
 
-use super::input::{Compression, Walk, read_range};
+use super::input::{Walk, read_range};
+use crate::compression::Compression;
 use crate::lines::{Piece, TAIL_BYTES_MAX, keep_last};
 
 /// Bytes at both ends that evidence covers. More would tell more files apart and cost a longer read for each; log lines differ by time.

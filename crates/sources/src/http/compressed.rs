@@ -12,6 +12,7 @@ use zstd::stream::read::Decoder;
 
 use super::budget::Held;
 use super::refusal::Refusal;
+use crate::compression::Compression;
 
 /// Logarithm of the largest window of zstd, 8 MiB: RFC 9659 sets it for `Content-Encoding`.
 const WINDOW_LOG_MAX: u32 = 23;
@@ -56,17 +57,13 @@ impl Encoding {
 
 /// Returns a body that is said to be plain, unless it shows that it is not: its lines would all become dead letters that nobody can read.
 fn plain(body: Bytes) -> Result<Bytes, Refusal> {
-    let begins_with = |magic: &[u8]| body.starts_with(magic);
     let compressed =
         |name| format!("the body is compressed with {name}, which the request does not say: add the header `Content-Encoding: {name}`");
-    let why = if begins_with(b"\x1f\x8b\x08") {
-        compressed("gzip")
-    } else if begins_with(b"\x28\xb5\x2f\xfd") {
-        compressed("zstd")
-    } else if begins_with(b"\xff\xfe") || begins_with(b"\xfe\xff") {
-        "the body is UTF-16: send UTF-8".to_owned()
-    } else {
-        return Ok(body);
+    let why = match Compression::of(&body) {
+        Compression::Gzip => compressed("gzip"),
+        Compression::Zstd => compressed("zstd"),
+        Compression::None if body.starts_with(b"\xff\xfe") || body.starts_with(b"\xfe\xff") => "the body is UTF-16: send UTF-8".to_owned(),
+        Compression::None => return Ok(body),
     };
     Err(Refusal::bad(why))
 }

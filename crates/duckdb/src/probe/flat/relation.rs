@@ -5,6 +5,8 @@
 
 use serde_json::{Value, json};
 
+use crate::probe::tree::{is_empty, lower};
+
 /// What a `FROM` or a `SELECT` gives.
 pub(super) struct Relation {
     pub(super) from: Value,
@@ -140,12 +142,4 @@ fn collect_names(value: &Value, names: &mut Vec<String>) {
         Value::Array(elements) => elements.iter().for_each(|element| collect_names(element, names)),
         _ => {}
     }
-}
-
-pub(super) fn is_empty(list: &Value) -> bool {
-    list.as_array().is_none_or(Vec::is_empty)
-}
-
-pub(super) fn lower(name: &Value) -> Option<String> {
-    name.as_str().map(str::to_lowercase)
 }

@@ -10,9 +10,10 @@ use pintail_core::evidence::{Body, Key, Verdict};
 use pintail_core::offsets::PartitionId;
 
 use super::Facts;
+use crate::compression::Compression;
 use crate::file::crowd::{Crowd, End};
 use crate::file::discover::open;
-use crate::file::input::{Compression, Input, read_range};
+use crate::file::input::{Input, read_range};
 use crate::file::plan::Name;
 use crate::file::positions::{FEW, Known, Shared};
 use crate::file::sight::Sight;

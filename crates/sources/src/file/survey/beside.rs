@@ -9,7 +9,7 @@ use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::evidence::{Verdict, Why};
 
 use super::{Facts, empty_chunk, gap};
-use crate::file::input::Compression;
+use crate::compression::Compression;
 use crate::file::plan::{Edited, Name, Pair, SeenFile};
 use crate::file::positions::{Known, Left};
 use crate::file::prefixes::Prefixes;

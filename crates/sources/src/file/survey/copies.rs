@@ -13,7 +13,8 @@ use pintail_core::offsets::{NoteKind, PartitionId};
 use tracing::info;
 
 use super::{Compared, Facts, Start, note};
-use crate::file::input::{Compression, read_range};
+use crate::compression::Compression;
+use crate::file::input::read_range;
 use crate::file::plan::Name;
 use crate::file::positions::{Known, new_partition};
 use crate::file::reader::empty_chunk;

@@ -14,7 +14,8 @@ use std::io::{self, Read};
 use pintail_core::error::{Error, Result};
 
 use super::Facts;
-use crate::file::input::{Compression, Input};
+use crate::compression::Compression;
+use crate::file::input::Input;
 use crate::file::plan::Edited;
 
 /// Lines of a file that are compared: those with the least hashes, whatever they are.

@@ -14,9 +14,10 @@ use pintail_core::offsets::{Fingerprint, NoteKind};
 use tracing::{info, warn};
 
 use super::{Facts, Start, empty_chunk, note};
+use crate::compression::Compression;
 use crate::file::Files;
 use crate::file::bodies::end_of_body;
-use crate::file::input::{Compression, Input, Walk};
+use crate::file::input::{Input, Walk};
 use crate::file::positions::{Known, new_partition};
 use crate::file::trail::{EDGE_BYTES, archive_of};
 use crate::lines::TAIL_BYTES_MAX;

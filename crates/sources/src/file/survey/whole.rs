@@ -10,10 +10,11 @@ use std::io;
 use pintail_core::error::Error;
 use pintail_core::evidence::{Mark, Verdict, Why};
 
+use crate::compression::Compression;
 use crate::file::bodies::{Marks, Patience, end_of_body};
 use crate::file::discover::open;
 use crate::file::identity::Place;
-use crate::file::input::{Compression, Walk, read_range};
+use crate::file::input::{Walk, read_range};
 use crate::file::plan::Name;
 use crate::file::positions::Known;
 use crate::file::sight::{Judged, Sight};

@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::file::input::Compression;
+use crate::compression::Compression;
 
 /// A directory that is edited, and what is known of it.
 struct Life {
