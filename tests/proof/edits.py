@@ -278,10 +278,11 @@ class World:
         """Puts copies of two files in each other's place. One that has lines of the other looks as that one, edited."""
         if (other := self.other(path)) is None or set(self.lines_of(path)) & set(self.lines_of(other)):
             return self.append(path)
-        hidden = path.with_name("." + path.name)
-        shutil.copy2(path, hidden)
+        # While the only copy has a name that does not match, a file in its place that begins and ends alike is that one, edited.
+        spare = self.fresh(path) if self.is_framed else path.with_name("." + path.name)
+        place(path, spare)
         place(other, path)
-        hidden.rename(other)
+        spare.rename(other)
         self.twins |= {path.stat().st_ino, other.stat().st_ino}
 
     def is_long(self, path):

@@ -15,10 +15,14 @@ use crate::sql::{collect_texts, literal};
 
 /// What `error(…)` is replaced by: `TRY` takes no volatile function, which that is, but fails on the cast just so.
 const ERROR: &str = "SELECT CAST(CAST('x' || pintail_argument AS INTEGER) AS \"NULL\")";
+/// Stands for the argument of such a form.
+const ARGUMENT: &str = "pintail_argument";
 /// Stands for a condition that is put in as text.
 const CONDITION: &str = "pintail_condition";
 /// A cast that gives NULL where it fails.
 const TRY_CAST: &str = "SELECT TRY_CAST(pintail_argument AS INTEGER)";
+/// What gives the same as `make_date`, and NULL where that fails.
+const MAKE_DATE: &str = "SELECT TRY_CAST(TRY_CAST(pintail_year AS BIGINT) || '-' || TRY_CAST(pintail_month AS BIGINT) || '-' || TRY_CAST(pintail_day AS BIGINT) AS DATE)";
 
 /// The forms of an expression, as SQL.
 #[derive(Debug)]
@@ -42,6 +46,8 @@ pub(super) struct Rewriter<'s> {
     error: Value,
     /// A cast to be filled in.
     try_cast: Value,
+    /// A date to be filled in.
+    make_date: Value,
 }
 
 impl<'s> Rewriter<'s> {
@@ -52,7 +58,7 @@ impl<'s> Rewriter<'s> {
             let mut tree: Value = serde_json::from_str(tree.first()?.first()?).ok()?;
             Some(tree["statements"][0]["node"]["select_list"][0].take())
         };
-        Some(Self { session, error: item(ERROR)?, try_cast: item(TRY_CAST)? })
+        Some(Self { session, error: item(ERROR)?, try_cast: item(TRY_CAST)?, make_date: item(MAKE_DATE)? })
     }
 
     /// Returns the forms of an expression that stands in a `SELECT` with this `FROM`; `None` if DuckDB cannot write it as SQL.
@@ -147,7 +153,7 @@ impl<'s> Rewriter<'s> {
                 }
                 Some(Some(format!("({})", any.join(" OR "))))
             }
-            Some("FUNCTION") if is_strptime(expression) => {
+            Some("FUNCTION") if is_strptime(expression) || makes_date(expression) => {
                 let mut casts = Vec::new();
                 self.loosen(expression, &mut casts);
                 let Some(Fallible::Cast { cast, operands }) = casts.pop() else { return Some(None) };
@@ -228,7 +234,14 @@ impl<'s> Rewriter<'s> {
                 for argument in 0..count {
                     loose["arguments"][argument]["expression"] = self.loosen(&expression["arguments"][argument]["expression"], casts);
                 }
-                if is_strptime(expression) {
+                if makes_date(expression) {
+                    let operands: Vec<Value> = (0..3).map(|argument| loose["arguments"][argument]["expression"].take()).collect();
+                    loose = self.make_date.clone();
+                    for (name, operand) in ["pintail_year", "pintail_month", "pintail_day"].into_iter().zip(&operands) {
+                        put(&mut loose, name, operand);
+                    }
+                    casts.push(Fallible::Cast { cast: loose.clone(), operands });
+                } else if is_strptime(expression) {
                     loose["function_name"] = json!("try_strptime");
                     loose["qualified_name"] = json!({ "path": ["try_strptime"] });
                     let operands = (0..2).map(|argument| loose["arguments"][argument]["expression"].clone()).collect();
@@ -283,7 +296,7 @@ impl<'s> Rewriter<'s> {
 
     fn try_cast(&self, operand: &Value, to: &str) -> Value {
         let mut cast = self.try_cast.clone();
-        put_argument(&mut cast, operand);
+        put(&mut cast, ARGUMENT, operand);
         cast["type_expr"]["type_name"] = json!(to);
         cast["type_expr"]["qualified_name"] = json!({ "path": [to] });
         cast
@@ -340,7 +353,7 @@ impl<'s> Rewriter<'s> {
                 let argument = value["arguments"][0]["expression"].take();
                 let alias = value["alias"].take();
                 *value = self.error.clone();
-                put_argument(value, &argument);
+                put(value, ARGUMENT, &argument);
                 value["alias"] = alias;
             }
             Value::Object(members) => members.values_mut().for_each(|member| self.replace_errors(member)),
@@ -356,11 +369,12 @@ fn fails(expression: &str) -> String {
     format!("(TRY(hash({expression})) IS NULL)")
 }
 
-fn put_argument(value: &mut Value, argument: &Value) {
+/// Puts an expression in the place of a column that is named so.
+fn put(value: &mut Value, name: &str, expression: &Value) {
     match value {
-        Value::Object(_) if value["column_names"] == json!(["pintail_argument"]) => *value = argument.clone(),
-        Value::Object(members) => members.values_mut().for_each(|member| put_argument(member, argument)),
-        Value::Array(elements) => elements.iter_mut().for_each(|element| put_argument(element, argument)),
+        Value::Object(_) if value["column_names"] == json!([name]) => *value = expression.clone(),
+        Value::Object(members) => members.values_mut().for_each(|member| put(member, name, expression)),
+        Value::Array(elements) => elements.iter_mut().for_each(|element| put(element, name, expression)),
         _ => {}
     }
 }
@@ -441,6 +455,11 @@ fn body(call: &Value) -> &Value {
 
 fn body_mut(call: &mut Value) -> &mut Value {
     &mut call["arguments"][1]["expression"]["expr"]
+}
+
+/// Returns whether an expression is a `make_date` of three numbers.
+fn makes_date(expression: &Value) -> bool {
+    expression["function_name"] == "make_date" && expression["arguments"].as_array().is_some_and(|arguments| arguments.len() == 3)
 }
 
 /// Returns whether an expression is a `strptime` of one format.

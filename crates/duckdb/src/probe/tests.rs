@@ -13,7 +13,8 @@ fn batch(rows: usize) -> RecordBatch {
     let odd: ArrayRef = Arc::new(StringArray::from_iter(
         (0..rows).map(|n| (n % 3 > 0).then(|| if n % 10 == 7 { "2026-13-01".to_owned() } else { "2026-12-01".to_owned() })),
     ));
-    RecordBatch::try_from_iter_with_nullable([("s", texts, true), ("n", numbers, true), ("t", odd, true)]).unwrap()
+    let days: ArrayRef = Arc::new(Int64Array::from_iter_values((0..rows as i64).map(|n| if n % 10 == 7 { 32 } else { n % 28 + 1 })));
+    RecordBatch::try_from_iter_with_nullable([("s", texts, true), ("n", numbers, true), ("t", odd, true), ("d", days, true)]).unwrap()
 }
 
 /// Returns the likely suspects, those that are alike and the others.
@@ -58,6 +59,9 @@ fn culprits_of_one_select_are_named_and_alike_whatever_fails() {
         "CASE WHEN s LIKE 'x%' THEN error('bad') END",
         "CASE WHEN s LIKE 'x%' THEN s::INTEGER ELSE 1 END",
         "make_date(2026, CASE WHEN s LIKE 'x%' THEN 13 ELSE 12 END, 1)",
+        "make_date(2024 + (n % 2), 2, CASE WHEN s LIKE 'x%' THEN 30 ELSE 28 END)",
+        "make_date(s::INTEGER % 5_000_000, '3', -n % 2 + 2)",
+        "make_date(2026, 1, s::BIGINT % 31 + 1) > DATE '2026-01-07'",
         "coalesce(s::INTEGER, 3)",
         "CAST(s AS DECIMAL(9, 2))",
         "list_value(s::INTEGER)",
@@ -205,7 +209,7 @@ fn what_is_computed_for_which_record_is_not_known_where_the_sql_cannot_be_writte
 }
 
 #[test]
-fn overflows_are_found_at_about_the_cost_of_failing_casts() {
+fn overflows_and_wrong_dates_are_found_at_about_the_cost_of_failing_casts() {
     let batch = batch(50_000);
     let took = |expression: &str| {
         let mut session = Session::new(&Database::open(1 << 30).unwrap(), &batch.schema()).unwrap();
@@ -221,9 +225,9 @@ fn overflows_are_found_at_about_the_cost_of_failing_casts() {
     };
     let cast = took("s::INTEGER");
     // Caught by exceptions, each overflow would take twenty microseconds.
-    for expression in ["n + 1_000_000", "(n * 2)::INTEGER", "n::INTEGER"] {
-        let overflow = took(expression);
-        assert!(overflow < cast * 4, "{expression} took {overflow:?}, a cast {cast:?}");
+    for expression in ["n + 1_000_000", "(n * 2)::INTEGER", "n::INTEGER", "make_date(2026, 2, d)"] {
+        let failing = took(expression);
+        assert!(failing < cast * 4, "{expression} took {failing:?}, a cast {cast:?}");
     }
 }
 
