@@ -131,7 +131,7 @@ impl<'s> Rewriter<'s> {
 
     /// Returns a condition that holds only where an expression fails, and does not fail itself for that: to catch an error takes twenty
     /// microseconds. It looks at what makes the value of the expression itself: other parts DuckDB may find it need not compute. That is
-    /// arithmetic of integers, and casts of them and of texts: those of other types give NULL for more than failures.
+    /// arithmetic of integers, casts of them and of texts (those of other types give NULL for more than failures), dates, and what those stand in.
     #[expect(clippy::option_option, reason = "no condition is no fault")]
     fn surely_fails(&self, expression: &Value) -> Option<Option<String>> {
         match expression["class"].as_str() {
@@ -177,6 +177,26 @@ impl<'s> Rewriter<'s> {
                 let any = of_text.map(|side| self.surely_fails(side)).collect::<Option<Vec<_>>>()?;
                 let any: Vec<String> = any.into_iter().flatten().collect();
                 Some((!any.is_empty()).then(|| format!("({})", any.join(" OR "))))
+            }
+            // One of the others may decide it before that is computed.
+            Some("CONJUNCTION") => {
+                let is_or = expression["type"] == "CONJUNCTION_OR";
+                let (mut any, mut undecided) = (Vec::new(), String::new());
+                for child in expression["children"].as_array()? {
+                    let loose = self.loosen(child, &mut Vec::new());
+                    if can_fail(&loose) {
+                        return Some(None);
+                    }
+                    let holds = format!("coalesce(({})::BOOLEAN, false)", self.sql(&loose)?);
+                    let fails = self.surely_fails(child)?;
+                    undecided += &match &fails {
+                        _ if is_or => format!(" AND NOT {holds}"),
+                        Some(fails) => format!(" AND ({fails} OR {holds})"),
+                        None => format!(" AND {holds}"),
+                    };
+                    any.extend(fails);
+                }
+                Some((!any.is_empty()).then(|| format!("(({}){undecided})", any.join(" OR "))))
             }
             Some("CASE") => {
                 let (mut check, mut any) = ("(CASE".to_owned(), false);
