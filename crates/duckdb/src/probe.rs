@@ -339,6 +339,14 @@ impl Queries {
         let from = rewriter.from(&loose, NUMBERED)?;
         let typed_by = rewriter.from(&loose, "events")?;
         let takes = |check: &str| session.can_prepare(&format!("SELECT 1 {from} WHERE {check}"), schema);
+        let (mut items, mut narrow_items) = (Vec::new(), Vec::new());
+        for item in stage.items.iter().take(CHECKS_MAX) {
+            // A star within an expression makes several of it.
+            let forms = rewriter.forms(item, &typed_by).filter(|forms| forms.can_fail && !tree::mentions(item, "STAR"));
+            let Some(forms) = forms.filter(|forms| takes(&forms.narrow) && takes(&forms.confirm)) else { continue };
+            narrow_items.push(forms.narrow);
+            items.push(forms.confirm);
+        }
         let (mut conditions, mut guarded_narrow, mut any_narrow, mut guard) = (Vec::new(), Vec::new(), Vec::new(), String::new());
         let mut known = 0;
         for (index, condition) in stage.conditions.iter().enumerate().take(CONDITIONS_MAX) {
@@ -349,7 +357,7 @@ impl Queries {
             guarded_narrow.push(guarded(&guard, &forms.narrow));
             guard += &format!(" WHEN {} THEN false WHEN NOT coalesce(({})::BOOLEAN, false) THEN false", forms.narrow, forms.loose);
             any_narrow.push(forms.narrow.clone());
-            conditions.push(Condition::new(forms));
+            conditions.push((condition, forms));
         }
         let parts: Vec<_> = stage.conditions.iter().chain(&stage.items).flat_map(tree::operands).collect();
         let operands: Vec<_> = parts
@@ -357,21 +365,28 @@ impl Queries {
             .map_while(|part| rewriter.forms(part, &typed_by).map(Condition::new).filter(|part| takes(&part.fails) && takes(&part.holds)))
             .take(CONDITIONS_MAX - conditions.len())
             .collect();
-        let (mut items, mut narrow) = (Vec::new(), Vec::new());
-        for item in stage.items.iter().take(CHECKS_MAX) {
-            // A star within an expression makes several of it.
-            let forms = rewriter.forms(item, &typed_by).filter(|forms| forms.can_fail && !tree::mentions(item, "STAR"));
-            let Some(forms) = forms.filter(|forms| takes(&forms.narrow) && takes(&forms.confirm)) else { continue };
-            narrow.push(forms.narrow);
-            items.push(forms.confirm);
+        let is_known = is_known && stage.is_known && known == stage.own && operands.len() == parts.len();
+        let fails_in_part = |condition: &Value| {
+            let fails = |part: &Value| parts.iter().zip(&operands).find(|(other, _)| ***other == *part).map(|(_, part)| part.fails.clone());
+            let leaves = tree::operands(condition).into_iter().filter(|part| part["class"] != "CONJUNCTION");
+            Some(format!("({})", leaves.map(fails).collect::<Option<Vec<_>>>()?.join(" OR ")))
+        };
+        let conditions: Vec<_> = conditions
+            .into_iter()
+            .map(|(condition, forms)| {
+                // What the parts answer tells records apart: of those on which one fails, a few show whether DuckDB asks it. To see that of each would
+                // take catching an error.
+                let in_part =
+                    (is_known && items.is_empty() && condition["class"] == "CONJUNCTION").then(|| fails_in_part(condition)).flatten();
+                Condition::new(Forms { confirm: in_part.unwrap_or(forms.confirm), ..forms })
+            })
+            .collect();
+        if !narrow_items.is_empty() {
+            guarded_narrow.push(guarded(&guard, &narrow_items.join(" OR ")));
         }
-        if !narrow.is_empty() {
-            guarded_narrow.push(guarded(&guard, &narrow.join(" OR ")));
-        }
-        any_narrow.extend(narrow);
+        any_narrow.extend(narrow_items);
         let passes = conditions.iter().map(|condition| format!(" WHEN NOT {} THEN false", condition.holds)).collect();
         let narrow = [guarded_narrow.join(" OR "), any_narrow.join(" OR ")];
-        let is_known = is_known && stage.is_known && known == stage.own && operands.len() == parts.len();
         let queries = Self { from, is_single: stage.is_single(), is_known, is_before: false, narrow, conditions, operands, items, passes };
         let can_ask = |check: &str| session.can_prepare(&queries.query(session, check), schema);
         let all = queries.fails(0..queries.items.len(), true);
