@@ -57,6 +57,7 @@ impl Bucket {
         environment: &Environment,
         connector: Arc<dyn HttpConnector>,
     ) -> Result<Self> {
+        environment.check()?;
         let meters = Arc::new(Meters::default());
         let common = Common { location, config, environment, connector, meters: meters.clone() };
         let reached = match location.provider {
@@ -278,6 +279,10 @@ mod tests {
             ("s3://lake/x", &KEYS[..], "`storage.region` or AWS_REGION"),
             ("s3://lake--eun1-az1--x-s3/x", &KEYS[..], "directory bucket"),
             ("az://lake/x", &[("AZURE_STORAGE_SAS_TOKEN", "sv=1&sig=x")][..], "`storage.account`"),
+            ("s3://lake/x", &[KEYS[0], ("AWS_SECRET_ACCESS_KEY", "x\n")][..], "AWS_SECRET_ACCESS_KEY holds a line end"),
+            ("s3://lake/x", &[KEYS[0], KEYS[1], ("AWS_SESSION_TOKEN", "x\r")][..], "AWS_SESSION_TOKEN holds a line end"),
+            ("gs://lake", &[("GOOGLE_BEARER_TOKEN", "x\n")][..], "GOOGLE_BEARER_TOKEN"),
+            ("az://lake/x", &[("AZURE_STORAGE_ACCOUNT_KEY", "aGVq\n")][..], "AZURE_STORAGE_ACCOUNT_KEY"),
             ("s3://lake/x", &[KEYS[0], KEYS[1], ("AWS_ENDPOINT_URL", "http://minio:9000")][..], "AWS_ENDPOINT_URL = \"http://minio:9000\""),
         ] {
             let refused = connected(url, StorageConfig::default(), variables).unwrap_err();

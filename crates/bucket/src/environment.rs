@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use pintail_core::error::{Error, Result};
+
 /// Variables that the clients of the providers share with their own tools. Never shown: most of them are secrets.
 #[derive(Clone, Default)]
 pub struct Environment(BTreeMap<String, String>);
@@ -20,6 +22,22 @@ impl Environment {
     /// Returns the first of these variables that is set, with its name. An empty one is none.
     pub(crate) fn first<'a>(&self, names: &[&'a str]) -> Option<(&'a str, &str)> {
         names.iter().find_map(|name| Some((*name, self.get(name)?)))
+    }
+
+    /// Refuses what can be no part of a request: a secret that was made with a line end.
+    ///
+    /// # Errors
+    /// [`pintail_core::error::ErrorKind::Config`], naming the variable.
+    pub(crate) fn check(&self) -> Result<()> {
+        // Keys of service accounts are JSON, which may have lines.
+        let is_text = |name: &str| name.starts_with("GOOGLE_SERVICE_ACCOUNT") || matches!(name, "HOME" | "SERVICE_ACCOUNT");
+        match self.0.iter().find(|(name, value)| !is_text(name) && value.contains(char::is_control)) {
+            None => Ok(()),
+            Some((name, _)) => Err(Error::config(format!(
+                "the variable {name} holds a line end or another control character, which is no part of a credential or a name: set it without \
+                 (`echo` adds a line end, `printf %s` does not)"
+            ))),
+        }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {

@@ -4,7 +4,7 @@
 //! Does not own: whether the address can be had and the certificate be read (see `source`).
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -208,7 +208,7 @@ impl HttpConfig {
         let keys = 2 * (self.keys_max * journal::frame::HEADER) as u64;
         let segment_bytes = (self.journal_bytes_max.saturating_sub(keys) / 8).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES);
         journal::Settings {
-            dir: self.journal_path.clone().unwrap_or_else(|| Paths::new(around.out_path).journal()),
+            dir: self.journal_path.as_deref().map_or_else(|| Paths::new(around.out_path).journal(), with_parent),
             dataset_id: around.dataset_id.to_owned(),
             segment_bytes,
             bytes_max: self.journal_bytes_max,
@@ -219,6 +219,11 @@ impl HttpConfig {
             clocks: Arc::new(Machine::default()),
         }
     }
+}
+
+/// Names the directory that a path lies in also where that is this process' own.
+fn with_parent(path: &Path) -> PathBuf {
+    if path.parent() == Some(Path::new("")) { Path::new(".").join(path) } else { path.to_owned() }
 }
 
 impl Configured for HttpConfig {

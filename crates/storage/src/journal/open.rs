@@ -8,6 +8,7 @@
 //! The newest segment is replaced by a copy: what was written to it and not synced may be visible and yet not on the disk, and after a
 //! failed fsync no further fsync of that file would tell.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -76,7 +77,13 @@ fn make_dir(fs: &dyn Fs, settings: &Settings) -> Result<()> {
     let made = fs.entry(dir).and_then(|entry| if entry.is_none() { fs.create_dir(dir) } else { Ok(()) });
     // Also where it was there: who made it may have been killed before its name was durable.
     let made = made.and_then(|()| fs.sync_dir(dir.parent().expect("the journal lies in a dataset")));
-    made.map_err(|e| Error::io(format_args!("make the directory `{}`", dir.display()), e))
+    made.map_err(|e| match dir.parent() {
+        Some(parent) if e.kind() == io::ErrorKind::NotFound => Error::io(
+            format_args!("make the directory `{}` of the journal: `{}` is to be there before", dir.display(), parent.display()),
+            e,
+        ),
+        _ => Error::io(format_args!("make the directory `{}`", dir.display()), e),
+    })
 }
 
 /// Writes a segment, with the frames that it takes over from the one that it replaces.

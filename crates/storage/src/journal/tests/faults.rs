@@ -16,12 +16,15 @@ pub(super) struct Disk {
     sync_fails: Arc<AtomicBool>,
     pub syncs: Arc<AtomicU64>,
     pub sync_takes_ms: Arc<AtomicU64>,
+    /// A directory in which nothing can be made.
+    pub read_only: Option<PathBuf>,
 }
 
 impl Disk {
     pub(super) fn new() -> Arc<Self> {
         let room = Arc::new(AtomicU64::new(u64::MAX));
-        Arc::new(Self { below: Posix::unwaiting(), room, sync_fails: Arc::default(), syncs: Arc::default(), sync_takes_ms: Arc::default() })
+        let (sync_fails, syncs, sync_takes_ms) = (Arc::default(), Arc::default(), Arc::default());
+        Arc::new(Self { below: Posix::unwaiting(), room, sync_fails, syncs, sync_takes_ms, read_only: None })
     }
 }
 
@@ -78,6 +81,9 @@ impl ReadFs for Disk {
 
 impl Fs for Disk {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+        if path.parent() == self.read_only.as_deref() {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
         let below = self.below.create_new(path)?;
         let (room, sync_fails) = (self.room.clone(), self.sync_fails.clone());
         let (syncs, sync_takes_ms) = (self.syncs.clone(), self.sync_takes_ms.clone());

@@ -1,5 +1,6 @@
 //! Repairs: what is kept, what is said to be lost, and that the journal goes on.
 
+use super::faults::Disk;
 use super::repair::{Outcome, Repair, repair};
 use super::*;
 
@@ -92,6 +93,30 @@ fn a_journal_of_an_older_version_is_noted_at_its_next_start() {
     assert_eq!(lines(&open(dir.path(), 0), 0).len(), 3);
     fs::remove_dir_all(dir.path().join("journal")).unwrap();
     refusal(dir.path(), 0);
+}
+
+#[test]
+fn journals_that_lie_side_by_side_have_a_note_each() {
+    let dir = tempfile::tempdir().unwrap();
+    let named = |name: &str| Settings { dir: dir.path().join(name), ..settings(dir.path()) };
+    for name in ["one", "two"] {
+        append_many(&mut Log::open(Arc::new(Posix::unwaiting()), named(name), None).unwrap(), 3);
+    }
+    fs::remove_dir_all(dir.path().join("one")).unwrap();
+    let refused = Log::open(Arc::new(Posix::unwaiting()), named("one"), None).unwrap_err();
+    assert!(refused.to_string().contains("one.JOURNALED"), "{refused}");
+    assert_eq!(lines(&Log::open(Arc::new(Posix::unwaiting()), named("two"), None).unwrap(), 0).len(), 3);
+}
+
+#[test]
+fn a_journal_that_is_a_volume_in_a_directory_that_nobody_may_write_has_no_note() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("journal")).unwrap();
+    let mut disk = Disk::new();
+    Arc::get_mut(&mut disk).unwrap().read_only = Some(dir.path().to_owned());
+    append_many(&mut Log::open(disk.clone(), settings(dir.path()), None).unwrap(), 3);
+    assert!(!note::path(&settings(dir.path())).exists());
+    assert_eq!(lines(&Log::open(disk, settings(dir.path()), None).unwrap(), 0).len(), 3);
 }
 
 #[test]
