@@ -46,7 +46,9 @@ impl Location {
     /// # Errors
     /// Says what was expected.
     pub fn parse(text: &str) -> Option<Result<Self, String>> {
-        let (scheme, rest) = text.split_once("://")?;
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return text.split_once(":/").and_then(|(scheme, _)| slashless(scheme)).map(Err);
+        };
         let provider = match scheme {
             "s3" => Provider::S3,
             "gs" => Provider::Gcs,
@@ -106,6 +108,12 @@ fn account(host: &str) -> Option<(String, String)> {
     (is_account && !rest.is_empty()).then(|| (account.to_owned(), rest.to_owned()))
 }
 
+/// Refuses the scheme of a bucket with one slash behind it.
+fn slashless(scheme: &str) -> Option<String> {
+    let is_known = matches!(scheme, "s3" | "s3a" | "s3n" | "gs" | "gcs" | "az" | "abfs" | "abfss");
+    is_known.then(|| format!("expected two slashes behind \"{scheme}:\"; a path on a disk is written \"./{scheme}:/…\""))
+}
+
 fn unknown(scheme: &str) -> String {
     let meant = match scheme.to_ascii_lowercase().as_str() {
         "s3" | "s3a" | "s3n" => "write it as \"s3://\"",
@@ -143,7 +151,7 @@ mod tests {
         assert_eq!((az.provider, az.account), (Provider::Azure, None));
         let abfss = parsed("abfss://lake@acme.dfs.core.windows.net/events");
         assert_eq!((abfss.bucket.as_str(), abfss.account), ("lake", Some(("acme".into(), "core.windows.net".into()))));
-        for path in ["checkpoints", "/var/lib/pintail", "file:///var/lib/pintail", "a:b"] {
+        for path in ["checkpoints", "/var/lib/pintail", "file:///var/lib/pintail", "a:b", "a:/b", "./s3:/b"] {
             assert_eq!(Location::parse(path), None, "{path}");
         }
     }
@@ -156,6 +164,8 @@ mod tests {
             ("abfs://lake@acme.dfs.core.windows.net", "without TLS"),
             ("https://lake.s3.amazonaws.com/x", "storage.endpoint"),
             ("ftp://lake", "expected a path"),
+            ("s3:/lake/x", "two slashes behind \"s3:\""),
+            ("abfss:/lake", "two slashes"),
             ("s3://", "name of a bucket"),
             ("s3:///x", "name of a bucket"),
             ("s3://key:secret@lake/x", "no credentials"),
