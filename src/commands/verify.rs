@@ -5,7 +5,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -23,8 +23,8 @@ use pintail_storage::checkpoint::permission;
 use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::checkpoint::record::{CommitRecord, FileEntry, FileKind};
 use pintail_storage::checkpoint::state::State;
+use pintail_storage::checkpoint::visible::{self, Readers};
 use pintail_tables::audit::Audit;
-use pintail_tables::delta::log::DIR as DELTA_LOG;
 
 use crate::tables::{self, Found};
 
@@ -66,7 +66,7 @@ pub(crate) fn run_on(dataset: &Dataset, since: Option<u64>, depth: Depth, to: &m
 fn look(dataset: &Dataset, since: Option<u64>, depth: Depth) -> Result<Report> {
     let instances = dataset.instances()?;
     // Before the records: what is visible now has its record already, however fast the service commits.
-    let mut report = Report { unnamed: visible(dataset)?, is_in_bucket: dataset.bucket().is_some(), ..Report::default() };
+    let mut report = Report { unnamed: list_visible(dataset)?, is_in_bucket: dataset.bucket().is_some(), ..Report::default() };
     for instance in &instances {
         let mut check = Check { dataset: instance, instances: &instances, since: since.unwrap_or(1), depth, last: 0, report };
         check.records()?;
@@ -550,37 +550,12 @@ fn letters(place: &Path) -> Result<u64, String> {
     letters.try_fold(0, |rows, letter| letter.map(|_| rows + 1)).map_err(|e| e.to_string())
 }
 
-/// Lists all that a reader's glob over a dataset takes for data. In a bucket that tells the lengths of all files as well.
-fn visible(dataset: &Dataset) -> Result<BTreeSet<PathBuf>> {
+/// Lists all that any reader takes for data. In a bucket that tells the lengths of all files as well.
+fn list_visible(dataset: &Dataset) -> Result<BTreeSet<PathBuf>> {
     let root = dataset.paths().root();
-    let Some(tree) = dataset.bucket() else { return visible_parquet(root) };
-    let names = tree.list_all()?.into_iter().filter(|name| name.ends_with(".parquet"));
-    Ok(names.filter(|name| !Path::new(name).starts_with(DELTA_LOG)).map(|name| root.join(name)).collect())
-}
-
-/// Lists all that a reader's glob over the tree takes for data. The log of a Delta table has checkpoints that are Parquet files, and no data.
-pub(crate) fn visible_parquet(out: &Path) -> Result<BTreeSet<PathBuf>> {
-    let mut found = BTreeSet::new();
-    let mut dirs = vec![out.to_path_buf()];
-    while let Some(dir) = dirs.pop() {
-        let listed = match fs::read_dir(&dir).and_then(Iterator::collect::<io::Result<Vec<_>>>) {
-            // The service removed it since: a staging directory, after its commit.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && dir != out => continue,
-            listed => listed.map_err(|e| Error::io(format_args!("list `{}`", dir.display()), e))?,
-        };
-        for entry in listed {
-            let path = entry.path();
-            let is_parquet = path.extension().is_some_and(|ending| ending == "parquet");
-            match entry.file_type().map_err(|e| Error::io(format_args!("look at `{}`", path.display()), e))? {
-                // Below `_pintail` too: DuckDB's `**` does not skip it. Staged files do not have the ending.
-                kind if kind.is_dir() && path != out.join(DELTA_LOG) => dirs.push(path),
-                kind if kind.is_dir() => {}
-                _ if is_parquet => _ = found.insert(path),
-                _ => {}
-            }
-        }
-    }
-    Ok(found)
+    let Some(tree) = dataset.bucket() else { return visible::list(root) };
+    let names = tree.list_all()?.into_iter().filter(|name| Readers::of(Path::new(name)) >= Readers::Some);
+    Ok(names.map(|name| root.join(name)).collect())
 }
 
 pub mod background;
