@@ -25,10 +25,9 @@ use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::checkpoint::record::{Action, ActionKind, ColumnStatistics, FileEntry, FileKind};
 use pintail_storage::checkpoint::store::{Adopted, Allow};
-use pintail_storage::checkpoint::{lock, log};
+use pintail_storage::checkpoint::{lock, log, visible};
 use pintail_storage::durable::posix::Posix;
 
-use crate::commands::verify::visible_parquet;
 use crate::pipeline::Plan;
 use crate::tables;
 
@@ -149,7 +148,7 @@ struct Found {
 }
 
 fn find(root: &Path) -> Result<Found> {
-    let visible = if root.is_dir() { visible_parquet(root)? } else { BTreeSet::new() };
+    let visible = if root.is_dir() { visible::list(root)? } else { BTreeSet::new() };
     let (mut paths, mut named) = (BTreeSet::new(), BTreeMap::new());
     if log::format(&Posix::default(), &root.into())?.is_some() {
         for instance in Dataset::open(root)?.instances()? {

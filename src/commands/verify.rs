@@ -1,35 +1,34 @@
 //! `pintail verify`: holds every record against every file.
 //!
-//! Owns: what must be true of a dataset at rest, and the report of what is not.
-//! Does not own: repairing. Runs beside the service, without the lock.
+//! Owns: what must be true of a dataset at rest, and looking whether it is.
+//! Does not own: how a file is compared (see `compare`), what is said of what was found (see `report`), repairing. Runs beside the service, without
+//! the lock.
 
+use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, SecondsFormat, Utc};
-use parquet::file::reader::{FileReader, SerializedFileReader};
-use pintail_core::batch::Counts;
-use pintail_core::digest::sha256_of;
+use chrono::{DateTime, Utc};
 use pintail_core::error::{Error, ErrorKind, Result};
-use pintail_core::invocation::{command, expire_up_to, service_command};
 use pintail_core::offsets::PartitionId;
-use pintail_core::quantity::{counted, thousands};
-use pintail_storage::checkpoint::dead_letters;
+use pintail_core::quantity::counted;
 use pintail_storage::checkpoint::index::Comparison;
-use pintail_storage::checkpoint::permission;
 use pintail_storage::checkpoint::reader::Dataset;
-use pintail_storage::checkpoint::record::{CommitRecord, FileEntry, FileKind};
+use pintail_storage::checkpoint::record::{CommitRecord, FileEntry};
 use pintail_storage::checkpoint::state::State;
-use pintail_tables::audit::Audit;
-use pintail_tables::delta::log::DIR as DELTA_LOG;
+use pintail_storage::checkpoint::visible::{self, Readers};
 
-use crate::tables::{self, Found};
+use compare::{Fault, compare, same_length};
+use report::Report;
 
-/// Contradictions that are printed; the rest is only counted.
-const PRINTED_MAX: usize = 20;
+pub mod background;
+mod compare;
+mod report;
+#[cfg(test)]
+mod tests;
+
+pub use compare::Depth;
 
 /// Checks the dataset at `out`: all records and their chain, and the content of the files of checkpoint `since` and later. Prints a summary.
 ///
@@ -66,7 +65,7 @@ pub(crate) fn run_on(dataset: &Dataset, since: Option<u64>, depth: Depth, to: &m
 fn look(dataset: &Dataset, since: Option<u64>, depth: Depth) -> Result<Report> {
     let instances = dataset.instances()?;
     // Before the records: what is visible now has its record already, however fast the service commits.
-    let mut report = Report { unnamed: visible(dataset)?, is_in_bucket: dataset.bucket().is_some(), ..Report::default() };
+    let mut report = Report { unnamed: list_visible(dataset)?, is_in_bucket: dataset.bucket().is_some(), ..Report::default() };
     for instance in &instances {
         let mut check = Check { dataset: instance, instances: &instances, since: since.unwrap_or(1), depth, last: 0, report };
         check.records()?;
@@ -75,49 +74,6 @@ fn look(dataset: &Dataset, since: Option<u64>, depth: Depth) -> Result<Report> {
     report.judge_missing();
     report.judge_unnamed(dataset.paths().root());
     Ok(report)
-}
-
-/// How closely files are looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Depth {
-    /// Whether they are there, with their length.
-    Length,
-    /// Their hash and their rows as well.
-    Content,
-}
-
-/// What was found.
-#[derive(Debug, Default)]
-struct Report {
-    records: u64,
-    checkpoints: u64,
-    files: u64,
-    bytes: u64,
-    /// Files that are gone, with the time of their newest row.
-    missing: Vec<(DateTime<Utc>, PathBuf)>,
-    /// Files that are gone as it was declared.
-    expired: u64,
-    expired_before: Option<DateTime<Utc>>,
-    counts: Counts,
-    /// Visible files that no record has named so far.
-    unnamed: BTreeSet<PathBuf>,
-    /// Source partitions that were handed over, with the number of the take-over: each goes to one instance.
-    handed_over: BTreeSet<(u64, String)>,
-    /// The states that partitions were handed over from, by instance and record.
-    left: BTreeMap<(u32, u64), (State, String)>,
-    contradictions: Vec<String>,
-    /// Files that cannot be read, and why: nothing is known of them.
-    unread: Vec<(PathBuf, io::Error)>,
-    /// The time of the newest row of the files that differ from their records; `None` if none does.
-    differing: Option<DateTime<Utc>>,
-    /// What to do about all this.
-    ways_out: Vec<String>,
-    /// What is said of the tables.
-    tables: Vec<String>,
-    /// Whether the dataset is in a bucket: what is done to its files there is done with other tools.
-    is_in_bucket: bool,
-    /// Files of the last checkpoint whose uploads are not completed.
-    publishing: u64,
 }
 
 struct Check<'a> {
@@ -352,237 +308,15 @@ impl Check<'_> {
     }
 }
 
-impl Report {
-    /// Tells the files that are gone as it was declared from those that are missing.
-    fn judge_missing(&mut self) {
-        let before = self.expired_before;
-        let (expired, missing): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.missing).into_iter().partition(|(newest, _)| before.is_some_and(|before| *newest < before));
-        self.expired = expired.len() as u64;
-        self.contradictions.extend(missing.iter().map(|(_, file)| format!("`{}` is missing", file.display())));
-        let newest_missing = missing.iter().map(|(newest, _)| *newest).max();
-        if self.is_in_bucket {
-            let restore = "restore what is missing or differs from a copy, or by the versions of the bucket, byte for byte";
-            self.ways_out.extend((newest_missing.is_some() || self.differing.is_some()).then(|| restore.to_owned()));
-            return;
-        }
-        let expire = newest_missing.max(self.differing).map(expire_up_to).unwrap_or_default();
-        self.ways_out.extend(
-            newest_missing
-                .map(|_| format!("restore what is missing from a copy; or do without it: {expire} declares expired what is no younger")),
-        );
-        self.ways_out.extend(self.differing.map(|_| {
-            format!(
-                "restore what differs from its record from a copy, byte for byte; or do without it: move it out of the dataset, and {expire} declares \
-                 expired what is no younger"
-            )
-        }));
-    }
-
-    /// Puts the files that no record names among the contradictions.
-    fn judge_unnamed(&mut self, out: &Path) {
-        let strays = std::mem::take(&mut self.unnamed);
-        let of_tables = if strays.is_empty() || self.is_in_bucket { BTreeSet::new() } else { tables::of_others(out) };
-        let (of_tables, strays): (Vec<_>, Vec<_>) = strays.into_iter().partition(|stray| of_tables.contains(stray));
-        if !of_tables.is_empty() {
-            let way_out =
-                "what others write to a table is read by way of the table: globs count its rows beside those of the dataset's own files";
-            self.ways_out.push(way_out.to_owned());
-        }
-        self.contradictions.extend(of_tables.iter().map(|file| format!("`{}` was added to a table by another writer", file.display())));
-        if !strays.is_empty() {
-            self.ways_out.push(match self.is_in_bucket {
-                true => "move the files that no record names out of the dataset".to_owned(),
-                false => format!(
-                "{} names the files that no record names, if their rows belong into the dataset; if they are there by mistake, move them out of it",
-                service_command("adopt")
-            ),
-            });
-        }
-        self.contradictions.extend(strays.iter().map(|stray| format!("`{}` is visible, but no commit record names it", stray.display())));
-    }
-
-    /// Holds the tables against the records. Where these contradict themselves, nothing more can be said.
-    fn tables(&mut self, out: &Path) {
-        if !self.contradictions.is_empty() || !self.unread.is_empty() {
-            return;
-        }
-        for (format, called, dir) in tables::FORMATS {
-            match tables::audit(out, format) {
-                Ok(Found::Nothing) => {}
-                Ok(Found::NotOurs(why)) => self.tables.push(format!("{called} table: not looked at: {why}")),
-                Ok(Found::Audited(audit)) => self.table(called, &out.join(dir), audit),
-                Err(error) => self.contradictions.push(format!("{called} table: {error}")),
-            }
-        }
-    }
-
-    fn table(&mut self, called: &str, place: &Path, audit: Audit) {
-        let files = counted(audit.files, "committed file", "committed files");
-        let mut text = format!("{called} table: version {} with {files}", audit.version.unwrap_or(0));
-        if !audit.foreign.is_empty() {
-            text += &format!(" and {} of other writers", counted(audit.foreign.len() as u64, "file", "files"));
-        }
-        for (instance, records) in audit.behind {
-            text += &format!(", instance {instance} is {} behind", counted(records, "commit record", "commit records"));
-        }
-        self.tables.push(text);
-        if !audit.faults.is_empty() {
-            self.ways_out.push(format!(
-                "a table is made of the dataset: move `{}` away, and {} makes it anew",
-                place.display(),
-                command("publish")
-            ));
-        }
-        self.contradictions.extend(audit.faults.into_iter().map(|fault| format!("{called} table: {fault}")));
-    }
-
-    /// Says which files cannot be read.
-    fn refusal(&self, out: &Path) -> Error {
-        let (place, error) = &self.unread[0];
-        let count = counted(self.unread.len() as u64, "file", "files");
-        let hint = match error.kind() {
-            io::ErrorKind::PermissionDenied => format!(": {}", permission::to_read(place)),
-            _ => String::new(),
-        };
-        let doing = format!("read {count} of `{}`, so they were not verified; the first is `{}`{hint}", out.display(), place.display());
-        Error::io(doing, io::Error::from(error.kind()))
-    }
-
-    /// Returns the contradictions that are printed, and the ways out of them.
-    fn told(&self) -> Vec<String> {
-        let unread = self.unread.iter().map(|(place, error)| format!("`{}` cannot be read: {error}", place.display()));
-        let mut told: Vec<String> = self.contradictions.iter().cloned().chain(unread).take(PRINTED_MAX).collect();
-        let more = self.contradictions.len() + self.unread.len() - told.len();
-        if more > 0 {
-            told.push(format!("and {more} more"));
-        }
-        told.extend_from_slice(&self.ways_out);
-        told
-    }
-
-    fn print(&self, dataset: &Dataset, depth: Depth, to: &mut dyn Write) -> io::Result<()> {
-        let (format, counts) = (dataset.format(), &self.counts);
-        writeln!(to, "dataset {} of source {}, made {}", format.dataset_id, format.source.kind, format.created_at.to_rfc3339())?;
-        let read = match depth {
-            Depth::Length => "there, none read",
-            Depth::Content => "read",
-        };
-        let (checkpoints, files) = (counted(self.checkpoints, "checkpoint", "checkpoints"), counted(self.files, "file", "files"));
-        writeln!(to, "{checkpoints}, {files} with {} {read}", counted(self.bytes, "byte", "bytes"))?;
-        writeln!(
-            to,
-            "{} records in + {} expanded = {} rows out + {} filtered + {} dead letters",
-            thousands(counts.records_in),
-            thousands(counts.expanded),
-            thousands(counts.rows_out),
-            thousands(counts.filtered),
-            thousands(counts.dead_letters.total())
-        )?;
-        if let Some(before) = self.expired_before.filter(|_| self.expired > 0) {
-            let before = before.to_rfc3339_opts(SecondsFormat::Secs, true);
-            writeln!(to, "{} expired files are gone, as was declared for all before {before}", thousands(self.expired))?;
-        }
-        if self.publishing > 0 {
-            let files = counted(self.publishing, "file", "files");
-            writeln!(to, "{files} of the last checkpoint not visible yet: its process publishes them, or the next start")?;
-        }
-        for table in &self.tables {
-            writeln!(to, "{table}")?;
-        }
-        if self.contradictions.is_empty() && self.unread.is_empty() { writeln!(to, "clean") } else { Ok(()) }
-    }
-}
-
 /// Returns the time of the newest row of a file.
 fn newest(record: &CommitRecord, file: &FileEntry) -> DateTime<Utc> {
     file.event_time.map_or(record.time, |times| times.max)
 }
 
-/// Why a file is not known to be what its record says.
-enum Fault {
-    Unread(io::Error),
-    /// What differs, in words.
-    Differs(String),
-}
-
-impl From<io::Error> for Fault {
-    fn from(error: io::Error) -> Self {
-        Self::Unread(error)
-    }
-}
-
-impl From<String> for Fault {
-    fn from(why: String) -> Self {
-        Self::Differs(why)
-    }
-}
-
-fn same_length(bytes: u64, file: &FileEntry) -> Result<(), Fault> {
-    if bytes != file.bytes { Err(format!("it has {bytes} bytes, not {}", file.bytes).into()) } else { Ok(()) }
-}
-
-/// Holds a file against its record.
-fn compare(place: &Path, file: &FileEntry, depth: Depth) -> Result<(), Fault> {
-    let open = || File::open(place);
-    same_length(open()?.metadata()?.len(), file)?;
-    if depth == Depth::Length {
-        return Ok(());
-    }
-    let sha256 = sha256_of(open()?)?;
-    if sha256 != file.sha256 {
-        return Err(format!("its SHA-256 is {sha256}, not {}", file.sha256).into());
-    }
-    let rows = match file.kind {
-        FileKind::Parquet => parquet_rows(open()?)?,
-        FileKind::DeadLetters => letters(place)?,
-    };
-    if rows != file.rows { Err(format!("it has {rows} rows, not {}", file.rows).into()) } else { Ok(()) }
-}
-
-fn parquet_rows(file: File) -> Result<u64, String> {
-    let reader = SerializedFileReader::new(file).map_err(|e| format!("it is no Parquet file: {e}"))?;
-    u64::try_from(reader.metadata().file_metadata().num_rows()).map_err(|_| "its number of rows is negative".into())
-}
-
-fn letters(place: &Path) -> Result<u64, String> {
-    let mut letters = dead_letters::read(place).map_err(|e| e.to_string())?;
-    letters.try_fold(0, |rows, letter| letter.map(|_| rows + 1)).map_err(|e| e.to_string())
-}
-
-/// Lists all that a reader's glob over a dataset takes for data. In a bucket that tells the lengths of all files as well.
-fn visible(dataset: &Dataset) -> Result<BTreeSet<PathBuf>> {
+/// Lists all that any reader takes for data. In a bucket that tells the lengths of all files as well.
+fn list_visible(dataset: &Dataset) -> Result<BTreeSet<PathBuf>> {
     let root = dataset.paths().root();
-    let Some(tree) = dataset.bucket() else { return visible_parquet(root) };
-    let names = tree.list_all()?.into_iter().filter(|name| name.ends_with(".parquet"));
-    Ok(names.filter(|name| !Path::new(name).starts_with(DELTA_LOG)).map(|name| root.join(name)).collect())
+    let Some(tree) = dataset.bucket() else { return visible::list(root) };
+    let names = tree.list_all()?.into_iter().filter(|name| Readers::of(Path::new(name)) >= Readers::Some);
+    Ok(names.map(|name| root.join(name)).collect())
 }
-
-/// Lists all that a reader's glob over the tree takes for data. The log of a Delta table has checkpoints that are Parquet files, and no data.
-pub(crate) fn visible_parquet(out: &Path) -> Result<BTreeSet<PathBuf>> {
-    let mut found = BTreeSet::new();
-    let mut dirs = vec![out.to_path_buf()];
-    while let Some(dir) = dirs.pop() {
-        let listed = match fs::read_dir(&dir).and_then(Iterator::collect::<io::Result<Vec<_>>>) {
-            // The service removed it since: a staging directory, after its commit.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && dir != out => continue,
-            listed => listed.map_err(|e| Error::io(format_args!("list `{}`", dir.display()), e))?,
-        };
-        for entry in listed {
-            let path = entry.path();
-            let is_parquet = path.extension().is_some_and(|ending| ending == "parquet");
-            match entry.file_type().map_err(|e| Error::io(format_args!("look at `{}`", path.display()), e))? {
-                // Below `_pintail` too: DuckDB's `**` does not skip it. Staged files do not have the ending.
-                kind if kind.is_dir() && path != out.join(DELTA_LOG) => dirs.push(path),
-                kind if kind.is_dir() => {}
-                _ if is_parquet => _ = found.insert(path),
-                _ => {}
-            }
-        }
-    }
-    Ok(found)
-}
-
-pub mod background;
-#[cfg(test)]
-mod tests;

@@ -3,10 +3,7 @@
 //! Owns: the values so far, which of them are null, and the words for a value that does not fit.
 //! Does not own: where the value stands in the record (see `fields`), whether the record as a whole is good (see `ndjson`).
 
-use std::fmt;
-
 use arrow::array::{ArrayRef, NullBufferBuilder};
-use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
     Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
     TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
@@ -18,31 +15,10 @@ use super::number::{Decimal, Float, Integer};
 use super::primitive::{Primitives, Scalar};
 use super::text::{Booleans, Dictionary, Jsons, Texts};
 use super::time::{self, Date, TimestampText};
+use super::values::Values;
 
 /// Characters of a value that a reason shows.
 const SHOWN_MAX: usize = 60;
-
-/// The values of a column, nulls filled in.
-pub(super) trait Values: fmt::Debug + Send {
-    /// Returns how many there are.
-    fn len(&self) -> usize;
-
-    /// Appends the next value of the record if it stands there in its usual form. After `None` nothing is appended, and the cursor may
-    /// stand anywhere.
-    fn push_usual(&mut self, cursor: &mut Cursor<'_>) -> Option<()>;
-
-    /// Appends a value from the text of a JSON value that is not null; `None` = it does not fit.
-    fn push_json(&mut self, json: &str) -> Option<()>;
-
-    /// Appends a place that the null buffer covers.
-    fn push_null(&mut self);
-
-    /// Drops the values behind the first `rows`.
-    fn truncate(&mut self, rows: usize);
-
-    /// Hands out the values, and is empty again.
-    fn finish(&mut self, nulls: Option<NullBuffer>) -> ArrayRef;
-}
 
 /// A declared column and its values so far.
 #[derive(Debug)]

@@ -44,6 +44,7 @@ mod primitive;
 mod rows;
 mod text;
 mod time;
+mod values;
 
 #[cfg(test)]
 mod tests;

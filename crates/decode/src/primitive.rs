@@ -10,8 +10,8 @@ use arrow::array::{ArrayRef, ArrowPrimitiveType, PrimitiveArray};
 use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::datatypes::DataType;
 
-use super::column::Values;
 use super::cursor::Cursor;
+use super::values::Values;
 
 /// How one value of a type is read.
 pub(super) trait Scalar: fmt::Debug + Send {

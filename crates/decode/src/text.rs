@@ -10,8 +10,8 @@ use arrow::array::{Array, ArrayRef, BooleanArray, DictionaryArray, Int32Array, S
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::Int32Type;
 
-use super::column::Values;
 use super::cursor::Cursor;
+use super::values::Values;
 
 /// Values that a dictionary keeps for the next batch. Past it the column has many values: those of old batches would only be weight, and
 /// the engine takes larger dictionaries as plain text anyway.

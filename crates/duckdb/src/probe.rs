@@ -24,6 +24,7 @@
 //! What the probe misses (expressions that `TRY` does not take, errors of other kinds) is left to the search.
 
 mod arithmetic;
+mod faults;
 mod flat;
 mod rewrite;
 mod shape;

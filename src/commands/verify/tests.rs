@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::fs;
 use std::sync::Arc;
 
 use arrow::array::{Int64Array, RecordBatch};
@@ -10,7 +10,7 @@ use pintail_core::offsets::PartitionId;
 use pintail_storage::checkpoint::dead_letters::DeadLetterFile;
 use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::checkpoint::reader;
-use pintail_storage::checkpoint::record::{Action, ActionKind};
+use pintail_storage::checkpoint::record::{Action, ActionKind, FileKind};
 use pintail_storage::checkpoint::store::{Adopted, NewFile, Store};
 use pintail_storage::samples::{draft, open};
 

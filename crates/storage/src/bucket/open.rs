@@ -5,6 +5,8 @@
 //!
 //! While it waits nothing is changed but the object that tells the time. A head that moves meanwhile is a sign of life, and all is looked at anew.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use pintail_core::digest::hex;
@@ -24,6 +26,7 @@ use crate::checkpoint::record::CommitRecord;
 use crate::checkpoint::store::{
     Expected, Standing, Tip, check_empty, check_fits, check_instances, check_made_with, check_source, partition_columns,
 };
+use crate::checkpoint::visible::Readers;
 
 /// Starts that may come between this one's looking and its open record. More at the same time is a mistake of whoever starts them.
 const OPENINGS_MAX: usize = 8;
@@ -208,7 +211,7 @@ async fn make_format(requests: &Requests, expected: &Expected<'_>) -> Result<Byt
             paths.format().display()
         )));
     }
-    check_empty(paths, listed.iter().find(|key| key.as_str().ends_with(".parquet")).map(|key| key.as_str().as_ref()))?;
+    check_empty(paths, listed.iter().map(|key| Path::new(key.as_str())).find(|file| Readers::of(file) == Readers::All))?;
     if paths.instance() > 0 {
         let path = paths.format();
         return Err(Error::try_again(format!("`{}` is not there yet: instance 0 makes it, start that first", path.display())));

@@ -3,10 +3,12 @@
 //! Owns: what each file is, by its name.
 //! Does not own: how files are made and read (see [`crate::log`]), what is in them.
 
+use pintail_storage::checkpoint::visible::DELTA_LOG;
+
 use crate::log::is_unfinished;
 
 /// The name of the directory.
-pub const DIR: &str = "_delta_log";
+pub const DIR: &str = DELTA_LOG;
 /// The file that names the last checkpoint.
 pub const LAST_CHECKPOINT: &str = "_last_checkpoint";
 

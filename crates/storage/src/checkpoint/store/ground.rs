@@ -1,7 +1,7 @@
 //! The ground: what lies in a directory before a process relies on it.
 //!
 //! Owns: what the file system must be able to do, files without a ledger, and a ledger older than its files.
-//! Does not own: the ledger itself (see `head`), whether each file is right (see `commands::verify`).
+//! Does not own: the ledger itself (see `head`), which files readers take for data (see [`visible`]), whether each is right (see `commands::verify`).
 
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,7 @@ use crate::checkpoint::directories::cannot;
 use crate::checkpoint::format::Format;
 use crate::checkpoint::log;
 use crate::checkpoint::paths::{self, Paths};
+use crate::checkpoint::visible::{self, Readers};
 use crate::durable::fs::{Fs, ReadFs};
 
 /// What the name of a probe begins with.
@@ -115,33 +116,18 @@ struct Visible {
     newest: Option<(u64, PathBuf)>,
 }
 
-/// Lists what a reader's glob would find below `paths`, by names alone.
+/// Lists what every reader takes for data below `paths`: nothing of the dataset's own directory, nor of the logs of tables.
 fn visible(fs: &dyn ReadFs, paths: &Paths) -> Result<Visible> {
     let mut visible = Visible::default();
-    let mut dirs = vec![paths.root().to_path_buf()];
-    while let Some(dir) = dirs.pop() {
-        let listed = match fs.names(&dir) {
-            // Removed since, by somebody's retention; or nothing was made yet.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            listed => listed.map_err(|e| cannot(paths.root(), format!("list `{}`", dir.display()), e))?,
-        };
-        for (path, is_dir) in listed {
-            if is_dir {
-                // Nothing of the dataset is visible in its own directory, nor in the logs of tables (`_delta_log`).
-                let name = path.file_name().map(std::ffi::OsStr::as_encoded_bytes).unwrap_or_default();
-                if !name.starts_with(b"_") || name.contains(&b'=') {
-                    dirs.push(path);
-                }
-            } else if path.extension().is_some_and(|ending| ending == "parquet") {
-                if let Some(sequence) = paths.checkpoint_of(&path)
-                    && visible.newest.as_ref().is_none_or(|(newest, _)| *newest < sequence)
-                {
-                    visible.newest = Some((sequence, path.clone()));
-                }
-                visible.any.get_or_insert(path);
-            }
+    let listed = visible::each(fs, paths.root(), Readers::All, &mut |path| {
+        if let Some(sequence) = paths.checkpoint_of(&path)
+            && visible.newest.as_ref().is_none_or(|(newest, _)| *newest < sequence)
+        {
+            visible.newest = Some((sequence, path.clone()));
         }
-    }
+        visible.any.get_or_insert(path);
+    });
+    listed.map_err(|(dir, e)| cannot(paths.root(), format!("list `{}`", dir.display()), e))?;
     Ok(visible)
 }
 

@@ -195,6 +195,16 @@ fn files_without_a_ledger_and_a_ledger_without_its_format_are_refused_before_any
 }
 
 #[test]
+fn what_not_every_reader_takes_for_data_is_no_reason_to_refuse_a_bucket_without_a_ledger() {
+    let mut world = World::new(Provider::Aws);
+    for name in ["_delta_log/00000000000000000010.checkpoint.parquet", "_archive/a.parquet"] {
+        world.apply(&Request::Replace(name.into(), Bytes::from_static(b"rows"))).unwrap();
+    }
+    let (_, end, _) = run(world, Plan::calm(Host::Same), plain);
+    assert_eq!(end, End::Finished);
+}
+
+#[test]
 fn a_record_says_all_that_one_on_a_disk_says_and_the_uploads() {
     let chain = chain(&settled()).unwrap();
     let [open_record, checkpoint] = chain.as_slice() else { panic!("{chain:?}") };
