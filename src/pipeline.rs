@@ -36,7 +36,7 @@ use crate::stages::transformer::Transformer;
 use crate::stages::trier::Trier;
 use crate::stages::writer::{Checkpoint, Writer};
 use crate::stages::{blocking, outlet, stopped};
-use crate::tables::Following;
+use crate::tables::{self, Following};
 use crate::terminal::Screen;
 use crate::trial::{self, Trial};
 
@@ -98,6 +98,8 @@ impl Line {
     /// Opens the dataset (lock, FORMAT, recovery) and the source, and links the stages. Blocking; inside a runtime.
     pub fn open(config: &Config, input: Input, start: Start, outside: Outside) -> Result<Self> {
         let plan = Plan::new(config)?;
+        // What a table refuses is found by a start as by `check`; what becomes of it later holds nothing up.
+        tables::check(&config.tables, &config.pipeline.out_path)?;
         let opened = plan.open_store(config, start, outside.fs.clone(), &outside.meters.disk, outside.admin)?;
         let accepting = (start == Start::Accept).then(|| accepting_gaps(config));
         let source = open_source(accepting.as_ref().unwrap_or(config), input, &opened.store, &outside.meters.disk)?;

@@ -34,7 +34,8 @@ const PRINTED_MAX: usize = 20;
 /// Checks the dataset at `out`: all records and their chain, and the content of the files of checkpoint `since` and later. Prints a summary.
 ///
 /// # Errors
-/// [`pintail_core::error::ErrorKind::State`] if anything contradicts the records, naming the first contradictions, a line each, and a way out.
+/// [`pintail_core::error::ErrorKind::State`] if anything contradicts the records, naming the first contradictions, a line each, and a way out;
+/// [`pintail_core::error::ErrorKind::Config`] if nothing does, and there is a table that cannot be published.
 pub fn run(out: &Path, since: Option<u64>, depth: Depth, to: &mut dyn Write) -> Result<()> {
     run_on(&Dataset::open(out)?, since, depth, to)
 }
@@ -52,6 +53,7 @@ pub(crate) fn run_on(dataset: &Dataset, since: Option<u64>, depth: Depth, to: &m
     report.print(dataset, depth, to).map_err(|e| Error::io("write the report", e))?;
     match report.contradictions.len() {
         0 if !report.unread.is_empty() => Err(report.refusal(out)),
+        0 if !report.refused.is_empty() => Err(Error::config(report.refused.join("\n"))),
         0 => Ok(()),
         places => Err(Error::state(format!(
             "`{}` contradicts its commit records in {}:\n  {}",
@@ -114,6 +116,8 @@ struct Report {
     ways_out: Vec<String>,
     /// What is said of the tables.
     tables: Vec<String>,
+    /// Why tables cannot be published.
+    refused: Vec<String>,
     /// Whether the dataset is in a bucket: what is done to its files there is done with other tools.
     is_in_bucket: bool,
     /// Files of the last checkpoint whose uploads are not completed.
@@ -410,7 +414,10 @@ impl Report {
         for (format, called, dir) in tables::FORMATS {
             match tables::audit(out, format) {
                 Ok(Found::Nothing) => {}
-                Ok(Found::NotOurs(why)) => self.tables.push(format!("{called} table: not looked at: {why}")),
+                Ok(Found::Refused(why)) => {
+                    self.tables.push(format!("{called} table: refused by {}", command("publish")));
+                    self.refused.push(format!("{called} table: {why}"));
+                }
                 Ok(Found::Audited(audit)) => self.table(called, &out.join(dir), audit),
                 Err(error) => self.contradictions.push(format!("{called} table: {error}")),
             }
@@ -490,7 +497,11 @@ impl Report {
         for table in &self.tables {
             writeln!(to, "{table}")?;
         }
-        if self.contradictions.is_empty() && self.unread.is_empty() { writeln!(to, "clean") } else { Ok(()) }
+        match (self.contradictions.is_empty() && self.unread.is_empty(), self.refused.is_empty()) {
+            (true, true) => writeln!(to, "clean"),
+            (true, false) => writeln!(to, "the files are clean, a table of them is not"),
+            (false, _) => Ok(()),
+        }
     }
 }
 
