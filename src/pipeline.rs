@@ -31,7 +31,7 @@ use crate::meters::{Linked, Meters};
 use crate::stages::batcher::Batcher;
 use crate::stages::monitor::Monitor;
 use crate::stages::producer::Producer;
-use crate::stages::transform::Transform;
+use crate::stages::transform::{Told, Transform};
 use crate::stages::transformer::Transformer;
 use crate::stages::trier::Trier;
 use crate::stages::writer::{Checkpoint, Writer};
@@ -148,9 +148,10 @@ impl Line {
         let monitor =
             Monitor { input: figures, screen, config: config.monitor.clone(), columns: aggregator.columns(), meters: meters.clone() };
         let files = OpenFiles::new(layout.clone(), &config.sink, &store.columns_of(layout.output_schema()))?;
+        let told = Arc::<Told>::default();
         let transform = |worker| {
             let outside = (when_rejected, usual, give_up.clone());
-            Transform::new(config, worker, &layout, &aggregator, outside).among(&files.crowd(), config)
+            Transform::new(config, worker, &layout, &aggregator, outside).among(&files.crowd(), config).telling(&told)
         };
         let workers = engine.workers()?.into_iter().map(transform).collect();
         let schema = engine.output().clone();
