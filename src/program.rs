@@ -25,7 +25,7 @@ use crate::commands::{
 };
 use crate::pipeline::{Input, Start, open_to_read, refuse_bucket};
 use crate::signals::Early;
-use crate::terminal::Screen;
+use crate::terminal::{Folded, Screen};
 use crate::{child, cli, logging, sql_box, trial};
 
 /// Time for a slow terminal to take the last table.
@@ -207,7 +207,12 @@ fn serve(cli: &Cli, input: Input, start: Start) -> u8 {
 /// Runs a command that ends by itself.
 fn run_once(cli: &Cli, command: Command) -> Result<()> {
     // What a command prints may come from outside: records, files, servers.
-    let to = &mut Writer::new(io::stdout().lock(), form(&command));
+    let to: &mut dyn Write = match (form(&command), &command) {
+        // The columns of a table stand one below the other.
+        (form, Command::Query { .. }) => &mut Writer::new(io::stdout().lock(), form),
+        (form @ Form::Lines, _) => &mut Writer::new(Folded::stdout(), form),
+        (form, _) => &mut Writer::new(io::stdout().lock(), form),
+    };
     if let Command::Infer { file, records, complete, .. } = &command {
         infer::run(file, records.get(), *complete, to)?;
         return say_next(next_of(&command), to);
