@@ -18,6 +18,8 @@ use pintail_core::error::ErrorKind;
 use pintail_core::invocation::{self, word};
 use pintail_settings::raw::settings_of;
 
+use crate::commands::init::OUTPUT;
+
 use self::help::{CONFIG_EXAMPLES, EXAMPLES, INIT_EXAMPLES, LOAD_EXAMPLES, PLAN_EXAMPLES, TEMPLATE, TEST_EXAMPLES};
 
 mod help;
@@ -101,7 +103,7 @@ pub(crate) enum Command {
         /// An NDJSON file, also of gzip or zstd, or a glob in quotes; `-` is standard input.
         file: PathBuf,
         /// The configuration to write; `-` prints it.
-        #[arg(short, long, value_name = "FILE", default_value = "pintail.toml")]
+        #[arg(short, long, value_name = "FILE", default_value = OUTPUT)]
         output: PathBuf,
         /// Replace the configuration if it is there.
         #[arg(long)]
@@ -116,7 +118,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "N", default_value_t = SAMPLE)]
         records: NonZero<usize>,
     },
-    /// Put fixtures through the schema and the SQL, and compare what comes out. Writes no dataset.
+    /// Put fixtures through the schema and the SQL, and compare what comes out. Needs a configuration; writes no dataset.
     #[command(after_help = TEST_EXAMPLES)]
     Test {
         /// Fixtures; all unless given.

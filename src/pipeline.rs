@@ -31,12 +31,12 @@ use crate::meters::{Linked, Meters};
 use crate::stages::batcher::Batcher;
 use crate::stages::monitor::Monitor;
 use crate::stages::producer::Producer;
-use crate::stages::transform::Transform;
+use crate::stages::transform::{Told, Transform};
 use crate::stages::transformer::Transformer;
 use crate::stages::trier::Trier;
 use crate::stages::writer::{Checkpoint, Writer};
 use crate::stages::{blocking, outlet, stopped};
-use crate::tables::Following;
+use crate::tables::{self, Following};
 use crate::terminal::Screen;
 use crate::trial::{self, Trial};
 
@@ -98,6 +98,8 @@ impl Line {
     /// Opens the dataset (lock, FORMAT, recovery) and the source, and links the stages. Blocking; inside a runtime.
     pub fn open(config: &Config, input: Input, start: Start, outside: Outside) -> Result<Self> {
         let plan = Plan::new(config)?;
+        // What a table refuses is found by a start as by `check`; what becomes of it later holds nothing up.
+        tables::check(&config.tables, &config.pipeline.out_path)?;
         let opened = plan.open_store(config, start, outside.fs.clone(), &outside.meters.disk, outside.admin)?;
         let accepting = (start == Start::Accept).then(|| accepting_gaps(config));
         let source = open_source(accepting.as_ref().unwrap_or(config), input, &opened.store, &outside.meters.disk)?;
@@ -146,9 +148,10 @@ impl Line {
         let monitor =
             Monitor { input: figures, screen, config: config.monitor.clone(), columns: aggregator.columns(), meters: meters.clone() };
         let files = OpenFiles::new(layout.clone(), &config.sink, &store.columns_of(layout.output_schema()))?;
+        let told = Arc::<Told>::default();
         let transform = |worker| {
             let outside = (when_rejected, usual, give_up.clone());
-            Transform::new(config, worker, &layout, &aggregator, outside).among(&files.crowd(), config)
+            Transform::new(config, worker, &layout, &aggregator, outside).among(&files.crowd(), config).telling(&told)
         };
         let workers = engine.workers()?.into_iter().map(transform).collect();
         let schema = engine.output().clone();

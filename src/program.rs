@@ -25,7 +25,7 @@ use crate::commands::{
 };
 use crate::pipeline::{Input, Start, open_to_read, refuse_bucket};
 use crate::signals::Early;
-use crate::terminal::Screen;
+use crate::terminal::{Folded, Screen};
 use crate::{child, cli, logging, sql_box, trial};
 
 /// Time for a slow terminal to take the last table.
@@ -99,6 +99,12 @@ fn load_into(cli: &Cli, load: &Load) -> Result<()> {
 
 /// Runs fixtures.
 fn test(cli: &Cli, fixtures: &Fixtures) -> Result<u8> {
+    // The defaults are made for the simulator: fixtures of somebody would all come out as if nothing fitted, and be written so.
+    let says_what = |setting: &String| ["schema.", "transform."].iter().any(|section| setting.starts_with(section));
+    if configuration(cli).is_none() && !settings_of(pintail_config::environment()).iter().chain(&cli.sets()).any(says_what) {
+        let here = if Path::new(init::OUTPUT).is_file() { format!(": `{}` is here", init::OUTPUT) } else { String::new() };
+        return Err(Error::config(format!("which configuration is to be tested? Name it with --config{here}")));
+    }
     fixtures::run(&load(cli)?, fixtures, &mut Writer::new(io::stdout().lock(), Form::Lines))
 }
 
@@ -207,7 +213,12 @@ fn serve(cli: &Cli, input: Input, start: Start) -> u8 {
 /// Runs a command that ends by itself.
 fn run_once(cli: &Cli, command: Command) -> Result<()> {
     // What a command prints may come from outside: records, files, servers.
-    let to = &mut Writer::new(io::stdout().lock(), form(&command));
+    let to: &mut dyn Write = match (form(&command), &command) {
+        // The columns of a table stand one below the other.
+        (form, Command::Query { .. }) => &mut Writer::new(io::stdout().lock(), form),
+        (form @ Form::Lines, _) => &mut Writer::new(Folded::stdout(), form),
+        (form, _) => &mut Writer::new(io::stdout().lock(), form),
+    };
     if let Command::Infer { file, records, complete, .. } = &command {
         infer::run(file, records.get(), *complete, to)?;
         return say_next(next_of(&command), to);

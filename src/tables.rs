@@ -15,8 +15,8 @@ use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::durable::posix::Posix;
 use pintail_tables::audit::Audit;
-use pintail_tables::facts::{self, Column};
-use pintail_tables::ledger::OnDisk;
+use pintail_tables::facts::{self, Column, Settled};
+use pintail_tables::ledger::{Ledger, OnDisk};
 use pintail_tables::log::OnDisk as Directory;
 use pintail_tables::publisher::{Expired, Publisher};
 use pintail_tables::{delta, iceberg};
@@ -30,12 +30,21 @@ use crate::stages::blocking;
 /// Publications after which expired files are looked for again, which takes a look at each of them.
 const EXPIRED_EVERY: u64 = 60;
 
-/// Checks that the output of the SQL can be all the tables.
+/// Checks that the output of the SQL can be all the tables. The dataset at `out`, if there is one, has some of the columns already.
 ///
 /// # Errors
 /// [`ErrorKind::Config`]: every column that a table cannot have, with the cast to write.
-pub(crate) fn check_columns(tables: &[TableConfig], layout: &OutputLayout) -> Result<()> {
-    let column = |field: &Arc<arrow::datatypes::Field>| Column { id: 0, name: field.name().clone(), data_type: field.data_type().clone() };
+pub(crate) fn check_columns(tables: &[TableConfig], layout: &OutputLayout, out: &Path) -> Result<()> {
+    if tables.is_empty() {
+        return Ok(());
+    }
+    // What is wrong with the dataset itself is told by whoever opens it.
+    let written = OnDisk::open(out.to_owned(), None).map(|ledger| ledger.dataset().columns.clone()).unwrap_or_default();
+    let column = |field: &Arc<arrow::datatypes::Field>| {
+        let (name, data_type) = (field.name().clone(), field.data_type().clone());
+        let is_in_files = written.iter().any(|column| column.name == name);
+        Column { id: 0, name, data_type, settled: if is_in_files { Settled::InFiles } else { Settled::InSqlAlone } }
+    };
     let columns: Vec<Column> = layout.output_schema().fields().iter().map(column).collect();
     let partition_by: Vec<String> = layout.partition_columns().into_iter().map(|(name, _)| name).collect();
     let mut faults = Vec::new();
@@ -54,6 +63,10 @@ pub(crate) fn check_columns(tables: &[TableConfig], layout: &OutputLayout) -> Re
 /// # Errors
 /// [`ErrorKind::Config`], naming the log and the way out; [`ErrorKind::State`] if it cannot be read.
 pub(crate) fn check(tables: &[TableConfig], out: &Path) -> Result<()> {
+    if out.is_dir() && !Paths::from(out).format().exists() {
+        return tables.iter().try_for_each(|table| publisher(out, table.format, &table.name)?.check_free());
+    }
+    // Whoever opens it says what is wrong with it.
     let Ok(dataset) = Dataset::open(out) else { return Ok(()) };
     let format = dataset.format();
     let partition_by = format.partition_by.iter().map(|column| column.name.clone()).collect();
@@ -65,8 +78,8 @@ pub(crate) fn check(tables: &[TableConfig], out: &Path) -> Result<()> {
 pub(crate) enum Found {
     /// There is none.
     Nothing,
-    /// It is none of this dataset's, or not to be read: why.
-    NotOurs(String),
+    /// It cannot be published: why.
+    Refused(String),
     /// It was held against the ledger.
     Audited(Audit),
 }
@@ -75,30 +88,42 @@ pub(crate) enum Found {
 pub(crate) const FORMATS: [(TableFormat, &str, &str); 2] =
     [(TableFormat::Delta, "Delta", delta::log::DIR), (TableFormat::Iceberg, "Iceberg", iceberg::TABLE_DIR)];
 
-/// Holds a table of the dataset at `out`, if it has one, against the ledger.
+/// Holds a table of the dataset at `out`, if it has one, against the ledger, and looks whether it can be published.
 ///
 /// # Errors
 /// Those of the ledger.
 pub(crate) fn audit(out: &Path, format: TableFormat) -> Result<Found> {
-    let is_there = FORMATS.iter().any(|(of, _, dir)| *of == format && out.join(dir).is_dir());
-    if !is_there {
-        return Ok(Found::Nothing);
-    }
-    match OnDisk::open(out.to_owned(), None).and_then(|ledger| publisher(out, format, "")?.audit(&ledger)) {
-        Ok(Audit { version: None, .. }) => Ok(Found::Nothing),
-        Ok(audit) => Ok(Found::Audited(audit)),
-        Err(error) if error.kind() == ErrorKind::Config => Ok(Found::NotOurs(error.to_string())),
+    let audited = held_against(out, format).and_then(|held| {
+        let Some((publisher, ledger, audit)) = held else { return Ok(None) };
+        // Where something contradicts the ledger, there is enough to say.
+        if audit.faults.is_empty() {
+            publisher.rehearse(&ledger, Utc::now())?;
+        }
+        Ok(Some(audit))
+    });
+    match audited {
+        Ok(None) => Ok(Found::Nothing),
+        Ok(Some(audit)) => Ok(Found::Audited(audit)),
+        Err(error) if error.kind() == ErrorKind::Config => Ok(Found::Refused(error.to_string())),
         Err(error) => Err(error),
     }
 }
 
+/// Holds a table against the ledger; `None` if there is none.
+fn held_against(out: &Path, format: TableFormat) -> Result<Option<(Publisher, OnDisk, Audit)>> {
+    let is_there = FORMATS.iter().any(|(of, _, dir)| *of == format && out.join(dir).is_dir());
+    if !is_there {
+        return Ok(None);
+    }
+    let (ledger, publisher) = (OnDisk::open(out.to_owned(), None)?, publisher(out, format, "")?);
+    let audit = publisher.audit(&ledger)?;
+    Ok(audit.version.is_some().then_some((publisher, ledger, audit)))
+}
+
 /// Returns the files that other writers have added to the tables of the dataset at `out`; of a table that cannot be read, none.
 pub(crate) fn of_others(out: &Path) -> BTreeSet<PathBuf> {
-    let audited = FORMATS.iter().filter_map(|(format, ..)| match audit(out, *format) {
-        Ok(Found::Audited(audit)) => Some(audit.foreign),
-        _ => None,
-    });
-    audited.flatten().map(|path| out.join(path)).collect()
+    let held = FORMATS.iter().filter_map(|(format, ..)| held_against(out, *format).ok().flatten());
+    held.flat_map(|(_, _, audit)| audit.foreign).map(|path| out.join(path)).collect()
 }
 
 /// Returns what publishes a dataset as a table.
@@ -210,7 +235,15 @@ impl Follower {
         // After an error it is opened anew.
         ledger.refresh()?;
         if self.rounds == 0 {
-            self.publisher.check_history(&ledger, Utc::now())?;
+            let lacking = self.publisher.check_history(&ledger, Utc::now())?;
+            if let Some(first) = lacking.first() {
+                warn!(
+                    table = self.publisher.name(),
+                    files = lacking.len(),
+                    first,
+                    "another writer took files of the dataset out of the table"
+                );
+            }
         }
         let expired = if ledger.may_expire() && self.rounds.is_multiple_of(EXPIRED_EVERY) { Expired::Remove } else { Expired::Keep };
         let published = self.publisher.publish(&ledger, expired, Utc::now())?;
@@ -228,6 +261,6 @@ impl Follower {
             );
         }
         self.ledger = Some(ledger);
-        Ok(())
+        published.check_kept(&self.publisher.place())
     }
 }

@@ -3,6 +3,7 @@
 //! Owns: the picture (`render`, pure), and the screen that redraws it in place with log lines above it.
 //! Does not own: the figures (see `stages::monitor`), what is logged (see `logging`).
 
+mod folded;
 mod layout;
 mod screen;
 
@@ -11,6 +12,7 @@ mod tests;
 
 use std::time::Duration;
 
+pub(crate) use self::folded::Folded;
 pub(crate) use self::layout::broken;
 pub(crate) use self::screen::Screen;
 

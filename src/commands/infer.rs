@@ -51,7 +51,7 @@ pub(crate) fn look_at_files(files: &[PathBuf], records_max: usize) -> Result<Inf
     let mut all: Box<dyn BufRead> = Box::new(io::empty());
     for file in files.iter().step_by(step) {
         let mut sample = open(file)?;
-        let shape = shape_of(&mut *sample, file)?;
+        let shape = shape_of(&mut *sample)?;
         if let Some(reason) = shape.explained(file).filter(|_| !matches!(shape, Shape::Empty | Shape::Separated)) {
             return Err(Error::config(reason));
         }
@@ -83,7 +83,7 @@ pub(crate) fn look_at_stdin(records_max: usize) -> Result<(Inferred, Vec<u8>)> {
 }
 
 fn look_into(mut sample: impl BufRead, path: &Path, records_max: usize) -> Result<Inferred> {
-    let shape = shape_of(&mut sample, path)?;
+    let shape = shape_of(&mut sample)?;
     let inferred = infer(sample, records_max).map_err(|error| match shape.explained(path) {
         None => error,
         // Zeros or a line of any length may be all that is known of it.
@@ -99,8 +99,40 @@ fn look_into(mut sample: impl BufRead, path: &Path, records_max: usize) -> Resul
     Ok(inferred)
 }
 
-fn shape_of(sample: &mut (impl BufRead + ?Sized), path: &Path) -> Result<Shape> {
-    sample.fill_buf().map(Shape::of).map_err(|e| Error::io(format_args!("read `{}`", path.display()), e))
+fn shape_of(sample: &mut (impl BufRead + ?Sized)) -> Result<Shape> {
+    sample.fill_buf().map(Shape::of).map_err(|e| Error::io("read the sample", e))
+}
+
+/// A reader whose errors name its file: what is wrong may come behind its first bytes, and when other files were read.
+struct Named<R> {
+    inner: R,
+    name: String,
+}
+
+impl<R> Named<R> {
+    fn new(inner: R, path: &Path) -> Self {
+        Self { inner, name: format!("`{}`", path.display()) }
+    }
+
+    fn named<T>(result: io::Result<T>, name: &str) -> io::Result<T> {
+        result.map_err(|e| io::Error::new(e.kind(), format!("{name}: {e}")))
+    }
+}
+
+impl<R: BufRead> Read for Named<R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        Self::named(self.inner.read(to), &self.name)
+    }
+}
+
+impl<R: BufRead> BufRead for Named<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        Self::named(self.inner.fill_buf(), &self.name)
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.inner.consume(bytes);
+    }
 }
 
 /// The first lines of a reader.
@@ -192,9 +224,9 @@ fn open(path: &Path) -> Result<Box<dyn BufRead>> {
     };
     // Told by the bytes, as the source does.
     Ok(match Compression::of(head) {
-        Compression::Gzip => Box::new(BufReader::new(MultiGzDecoder::new(file))),
-        Compression::Zstd => Box::new(BufReader::new(zstd::Decoder::with_buffer(file).map_err(failed)?)),
-        Compression::None => Box::new(file),
+        Compression::Gzip => Box::new(Named::new(BufReader::new(MultiGzDecoder::new(file)), path)),
+        Compression::Zstd => Box::new(Named::new(BufReader::new(zstd::Decoder::with_buffer(file).map_err(failed)?), path)),
+        Compression::None => Box::new(Named::new(file, path)),
     })
 }
 
@@ -267,6 +299,26 @@ mod tests {
         std::fs::write(&files[3], "[1]\n").unwrap();
         let error = look_at_files(&files, 90).unwrap_err().to_string();
         assert!(error.contains("03.ndjson` is a JSON array"), "{error}");
+    }
+
+    #[test]
+    fn a_sample_that_is_damaged_is_named_wherever_the_damage_is_and_among_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let lines: String = (0..100_000).map(|n| format!("{{\"id\":{n},\"x\":\"{}\"}}\n", n * 7_919 % 10_007)).collect();
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(lines.as_bytes()).unwrap();
+        let sound = encoder.finish().unwrap();
+        for (name, at) in [("begin.ndjson.gz", 20), ("middle.ndjson.gz", sound.len() / 2)] {
+            let mut damaged = sound.clone();
+            damaged[at..at + 100].fill(0xff);
+            let files = [name, "sound.ndjson.gz"].map(|name| dir.path().join(name));
+            std::fs::write(&files[0], damaged).unwrap();
+            std::fs::write(&files[1], &sound).unwrap();
+            for files in [&files[..1], &files[..]] {
+                let error = look_at_files(files, 1_000_000).unwrap_err().to_string();
+                assert!(error.starts_with("cannot read the sample: `") && error.contains(&format!("{name}`: ")), "{error}");
+            }
+        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ use crate::meters::ledger::Sums;
 use crate::pipeline::{self, Line, Outside, Start, refuse_bucket};
 use crate::signals::{self, Early};
 use crate::stages::blocking;
-use crate::terminal::Screen;
+use crate::terminal::{Folded, Screen};
 
 mod progress;
 
@@ -128,7 +128,7 @@ fn load_into(load: &Load, sets: &[String]) -> Result<()> {
         screen.finish(SCREEN_PATIENCE);
     }
     log.flush(LOG_PATIENCE);
-    let mut to = Writer::new(io::stdout().lock(), Form::Lines);
+    let mut to = Writer::new(Folded::stdout(), Form::Lines);
     report(load, &draft, &new_columns, &ended?, begin.elapsed(), &mut to)
 }
 

@@ -3,12 +3,14 @@
 //! Owns: which tables that is, and what is said of it.
 //! Does not own: publishing (see [`pintail_tables`]). Runs beside the service, without the lock, on a dataset of any version.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 
 use chrono::Utc;
 use pintail_config::{Config, TableConfig, TableFormat};
 use pintail_core::error::{Error, Result};
+use pintail_core::invocation::command;
 use pintail_core::quantity::{counted, thousands};
 use pintail_tables::ledger::{Ledger, OnDisk};
 use pintail_tables::publisher::{Expired, Published};
@@ -25,12 +27,13 @@ pub(crate) fn run(config: &Config, out: &Path, asked: Option<&str>, to: &mut dyn
     let mut ledger = OnDisk::open(out.to_owned(), None)?;
     for (name, format) in tables {
         let publisher = tables::publisher(out, format, &name)?;
-        publisher.check_history(&ledger, Utc::now())?;
+        let lacking = publisher.check_history(&ledger, Utc::now())?;
         let published = publisher.publish(&ledger, Expired::Remove, Utc::now())?;
         // The service may have committed and published since.
         ledger.refresh()?;
         check_not_ahead(&ledger, &published, &publisher.place())?;
-        print(&name, out, &published, to).map_err(|e| Error::io("write to standard output", e))?;
+        print((&name, &publisher.place()), out, &published, &lacking, to).map_err(|e| Error::io("write to standard output", e))?;
+        published.check_kept(&publisher.place())?;
     }
     Ok(())
 }
@@ -67,13 +70,16 @@ fn check_not_ahead(ledger: &OnDisk, published: &Published, place: &str) -> Resul
     }
 }
 
-fn print(name: &str, out: &Path, published: &Published, to: &mut dyn Write) -> io::Result<()> {
+fn print((name, place): (&str, &str), out: &Path, published: &Published, lacking: &BTreeSet<String>, to: &mut dyn Write) -> io::Result<()> {
     let Some(version) = published.version else {
         return writeln!(to, "table {name}: nothing to publish, the dataset has no rows yet");
     };
     let files = counted(published.files, "file", "files");
     let rows = counted(published.rows, "row", "rows");
     match (published.commits, published.removed) {
+        (0, _) if !lacking.is_empty() || published.kept > 0 => {
+            writeln!(to, "table {name}: version {version} of `{}`, nothing joined", out.display())?
+        }
         (0, _) => writeln!(to, "table {name}: version {version} of `{}` has everything that is committed", out.display())?,
         (_, 0) => writeln!(to, "table {name}: version {version} of `{}`, {files} with {rows} joined", out.display())?,
         (_, removed) => writeln!(
@@ -83,5 +89,12 @@ fn print(name: &str, out: &Path, published: &Published, to: &mut dyn Write) -> i
             thousands(removed)
         )?,
     }
-    Ok(())
+    let Some(first) = lacking.first() else { return Ok(()) };
+    writeln!(
+        to,
+        "  another writer took {} of the dataset out of it, the first is `{first}`: {} names all; move `{place}` away and publish again to have them in \
+         the table",
+        counted(lacking.len() as u64, "file", "files"),
+        command("verify")
+    )
 }

@@ -33,7 +33,8 @@ pub use compare::Depth;
 /// Checks the dataset at `out`: all records and their chain, and the content of the files of checkpoint `since` and later. Prints a summary.
 ///
 /// # Errors
-/// [`pintail_core::error::ErrorKind::State`] if anything contradicts the records, naming the first contradictions, a line each, and a way out.
+/// [`pintail_core::error::ErrorKind::State`] if anything contradicts the records, naming the first contradictions, a line each, and a way out;
+/// [`pintail_core::error::ErrorKind::Config`] if nothing does, and there is a table that cannot be published.
 pub fn run(out: &Path, since: Option<u64>, depth: Depth, to: &mut dyn Write) -> Result<()> {
     run_on(&Dataset::open(out)?, since, depth, to)
 }
@@ -51,6 +52,7 @@ pub(crate) fn run_on(dataset: &Dataset, since: Option<u64>, depth: Depth, to: &m
     report.print(dataset, depth, to).map_err(|e| Error::io("write the report", e))?;
     match report.contradictions.len() {
         0 if !report.unread.is_empty() => Err(report.refusal(out)),
+        0 if !report.refused.is_empty() => Err(Error::config(report.refused.join("\n"))),
         0 => Ok(()),
         places => Err(Error::state(format!(
             "`{}` contradicts its commit records in {}:\n  {}",

@@ -91,7 +91,7 @@ impl Plan {
             }
         })?;
         let layout = fits(engine.output())?;
-        tables::check_columns(&config.tables, &layout)?;
+        tables::check_columns(&config.tables, &layout, &config.pipeline.out_path)?;
         let aggregator = Aggregator::new(engine.output(), &config.monitor);
         for warning in aggregator.warnings() {
             info!("{warning}");

@@ -19,8 +19,10 @@ use tokio::sync::watch;
 
 use crate::aggregate::Aggregator;
 use search::Search;
+pub(crate) use told::Told;
 
 mod search;
+mod told;
 
 /// One worker and all that it needs for a batch.
 pub struct Transform {
@@ -41,6 +43,8 @@ pub struct Transform {
     pub(super) stop: watch::Receiver<bool>,
     /// The rows as the SQL returned them, where somebody wants to see them.
     kept: Option<Vec<RecordBatch>>,
+    /// What is said once of the rows, where somebody reads it.
+    told: Option<Arc<Told>>,
 }
 
 /// What a batch has become.
@@ -104,12 +108,19 @@ impl Transform {
             crowd: None,
             stop,
             kept: None,
+            told: None,
         }
     }
 
     /// Lets it find out the records of rows that may find no place among the hive partitions of a checkpoint.
     pub(crate) fn among(mut self, crowd: &Crowd, config: &Config) -> Self {
         self.crowd = Some((crowd.clone(), config.transform.threads + config.pipeline.frame_channel + 1));
+        self
+    }
+
+    /// Lets it say what is odd of the rows, once among all that share `told`.
+    pub(crate) fn telling(mut self, told: &Arc<Told>) -> Self {
+        self.told = Some(told.clone());
         self
     }
 
@@ -133,6 +144,9 @@ impl Transform {
             return Ok(Outcome::Frame(Box::new(set_aside(batch, reason))));
         }
         let decoded = self.decoder.decode(batch)?;
+        if let Some(told) = &self.told {
+            told.tell(&decoded.odd);
+        }
         let frame = Frame { ranges: batch.ranges(), ..Frame::default() };
         let mut draft = Draft { frame, origins: &decoded.origins, rows: 0, bytes: 0, hand_on };
         draft.frame.counts.records_in = decoded.records_in;

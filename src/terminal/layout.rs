@@ -13,7 +13,7 @@ use unicode_width::UnicodeWidthChar;
 const BAR: usize = 8;
 
 /// Returns the terminal columns that text takes, character by character: nothing here joins characters to one.
-fn width(text: &str) -> usize {
+pub(super) fn width(text: &str) -> usize {
     text.chars().map(|c| c.width().unwrap_or(0)).sum()
 }
 

@@ -142,6 +142,11 @@ fn is_foreground_or_parents() -> bool {
     is_foreground() || rustix::termios::tcgetpgrp(io::stdout()).is_ok_and(is_parents)
 }
 
+/// Returns the columns of the terminal on standard output, or what is usual.
+pub(super) fn columns() -> usize {
+    terminal_size().unwrap_or(SIZE).0
+}
+
 fn terminal_size() -> Option<(usize, usize)> {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
     // A serial line says 0 × 0.

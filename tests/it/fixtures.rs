@@ -93,6 +93,30 @@ fn update_writes_what_came_and_then_it_passes() {
 }
 
 #[test]
+fn without_a_configuration_nothing_is_tested_or_written_by_the_simulators() {
+    let dataset = Dataset::new();
+    fixture(&dataset, "sales", &[("input.ndjson", INPUT)]);
+    let bare = |arguments: &[&str]| dataset.pintail().bare().args(["test"]).args(arguments);
+    for arguments in [&["--update"][..], &["sales"], &["--update", "--set", "pipeline.out_path=elsewhere"]] {
+        bare(arguments).run().assert_refused(78, &["which configuration", "--config"]);
+    }
+    dataset.write("pintail.toml", "");
+    bare(&["--update"]).run().assert_refused(78, &["`pintail.toml` is here"]);
+    assert!(!dataset.root().join("tests/sales/expected.ndjson").exists());
+    // Settings are one, too, and so is what a load keeps in its dataset.
+    let typed =
+        ["--update", "--set", "schema.columns=[{ name = \"id\", type = \"int64\" }]", "--set", "transform.sql=SELECT id FROM events"];
+    let typed = bare(&typed).args(["--set", "sink.partition_by=[]", "--set", "sink.event_time="]).run();
+    typed.assert_code(0);
+    assert_eq!(read(&dataset, "sales/expected.ndjson"), "{\"id\":1}\n{\"id\":5}\n{\"id\":2}\n");
+    dataset.write("a.ndjson", "{\"id\":1,\"region\":\"eu\"}\n");
+    dataset.pintail().bare().args(["load", "a.ndjson", "--to", "lake"]).run_ok();
+    let kept = bare(&["--update", "--dir", "tests", "--set", "pipeline.out_path=lake"]).run();
+    kept.assert_code(0);
+    assert!(read(&dataset, "sales/expected.ndjson").starts_with("{\"id\":1,\"region\":\"eu\"}\n"));
+}
+
+#[test]
 fn where_there_is_nothing_to_test_or_a_file_is_wrong_it_says_what_to_do() {
     let dataset = Dataset::new();
     test(&dataset, &[]).run().assert_refused(78, &["no fixtures in", "tests/first/input.ndjson", "test --update"]);

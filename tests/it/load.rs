@@ -247,6 +247,41 @@ fn columns_keep_their_types_whatever_another_file_has_and_new_ones_come_along() 
 }
 
 #[test]
+fn on_a_terminal_of_80_columns_no_line_of_words_is_wider_and_commands_stay_whole() {
+    let dataset = Dataset::new();
+    let line =
+        |n: u64| format!("{{\"id\":{n},\"at\":\"2026-01-05T10:00:00.1234567{n:02}Z\",\"big\":{},\"half\":0.5}}\n", (1_u64 << 54) + n);
+    let lines: String = (1..50).map(line).collect();
+    dataset.write("a.ndjson", format!("{lines}no record at all, and a few words more of it than a terminal has room for on one line\n"));
+    dataset.write("b.ndjson", "{\"id\":60,\"at\":\"2026-01-05T10:00:00Z\",\"big\":1,\"half\":1}\n");
+    let terminal = |arguments: &str| {
+        let command = format!("stty cols 80; {} {arguments}", env!("CARGO_BIN_EXE_pintail"));
+        let mut terminal = Command::new("script");
+        terminal.args(["-qec", &command, "/dev/null"]).current_dir(dataset.root()).env("TERM", "dumb").stdin(Stdio::null());
+        let output = terminal.output().expect("`script` is there: it belongs to util-linux (Debian: apt-get install bsdutils)");
+        assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stdout));
+        String::from_utf8(output.stdout).unwrap().replace('\r', "")
+    };
+    let out = "--set pipeline.out_path=out";
+    for arguments in [
+        "load a.ndjson b.ndjson --to out --partition-by id 2>/dev/null".to_owned(),
+        "init a.ndjson --event-time at".to_owned(),
+        format!("verify {out}"),
+        format!("expire {out} --before 2026-06-01 --force"),
+        format!("verify {out}"),
+        format!("dead-letters {out}"),
+        format!("expire {out} --take-back"),
+    ] {
+        let text = terminal(&arguments);
+        // What is to be typed is one line to the shell.
+        let words = text.lines().filter(|line| !["Next: ", "then: ", "      '"].iter().any(|begin| line.starts_with(begin)));
+        let wide: Vec<_> = words.filter(|line| line.chars().count() > 80 && line.trim().contains(' ')).collect();
+        assert!(wide.is_empty(), "{arguments}: {wide:#?}");
+        assert!(text.lines().any(|line| line.len() > 20), "{arguments}: {text}");
+    }
+}
+
+#[test]
 fn on_a_terminal_it_says_how_far_it_is_and_what_to_do_next() {
     let dataset = Dataset::new();
     dataset.write("a.ndjson", lines(0..300_000));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pintail_storage::checkpoint::lock::{self, Seen};
 use rustix::process::Signal;
+use serde_json::json;
 
 use crate::common::http::get;
 use crate::common::process::{Pintail, Process, messages};
@@ -38,6 +39,26 @@ fn a_log_that_is_closed_or_full_stops_neither_the_line_nor_a_command() {
         wrong().run().assert_code(78);
         dataset.pintail().args(["health"]).through(with_stderr(to)).run().assert_code(75);
     }
+}
+
+#[test]
+fn digits_that_are_cut_and_records_without_values_are_told_once() {
+    let dataset = Dataset::new();
+    let columns = json!([{ "name": "id", "type": "int64" }, { "name": "at", "type": "timestamp" }]);
+    let run = |lines: &str| {
+        let run = dataset.pintail().set("source.type", "stdin").set("schema.columns", columns.clone()).set("pipeline.batch_rows", 2);
+        let run = run.set("transform.sql", "SELECT * FROM events").set("sink.partition_by", json!([])).set("sink.event_time", "");
+        let log = run.set("monitor.group_by", "id").set("monitor.value", "id").stdin(lines).run_ok().stderr;
+        let told = ["digits behind the microsecond are cut", "is a row of nulls"].map(|words| log.matches(words).count());
+        (told, log)
+    };
+    let exact = "{\"id\":1,\"at\":\"2026-01-05T10:00:00.123456000Z\"}\n{\"id\":2}\n";
+    assert_eq!(run(exact).0, [0, 0]);
+    let cut = "{\"id\":3,\"at\":\"2026-01-05T10:00:00.123456789Z\"}\n";
+    let (told, log) = run(&[cut, "{}\n", "{\"other\":1}\n", "{\"id\":null,\"at\":null}\n", cut, cut].concat());
+    assert_eq!(told, [1, 1], "{log}");
+    assert!(log.contains("\"column\":\"at\""), "{log}");
+    assert_eq!((dataset.rows_len(), dataset.counts().decode), (8, 0));
 }
 
 #[test]

@@ -260,7 +260,10 @@ fn what_a_table_cannot_have_is_refused_for_the_table_alone_with_the_cast_to_writ
     over(&dataset, sql, &lines).tables(table).args(["check"]).run().assert_refused(78, &words);
     over(&dataset, sql, &lines).tables(table).run().assert_refused(78, &words);
     over(&dataset, sql, &lines).run_ok();
-    dataset.pintail().args(["publish"]).run().assert_refused(78, &words[1..]);
+    // From now on the dataset keeps its columns: to cast them is of no use.
+    let kept = [words[1], "keeps its columns", "new dataset (another `pipeline.out_path`)"];
+    dataset.pintail().args(["publish"]).run().assert_refused(78, &kept);
+    over(&dataset, sql, &lines).tables(table).args(["check"]).run().assert_refused(78, &kept);
     assert!(!dataset.out().join("_delta_log").exists());
     let two = format!("{table}[[table]]\nname = \"others\"\nformat = \"delta\"\n");
     dataset.pintail().tables(&two).args(["check"]).run().assert_refused(78, &["both Delta tables"]);
@@ -289,9 +292,32 @@ fn the_table_of_another_dataset_is_refused_and_verify_names_what_contradicts() {
     other.pintail().args(["publish"]).run().assert_refused(78, &["belongs to the dataset"]);
     let table = "[[table]]\nname = \"events\"\nformat = \"delta\"\n";
     other.simulator(200).tables(table).args(["check"]).run().assert_refused(78, &["belongs to the dataset"]);
-    // The line goes on all the same.
-    let ran = other.simulator(200).tables(table).run_ok();
+    other.simulator(200).tables(table).run().assert_refused(78, &["belongs to the dataset"]);
+    let verified = other.pintail().args(["verify"]).run();
+    verified.assert_refused(78, &["Delta table: ", "belongs to the dataset"]);
+    assert!(
+        verified.stdout.contains("Delta table: refused by `pintail publish") && !verified.stdout.contains("\nclean"),
+        "{}",
+        verified.stdout
+    );
+    // One that is there before there is a dataset.
+    let none = Dataset::new();
+    copy(&dataset, &none);
+    none.simulator(100).tables(table).args(["check"]).run().assert_refused(78, &["is there before its dataset"]);
+    none.simulator(100).tables(table).run().assert_refused(78, &["is there before its dataset"]);
+    // Whoever becomes another's while the service runs holds nothing up.
+    fs::remove_dir_all(other.out().join("_delta_log")).unwrap();
+    let service = other.simulator(0).set("source.rate", 1_000).set("pipeline.checkpoint_interval", "100ms");
+    let mut running = service.tables(&format!("{table}interval = \"1s\"\n")).spawn();
+    let commits = other.commits_len();
+    running.wait_for_commits(commits + 1);
+    let _ = fs::rename(other.out().join("_delta_log"), other.root().join("aside"));
+    copy(&dataset, &other);
+    running.wait_for_commits(commits + 3);
+    let ran = running.stop(Signal::TERM);
+    ran.assert_code(0);
     assert!(ran.errors().contains("belongs to the dataset"), "{}", ran.stderr);
+    fs::remove_dir_all(other.out().join("_delta_log")).unwrap();
     other.assert_clean();
 
     // A commit of somebody who took a file out, and one that is lost.
@@ -301,6 +327,9 @@ fn the_table_of_another_dataset_is_refused_and_verify_names_what_contradicts() {
     let remove = json!({ "remove": { "path": add["path"], "dataChange": true, "deletionTimestamp": 1 } });
     fs::write(log.join(format!("{:020}.json", 1)), remove.to_string()).unwrap();
     dataset.pintail().args(["verify"]).run().assert_refused(65, &["Delta table", "was taken out of the table", "pintail publish"]);
+    let published = publish(&dataset);
+    let said = format!("another writer took 1 file of the dataset out of it, the first is `{}`", add["path"].as_str().unwrap());
+    assert!(published.contains("nothing joined") && published.contains(&said) && !published.contains("everything"), "{published}");
     fs::remove_dir_all(&log).unwrap();
     publish(&dataset);
     dataset.assert_clean();
@@ -319,6 +348,35 @@ fn files_that_expired_leave_the_table() {
     assert!(publish(&dataset).contains("1 expired ones left"));
     let left: BTreeMap<String, Value> = BTreeMap::from([("rows".to_owned(), json!(dataset.rows_len()))]);
     assert_eq!(Read::of(&dataset, &[]).0["rows"], left["rows"]);
+    dataset.pintail().args(["verify"]).run_ok();
+}
+
+#[test]
+fn files_that_expired_and_that_an_append_only_table_does_not_let_go_are_told() {
+    let dataset = Dataset::new();
+    dataset.simulator(1_000).run_ok();
+    publish(&dataset);
+    let files = dataset.data_files();
+    let log = dataset.out().join("_delta_log");
+    let commit = fs::read_to_string(log.join(format!("{:020}.json", 0))).unwrap();
+    let mut meta_data = commit.lines().find_map(|line| serde_json::from_str::<Value>(line).unwrap().get("metaData").cloned()).unwrap();
+    let mut set = |version: u64, value: &str| {
+        meta_data["configuration"]["delta.appendOnly"] = value.into();
+        fs::write(log.join(format!("{version:020}.json")), json!({ "metaData": meta_data }).to_string()).unwrap();
+    };
+    set(1, "true");
+    dataset.simulator(1_100).set("source.start_time", "2026-01-01T00:00:00Z").run_ok();
+    dataset.pintail().args(["expire", "--before", "2027-01-01", "--force"]).run_ok();
+    fs::remove_file(dataset.out().join(&files[0])).unwrap();
+    let words = ["1 file declared expired and gone had to stay", "`delta.appendOnly`", "set that to false"];
+    for joined in ["with 100 rows joined", "nothing joined"] {
+        let published = dataset.pintail().args(["publish"]).run();
+        published.assert_refused(78, &words);
+        assert!(published.stdout.contains(joined), "{}", published.stdout);
+    }
+    dataset.pintail().args(["verify"]).run().assert_refused(65, &["still in the table"]);
+    set(3, "false");
+    assert!(publish(&dataset).contains("1 expired ones left"));
     dataset.pintail().args(["verify"]).run_ok();
 }
 

@@ -75,8 +75,7 @@ SPARK_REFUSES = {"clock": "TIME", "ns": "TIMESTAMP_NS"}
 KNOWN = {
     ("chdb", "hive", "region"): "ClickHouse shows hive values as they stand in the path (README, Reading the output)",
     ("datafusion", "hive", "region"): "DataFusion shows a hive NULL as the text __HIVE_DEFAULT_PARTITION__",
-    ("duckdb 1.5.5", "hive", "region"): "DuckDB before 2.0 takes a hive value `null` for NULL",
-    ("duckdb 1.4", "hive", "region"): "the same, and DuckDB before 1.5 a hive NULL for the text __HIVE_DEFAULT_PARTITION__",
+    ("duckdb 1.4", "hive", "region"): "DuckDB before 1.5 takes a hive NULL for the text __HIVE_DEFAULT_PARTITION__",
 }
 
 

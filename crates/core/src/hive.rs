@@ -17,6 +17,9 @@ use crate::sql_type;
 /// What stands for NULL in a path.
 pub const NULL_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
 
+/// A text that some readers take for NULL, in letters of any case.
+const NULL_WORD: &str = "null";
+
 /// Longest `column=value` in bytes, encoded: file systems take 255, and tools that copy a tree add endings.
 pub const COMPONENT_BYTES_MAX: usize = 200;
 
@@ -96,6 +99,10 @@ fn encode(text: &str) -> Result<Cow<'_, str>, String> {
     if encoded.eq_ignore_ascii_case(NULL_VALUE) {
         // As DuckDB does: on a file system that ignores case this would be the directory of NULL.
         return Ok(format!("%5F{}", &encoded[1..]).into());
+    }
+    if encoded.eq_ignore_ascii_case(NULL_WORD) {
+        // DuckDB before 2.0 takes the word for NULL, before it decodes.
+        return Ok(format!("%{:02X}{}", encoded.as_bytes()[0], &encoded[1..]).into());
     }
     if let Some((start, ending)) = encoded.split_at_checked(encoded.len().saturating_sub(FILE_ENDING.len()))
         && ending.eq_ignore_ascii_case(FILE_ENDING)

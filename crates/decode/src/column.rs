@@ -146,6 +146,11 @@ impl Column {
         }
     }
 
+    /// Returns its name if a value lost digits since this was asked last.
+    pub(super) fn take_cut(&self) -> Option<&str> {
+        self.values.get().take_cut().then_some(&self.declared.name)
+    }
+
     /// Hands out the array, and is empty again.
     pub(super) fn finish(&mut self) -> ArrayRef {
         self.values.get_mut().finish(self.nulls.finish())
@@ -212,7 +217,7 @@ fn values(column_type: ColumnType) -> AnyValues {
             TimeUnit::Microsecond => boxed(time::timestamps::<TimestampMicrosecondType>(unit), column_type),
             TimeUnit::Nanosecond => boxed(time::timestamps::<TimestampNanosecondType>(unit), column_type),
         },
-        ColumnType::TimestampText => boxed(TimestampText, column_type),
+        ColumnType::TimestampText => boxed(TimestampText::default(), column_type),
         ColumnType::Date => boxed(Date, column_type),
         ColumnType::Json => AnyValues::Other(Box::new(Jsons::new())),
     }

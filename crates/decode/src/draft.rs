@@ -12,9 +12,9 @@ use pintail_core::batch::{Batch, Chunk, DeadLetter, Phase, Records};
 use pintail_core::error::{Error, Result};
 use pintail_core::schema::EventSchema;
 
-use super::Decoded;
 use super::metadata::Metadata;
 use super::origins::{self, Origins, Place};
+use super::{Decoded, Odd};
 
 /// Bytes of a batch: an Arrow column of text counts them in 31 bits.
 const BATCH_BYTES_MAX: usize = i32::MAX as usize;
@@ -136,7 +136,7 @@ impl<'s> Draft<'s> {
             let all = batch.columns().iter().cloned().chain(metadata).collect();
             batch = RecordBatch::try_new(schema.clone(), all).map_err(unfit)?;
         }
-        Ok(Decoded { batch, records_in: self.records_in, dead_letters: self.dead_letters, origins: self.origins })
+        Ok(Decoded { batch, records_in: self.records_in, dead_letters: self.dead_letters, origins: self.origins, odd: Odd::default() })
     }
 }
 

@@ -14,11 +14,11 @@
 //! | `decimal(p,s)` | a number or a text of one, exactly | `1.234` in `decimal(5,2)`, `""` |
 //! | `text`, `dictionary` | text | `5` (declare `json` to take any value) |
 //! | `timestamp_s` … `timestamp_ns` | an integer of that unit, in the years 1 to 9999 | milliseconds declared as seconds |
-//! | `timestamp` | RFC 3339 text; a space for the `T`; no offset is UTC; cut to microseconds | `"2026-01-01"` |
+//! | `timestamp` | RFC 3339 text; a space for the `T`; no offset is UTC; cut to microseconds, which is told | `"2026-01-01"` |
 //! | `date` | text `YYYY-MM-DD` | `"2026-1-1"`, `"2026-01-01T00:00:00Z"` |
 //! | `json` | any value, as its text | half of a surrogate pair |
 //!
-//! `null` and a missing key are null, and refused by a required column. On the way of a `path`, null is as good as missing; any other value
+//! `null` and a missing key are null, and refused by a required column. A record without any value, as `{}`, is a row of nulls, which is told. On the way of a `path`, null is as good as missing; any other value
 //! that is not an object is refused. Of a key that occurs twice the last counts. Unknown keys are ignored, but the record must be one
 //! JSON object, in UTF-8, nested at most 127 deep, with nothing behind it. A byte order mark before it, and `\r` before the line end, are
 //! passed over. A line of whitespace is no record.
@@ -78,4 +78,15 @@ pub struct Decoded {
     pub dead_letters: Vec<DeadLetter>,
     /// Where the rows of `batch` came from.
     pub origins: Origins,
+    /// What somebody may want to know of the rows.
+    pub odd: Odd,
+}
+
+/// What of good records somebody may want to know.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Odd {
+    /// A column whose times had digits behind the microsecond, which were cut.
+    pub cut: Option<String>,
+    /// Records that have a value in none of the columns. A payload that is not there (a tombstone) is none of them.
+    pub without_values: u64,
 }

@@ -54,7 +54,8 @@ impl Decode for Ndjson {
             }
         }
         run.end_of_part()?;
-        run.draft.finish()
+        let decoded = run.draft.finish()?;
+        Ok(Decoded { odd: rows.take_odd(), ..decoded })
     }
 }
 
@@ -134,7 +135,7 @@ impl Run<'_> {
     fn unusual_payload(&mut self, chunk: &Chunk, payloads: &BinaryArray, place: Place) {
         let record = place.record as usize;
         let pushed = match Content::of(payloads.is_valid(record).then(|| payloads.value(record))) {
-            Content::Nothing => self.push("{}").map_err(payload::of_tombstone),
+            Content::Nothing => self.rows.push_nothing().map_err(payload::of_tombstone),
             Content::Blank => Err(payload::BLANK.to_owned()),
             Content::Bytes(bytes) | Content::Framed(bytes) => text(bytes).and_then(|text| self.push_lines(text)),
             Content::Foreign { schema } => Err(payload::foreign(schema)),

@@ -23,6 +23,11 @@ pub(super) trait Scalar: fmt::Debug + Send {
 
     /// Reads the text of a JSON value that is not null; `None` = refused.
     fn careful(&self, json: &str) -> Option<<Self::Arrow as ArrowPrimitiveType>::Native>;
+
+    /// Returns whether a value lost digits since this was asked last.
+    fn take_cut(&self) -> bool {
+        false
+    }
 }
 
 /// A column of fixed width.
@@ -62,6 +67,10 @@ impl<S: Scalar> Values for Primitives<S> {
 
     fn truncate(&mut self, rows: usize) {
         self.values.truncate(rows);
+    }
+
+    fn take_cut(&self) -> bool {
+        self.scalar.take_cut()
     }
 
     fn finish(&mut self, nulls: Option<NullBuffer>) -> ArrayRef {

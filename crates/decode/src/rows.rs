@@ -16,6 +16,7 @@ use pintail_core::error::{Error, Result};
 use pintail_core::schema::EventSchema;
 use serde_json::value::RawValue;
 
+use super::Odd;
 use super::column::{Column, shown};
 use super::cursor::Cursor;
 use super::depth::{self, DEPTH_MAX};
@@ -36,6 +37,7 @@ pub(super) struct Rows {
     rows: usize,
     /// Counts records, to tell a key's second occurrence from its first.
     record: u64,
+    odd: Odd,
 }
 
 impl Rows {
@@ -43,7 +45,7 @@ impl Rows {
     pub(super) fn new(schema: &EventSchema) -> Self {
         let columns: Vec<_> = schema.columns.iter().map(Column::new).collect();
         let paths: Vec<_> = columns.iter().map(Column::path).enumerate().collect();
-        Self { schema: schema.arrow_columns(), fields: Fields::new(&paths), columns, rows: 0, record: 0 }
+        Self { schema: schema.arrow_columns(), fields: Fields::new(&paths), columns, rows: 0, record: 0, odd: Odd::default() }
     }
 
     /// Returns the rows so far.
@@ -77,9 +79,28 @@ impl Rows {
         pushed
     }
 
+    /// Appends a row without values, where nobody has to be told of it.
+    ///
+    /// # Errors
+    /// The reason why there can be none.
+    pub(super) fn push_nothing(&mut self) -> Result<(), String> {
+        let told = self.odd.without_values;
+        let pushed = self.push_careful("{}");
+        self.odd.without_values = told;
+        pushed
+    }
+
+    /// Returns what is odd of the rows since this was asked last.
+    pub(super) fn take_odd(&mut self) -> Odd {
+        std::mem::take(&mut self.odd)
+    }
+
     /// Hands out the rows, and is empty again.
     pub(super) fn finish(&mut self) -> Result<RecordBatch> {
         self.rows = 0;
+        for column in self.columns.iter().filter_map(Column::take_cut) {
+            self.odd.cut.get_or_insert_with(|| column.to_owned());
+        }
         let arrays = self.columns.iter_mut().map(Column::finish).collect();
         RecordBatch::try_new(self.schema.clone(), arrays)
             .map_err(|e| Error::internal("decoded columns do not fit their own schema").with_source(e))
@@ -98,6 +119,7 @@ impl Rows {
             for column in self.columns.iter_mut().filter(|column| column.len() == self.rows) {
                 column.push_missing()?;
             }
+            self.odd.without_values += u64::from(filled == 0);
         }
         Some(())
     }
@@ -108,13 +130,18 @@ impl Rows {
         }
         let record: Object<'_> = serde_json::from_str(text).map_err(|error| no_object(text, &error))?;
         let mut nested = Nested::new();
+        let mut is_without_values = !self.columns.is_empty();
         for column in &mut self.columns {
             match look_up(&record, &mut nested, column.path()) {
-                Found::Value(json) => column.push_json(json)?,
+                Found::Value(json) => {
+                    is_without_values &= json == "null";
+                    column.push_json(json)?;
+                }
                 Found::Nothing => column.push_null("is missing")?,
                 Found::NoObject { at, json, why } => return Err(column.no_object(&at, json, why)),
             }
         }
+        self.odd.without_values += u64::from(is_without_values);
         Ok(())
     }
 

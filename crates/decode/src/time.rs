@@ -4,6 +4,7 @@
 //! before they become a directory or a file name of the year 57970.
 //! Does not own: time zones. An offset is applied and forgotten: everything is UTC.
 
+use std::cell::Cell;
 use std::ops::RangeInclusive;
 
 use arrow::datatypes::{ArrowPrimitiveType, Date32Type, TimeUnit, TimestampMicrosecondType};
@@ -48,18 +49,35 @@ pub(super) fn timestamps<T: ArrowPrimitiveType<Native = i64>>(unit: TimeUnit) ->
 }
 
 /// Timestamps from RFC 3339 text.
-#[derive(Debug)]
-pub(super) struct TimestampText;
+#[derive(Debug, Default)]
+pub(super) struct TimestampText {
+    /// Whether one lost digits.
+    is_cut: Cell<bool>,
+}
+
+impl TimestampText {
+    fn read(&self, text: &str) -> Option<i64> {
+        let Timestamp { micros, is_cut } = timestamp(text)?;
+        if is_cut {
+            self.is_cut.set(true);
+        }
+        Some(micros)
+    }
+}
 
 impl Scalar for TimestampText {
     type Arrow = TimestampMicrosecondType;
 
     fn usual(&self, cursor: &mut Cursor<'_>) -> Option<i64> {
-        timestamp_micros(cursor.plain_string()?)
+        self.read(cursor.plain_string()?)
     }
 
     fn careful(&self, json: &str) -> Option<i64> {
-        timestamp_micros(&serde_json::from_str::<String>(json).ok()?)
+        self.read(&serde_json::from_str::<String>(json).ok()?)
+    }
+
+    fn take_cut(&self) -> bool {
+        self.is_cut.take()
     }
 }
 
@@ -79,10 +97,19 @@ impl Scalar for Date {
     }
 }
 
-/// Reads RFC 3339 text as microseconds since 1970 UTC. A space may stand for the `T`; without an offset it is UTC; an offset of whole
+/// A moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Timestamp {
+    /// Since 1970 UTC.
+    pub(super) micros: i64,
+    /// Whether digits behind the microsecond, not all of them zero, were cut.
+    pub(super) is_cut: bool,
+}
+
+/// Reads RFC 3339 text. A space may stand for the `T`; without an offset it is UTC; an offset of whole
 /// hours may lack its minutes. Digits behind the
 /// microsecond are cut; the leap second `:60` is the first of the next minute, as in PostgreSQL.
-pub(super) fn timestamp_micros(text: &str) -> Option<i64> {
+pub(super) fn timestamp(text: &str) -> Option<Timestamp> {
     let (date, time) = text.split_at_checked(10)?;
     let time = time.strip_prefix(['T', 't', ' '])?;
     let clock = time.get(..8)?.as_bytes();
@@ -93,9 +120,9 @@ pub(super) fn timestamp_micros(text: &str) -> Option<i64> {
     if hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    let (micros, zone) = fraction_micros(&time[8..])?;
+    let (micros, is_cut, zone) = fraction_micros(&time[8..])?;
     let seconds = i64::from(date_days(date)?) * 86_400 + hour * 3_600 + minute * 60 + second - zone_seconds(zone)?;
-    (FIRST_SECOND..END_SECOND).contains(&seconds).then_some(seconds * MICROS + micros)
+    (FIRST_SECOND..END_SECOND).contains(&seconds).then_some(Timestamp { micros: seconds * MICROS + micros, is_cut })
 }
 
 /// Reads `YYYY-MM-DD` as days since 1970; years 1 to 9999.
@@ -111,13 +138,14 @@ pub(super) fn date_days(text: &str) -> Option<i32> {
     Some(date.num_days_from_ce() - EPOCH_DAYS)
 }
 
-/// Reads `.digits` if there, and returns its microseconds and what follows.
-fn fraction_micros(text: &str) -> Option<(i64, &str)> {
-    let Some(fraction) = text.strip_prefix('.') else { return Some((0, text)) };
+/// Reads `.digits` if there, and returns its microseconds, whether there is more behind them, and what follows.
+fn fraction_micros(text: &str) -> Option<(i64, bool, &str)> {
+    let Some(fraction) = text.strip_prefix('.') else { return Some((0, false, text)) };
     let length = fraction.bytes().take_while(u8::is_ascii_digit).count();
     let (digits, zone) = fraction.split_at(length);
     let padded = digits.bytes().chain(std::iter::repeat(b'0')).take(6);
-    (length > 0).then(|| (padded.fold(0, |micros, digit| micros * 10 + i64::from(digit - b'0')), zone))
+    let is_cut = digits.bytes().skip(6).any(|digit| digit != b'0');
+    (length > 0).then(|| (padded.fold(0, |micros, digit| micros * 10 + i64::from(digit - b'0')), is_cut, zone))
 }
 
 /// Reads `Z`, `±HH:MM`, `±HH` or nothing as seconds east of UTC.
@@ -147,6 +175,27 @@ fn two_digits(bytes: &[u8], at: usize) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn timestamp_micros(text: &str) -> Option<i64> {
+        timestamp(text).map(|timestamp| timestamp.micros)
+    }
+
+    #[test]
+    fn digits_behind_the_microsecond_are_cut_and_told_unless_they_are_zero() {
+        for (text, is_cut) in [
+            ("2026-01-01T00:00:00Z", false),
+            ("2026-01-01T00:00:00.123456Z", false),
+            ("2026-01-01T00:00:00.123456000Z", false),
+            ("2026-01-01T00:00:00.1234560001", true),
+            ("2026-01-01 00:00:00.123456789+01", true),
+        ] {
+            assert_eq!(timestamp(text).unwrap().is_cut, is_cut, "{text}");
+        }
+        let column = TimestampText::default();
+        column.careful("\"2026-01-01T00:00:00.123456789Z\"").unwrap();
+        column.careful("\"2026-01-01T00:00:00Z\"").unwrap();
+        assert_eq!((column.take_cut(), column.take_cut()), (true, false));
+    }
 
     #[test]
     fn timestamps_agree_with_chrono() {

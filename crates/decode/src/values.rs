@@ -28,6 +28,11 @@ pub(super) trait Values: fmt::Debug + Send {
     /// Drops the values behind the first `rows`.
     fn truncate(&mut self, rows: usize);
 
+    /// Returns whether a value lost digits since this was asked last.
+    fn take_cut(&self) -> bool {
+        false
+    }
+
     /// Hands out the values, and is empty again.
     fn finish(&mut self, nulls: Option<NullBuffer>) -> ArrayRef;
 }

@@ -78,12 +78,63 @@ pub(crate) fn message(error: &duckdb::Error) -> String {
 pub(crate) fn one_line(message: &str) -> String {
     let message = message.split_once("\nLINE ").map_or(message, |(before, _)| before);
     let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    lines.join(" ")
+    let line = lines.join(" ");
+    of_an_extension(&line).unwrap_or(line)
+}
+
+/// What does without the extension `icu`.
+const WITHOUT_ICU: &str = "times without a zone do without it (`x::TIMESTAMP` is UTC, `now()::TIMESTAMP::DATE` today)";
+
+/// Words a message anew that says which extension DuckDB lacks; `None` if it is of something else. DuckDB's own advice, to load it, nobody can follow
+/// here. Only words change by it: nothing is decided.
+fn of_an_extension(message: &str) -> Option<String> {
+    let named = |begin: &str, end: char| {
+        let (before, rest) = message.split_once(begin)?;
+        let (name, _) = rest.split_once(end)?;
+        (!name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')).then_some((before, name))
+    };
+    let lacks = |name: &str| {
+        let way_out = if name == "icu" { WITHOUT_ICU } else { "do without it, or use it where the files are read" };
+        format!("DuckDB's extension `{name}`, which is not linked into pintail, and pintail loads none from the network: {way_out}")
+    };
+    if let Some((what, name)) = named(", but it exists in the ", ' ') {
+        return Some(format!("{what}: it needs {}", lacks(name)));
+    }
+    if let Some((_, name)) = named("required extension '", ':').or_else(|| named("required extension '", '\'')) {
+        return Some(format!("the SQL needs {}", lacks(name)));
+    }
+    let of_zones = "TIMESTAMP WITH TIME ZONE";
+    let is_lacking = message.contains(&format!("Unimplemented type for cast ({of_zones}"))
+        || message.split_once("No function matches").is_some_and(|(_, rest)| rest.split('.').next().unwrap_or_default().contains(of_zones));
+    is_lacking.then(|| {
+        let what = message.split(" Candidate functions:").next().unwrap_or(message).trim_end_matches('.');
+        format!("{what}; of times with a zone that needs {}", lacks("icu"))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_extension_that_is_not_linked_in_is_named_with_a_way_out_that_can_be_gone() {
+        let catalog = "Catalog Error: Scalar Function with name \"today\" is not in the catalog, but it exists in the icu extension.\n\nPlease try \
+                       installing and loading the icu extension by running:\nINSTALL icu;\nLOAD icu;\n\nLINE 1: SELECT today()\n               ^";
+        let loading = "Extension Autoloading Error: An error occurred while trying to automatically install the required extension 'icu:\n\
+                       Loading external extensions is disabled through configuration";
+        let cast = "Conversion Error: Unimplemented type for cast (TIMESTAMP WITH TIME ZONE -> DATE)";
+        let plus = "Binder Error: No function matches the given name and argument types '+(TIMESTAMP WITH TIME ZONE, INTERVAL)'. You might need to \
+                    add explicit type casts.\n\tCandidate functions:\n\t\"+\"(x TINYINT, /) -> TINYINT";
+        for (raw, what) in [(catalog, "\"today\""), (loading, "the SQL needs"), (cast, "-> DATE)"), (plus, "'+(TIMESTAMP")] {
+            let said = one_line(raw);
+            assert!(said.contains("DuckDB's extension `icu`") && said.contains("none from the network") && said.contains(what), "{said}");
+            assert!(said.ends_with(WITHOUT_ICU) && !said.contains("INSTALL") && !said.contains("TINYINT"), "{said}");
+        }
+        let spatial = one_line(&catalog.replace("icu", "spatial"));
+        assert!(spatial.contains("extension `spatial`") && spatial.ends_with("use it where the files are read"), "{spatial}");
+        let other = "Binder Error: No function matches the given name and argument types 'foo(VARCHAR)'. Candidate functions: x TIMESTAMP WITH TIME ZONE";
+        assert_eq!(one_line(other), other);
+    }
 
     #[test]
     fn the_excerpt_of_the_sql_is_left_out_and_the_candidates_stay() {

@@ -34,6 +34,17 @@ pub struct Column {
     pub name: String,
     /// Its type.
     pub data_type: DataType,
+    /// Whether it can still be another.
+    pub settled: Settled,
+}
+
+/// Whether name and type of a column can still be others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// The SQL's output has it, and no file yet.
+    InSqlAlone,
+    /// Files of the dataset have it: it stays as it is.
+    InFiles,
 }
 
 /// A chain of records: what one instance of the dataset has committed.
@@ -122,7 +133,7 @@ impl Column {
                 column.name, column.data_type
             ))
         })?;
-        Ok(Self { id: column.id, name: column.name.clone(), data_type })
+        Ok(Self { id: column.id, name: column.name.clone(), data_type, settled: Settled::InFiles })
     }
 }
 

@@ -3,7 +3,7 @@
 //! Owns: reading records of a dataset on a disk as [`facts`](crate::facts), without the lock; what of the last checkpoint is not in its place yet.
 //! Does not own: the records and their order (see `pintail_storage`), how far a table is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +36,12 @@ pub trait Ledger {
     /// # Errors
     /// As [`Self::after`].
     fn expired(&self) -> Result<BTreeSet<String>>;
+
+    /// Returns the files that are there and of which `is_told` says no, of the records up to that which is `published` of each instance.
+    ///
+    /// # Errors
+    /// As [`Self::after`].
+    fn lacking(&self, published: &BTreeMap<u32, u64>, is_told: &dyn Fn(&str) -> bool) -> Result<BTreeSet<String>>;
 }
 
 /// The ledger of a dataset on a disk.
@@ -248,5 +254,17 @@ impl Ledger for OnDisk {
             }
         }
         Ok(expired)
+    }
+    fn lacking(&self, published: &BTreeMap<u32, u64>, is_told: &dyn Fn(&str) -> bool) -> Result<BTreeSet<String>> {
+        let mut lacking = BTreeSet::new();
+        for stored in &self.stored {
+            let Some(last) = published.get(&stored.paths().instance()) else { continue };
+            let index = stored.index(&|| Ok(()))?;
+            for (_, record) in (1..=*last).zip(&index.records) {
+                let paths = record.files.iter().filter(|file| file.kind() == FileKind::Parquet).map(|file| index.path(file));
+                lacking.extend(paths.filter(|path| !is_told(path) && stored.paths().published(path).is_file()));
+            }
+        }
+        Ok(lacking)
     }
 }

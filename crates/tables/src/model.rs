@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use pintail_core::error::{Error, Result};
 
 use crate::audit::Audit;
-use crate::facts::{Bound, Chain, Column, DataFile, Dataset, Known, Portion};
+use crate::facts::{Bound, Chain, Column, DataFile, Dataset, Known, Portion, Settled};
 use crate::iceberg::{Iceberg, Policy};
 use crate::ledger::Ledger;
 use crate::log::{Entry, Log, Made, OnDisk};
@@ -34,7 +34,7 @@ pub(crate) struct Records {
 impl Records {
     /// Makes chains of records that have one file each, and of the second instance two.
     pub(crate) fn new(records: &[u64]) -> Self {
-        let column = |id, name: &str, data_type| Column { id, name: name.into(), data_type };
+        let column = |id, name: &str, data_type| Column { id, name: name.into(), data_type, settled: Settled::InFiles };
         let columns = vec![column(1, "n", DataType::Int64), column(2, "region", DataType::Utf8)];
         let dataset = Dataset { id: "0123456789abcdef0123456789abcdef".into(), partition_by: vec!["region".into()], columns, clash: None };
         let chains = (0..).zip(records).map(|(instance, last)| Chain { instance, last: *last }).collect();
@@ -86,6 +86,12 @@ impl Ledger for Records {
 
     fn expired(&self) -> Result<BTreeSet<String>> {
         Ok(self.gone.clone())
+    }
+
+    fn lacking(&self, published: &BTreeMap<u32, u64>, is_told: &dyn Fn(&str) -> bool) -> Result<BTreeSet<String>> {
+        let of = |(instance, sequence): &(u32, u64)| published.get(instance).is_some_and(|last| sequence <= last);
+        let files = self.files.iter().filter(|(at, _)| of(at)).flat_map(|(_, files)| files.iter().map(|file| &file.path));
+        Ok(files.filter(|path| !self.gone.contains(*path) && !is_told(path)).cloned().collect())
     }
 }
 

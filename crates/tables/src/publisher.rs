@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use pintail_core::error::{Error, Result};
+use pintail_core::quantity::counted;
 
 use crate::audit::{Audit, View, compare};
 use crate::delta::Delta;
@@ -61,6 +62,8 @@ pub struct Published {
     pub rows: u64,
     /// Expired files that left.
     pub removed: u64,
+    /// Expired files that the table does not let go.
+    pub kept: u64,
     /// Commits of others that came in before.
     pub conflicts: u64,
     /// The version of the checkpoint that was written (Delta).
@@ -89,6 +92,13 @@ pub(crate) enum Depth<'a> {
     Leaving(&'a BTreeSet<String>),
 }
 
+impl<'a> Depth<'a> {
+    /// Returns what is to be read of a table that these files leave.
+    fn without(gone: &'a BTreeSet<String>) -> Self {
+        if gone.is_empty() { Self::Head } else { Self::Leaving(gone) }
+    }
+}
+
 /// The next commit of a table, if there is something to commit.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Plan<C> {
@@ -100,6 +110,8 @@ pub(crate) struct Plan<C> {
     pub rows: u64,
     /// Files that leave.
     pub removed: u64,
+    /// Expired files that stay, since the table lets none go.
+    pub kept: u64,
     /// How far each chain is after it.
     pub chains: Vec<(u32, u64)>,
 }
@@ -137,6 +149,23 @@ pub(crate) trait Table {
 
     /// Returns what a table that was read with its files says of them.
     fn view(&self, state: &Self::State, dataset: &Dataset) -> View;
+}
+
+impl Published {
+    /// Returns what the table at `place` does not let this publication do.
+    ///
+    /// # Errors
+    /// [`pintail_core::error::ErrorKind::Config`] if files that are gone had to stay in it.
+    pub fn check_kept(&self, place: &str) -> Result<()> {
+        if self.kept == 0 {
+            return Ok(());
+        }
+        Err(Error::config(format!(
+            "{} declared expired and gone had to stay in `{place}`, and readers of the table fail on that: it has the property `delta.appendOnly`; \
+             set that to false and publish again, or move the directory away, and it is made anew",
+            counted(self.kept, "file", "files")
+        )))
+    }
 }
 
 impl Publisher {
@@ -191,11 +220,12 @@ impl Publisher {
     }
 
     /// Checks that the last records that the table has are those of this ledger. A dataset that was put back to an older copy goes on under the same
-    /// numbers with other records, which would be taken for published. Reads all of the table.
+    /// numbers with other records, which would be taken for published. Reads all of the table. Returns the files of published records that the table
+    /// has not got any more, though they are there: another writer took them out.
     ///
     /// # Errors
     /// [`pintail_core::error::ErrorKind::State`] if a file of such a record is another in the table, or was never in it; else as [`Self::check`].
-    pub fn check_history(&self, ledger: &dyn Ledger, now: DateTime<Utc>) -> Result<()> {
+    pub fn check_history(&self, ledger: &dyn Ledger, now: DateTime<Utc>) -> Result<BTreeSet<String>> {
         match &self.format {
             Format::Delta(of) => check_history(of, &*self.log, ledger, now),
             Format::Iceberg(of) => check_history(of, &*self.log, ledger, now),
@@ -212,17 +242,45 @@ impl Publisher {
             Format::Iceberg(of) => audit(of, &*self.log, ledger),
         }
     }
+
+    /// Checks that the next publication would be none that is refused. Reads all of the table, and changes nothing.
+    ///
+    /// # Errors
+    /// What [`Self::check_history`] or [`Self::publish`] would end with.
+    pub fn rehearse(&self, ledger: &dyn Ledger, now: DateTime<Utc>) -> Result<()> {
+        match &self.format {
+            Format::Delta(of) => rehearse(of, &*self.log, ledger, now),
+            Format::Iceberg(of) => rehearse(of, &*self.log, ledger, now),
+        }
+    }
+
+    /// Checks that there is no table, before there is a dataset that it could belong to.
+    ///
+    /// # Errors
+    /// [`pintail_core::error::ErrorKind::Config`] if there is one.
+    pub fn check_free(&self) -> Result<()> {
+        let version = match &self.format {
+            Format::Delta(of) => Delta::version(&of.read(&*self.log, Depth::Head)?),
+            Format::Iceberg(of) => Iceberg::version(&of.read(&*self.log, Depth::Head)?),
+        };
+        version.map_or(Ok(()), |_| {
+            let place = self.log.place();
+            Err(Error::config(format!(
+                "`{place}` is there before its dataset: the table is another's; move it away, or set another `pipeline.out_path`"
+            )))
+        })
+    }
 }
 
 fn publish<T: Table>(of: &T, log: &dyn Log, ledger: &dyn Ledger, expired: Expired, now: DateTime<Utc>) -> Result<Published> {
     let mut published = Published::default();
     let gone = if expired == Expired::Remove { ledger.expired()? } else { Default::default() };
-    let depth = if gone.is_empty() { Depth::Head } else { Depth::Leaving(&gone) };
     loop {
-        let table = of.read(log, depth)?;
+        let table = of.read(log, Depth::without(&gone))?;
         of.check(&table, ledger.dataset(), &log.place())?;
         let plan = of.plan(&table, ledger, &gone, FILES_MAX, now)?;
         published.chains = plan.chains.iter().copied().collect();
+        published.kept = plan.kept;
         let Some(commit) = plan.commit else {
             published.version = T::version(&table);
             of.keep(log, &table, &mut published, now)?;
@@ -257,10 +315,10 @@ pub(crate) fn check_owner(owner: Option<&str>, dataset: &Dataset, place: &str) -
     }
 }
 
-fn check_history<T: Table>(of: &T, log: &dyn Log, ledger: &dyn Ledger, now: DateTime<Utc>) -> Result<()> {
+fn check_history<T: Table>(of: &T, log: &dyn Log, ledger: &dyn Ledger, now: DateTime<Utc>) -> Result<BTreeSet<String>> {
     let table = of.read(log, Depth::Files)?;
     if T::version(&table).is_none() {
-        return Ok(());
+        return Ok(BTreeSet::new());
     }
     of.check(&table, ledger.dataset(), &log.place())?;
     let (view, expired) = (of.view(&table, ledger.dataset()), ledger.expired()?);
@@ -276,8 +334,12 @@ fn check_history<T: Table>(of: &T, log: &dyn Log, ledger: &dyn Ledger, now: Date
             None => !view.removed.contains(&file.path) && !expired.contains(&file.path) && now - file.committed < TOLD,
         };
         if let Some(file) = files.iter().find(is_another) {
+            let (why, by_others) = match view.live.contains_key(&file.path) {
+                true => ("has another", ""),
+                false => ("has not", "another writer took it out, or "),
+            };
             return Err(Error::state(format!(
-                "`{}` says that record {standing} of instance {} is published, and has another `{}` or none: the dataset was put back to an older copy \
+                "`{}` says that record {standing} of instance {} is published, and {why} `{}`: {by_others}the dataset was put back to an older copy \
                  and went on; move the table's directory away, and it is made anew from the dataset",
                 log.place(),
                 chain.instance,
@@ -285,14 +347,21 @@ fn check_history<T: Table>(of: &T, log: &dyn Log, ledger: &dyn Ledger, now: Date
             )));
         }
     }
-    Ok(())
+    ledger.lacking(&view.standing, &|path| view.live.contains_key(path))
 }
 
 fn audit<T: Table>(of: &T, log: &dyn Log, ledger: &dyn Ledger) -> Result<Audit> {
     let table = of.read(log, Depth::Files)?;
-    let Some(version) = T::version(&table) else { return Ok(Audit::default()) };
     of.check(&table, ledger.dataset(), &log.place())?;
+    let Some(version) = T::version(&table) else { return Ok(Audit::default()) };
     compare(version, of.view(&table, ledger.dataset()), ledger)
+}
+
+fn rehearse<T: Table>(of: &T, log: &dyn Log, ledger: &dyn Ledger, now: DateTime<Utc>) -> Result<()> {
+    check_history(of, log, ledger, now)?;
+    let gone = ledger.expired()?;
+    let table = of.read(log, Depth::without(&gone))?;
+    of.plan(&table, ledger, &gone, FILES_MAX, now).map(drop)
 }
 
 /// What of a ledger a table has not got.

@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use pintail_core::sql_type;
 use serde_json::{Value, json};
 
-use crate::facts::Column;
+use crate::facts::{Column, Settled};
 
 pub mod iceberg;
 
@@ -27,14 +27,14 @@ pub struct DeltaColumn {
 ///
 /// # Errors
 /// Why it cannot be in one, naming the column and the cast to write.
-pub fn delta(name: &str, of: &DataType) -> Result<DeltaColumn, String> {
-    if let Some(why) = name_fault(name) {
-        return Err(why);
+pub fn delta(column: &Column) -> Result<DeltaColumn, String> {
+    if let Some(why) = name_fault(&column.name) {
+        return Err(format!("{why}: {}", in_sql("rename it", column.settled)));
     }
-    let mut without_zone = false;
+    let (of, mut without_zone) = (&column.data_type, false);
     match kind(of, &mut without_zone) {
         Ok(kind) => Ok(DeltaColumn { kind, without_zone }),
-        Err(why) => Err(refusal(name, of, why, &mended(of, &has))),
+        Err(why) => Err(refusal(column, why, &mended(of, &has))),
     }
 }
 
@@ -43,10 +43,21 @@ fn has(of: &DataType) -> bool {
 }
 
 /// Says why a column cannot be in a table, and the cast to write.
-fn refusal(name: &str, of: &DataType, why: &str, mended: &DataType) -> String {
-    let quoted = format!("\"{}\"", name.replace('"', "\"\""));
-    let cast = sql_type::name(mended);
-    format!("column `{name}` is {}, and {why}: write `CAST({quoted} AS {cast}) AS {quoted}` in the SQL", sql_type::name(of))
+fn refusal(column: &Column, why: &str, mended: &DataType) -> String {
+    let quoted = format!("\"{}\"", column.name.replace('"', "\"\""));
+    let write = format!("write `CAST({quoted} AS {}) AS {quoted}`", sql_type::name(mended));
+    format!("column `{}` is {}, and {why}: {}", column.name, sql_type::name(&column.data_type), in_sql(&write, column.settled))
+}
+
+/// Says where a change of a column is to be made: a dataset that has files keeps its columns.
+fn in_sql(change: &str, settled: Settled) -> String {
+    match settled {
+        Settled::InSqlAlone => format!("{change} in the SQL"),
+        Settled::InFiles => format!(
+            "the dataset has files with it, and keeps its columns; {change} in the SQL of a new dataset (another `pipeline.out_path`), or do without \
+             such a table"
+        ),
+    }
 }
 
 /// Returns what no format of tables takes, whatever the types are.
@@ -54,8 +65,11 @@ pub(crate) fn common_faults(columns: &[Column], partition_by: &[String], format:
     let mut faults = Vec::new();
     for (place, column) in columns.iter().enumerate() {
         if let Some(other) = columns[..place].iter().find(|other| other.name.to_lowercase() == column.name.to_lowercase()) {
+            let settled = if other.settled == column.settled { column.settled } else { Settled::InSqlAlone };
+            let renamed = if other.settled == Settled::InSqlAlone { other } else { column };
+            let rename = in_sql(&format!("rename `{}`", renamed.name), settled);
             faults.push(format!(
-                "columns `{}` and `{}` are one to readers of {format}, which do not tell upper case from lower: rename one in the SQL",
+                "columns `{}` and `{}` are one to readers of {format}, which do not tell upper case from lower: {rename}",
                 other.name, column.name
             ));
         }
@@ -71,7 +85,7 @@ const FORBIDDEN: &[char] = &[' ', ',', ';', '{', '}', '(', ')', '\n', '\t', '=']
 
 fn name_fault(name: &str) -> Option<String> {
     let found = name.chars().find(|c| FORBIDDEN.contains(c))?;
-    Some(format!("column `{}` has a {found:?} in its name, which a Delta table cannot have: rename it in the SQL", name.escape_debug()))
+    Some(format!("column `{}` has a {found:?} in its name, which a Delta table cannot have", name.escape_debug()))
 }
 
 fn kind(of: &DataType, without_zone: &mut bool) -> Result<Value, &'static str> {
@@ -172,6 +186,10 @@ mod tests {
         Arc::new(Field::new(name, of, true))
     }
 
+    fn column(name: &str, of: &DataType) -> Column {
+        Column { id: 1, name: name.into(), data_type: of.clone(), settled: Settled::InSqlAlone }
+    }
+
     #[test]
     fn what_a_delta_table_has_not_is_refused_with_the_cast_to_write() {
         let list = |of: DataType| DataType::List(field("l", of));
@@ -192,21 +210,35 @@ mod tests {
             ),
             (DataType::Struct(vec![field("a b", DataType::Int8)].into()), "VARCHAR"),
         ] {
-            let refused = delta("x", &of).unwrap_err();
+            let refused = delta(&column("x", &of)).unwrap_err();
             assert!(refused.ends_with(&format!("write `CAST(\"x\" AS {cast}) AS \"x\"` in the SQL")), "{of}: {refused}");
             assert_eq!(kind(&mended(&of, &has), &mut false).map(|_| ()), Ok(()), "{of}");
         }
-        assert!(delta("a b", &DataType::Int8).unwrap_err().contains("rename it"));
+        assert!(delta(&column("a b", &DataType::Int8)).unwrap_err().ends_with("rename it in the SQL"));
+    }
+
+    #[test]
+    fn of_a_column_that_files_have_already_nothing_is_advised_that_the_dataset_refuses() {
+        let written = |name: &str, of: DataType| Column { settled: Settled::InFiles, ..column(name, &of) };
+        let way_out = "in the SQL of a new dataset (another `pipeline.out_path`), or do without such a table";
+        for refused in [delta(&written("x", DataType::UInt64)).unwrap_err(), delta(&written("a b", DataType::Int8)).unwrap_err()] {
+            assert!(refused.contains("keeps its columns") && refused.ends_with(way_out), "{refused}");
+        }
+        // Of two names, that one can be another which no file has.
+        let faults = common_faults(&[written("ID", DataType::Int8), column("id", &DataType::Int8)], &[], "Delta");
+        assert!(faults[0].ends_with("rename `id` in the SQL"), "{faults:?}");
+        let faults = common_faults(&[written("ID", DataType::Int8), written("id", DataType::Int8)], &[], "Delta");
+        assert!(faults[0].ends_with(way_out), "{faults:?}");
     }
 
     #[test]
     fn nested_types_are_written_as_the_protocol_has_them_and_a_time_without_zone_is_seen_inside() {
         let entries = DataType::Struct(vec![field("key", DataType::Utf8), field("value", DataType::Decimal128(12, 2))].into());
-        let map = delta("m", &DataType::Map(field("entries", entries), false)).unwrap();
+        let map = delta(&column("m", &DataType::Map(field("entries", entries), false))).unwrap();
         assert_eq!(map.kind, json!({ "type": "map", "keyType": "string", "valueType": "decimal(12,2)", "valueContainsNull": true }));
         assert!(!map.without_zone);
         let times = DataType::List(field("l", DataType::Timestamp(TimeUnit::Microsecond, None)));
-        let times = delta("t", &times).unwrap();
+        let times = delta(&column("t", &times)).unwrap();
         assert_eq!(times.kind, json!({ "type": "array", "elementType": "timestamp_ntz", "containsNull": true }));
         assert!(times.without_zone);
     }

@@ -51,6 +51,8 @@ pub(super) struct Report {
     pub(super) ways_out: Vec<String>,
     /// What is said of the tables.
     pub(super) tables: Vec<String>,
+    /// Why tables cannot be published.
+    pub(super) refused: Vec<String>,
     /// Whether the dataset is in a bucket: what is done to its files there is done with other tools.
     pub(super) is_in_bucket: bool,
     /// Files of the last checkpoint whose uploads are not completed.
@@ -115,7 +117,10 @@ impl Report {
         for (format, called, dir) in tables::FORMATS {
             match tables::audit(out, format) {
                 Ok(Found::Nothing) => {}
-                Ok(Found::NotOurs(why)) => self.tables.push(format!("{called} table: not looked at: {why}")),
+                Ok(Found::Refused(why)) => {
+                    self.tables.push(format!("{called} table: refused by {}", command("publish")));
+                    self.refused.push(format!("{called} table: {why}"));
+                }
                 Ok(Found::Audited(audit)) => self.table(called, &out.join(dir), audit),
                 Err(error) => self.contradictions.push(format!("{called} table: {error}")),
             }
@@ -195,6 +200,10 @@ impl Report {
         for table in &self.tables {
             writeln!(to, "{table}")?;
         }
-        if self.contradictions.is_empty() && self.unread.is_empty() { writeln!(to, "clean") } else { Ok(()) }
+        match (self.contradictions.is_empty() && self.unread.is_empty(), self.refused.is_empty()) {
+            (true, true) => writeln!(to, "clean"),
+            (true, false) => writeln!(to, "the files are clean, a table of them is not"),
+            (false, _) => Ok(()),
+        }
     }
 }

@@ -65,6 +65,26 @@ fn sql_that_nobody_gave_is_not_blamed_on_who_declared_other_columns() {
 }
 
 #[test]
+fn sql_that_needs_an_extension_is_refused_with_its_name_and_a_way_out() {
+    for (sql, extension, way_out) in [
+        ("today() AS d", "icu", "now()::TIMESTAMP::DATE"),
+        ("ts AT TIME ZONE 'Europe/Berlin' AS t", "icu", "x::TIMESTAMP"),
+        ("region COLLATE de AS r", "icu", "x::TIMESTAMP"),
+        ("region::INET AS i", "inet", "where the files are read"),
+        ("st_point(n, n) AS p", "spatial", "where the files are read"),
+    ] {
+        let error = refused(&transform(&format!("SELECT {sql} FROM events"))).to_string();
+        let words =
+            [format!("DuckDB's extension `{extension}`"), "not linked into pintail".into(), "from the network".into(), way_out.into()];
+        assert!(words.iter().all(|word| error.contains(word)) && !error.contains("INSTALL"), "{sql}: {error}");
+    }
+    // The way out is one.
+    let today =
+        worker(&transform("SELECT now()::TIMESTAMP::DATE AS d, ts::TIMESTAMP AS t FROM events"), &input()).run(&batch(0, 3)).unwrap();
+    assert_eq!(today.num_rows(), 3);
+}
+
+#[test]
 fn what_only_duckdb_can_read_is_refused_with_the_cast_to_write() {
     for (sql, name) in [("n::VARIANT AS v", "v"), ("n, [n::VARIANT] AS \"a b\"", "a b"), ("{'a': n::VARIANT} AS v", "v")] {
         let error = refused(&transform(&format!("SELECT {sql} FROM events;  -- a comment"))).to_string();

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use super::{Hint, Note, Quoted};
 use crate::column::shown;
-use crate::time::{date_days, timestamp_micros};
+use crate::time::{date_days, timestamp};
 
 /// Distinct values of a column that may become a dictionary.
 const DICTIONARY_VALUES_MAX: usize = 256;
@@ -213,7 +213,7 @@ impl Seen {
             notes.push(Note::Fact("only whole numbers in the sample: `int64` takes them, also when written with `.0`".to_owned()));
         }
         if self.texts.count == self.count {
-            notes.extend(self.texts.notes().into_iter().map(Note::Fact));
+            notes.extend(self.texts.notes());
         }
         let kinds = self.kinds();
         if guess == ColumnType::Json && self.objects.count < self.count && kinds.len() > 1 {
@@ -273,9 +273,10 @@ impl Integers {
 impl Texts {
     fn observe(&mut self, text: String) {
         self.count += 1;
-        let (is_timestamp, is_date) = (timestamp_micros(&text).is_some(), date_days(&text).is_some());
+        let timestamp = timestamp(&text);
+        let (is_timestamp, is_date) = (timestamp.is_some(), date_days(&text).is_some());
         self.timestamps += u64::from(is_timestamp);
-        self.nanoseconds += u64::from(is_timestamp && has_nanoseconds(&text));
+        self.nanoseconds += u64::from(timestamp.is_some_and(|timestamp| timestamp.is_cut));
         self.dates += u64::from(is_date);
         for (odd, fits) in self.odd.iter_mut().zip([is_timestamp, is_date]) {
             if !fits && odd.is_none() {
@@ -288,7 +289,7 @@ impl Texts {
     }
 
     /// Says what of the texts a person may want otherwise.
-    fn notes(&self) -> Vec<String> {
+    fn notes(&self) -> Vec<Note> {
         let near = |fits: u64| fits < self.count && (self.count - fits) * NEAR_MISS <= self.count;
         let mut notes = Vec::new();
         for (what, fits, column_type, odd) in
@@ -296,11 +297,14 @@ impl Texts {
         {
             if let Some(odd) = odd.as_ref().filter(|_| near(fits)) {
                 let (all, others) = (self.count, self.count - fits);
-                notes.push(format!("{fits} of {all} are {what}: `{column_type}` takes them and rejects the other {others}, as {odd}"));
+                let note = format!("{fits} of {all} are {what}: `{column_type}` takes them and rejects the other {others}, as {odd}");
+                notes.push(Note::Fact(note));
             }
         }
         if self.nanoseconds > 0 {
-            notes.push(format!("nanoseconds in {}: `timestamp` cuts them to microseconds, `text` keeps them", self.nanoseconds));
+            let note = format!("nanoseconds in {}: `timestamp` cuts them to microseconds, `text` keeps them", self.nanoseconds);
+            // A column of text keeps them already.
+            notes.push(if self.timestamps == self.count { Note::Warning(note) } else { Note::Fact(note) });
         }
         notes
     }
@@ -319,10 +323,4 @@ impl Texts {
 /// Returns whether a number is written as an integer.
 fn is_integer(json: &str) -> bool {
     json.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
-}
-
-/// Returns whether a time has digits behind the microsecond that are not zero.
-fn has_nanoseconds(time: &str) -> bool {
-    let fraction = time.split_once('.').map_or("", |(_, fraction)| fraction);
-    fraction.bytes().take_while(u8::is_ascii_digit).skip(6).any(|digit| digit != b'0')
 }

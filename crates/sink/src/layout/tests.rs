@@ -96,6 +96,11 @@ fn hostile_texts_stay_inside_their_directory_and_are_encoded_as_duckdb_does() {
         ("A_z-9~.", "A_z-9~."),
         // Case-equal to the literal of NULL: DuckDB gives it a directory of its own, too.
         ("__hive_default_partition__", "%5F_hive_default_partition__"),
+        // DuckDB before 2.0 takes the word itself for NULL.
+        ("null", "%6Eull"),
+        ("NULL", "%4EULL"),
+        ("Null", "%4Eull"),
+        ("nulls", "nulls"),
         // Unlike DuckDB, whose own glob passes directories over: a directory must not look like a file to others.
         ("x.parquet", "x%2Eparquet"),
         (".PARQUET", "%2EPARQUET"),
@@ -148,10 +153,11 @@ fn the_values_of_a_partition_are_read_back_from_its_directory() {
     partition.push("a", Some("x/y=z %")).unwrap();
     partition.push("b", None).unwrap();
     partition.push("c", Some("")).unwrap();
+    partition.push("d", Some("null")).unwrap();
     let values: Vec<_> = partition.values().map(|(column, value)| (column, value.map(|value| value.into_owned()))).collect();
-    assert_eq!(values, [("a", Some("x/y=z %".into())), ("b", None), ("c", Some("".into()))]);
+    assert_eq!(values, [("a", Some("x/y=z %".into())), ("b", None), ("c", Some("".into())), ("d", Some("null".into()))]);
     assert_eq!(HivePartition::root().file_path("f"), "f");
-    assert_eq!(partition.file_path("f"), "a=x%2Fy%3Dz%20%25/b=__HIVE_DEFAULT_PARTITION__/c=/f");
+    assert_eq!(partition.file_path("f"), "a=x%2Fy%3Dz%20%25/b=__HIVE_DEFAULT_PARTITION__/c=/d=%6Eull/f");
 }
 
 #[test]

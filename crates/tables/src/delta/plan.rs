@@ -23,7 +23,7 @@ const READER_FEATURES: &[&str] = &[WITHOUT_ZONE];
 
 /// Returns why a dataset of these columns cannot be a Delta table: all faults.
 pub fn faults(columns: &[Column], partition_by: &[String]) -> Vec<String> {
-    let mut faults: Vec<String> = columns.iter().filter_map(|column| types::delta(&column.name, &column.data_type).err()).collect();
+    let mut faults: Vec<String> = columns.iter().filter_map(|column| types::delta(column).err()).collect();
     faults.extend(types::common_faults(columns, partition_by, "Delta"));
     faults
 }
@@ -85,7 +85,7 @@ pub(super) fn plan(
     let standing = |instance| table.txn(&app_id(&dataset.id, instance));
     if dataset.columns.is_empty() {
         let chains = ledger.chains().iter().map(|chain| (chain.instance, standing(chain.instance))).collect();
-        return Ok(Plan { commit: None, files: 0, rows: 0, removed: 0, chains });
+        return Ok(Plan { commit: None, files: 0, rows: 0, removed: 0, kept: 0, chains });
     }
     let head = head(table, dataset, name, now)?;
     let joining = Joining::of(ledger, standing, files_max)?;
@@ -97,10 +97,14 @@ pub(super) fn plan(
         data.extend(portion.files.iter().map(|file| Line { add: Some(add(file, dataset)), ..Line::default() }));
     }
     let (files, rows) = (joining.files().count() as u64, joining.rows());
-    let mut plan = Plan { commit: None, files, rows, removed: 0, chains: joining.chains };
+    let mut plan = Plan { commit: None, files, rows, removed: 0, kept: 0, chains: joining.chains };
     let append_only = table.meta_data.as_ref().and_then(|of| of.configuration.get("delta.appendOnly")?.as_deref()) == Some("true");
-    for (path, add) in table.live.iter().filter(|(path, _)| !append_only && gone.contains(*path)) {
+    for (path, add) in table.live.iter().filter(|(path, _)| gone.contains(*path)) {
         debug_assert_eq!(*path, action::decode(&add.path), "files are filed by their paths");
+        if append_only {
+            plan.kept += 1;
+            continue;
+        }
         data.push(Line { remove: Some(remove(add, now)), ..Line::default() });
         plan.removed += 1;
     }
@@ -131,7 +135,7 @@ fn head(table: &Snapshot, dataset: &Dataset, name: &str, now: DateTime<Utc>) -> 
     if !faults.is_empty() {
         return Err(Error::config(format!("the dataset cannot be a Delta table: {}", faults.join("\n"))));
     }
-    let columns = dataset.columns.iter().map(|column| types::delta(&column.name, &column.data_type).map(|of| (column, of)));
+    let columns = dataset.columns.iter().map(|column| types::delta(column).map(|of| (column, of)));
     let columns = columns.collect::<std::result::Result<Vec<_>, String>>().map_err(Error::config)?;
     let without_zone = columns.iter().any(|(_, of)| of.without_zone);
     let fields = || columns.iter().map(|(column, of)| types::delta_field(&column.name, of.kind.clone()));

@@ -119,7 +119,7 @@ mod tests {
     use arrow::datatypes::Field;
 
     use super::*;
-    use crate::facts::{Column, Known};
+    use crate::facts::{Column, Known, Settled};
 
     #[test]
     fn no_bound_is_narrower_than_the_values_and_what_readers_would_round_is_left_out() {
@@ -158,6 +158,7 @@ mod tests {
             id: at as u32 + 1,
             name: (*name).into(),
             data_type: data_type.clone(),
+            settled: Settled::InFiles,
         };
         let dataset = Dataset {
             id: "d".into(),

@@ -5,7 +5,7 @@ use chrono::TimeDelta;
 use pintail_core::error::{ErrorKind, Result};
 
 use super::*;
-use crate::facts::Column;
+use crate::facts::{Column, Settled};
 use crate::log::Made;
 use crate::model::{Memory, Of, Records, assert_exact, now};
 use crate::publisher::Published;
@@ -88,7 +88,7 @@ fn a_new_column_joins_the_table_with_the_first_commit_after_it_and_what_others_a
     log.commit(1, &serde_json::to_string(&line).unwrap());
     records.chains[0].last = 2;
     let time = DataType::Timestamp(TimeUnit::Microsecond, None);
-    records.dataset.columns.push(Column { id: 3, name: "at".into(), data_type: time });
+    records.dataset.columns.push(Column { id: 3, name: "at".into(), data_type: time, settled: Settled::InFiles });
     publish(&log, &records).unwrap();
     let table = log.table();
     let schema: Value = serde_json::from_str(&table.meta_data.unwrap().schema_string).unwrap();

@@ -28,8 +28,7 @@ const NAME_MAPPING: &str = "schema.name-mapping.default";
 pub fn faults(columns: &[Column], partition_by: &[String]) -> Vec<String> {
     // Before anything is written the columns have no numbers yet.
     let number = |column: &Column| if column.id == 0 { 1 } else { column.id };
-    let mut faults: Vec<String> =
-        columns.iter().filter_map(|column| iceberg(&column.name, number(column), &column.data_type).err()).collect();
+    let mut faults: Vec<String> = columns.iter().filter_map(|column| iceberg(column, number(column)).err()).collect();
     faults.extend(types::common_faults(columns, partition_by, "Iceberg"));
     faults
 }
@@ -100,7 +99,7 @@ pub(super) fn plan(
 ) -> Result<Plan<Commit>> {
     let dataset = ledger.dataset();
     let standing = |instance| standing(table, &dataset.id, instance);
-    let nothing = |chains| Plan { commit: None, files: 0, rows: 0, removed: 0, chains };
+    let nothing = |chains| Plan { commit: None, files: 0, rows: 0, removed: 0, kept: 0, chains };
     if dataset.columns.is_empty() {
         return Ok(nothing(ledger.chains().iter().map(|chain| (chain.instance, standing(chain.instance))).collect()));
     }
@@ -139,7 +138,7 @@ pub(super) fn plan(
     }
     metadata["last-updated-ms"] = now.into();
     commit.metadata = serde_json::to_vec(&metadata).map_err(|e| Error::internal(format!("cannot write metadata: {e}")))?;
-    Ok(Plan { commit: Some(commit), files, rows, removed, chains: joining.chains })
+    Ok(Plan { commit: Some(commit), files, rows, removed, kept: 0, chains: joining.chains })
 }
 
 /// Appends to a list, of which the last ones are kept.
@@ -426,7 +425,7 @@ fn fields(dataset: &Dataset, known: &[Json]) -> Result<Vec<Json>> {
             (id, _) => id.into(),
         };
         let id = u32::try_from(id).map_err(|_| Error::config(format!("column `{}` has a number that is too large", column.name)))?;
-        let kind = iceberg(&column.name, id, &column.data_type).map_err(Error::config)?;
+        let kind = iceberg(column, id).map_err(Error::config)?;
         Ok(field_of(id, &column.name, kind))
     };
     dataset.columns.iter().map(&mut field).collect()

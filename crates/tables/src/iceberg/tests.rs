@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use super::avro::Value;
 use super::manifest::entry;
 use super::*;
-use crate::facts::Column;
+use crate::facts::{Column, Settled};
 use crate::model::{Memory, Of, ROOT, Records, assert_exact, now};
 use crate::publisher::Published;
 
@@ -145,7 +145,7 @@ fn a_new_column_joins_with_its_number_and_one_whose_number_is_not_its_own_is_ref
     records.chains[0].last = 1;
     publish(&log, &records).unwrap();
     records.chains[0].last = 2;
-    let column = |id, name: &str, data_type| Column { id, name: name.into(), data_type };
+    let column = |id, name: &str, data_type| Column { id, name: name.into(), data_type, settled: Settled::InFiles };
     records.dataset.columns.push(column(7, "at", DataType::Timestamp(TimeUnit::Microsecond, None)));
     publish(&log, &records).unwrap();
     let said = metadata(&log);

@@ -8,7 +8,7 @@ use pintail_storage::checkpoint::columns::nested_id;
 use serde_json::{Value, json};
 
 use super::{mended, refusal};
-use crate::facts::{Bound, Side};
+use crate::facts::{Bound, Column, Side};
 
 /// Characters of a text that a bound keeps.
 const BOUND_CHARACTERS: usize = 16;
@@ -17,8 +17,8 @@ const BOUND_CHARACTERS: usize = 16;
 ///
 /// # Errors
 /// Why it cannot be in a table, naming the column and the cast to write.
-pub fn iceberg(name: &str, id: u32, of: &DataType) -> Result<Value, String> {
-    kind(of, id, &mut 0).map_err(|why| refusal(name, of, why, &mended(of, &has)))
+pub fn iceberg(column: &Column, id: u32) -> Result<Value, String> {
+    kind(&column.data_type, id, &mut 0).map_err(|why| refusal(column, why, &mended(&column.data_type, &has)))
 }
 
 fn has(of: &DataType) -> bool {
@@ -168,9 +168,14 @@ mod tests {
     use pintail_storage::checkpoint::columns::{FIELD_ID, OutputColumn, with_field_ids};
 
     use super::*;
+    use crate::facts::Settled;
 
     fn field(name: &str, of: DataType) -> FieldRef {
         Arc::new(Field::new(name, of, true))
+    }
+
+    fn table_type(name: &str, id: u32, of: &DataType) -> Result<Value, String> {
+        iceberg(&Column { id, name: name.into(), data_type: of.clone(), settled: Settled::InSqlAlone }, id)
     }
 
     #[test]
@@ -190,12 +195,12 @@ mod tests {
                 "STRUCT(\"a b\" TINYINT, t TIME)",
             ),
         ] {
-            let refused = iceberg("x", 7, &of).unwrap_err();
+            let refused = table_type("x", 7, &of).unwrap_err();
             assert!(refused.ends_with(&format!("write `CAST(\"x\" AS {cast}) AS \"x\"` in the SQL")), "{of}: {refused}");
             assert!(has(&mended(&of, &has)), "{of}");
         }
-        assert_eq!(iceberg("t", 1, &DataType::Time64(TimeUnit::Microsecond)), Ok("time".into()));
-        assert_eq!(iceberg("d", 1, &DataType::Decimal128(12, 2)), Ok("decimal(12, 2)".into()));
+        assert_eq!(table_type("t", 1, &DataType::Time64(TimeUnit::Microsecond)), Ok("time".into()));
+        assert_eq!(table_type("d", 1, &DataType::Decimal128(12, 2)), Ok("decimal(12, 2)".into()));
     }
 
     #[test]
@@ -208,11 +213,11 @@ mod tests {
         let mut of_files = Vec::new();
         collect_files(&with_field_ids(&schema, &[column]).fields()[0], &mut of_files);
         let mut of_table = Vec::new();
-        collect_table(&iceberg("x", 5, &deep).unwrap(), &mut of_table);
+        collect_table(&table_type("x", 5, &deep).unwrap(), &mut of_table);
         assert_eq!(of_files[0], 5);
         assert_eq!(of_files[1..], of_table);
         assert_eq!(of_table.len(), 5);
-        let mapping = name_mapping(&[field_of(5, "x", iceberg("x", 5, &deep).unwrap())]);
+        let mapping = name_mapping(&[field_of(5, "x", table_type("x", 5, &deep).unwrap())]);
         assert_eq!(mapping[0]["fields"][0]["names"], json!(["a"]));
         assert_eq!(mapping[0]["fields"][0]["fields"][0]["names"], json!(["element"]));
         assert_eq!(mapping[0]["fields"][0]["fields"][0]["fields"][1], json!({ "field-id": of_table[3], "names": ["value"] }));
