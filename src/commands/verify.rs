@@ -17,6 +17,7 @@ use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::invocation::{command, expire_up_to, service_command};
 use pintail_core::offsets::PartitionId;
 use pintail_core::quantity::{counted, thousands};
+use pintail_storage::bucket::{BucketTree, Unseen};
 use pintail_storage::checkpoint::dead_letters;
 use pintail_storage::checkpoint::index::Comparison;
 use pintail_storage::checkpoint::permission;
@@ -52,6 +53,13 @@ pub(crate) fn run_on(dataset: &Dataset, since: Option<u64>, depth: Depth, to: &m
     report.print(dataset, depth, to).map_err(|e| Error::io("write the report", e))?;
     match report.contradictions.len() {
         0 if !report.unread.is_empty() => Err(report.refusal(out)),
+        0 if let Some(why) = &report.to_come.unknown => Err(Error::new(
+            ErrorKind::Io,
+            format!(
+                "cannot tell whether {} will become visible: {why}",
+                counted(report.to_come.files, "committed file", "committed files")
+            ),
+        )),
         0 => Ok(()),
         places => Err(Error::state(format!(
             "`{}` contradicts its commit records in {}:\n  {}",
@@ -95,6 +103,8 @@ struct Report {
     bytes: u64,
     /// Files that are gone, with the time of their newest row.
     missing: Vec<(DateTime<Utc>, PathBuf)>,
+    /// Files that were never visible and whose uploads are gone, in the same way.
+    lost: Vec<(DateTime<Utc>, PathBuf)>,
     /// Files that are gone as it was declared.
     expired: u64,
     expired_before: Option<DateTime<Utc>>,
@@ -116,8 +126,19 @@ struct Report {
     tables: Vec<String>,
     /// Whether the dataset is in a bucket: what is done to its files there is done with other tools.
     is_in_bucket: bool,
-    /// Files of the last checkpoint whose uploads are not completed.
-    publishing: u64,
+    /// Files of the last record that are still to come.
+    to_come: ToCome,
+}
+
+/// Committed files of a dataset in a bucket that are not visible yet.
+#[derive(Debug, Default)]
+struct ToCome {
+    files: u64,
+    rows: u64,
+    /// The first of them, and what becomes of it.
+    first: Option<(PathBuf, String)>,
+    /// Why it is not known whether any of them comes.
+    unknown: Option<String>,
 }
 
 struct Check<'a> {
@@ -294,7 +315,7 @@ impl Check<'_> {
                     }
                 }
             }
-            None if self.report.is_in_bucket => self.not_in_bucket(record, file),
+            None if let Some(tree) = self.dataset.bucket() => self.not_in_bucket(tree, record, file)?,
             None => self.unpublished(record, file)?,
         }
         Ok(())
@@ -314,13 +335,28 @@ impl Check<'_> {
         Ok(local.map(|local| compare(&local, file, self.depth)))
     }
 
-    /// Tells a file that is not in its bucket yet from one that is gone. Whether its upload is still there, nobody but a start can tell.
-    fn not_in_bucket(&mut self, record: &CommitRecord, file: &FileEntry) {
-        if record.sequence == self.last {
-            self.report.publishing += 1;
-        } else {
-            self.report.missing.push((newest(record, file), self.dataset.paths().published(&file.path)));
+    /// Tells a file that is not in its bucket yet from one that is gone.
+    fn not_in_bucket(&mut self, tree: &BucketTree, record: &CommitRecord, file: &FileEntry) -> Result<()> {
+        let place = self.dataset.paths().published(&file.path);
+        let unseen = if record.sequence == self.last { tree.unseen(self.dataset.paths(), record, file)? } else { Unseen::Removed };
+        match &unseen {
+            // Once more: it is held against its record.
+            Unseen::There(_) => return self.file(record, file),
+            Unseen::Removed => self.report.missing.push((newest(record, file), place)),
+            Unseen::Lost => self.report.lost.push((newest(record, file), place)),
+            Unseen::Waiting | Unseen::Unknown(_) => {
+                let to_come = &mut self.report.to_come;
+                (to_come.files, to_come.rows) = (to_come.files + 1, to_come.rows + file.rows);
+                if to_come.first.is_none() {
+                    let process = tree.process(self.dataset.paths(), record)?;
+                    to_come.first = unseen.outlook(process.as_ref()).map(|outlook| (place, outlook));
+                }
+                if let Unseen::Unknown(why) = unseen {
+                    to_come.unknown = Some(why);
+                }
+            }
         }
+        Ok(())
     }
 
     /// Looks for a file that is not in its place: between its commit and its publication it is staged.
@@ -356,14 +392,33 @@ impl Report {
     /// Tells the files that are gone as it was declared from those that are missing.
     fn judge_missing(&mut self) {
         let before = self.expired_before;
-        let (expired, missing): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.missing).into_iter().partition(|(newest, _)| before.is_some_and(|before| *newest < before));
-        self.expired = expired.len() as u64;
+        let may_be_gone = |(newest, _): &(DateTime<Utc>, PathBuf)| before.is_some_and(|before| *newest < before);
+        let (expired, mut missing): (Vec<_>, Vec<_>) = std::mem::take(&mut self.missing).into_iter().partition(may_be_gone);
+        let (never_seen, lost): (Vec<_>, Vec<_>) = std::mem::take(&mut self.lost).into_iter().partition(may_be_gone);
+        self.expired = (expired.len() + never_seen.len()) as u64;
+        let told = lost.iter().map(|(_, file)| {
+            format!(
+                "`{}` of the last checkpoint was not visible yet, and its upload is gone: it expired, or somebody gave it up",
+                file.display()
+            )
+        });
+        self.contradictions.extend(told);
+        if !lost.is_empty() {
+            let start = "start the service with the scratch that it had: it uploads again what that still holds, and names what is lost";
+            self.ways_out.push(start.to_owned());
+        }
         self.contradictions.extend(missing.iter().map(|(_, file)| format!("`{}` is missing", file.display())));
+        missing.extend(lost);
         let newest_missing = missing.iter().map(|(newest, _)| *newest).max();
         if self.is_in_bucket {
-            let restore = "restore what is missing or differs from a copy, or by the versions of the bucket, byte for byte";
-            self.ways_out.extend((newest_missing.is_some() || self.differing.is_some()).then(|| restore.to_owned()));
+            let newest = newest_missing.max(self.differing);
+            self.ways_out.extend(newest.map(|newest| {
+                format!(
+                    "restore what is missing or differs from a copy, or by the versions of the bucket, byte for byte; or do without it: move what differs \
+                     out of the dataset, and {} declares expired what is no younger",
+                    expire_up_to(newest)
+                )
+            }));
             return;
         }
         let expire = newest_missing.max(self.differing).map(expire_up_to).unwrap_or_default();
@@ -483,14 +538,17 @@ impl Report {
             let before = before.to_rfc3339_opts(SecondsFormat::Secs, true);
             writeln!(to, "{} expired files are gone, as was declared for all before {before}", thousands(self.expired))?;
         }
-        if self.publishing > 0 {
-            let files = counted(self.publishing, "file", "files");
-            writeln!(to, "{files} of the last checkpoint not visible yet: its process publishes them, or the next start")?;
+        if let Some((first, outlook)) = &self.to_come.first {
+            let (files, rows) = (counted(self.to_come.files, "file", "files"), counted(self.to_come.rows, "row", "rows"));
+            writeln!(to, "{files} of the last checkpoint with {rows} not visible yet, the first is `{}`: {outlook}", first.display())?;
         }
         for table in &self.tables {
             writeln!(to, "{table}")?;
         }
-        if self.contradictions.is_empty() && self.unread.is_empty() { writeln!(to, "clean") } else { Ok(()) }
+        if !self.contradictions.is_empty() || !self.unread.is_empty() || self.to_come.unknown.is_some() {
+            return Ok(());
+        }
+        writeln!(to, "{}", if self.to_come.files == 0 { "clean" } else { "clean, but for what is not visible yet" })
     }
 }
 

@@ -13,7 +13,7 @@ use chrono::Utc;
 use pintail_bucket::{Bucket, Environment, probe};
 use pintail_config::{Config, Lake};
 use pintail_core::error::{Error, Result};
-use pintail_storage::bucket::{self, BucketStore, BucketTree, Patience, Place, Scratch};
+use pintail_storage::bucket::{self, BucketStore, BucketTree, Patience, Place, Scratch, WhenHeld};
 use pintail_storage::checkpoint::lock::Lock;
 use pintail_storage::checkpoint::process::Process;
 use pintail_storage::checkpoint::reader::Dataset;
@@ -115,5 +115,6 @@ fn place(config: &Config, lake: &Lake, patience: Patience, disk: &DiskState) -> 
         patience,
         beat_every: lake.storage.heartbeat,
         waits: disk.clone(),
+        when_held: WhenHeld::Wait,
     })
 }

@@ -143,7 +143,6 @@ fn verify_reads_a_bucket_and_names_what_is_not_as_it_was_committed() {
     }
     assert!(!walk(dataset.root()).iter().any(|path| path.to_string_lossy().ends_with(".parquet")), "nothing stays of what was fetched");
 
-    // Of the last checkpoint nobody can tell whether its upload is still to be completed.
     let first: Vec<&String> = files.iter().filter(|name| name.ends_with("-2.parquet")).collect();
     assert!(first.len() > 2 && first.len() < files.len(), "{files:?}");
     let (altered, cut, gone) = (first[0], first[1], first[2]);
@@ -230,4 +229,53 @@ fn a_query_fetches_only_the_files_that_its_where_leaves_and_none_stays() {
     let refused = query("SELECT count(*) FROM events").run();
     assert!(refused.stderr.contains("1 committed file of `s3://lake/asked` is missing"), "{}", refused.stderr);
     refused.assert_code(65);
+}
+
+#[test]
+fn what_is_committed_and_not_visible_yet_is_told_and_once_its_upload_is_gone_it_is_missed() {
+    let (weed, dataset, other) = (Weed::start(), Dataset::new(), Dataset::new());
+    let run = |dataset| weed.take(stream(dataset, 30_000), "between").set("source.rate", 200_000);
+    let mut process = run(&dataset).set("storage.endpoint", weed.way_without_completions()).spawn();
+    process.wait_until("its first checkpoint", |_| weed.records("between") == 2);
+    process.wait_until("its completions", |_| true);
+    wait_until("a completion that does not come through", || process.log().contains("bucket does not answer as it should, retrying"));
+    let pid = process.pid();
+    process.kill();
+    let record = weed.last_record("between");
+    let files = record["files"].as_array().unwrap();
+    let first = files[0]["path"].as_str().unwrap();
+    let rows: u64 = files.iter().map(|file| file["rows"].as_u64().unwrap()).sum();
+    assert_eq!(data_files(&weed, "between"), Vec::<String>::new(), "nothing is completed");
+
+    let ask = |args: &[&str]| weed.take(dataset.pintail(), "between").args(args.iter().copied()).run();
+    let told = [format!("process {pid} of "), "makes it visible, or the next start".to_owned()];
+    for args in [&["verify"][..], &["verify", "--fast"]] {
+        let verified = ask(args);
+        verified.assert_code(0);
+        for part in
+            told.iter().map(String::as_str).chain([&*format!("{} files of the last checkpoint", files.len()), first, "clean, but for"])
+        {
+            assert!(verified.stdout.contains(part), "{part}: {}", verified.stdout);
+        }
+    }
+    let empty = ask(&["query", "SELECT count(*) FROM events"]);
+    assert!(empty.stderr.contains("not visible yet") && empty.stderr.contains(&told[0]), "{}", empty.stderr);
+
+    let uploads: Vec<_> = files.iter().map(|file| (file["path"].as_str().unwrap(), file["upload"]["id"].as_str().unwrap())).collect();
+    weed.give_up("between", uploads[0].0, uploads[0].1);
+    for args in [&["verify"][..], &["verify", "--fast"]] {
+        ask(args).assert_refused(65, &[first, "its upload is gone", "scratch", "pintail expire --before"]);
+    }
+    ask(&["query", "SELECT count(*) FROM events"]).assert_refused(65, &[first, "missing"]);
+    let refused = run(&other).set("storage.heartbeat", "200ms").run();
+    refused.assert_refused(65, &[first, "cannot publish", "pintail expire --before"]);
+    assert_eq!(data_files(&weed, "between").len(), files.len() - 1, "the others are visible, all but that one");
+    let partial = ask(&["verify"]);
+    partial.assert_refused(65, &[first]);
+    assert!(partial.stderr.contains("in 1 place"), "{}", partial.stderr);
+
+    assert!(rows > 0);
+    run(&dataset).run_ok();
+    assert_simulated(&weed, "between", &dataset, 30_000);
+    assert!(ask(&["verify"]).stdout.ends_with("clean\n"), "its scratch had it");
 }
