@@ -50,7 +50,7 @@ pub(super) fn open(
     }
     // Of this machine and this scratch; whoever else writes to the dataset is kept away by its records.
     let lock = Lock::take(config.local_paths(), Utc::now(), admin)?;
-    let place = place(config, lake, Patience { total: None, ..Patience::default() }, disk)?;
+    let place = place(config, lake, Arc::new(connect(lake)?), Patience { total: None, ..Patience::default() }, disk)?;
     let runtime = Handle::current();
     let store = runtime.block_on(async {
         if !bucket::is_there(&place).await? {
@@ -60,6 +60,29 @@ pub(super) fn open(
     })?;
     let (store, lost) = OpenDataset::in_bucket(store, runtime);
     Ok(Opened { lock, store, lost })
+}
+
+/// Opens the dataset in its bucket for an action of an operator, who does not wait until another process lets go of it. Requests are sent on `runtime`.
+///
+/// # Errors
+/// As [`BucketStore::open`]; [`pintail_core::error::ErrorKind::TryAgain`] while another process may hold the dataset.
+pub(super) fn open_to_act(config: &Config, lake: &Lake, expected: &Expected<'_>, runtime: &Handle) -> Result<(Lock, OpenDataset)> {
+    let lock = Lock::take(config.local_paths(), Utc::now(), None)?;
+    let place = Place { when_held: WhenHeld::Refuse, ..impatient(config, lake)? };
+    let store = runtime.block_on(BucketStore::open(&place, expected))?;
+    let (store, _) = OpenDataset::in_bucket(store, runtime.clone());
+    Ok((lock, store))
+}
+
+/// Removes files of the dataset, which a record has declared expired.
+///
+/// # Errors
+/// As [`bucket::discard`].
+pub(crate) fn discard(config: &Config, lake: &Lake, names: &[String]) -> Result<()> {
+    let bucket = Arc::new(connect(lake)?);
+    let patience = Patience { total: Some(ANSWER_PATIENCE), ..Patience::default() };
+    let place = place(config, lake, bucket.clone(), patience, &DiskState::default())?;
+    run(bucket::discard(&place, &*bucket, names))?
 }
 
 /// Compares the dataset in the bucket, if there is one, with what a configuration asks of it. Returns where it stands.
@@ -93,7 +116,8 @@ pub(crate) fn check_bucket(lake: &Lake) -> Result<String> {
 
 /// Returns the place of a dataset for one who does not wait long for an answer.
 pub(crate) fn impatient(config: &Config, lake: &Lake) -> Result<Place> {
-    place(config, lake, Patience { total: Some(ANSWER_PATIENCE), ..Patience::default() }, &DiskState::default())
+    let patience = Patience { total: Some(ANSWER_PATIENCE), ..Patience::default() };
+    place(config, lake, Arc::new(connect(lake)?), patience, &DiskState::default())
 }
 
 /// Runs requests to their end where there is no runtime.
@@ -106,10 +130,10 @@ fn connect(lake: &Lake) -> Result<Bucket> {
     Bucket::connect(&lake.location, &lake.storage, &Environment::of_this_process())
 }
 
-fn place(config: &Config, lake: &Lake, patience: Patience, disk: &DiskState) -> Result<Place> {
+fn place(config: &Config, lake: &Lake, blob: Arc<Bucket>, patience: Patience, disk: &DiskState) -> Result<Place> {
     let instance = config.instance().index;
     Ok(Place {
-        blob: Arc::new(connect(lake)?),
+        blob,
         paths: config.paths(),
         scratch: Scratch::open(Arc::new(Posix::new(disk.clone())), config.local_paths().of_instance(instance), PART_BYTES)?,
         patience,

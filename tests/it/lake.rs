@@ -108,12 +108,12 @@ fn check_says_what_was_reached_and_what_cannot_be() {
     let expected = format!("bucket: s3://lake/check at {}, credentials from", weed.endpoint());
     assert!(said.stdout.contains(&expected), "{}", said.stdout);
     assert!(!dataset.root().join("scratch").exists() && !weed.keys("check").contains(&"_pintail/FORMAT".to_owned()), "nothing is made");
-    for args in [&["query", "SELECT 1"][..], &["verify"], &["dead-letters"], &["dead-letters", "--replay"]] {
+    for args in [&["query", "SELECT 1"][..], &["verify"], &["dead-letters"], &["dead-letters", "--replay"], &["expire", "--take-back"]] {
         let refused = weed.take(dataset.simulator(1), "check").args(args).run();
         assert!(refused.stderr.contains("`s3://lake/check` is no dataset of pintail"), "{args:?}: {}", refused.stderr);
         refused.assert_code(78);
     }
-    for args in [&["adopt"][..], &["expire", "--take-back"], &["publish"], &["repair", "--journal"]] {
+    for args in [&["adopt"][..], &["publish"], &["repair", "--journal"]] {
         let refused = weed.take(dataset.simulator(1), "check").args(args).run();
         assert!(refused.stderr.contains("is in a bucket"), "{args:?}: {}", refused.stderr);
         refused.assert_code(78);
@@ -232,6 +232,43 @@ fn a_query_fetches_only_the_files_that_its_where_leaves_and_none_stays() {
 }
 
 #[test]
+fn a_file_of_the_last_checkpoint_that_was_removed_is_missed_by_all_until_it_is_declared_expired() {
+    let (weed, dataset) = (Weed::start(), Dataset::new());
+    let run = |events| weed.take(stream(&dataset, events), "gone");
+    run(20_000).run_ok();
+    let last = weed.last_record("gone");
+    let gone = last["files"][0]["path"].as_str().expect("the last record is a checkpoint's");
+    weed.remove("gone", gone);
+    let asks: [&[&str]; 4] =
+        [&["verify"], &["verify", "--fast"], &["query", "SELECT count(*) FROM events"], &["query", "SELECT sum(amount) FROM events"]];
+    for args in asks {
+        weed.take(dataset.pintail(), "gone").args(args).run().assert_refused(65, &[gone, "missing"]);
+    }
+    let other = Dataset::new();
+    let starts = [run(30_000).run(), weed.take(stream(&other, 30_000), "gone").run()];
+    for refused in &starts {
+        refused.assert_refused(65, &[gone, "cannot publish", "pintail expire --before"]);
+    }
+    let expire = |args: &[&str]| weed.take(dataset.pintail(), "gone").args(["expire"]).args(args.iter().copied());
+    let told = expire(&["--before", "2026-02-01"]).run_ok().stdout;
+    assert!(told.contains("it covers") && told.contains("1 of these is gone"), "{told}");
+    let verified = weed.take(dataset.pintail(), "gone").args(["verify"]).run_ok().stdout;
+    assert!(verified.contains("1 expired files are gone") && verified.ends_with("clean\n"), "{verified}");
+    let rows: u64 = last["files"][0]["rows"].as_u64().unwrap();
+    let counted = || weed.take(dataset.pintail(), "gone").args(["query", "--format", "csv", "SELECT count(*) AS n FROM events"]);
+    assert_eq!(counted().run_ok().stdout, format!("n\n{}\n", 20_000 - rows));
+    let log = run(30_000).run_ok();
+    assert!(!log.stderr.contains("waiting"), "who declared it has let go of the dataset: {}", log.stderr);
+    assert_eq!(counted().run_ok().stdout, format!("n\n{}\n", 30_000 - rows));
+
+    expire(&["--take-back"]).run_ok();
+    for args in asks {
+        weed.take(dataset.pintail(), "gone").args(args).run().assert_refused(65, &[gone, "missing"]);
+    }
+    expire(&["--take-back"]).run().assert_refused(78, &["nothing to take back"]);
+}
+
+#[test]
 fn what_is_committed_and_not_visible_yet_is_told_and_once_its_upload_is_gone_it_is_missed() {
     let (weed, dataset, other) = (Weed::start(), Dataset::new(), Dataset::new());
     let run = |dataset| weed.take(stream(dataset, 30_000), "between").set("source.rate", 200_000);
@@ -278,4 +315,80 @@ fn what_is_committed_and_not_visible_yet_is_told_and_once_its_upload_is_gone_it_
     run(&dataset).run_ok();
     assert_simulated(&weed, "between", &dataset, 30_000);
     assert!(ask(&["verify"]).stdout.ends_with("clean\n"), "its scratch had it");
+}
+
+#[test]
+fn old_files_of_a_bucket_are_declared_expired_beside_a_service_that_is_stopped_and_not_beside_one_that_runs() {
+    let (weed, dataset, other) = (Weed::start(), Dataset::new(), Dataset::new());
+    let run = |events| weed.take(stream(&dataset, events), "old").set("source.rate", 50_000);
+    let mut service = run(100_000_000).spawn();
+    service.wait_until("commits", |_| weed.records("old") >= 3);
+    let pid = format!("process {} of ", service.pid());
+    for place in [&dataset, &other] {
+        let refused = weed.take(place.pintail(), "old").args(["expire", "--before", "2026-01-02"]).run();
+        refused.assert_code(75);
+        if std::ptr::eq(place, &other) {
+            assert!(refused.stderr.contains(&pid) && refused.stderr.contains("holds `s3://lake/old`: stop it first"), "{}", refused.stderr);
+        }
+    }
+    service.signal(Signal::TERM);
+    service.wait().assert_code(0);
+    let expire = |args: &[&str]| weed.take(other.pintail(), "old").args(["expire"]).args(args.iter().copied()).run();
+    expire(&["--before", "2999-01-01"]).assert_refused(78, &["in the future", "--force"]);
+    let files = data_files(&weed, "old");
+    let told = expire(&["--before", "2999-01-01", "--force"]);
+    told.assert_code(0);
+    assert!(told.stdout.contains(&format!("covers {} of {} files", files.len(), files.len())), "{}", told.stdout);
+    weed.remove("old", &files[0]);
+    let verified = weed.take(dataset.pintail(), "old").args(["verify"]).run_ok().stdout;
+    assert!(verified.contains("1 expired files are gone"), "{verified}");
+    assert!(expire(&["--take-back"]).stdout.contains("no file may be gone"));
+    weed.take(dataset.pintail(), "old").args(["verify"]).run().assert_refused(65, &[&files[0], "is missing"]);
+}
+
+#[test]
+fn old_files_are_removed_from_a_bucket_behind_their_declaration_wherever_the_command_is_killed() {
+    let (weed, dataset) = (Weed::start(), Dataset::new());
+    weed.take(stream(&dataset, 200_000), "removed").set("source.rate", 100_000).run_ok();
+    let last = weed.last_record("removed");
+    let mut stay: Vec<_> = last["files"].as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap().to_owned()).collect();
+    stay.sort();
+    let expire = || weed.take(dataset.pintail(), "removed").args(["expire", "--before", "2999-01-01", "--force", "--remove"]);
+    let verify = || weed.take(dataset.pintail(), "removed").args(["verify"]).run_ok().stdout;
+    let all = data_files(&weed, "removed");
+    assert!(all.len() > stay.len() + 20, "{all:?}");
+    let (mut records, mut files) = (weed.records("removed"), all.len());
+    for kill in 0..8 {
+        let mut process = expire().spawn();
+        // Before its open record, between that and the declaration, behind that, and while it removes.
+        let moment: Box<dyn Fn() -> bool> = match kill {
+            0 => Box::new(|| true),
+            1 => Box::new(|| weed.records("removed") > records),
+            2 => Box::new(|| weed.records("removed") > records + 1),
+            _ => Box::new(|| data_files(&weed, "removed").len() < files),
+        };
+        while process.is_running() && !moment() {}
+        drop(moment);
+        process.kill();
+        let left = data_files(&weed, "removed");
+        assert!(left.len() == all.len() || weed.records("removed") > records, "no file goes before the declaration");
+        assert!(stay.iter().all(|name| left.contains(name)), "kill {kill}: {left:?}");
+        verify();
+        (records, files) = (weed.records("removed"), left.len());
+    }
+    let told = expire().run_ok().stdout;
+    assert!(told.contains("of the last checkpoint stay") && told.contains("  removed "), "{told}");
+    assert_eq!(data_files(&weed, "removed"), stay);
+    let verified = verify();
+    assert!(
+        verified.contains(&format!("{} expired files are gone", all.len() - stay.len())) && verified.ends_with("clean\n"),
+        "{verified}"
+    );
+    let again = expire().run_ok().stdout;
+    assert!(again.contains("removed 0 files with 0 bytes"), "{again}");
+
+    weed.take(stream(&dataset, 210_000), "removed").run_ok();
+    expire().run_ok();
+    assert!(data_files(&weed, "removed").iter().all(|name| !stay.contains(name)), "there is another checkpoint");
+    verify();
 }
