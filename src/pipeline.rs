@@ -98,7 +98,7 @@ impl Line {
     /// Opens the dataset (lock, FORMAT, recovery) and the source, and links the stages. Blocking; inside a runtime.
     pub fn open(config: &Config, input: Input, start: Start, outside: Outside) -> Result<Self> {
         let plan = Plan::new(config)?;
-        let opened = plan.open_store(config, start, outside.fs.clone(), &outside.meters.disk, outside.admin)?;
+        let opened = plan.open_store(config, start, outside.fs.clone(), &outside.meters, outside.admin)?;
         let accepting = (start == Start::Accept).then(|| accepting_gaps(config));
         let source = open_source(accepting.as_ref().unwrap_or(config), input, &opened.store, &outside.meters.disk)?;
         Self::link(config, plan, opened, source, outside)

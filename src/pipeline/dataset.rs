@@ -26,13 +26,13 @@ use pintail_storage::checkpoint::record::{Action, ActionKind};
 use pintail_storage::checkpoint::store::{self, Adopted, Allow, Expected, Sharing, Standing, Store, instances, share_out};
 use pintail_storage::checkpoint::{mount, snapshot};
 use pintail_storage::dataset::{Lost, OpenDataset};
-use pintail_storage::durable::disk_state::DiskState;
 use pintail_storage::durable::fs::Fs;
 use pintail_storage::durable::posix::Posix;
 use tokio::runtime::Runtime;
 use tracing::{error, info};
 
 use crate::aggregate::Aggregator;
+use crate::meters::Meters;
 #[cfg(feature = "bucket")]
 use crate::pipeline::lake;
 use crate::tables;
@@ -101,24 +101,17 @@ impl Plan {
         Ok(Self { engine, layout: Arc::new(layout), aggregator: Arc::new(aggregator) })
     }
 
-    /// Opens the dataset that this plan writes to: lock, FORMAT, recovery, fence. What it waits for can be seen in `disk`. In a runtime, if it is in a
+    /// Opens the dataset that this plan writes to: lock, FORMAT, recovery, fence. What it waits for can be seen in `meters`. In a runtime, if it is in a
     /// bucket.
-    pub fn open_store(
-        &self,
-        config: &Config,
-        start: Start,
-        fs: Arc<dyn Fs>,
-        disk: &DiskState,
-        admin: Option<SocketAddr>,
-    ) -> Result<Opened> {
+    pub fn open_store(&self, config: &Config, start: Start, fs: Arc<dyn Fs>, meters: &Meters, admin: Option<SocketAddr>) -> Result<Opened> {
         self.with_expected(config, |expected| {
             let expected = Expected { action: start.action(), ..expected.clone() };
             #[cfg(feature = "bucket")]
             if let Some(lake) = &config.lake {
-                return lake::open(config, lake, start, disk, &expected, admin);
+                return lake::open(config, lake, start, meters, &expected, admin);
             }
             #[cfg(not(feature = "bucket"))]
-            let _ = disk;
+            let _ = meters;
             let (lock, store) = open_store(config, start, &fs, &expected, admin)?;
             let (store, lost) = OpenDataset::in_directory(store);
             Ok(Opened { lock, store, lost })

@@ -24,6 +24,7 @@ use pintail_storage::durable::posix::Posix;
 use tokio::runtime::Handle;
 
 use super::dataset::{Opened, Start};
+use crate::meters::Meters;
 
 /// Bytes of a part of an upload: at least 5 MiB with every provider. Files up to this size are one part.
 const PART_BYTES: usize = 8 << 20;
@@ -39,7 +40,7 @@ pub(super) fn open(
     config: &Config,
     lake: &Lake,
     start: Start,
-    disk: &DiskState,
+    meters: &Meters,
     expected: &Expected<'_>,
     admin: Option<SocketAddr>,
 ) -> Result<Opened> {
@@ -50,7 +51,9 @@ pub(super) fn open(
     }
     // Of this machine and this scratch; whoever else writes to the dataset is kept away by its records.
     let lock = Lock::take(config.local_paths(), Utc::now(), admin)?;
-    let place = place(config, lake, Arc::new(connect(lake)?), Patience { total: None, ..Patience::default() }, disk)?;
+    let bucket = Arc::new(connect(lake)?);
+    meters.watch_bucket(bucket.clone());
+    let place = place(config, lake, bucket, Patience { total: None, ..Patience::default() }, &meters.disk)?;
     let runtime = Handle::current();
     let store = runtime.block_on(async {
         if !bucket::is_there(&place).await? {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::json;
 
+use crate::common::http::get;
 use crate::common::lake::Weed;
 use crate::common::process::Pintail;
 use crate::common::{Dataset, wait_until, walk};
@@ -344,6 +345,44 @@ fn old_files_of_a_bucket_are_declared_expired_beside_a_service_that_is_stopped_a
     assert!(verified.contains("1 expired files are gone"), "{verified}");
     assert!(expire(&["--take-back"]).stdout.contains("no file may be gone"));
     weed.take(dataset.pintail(), "old").args(["verify"]).run().assert_refused(65, &[&files[0], "is missing"]);
+}
+
+#[test]
+fn requests_to_the_bucket_are_counted_by_kind_and_class_of_the_answer_with_their_latencies() {
+    let (mut weed, dataset) = (Weed::start(), Dataset::new());
+    let mut service =
+        weed.take(stream(&dataset, 1_000_000), "metered").set("source.rate", 20_000).set("admin.listen", "127.0.0.1:0").spawn();
+    let address = service.admin();
+    service.wait_until("commits", |_| weed.records("metered") >= 3);
+    let scrape = get(address, "/metrics");
+    let requests = |kind: &str, status: &str| format!("pintail_bucket_requests_total{{kind=\"{kind}\",status=\"{status}\"}}");
+    for kind in ["create", "begin_upload", "upload_part", "complete_upload"] {
+        let latencies = format!("pintail_bucket_request_duration_seconds_count{{kind=\"{kind}\"}}");
+        let answered: f64 = ["2xx", "4xx", "5xx", "none"].iter().filter_map(|status| scrape.try_metric(&requests(kind, status))).sum();
+        assert!(answered >= 2.0 && scrape.metric(&latencies) == answered, "{kind}: {}", scrape.body);
+        assert!(scrape.metric(&latencies.replace("_count", "_sum")) > 0.0, "{kind}");
+        let all = latencies.replace("_count{", "_bucket{").replace('}', ",le=\"+Inf\"}");
+        assert_eq!(scrape.metric(&all), answered, "{kind}");
+    }
+    assert!(scrape.metric("pintail_bucket_retries_total") >= 0.0);
+    assert!(scrape.metric("pintail_bucket_sent_bytes_total") >= scrape.metric("pintail_written_bytes_total"), "{}", scrape.body);
+    assert!(scrape.metric("pintail_bucket_received_bytes_total") >= 0.0);
+    weed.kill();
+    let retries = scrape.metric("pintail_bucket_retries_total");
+    wait_until("requests without an answer", || get(address, "/metrics").metric("pintail_bucket_retries_total") > retries);
+    let scrape = get(address, "/metrics");
+    assert!(
+        scrape.body.lines().any(|line| line.starts_with("pintail_bucket_requests_total") && line.contains("status=\"none\"")),
+        "{}",
+        scrape.body
+    );
+    service.kill();
+    let on_a_disk = Dataset::new();
+    let mut service = stream(&on_a_disk, 0).set("source.rate", 20_000).set("admin.listen", "127.0.0.1:0").spawn();
+    let address = service.admin();
+    service.wait_for_commits(1);
+    assert!(!get(address, "/metrics").body.contains("pintail_bucket"), "a dataset in a directory has none");
+    service.kill();
 }
 
 #[test]
