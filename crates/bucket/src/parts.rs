@@ -55,9 +55,8 @@ impl Uploads {
             for part in elements(&answer, "Part") {
                 number += 1;
                 let is_named = |part: &str| {
-                    let tag = elements(part, "ETag").next()?;
-                    // As a header has it, with quotes, and beside checksums if there are any.
-                    let tag = tag.trim_matches('"').trim_start_matches("&quot;").trim_end_matches("&quot;");
+                    // A record has it as a header does, with quotes, and beside checksums if there are any.
+                    let tag = bare(elements(part, "ETag").next()?);
                     let is_number = elements(part, "PartNumber").next()?.parse() == Ok(number);
                     Some(is_number && parts.get(number - 1).is_some_and(|named| named.0.contains(tag)))
                 };
@@ -116,6 +115,13 @@ fn unusable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Erro
     Error::Generic { store: "parts", source: source.into() }
 }
 
+/// Returns a tag without its quotes, however XML writes them.
+fn bare(tag: &str) -> &str {
+    const QUOTES: [&str; 4] = ["\"", "&quot;", "&#34;", "&#x22;"];
+    let quote = QUOTES.into_iter().find(|quote| tag.starts_with(quote)).unwrap_or_default();
+    tag.strip_prefix(quote).and_then(|tag| tag.strip_suffix(quote)).unwrap_or(tag)
+}
+
 /// Returns what stands in the elements of a name, one after another. Of what providers list none holds one of its own name.
 fn elements<'a>(text: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
     let (begin, end) = (format!("<{name}>"), format!("</{name}>"));
@@ -138,6 +144,13 @@ mod tests {
         assert_eq!(elements(text, "Part").count(), 2);
         assert_eq!(elements(text, "ETag").collect::<Vec<_>>(), ["&quot;a&quot;", "\"b\""]);
         assert_eq!(elements(text, "IsTruncated").next(), None);
+    }
+
+    #[test]
+    fn a_tag_is_the_same_however_its_quotes_are_written() {
+        for tag in ["\"a-1\"", "&quot;a-1&quot;", "&#34;a-1&#34;", "&#x22;a-1&#x22;", "a-1"] {
+            assert_eq!(bare(tag), "a-1");
+        }
     }
 
     #[test]
