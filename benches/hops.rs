@@ -17,7 +17,7 @@ use arrow::json::LineDelimitedWriter;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use pintail::internals::{Opened, Plan, Start};
+use pintail::internals::{Meters, Opened, Plan, Start};
 use pintail_config::Config;
 use pintail_core::batch::{Batch, Chunk, Counts, OffsetUnit, PartitionedRows, Records, Trigger};
 use pintail_core::offsets::{OffsetRange, Partition, PartitionId};
@@ -123,7 +123,7 @@ fn commit(criterion: &mut Criterion) {
     let config = Config::load(None, std::iter::empty(), &[out_path]).unwrap();
     let plan = Plan::new(&config).unwrap();
     let Opened { lock: _lock, mut store, .. } =
-        plan.open_store(&config, Start::Usual, Arc::new(Posix::default()), &DiskState::default(), None).unwrap();
+        plan.open_store(&config, Start::Usual, Arc::new(Posix::default()), &Meters::new(DiskState::default()), None).unwrap();
     let partition = Arc::new(Partition { id: PartitionId::new("bench"), label: "bench".into() });
     criterion.bench_function("checkpoint/commit", |bencher| {
         bencher.iter_custom(|times| {

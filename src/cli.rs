@@ -202,7 +202,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: Options,
     },
-    /// Declare that files with old rows may be gone, so that `verify` and `query` do without them. Removes nothing.
+    /// Declare that files with old rows may be gone, so that `verify` and `query` do without them; and remove them, if asked to.
     #[command(group(ArgGroup::new("declaration").required(true).args(["before", "take_back"])))]
     Expire {
         /// Files whose rows are all older than this time (RFC 3339) or day (UTC). Files without an event time go by the time of their commit.
@@ -211,6 +211,9 @@ pub(crate) enum Command {
         /// Also if the time is in the future, so that it covers files that are not written yet.
         #[arg(long)]
         force: bool,
+        /// Remove the files as well, once the declaration is written. Those of the last checkpoint stay.
+        #[arg(long, conflicts_with = "take_back")]
+        remove: bool,
         /// Take the last declaration back; the one before it holds again.
         #[arg(long, conflicts_with = "force")]
         take_back: bool,

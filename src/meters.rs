@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use parking_lot::{Mutex, MutexGuard};
+#[cfg(feature = "bucket")]
+use pintail_bucket::Bucket;
+#[cfg(all(feature = "bucket", feature = "admin"))]
+use pintail_bucket::Traffic;
 use pintail_core::batch::OffsetUnit;
 use pintail_core::clock::{Clock, Running};
 use pintail_core::memory::Memory;
@@ -59,6 +63,9 @@ pub struct Meters {
     /// Whether the source has ended.
     ended: AtomicBool,
     linked: OnceLock<Linked>,
+    /// The bucket of the dataset, which counts its requests.
+    #[cfg(feature = "bucket")]
+    bucket: OnceLock<Arc<Bucket>>,
     ledger: Mutex<Ledger>,
     groups: Mutex<Groups>,
     verified: Mutex<Verified>,
@@ -138,6 +145,8 @@ impl Meters {
             taken: AtomicU64::new(0),
             ended: AtomicBool::new(false),
             linked: OnceLock::new(),
+            #[cfg(feature = "bucket")]
+            bucket: OnceLock::new(),
             ledger: Mutex::default(),
             groups: Mutex::default(),
             verified: Mutex::default(),
@@ -169,6 +178,18 @@ impl Meters {
     pub fn link(&self, linked: Linked) {
         // A process has one line; in a test with several the first one's figures stay.
         let _ = self.linked.set(linked);
+    }
+
+    /// Takes the bucket of the dataset, whose requests are counted from now on. Only the first call counts.
+    #[cfg(feature = "bucket")]
+    pub fn watch_bucket(&self, bucket: Arc<Bucket>) {
+        let _ = self.bucket.set(bucket);
+    }
+
+    /// Returns the counts of all requests to the bucket of the dataset; `None` of a dataset in a directory.
+    #[cfg(all(feature = "bucket", feature = "admin"))]
+    pub fn traffic(&self) -> Option<Traffic> {
+        Some(self.bucket.get()?.traffic())
     }
 
     /// Returns what is known since then; `None` while recovering.

@@ -46,7 +46,7 @@ pub(crate) mod lake;
 mod source;
 mod tasks;
 
-pub(crate) use dataset::{Opened, Plan, Start, check_mount, open_as_it_is, open_to_read, refuse_bucket};
+pub(crate) use dataset::{Opened, Plan, Start, check_mount, open_as_it_is, open_to_act, open_to_read, refuse_bucket};
 pub(crate) use source::{check_source, surroundings};
 
 use source::{accepting_gaps, open_source};
@@ -100,7 +100,7 @@ impl Line {
         let plan = Plan::new(config)?;
         // What a table refuses is found by a start as by `check`; what becomes of it later holds nothing up.
         tables::check(&config.tables, &config.pipeline.out_path)?;
-        let opened = plan.open_store(config, start, outside.fs.clone(), &outside.meters.disk, outside.admin)?;
+        let opened = plan.open_store(config, start, outside.fs.clone(), &outside.meters, outside.admin)?;
         let accepting = (start == Start::Accept).then(|| accepting_gaps(config));
         let source = open_source(accepting.as_ref().unwrap_or(config), input, &opened.store, &outside.meters.disk)?;
         Self::link(config, plan, opened, source, outside)

@@ -252,13 +252,18 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
     let next = next_of(&command);
     if !matches!(
         command,
-        Command::Health { .. } | Command::Trial { .. } | Command::DeadLetters { .. } | Command::Verify { .. } | Command::Query { .. }
+        Command::Health { .. }
+            | Command::Trial { .. }
+            | Command::DeadLetters { .. }
+            | Command::Verify { .. }
+            | Command::Query { .. }
+            | Command::Expire { .. }
     ) {
         refuse_bucket(&config)?;
     }
     match command {
         Command::Adopt { .. } => adopt::run(&config, to),
-        Command::Expire { before: Some(before), force, .. } => expire::declare(&config, before, force, to),
+        Command::Expire { before: Some(before), force, remove, .. } => expire::declare(&config, before, force, remove, to),
         Command::Expire { .. } => expire::take_back(&config, to),
         Command::Verify { out: other, since, fast, .. } => {
             let depth = if fast { verify::Depth::Length } else { verify::Depth::Content };

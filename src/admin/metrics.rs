@@ -5,9 +5,18 @@
 //!
 //! Counters begin at 0 with the process, as Prometheus expects of them; `/api/status` has the sums since the dataset began.
 
+#[cfg(feature = "bucket")]
+use std::collections::{BTreeMap, HashMap};
+
+#[cfg(feature = "bucket")]
+use pintail_bucket::{BUCKETS_SECONDS, Counted, Traffic};
 use pintail_core::limits;
 use pintail_sources::meters::{Figure, Reading};
 use prometheus::core::Collector;
+#[cfg(feature = "bucket")]
+use prometheus::core::Desc;
+#[cfg(feature = "bucket")]
+use prometheus::proto::{Bucket, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{CounterVec, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 use super::Shared;
@@ -61,6 +70,10 @@ pub(super) fn text(shared: &Shared) -> Result<String> {
     committed(&answer, shared)?;
     line(&answer, shared)?;
     source(&answer, shared)?;
+    #[cfg(feature = "bucket")]
+    if let Some(traffic) = shared.meters.traffic() {
+        bucket(&answer, &traffic)?;
+    }
     process(&answer, shared)?;
     TextEncoder::new().encode_to_string(&answer.0.gather())
 }
@@ -159,6 +172,86 @@ fn source(answer: &Answer, shared: &Shared) -> Result {
         Reading::Counters(label, read) => answer.counters(name, help, label, read()),
         Reading::Gauge(read) => answer.gauge(name, help, read()),
     })
+}
+
+/// Requests to the bucket. Kinds and classes of answers are few, whatever a server answers.
+#[cfg(feature = "bucket")]
+fn bucket(answer: &Answer, traffic: &Traffic) -> Result {
+    let help = "Requests to the bucket of the dataset, by kind and class of the answer's status; `none` if no answer came.";
+    let requests = IntCounterVec::new(Opts::new("pintail_bucket_requests_total", help), &["kind", "status"])?;
+    for counted in &traffic.counted {
+        let status = match counted.status.map(|status| status / 100) {
+            Some(class @ 1..=5) => format!("{class}xx"),
+            Some(_) => "other".to_owned(),
+            None => "none".to_owned(),
+        };
+        requests.with_label_values(&[counted.kind.to_string(), status]).inc_by(counted.requests);
+    }
+    answer.add(requests)?;
+    let help = "Time until a request to the bucket was answered, or was not, by kind.";
+    answer.add(Latencies::new("pintail_bucket_request_duration_seconds", help, &traffic.counted)?)?;
+    let help = "Answers of the bucket that leave open whether a request was done, or put it off: it is sent again.";
+    answer.counter("pintail_bucket_retries_total", help, traffic.inconclusive)?;
+    let help = "Bytes of the bodies of requests to the bucket, also of those that came to nothing.";
+    answer.counter("pintail_bucket_sent_bytes_total", help, traffic.sent_bytes)?;
+    answer.counter("pintail_bucket_received_bytes_total", "Bytes of objects that were read from the bucket.", traffic.received_bytes)
+}
+
+/// Histograms of latencies that were counted elsewhere.
+#[cfg(feature = "bucket")]
+struct Latencies {
+    desc: Desc,
+    family: MetricFamily,
+}
+
+#[cfg(feature = "bucket")]
+impl Latencies {
+    fn new(name: &str, help: &str, counted: &[Counted]) -> Result<Self> {
+        let mut by_kind: BTreeMap<String, (u64, f64, Vec<u64>)> = BTreeMap::new();
+        for counted in counted {
+            let (requests, seconds, within) = by_kind.entry(counted.kind.to_string()).or_default();
+            (*requests, *seconds) = (*requests + counted.requests, *seconds + counted.seconds);
+            within.resize(counted.within.len(), 0);
+            within.iter_mut().zip(counted.within).for_each(|(sum, within)| *sum += within);
+        }
+        let metrics = by_kind.into_iter().map(|(kind, (requests, seconds, within))| {
+            let mut histogram = Histogram::default();
+            histogram.set_sample_count(requests);
+            histogram.set_sample_sum(seconds);
+            let mut up_to = 0;
+            let buckets = BUCKETS_SECONDS.iter().zip(within).map(|(end, within)| {
+                up_to += within;
+                let mut bucket = Bucket::default();
+                bucket.set_upper_bound(*end);
+                bucket.set_cumulative_count(up_to);
+                bucket
+            });
+            histogram.set_bucket(buckets.collect());
+            let (mut label, mut metric) = (LabelPair::default(), Metric::default());
+            label.set_name("kind".to_owned());
+            label.set_value(kind);
+            metric.set_label(vec![label]);
+            metric.set_histogram(histogram);
+            metric
+        });
+        let mut family = MetricFamily::default();
+        family.set_name(name.into());
+        family.set_help(help.into());
+        family.set_field_type(MetricType::HISTOGRAM);
+        family.set_metric(metrics.collect());
+        Ok(Self { desc: Desc::new(name.into(), help.into(), vec!["kind".into()], HashMap::new())?, family })
+    }
+}
+
+#[cfg(feature = "bucket")]
+impl Collector for Latencies {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.desc]
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        vec![self.family.clone()]
+    }
 }
 
 /// The process.

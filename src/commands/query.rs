@@ -4,7 +4,7 @@
 //! are JSON.
 //! Does not own: the SQL (see [`pintail_duckdb::query`]), which files are committed (the records say).
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
@@ -14,12 +14,13 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches;
 use itertools::Itertools as _;
 use pintail_core::error::{Error, Result};
+use pintail_core::escape::{self, Form, Writer};
+use pintail_core::json_rows;
 use pintail_core::quantity::{counted, thousands};
-use pintail_core::{escape, json_rows};
 use pintail_duckdb::query::{Answer, query, query_copies};
 use pintail_duckdb::shown;
 use pintail_storage::bucket::BucketTree;
-use pintail_storage::checkpoint::reader::{self, Dataset};
+use pintail_storage::checkpoint::reader::{self, Dataset, Unpublished};
 
 use crate::cli::QueryFormat;
 
@@ -31,6 +32,7 @@ const TABLE_ROWS_MAX: usize = 10_000;
 /// Runs the SQL and writes its result. Of a dataset in a bucket at most `fetch_max` bytes are fetched.
 pub(crate) fn run(dataset: &Dataset, fetch_max: u64, sql: &str, format: QueryFormat, to: &mut dyn Write) -> Result<()> {
     let committed = reader::committed_in(dataset, || Ok(()))?;
+    tell_unpublished(dataset, &committed.unpublished)?;
     let rows_max = if format == QueryFormat::Table { TABLE_ROWS_MAX } else { usize::MAX };
     let answer = match dataset.bucket() {
         None => query(dataset.paths().root(), &committed, sql, rows_max),
@@ -61,6 +63,22 @@ pub(crate) fn run(dataset: &Dataset, fetch_max: u64, sql: &str, format: QueryFor
         ArrowError::IoError(_, source) => Error::io("write the result", source),
         other => Error::internal("cannot write the result").with_source(other),
     })
+}
+
+/// Says on standard error what an answer lacks: files that are committed and not visible yet.
+fn tell_unpublished(dataset: &Dataset, unpublished: &[Unpublished]) -> Result<()> {
+    let Some(first) = unpublished.first() else { return Ok(()) };
+    let rows: u64 = unpublished.iter().map(|file| file.rows).sum();
+    let told = writeln!(
+        Writer::new(io::stderr(), Form::Lines),
+        "pintail: the answer lacks {} of {} of `{}`, not visible yet; the first is `{}`: {}",
+        counted(rows, "row", "rows"),
+        counted(unpublished.len() as u64, "committed file", "committed files"),
+        dataset.paths().root().display(),
+        first.path,
+        first.told
+    );
+    told.map_err(|e| Error::io("write to standard error", e))
 }
 
 /// Copies files of a bucket to where the query reads them.

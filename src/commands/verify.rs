@@ -13,6 +13,7 @@ use chrono::{DateTime, Utc};
 use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::offsets::PartitionId;
 use pintail_core::quantity::counted;
+use pintail_storage::bucket::{BucketTree, Unseen};
 use pintail_storage::checkpoint::index::Comparison;
 use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::checkpoint::record::{CommitRecord, FileEntry};
@@ -52,6 +53,13 @@ pub(crate) fn run_on(dataset: &Dataset, since: Option<u64>, depth: Depth, to: &m
     report.print(dataset, depth, to).map_err(|e| Error::io("write the report", e))?;
     match report.contradictions.len() {
         0 if !report.unread.is_empty() => Err(report.refusal(out)),
+        0 if let Some(why) = &report.to_come.unknown => Err(Error::new(
+            ErrorKind::Io,
+            format!(
+                "cannot tell whether {} will become visible: {why}",
+                counted(report.to_come.files, "committed file", "committed files")
+            ),
+        )),
         0 if !report.refused.is_empty() => Err(Error::config(report.refused.join("\n"))),
         0 => Ok(()),
         places => Err(Error::state(format!(
@@ -252,7 +260,7 @@ impl Check<'_> {
                     }
                 }
             }
-            None if self.report.is_in_bucket => self.not_in_bucket(record, file),
+            None if let Some(tree) = self.dataset.bucket() => self.not_in_bucket(tree, record, file)?,
             None => self.unpublished(record, file)?,
         }
         Ok(())
@@ -272,13 +280,28 @@ impl Check<'_> {
         Ok(local.map(|local| compare(&local, file, self.depth)))
     }
 
-    /// Tells a file that is not in its bucket yet from one that is gone. Whether its upload is still there, nobody but a start can tell.
-    fn not_in_bucket(&mut self, record: &CommitRecord, file: &FileEntry) {
-        if record.sequence == self.last {
-            self.report.publishing += 1;
-        } else {
-            self.report.missing.push((newest(record, file), self.dataset.paths().published(&file.path)));
+    /// Tells a file that is not in its bucket yet from one that is gone.
+    fn not_in_bucket(&mut self, tree: &BucketTree, record: &CommitRecord, file: &FileEntry) -> Result<()> {
+        let place = self.dataset.paths().published(&file.path);
+        let unseen = if record.sequence == self.last { tree.unseen(self.dataset.paths(), record, file)? } else { Unseen::Removed };
+        match &unseen {
+            // Once more: it is held against its record.
+            Unseen::There(_) => return self.file(record, file),
+            Unseen::Removed => self.report.missing.push((newest(record, file), place)),
+            Unseen::Lost => self.report.lost.push((newest(record, file), place)),
+            Unseen::Waiting | Unseen::Unknown(_) => {
+                let to_come = &mut self.report.to_come;
+                (to_come.files, to_come.rows) = (to_come.files + 1, to_come.rows + file.rows);
+                if to_come.first.is_none() {
+                    let process = tree.process(self.dataset.paths(), record)?;
+                    to_come.first = unseen.outlook(process.as_ref()).map(|outlook| (place, outlook));
+                }
+                if let Unseen::Unknown(why) = unseen {
+                    to_come.unknown = Some(why);
+                }
+            }
         }
+        Ok(())
     }
 
     /// Looks for a file that is not in its place: between its commit and its publication it is staged.

@@ -17,20 +17,22 @@ use pintail_core::offsets::PartitionId;
 use pintail_duckdb::{Engine, Refused};
 use pintail_sink::layout::OutputLayout;
 use pintail_sources::registry;
+use pintail_storage::checkpoint::format::Format;
 use pintail_storage::checkpoint::lock::Lock;
 use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::checkpoint::process::Process;
 use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::checkpoint::record::{Action, ActionKind};
-use pintail_storage::checkpoint::store::{self, Allow, Expected, Sharing, Standing, Store, instances, share_out};
+use pintail_storage::checkpoint::store::{self, Adopted, Allow, Expected, Sharing, Standing, Store, instances, share_out};
 use pintail_storage::checkpoint::{mount, snapshot};
 use pintail_storage::dataset::{Lost, OpenDataset};
-use pintail_storage::durable::disk_state::DiskState;
 use pintail_storage::durable::fs::Fs;
 use pintail_storage::durable::posix::Posix;
+use tokio::runtime::Runtime;
 use tracing::{error, info};
 
 use crate::aggregate::Aggregator;
+use crate::meters::Meters;
 #[cfg(feature = "bucket")]
 use crate::pipeline::lake;
 use crate::tables;
@@ -99,24 +101,17 @@ impl Plan {
         Ok(Self { engine, layout: Arc::new(layout), aggregator: Arc::new(aggregator) })
     }
 
-    /// Opens the dataset that this plan writes to: lock, FORMAT, recovery, fence. What it waits for can be seen in `disk`. In a runtime, if it is in a
+    /// Opens the dataset that this plan writes to: lock, FORMAT, recovery, fence. What it waits for can be seen in `meters`. In a runtime, if it is in a
     /// bucket.
-    pub fn open_store(
-        &self,
-        config: &Config,
-        start: Start,
-        fs: Arc<dyn Fs>,
-        disk: &DiskState,
-        admin: Option<SocketAddr>,
-    ) -> Result<Opened> {
+    pub fn open_store(&self, config: &Config, start: Start, fs: Arc<dyn Fs>, meters: &Meters, admin: Option<SocketAddr>) -> Result<Opened> {
         self.with_expected(config, |expected| {
             let expected = Expected { action: start.action(), ..expected.clone() };
             #[cfg(feature = "bucket")]
             if let Some(lake) = &config.lake {
-                return lake::open(config, lake, start, disk, &expected, admin);
+                return lake::open(config, lake, start, meters, &expected, admin);
             }
             #[cfg(not(feature = "bucket"))]
-            let _ = disk;
+            let _ = meters;
             let (lock, store) = open_store(config, start, &fs, &expected, admin)?;
             let (store, lost) = OpenDataset::in_directory(store);
             Ok(Opened { lock, store, lost })
@@ -192,8 +187,19 @@ pub(crate) fn open_as_it_is(config: &Config, action: Option<Action>, allow: Allo
     refuse_bucket(config)?;
     let (fs, paths): (Arc<dyn Fs>, _) = (Arc::new(Posix::unwaiting()), config.paths());
     let dataset = Dataset::open(paths.clone())?;
-    let format = dataset.format();
-    let instances = instances(&*fs, &paths)?.unwrap_or(format.instances);
+    let instances = instances(&*fs, &paths)?.unwrap_or(dataset.format().instances);
+    as_it_is(config, dataset.format(), instances, action, allow, |expected| open_store(config, Start::Usual, &fs, expected, None))
+}
+
+/// Says what an opening asks of a dataset that is taken as it is.
+fn as_it_is<T>(
+    config: &Config,
+    format: &Format,
+    instances: u32,
+    action: Option<Action>,
+    allow: Allow,
+    open: impl FnOnce(&Expected<'_>) -> Result<T>,
+) -> Result<T> {
     let kind = registry::find(&format.source.kind);
     let owns = |index, count, id: &PartitionId| kind.is_none_or(|kind| kind.is_read_by((index, count), id));
     let identify = |_| format.source.clone();
@@ -203,7 +209,49 @@ pub(crate) fn open_as_it_is(config: &Config, action: Option<Action>, allow: Allo
         allow,
         ..expected(config, &identify, Sharing { instances, owns: &owns })
     };
-    open_store(config, Start::Usual, &fs, &expected, None)
+    open(&expected)
+}
+
+/// A dataset, wherever it is, that is open for an action of an operator.
+pub(crate) struct ToAct {
+    store: OpenDataset,
+    _lock: Lock,
+    /// What requests to a bucket are sent on.
+    _runtime: Option<Runtime>,
+}
+
+impl ToAct {
+    /// Writes the record of an action, and lets the next process in. Returns the number of the record.
+    ///
+    /// # Errors
+    /// As [`OpenDataset::act`].
+    pub(crate) fn act(mut self, action: Action) -> Result<u64> {
+        let sequence = self.store.act(action, Adopted::default(), Utc::now())?.sequence;
+        self.store.close();
+        Ok(sequence)
+    }
+}
+
+/// As [`open_as_it_is`], of a dataset wherever it is; `dataset` is the same, open for reading.
+///
+/// # Errors
+/// Also [`ErrorKind::TryAgain`] if a bucket does not answer, or another process may hold the dataset there.
+pub(crate) fn open_to_act(config: &Config, dataset: &Dataset, allow: Allow) -> Result<ToAct> {
+    #[cfg(feature = "bucket")]
+    if let Some(lake) = &config.lake {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).enable_all().build().map_err(|e| Error::io("start the runtime", e))?;
+        let format = dataset.format();
+        let (lock, store) = as_it_is(config, format, format.instances, None, allow, |expected| {
+            lake::open_to_act(config, lake, expected, runtime.handle())
+        })?;
+        return Ok(ToAct { store, _lock: lock, _runtime: Some(runtime) });
+    }
+    #[cfg(not(feature = "bucket"))]
+    let _ = dataset;
+    let (lock, store) = open_as_it_is(config, None, allow)?;
+    let (store, _) = OpenDataset::in_directory(store);
+    Ok(ToAct { store, _lock: lock, _runtime: None })
 }
 
 /// Opens the dataset of a configuration for reading, wherever it is. Blocking, and outside of a runtime's own threads.

@@ -13,7 +13,7 @@ use chrono::Utc;
 use pintail_bucket::{Bucket, Environment, probe};
 use pintail_config::{Config, Lake};
 use pintail_core::error::{Error, Result};
-use pintail_storage::bucket::{self, BucketStore, BucketTree, Patience, Place, Scratch};
+use pintail_storage::bucket::{self, BucketStore, BucketTree, Patience, Place, Scratch, WhenHeld};
 use pintail_storage::checkpoint::lock::Lock;
 use pintail_storage::checkpoint::process::Process;
 use pintail_storage::checkpoint::reader::Dataset;
@@ -24,6 +24,7 @@ use pintail_storage::durable::posix::Posix;
 use tokio::runtime::Handle;
 
 use super::dataset::{Opened, Start};
+use crate::meters::Meters;
 
 /// Bytes of a part of an upload: at least 5 MiB with every provider. Files up to this size are one part.
 const PART_BYTES: usize = 8 << 20;
@@ -39,7 +40,7 @@ pub(super) fn open(
     config: &Config,
     lake: &Lake,
     start: Start,
-    disk: &DiskState,
+    meters: &Meters,
     expected: &Expected<'_>,
     admin: Option<SocketAddr>,
 ) -> Result<Opened> {
@@ -50,7 +51,9 @@ pub(super) fn open(
     }
     // Of this machine and this scratch; whoever else writes to the dataset is kept away by its records.
     let lock = Lock::take(config.local_paths(), Utc::now(), admin)?;
-    let place = place(config, lake, Patience { total: None, ..Patience::default() }, disk)?;
+    let bucket = Arc::new(connect(lake)?);
+    meters.watch_bucket(bucket.clone());
+    let place = place(config, lake, bucket, Patience { total: None, ..Patience::default() }, &meters.disk)?;
     let runtime = Handle::current();
     let store = runtime.block_on(async {
         if !bucket::is_there(&place).await? {
@@ -60,6 +63,29 @@ pub(super) fn open(
     })?;
     let (store, lost) = OpenDataset::in_bucket(store, runtime);
     Ok(Opened { lock, store, lost })
+}
+
+/// Opens the dataset in its bucket for an action of an operator, who does not wait until another process lets go of it. Requests are sent on `runtime`.
+///
+/// # Errors
+/// As [`BucketStore::open`]; [`pintail_core::error::ErrorKind::TryAgain`] while another process may hold the dataset.
+pub(super) fn open_to_act(config: &Config, lake: &Lake, expected: &Expected<'_>, runtime: &Handle) -> Result<(Lock, OpenDataset)> {
+    let lock = Lock::take(config.local_paths(), Utc::now(), None)?;
+    let place = Place { when_held: WhenHeld::Refuse, ..impatient(config, lake)? };
+    let store = runtime.block_on(BucketStore::open(&place, expected))?;
+    let (store, _) = OpenDataset::in_bucket(store, runtime.clone());
+    Ok((lock, store))
+}
+
+/// Removes files of the dataset, which a record has declared expired.
+///
+/// # Errors
+/// As [`bucket::discard`].
+pub(crate) fn discard(config: &Config, lake: &Lake, names: &[String]) -> Result<()> {
+    let bucket = Arc::new(connect(lake)?);
+    let patience = Patience { total: Some(ANSWER_PATIENCE), ..Patience::default() };
+    let place = place(config, lake, bucket.clone(), patience, &DiskState::default())?;
+    run(bucket::discard(&place, &*bucket, names))?
 }
 
 /// Compares the dataset in the bucket, if there is one, with what a configuration asks of it. Returns where it stands.
@@ -93,7 +119,8 @@ pub(crate) fn check_bucket(lake: &Lake) -> Result<String> {
 
 /// Returns the place of a dataset for one who does not wait long for an answer.
 pub(crate) fn impatient(config: &Config, lake: &Lake) -> Result<Place> {
-    place(config, lake, Patience { total: Some(ANSWER_PATIENCE), ..Patience::default() }, &DiskState::default())
+    let patience = Patience { total: Some(ANSWER_PATIENCE), ..Patience::default() };
+    place(config, lake, Arc::new(connect(lake)?), patience, &DiskState::default())
 }
 
 /// Runs requests to their end where there is no runtime.
@@ -106,14 +133,15 @@ fn connect(lake: &Lake) -> Result<Bucket> {
     Bucket::connect(&lake.location, &lake.storage, &Environment::of_this_process())
 }
 
-fn place(config: &Config, lake: &Lake, patience: Patience, disk: &DiskState) -> Result<Place> {
+fn place(config: &Config, lake: &Lake, blob: Arc<Bucket>, patience: Patience, disk: &DiskState) -> Result<Place> {
     let instance = config.instance().index;
     Ok(Place {
-        blob: Arc::new(connect(lake)?),
+        blob,
         paths: config.paths(),
         scratch: Scratch::open(Arc::new(Posix::new(disk.clone())), config.local_paths().of_instance(instance), PART_BYTES)?,
         patience,
         beat_every: lake.storage.heartbeat,
         waits: disk.clone(),
+        when_held: WhenHeld::Wait,
     })
 }

@@ -143,7 +143,7 @@ async fn a_stuck_disk_stops_the_reading_of_the_source_and_loses_nothing() {
     let partition = Arc::new(Partition { id: PartitionId::new("stdin"), label: "stdin".into() });
     let source = Box::new(Eager { next: 0, taken: taken.clone(), partition });
     let plan = Plan::new(&config).unwrap();
-    let store = plan.open_store(&config, Start::Usual, stuck.clone(), &meters.disk, None).unwrap();
+    let store = plan.open_store(&config, Start::Usual, stuck.clone(), &meters, None).unwrap();
     stuck.set_released(false);
     let outside = Outside { stop: stop.clone(), reload, screen: None, meters, admin: None, fs: stuck.clone(), is_own_program: false };
     let line = Line::link(&config, plan, store, source, outside).unwrap();

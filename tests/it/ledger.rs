@@ -136,6 +136,32 @@ fn a_declaration_says_what_it_covers_and_can_be_taken_back() {
 }
 
 #[test]
+fn files_that_are_declared_expired_are_removed_if_that_is_asked_for_but_for_those_of_the_last_checkpoint() {
+    let dataset = Dataset::new();
+    for events in [1000, 2000] {
+        dataset.simulator(events).run_ok();
+    }
+    let files = dataset.data_files();
+    let expire = |arguments: &[&str]| dataset.pintail().args(["expire"]).args(arguments.iter().copied()).run();
+    expire(&["--take-back", "--remove"]).assert_code(78);
+    let told = expire(&["--before", "2026-02-01", "--remove"]);
+    told.assert_code(0);
+    assert!(
+        told.stdout.contains("removed 5 files with ") && told.stdout.contains("5 files of the last checkpoint stay"),
+        "{}",
+        told.stdout
+    );
+    assert_eq!(dataset.data_files().len(), files.len() - 5);
+    assert_eq!(dataset.rows_len(), 1000);
+    let verified = dataset.pintail().args(["verify"]).run_ok().stdout;
+    assert!(verified.contains("5 expired files are gone") && verified.ends_with("clean\n"), "{verified}");
+    dataset.simulator(3000).run_ok();
+    expire(&["--before", "2026-02-01", "--remove"]).assert_code(0);
+    assert_eq!(dataset.rows_len(), 1000);
+    dataset.pintail().args(["verify"]).run_ok();
+}
+
+#[test]
 fn the_last_declaration_is_taken_back_also_if_an_earlier_one_covers_more() {
     let dataset = Dataset::new();
     dataset.simulator(1000).run_ok();

@@ -13,14 +13,16 @@ use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
-    Attribute, Attributes, GetOptions, GetRange, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload,
+    Attribute, Attributes, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions,
+    PutPayload,
 };
-use pintail_storage::blob::{Answer, Blob, Fault, Meta, Object, ObjectKey, Page, PartTag, Reach, Shelf, UploadId};
+use pintail_storage::blob::{Answer, Blob, Discard, Fault, Meta, Object, ObjectKey, Page, PartTag, Reach, Shelf, UploadId};
 
 use crate::http::{Seen, seen};
 use crate::location::{Location, Provider};
 use crate::meaning::{From, Meaning, meaning, no_credentials, told};
 use crate::meters::{Meters, RequestKind, Traffic};
+use crate::parts::Uploads;
 
 /// What a client of object_store can do, of whichever provider.
 pub(crate) trait Store: ObjectStore + MultipartStore + PaginatedListStore {}
@@ -30,6 +32,7 @@ impl<S: ObjectStore + MultipartStore + PaginatedListStore> Store for S {}
 /// A bucket, from the root of a dataset on.
 pub struct Bucket {
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) uploads: Uploads,
     pub(crate) location: Location,
     /// The server, as messages call it.
     pub(crate) endpoint: String,
@@ -221,6 +224,28 @@ impl Shelf for Bucket {
                 dirs: page.result.common_prefixes.iter().filter_map(key).collect(),
                 next: page.page_token,
             })
+        })
+    }
+
+    fn can_be_completed<'a>(&'a self, key: &'a ObjectKey, upload: &'a UploadId, parts: &'a [PartTag]) -> Answer<'a, bool> {
+        Box::pin(async move {
+            let path = self.path(key)?;
+            match self.ask(RequestKind::Parts, self.uploads.have(&path, &upload.0, parts)).await {
+                Err((Meaning::UploadGone, _)) => Ok(false),
+                answer => answer.map_err(|(_, fault)| fault),
+            }
+        })
+    }
+}
+
+impl Discard for Bucket {
+    fn discard<'a>(&'a self, key: &'a ObjectKey) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let path = self.path(key)?;
+            match self.ask(RequestKind::Discard, self.store.delete(&path)).await {
+                Ok(()) | Err((Meaning::Absent, _)) => Ok(()),
+                Err((_, fault)) => Err(fault),
+            }
         })
     }
 }

@@ -21,10 +21,12 @@ use crate::environment::Environment;
 use crate::http::{Client, Noting};
 use crate::location::{Location, Provider};
 use crate::meters::Meters;
+use crate::parts::{Asked, Uploads};
 
 /// Where a bucket is, and how to get in.
 struct Reached {
     store: Arc<dyn Store>,
+    uploads: Uploads,
     endpoint: Url,
     credentials: String,
 }
@@ -67,6 +69,7 @@ impl Bucket {
         };
         Ok(Self {
             store: reached.store,
+            uploads: reached.uploads,
             location: location.clone(),
             endpoint: reached.endpoint.origin().ascii_serialization(),
             credentials: reached.credentials,
@@ -80,6 +83,23 @@ impl Common<'_> {
     /// Returns the line to a server.
     fn noting(&self, endpoint: &Url) -> Noting {
         Noting { inner: self.connector.clone(), endpoint: endpoint.clone(), meters: self.meters.clone() }
+    }
+
+    /// Returns the way to ask for what object_store does not.
+    fn uploads(&self, endpoint: &Url, provider: Asked) -> Result<Uploads> {
+        let client = self.noting(endpoint).connect(&options(endpoint));
+        let client =
+            client.map_err(|_| Error::config(format!("cannot prepare the line to {}", endpoint.origin().ascii_serialization())))?;
+        Ok(Uploads { client, provider })
+    }
+
+    /// Returns the bucket below an endpoint.
+    fn below(&self, endpoint: &Url) -> Url {
+        let mut url = endpoint.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push(&self.location.bucket);
+        }
+        url
     }
 
     /// Returns the endpoint that was set, or the one that the environment names.
@@ -184,8 +204,9 @@ fn s3(common: &Common<'_>) -> Result<Reached> {
             builder = set(builder, "aws_sse_kms_key_id", key);
         }
     }
-    let store = builder.build().map_err(|_| unusable(Provider::S3, &found.from))?;
-    Ok(Reached { store: Arc::new(store), endpoint, credentials: found.from })
+    let store = Arc::new(builder.build().map_err(|_| unusable(Provider::S3, &found.from))?);
+    let uploads = common.uploads(&endpoint, Asked::S3(store.clone()))?;
+    Ok(Reached { store, uploads, endpoint, credentials: found.from })
 }
 
 fn gcs(common: &Common<'_>) -> Result<Reached> {
@@ -203,8 +224,9 @@ fn gcs(common: &Common<'_>) -> Result<Reached> {
     for (key, value) in found.values {
         builder = builder.with_config(key, value);
     }
-    let store = builder.build().map_err(|_| unusable(Provider::Gcs, &found.from))?;
-    Ok(Reached { store: Arc::new(store), endpoint, credentials: found.from })
+    let store = Arc::new(builder.build().map_err(|_| unusable(Provider::Gcs, &found.from))?);
+    let uploads = common.uploads(&endpoint, Asked::Gcs { store: store.clone(), bucket: common.below(&endpoint) })?;
+    Ok(Reached { store, uploads, endpoint, credentials: found.from })
 }
 
 fn azure(common: &Common<'_>) -> Result<Reached> {
@@ -238,8 +260,10 @@ fn azure(common: &Common<'_>) -> Result<Reached> {
     for (key, value) in found.values {
         builder = builder.with_config(key, value);
     }
-    let store = builder.build().map_err(|_| unusable(Provider::Azure, &found.from))?;
-    Ok(Reached { store: Arc::new(store), endpoint, credentials: found.from })
+    let store = Arc::new(builder.build().map_err(|_| unusable(Provider::Azure, &found.from))?);
+    let uploads = common
+        .uploads(&endpoint, Asked::Azure { store: store.clone(), container: common.below(&endpoint), account: account.to_owned() })?;
+    Ok(Reached { store, uploads, endpoint, credentials: found.from })
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ mod http;
 mod location;
 mod meaning;
 mod meters;
+mod parts;
 mod probe;
 mod profile;
 

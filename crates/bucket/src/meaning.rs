@@ -36,7 +36,7 @@ const NO_BUCKET: [&str; 4] = ["NoSuchBucket", "ContainerNotFound", "ResourceNotF
 
 /// Judges an answer that is an error.
 pub(crate) fn meaning(kind: RequestKind, seen: &Seen) -> Meaning {
-    use RequestKind::{Abort, Complete, Create, Get, Head, Part};
+    use RequestKind::{Abort, Complete, Create, Discard, Get, Head, Part, Parts};
     let Some(status) = seen.status else { return Meaning::Unknown };
     let code = seen.code.as_deref().unwrap_or_default();
     match (status, kind) {
@@ -49,8 +49,8 @@ pub(crate) fn meaning(kind: RequestKind, seen: &Seen) -> Meaning {
         // What came was not what was sent, or not in time.
         (400, _) if matches!(code, "BadDigest" | "IncompleteBody" | "Md5Mismatch" | "RequestTimeout") => Meaning::Unknown,
         (404, _) if NO_BUCKET.contains(&code) => Meaning::Refused,
-        (404, Get | Head) => Meaning::Absent,
-        (404 | 410, Part | Complete | Abort) => Meaning::UploadGone,
+        (404, Get | Head | Discard) => Meaning::Absent,
+        (404 | 410, Part | Parts | Complete | Abort) => Meaning::UploadGone,
         (408, _) => Meaning::Unknown,
         (409, _) if matches!(code, "BlobImmutableDueToPolicy" | "BlobArchived" | "AuthorizationPermissionMismatch") => Meaning::Refused,
         (409, Create) => Meaning::Exists,
@@ -135,6 +135,15 @@ fn way_out(kind: RequestKind, seen: &Seen, from: From<'_>) -> Option<String> {
             "the credentials of {} must be allowed to read and to list (without the right to list, S3 answers 403 for an object that is not there)",
             from.credentials
         ),
+        (403, _) if kind == RequestKind::Parts => format!(
+            "the credentials of {} must be allowed to list the parts of uploads ({})",
+            from.credentials,
+            match from.provider {
+                Provider::S3 => "s3:ListMultipartUploadParts",
+                Provider::Gcs => "storage.multipartUploads.listParts",
+                Provider::Azure => "read",
+            }
+        ),
         (403, _) => format!("the credentials of {} must be allowed to do that in {}", from.credentials, from.bucket),
         (409, "BlobImmutableDueToPolicy") => {
             "a policy forbids to overwrite: take a container without one, for heartbeats are written again".to_owned()
@@ -168,6 +177,7 @@ mod tests {
             (Kind::Get, 404, "NoSuchBucket", Refused),
             (Kind::Get, 416, "InvalidRange", Beyond),
             (Kind::Head, 404, "", Absent),
+            (Kind::Discard, 404, "BlobNotFound", Absent),
             (Kind::Head, 403, "", Refused),
             (Kind::Part, 404, "NoSuchUpload", UploadGone),
             (Kind::Part, 404, "ContainerNotFound", Refused),
@@ -180,6 +190,9 @@ mod tests {
             (Kind::Complete, 200, "SlowDown", Throttled),
             (Kind::Complete, 500, "InternalError", Unknown),
             (Kind::Abort, 404, "NoSuchUpload", UploadGone),
+            (Kind::Parts, 404, "NoSuchUpload", UploadGone),
+            (Kind::Parts, 404, "BlobNotFound", UploadGone),
+            (Kind::Parts, 403, "AccessDenied", Refused),
             (Kind::Part, 503, "SlowDown", Throttled),
             (Kind::Part, 503, "", Unknown),
             (Kind::Part, 429, "", Throttled),

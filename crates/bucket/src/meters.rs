@@ -31,8 +31,12 @@ pub enum RequestKind {
     Complete,
     /// To give an upload up.
     Abort,
+    /// To remove an object.
+    Discard,
     /// To list names.
     List,
+    /// To list the parts of an upload.
+    Parts,
     /// To get credentials, from whoever gives them.
     Credentials,
 }
@@ -48,7 +52,9 @@ impl fmt::Display for RequestKind {
             Self::Part => "upload_part",
             Self::Complete => "complete_upload",
             Self::Abort => "abort_upload",
+            Self::Discard => "remove",
             Self::List => "list",
+            Self::Parts => "list_parts",
             Self::Credentials => "credentials",
         })
     }

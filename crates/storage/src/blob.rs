@@ -17,7 +17,7 @@
 //! | complete it again | 200, `NoSuchUpload` or 500, by the server | not tried yet | 201, the same blocks |
 //! | abort | by id | by id | nothing to do: blocks expire |
 //!
-//! There is no request that deletes an object. Records are never deleted (the fence stands on their names), and an upload that is not committed is
+//! [`Blob`] has no request that deletes an object ([`Discard`] has, for retention). Records are never deleted (the fence stands on their names), and an upload that is not committed is
 //! given up by its id: nobody who was fenced can remove what another process wrote. Of a process that was killed nobody has the ids; a lifecycle rule
 //! of the bucket for incomplete uploads takes what is left of them.
 
@@ -137,6 +137,15 @@ pub trait Blob: Send + Sync + fmt::Debug {
 pub trait Shelf: Blob {
     /// Lists what lies below a directory, which is empty for the root. `page` is what the page before has named as the next.
     fn page<'a>(&'a self, dir: &'a str, reach: Reach, page: Option<String>) -> Answer<'a, Page>;
+
+    /// Tells whether an upload that is not completed has these parts, so that it can be completed. It has not if it was completed, given up, or expired.
+    fn can_be_completed<'a>(&'a self, key: &'a ObjectKey, upload: &'a UploadId, parts: &'a [PartTag]) -> Answer<'a, bool>;
+}
+
+/// A bucket as retention sees it. Whoever commits has nothing to do with it.
+pub trait Discard: Send + Sync + fmt::Debug {
+    /// Removes an object, or finds that there is none.
+    fn discard<'a>(&'a self, key: &'a ObjectKey) -> Answer<'a, ()>;
 }
 
 impl ObjectKey {

@@ -18,7 +18,7 @@
 //!    uploaded again from scratch; if the bytes are not there, the start is refused (exit 65) with the file and what of the source it held.
 //! 5. *Heartbeat*. It looks first whether the next record is there: a process that has nothing to commit learns so that it was fenced. What it writes is
 //!    believed by nobody; it says where to look for the last record, and keeps others from going in.
-//! 6. Nothing is ever deleted, no record and no file. The uploads of a checkpoint that another's record overtook are given up, by their ids; those of a
+//! 6. No process that commits deletes anything, no record and no file (an operator may, what is declared expired: [`discard`]). The uploads of a checkpoint that another's record overtook are given up, by their ids; those of a
 //!    process that failed or was killed stay until a lifecycle rule of the bucket takes them.
 //!
 //! # Where it differs from a disk
@@ -26,8 +26,8 @@
 //!   the same, and the same code reads and makes them (`Tip`, `Chain`).
 //! - Staging is private to an epoch on a disk, and removed by a later one. Here it is private to an upload id, and nobody can remove that of another.
 //! - What is visible is durable: there is no fsync, and recovery makes nothing durable that it finds.
-//! - On a disk a staging directory that is gone says that its checkpoint was published. Here nothing says so of the last record: a file of it that
-//!   somebody removed looks like one whose upload expired.
+//! - On a disk a staging directory that is gone says that its checkpoint was published. Here a heartbeat behind the record says so, which may be missing:
+//!   then a file that somebody removed looks like one whose upload expired. A start refuses both; readers tell them apart as far as they can (`unseen`).
 //! - Old snapshots stay.
 
 use std::ops::Deref;
@@ -49,6 +49,7 @@ use crate::durable::fs::FileIdentity;
 
 mod beat;
 mod copies;
+mod discard;
 pub mod entry;
 mod head;
 mod heart;
@@ -58,15 +59,18 @@ mod requests;
 mod scratch;
 pub mod search;
 mod tree;
+mod unseen;
 pub mod verdict;
 
+pub use discard::discard;
 pub use heart::Heart;
 pub use open::{check_dataset, is_there};
 pub use requests::Patience;
 pub use scratch::Scratch;
 pub use tree::{BucketTree, Local};
+pub use unseen::Unseen;
 
-use publish::{Files, check_names, publish_all};
+use publish::{Files, When, check_names, publish_all};
 use requests::{Created, Requests};
 
 /// Files that are uploaded or completed at the same time. Each has one part in memory.
@@ -87,6 +91,18 @@ pub struct Place {
     pub beat_every: Duration,
     /// Who may see that something is waited for, and who may end the waiting.
     pub waits: DiskState,
+    /// What an opening does while another process may hold the dataset.
+    pub when_held: WhenHeld,
+}
+
+/// What an opening does while another process may hold the dataset.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WhenHeld {
+    /// It stands by until it may go in.
+    #[default]
+    Wait,
+    /// It ends, and says who that is: a person is waiting.
+    Refuse,
 }
 
 /// A dataset in a bucket, open for writing. Its open record fences whoever wrote before.
@@ -184,7 +200,7 @@ impl BucketStore {
         let sealed = self.tip.seal(record)?;
         self.create_record(&sealed).await?;
         // The commit point. From here on nothing is given up.
-        publish_all(&self.requests, &self.scratch, &sealed.record, self.tip.state.rest().expired_before).await?;
+        publish_all(&self.requests, &self.scratch, &sealed.record, self.tip.state.rest().expired_before, When::Commit).await?;
         if staging.is_made() {
             self.scratch.remove(sealed.record.staged_by())?;
         }
@@ -194,7 +210,7 @@ impl BucketStore {
 
     /// Uploads all files of a checkpoint, side by side. Returns them with their uploads.
     async fn upload(&self, files: Vec<FileEntry>, identities: &[FileIdentity]) -> Result<Vec<FileEntry>> {
-        let of = Files { requests: &self.requests, scratch: &self.scratch, staged_by: self.tip.next_staged() };
+        let of = Files { requests: &self.requests, scratch: &self.scratch, staged_by: self.tip.next_staged(), when: When::Commit };
         let upload = |(file, identity): (FileEntry, FileIdentity)| async move {
             of.scratch.check_written(of.staged_by, &file, &identity)?;
             let upload = of.upload(&file).await?;
@@ -217,7 +233,7 @@ impl BucketStore {
         if by.epoch == record.epoch {
             return Err(Error::internal(format!("`{}` is of this process, and not what it wrote", path.display())));
         }
-        let of = Files { requests: &self.requests, scratch: &self.scratch, staged_by: record.staged_by() };
+        let of = Files { requests: &self.requests, scratch: &self.scratch, staged_by: record.staged_by(), when: When::Commit };
         stream::iter(&record.files).for_each_concurrent(SIDE_BY_SIDE, |file| of.give_up(file)).await;
         Err(fenced_by(&by, &self.requests.paths))
     }

@@ -32,6 +32,8 @@ pub(super) struct Report {
     pub(super) bytes: u64,
     /// Files that are gone, with the time of their newest row.
     pub(super) missing: Vec<(DateTime<Utc>, PathBuf)>,
+    /// Files that were never visible and whose uploads are gone, in the same way.
+    pub(super) lost: Vec<(DateTime<Utc>, PathBuf)>,
     /// Files that are gone as it was declared.
     pub(super) expired: u64,
     pub(super) expired_before: Option<DateTime<Utc>>,
@@ -55,22 +57,52 @@ pub(super) struct Report {
     pub(super) refused: Vec<String>,
     /// Whether the dataset is in a bucket: what is done to its files there is done with other tools.
     pub(super) is_in_bucket: bool,
-    /// Files of the last checkpoint whose uploads are not completed.
-    pub(super) publishing: u64,
+    /// Files of the last record that are still to come.
+    pub(super) to_come: ToCome,
+}
+
+/// Committed files of a dataset in a bucket that are not visible yet.
+#[derive(Debug, Default)]
+pub(super) struct ToCome {
+    pub(super) files: u64,
+    pub(super) rows: u64,
+    /// The first of them, and what becomes of it.
+    pub(super) first: Option<(PathBuf, String)>,
+    /// Why it is not known whether any of them comes.
+    pub(super) unknown: Option<String>,
 }
 
 impl Report {
     /// Tells the files that are gone as it was declared from those that are missing.
     pub(super) fn judge_missing(&mut self) {
         let before = self.expired_before;
-        let (expired, missing): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.missing).into_iter().partition(|(newest, _)| before.is_some_and(|before| *newest < before));
-        self.expired = expired.len() as u64;
+        let may_be_gone = |(newest, _): &(DateTime<Utc>, PathBuf)| before.is_some_and(|before| *newest < before);
+        let (expired, mut missing): (Vec<_>, Vec<_>) = std::mem::take(&mut self.missing).into_iter().partition(may_be_gone);
+        let (never_seen, lost): (Vec<_>, Vec<_>) = std::mem::take(&mut self.lost).into_iter().partition(may_be_gone);
+        self.expired = (expired.len() + never_seen.len()) as u64;
+        let told = lost.iter().map(|(_, file)| {
+            format!(
+                "`{}` of the last checkpoint was not visible yet, and its upload is gone: it expired, or somebody gave it up",
+                file.display()
+            )
+        });
+        self.contradictions.extend(told);
+        if !lost.is_empty() {
+            let start = "start the service with the scratch that it had: it uploads again what that still holds, and names what is lost";
+            self.ways_out.push(start.to_owned());
+        }
         self.contradictions.extend(missing.iter().map(|(_, file)| format!("`{}` is missing", file.display())));
+        missing.extend(lost);
         let newest_missing = missing.iter().map(|(newest, _)| *newest).max();
         if self.is_in_bucket {
-            let restore = "restore what is missing or differs from a copy, or by the versions of the bucket, byte for byte";
-            self.ways_out.extend((newest_missing.is_some() || self.differing.is_some()).then(|| restore.to_owned()));
+            let newest = newest_missing.max(self.differing);
+            self.ways_out.extend(newest.map(|newest| {
+                format!(
+                    "restore what is missing or differs from a copy, or by the versions of the bucket, byte for byte; or do without it: move what differs \
+                     out of the dataset, and {} declares expired what is no younger",
+                    expire_up_to(newest)
+                )
+            }));
             return;
         }
         let expire = newest_missing.max(self.differing).map(expire_up_to).unwrap_or_default();
@@ -193,17 +225,21 @@ impl Report {
             let before = before.to_rfc3339_opts(SecondsFormat::Secs, true);
             writeln!(to, "{} expired files are gone, as was declared for all before {before}", thousands(self.expired))?;
         }
-        if self.publishing > 0 {
-            let files = counted(self.publishing, "file", "files");
-            writeln!(to, "{files} of the last checkpoint not visible yet: its process publishes them, or the next start")?;
+        if let Some((first, outlook)) = &self.to_come.first {
+            let (files, rows) = (counted(self.to_come.files, "file", "files"), counted(self.to_come.rows, "row", "rows"));
+            writeln!(to, "{files} of the last checkpoint with {rows} not visible yet, the first is `{}`: {outlook}", first.display())?;
         }
         for table in &self.tables {
             writeln!(to, "{table}")?;
         }
-        match (self.contradictions.is_empty() && self.unread.is_empty(), self.refused.is_empty()) {
-            (true, true) => writeln!(to, "clean"),
-            (true, false) => writeln!(to, "the files are clean, a table of them is not"),
-            (false, _) => Ok(()),
+        if !self.contradictions.is_empty() || !self.unread.is_empty() || self.to_come.unknown.is_some() {
+            return Ok(());
         }
+        let end = match (self.to_come.files, self.refused.is_empty()) {
+            (0, true) => "clean",
+            (_, true) => "clean, but for what is not visible yet",
+            (_, false) => "the files are clean, a table of them is not",
+        };
+        writeln!(to, "{end}")
     }
 }

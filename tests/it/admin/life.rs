@@ -85,7 +85,7 @@ async fn it_is_alive_throughout_and_ready_only_while_records_pass() {
     assert_eq!((&status["state"], &status["ready"], &status["records_in"]), (&"recovering".into(), &false.into(), &().into()));
 
     let plan = Plan::new(&config).unwrap();
-    let store = plan.open_store(&config, Start::Usual, fs.clone(), &meters.disk, Some(address)).unwrap();
+    let store = plan.open_store(&config, Start::Usual, fs.clone(), &meters, Some(address)).unwrap();
     let partition = Arc::new(Partition { id: PartitionId::new("stdin"), label: "stdin".into() });
     let source = Box::new(Drip { next: 0, partition, trouble });
     let outside = Outside { stop: stop.clone(), reload, screen: None, meters, admin: Some(address), fs: fs.clone(), is_own_program: false };

@@ -3,15 +3,18 @@
 //! Owns: the server (free ports of the loopback, ended by its process id), the settings that reach it, copying a dataset out of it.
 //! Does not own: what the copy should hold: it is read as any dataset in a directory.
 
-use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use std::{fs, io, thread};
 
 use pintail_bucket::{Bucket, Environment, Location, StorageConfig};
-use pintail_storage::blob::{Blob, ObjectKey};
+use pintail_storage::blob::{Blob, ObjectKey, UploadId};
+use serde_json::Value;
 
 use super::process::Pintail;
 use super::{Dataset, wait_until};
@@ -130,6 +133,37 @@ impl Weed {
         assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
     }
 
+    /// Gives an upload up, as a rule of the bucket for old ones does.
+    pub(crate) fn give_up(&self, name: &str, key: &str, upload: &str) {
+        self.ask(name, async |bucket| bucket.abort(&ObjectKey::new(key), &UploadId(upload.to_owned())).await.unwrap());
+    }
+
+    /// Returns the last record of a dataset.
+    pub(crate) fn last_record(&self, name: &str) -> Value {
+        let keys = self.keys(name);
+        let last = keys.iter().filter(|key| key.starts_with("_pintail/commits/")).max().expect("there is one");
+        serde_json::from_str(String::from_utf8(self.get(name, last)).unwrap().lines().next().unwrap()).unwrap()
+    }
+
+    /// Returns a way to the server on which no upload is completed: from the first that is to be on, nothing comes through any more.
+    pub(crate) fn way_without_completions(&self) -> String {
+        let way = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let (address, server, broken) = (way.local_addr().unwrap(), self.ports[3], Arc::new(AtomicBool::new(false)));
+        thread::spawn(move || {
+            for client in way.incoming().map_while(Result::ok) {
+                if broken.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, server)) else { continue };
+                let (back, to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                thread::spawn(move || io::copy(&mut &back, &mut &to_client));
+                let broken = broken.clone();
+                thread::spawn(move || pass_on(&client, &server, &broken));
+            }
+        });
+        format!("http://{address}")
+    }
+
     fn ask<T>(&self, name: &str, ask: impl AsyncFnOnce(Bucket) -> T) -> T {
         let location = Location::parse(&format!("s3://lake/{name}")).unwrap().unwrap();
         let config = StorageConfig { endpoint: Some(self.endpoint().parse().unwrap()), ..StorageConfig::default() };
@@ -140,6 +174,23 @@ impl Weed {
         let answer = runtime.block_on(ask(bucket));
         runtime.shutdown_timeout(Duration::ZERO);
         answer
+    }
+}
+
+/// Passes requests on until one is to complete an upload.
+fn pass_on(mut from: &TcpStream, mut to: &TcpStream, broken: &AtomicBool) {
+    let mut bytes = [0; 64 << 10];
+    while let Ok(read @ 1..) = from.read(&mut bytes) {
+        let line = bytes[..read].split(|byte| *byte == b'\n').next().unwrap_or_default();
+        if line.starts_with(b"POST ") && String::from_utf8_lossy(line).contains("uploadId=") {
+            broken.store(true, Ordering::SeqCst);
+        }
+        if broken.load(Ordering::SeqCst) || to.write_all(&bytes[..read]).is_err() {
+            break;
+        }
+    }
+    for end in [from, to] {
+        let _ = end.shutdown(Shutdown::Both);
     }
 }
 

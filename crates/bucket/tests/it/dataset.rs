@@ -19,7 +19,7 @@ use pintail_core::error::{Error, Result};
 use pintail_core::identity::SourceIdentity;
 use pintail_core::offsets::PartitionId;
 use pintail_storage::blob::{Blob, ObjectKey};
-use pintail_storage::bucket::{BucketStore, Patience, Place, Scratch};
+use pintail_storage::bucket::{BucketStore, Patience, Place, Scratch, WhenHeld};
 use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::checkpoint::process::Process;
 use pintail_storage::checkpoint::record::{CommitRecord, FileKind};
@@ -50,6 +50,7 @@ pub(crate) fn place(location: &Location, blob: Arc<dyn Blob>, scratch: &Path) ->
         patience: PATIENCE,
         beat_every: Duration::from_secs(15),
         waits: DiskState::default(),
+        when_held: WhenHeld::Wait,
     }
 }
 

@@ -165,6 +165,7 @@ impl Store {
         let key = key.trim_start_matches('/');
         match (request.method(), upload) {
             (&Method::GET, _) if key.is_empty() => self.list(&query),
+            (&Method::GET, Some(upload)) => self.parts(upload),
             (&Method::GET | &Method::HEAD, None) => self.get(request, key),
             (&Method::PUT, Some(upload)) => self.put_part(upload, query["partNumber"].parse().unwrap(), body),
             (&Method::PUT, None) => self.put(request.headers(), key, body),
@@ -173,6 +174,10 @@ impl Store {
             (&Method::DELETE, Some(upload)) => match self.uploads.remove(upload) {
                 Some(_) => reply(204, ""),
                 None => no_upload(),
+            },
+            (&Method::DELETE, None) => match self.objects.remove(key) {
+                Some(_) => reply(204, ""),
+                None => error(404, "NoSuchKey", "The specified key does not exist."),
             },
             _ => error(400, "InvalidArgument", "Not a request that object_store sends."),
         }
@@ -258,6 +263,17 @@ impl Store {
         let mut response = reply(200, "");
         response.headers_mut().insert("etag", tag.parse().unwrap());
         response
+    }
+
+    /// Lists the parts of an upload. One page has all of them.
+    fn parts(&self, upload: &str) -> Reply {
+        let Some((_, parts)) = self.uploads.get(upload) else { return no_upload() };
+        let part = |(number, (tag, bytes)): (&u32, &(String, Bytes))| {
+            let tag = tag.replace('"', "&quot;");
+            format!("<Part><PartNumber>{number}</PartNumber><ETag>{tag}</ETag><Size>{}</Size></Part>", bytes.len())
+        };
+        let parts: String = parts.iter().map(part).collect();
+        reply(200, format!("<ListPartsResult><IsTruncated>false</IsTruncated>{parts}</ListPartsResult>"))
     }
 
     fn complete(&mut self, upload: &str, body: &[u8]) -> Reply {

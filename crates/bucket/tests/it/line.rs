@@ -184,9 +184,11 @@ fn kind(request: &HttpRequest) -> RequestKind {
     let conditional = ["if-none-match", "x-goog-if-generation-match"].iter().any(|name| request.headers().contains_key(*name));
     match request.method().as_str() {
         "HEAD" => RequestKind::Head,
+        "GET" if has("uploadId") || has("blocklisttype") => RequestKind::Parts,
         "GET" if has("list-type") || has("comp") => RequestKind::List,
         "GET" => RequestKind::Get,
-        "DELETE" => RequestKind::Abort,
+        "DELETE" if has("uploadId") => RequestKind::Abort,
+        "DELETE" => RequestKind::Discard,
         "POST" if has("uploads") => RequestKind::Begin,
         "POST" => RequestKind::Complete,
         _ if query.contains("comp=blocklist") => RequestKind::Complete,

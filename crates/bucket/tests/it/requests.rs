@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::Utc;
 use pintail_bucket::{Bucket, Location, Provider, RequestKind, StorageConfig};
-use pintail_storage::blob::{Blob, Fault, UploadId};
+use pintail_storage::blob::{Blob, Discard, Fault, PartTag, Shelf, UploadId};
 
 use crate::dataset::{PART_BYTES, key};
 use crate::gcs::{Fake, error, reply};
@@ -78,8 +78,13 @@ async fn an_upload_is_visible_when_it_is_completed_and_one_that_was_given_up_is_
         }
         assert_eq!(bucket.head(&name).await, Ok(None), "{provider}: it is not visible yet");
         assert_eq!(bucket.list(10).await, Ok(vec![]));
+        let can = async |upload: &UploadId, tags: &[PartTag]| bucket.can_be_completed(&name, upload, tags).await;
+        assert_eq!(can(&first, &tags).await, Ok(true), "{provider}");
+        let other = [tags[0].clone(), PartTag("ffffffffffffffffffffffffffffffff".into())];
+        assert_eq!(can(&first, &other).await, Ok(false), "{provider}: it has another part");
         bucket.abort(&name, &second).await.unwrap();
         bucket.complete(&name, &first, &tags).await.unwrap();
+        assert_eq!(can(&first, &tags).await, Ok(false), "{provider}: it is completed");
         let whole = bucket.get(&name, ALL).await.unwrap().unwrap();
         assert_eq!((whole.bytes.len(), &whole.bytes[PART_BYTES..]), (PART_BYTES + 8, b"the rest".as_slice()));
         let again = bucket.complete(&name, &first, &tags).await;
@@ -91,8 +96,25 @@ async fn an_upload_is_visible_when_it_is_completed_and_one_that_was_given_up_is_
         }
         let other = key("region=us/2.parquet");
         let gone = if provider == Provider::Azure { UploadId(String::new()) } else { second };
-        let tag = pintail_storage::blob::PartTag("ffffffffffffffffffffffffffffffff".into());
+        let tag = PartTag("ffffffffffffffffffffffffffffffff".into());
+        assert_eq!(bucket.can_be_completed(&other, &gone, std::slice::from_ref(&tag)).await, Ok(false), "{provider}");
         assert_eq!(bucket.complete(&other, &gone, &[tag]).await, Err(Fault::UploadGone), "{provider}");
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_is_removed_is_gone_and_one_that_is_not_there_is_no_fault() {
+    for provider in PROVIDERS {
+        let (_server, bucket) = new_bucket(provider);
+        let (name, other) = (key("region=ä b%2F+c/1.parquet"), key("region=ä b%2F+c/2.parquet"));
+        for name in [&name, &other] {
+            bucket.replace(name, Bytes::from_static(b"rows")).await.unwrap();
+        }
+        for _ in 0..2 {
+            assert_eq!(bucket.discard(&name).await, Ok(()), "{provider}");
+            assert_eq!(bucket.head(&name).await, Ok(None), "{provider}");
+        }
+        assert!(bucket.head(&other).await.unwrap().is_some(), "{provider}");
     }
 }
 
@@ -196,7 +218,7 @@ async fn a_5xx_is_told_at_once_and_nothing_is_sent_again_below_the_protocol() {
 async fn a_completion_that_is_answered_200_with_an_error_inside_is_no_completion() {
     for (code, expected) in [("InternalError", None), ("NoSuchUpload", Some(Fault::UploadGone))] {
         let fake = Fake::serve(move |_, _| error(200, code, "all is not well"));
-        let tags = [pintail_storage::blob::PartTag("e".into())];
+        let tags = [PartTag("e".into())];
         let fault = by_s3(&fake).complete(&key("a"), &UploadId("u".into()), &tags).await.unwrap_err();
         match expected {
             Some(expected) => assert_eq!(fault, expected),

@@ -16,9 +16,9 @@ use tracing::{info, warn};
 
 use super::entry::{Entry, Facts, entry, is_gone};
 use super::head::{self, Found, Holder};
-use super::publish::{check_names, publish_all};
+use super::publish::{When, check_names, publish_all};
 use super::requests::{Created, Requests, failed};
-use super::{BucketStore, Heart, Place, write_due_snapshot};
+use super::{BucketStore, Heart, Place, WhenHeld, write_due_snapshot};
 use crate::checkpoint::format::Format;
 use crate::checkpoint::log;
 use crate::checkpoint::process;
@@ -128,7 +128,7 @@ async fn recover(requests: &Requests, last: &CommitRecord, expired_before: Optio
         let path = requests.paths.record(last.sequence);
         Error::state(format!("commit record `{}` cannot be trusted: {why}; {}", path.display(), log::way_out()))
     })?;
-    publish_all(requests, &place.scratch, last, expired_before).await
+    publish_all(requests, &place.scratch, last, expired_before, When::Recovery).await
 }
 
 /// Waits until the dataset may be entered. Returns what was found then.
@@ -144,6 +144,14 @@ async fn enter(requests: &Requests, format: &Format, format_sha256: &str, place:
             Entry::Now => return Ok(found),
             Entry::Wait(pause) => {
                 if let Some(holder) = &found.holder {
+                    if place.when_held == WhenHeld::Refuse {
+                        return Err(Error::try_again(format!(
+                            "{} holds `{}`: stop it first; if it was killed, try again in {} s",
+                            holder.process,
+                            requests.paths.root().display(),
+                            pause.as_secs() + 1
+                        )));
+                    }
                     let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
                     info!(holder = %holder.process, pause_ms, "another process may hold the dataset, waiting");
                     let root = requests.paths.root().display();

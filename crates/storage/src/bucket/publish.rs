@@ -26,6 +26,16 @@ pub(super) struct Files<'a> {
     pub requests: &'a Requests,
     pub scratch: &'a Scratch,
     pub staged_by: StagedBy,
+    pub when: When,
+}
+
+/// When files are made visible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum When {
+    /// Right behind their record: nobody can have seen one before.
+    Commit,
+    /// At a later start. Some may have been visible since long, and removed: a provider may answer that it completed an upload which it completed before.
+    Recovery,
 }
 
 /// What a file of a record came to.
@@ -73,13 +83,18 @@ impl Files<'_> {
     pub(super) async fn publish(&self, file: &FileEntry) -> Result<Published> {
         let Some(named) = &file.upload else { return Ok(Published::Visible) };
         let (key, mut pauses, mut upload) = (self.key(file), self.requests.pauses(), named.clone());
+        let is_there =
+            async || self.requests.look(&self.requests.paths.published(&file.path)).await.map(|meta| meta.map(|meta| meta.bytes));
+        if self.when == When::Recovery && is_there().await? == Some(file.bytes) {
+            return Ok(Published::Visible);
+        }
         loop {
             let fault = match self.requests.blob().complete(&key, &upload.id, &upload.parts).await {
-                Ok(()) => return Ok(Published::Visible),
+                Ok(()) if self.when == When::Commit => return Ok(Published::Visible),
+                Ok(()) => Fault::UploadGone,
                 Err(fault) => fault,
             };
-            let there = self.requests.look(&self.requests.paths.published(&file.path)).await?;
-            match publication(&fault, there.map(|meta| meta.bytes), file.bytes) {
+            match publication(&fault, is_there().await?, file.bytes) {
                 Publication::Done => return Ok(Published::Visible),
                 Publication::Wrong => return Err(self.occupied(file)),
                 Publication::Anew if !self.scratch.holds(self.staged_by, file)? => return Ok(Published::Lost),
@@ -125,8 +140,9 @@ pub(super) async fn publish_all(
     scratch: &Scratch,
     record: &CommitRecord,
     expired_before: Option<DateTime<Utc>>,
+    when: When,
 ) -> Result<()> {
-    let of = Files { requests, scratch, staged_by: record.staged_by() };
+    let of = Files { requests, scratch, staged_by: record.staged_by(), when };
     let publish = |file| async move { (file, of.publish(file).await) };
     let published: Vec<(&FileEntry, Result<Published>)> =
         stream::iter(record.files.iter().map(publish)).buffered(SIDE_BY_SIDE).collect().await;

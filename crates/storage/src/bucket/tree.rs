@@ -24,8 +24,11 @@ use tokio::runtime::Runtime;
 use super::SIDE_BY_SIDE;
 use super::copies::Copies;
 use super::requests::{Patience, Requests, failed};
+use super::unseen::{self, Looks, Unseen};
 use crate::blob::{Fault, ObjectKey, Reach, Shelf};
 use crate::checkpoint::paths::{self, Paths, sequence_of};
+use crate::checkpoint::process::Process;
+use crate::checkpoint::record::{CommitRecord, FileEntry};
 use crate::durable::disk_state::DiskState;
 use crate::durable::fs::{Entry, EntryKind, ReadFs};
 
@@ -53,6 +56,7 @@ pub struct BucketTree {
     /// Made for the first of them.
     copies: Mutex<Option<Arc<Copies>>>,
     fetched: Fetches,
+    looks: Looks,
 }
 
 /// A file of a dataset on a local disk. A copy goes with it.
@@ -118,7 +122,7 @@ impl BucketTree {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| Error::io("start the runtime", e))?;
         let requests = Requests::new(shelf.clone(), paths, patience, DiskState::default());
         let (ahead, listed, copies) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Ok(Self { shelf, requests, runtime, ahead, listed, scratch, copies, fetched: Fetches::default() })
+        Ok(Self { shelf, requests, runtime, ahead, listed, scratch, copies, fetched: Fetches::default(), looks: Looks::default() })
     }
 
     /// Returns the names in the bucket.
@@ -172,6 +176,26 @@ impl BucketTree {
     pub fn length(&self, name: &str) -> Result<Option<u64>> {
         let path = self.requests.paths.published(name);
         Ok(self.runtime.block_on(self.requests.look(&path))?.map(|meta| meta.bytes))
+    }
+
+    /// Finds out why a file of the last record is not seen. One that has become visible is listed from now on.
+    ///
+    /// # Errors
+    /// If the bucket does not say.
+    pub fn unseen(&self, paths: &Paths, record: &CommitRecord, file: &FileEntry) -> Result<Unseen> {
+        let why = self.runtime.block_on(self.looks.at(&self.requests, &*self.shelf, paths, record, file))?;
+        if let Unseen::There(bytes) = why {
+            self.listed.lock().insert(file.path.clone(), bytes);
+        }
+        Ok(why)
+    }
+
+    /// Returns the process that wrote a record, as far as its open record says so.
+    ///
+    /// # Errors
+    /// If the bucket does not say.
+    pub fn process(&self, paths: &Paths, record: &CommitRecord) -> Result<Option<Process>> {
+        self.runtime.block_on(unseen::process(&self.requests, paths, record))
     }
 
     /// Returns the directory that copies lie in, each under its name below the root.

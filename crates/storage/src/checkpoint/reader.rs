@@ -19,14 +19,15 @@ use serde::{Deserialize, Serialize};
 
 use super::columns::OutputColumn;
 use super::format::Format;
-use super::index::{Backwards, Bounds, Comparison, Index, Indexed, IndexedFile, Time};
+use super::index::{Backwards, Bounds, Comparison, Index, IndexedFile, Time};
 use super::log;
 use super::nothing::Nothing;
 use super::paths::Paths;
+use super::process::Process;
 use super::record::{CommitRecord, FileEntry, FileKind};
 use super::store;
 use super::take_over;
-use crate::bucket::{BucketTree, Local};
+use crate::bucket::{BucketTree, Local, Unseen};
 use crate::durable::fs::ReadFs;
 use crate::durable::posix::Posix;
 
@@ -60,8 +61,21 @@ pub struct Committed {
     pub files: Vec<DataFile>,
     /// The sets of columns that files have.
     pub classes: Vec<Vec<OutputColumn>>,
+    /// The Parquet files that are committed and not in their places yet: an answer lacks their rows.
+    pub unpublished: Vec<Unpublished>,
     /// Why there is no file, where there is none.
     pub nothing: Nothing,
+}
+
+/// A committed Parquet file that is not visible yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unpublished {
+    /// Its path, relative to the dataset.
+    pub path: String,
+    /// Its rows.
+    pub rows: u64,
+    /// What becomes of it, in words.
+    pub told: String,
 }
 
 /// A committed Parquet file.
@@ -315,6 +329,8 @@ struct Gathered {
     expired: u64,
     /// Whether files of the last commit are not yet in their places.
     publishing: bool,
+    /// The last record of a dataset in a bucket with its process, once it was needed.
+    last: Option<(CommitRecord, Option<Process>)>,
     /// What became of all records.
     counts: Counts,
     /// The first file that is gone, and how many are.
@@ -332,10 +348,8 @@ impl Gathered {
             for file in record.files.iter().filter(|file| file.kind() == FileKind::Parquet) {
                 let dir = dirs[file.dir() as usize];
                 match self.length(instance, dir, file.name())? {
-                    None => {
-                        self.judge(instance, sequence, record, file, index.path(file))?;
-                        continue;
-                    }
+                    None if !self.has_come(instance, index, sequence, file)? => continue,
+                    None => {}
                     Some(bytes) if bytes != file.bytes() => {
                         let first = || (format!("`{}` has {bytes} bytes, its record says {}", index.path(file), file.bytes()), 0);
                         self.replaced.get_or_insert_with(first).1 += 1;
@@ -396,21 +410,31 @@ impl Gathered {
         }
     }
 
-    /// Tells why a file is not there: it expired as was declared, it is not published yet, or it is missing.
-    fn judge(&mut self, instance: &Dataset, sequence: u64, record: &Indexed, file: &IndexedFile, path: String) -> Result<()> {
+    /// Tells why a file is not there: it expired as was declared, it is not published yet, or it is missing. Returns whether it has come since.
+    fn has_come(&mut self, instance: &Dataset, index: &Index, sequence: u64, file: &IndexedFile) -> Result<bool> {
+        let (record, path) = (&index.records[usize::try_from(sequence - 1).unwrap_or(usize::MAX)], index.path(file));
         let newest = file.newest().unwrap_or(record.time);
         if self.expired_before.is_some_and(|before| newest < before) {
             self.expired += 1;
-            return Ok(());
+            return Ok(false);
         }
         if let Place::Bucket(tree) = &instance.place {
-            // Only the last commit may still be under way, or its process was killed: then the next start makes it visible.
-            if sequence >= instance.last_sequence()? || tree.length(&path)?.is_some() {
-                self.publishing = true;
-            } else {
-                self.missing.get_or_insert((path, 0)).1 += 1;
+            let unseen = match sequence < index.end() {
+                // Looked at again: it may have become visible between the list and the records.
+                true => tree.length(&path)?.map_or(Unseen::Removed, Unseen::There),
+                false => self.unseen(instance, tree, sequence, &path)?,
+            };
+            if matches!(unseen, Unseen::There(_)) {
+                return Ok(true);
             }
-            return Ok(());
+            match unseen.outlook(self.last.as_ref().and_then(|(_, process)| process.as_ref())) {
+                Some(told) => {
+                    self.publishing = true;
+                    self.committed.unpublished.push(Unpublished { path, rows: file.rows(), told });
+                }
+                None => self.missing.get_or_insert((path, 0)).1 += 1,
+            }
+            return Ok(false);
         }
         let place = instance.paths.published(&path);
         // Only the last commit may still be under way. Looked at again last: it may have been published meanwhile.
@@ -419,16 +443,27 @@ impl Gathered {
             let entry = record.files.iter().find(|entry| entry.path == path);
             if entry.is_some_and(|entry| instance.paths.staged(record.staged_by(), entry.staged).exists()) {
                 self.publishing = true;
-                return Ok(());
+                return Ok(false);
             }
         }
         if place.is_file() {
             // Published since the directory was listed: this answer is from before.
             self.publishing = true;
-            return Ok(());
+            return Ok(false);
         }
         self.missing.get_or_insert((path, 0)).1 += 1;
-        Ok(())
+        Ok(false)
+    }
+
+    /// Finds out why a file of the last record is not in its bucket.
+    fn unseen(&mut self, instance: &Dataset, tree: &BucketTree, sequence: u64, path: &str) -> Result<Unseen> {
+        if self.last.is_none() {
+            let (last, _) = instance.record(sequence)?;
+            let process = tree.process(&instance.paths, &last)?;
+            self.last = Some((last, process));
+        }
+        let named = self.last.as_ref().and_then(|(last, _)| Some((last, last.files.iter().find(|file| file.path == path)?)));
+        named.map_or(Ok(Unseen::Removed), |(last, file)| tree.unseen(&instance.paths, last, file))
     }
 
     /// Says why there is no file.

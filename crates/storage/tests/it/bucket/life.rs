@@ -20,7 +20,7 @@ use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::identity::SourceIdentity;
 use pintail_core::offsets::PartitionId;
 use pintail_storage::blob::Blob;
-use pintail_storage::bucket::{BucketStore, Patience, Place, Scratch};
+use pintail_storage::bucket::{BucketStore, Patience, Place, Scratch, WhenHeld};
 use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::checkpoint::record::FileKind;
 use pintail_storage::checkpoint::staging::Staging;
@@ -217,6 +217,7 @@ pub(crate) fn place(blob: Arc<dyn Blob>, scratch: &Model) -> Result<Place> {
         patience: Patience::default(),
         beat_every: BEAT_EVERY,
         waits: DiskState::default(),
+        when_held: WhenHeld::Wait,
     })
 }
 

@@ -17,7 +17,7 @@ use super::client::{Client, Event};
 use super::life::{BEAT_EVERY, End, Host, Plan, Start, commit, draft, open, place, run};
 use super::oracle::{chain, check};
 use super::plain;
-use super::world::{Provider, Request, World};
+use super::world::{PROVIDERS, Provider, Request, World};
 use crate::model::Model;
 
 /// A world in which a process has committed a checkpoint and stopped.
@@ -167,6 +167,17 @@ fn an_upload_that_expired_is_made_again_from_scratch_and_refused_by_its_file_and
     let (after, end, _) = run(world, expired(Host::Same), plain);
     assert_eq!(end, End::Finished);
     holds(&after);
+}
+
+#[test]
+fn a_file_of_the_last_checkpoint_that_was_removed_is_refused_by_its_name_whatever_the_provider_says_of_its_upload() {
+    let name = "region=us/events-2026-01-01-00-2.parquet";
+    for provider in PROVIDERS {
+        let (mut world, ..) = run(World::new(provider), Plan::calm(Host::Same), plain);
+        world.remove(name);
+        let (kind, why) = refused(world, Plan::calm(Host::Another));
+        assert!(kind == ErrorKind::State && why.contains(name) && !why.contains("region=eu"), "{provider:?}: {why}");
+    }
 }
 
 #[test]
