@@ -359,6 +359,11 @@ pub(crate) struct Options {
     verbose: bool,
 }
 
+/// Returns whether a dataset is given by a URL, and not by its directory.
+pub(crate) fn is_url(out: &Path) -> bool {
+    out.to_str().is_some_and(|out| out.contains("://"))
+}
+
 impl Cli {
     /// Reads the arguments, the program's name first.
     ///
@@ -411,7 +416,12 @@ impl Cli {
         let verbose = self.options().any(|options| options.verbose).then(|| "log.level=debug".to_owned());
         let format = self.options().filter_map(|options| options.log_format.as_ref()).map(|format| format!("log.format={format}"));
         let sets = self.options().flat_map(|options| options.sets.iter().cloned());
-        verbose.into_iter().chain(format).chain(sets).collect()
+        // What is set for the storage of a bucket is needed to reach it.
+        let bucket = match &self.command {
+            Some(Command::Verify { out: Some(out), .. }) if is_url(out) => Some(format!("pipeline.out_path={}", out.display())),
+            _ => None,
+        };
+        verbose.into_iter().chain(format).chain(sets).chain(bucket).collect()
     }
 
     /// Returns the options of a command for the same dataset.

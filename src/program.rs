@@ -14,7 +14,7 @@ use pintail_settings::raw::settings_of;
 use pintail_sources::registry::KINDS;
 use tracing::error;
 
-use crate::cli::{Cli, Command, QueryFormat, Repairs};
+use crate::cli::{Cli, Command, QueryFormat, Repairs, is_url};
 use crate::commands::advise;
 use crate::commands::demo::{self, Demo};
 use crate::commands::fixtures::{self, Fixtures};
@@ -267,7 +267,7 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
         Command::Expire { .. } => expire::take_back(&config, to),
         Command::Verify { out: other, since, fast, .. } => {
             let depth = if fast { verify::Depth::Length } else { verify::Depth::Content };
-            match other {
+            match other.filter(|other| !is_url(other)) {
                 Some(other) => verify::run(&other, since, depth, to),
                 None => verify::run_on(&open_to_read(&config)?, since, depth, to),
             }

@@ -30,6 +30,8 @@ use crate::meters::Meters;
 const PART_BYTES: usize = 8 << 20;
 /// Time for a bucket to answer one who can tell a person that it does not.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+/// Time for a bucket to answer all requests of a probe.
+const PROBE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Opens the dataset of a configuration in its bucket. Waits as long as that does not answer, or another process holds the dataset; both can be seen
 /// in `disk`.
@@ -113,7 +115,15 @@ pub(super) fn open_to_read(config: &Config, lake: &Lake) -> Result<Dataset> {
 /// As [`probe()`].
 pub(crate) fn check_bucket(lake: &Lake) -> Result<String> {
     let bucket = connect(lake)?;
-    run(probe(&bucket, lake.location.as_str(), &Process::this().nonce))??;
+    let nonce = Process::this().nonce;
+    let probed = run(async { tokio::time::timeout(PROBE_PATIENCE, probe(&bucket, lake.location.as_str(), &nonce)).await })?;
+    probed.map_err(|_| {
+        let (place, seconds) = (&lake.location, PROBE_PATIENCE.as_secs());
+        Error::try_again(format!(
+            "`{place}` at {} took a connection and gave no answer for {seconds} s; start again later",
+            bucket.endpoint()
+        ))
+    })??;
     Ok(format!("{} at {}, credentials from {}: objects are created once", lake.location, bucket.endpoint(), bucket.credentials()))
 }
 

@@ -138,7 +138,7 @@ fn verify_reads_a_bucket_and_names_what_is_not_as_it_was_committed() {
     weed.take(stream(&dataset, 100_000), "verified").set("source.rate", 200_000).run_ok();
     let verify = |args: &[&str]| weed.take(dataset.pintail(), "verified").args(["verify"]).args(args);
     let files = data_files(&weed, "verified");
-    for (args, read) in [(&[][..], "read"), (&["--fast"], "there, none read")] {
+    for (args, read) in [(&[][..], "read"), (&["--fast"], "there, none read"), (&["s3://lake/verified", "--fast"], "there, none read")] {
         let said = verify(args).run_ok().stdout;
         assert!(said.contains("clean\n") && said.contains(&format!("{} files with", files.len())) && said.contains(read), "{said}");
     }
