@@ -305,7 +305,7 @@ fn what_is_committed_and_not_visible_yet_is_told_and_once_its_upload_is_gone_it_
         ask(args).assert_refused(65, &[first, "its upload is gone", "scratch", "pintail expire --before"]);
     }
     ask(&["query", "SELECT count(*) FROM events"]).assert_refused(65, &[first, "missing"]);
-    let refused = run(&other).set("storage.heartbeat", "200ms").run();
+    let refused = run(&other).run();
     refused.assert_refused(65, &[first, "cannot publish", "pintail expire --before"]);
     assert_eq!(data_files(&weed, "between").len(), files.len() - 1, "the others are visible, all but that one");
     let partial = ask(&["verify"]);

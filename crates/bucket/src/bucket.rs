@@ -13,8 +13,7 @@ use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
-    Attribute, Attributes, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions,
-    PutPayload,
+    Attribute, Attributes, GetOptions, GetRange, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload,
 };
 use pintail_storage::blob::{Answer, Blob, Discard, Fault, Meta, Object, ObjectKey, Page, PartTag, Reach, Shelf, UploadId};
 
@@ -242,7 +241,7 @@ impl Discard for Bucket {
     fn discard<'a>(&'a self, key: &'a ObjectKey) -> Answer<'a, ()> {
         Box::pin(async move {
             let path = self.path(key)?;
-            match self.ask(RequestKind::Discard, self.store.delete(&path)).await {
+            match self.ask(RequestKind::Discard, self.uploads.remove(&path)).await {
                 Ok(()) | Err((Meaning::Absent, _)) => Ok(()),
                 Err((_, fault)) => Err(fault),
             }

@@ -1,6 +1,6 @@
-//! The parts of an upload that is not completed: the one request of a reader that object_store does not have.
+//! The requests that object_store does not have: for the parts of an upload that is not completed, and to remove one object.
 //!
-//! Owns: that request to each provider, and reading its answer.
+//! Owns: these requests to each provider, and reading their answers.
 //! Does not own: credentials and signatures (object_store's), what follows from it (see `pintail_storage::bucket`).
 
 use std::sync::Arc;
@@ -45,13 +45,13 @@ impl Uploads {
     pub(crate) async fn have(&self, path: &Path, upload: &str, parts: &[PartTag]) -> Result<bool> {
         if matches!(self.provider, Asked::Azure { .. }) {
             // Blocks belong to the name; a list names all that are not part of an object yet.
-            let answer = self.ask(path, &[("comp", "blocklist"), ("blocklisttype", "uncommitted")]).await?;
+            let answer = self.ask(Method::GET, path, &[("comp", "blocklist"), ("blocklisttype", "uncommitted")]).await?;
             let blocks: Vec<Vec<u8>> = elements(&answer, "Name").filter_map(|name| BASE64_STANDARD.decode(name).ok()).collect();
             return Ok(parts.iter().all(|part| blocks.iter().any(|block| block == part.0.as_bytes())));
         }
         let (mut number, mut next) = (0, String::new());
         loop {
-            let answer = self.ask(path, &[("uploadId", upload), ("part-number-marker", &next)]).await?;
+            let answer = self.ask(Method::GET, path, &[("uploadId", upload), ("part-number-marker", &next)]).await?;
             for part in elements(&answer, "Part") {
                 number += 1;
                 let is_named = |part: &str| {
@@ -72,13 +72,22 @@ impl Uploads {
         }
     }
 
-    async fn ask(&self, path: &Path, query: &[(&str, &str)]) -> Result<String> {
+    /// Removes an object. object_store does so by batches only, whose answers it does not read from every server.
+    ///
+    /// # Errors
+    /// Also if there is none.
+    pub(crate) async fn remove(&self, path: &Path) -> Result<()> {
+        self.ask(Method::DELETE, path, &[]).await.map(drop)
+    }
+
+    async fn ask(&self, method: Method, path: &Path, query: &[(&str, &str)]) -> Result<String> {
         let query = query.iter().filter(|(_, value)| !value.is_empty());
         let mut request = HttpRequest::new(Bytes::new().into());
+        *request.method_mut() = method.clone();
         match &self.provider {
             Asked::S3(store) => {
                 let options = SignedUrlOptions::default().with_query(query.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-                let url = store.signed_url_opts(Method::GET, path, SIGNED_FOR, &options).await?;
+                let url = store.signed_url_opts(method, path, SIGNED_FOR, &options).await?;
                 *request.uri_mut() = url.as_str().parse().map_err(unusable)?;
             }
             Asked::Gcs { store, bucket } => {
@@ -106,7 +115,10 @@ impl Uploads {
 fn url<'a>(above: &Url, path: &Path, query: impl Iterator<Item = &'a (&'a str, &'a str)>) -> Result<Url> {
     let mut url = above.clone();
     url.path_segments_mut().map_err(|()| unusable("an endpoint without a path"))?.pop_if_empty().extend(path.parts());
-    url.query_pairs_mut().extend_pairs(query);
+    let query: Vec<_> = query.collect();
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
+    }
     Ok(url)
 }
 
