@@ -339,7 +339,8 @@ fn loss(known: &[KnownFile], compared: &[Compared<'_>], owners: &[Option<usize>]
     if let Some(end) = position.end {
         return Loss::Unread { end };
     }
-    let taken = compared.iter().find(|(file, seen, _)| seen.label == position.label && owners[*file].is_none());
+    let is_new = |file: usize, seen: &SeenFile| owners[file].is_none() && !is_open(known, seen);
+    let taken = compared.iter().find(|(file, seen, _)| seen.label == position.label && is_new(*file, seen));
     taken.map_or(Loss::Vanished, |(file, ..)| Loss::Replaced { file: *file })
 }
 
@@ -365,7 +366,8 @@ fn is_rewritten(known: &[KnownFile], file: &SeenFile, pair: &Pair) -> bool {
     let position = &known[pair.known];
     let same_name = position.label == file.label;
     let Some(place) = position.place.filter(|place| place.may_be(&file.place)) else {
-        return same_name && pair.shares;
+        // One that is open as another known file has changed its name, and nothing else.
+        return same_name && pair.shares && !is_open(known, file);
     };
     // Made at the same moment, it is the same file, whatever it is called.
     if place.born.is_some() && file.place.born.is_some() {

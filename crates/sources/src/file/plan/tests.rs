@@ -121,6 +121,17 @@ fn an_open_file_without_a_name_is_over_only_if_an_edited_one_has_its_name() {
 }
 
 #[test]
+fn a_file_that_is_open_as_another_one_and_took_the_name_of_one_that_begins_alike_is_not_that_one_edited() {
+    let (app, other) = (known("app.log", 1, 5000), KnownFile { holder: Holder::Open, ..known("b.log", 2, 9000) });
+    let alike = Pair { shares: true, edited: Edited::Yes, ..pair(0, DIFFERS) };
+    let took = file("app.log", 2, &[alike, pair(1, Verdict::Same)]);
+    let copy = file("app.log.1", 3, &[pair(0, Verdict::Moved)]);
+    let plan = decide(&[app.clone(), other.clone()], &[took.clone(), copy]);
+    assert_eq!(plan, Plan { fates: vec![Fate::Nothing, GOES_ON], losses: Vec::new() });
+    assert_eq!(decide(&[app, other], &[took]).losses, [(0, Loss::Vanished)]);
+}
+
+#[test]
 fn a_position_whose_content_is_in_a_file_that_is_open_already_is_over_and_that_is_read_by_nobody_else() {
     let open = KnownFile { holder: Holder::Open, ..known("app.log.zst", 2, 9000) };
     for (holder, losses) in [(Holder::Wanted, vec![(0, Loss::Elsewhere { file: 0 })]), (Holder::Nameless, vec![])] {
