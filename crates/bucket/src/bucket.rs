@@ -205,27 +205,6 @@ impl Bucket {
 }
 
 impl Shelf for Bucket {
-    fn page<'a>(&'a self, dir: &'a str, reach: Reach, page: Option<String>) -> Answer<'a, Page> {
-        Box::pin(async move {
-            let root = Some(&self.location.prefix).filter(|root| !root.is_empty()).map_or(String::new(), |root| format!("{root}/"));
-            let below = if dir.is_empty() { root.clone() } else { format!("{root}{dir}/") };
-            let options = PaginatedListOptions {
-                delimiter: (reach == Reach::Level).then(|| "/".into()),
-                page_token: page,
-                ..PaginatedListOptions::default()
-            };
-            let prefix = Some(below.as_str()).filter(|below| !below.is_empty());
-            let listed = self.ask(RequestKind::List, self.store.list_paginated(prefix, options)).await;
-            let page = listed.map_err(|(_, fault)| fault)?;
-            let key = |path: &Path| path.as_ref().strip_prefix(&*root).filter(|name| !name.is_empty()).map(ObjectKey::new);
-            Ok(Page {
-                objects: page.result.objects.iter().filter_map(|object| Some((key(&object.location)?, object.size))).collect(),
-                dirs: page.result.common_prefixes.iter().filter_map(key).collect(),
-                next: page.page_token,
-            })
-        })
-    }
-
     fn can_be_completed<'a>(&'a self, key: &'a ObjectKey, upload: &'a UploadId, parts: &'a [PartTag]) -> Answer<'a, bool> {
         Box::pin(async move {
             let path = self.path(key)?;
@@ -301,6 +280,27 @@ impl Blob for Bucket {
         Box::pin(async move {
             let path = self.path(key)?;
             self.ask(RequestKind::Abort, self.store.abort_multipart(&path, &upload.0)).await.map_err(|(_, fault)| fault)
+        })
+    }
+
+    fn page<'a>(&'a self, dir: &'a str, reach: Reach, page: Option<String>) -> Answer<'a, Page> {
+        Box::pin(async move {
+            let root = Some(&self.location.prefix).filter(|root| !root.is_empty()).map_or(String::new(), |root| format!("{root}/"));
+            let below = if dir.is_empty() { root.clone() } else { format!("{root}{dir}/") };
+            let options = PaginatedListOptions {
+                delimiter: (reach == Reach::Level).then(|| "/".into()),
+                page_token: page,
+                ..PaginatedListOptions::default()
+            };
+            let prefix = Some(below.as_str()).filter(|below| !below.is_empty());
+            let listed = self.ask(RequestKind::List, self.store.list_paginated(prefix, options)).await;
+            let page = listed.map_err(|(_, fault)| fault)?;
+            let key = |path: &Path| path.as_ref().strip_prefix(&*root).filter(|name| !name.is_empty()).map(ObjectKey::new);
+            Ok(Page {
+                objects: page.result.objects.iter().filter_map(|object| Some((key(&object.location)?, object.size))).collect(),
+                dirs: page.result.common_prefixes.iter().filter_map(key).collect(),
+                next: page.page_token,
+            })
         })
     }
 }

@@ -131,13 +131,14 @@ pub trait Blob: Send + Sync + fmt::Debug {
 
     /// Gives an upload up. Other uploads of the same key, and an object of that name, stay.
     fn abort<'a>(&'a self, key: &'a ObjectKey, upload: &'a UploadId) -> Answer<'a, ()>;
+
+    /// Lists what lies below a directory, which is empty for the root. `page` is what the page before has named as the next. No commit rests on it: a
+    /// start looks for files that its ledger does not know, and readers want what names alone do not tell.
+    fn page<'a>(&'a self, dir: &'a str, reach: Reach, page: Option<String>) -> Answer<'a, Page>;
 }
 
-/// A bucket as those see it who only read. No commit rests on a list; readers want what names alone do not tell.
+/// A bucket as those see it who only read.
 pub trait Shelf: Blob {
-    /// Lists what lies below a directory, which is empty for the root. `page` is what the page before has named as the next.
-    fn page<'a>(&'a self, dir: &'a str, reach: Reach, page: Option<String>) -> Answer<'a, Page>;
-
     /// Tells whether an upload that is not completed has these parts, so that it can be completed. It has not if it was completed, given up, or expired.
     fn can_be_completed<'a>(&'a self, key: &'a ObjectKey, upload: &'a UploadId, parts: &'a [PartTag]) -> Answer<'a, bool>;
 }

@@ -7,16 +7,18 @@
 //! adapter to providers).
 //!
 //! # Protocol
-//! 1. *Start*. The last record is found without a list ([`search`]). Its process may still run: [`entry`] says whether to wait. Its files are made
+//! 1. *Start*. The last record is found without a list ([`search`]). Its process may still run: [`entry`] says whether to wait. All names of files are
+//!    listed: where one is of a younger checkpoint, the ledger is older than its files, and the start is refused (exit 65). Its files are made
 //!    visible, all of them. Then this process creates the next record, its *open record*: whoever ran before finds that number taken.
-//! 2. *Checkpoint*. Each file is uploaded, and no upload is completed: nothing is visible. Then the record is created, naming the uploads with their
-//!    parts. **That is the commit point, and its name is the fence.** Then all uploads are completed, and become visible. The next record is not
+//! 2. *Checkpoint*. Each file is uploaded, and no upload is completed: nothing is visible. If the record before is still there, byte for byte, the next
+//!    one is created, naming the uploads with their parts. **That is the commit point, and its name is the fence.** Then all uploads are completed, and become visible. The next record is not
 //!    created before they are, so only those of the last one can ever be left.
 //! 3. *No answer, or "exists"* to the creation of a record says nothing: what lies there is read. The own bytes: committed. Those of another: fenced,
 //!    and what was uploaded is given up by the ids of the uploads. Nothing: it is created again.
 //! 4. *No answer, or "no such upload"* to a completion says nothing either: the file is there with its length, or its upload expired, and then it is
 //!    uploaded again from scratch; if the bytes are not there, the start is refused (exit 65) with the file and what of the source it held.
-//! 5. *Heartbeat*. It looks first whether the next record is there: a process that has nothing to commit learns so that it was fenced. What it writes is
+//! 5. *Heartbeat*. It looks first whether its last record and FORMAT are there, and the next record is not: a process that has nothing to commit learns so
+//!    that the bucket was emptied or put back to an older state, and that it was fenced. What it writes is
 //!    believed by nobody; it says where to look for the last record, and keeps others from going in.
 //! 6. No process that commits deletes anything, no record and no file (an operator may, what is declared expired: [`discard`]). The uploads of a checkpoint that another's record overtook are given up, by their ids; those of a
 //!    process that failed or was killed stay until a lifecycle rule of the bucket takes them.
@@ -37,6 +39,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 use pintail_core::error::{Error, Result};
+use tokio::time::Instant;
 
 use crate::blob::Blob;
 use crate::checkpoint::log as ledger;
@@ -51,8 +54,10 @@ mod beat;
 mod copies;
 mod discard;
 pub mod entry;
+mod ground;
 mod head;
 mod heart;
+mod listing;
 mod open;
 mod publish;
 mod requests;
@@ -75,6 +80,9 @@ use requests::{Created, Requests};
 
 /// Files that are uploaded or completed at the same time. Each has one part in memory.
 const SIDE_BY_SIDE: usize = 16;
+
+/// The time in which nobody empties a bucket or puts it back: a request and its answer.
+const SOON: Duration = Duration::from_secs(1);
 
 /// Where a dataset lies, and how its process behaves there.
 #[derive(Debug, Clone)]
@@ -153,6 +161,7 @@ impl BucketStore {
     /// As [`Self::commit`].
     pub async fn act(&mut self, action: Action, adopted: Adopted, time: DateTime<Utc>) -> Result<&CommitRecord> {
         self.tip.begin_record()?;
+        self.check_still_there().await?;
         write_due_snapshot(&self.requests, &mut self.tip).await?;
         let record = CommitRecord { action: Some(action), ..self.tip.adopting(adopted, time) };
         let sealed = self.tip.seal(record)?;
@@ -184,12 +193,16 @@ impl BucketStore {
 
     /// Takes up that a record is there.
     fn take(&mut self, sealed: Sealed) {
-        self.heart.has_record(sealed.record.sequence);
+        self.heart.has_record(&sealed);
         self.tip.take(sealed);
     }
 
     async fn write_checkpoint(&mut self, staging: &Staging, draft: Draft) -> Result<()> {
-        write_due_snapshot(&self.requests, &mut self.tip).await?;
+        if self.tip.needs_snapshot() {
+            // Nothing is left in a ledger that is another one by now.
+            self.check_still_there().await?;
+            write_due_snapshot(&self.requests, &mut self.tip).await?;
+        }
         let identities: Vec<FileIdentity> = draft.files.iter().map(|file| file.staged.identity).collect();
         let mut record = self.tip.checkpoint(draft);
         record.files = self.upload(record.files, &identities).await?;
@@ -198,7 +211,13 @@ impl BucketStore {
             Error::internal(format!("record {sequence} must not be written: {why}"))
         })?;
         let sealed = self.tip.seal(record)?;
+        // Right before, so that no record lies behind a gap; and again where the bucket was away meanwhile: what it held may be older when it is back.
+        self.check_follows(&sealed.record).await?;
+        let looked = Instant::now();
         self.create_record(&sealed).await?;
+        if looked.elapsed() > SOON {
+            self.check_follows(&sealed.record).await?;
+        }
         // The commit point. From here on nothing is given up.
         publish_all(&self.requests, &self.scratch, &sealed.record, self.tip.state.rest().expired_before, When::Commit).await?;
         if staging.is_made() {
@@ -233,9 +252,34 @@ impl BucketStore {
         if by.epoch == record.epoch {
             return Err(Error::internal(format!("`{}` is of this process, and not what it wrote", path.display())));
         }
+        self.give_up(record).await;
+        Err(fenced_by(&by, &self.requests.paths))
+    }
+
+    /// Checks that the record that the next one follows is still there.
+    ///
+    /// # Errors
+    /// [`pintail_core::error::ErrorKind::State`] if it is gone, [`pintail_core::error::ErrorKind::TryAgain`] if another process has written it anew.
+    async fn check_still_there(&self) -> Result<()> {
+        self.lost().await?.map_or(Ok(()), Err)
+    }
+
+    /// As [`Self::check_still_there`], for the record of a checkpoint. If it does not follow any more, what the checkpoint uploaded is given up.
+    async fn check_follows(&self, record: &CommitRecord) -> Result<()> {
+        let Some(lost) = self.lost().await? else { return Ok(()) };
+        self.give_up(record).await;
+        Err(lost)
+    }
+
+    async fn lost(&self) -> Result<Option<Error>> {
+        let Some(last) = self.tip.last() else { return Ok(None) };
+        ground::lost(&self.requests, last.sequence, &self.tip.previous).await
+    }
+
+    /// Gives up what a record names that does not come to be.
+    async fn give_up(&self, record: &CommitRecord) {
         let of = Files { requests: &self.requests, scratch: &self.scratch, staged_by: record.staged_by(), when: When::Commit };
         stream::iter(&record.files).for_each_concurrent(SIDE_BY_SIDE, |file| of.give_up(file)).await;
-        Err(fenced_by(&by, &self.requests.paths))
     }
 }
 

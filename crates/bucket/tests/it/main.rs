@@ -11,6 +11,7 @@ mod gcs;
 mod line;
 mod probes;
 mod requests;
+mod restored;
 mod secrets;
 mod servers;
 mod ways;

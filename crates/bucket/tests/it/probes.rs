@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pintail_bucket::{Bucket, Client, RequestKind, probe};
 use pintail_core::error::ErrorKind;
-use pintail_storage::blob::{Answer, Blob, Fault, Meta, Object, ObjectKey, PartTag, UploadId};
+use pintail_storage::blob::{Answer, Blob, Fault, Meta, Object, ObjectKey, Page, PartTag, Reach, UploadId};
 use tokio::sync::Barrier;
 
 use crate::line::{EVENTS, Event, Line};
@@ -83,6 +83,9 @@ impl Blob for Careless {
     }
     fn abort<'a>(&'a self, key: &'a ObjectKey, upload: &'a UploadId) -> Answer<'a, ()> {
         self.bucket.abort(key, upload)
+    }
+    fn page<'a>(&'a self, dir: &'a str, reach: Reach, page: Option<String>) -> Answer<'a, Page> {
+        self.bucket.page(dir, reach, page)
     }
 }
 

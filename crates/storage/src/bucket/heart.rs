@@ -4,17 +4,31 @@
 //! Does not own: its content (see `super::beat`), what a start makes of it (see `super::entry`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex as Shared;
 use pintail_core::error::{Error, Result};
 use tokio::sync::Mutex;
 use tracing::warn;
 
 use super::beat::Beat;
+use super::ground;
 use super::requests::Requests;
 use crate::checkpoint::log;
-use crate::checkpoint::store::fenced_by;
+use crate::checkpoint::store::{Sealed, fenced_by};
+
+/// The last record of this process that was there.
+#[derive(Debug, Clone)]
+struct Last {
+    sequence: u64,
+    sha256: String,
+}
+
+impl Last {
+    fn of(sealed: &Sealed) -> Self {
+        Self { sequence: sealed.record.sequence, sha256: sealed.sha256.clone() }
+    }
+}
 
 /// Shows that a process holds its dataset. Clones are handles to the same heart.
 #[derive(Debug, Clone)]
@@ -22,24 +36,24 @@ pub struct Heart {
     requests: Requests,
     every: Duration,
     epoch: u64,
-    /// The last record of this process that is known to be there.
-    last: Arc<AtomicU64>,
+    last: Arc<Shared<Last>>,
     /// Whether it stopped. Held while a heartbeat is written: none is under way when the mark of a stop is written.
     stopped: Arc<Mutex<bool>>,
 }
 
 impl Heart {
     /// Begins with the open record of a process.
-    pub(super) fn new(requests: &Requests, every: Duration, epoch: u64) -> Self {
-        Self { requests: requests.clone(), every, epoch, last: Arc::new(epoch.into()), stopped: Arc::default() }
+    pub(super) fn new(requests: &Requests, every: Duration, opened: &Sealed) -> Self {
+        let (epoch, last) = (opened.record.epoch, Arc::new(Shared::new(Last::of(opened))));
+        Self { requests: requests.clone(), every, epoch, last, stopped: Arc::default() }
     }
 
     /// Takes up that a further record of this process is there.
-    pub(super) fn has_record(&self, sequence: u64) {
-        self.last.store(sequence, Ordering::Relaxed);
+    pub(super) fn has_record(&self, sealed: &Sealed) {
+        *self.last.lock() = Last::of(sealed);
     }
 
-    /// Beats until another process has opened the dataset; returns the error that says which. Requests that come to nothing are told in the log: the
+    /// Beats until another process has opened the dataset, or its ledger is gone; returns the error that says so. Requests that come to nothing are told in the log: the
     /// fence does not rest on heartbeats.
     pub async fn hold(self) -> Error {
         let mut ticks = tokio::time::interval(self.every);
@@ -51,8 +65,8 @@ impl Heart {
                 drop(stopped);
                 return std::future::pending().await;
             }
-            match self.fenced().await {
-                Ok(Some(fenced)) => return fenced,
+            match self.lost().await {
+                Ok(Some(lost)) => return lost,
                 Ok(None) => {
                     if let Err(error) = self.write(false).await {
                         warn!(%error, "could not update the heartbeat");
@@ -65,8 +79,8 @@ impl Heart {
 
     /// Beats once.
     pub(super) async fn beat(&self) -> Result<()> {
-        match self.fenced().await? {
-            Some(fenced) => Err(fenced),
+        match self.lost().await? {
+            Some(lost) => Err(lost),
             None => self.write(false).await,
         }
     }
@@ -75,22 +89,29 @@ impl Heart {
     pub(super) async fn stop(&self, is_clean: bool) -> Result<()> {
         let mut stopped = self.stopped.lock().await;
         *stopped = true;
-        match self.fenced().await? {
-            Some(fenced) => Err(fenced),
+        match self.lost().await? {
+            Some(lost) => Err(lost),
             None => self.write(is_clean).await,
         }
     }
 
     async fn write(&self, stopped: bool) -> Result<()> {
-        let sequence = self.last.load(Ordering::Relaxed);
+        let sequence = self.last.lock().sequence;
         let every_ms = u64::try_from(self.every.as_millis()).unwrap_or(u64::MAX);
         let beat = Beat { sequence, epoch: self.epoch, every_ms, stopped };
         self.requests.replace(&self.requests.paths.beat(), beat.encode().into()).await
     }
 
-    /// Returns the error that says who took the next sequence number, if another process did.
-    async fn fenced(&self) -> Result<Option<Error>> {
-        let (sequence, paths) = (self.last.load(Ordering::Relaxed) + 1, &self.requests.paths);
+    /// Returns the error that says why nothing more can be committed: the ledger is gone, or another process took the next sequence number.
+    async fn lost(&self) -> Result<Option<Error>> {
+        let (Last { sequence, sha256 }, paths) = (self.last.lock().clone(), &self.requests.paths);
+        if let Some(lost) = ground::lost(&self.requests, sequence, &sha256).await? {
+            return Ok(Some(lost));
+        }
+        if let Some(lost) = ground::format_lost(&self.requests).await? {
+            return Ok(Some(lost));
+        }
+        let sequence = sequence + 1;
         let path = paths.record(sequence);
         let Some(object) = self.requests.read(&path).await? else { return Ok(None) };
         let (record, _) = log::parse(Some(&object.bytes), &path, sequence)?;

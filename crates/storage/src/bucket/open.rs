@@ -15,6 +15,7 @@ use pintail_core::evidence::Key;
 use tracing::{info, warn};
 
 use super::entry::{Entry, Facts, entry, is_gone};
+use super::ground;
 use super::head::{self, Found, Holder};
 use super::publish::{When, check_names, publish_all};
 use super::requests::{Created, Requests, failed};
@@ -74,24 +75,26 @@ impl BucketStore {
     /// Opens the dataset at its head; `None` if another process takes the next sequence number first.
     async fn open_at(requests: &Requests, format: Format, found: Found, place: &Place, expected: &Expected<'_>) -> Result<Option<Self>> {
         let head = found.head;
+        if !expected.allow.strangers {
+            ground::check(requests, head.last.as_ref().map(|last| last.sequence)).await?;
+        }
         let key = open_key(requests, head.last.as_ref(), expected).await?;
         check_fits(&requests.paths, &format, &head, expected)?;
         if let Some(last) = &head.last {
             recover(requests, last, head.state.rest().expired_before.max(expected.allow.gone_before), place).await?;
         }
         let mut tip = Tip::new(format, key, head, expected);
-        let heart = Heart::new(requests, place.beat_every, tip.next_sequence());
         write_due_snapshot(requests, &mut tip).await?;
         let record = tip.open_record(expected);
-        let mut store = Self { requests: requests.clone(), scratch: place.scratch.clone(), heart, tip };
-        let sealed = store.tip.seal(record)?;
+        let sealed = tip.seal(record)?;
         let path = requests.paths.record(sealed.record.sequence);
         match requests.create(&path, sealed.bytes.clone().into()).await? {
             Created::Anothers(_) => Ok(None),
             Created::Own => {
-                store.tip.take(sealed);
-                store.tip.offsets = store.tip.state.offsets();
-                Ok(Some(store))
+                let heart = Heart::new(requests, place.beat_every, &sealed);
+                tip.take(sealed);
+                tip.offsets = tip.state.offsets();
+                Ok(Some(Self { requests: requests.clone(), scratch: place.scratch.clone(), heart, tip }))
             }
         }
     }
@@ -116,6 +119,7 @@ pub async fn check_dataset(place: &Place, expected: &Expected<'_>) -> Result<Opt
     let (format, sha256) = parse_format(&requests, &object.bytes, expected)?;
     check_instances(&requests.paths, &format, None, expected.sharing.instances)?;
     let head = head::find(&requests, &sha256, &format.dataset_id).await?.head;
+    ground::check(&requests, head.last.as_ref().map(|last| last.sequence)).await?;
     let key = read_key(&requests).await?;
     check_made_with(&requests.paths, head.last.as_ref(), key.as_ref())?;
     check_fits(&requests.paths, &format, &head, expected)?;

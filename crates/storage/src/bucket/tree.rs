@@ -21,14 +21,16 @@ use parking_lot::Mutex;
 use pintail_core::error::{Error, Result};
 use tokio::runtime::Runtime;
 
-use super::SIDE_BY_SIDE;
 use super::copies::Copies;
+use super::listing;
 use super::requests::{Patience, Requests, failed};
 use super::unseen::{self, Looks, Unseen};
-use crate::blob::{Fault, ObjectKey, Reach, Shelf};
+use crate::blob::{Fault, ObjectKey, Shelf};
+use crate::checkpoint::log;
 use crate::checkpoint::paths::{self, Paths, sequence_of};
 use crate::checkpoint::process::Process;
 use crate::checkpoint::record::{CommitRecord, FileEntry};
+use crate::checkpoint::store::{Visible, check_not_older};
 use crate::durable::disk_state::DiskState;
 use crate::durable::fs::{Entry, EntryKind, ReadFs};
 
@@ -140,28 +142,43 @@ impl BucketTree {
     /// # Errors
     /// If the bucket does not say.
     pub fn list_all(&self) -> Result<Vec<String>> {
-        let found = self.runtime.block_on(self.below(String::new()))?;
-        let names = found.iter().map(|(name, _)| name.clone()).collect();
-        *self.listed.lock() = found.into_iter().collect();
+        let mut found = HashMap::new();
+        let take = |key: &ObjectKey, bytes| {
+            found.insert(key.as_str().to_owned(), bytes);
+        };
+        self.runtime.block_on(listing::below(&self.requests, "", take))?;
+        let names = found.keys().cloned().collect();
+        *self.listed.lock() = found;
         Ok(names)
     }
 
-    /// Lists the objects of data, as [`Self::list_all`] does with all: without what lies below `_pintail`. The directories at the root are listed side
-    /// by side.
+    /// Lists the objects of data, as [`Self::list_all`] does with all: without what lies below `_pintail`.
     ///
     /// # Errors
     /// If the bucket does not say.
     pub fn list_data(&self) -> Result<()> {
-        let found = self.runtime.block_on(async {
-            let (mut found, dirs) = self.level("").await.map_err(|fault| self.cannot_list("", fault))?;
-            let private = self.requests.key(&self.requests.paths.private());
-            let below = dirs.into_iter().filter(|dir| *dir != private).map(|dir| self.below(dir.as_str().to_owned()));
-            let below: Vec<Vec<(String, u64)>> = stream::iter(below).buffered(SIDE_BY_SIDE).try_collect().await?;
-            found.extend(below.into_iter().flatten());
-            Ok::<_, Error>(found)
-        })?;
-        *self.listed.lock() = found.into_iter().collect();
+        let found = Mutex::new(HashMap::new());
+        let take = |key: &ObjectKey, bytes| {
+            found.lock().insert(key.as_str().to_owned(), bytes);
+        };
+        self.runtime.block_on(listing::data(&self.requests, take))?;
+        *self.listed.lock() = found.into_inner();
         Ok(())
+    }
+
+    /// Refuses a ledger of `paths` whose last record is `last` if the last list has shown files that are younger, and that is still the last one.
+    ///
+    /// # Errors
+    /// As [`check_ledger`](crate::checkpoint::store::check_ledger).
+    pub(crate) fn check_not_older(&self, paths: &Paths, last: u64) -> Result<()> {
+        let mut visible = Visible::default();
+        self.listed.lock().keys().for_each(|name| visible.see(paths, &paths.published(name)));
+        let checked = check_not_older(paths, &visible, Some(last).filter(|last| *last > 0));
+        match checked {
+            // The service may have gone on since the records were read.
+            Err(_) => check_not_older(paths, &visible, log::last_sequence(self, paths)?),
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Returns the length of an object that the last list has shown.
@@ -263,38 +280,6 @@ impl BucketTree {
         }
     }
 
-    /// Lists one level of a directory, page by page.
-    async fn level(&self, dir: &str) -> std::result::Result<(Vec<(String, u64)>, Vec<ObjectKey>), Fault> {
-        let (mut objects, mut dirs, mut next) = (Vec::new(), Vec::new(), None);
-        loop {
-            let page = self.requests.persist(|| self.shelf.page(dir, Reach::Level, next.clone())).await?;
-            objects.extend(page.objects.into_iter().map(|(key, bytes)| (key.as_str().to_owned(), bytes)));
-            dirs.extend(page.dirs);
-            next = page.next;
-            if next.is_none() {
-                return Ok((objects, dirs));
-            }
-        }
-    }
-
-    /// Lists all objects below a directory, page by page.
-    async fn below(&self, dir: String) -> Result<Vec<(String, u64)>> {
-        let (mut objects, mut next) = (Vec::new(), None);
-        loop {
-            let page = self.requests.persist(|| self.shelf.page(&dir, Reach::All, next.clone())).await;
-            let page = page.map_err(|fault| self.cannot_list(&dir, fault))?;
-            objects.extend(page.objects.into_iter().map(|(key, bytes)| (key.as_str().to_owned(), bytes)));
-            next = page.next;
-            if next.is_none() {
-                return Ok(objects);
-            }
-        }
-    }
-
-    fn cannot_list(&self, dir: &str, fault: Fault) -> Error {
-        failed(format_args!("list `{}`", self.requests.paths.published(dir).display()), fault)
-    }
-
     /// Returns a record whose number a list has shown, and reads those behind it ahead; `None` for what is none.
     fn record(&self, path: &Path) -> io::Result<Option<Bytes>> {
         let (Some(sequence), Some(commits)) = (sequence_of(path), path.parent().and_then(Path::parent)) else { return Ok(None) };
@@ -352,9 +337,10 @@ impl ReadFs for BucketTree {
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
         let root = self.requests.paths.root();
-        let (objects, dirs) = self.runtime.block_on(self.level(self.requests.key(dir).as_str())).map_err(system)?;
-        let files = objects.into_iter().map(|(name, bytes)| Entry { path: root.join(name), kind: EntryKind::File(bytes) });
-        let dirs = dirs.into_iter().map(|dir| Entry { path: root.join(dir.as_str()), kind: EntryKind::Dir });
+        let level = self.runtime.block_on(listing::level(&self.requests, self.requests.key(dir).as_str())).map_err(system)?;
+        let file = |(key, bytes): (ObjectKey, u64)| Entry { path: root.join(key.as_str()), kind: EntryKind::File(bytes) };
+        let files = level.objects.into_iter().map(file);
+        let dirs = level.dirs.into_iter().map(|dir| Entry { path: root.join(dir.as_str()), kind: EntryKind::Dir });
         let mut entries: Vec<Entry> = files.chain(dirs).collect();
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         if let (Some(last), Some(chain)) = (entries.iter().filter_map(|entry| sequence_of(&entry.path)).max(), dir.parent()) {

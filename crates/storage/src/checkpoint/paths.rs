@@ -90,6 +90,11 @@ impl Paths {
         &self.root
     }
 
+    /// Returns whether it lies in a bucket: then its root is what messages call it, such as `s3://lake/events`.
+    pub fn is_in_bucket(&self) -> bool {
+        is_in_bucket(&self.root)
+    }
+
     /// Returns `_pintail`, the directory of everything that is not data.
     pub fn private(&self) -> PathBuf {
         self.root.join("_pintail")
@@ -250,6 +255,11 @@ impl Paths {
     pub fn published(&self, path: &str) -> PathBuf {
         self.root.join(path)
     }
+}
+
+/// Returns whether a path is one in a bucket: it begins with a scheme.
+pub(crate) fn is_in_bucket(path: &Path) -> bool {
+    path.to_str().is_some_and(|path| path.contains("://"))
 }
 
 /// Returns whether a path, relative to the dataset, is a place for rejected records, of whichever instance.

@@ -300,6 +300,7 @@ pub fn committed_in(dataset: &Dataset, go_on: impl Fn() -> Result<()>) -> Result
     if let Some(tree) = dataset.bucket() {
         // Behind the records: only files of the last one may be under way.
         tree.list_data()?;
+        instances.iter().zip(&indexes).try_for_each(|(instance, index)| tree.check_not_older(&instance.paths, index.end()))?;
     }
     let mut gathered = Gathered { expired_before, ..Gathered::default() };
     for (instance, index) in instances.iter().zip(indexes) {

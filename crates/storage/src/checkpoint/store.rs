@@ -44,7 +44,7 @@ pub use tip::Tip;
 use named::{Written, entry, parents, publish};
 
 pub(crate) use draft::Sealed;
-pub(crate) use ground::check_empty;
+pub(crate) use ground::{Visible, check_empty, check_not_older};
 pub(crate) use head::{Chain, Head, check_made_with, parse_snapshot};
 pub(crate) use missing::{may_be_gone, ways_out};
 pub(crate) use named::{check_written, remove_staging};

@@ -107,26 +107,38 @@ pub fn check_ledger(fs: &dyn ReadFs, paths: &Paths) -> Result<()> {
     Ground::look(fs, paths)?.check(paths)
 }
 
-/// The Parquet files that are visible in a directory.
+/// The Parquet files that are visible in a dataset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Visible {
+pub(crate) struct Visible {
     /// One of them.
     any: Option<PathBuf>,
     /// The newest checkpoint of this instance that one is named after, with the file.
     newest: Option<(u64, PathBuf)>,
 }
 
+impl Visible {
+    /// Takes in an object or file, if every reader takes it for data.
+    pub(crate) fn see(&mut self, paths: &Paths, path: &Path) {
+        let below = path.strip_prefix(paths.root()).unwrap_or(path);
+        if Readers::of(below) == Readers::All {
+            self.add(paths, path);
+        }
+    }
+
+    fn add(&mut self, paths: &Paths, path: &Path) {
+        if let Some(sequence) = paths.checkpoint_of(path)
+            && self.newest.as_ref().is_none_or(|(newest, _)| *newest < sequence)
+        {
+            self.newest = Some((sequence, path.to_owned()));
+        }
+        self.any.get_or_insert_with(|| path.to_owned());
+    }
+}
+
 /// Lists what every reader takes for data below `paths`: nothing of the dataset's own directory, nor of the logs of tables.
 fn visible(fs: &dyn ReadFs, paths: &Paths) -> Result<Visible> {
     let mut visible = Visible::default();
-    let listed = visible::each(fs, paths.root(), Readers::All, &mut |path| {
-        if let Some(sequence) = paths.checkpoint_of(&path)
-            && visible.newest.as_ref().is_none_or(|(newest, _)| *newest < sequence)
-        {
-            visible.newest = Some((sequence, path.clone()));
-        }
-        visible.any.get_or_insert(path);
-    });
+    let listed = visible::each(fs, paths.root(), Readers::All, &mut |path| visible.add(paths, &path));
     listed.map_err(|(dir, e)| cannot(paths.root(), format!("list `{}`", dir.display()), e))?;
     Ok(visible)
 }
@@ -138,11 +150,16 @@ fn visible(fs: &dyn ReadFs, paths: &Paths) -> Result<Visible> {
 pub(crate) fn check_empty(paths: &Paths, file: Option<&Path>) -> Result<()> {
     let Some(file) = file else { return Ok(()) };
     Err(Error::config(format!(
-        "`{}` has Parquet files and no ledger (`_pintail/FORMAT`), for instance `{}`: restore `_pintail` from a copy, set another \
-         `pipeline.out_path`, or run {} to begin a ledger that names the files that are there",
+        "`{}` has Parquet files and no ledger (`_pintail/FORMAT`), for instance `{}`: restore `_pintail` from a copy{}",
         paths.root().display(),
         file.display(),
-        service_command("adopt")
+        match paths.is_in_bucket() {
+            true => " or by the versions of the bucket, or set another `pipeline.out_path`".to_owned(),
+            false => format!(
+                ", set another `pipeline.out_path`, or run {} to begin a ledger that names the files that are there",
+                service_command("adopt")
+            ),
+        }
     )))
 }
 
@@ -150,15 +167,25 @@ pub(crate) fn check_empty(paths: &Paths, file: Option<&Path>) -> Result<()> {
 ///
 /// # Errors
 /// [`pintail_core::error::ErrorKind::State`], naming the newest file and the ways out.
-fn check_not_older(paths: &Paths, visible: &Visible, last: Option<u64>) -> Result<()> {
+pub(crate) fn check_not_older(paths: &Paths, visible: &Visible, last: Option<u64>) -> Result<()> {
     match &visible.newest {
         Some((sequence, file)) if *sequence > last.unwrap_or(0) => Err(Error::state(format!(
             "`{}` is of checkpoint {sequence}, and the last commit record is {}: the ledger is older than the files; restore `{}` as it was with \
-             them, or move newer files away, or run {} to name them as they are (what they hold is read again)",
+             them, or {}",
             file.display(),
             last.map_or_else(|| "missing".to_owned(), |last| last.to_string()),
             paths.private().display(),
-            service_command("adopt")
+            match paths.is_in_bucket() {
+                true => format!(
+                    "move the files of the checkpoints {} to {sequence} away, whose names end in these numbers (what the source still has of them is \
+                     read again)",
+                    last.unwrap_or(0) + 1
+                ),
+                false => format!(
+                    "move newer files away, or run {} to name them as they are (what they hold is read again)",
+                    service_command("adopt")
+                ),
+            }
         ))),
         _ => Ok(()),
     }

@@ -156,9 +156,14 @@ impl Tip {
             .map_err(|why| Error::internal(format!("checkpoint {sequence} must not be committed: {why}")))
     }
 
+    /// Returns whether the next record needs a snapshot before it.
+    pub(crate) fn needs_snapshot(&self) -> bool {
+        self.last.is_some() && self.since.is_due(self.records_max)
+    }
+
     /// Returns the snapshot that the next record needs before it, if one is due.
     pub(crate) fn due_snapshot(&self) -> Option<DueSnapshot> {
-        let sequence = self.last.as_ref().filter(|_| self.since.is_due(self.records_max))?.sequence;
+        let sequence = self.last.as_ref().filter(|_| self.needs_snapshot())?.sequence;
         let (bytes, sha256) = snapshot::encode(&self.format.dataset_id, sequence, &self.state);
         Some(DueSnapshot { name: SnapshotName { sequence, sha256 }, bytes })
     }

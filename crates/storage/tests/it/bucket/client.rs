@@ -7,10 +7,11 @@ use std::future::poll_fn;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use pintail_storage::blob::{Answer, Blob, Fault, Meta, Object, ObjectKey, PartTag, UploadId};
+use pintail_storage::blob::{Answer, Blob, Fault, Meta, Object, ObjectKey, Page, PartTag, Reach, UploadId};
 use tokio::time::Instant;
 
 use super::world::{Reply, Request, World};
@@ -38,6 +39,10 @@ pub(crate) enum Event {
     Stopped,
     /// All uploads that are not completed expire before it.
     Expired,
+    /// The bucket is put back before it to the copy that somebody made, or emptied if there is none.
+    PutBack,
+    /// The bucket is away, and was put back in that way when it is asked again.
+    Away,
 }
 
 /// What became of the process by now.
@@ -47,6 +52,9 @@ pub(crate) enum Standing {
     Killed,
     Stopped,
 }
+
+/// How long a bucket is away that is put back meanwhile.
+const AWAY: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 struct State {
@@ -169,6 +177,14 @@ impl Client {
                 self.world.lock().unwrap().expire();
                 self.apply(&request)
             }
+            Some(Event::Away) => {
+                self.world.lock().unwrap().put_back();
+                Err(Fault::Throttled(Some(AWAY)))
+            }
+            Some(Event::PutBack) => {
+                self.world.lock().unwrap().put_back();
+                self.apply(&request)
+            }
         }
     }
 
@@ -214,5 +230,9 @@ impl Blob for Client {
 
     fn abort<'a>(&'a self, key: &'a ObjectKey, upload: &'a UploadId) -> Answer<'a, ()> {
         self.ask(Request::Abort(key.to_string(), upload.0.clone()), |_| Some(()))
+    }
+
+    fn page<'a>(&'a self, dir: &'a str, reach: Reach, page: Option<String>) -> Answer<'a, Page> {
+        self.ask(Request::Page(dir.to_owned(), reach, page), |reply| if let Reply::Page(page) = reply { Some(page) } else { None })
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pintail_core::error::ErrorKind;
-use pintail_storage::blob::{Answer, Blob, Meta, Object, ObjectKey, PartTag, UploadId};
+use pintail_storage::blob::{Answer, Blob, Meta, Object, ObjectKey, Page, PartTag, Reach, UploadId};
 use pintail_storage::checkpoint::paths::{Paths, sequence_of};
 
 use super::client::{Client, Event};
@@ -92,6 +92,10 @@ impl Blob for Mutant {
 
     fn abort<'a>(&'a self, key: &'a ObjectKey, upload: &'a UploadId) -> Answer<'a, ()> {
         self.client.abort(key, upload)
+    }
+
+    fn page<'a>(&'a self, dir: &'a str, reach: Reach, page: Option<String>) -> Answer<'a, Page> {
+        self.client.page(dir, reach, page)
     }
 }
 

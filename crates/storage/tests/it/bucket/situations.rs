@@ -225,3 +225,140 @@ fn a_record_says_all_that_one_on_a_disk_says_and_the_uploads() {
     let parts = |record: &CommitRecord| record.files.iter().map(|file| file.upload.as_ref().unwrap().parts.len()).collect::<Vec<_>>();
     assert_eq!((checkpoint.epoch, parts(checkpoint)), (1, vec![2, 1]));
 }
+
+/// Runs a process in a world that commits one more checkpoint.
+fn and_one_more(world: World) -> World {
+    let (world, end, _) = run(world, Plan::calm(Host::Same), plain);
+    assert_eq!(end, End::Finished);
+    world
+}
+
+/// Puts what lies below `_pintail` back to what it was in `older`.
+fn put_ledger_back(world: &mut World, older: &World) {
+    world.objects.retain(|key, _| !key.starts_with("_pintail/"));
+    let ledger = older.objects.iter().filter(|(key, _)| key.starts_with("_pintail/"));
+    world.objects.extend(ledger.map(|(key, object)| (key.clone(), object.clone())));
+}
+
+#[test]
+fn an_older_ledger_beside_newer_files_is_refused_before_anything_is_made_and_the_ways_out_lead_on() {
+    let older = settled();
+    let newest = and_one_more(and_one_more(older.clone()));
+    for page_max in [1_000, 2] {
+        let mut world = newest.clone();
+        world.page_max = page_max;
+        put_ledger_back(&mut world, &older);
+        for host in [Host::Same, Host::Another] {
+            let (after, end, _) = run(world.clone(), Plan::calm(host), plain);
+            let End::Failed(ErrorKind::State, why) = end else { panic!("it ended: {end:?}") };
+            for part in [
+                "-6.parquet` is of checkpoint 6, and the last commit record is 2",
+                "restore `s3://lake/_pintail`",
+                "checkpoints 3 to 6 away",
+            ] {
+                assert!(why.contains(part), "{part} is not in: {why}");
+            }
+            assert!(!why.contains("adopt"), "no command that a bucket refuses: {why}");
+            assert_eq!(after.objects, world.objects, "nothing was written");
+        }
+        // One way out: the ledger as it was with the files.
+        let mut restored = world.clone();
+        put_ledger_back(&mut restored, &newest);
+        holds(&and_one_more(restored));
+        // The other: without the files that it does not know. What they held is read again.
+        for key in [
+            "region=us/events-2026-01-01-00-4",
+            "region=eu/events-2026-01-01-00-4",
+            "region=us/events-2026-01-01-00-6",
+            "region=eu/events-2026-01-01-00-6",
+        ] {
+            world.remove(&format!("{key}.parquet"));
+        }
+        world.acknowledged = older.acknowledged;
+        let (world, end, _) = run(world, Plan::calm(Host::Same), plain);
+        assert_eq!(end, End::Finished);
+        holds(&world);
+    }
+}
+
+#[test]
+fn last_records_that_somebody_removed_are_missed_by_their_files_whatever_the_hint_says() {
+    let newest = and_one_more(and_one_more(settled()));
+    for start in [Start::NoHint, Start::WrongHint, Start::OldHint] {
+        for removed in [6..=6, 5..=6, 4..=6] {
+            let mut world = newest.clone();
+            removed.for_each(|sequence| world.remove(&key(Paths::new("").record(sequence))));
+            let (kind, why) = refused(world, Plan { start, ..Plan::calm(Host::Another) });
+            assert!(kind == ErrorKind::State && why.contains("is of checkpoint 6"), "{start:?}: {why}");
+        }
+    }
+}
+
+/// Lets the bucket be put back or emptied at each request of a process that goes on in `world`, and what is put back be `then`.
+fn put_back_under(world: &World, then: &World, event: Event) {
+    let (_, _, asked) = run(world.clone(), Plan::calm(Host::Same), plain);
+    let is_record = |at: &usize| matches!(&asked[*at], Request::PutIfAbsent(key, _) if key.contains("/commits/"));
+    let [opened, committed] = (0..asked.len()).filter(is_record).collect::<Vec<_>>()[..] else { panic!("{asked:?}") };
+    for at in 0..asked.len() {
+        let (mut after, end, _) = run(world.clone(), Plan { event: Some((at, event)), ..Plan::calm(Host::Same) }, plain);
+        let told = format!("{event:?} at request {at}, {:?}: {end:?}", asked[at]);
+        // The creation of the record is too late to be noticed, unless it took long.
+        let noticed = opened + 1..committed + usize::from(event == Event::Away);
+        if noticed.contains(&at) {
+            let End::Failed(ErrorKind::State, why) = &end else { panic!("{told}") };
+            assert!(why.contains("s3://lake/_pintail/commits/000000/0000000005.json") && why.contains("is gone"), "{told}");
+            assert_eq!(after.open_uploads(), 0, "{told}");
+            assert_eq!(after.visible().collect::<Vec<_>>(), then.visible().collect::<Vec<_>>(), "nothing became visible; {told}");
+            let new = after.lasting().into_keys().filter(|key| !then.objects.contains_key(key)).count();
+            assert_eq!(new, usize::from(at == committed), "records; {told}");
+        }
+        // Whenever it was: the next start goes on from what is there with each row once, or is refused.
+        after.broken = None;
+        let (after, end, _) = run(after, Plan::calm(Host::Same), plain);
+        match end {
+            End::Finished => holds(&after),
+            End::Failed(ErrorKind::State, _) => {}
+            end => panic!("{told}, then {end:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_bucket_that_is_put_back_or_emptied_under_a_process_is_noticed_before_its_next_record() {
+    let mut copied = settled();
+    copied.copy();
+    let older = copied.clone();
+    for event in [Event::PutBack, Event::Away] {
+        put_back_under(&and_one_more(copied.clone()), &older, event);
+        put_back_under(&and_one_more(settled()), &World::new(Provider::Aws), event);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_has_nothing_to_commit_learns_by_its_heartbeat_what_is_gone() {
+    for gone in [Paths::new("").record(1), Paths::new("").format()] {
+        let world = Arc::new(Mutex::new(World::new(Provider::Aws)));
+        let place = place(Arc::new(Client::new(world.clone(), None)), &Model::new().without_moments()).unwrap();
+        let store = open(&place, "00000000000000aa").await.unwrap();
+        store.beat().await.unwrap();
+        world.lock().unwrap().remove(&key(gone.clone()));
+        let before = world.lock().unwrap().objects.clone();
+        let told = store.heart().hold().await;
+        let named = format!("`s3://lake/{}`", gone.display());
+        assert!(told.kind() == ErrorKind::State && told.to_string().contains(&named), "{told}");
+        assert_eq!(world.lock().unwrap().objects, before, "nothing was written");
+    }
+}
+
+#[test]
+fn a_commit_looks_once_at_the_record_before_and_a_start_lists_once() {
+    let (_, end, asked) = run(and_one_more(settled()), Plan::calm(Host::Same), plain);
+    assert_eq!(end, End::Finished);
+    let count = |is: fn(&Request) -> bool| asked.iter().filter(|request| is(request)).count();
+    let of_commit: Vec<_> = asked.iter().skip_while(|request| !matches!(request, Request::CreateUpload(_))).collect();
+    let until = of_commit.iter().position(|request| matches!(request, Request::PutIfAbsent(..))).unwrap();
+    let looks = of_commit[..until].iter().filter(|request| !request.is_change()).count();
+    assert_eq!(looks, 1, "{of_commit:?}");
+    // The root, and its two directories.
+    assert_eq!(count(|request| matches!(request, Request::Page(..) | Request::List(_))), 3, "{asked:?}");
+}

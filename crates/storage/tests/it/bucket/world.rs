@@ -12,7 +12,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use pintail_core::digest::sha256_hex;
-use pintail_storage::blob::{Fault, Meta, Object, ObjectKey, PartTag, UploadId};
+use pintail_storage::blob::{Fault, Meta, Object, ObjectKey, Page, PartTag, Reach, UploadId};
 use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::checkpoint::record::CommitRecord;
 
@@ -45,6 +45,7 @@ pub(crate) enum Request {
     Complete(String, String, Vec<String>),
     Abort(String, String),
     List(usize),
+    Page(String, Reach, Option<String>),
 }
 
 impl Request {
@@ -52,13 +53,13 @@ impl Request {
         match self {
             Self::Get(key, _) | Self::Head(key) | Self::PutIfAbsent(key, _) | Self::Replace(key, _) | Self::CreateUpload(key) => key,
             Self::PutPart(key, ..) | Self::Complete(key, ..) | Self::Abort(key, _) => key,
-            Self::List(_) => "",
+            Self::List(_) | Self::Page(..) => "",
         }
     }
 
     /// Returns whether it may change anything.
     pub(crate) fn is_change(&self) -> bool {
-        !matches!(self, Self::Get(..) | Self::Head(_) | Self::List(_))
+        !matches!(self, Self::Get(..) | Self::Head(_) | Self::List(_) | Self::Page(..))
     }
 }
 
@@ -70,6 +71,7 @@ pub(crate) enum Reply {
     Upload(UploadId),
     Part(PartTag),
     Keys(Vec<ObjectKey>),
+    Page(Page),
     Done,
 }
 
@@ -95,6 +97,10 @@ pub(crate) struct World {
     pub acknowledged: u64,
     /// What was done that must never be.
     pub broken: Option<String>,
+    /// Objects and directories on a page of a list.
+    pub page_max: usize,
+    /// A copy of the bucket that somebody made.
+    copy: Option<Box<World>>,
 }
 
 impl World {
@@ -111,12 +117,26 @@ impl World {
             scratch: Disk::new(),
             acknowledged: 0,
             broken: None,
+            page_max: 1_000,
+            copy: None,
         }
     }
 
     /// Lets all uploads expire that are not completed.
     pub(crate) fn expire(&mut self) {
         self.uploads.clear();
+    }
+
+    /// Makes a copy of all that is there, as other hands do.
+    pub(crate) fn copy(&mut self) {
+        self.copy = Some(Box::new(self.clone()));
+    }
+
+    /// Puts the bucket back to the copy, or empties it if there is none. The scratch of the host stays, and so does the clock of the server.
+    pub(crate) fn put_back(&mut self) {
+        let copy = self.copy.take().map_or_else(|| Self::new(self.provider), |copy| *copy);
+        self.objects = copy.objects;
+        (self.uploads, self.completed, self.acknowledged) = (copy.uploads, copy.completed, copy.acknowledged);
     }
 
     /// Removes an object, as other hands do.
@@ -160,6 +180,7 @@ impl World {
             Request::PutPart(key, upload, index, bytes) => self.put_part(key, upload, *index, bytes).map(|tag| Reply::Part(PartTag(tag))),
             Request::Complete(key, upload, parts) => self.complete(key, upload, parts).map(|()| Reply::Done),
             Request::Abort(key, upload) => self.abort(key, upload).map(|()| Reply::Done),
+            Request::Page(dir, reach, page) => Ok(Reply::Page(self.page(dir, *reach, page.as_deref()))),
             Request::List(at_most) => Ok(Reply::Keys(self.objects.keys().take(*at_most).map(ObjectKey::new).collect())),
         }
     }
@@ -172,6 +193,29 @@ impl World {
         let (bytes, _) = self.objects.get(key)?;
         let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
         Some(Object { meta: self.meta(key)?, bytes: bytes.slice(at(range.start)..at(range.end)) })
+    }
+
+    /// Lists what lies behind the name that a page ended with.
+    fn page(&self, dir: &str, reach: Reach, after: Option<&str>) -> Page {
+        let dir = if dir.is_empty() { String::new() } else { format!("{dir}/") };
+        let (mut page, mut last) = (Page::default(), None);
+        for (key, (bytes, _)) in self.objects.iter().filter(|(key, _)| key.starts_with(&dir)) {
+            let below = key[dir.len()..].split_once('/').filter(|_| reach == Reach::Level);
+            let name = below.map_or(key.clone(), |(below, _)| format!("{dir}{below}/"));
+            if after.is_some_and(|after| name.as_str() <= after) || last.as_ref() == Some(&name) {
+                continue;
+            }
+            if page.objects.len() + page.dirs.len() == self.page_max {
+                page.next = last;
+                return page;
+            }
+            match below {
+                Some(_) => page.dirs.push(ObjectKey::new(name.trim_end_matches('/'))),
+                None => page.objects.push((ObjectKey::new(name.as_str()), bytes.len() as u64)),
+            }
+            last = Some(name);
+        }
+        page
     }
 
     fn put(&mut self, key: &str, bytes: Bytes) {
