@@ -258,6 +258,7 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
             | Command::Verify { .. }
             | Command::Query { .. }
             | Command::Expire { .. }
+            | Command::Repair { what: Repairs { key: false, .. }, .. }
     ) {
         refuse_bucket(&config)?;
     }

@@ -19,8 +19,12 @@ use pintail_storage::checkpoint::store::{Adopted, Allow, check_key, rebuild_snap
 use pintail_storage::durable::disk_state::DiskState;
 use pintail_storage::durable::posix::Posix;
 use pintail_storage::journal::repair::{self, Outcome, Repair};
+use tokio::runtime::{Builder, Runtime};
 
-use crate::pipeline::{Plan, open_as_it_is, surroundings};
+use crate::meters::Meters;
+#[cfg(feature = "bucket")]
+use crate::pipeline::lake;
+use crate::pipeline::{Opened, Plan, Start, open_as_it_is, open_to_read, surroundings};
 
 /// Repairs the journal of HTTP push. Prints what is given up, or that nothing is.
 ///
@@ -33,8 +37,14 @@ pub(crate) fn journal(config: &Config, to: &mut dyn Write) -> Result<()> {
         return Err(Error::config(format!("`source.type` is not \"http\": only events over HTTP have a journal{forgotten}")));
     };
     // One that is not there must not be made.
-    Dataset::open(config.paths())?;
-    let (_lock, mut store) = Plan::new(config)?.open_for(config, None, Allow::default(), Arc::new(Posix::default()))?;
+    open_to_read(config)?;
+    let runtime = config.is_in_bucket().then(|| Builder::new_multi_thread().worker_threads(1).enable_all().build()).transpose();
+    let runtime = runtime.map_err(|e| Error::io("start the runtime", e))?;
+    let _inside = runtime.as_ref().map(Runtime::enter);
+    // In a bucket it waits, as a start does, until no other process may hold the dataset.
+    let opened =
+        Plan::new(config)?.open_store(config, Start::Usual, Arc::new(Posix::default()), &Meters::new(DiskState::default()), None)?;
+    let Opened { lock: _lock, mut store, lost: _ } = opened;
     let settings =
         http.journal_settings(&surroundings(config, &config.local_paths(), Some(store.format()), &DiskState::default()), store.key());
     let outcome = repair::repair(&Posix::default(), &settings, &journal_committed(store.offsets()))?;
@@ -46,6 +56,7 @@ pub(crate) fn journal(config: &Config, to: &mut dyn Write) -> Result<()> {
             print(repair, to)
         }
     };
+    store.close();
     report.map_err(failed)
 }
 
@@ -69,6 +80,16 @@ pub(crate) fn key(config: &Config, to: &mut dyn Write) -> Result<()> {
 /// # Errors
 /// [`pintail_core::error::ErrorKind::State`] if the records do not lead to it.
 pub(crate) fn snapshot(config: &Config, to: &mut dyn Write) -> Result<()> {
+    #[cfg(feature = "bucket")]
+    if let Some(lake) = &config.lake {
+        open_to_read(config)?;
+        let told = match lake::rebuild_snapshot(config, lake)? {
+            None => writeln!(to, "no record names a snapshot: nothing was changed"),
+            // It is what a record names, byte for byte: there is nothing to be recorded.
+            Some(sequence) => writeln!(to, "the snapshot of record {sequence} was made again from the records"),
+        };
+        return told.map_err(failed);
+    }
     Dataset::open(config.paths())?;
     let lock = Lock::take(config.paths(), Utc::now(), None)?;
     let made = rebuild_snapshot(&Posix::default(), &config.paths(), &Process::this().nonce)?;

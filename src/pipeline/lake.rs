@@ -99,6 +99,16 @@ pub(super) fn check_dataset(config: &Config, lake: &Lake, expected: &Expected<'_
     run(bucket::check_dataset(&place, expected))?
 }
 
+/// Makes the last snapshot again from the records, also while a service runs. Returns the number of its record; `None` if no record names one.
+///
+/// # Errors
+/// As [`bucket::rebuild_snapshot`].
+pub(crate) fn rebuild_snapshot(config: &Config, lake: &Lake) -> Result<Option<u64>> {
+    let place = impatient(config, lake)?;
+    let made = run(bucket::rebuild_snapshot(&place))??;
+    Ok(made.map(|name| name.sequence))
+}
+
 /// Opens the dataset in the bucket for reading. Copies of its files go to scratch, as long as they are read; the credentials stay in this process.
 ///
 /// # Errors

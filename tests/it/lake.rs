@@ -124,7 +124,7 @@ fn check_says_what_was_reached_and_what_cannot_be() {
         assert!(refused.stderr.contains("`s3://lake/check` is no dataset of pintail"), "{args:?}: {}", refused.stderr);
         refused.assert_code(78);
     }
-    for args in [&["adopt"][..], &["publish"], &["repair", "--journal"]] {
+    for args in [&["adopt"][..], &["publish"], &["repair", "--key"]] {
         let refused = weed.take(dataset.simulator(1), "check").args(args).run();
         assert!(refused.stderr.contains("is in a bucket"), "{args:?}: {}", refused.stderr);
         refused.assert_code(78);
@@ -511,4 +511,27 @@ fn a_service_whose_bucket_is_emptied_or_put_back_under_it_ends_and_publishes_not
         let checkpoints: BTreeSet<_> = new.map(|key| Paths::new("").checkpoint_of(Path::new(&key))).collect();
         assert!(checkpoints.len() <= 1 && weed.records(name) <= records + 1, "{name}: {checkpoints:?}");
     }
+}
+
+#[test]
+fn a_snapshot_that_is_gone_from_a_bucket_is_made_again_from_the_records() {
+    let (weed, dataset) = (Weed::start(), Dataset::new());
+    let run = |events| weed.take(stream(&dataset, events), "snapshot").set("pipeline.checkpoint_interval", "20ms");
+    let snapshots = || weed.keys("snapshot").into_iter().filter(|key| key.starts_with("_pintail/snapshots/")).collect::<Vec<_>>();
+    let mut events = 0;
+    while snapshots().is_empty() {
+        events += 200_000;
+        run(events).set("source.rate", 40_000).set("pipeline.batch_rows", 500).run_ok();
+    }
+    let last = snapshots().pop().unwrap();
+    let whole = weed.get("snapshot", &last);
+    weed.remove("snapshot", &last);
+    let refused = run(events).run();
+    assert!(refused.stderr.contains("pintail repair --snapshot"), "{}", refused.stderr);
+    refused.assert_code(65);
+    let told = run(events).args(["repair", "--snapshot"]).run_ok().stdout;
+    assert!(told.contains("was made again from the records"), "{told}");
+    assert!(weed.get("snapshot", &last) == whole, "byte for byte");
+    run(events).run_ok();
+    assert_simulated(&weed, "snapshot", &dataset, events);
 }

@@ -113,7 +113,8 @@ pub trait Blob: Send + Sync + fmt::Debug {
     /// Creates an object, if there is none of that name: of any number of requests one wins.
     fn put_if_absent<'a>(&'a self, key: &'a ObjectKey, bytes: Bytes) -> Answer<'a, ()>;
 
-    /// Writes an object, whatever was there. Only for what nobody believes: the mark that tells a start where to begin to look.
+    /// Writes an object, whatever was there. Only for what nobody believes (the mark that tells a start where to begin to look), and for what is told by
+    /// its checksum (a snapshot that is made again).
     fn replace<'a>(&'a self, key: &'a ObjectKey, bytes: Bytes) -> Answer<'a, ()>;
 
     /// Begins an upload. Nothing is visible before it is completed. Two of them may have the same key.

@@ -60,6 +60,7 @@ mod heart;
 mod listing;
 mod open;
 mod publish;
+mod rebuild;
 mod requests;
 mod scratch;
 pub mod search;
@@ -70,6 +71,7 @@ pub mod verdict;
 pub use discard::discard;
 pub use heart::Heart;
 pub use open::{check_dataset, is_there};
+pub use rebuild::rebuild_snapshot;
 pub use requests::Patience;
 pub use scratch::Scratch;
 pub use tree::{BucketTree, Local};
@@ -216,7 +218,10 @@ impl BucketStore {
         let looked = Instant::now();
         self.create_record(&sealed).await?;
         if looked.elapsed() > SOON {
-            self.check_follows(&sealed.record).await?;
+            let path = self.requests.paths.record(sealed.record.sequence);
+            let behind =
+                |error: Error| Error::new(error.kind(), format!("{error}; move `{}` away, which lies behind the gap", path.display()));
+            self.check_follows(&sealed.record).await.map_err(behind)?;
         }
         // The commit point. From here on nothing is given up.
         publish_all(&self.requests, &self.scratch, &sealed.record, self.tip.state.rest().expired_before, When::Commit).await?;
@@ -261,19 +266,14 @@ impl BucketStore {
     /// # Errors
     /// [`pintail_core::error::ErrorKind::State`] if it is gone, [`pintail_core::error::ErrorKind::TryAgain`] if another process has written it anew.
     async fn check_still_there(&self) -> Result<()> {
-        self.lost().await?.map_or(Ok(()), Err)
+        lost(&self.requests, &self.tip).await?.map_or(Ok(()), Err)
     }
 
     /// As [`Self::check_still_there`], for the record of a checkpoint. If it does not follow any more, what the checkpoint uploaded is given up.
     async fn check_follows(&self, record: &CommitRecord) -> Result<()> {
-        let Some(lost) = self.lost().await? else { return Ok(()) };
+        let Some(lost) = lost(&self.requests, &self.tip).await? else { return Ok(()) };
         self.give_up(record).await;
         Err(lost)
-    }
-
-    async fn lost(&self) -> Result<Option<Error>> {
-        let Some(last) = self.tip.last() else { return Ok(None) };
-        ground::lost(&self.requests, last.sequence, &self.tip.previous).await
     }
 
     /// Gives up what a record names that does not come to be.
@@ -281,6 +281,12 @@ impl BucketStore {
         let of = Files { requests: &self.requests, scratch: &self.scratch, staged_by: record.staged_by(), when: When::Commit };
         stream::iter(&record.files).for_each_concurrent(SIDE_BY_SIDE, |file| of.give_up(file)).await;
     }
+}
+
+/// Returns the error that says why nothing can follow the last record any more, if it is not there.
+async fn lost(requests: &Requests, tip: &Tip) -> Result<Option<Error>> {
+    let Some(last) = tip.last() else { return Ok(None) };
+    ground::lost(requests, last.sequence, &tip.previous).await
 }
 
 /// Writes the snapshot of the state as it is, if the next record needs one.

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use pintail_core::error::{Error, Result};
 use pintail_core::evidence::{Evidence, Key, Mark, Witness};
 use pintail_core::offsets::{Offsets, Partition, PartitionId};
-use pintail_storage::checkpoint::log;
 
 use super::crowd::{Crowd, End};
 use super::fingerprints::Fingerprints;
@@ -443,7 +442,9 @@ fn read_positions(offsets: &Offsets) -> Result<Vec<Known>> {
     for (id, span) in offsets.spans().filter(|(id, _)| !id.is_of_dead_letters()) {
         let v1 = IdentityV1::parse(id);
         if v1.is_none() && !is_partition_id(id) {
-            return Err(Error::state(format!("the commit record's partition `{id}` is no file's identity: {}", log::way_out())));
+            return Err(Error::state(format!(
+                "the commit record's partition `{id}` is no file's identity: restore the commit records from a copy of the dataset"
+            )));
         }
         if let Some(identity) = v1 {
             let latest = latest.entry(identity.inode).or_default();

@@ -3,6 +3,8 @@
 //! Owns: the requests: the hint, the search, the last record, the snapshot that it names, the records between.
 //! Does not own: which record to ask for (see `super::search`), what the records add up to (`Chain`, the same as on a disk).
 
+use std::pin::pin;
+
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 use pintail_core::error::{Error, Result};
@@ -54,24 +56,43 @@ struct Lying {
 pub(super) async fn find(requests: &Requests, format_sha256: &str, dataset_id: &str) -> Result<Found> {
     let beat = beat(requests).await?;
     let Some(sequence) = search(requests, beat.as_ref().map(|(beat, _)| beat.sequence)).await? else {
-        return Ok(Found { head: Chain::new(format_sha256).end(None), holder: None });
+        return Ok(Found { head: Chain::new(&requests.paths, format_sha256).end(None), holder: None });
     };
     let last = record(requests, sequence).await?;
     let mut chain = match &last.record.snapshot {
         Some(name) => {
             let state = snapshot(requests, name, dataset_id).await?;
-            Chain::after(name, state, record(requests, name.sequence).await?.sha256)
+            Chain::after(&requests.paths, name, state, record(requests, name.sequence).await?.sha256)
         }
-        None => Chain::new(format_sha256),
+        None => Chain::new(&requests.paths, format_sha256),
     };
-    let between = stream::iter(chain.sequence + 1..sequence).map(|number| record(requests, number)).buffered(SIDE_BY_SIDE);
-    let between: Vec<Result<Lying>> = between.collect().await;
-    for lying in between {
-        follow(&mut chain, &lying?)?;
-    }
+    let between = chain.sequence + 1..sequence;
+    follow_all(requests, &mut chain, between).await?;
     follow(&mut chain, &last)?;
     let holder = holder(requests, &last, beat).await?;
     Ok(Found { head: chain.end(Some(last.record)), holder: Some(holder) })
+}
+
+/// Reads the last record; `None` before the first.
+///
+/// # Errors
+/// As [`find`], as far as the last record shows it.
+pub(super) async fn last(requests: &Requests) -> Result<Option<CommitRecord>> {
+    let hint = beat(requests).await?.map(|(beat, _)| beat.sequence);
+    let Some(sequence) = search(requests, hint).await? else { return Ok(None) };
+    Ok(Some(record(requests, sequence).await?.record))
+}
+
+/// Lets a chain take in the records of these numbers, which are read side by side.
+///
+/// # Errors
+/// [`pintail_core::error::ErrorKind::State`] if one is missing or does not follow.
+pub(super) async fn follow_all(requests: &Requests, chain: &mut Chain, numbers: impl Iterator<Item = u64>) -> Result<()> {
+    let mut records = pin!(stream::iter(numbers).map(|number| record(requests, number)).buffered(SIDE_BY_SIDE));
+    while let Some(lying) = records.next().await {
+        follow(chain, &lying?)?;
+    }
+    Ok(())
 }
 
 fn follow(chain: &mut Chain, lying: &Lying) -> Result<()> {
@@ -107,7 +128,11 @@ async fn holder(requests: &Requests, last: &Lying, beat: Option<(Beat, DateTime<
     let opened = if epoch == last.record.sequence { last.record.opened.clone() } else { record(requests, epoch).await?.record.opened };
     let process = opened.ok_or_else(|| {
         let (sequence, path) = (last.record.sequence, requests.paths.record(epoch));
-        Error::state(format!("record {sequence} is of the process of `{}`, which is no open record; {}", path.display(), log::way_out()))
+        Error::state(format!(
+            "record {sequence} is of the process of `{}`, which is no open record; {}",
+            path.display(),
+            log::way_out(&path)
+        ))
     })?;
     let last_seen = beat.as_ref().map_or(last.written, |(_, written)| last.written.max(*written));
     let beat = beat.map(|(beat, _)| beat).filter(|beat| beat.epoch == epoch);

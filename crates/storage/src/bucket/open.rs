@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use pintail_core::digest::hex;
 use pintail_core::error::{Error, Result};
 use pintail_core::evidence::Key;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::entry::{Entry, Facts, entry, is_gone};
@@ -19,7 +20,7 @@ use super::ground;
 use super::head::{self, Found, Holder};
 use super::publish::{When, check_names, publish_all};
 use super::requests::{Created, Requests, failed};
-use super::{BucketStore, Heart, Place, WhenHeld, write_due_snapshot};
+use super::{BucketStore, Heart, Place, SOON, WhenHeld, lost, write_due_snapshot};
 use crate::checkpoint::format::Format;
 use crate::checkpoint::log;
 use crate::checkpoint::process;
@@ -88,9 +89,14 @@ impl BucketStore {
         let record = tip.open_record(expected);
         let sealed = tip.seal(record)?;
         let path = requests.paths.record(sealed.record.sequence);
+        check_follows(requests, &tip).await?;
+        let looked = Instant::now();
         match requests.create(&path, sealed.bytes.clone().into()).await? {
             Created::Anothers(_) => Ok(None),
             Created::Own => {
+                if looked.elapsed() > SOON {
+                    check_follows(requests, &tip).await?;
+                }
                 let heart = Heart::new(requests, place.beat_every, &sealed);
                 tip.take(sealed);
                 tip.offsets = tip.state.offsets();
@@ -98,6 +104,11 @@ impl BucketStore {
             }
         }
     }
+}
+
+/// Checks that the head that was found is still there: the bucket may have been put back since.
+async fn check_follows(requests: &Requests, tip: &Tip) -> Result<()> {
+    lost(requests, tip).await?.map_or(Ok(()), Err)
 }
 
 /// Returns whether there is a dataset. Nothing is written.
@@ -130,7 +141,7 @@ pub async fn check_dataset(place: &Place, expected: &Expected<'_>) -> Result<Opt
 async fn recover(requests: &Requests, last: &CommitRecord, expired_before: Option<DateTime<Utc>>, place: &Place) -> Result<()> {
     check_names(&requests.paths, last).map_err(|why| {
         let path = requests.paths.record(last.sequence);
-        Error::state(format!("commit record `{}` cannot be trusted: {why}; {}", path.display(), log::way_out()))
+        Error::state(format!("commit record `{}` cannot be trusted: {why}; {}", path.display(), log::way_out(&path)))
     })?;
     publish_all(requests, &place.scratch, last, expired_before, When::Recovery).await
 }
@@ -200,11 +211,21 @@ async fn open_format(requests: &Requests, expected: &Expected<'_>) -> Result<(Fo
     parse_format(requests, &there, expected)
 }
 
+/// Returns FORMAT with its checksum; `None` if there is none.
+pub(super) async fn find_format(requests: &Requests) -> Result<Option<(Format, String)>> {
+    let object = requests.read(&requests.paths.format()).await?;
+    object.map(|object| trusted(requests, &object.bytes)).transpose()
+}
+
 fn parse_format(requests: &Requests, there: &[u8], expected: &Expected<'_>) -> Result<(Format, String)> {
-    let path = requests.paths.format();
-    let (format, sha256) = Format::parse(there).map_err(|why| Error::state(format!("`{}` cannot be trusted: {why}", path.display())))?;
+    let (format, sha256) = trusted(requests, there)?;
     check_source(&requests.paths, &format, expected)?;
     Ok((format, sha256))
+}
+
+fn trusted(requests: &Requests, there: &[u8]) -> Result<(Format, String)> {
+    let path = requests.paths.format();
+    Format::parse(there).map_err(|why| Error::state(format!("`{}` cannot be trusted: {why}; {}", path.display(), log::way_out(&path))))
 }
 
 /// Makes FORMAT where there is no ledger, and no files without one. Returns its bytes, or those of a process that was faster.
@@ -219,8 +240,9 @@ async fn make_format(requests: &Requests, expected: &Expected<'_>) -> Result<Byt
     }
     if has_records {
         return Err(Error::state(format!(
-            "`{}` is missing, but there are commit records: restore it, or set another `pipeline.out_path`",
-            paths.format().display()
+            "`{}` is missing, but there are commit records: {}",
+            paths.format().display(),
+            log::way_out(paths.root())
         )));
     }
     check_empty(paths, listed.iter().map(|key| Path::new(key.as_str())).find(|file| Readers::of(file) == Readers::All))?;

@@ -16,6 +16,7 @@ use arrow::datatypes::DataType;
 use chrono::{DateTime, Utc};
 use pintail_core::batch::{Counts, Trigger};
 use pintail_core::error::{Error, Result};
+use pintail_core::invocation::command;
 use serde::{Deserialize, Serialize};
 
 use super::columns::{self, OutputColumn};
@@ -233,7 +234,10 @@ impl Index {
     pub fn push(&mut self, record: &CommitRecord, sha256: String) -> Result<()> {
         if record.sequence != self.end() + 1 || record.previous != self.seal {
             let sequence = record.sequence;
-            return Err(Error::state(format!("commit record {sequence} does not follow the one before it: {}", log::way_out())));
+            return Err(Error::state(format!(
+                "commit record {sequence} does not follow the one before it: {} says more",
+                command("verify")
+            )));
         }
         let mut before = self.columns().to_vec();
         if record.version > 1 && before.iter().any(|column| column.id == 0) {

@@ -16,8 +16,13 @@ use super::record::CommitRecord;
 use super::relaid;
 use crate::durable::fs::{Entry, EntryKind, ReadFs};
 
-/// Says what a person can do about a ledger that cannot be trusted.
-pub fn way_out() -> String {
+/// Says what a person can do about a ledger that cannot be trusted, given any path of its dataset.
+pub(crate) fn way_out(of: &Path) -> String {
+    if paths::is_in_bucket(of) {
+        return "restore it by the versions of the bucket, or from any copy of the dataset that has it: a record never changes; without one, set another \
+                `pipeline.out_path`, which begins a dataset with what the source still has"
+            .to_owned();
+    }
     format!(
         "restore it from any copy of the dataset that has it: a record never changes; without one, move `_pintail` out of the dataset and run {}, \
          which begins a ledger of the files that are there (what the source still has is read again)",
@@ -27,7 +32,7 @@ pub fn way_out() -> String {
 
 /// Says what a person can do about a ledger of so many records that has lost its FORMAT.
 pub(super) fn format_missing(paths: &Paths, records: u64) -> Error {
-    Error::state(format!("`{}` is missing, but there are {records} commit records: {}", paths.format().display(), way_out()))
+    Error::state(format!("`{}` is missing, but there are {records} commit records: {}", paths.format().display(), way_out(paths.root())))
 }
 
 /// Returns the sequence number of the last record; `None` if there is none. Lists only the last directory, whatever the length of the log.
@@ -72,7 +77,7 @@ pub fn read(fs: &dyn ReadFs, paths: &Paths, sequence: u64) -> Result<(CommitReco
 /// As [`read`].
 pub(crate) fn parse(bytes: Option<&[u8]>, path: &Path, sequence: u64) -> Result<(CommitRecord, String)> {
     let parsed = bytes.ok_or_else(|| "it is missing".to_owned()).and_then(|bytes| CommitRecord::parse(bytes, sequence));
-    parsed.map_err(|why| Error::state(format!("commit record `{}` cannot be trusted: {why}; {}", path.display(), way_out())))
+    parsed.map_err(|why| Error::state(format!("commit record `{}` cannot be trusted: {why}; {}", path.display(), way_out(path))))
 }
 
 /// Returns the error that says that a record is missing although there are later ones, or were.
@@ -80,7 +85,7 @@ pub(crate) fn missing(paths: &Paths, sequence: u64) -> Error {
     Error::state(format!(
         "commit record {sequence} is missing although later ones were written: which files it names and where reading stood is lost with `{}`; {}",
         paths.record(sequence).display(),
-        way_out()
+        way_out(paths.root())
     ))
 }
 
@@ -91,7 +96,7 @@ pub(crate) fn missing(paths: &Paths, sequence: u64) -> Error {
 pub fn format(fs: &dyn ReadFs, paths: &Paths) -> Result<Option<(Format, String)>> {
     let path = paths.format();
     let read = bytes(fs, &path)?.map(|bytes| Format::parse(&bytes)).transpose();
-    let read = read.map_err(|why| Error::state(format!("`{}` cannot be trusted: {why}; {}", path.display(), way_out())))?;
+    let read = read.map_err(|why| Error::state(format!("`{}` cannot be trusted: {why}; {}", path.display(), way_out(&path))))?;
     let Some((mut format, sha256)) = read else { return Ok(None) };
     if let Some(relaid) = relaid::last(fs, paths, &sha256)?.relaid {
         format.partition_by = relaid.partition_by;

@@ -121,7 +121,7 @@ pub fn all(fs: &dyn ReadFs, paths: &Paths, format_sha256: &str) -> Result<Vec<Se
         let number = found.len() as u64 + 1;
         let path = paths.take_over(number);
         let Some(bytes) = log::bytes(fs, &path)? else { return Ok(found) };
-        let refuse = |why: String| Error::state(format!("`{}` cannot be trusted: {why}: {}", path.display(), log::way_out()));
+        let refuse = |why: String| Error::state(format!("`{}` cannot be trusted: {why}: {}", path.display(), log::way_out(&path)));
         let (take_over, sha256) = sealed::unseal::<TakeOver>(&bytes).map_err(refuse)?;
         let previous = found.last().map_or(format_sha256, |before| &before.sha256);
         if !(1..=VERSION).contains(&take_over.version) {

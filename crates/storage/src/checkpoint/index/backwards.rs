@@ -4,6 +4,7 @@
 //! Does not own: what a segment says (see [`super`]).
 
 use pintail_core::error::{Error, Result};
+use pintail_core::invocation::command;
 
 use super::{Found, Index, Indexed, IndexedFile, segments};
 use crate::checkpoint::log;
@@ -110,5 +111,5 @@ impl Iterator for Backwards<'_> {
 }
 
 fn follows_not(sequence: u64) -> Error {
-    Error::state(format!("commit record {sequence} does not follow the one before it; {}", log::way_out()))
+    Error::state(format!("commit record {sequence} does not follow the one before it: {} says more", command("verify")))
 }

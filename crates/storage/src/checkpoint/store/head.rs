@@ -37,19 +37,19 @@ pub(crate) struct Head {
 /// # Errors
 /// [`pintail_core::error::ErrorKind::State`] if anything contradicts anything.
 pub(super) fn read(fs: &dyn Fs, paths: &Paths, sequence: Option<u64>, format_sha256: &str, dataset_id: &str) -> Result<Head> {
-    let Some(sequence) = sequence else { return Ok(Chain::new(format_sha256).end(None)) };
+    let Some(sequence) = sequence else { return Ok(Chain::new(paths, format_sha256).end(None)) };
     let (last, sha256) = log::read(fs, paths, sequence)?;
     if last.version == 1 {
         let before = if sequence == 1 { format_sha256.to_owned() } else { log::read(fs, paths, sequence - 1)?.1 };
-        check_follows(&last, &before)?;
+        check_follows(paths, &last, &before)?;
         // It needs a snapshot before anything else: no record of version 2 could name what it builds on.
         let since = Since { records: RECORDS_MAX, ..Since::default() };
         let state = state_of_version_1(&last);
         return Ok(Head { last: Some(last), previous: sha256, state, snapshot: None, since });
     }
     let mut chain = match &last.snapshot {
-        Some(name) => Chain::after(name, read_snapshot(fs, paths, name, dataset_id)?, log::read(fs, paths, name.sequence)?.1),
-        None => Chain::new(format_sha256),
+        Some(name) => Chain::after(paths, name, read_snapshot(fs, paths, name, dataset_id)?, log::read(fs, paths, name.sequence)?.1),
+        None => Chain::new(paths, format_sha256),
     };
     for number in chain.sequence + 1..sequence {
         let (record, sha256) = log::read(fs, paths, number)?;
@@ -63,6 +63,7 @@ pub(super) fn read(fs: &dyn Fs, paths: &Paths, sequence: Option<u64>, format_sha
 
 /// Records one after another, and what they add up to. Where they are read from is not its business.
 pub(crate) struct Chain {
+    paths: Paths,
     /// The last record taken in; 0 before the first.
     pub sequence: u64,
     /// Its checksum; of FORMAT before the first.
@@ -74,13 +75,14 @@ pub(crate) struct Chain {
 
 impl Chain {
     /// Begins before the first record.
-    pub(crate) fn new(format_sha256: &str) -> Self {
-        Self { sequence: 0, previous: format_sha256.to_owned(), state: State::default(), since: Since::default() }
+    pub(crate) fn new(paths: &Paths, format_sha256: &str) -> Self {
+        Self { paths: paths.clone(), sequence: 0, previous: format_sha256.to_owned(), state: State::default(), since: Since::default() }
     }
 
     /// Begins after the record that a snapshot was made of, whose checksum is `previous`.
-    pub(crate) fn after(name: &SnapshotName, (state, snapshot_bytes): (State, u64), previous: String) -> Self {
-        Self { sequence: name.sequence, previous, state, since: Since { snapshot_bytes, ..Since::default() } }
+    pub(crate) fn after(paths: &Paths, name: &SnapshotName, (state, snapshot_bytes): (State, u64), previous: String) -> Self {
+        let since = Since { snapshot_bytes, ..Since::default() };
+        Self { paths: paths.clone(), sequence: name.sequence, previous, state, since }
     }
 
     /// Takes in the next record.
@@ -88,13 +90,28 @@ impl Chain {
     /// # Errors
     /// [`pintail_core::error::ErrorKind::State`] if it does not follow.
     pub(crate) fn follow(&mut self, record: &CommitRecord, sha256: String) -> Result<()> {
-        check_follows(record, &self.previous)?;
+        check_follows(&self.paths, record, &self.previous)?;
         self.state.apply(record).map_err(|why| {
             let sequence = record.sequence;
-            Error::state(format!("commit record {sequence} does not follow from the state before it: {why}; {}", log::way_out()))
+            Error::state(format!(
+                "commit record {sequence} does not follow from the state before it: {why}; {}",
+                log::way_out(self.paths.root())
+            ))
         })?;
         (self.sequence, self.previous) = (record.sequence, sha256);
         Ok(())
+    }
+
+    /// Returns the snapshot of the state as it is, which a record has named.
+    ///
+    /// # Errors
+    /// [`pintail_core::error::ErrorKind::State`] if it is another.
+    pub(crate) fn snapshot(&self, dataset_id: &str, name: &SnapshotName) -> Result<Vec<u8>> {
+        let (bytes, sha256) = snapshot::encode(dataset_id, name.sequence, &self.state);
+        if sha256 == name.sha256 {
+            return Ok(bytes);
+        }
+        Err(Error::state(format!("the records lead to a snapshot with checksum {sha256}, the last one names {}", name.sha256)))
     }
 
     /// Ends in `last`, which was the last to be taken in.
@@ -123,11 +140,15 @@ pub(crate) fn check_made_with(paths: &Paths, last: Option<&CommitRecord>, key: O
         return Ok(());
     }
     Err(Error::state(format!(
-        "`{}` is {}, so no position can be checked: restore it from a copy; without one, run {}, which accepts all positions \
-         as they are",
+        "`{}` is {}, so no position can be checked: restore it {}",
         paths.key().display(),
         if key.is_some() { "not the key that the records were made with" } else { "missing, and the records were made with it" },
-        command("repair --key")
+        match paths.is_in_bucket() {
+            true => "by the versions of the bucket or from a copy; without one, set another `pipeline.out_path`, which begins a dataset with what the \
+                     source still has"
+                .to_owned(),
+            false => format!("from a copy; without one, run {}, which accepts all positions as they are", command("repair --key")),
+        }
     )))
 }
 
@@ -175,7 +196,7 @@ pub fn rebuild_snapshot(fs: &dyn Fs, paths: &Paths, nonce: &str) -> Result<Optio
     let Some((format, format_sha256)) = log::format(fs, paths)? else { return Ok(None) };
     let Some(last) = log::last_sequence(fs, paths)? else { return Ok(None) };
     let Some(name) = log::read(fs, paths, last)?.0.snapshot else { return Ok(None) };
-    let mut chain = Chain::new(&format_sha256);
+    let mut chain = Chain::new(paths, &format_sha256);
     for number in 1..=name.sequence {
         let (record, sha256) = log::read(fs, paths, number)?;
         chain.follow(&record, sha256)?;
@@ -183,17 +204,14 @@ pub fn rebuild_snapshot(fs: &dyn Fs, paths: &Paths, nonce: &str) -> Result<Optio
             chain.state = state_of_version_1(&record);
         }
     }
-    let (bytes, sha256) = snapshot::encode(&format.dataset_id, name.sequence, &chain.state);
-    if sha256 != name.sha256 {
-        return Err(Error::state(format!("the records lead to a snapshot with checksum {sha256}, the last one names {}", name.sha256)));
-    }
+    let bytes = chain.snapshot(&format.dataset_id, &name)?;
     let path = paths.snapshot(name.sequence);
     named::remove_if_there(fs, &path)?;
     named::write(fs, paths, nonce, &path, &bytes)?;
     Ok(Some(name))
 }
 
-fn check_follows(record: &CommitRecord, before: &str) -> Result<()> {
+fn check_follows(paths: &Paths, record: &CommitRecord, before: &str) -> Result<()> {
     if record.previous == before {
         return Ok(());
     }
@@ -201,7 +219,7 @@ fn check_follows(record: &CommitRecord, before: &str) -> Result<()> {
         "commit record {} follows one with checksum {}, but the one before it has {before}: one of the two is not what was written; {}",
         record.sequence,
         record.previous,
-        log::way_out()
+        log::way_out(paths.root())
     )))
 }
 

@@ -265,7 +265,7 @@ fn check_generation(paths: &Paths, last: Option<&CommitRecord>, take_over: Optio
         last.sequence,
         last.generation,
         paths.instances().display(),
-        log::way_out()
+        log::way_out(paths.root())
     )))
 }
 
