@@ -299,9 +299,9 @@ fn put_back_under(world: &World, then: &World, event: Event) {
     let (_, _, asked) = run(world.clone(), Plan::calm(Host::Same), plain);
     let is_record = |at: &usize| matches!(&asked[*at], Request::PutIfAbsent(key, _) if key.contains("/commits/"));
     let [opened, committed] = (0..asked.len()).filter(is_record).collect::<Vec<_>>()[..] else { panic!("{asked:?}") };
-    for at in 0..asked.len() {
+    for (at, request) in asked.iter().enumerate() {
         let (mut after, end, _) = run(world.clone(), Plan { event: Some((at, event)), ..Plan::calm(Host::Same) }, plain);
-        let told = format!("{event:?} at request {at}, {:?}: {end:?}", asked[at]);
+        let told = format!("{event:?} at request {at}, {request:?}: {end:?}");
         // The creation of the record is too late to be noticed, unless it took long.
         let noticed = opened + 1..committed + usize::from(event == Event::Away);
         if noticed.contains(&at) {
