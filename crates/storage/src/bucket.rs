@@ -20,7 +20,7 @@
 //! 5. *Heartbeat*. It looks first whether its last record and FORMAT are there, and the next record is not: a process that has nothing to commit learns so
 //!    that the bucket was emptied or put back to an older state, and that it was fenced. What it writes is
 //!    believed by nobody; it says where to look for the last record, and keeps others from going in.
-//! 6. No process that commits deletes anything, no record and no file (an operator may, what is declared expired: [`discard`]). The uploads of a checkpoint that another's record overtook are given up, by their ids; those of a
+//! 6. No process that commits deletes anything, no record and no file (an operator may, what is declared expired: [`discard()`]). The uploads of a checkpoint that another's record overtook are given up, by their ids; those of a
 //!    process that failed or was killed stay until a lifecycle rule of the bucket takes them.
 //!
 //! # Where it differs from a disk

@@ -1,7 +1,8 @@
 //! The ground: what lies in a directory before a process relies on it.
 //!
 //! Owns: what the file system must be able to do, files without a ledger, and a ledger older than its files.
-//! Does not own: the ledger itself (see `head`), which files readers take for data (see [`visible`]), whether each is right (see `commands::verify`).
+//! Does not own: the ledger itself (see `head`), which files readers take for data (see [`crate::checkpoint::visible`]), whether each is right (see
+//! `commands::verify`).
 
 use std::path::{Path, PathBuf};
 
