@@ -85,8 +85,7 @@ pub(super) fn open_to_act(config: &Config, lake: &Lake, expected: &Expected<'_>,
 /// As [`bucket::discard`].
 pub(crate) fn discard(config: &Config, lake: &Lake, names: &[String]) -> Result<()> {
     let bucket = Arc::new(connect(lake)?);
-    let patience = Patience { total: Some(ANSWER_PATIENCE), ..Patience::default() };
-    let place = place(config, lake, bucket.clone(), patience, &DiskState::default())?;
+    let place = place(config, lake, bucket.clone(), impatience(), &DiskState::default())?;
     run(bucket::discard(&place, &*bucket, names))?
 }
 
@@ -114,8 +113,7 @@ pub(crate) fn rebuild_snapshot(config: &Config, lake: &Lake) -> Result<Option<u6
 /// # Errors
 /// As [`Dataset::open_in_bucket`].
 pub(super) fn open_to_read(config: &Config, lake: &Lake) -> Result<Dataset> {
-    let patience = Patience { total: Some(ANSWER_PATIENCE), ..Patience::default() };
-    let tree = BucketTree::new(Arc::new(connect(lake)?), config.paths(), patience, lake.scratch().join("copies"))?;
+    let tree = BucketTree::new(Arc::new(connect(lake)?), config.paths(), impatience(), lake.scratch().join("copies"))?;
     Dataset::open_in_bucket(Arc::new(tree))
 }
 
@@ -137,10 +135,14 @@ pub(crate) fn check_bucket(lake: &Lake) -> Result<String> {
     Ok(format!("{} at {}, credentials from {}: objects are created once", lake.location, bucket.endpoint(), bucket.credentials()))
 }
 
+/// Returns how long it is waited where a person waits for the answer.
+fn impatience() -> Patience {
+    Patience { total: Some(ANSWER_PATIENCE), ..Patience::default() }
+}
+
 /// Returns the place of a dataset for one who does not wait long for an answer.
 pub(crate) fn impatient(config: &Config, lake: &Lake) -> Result<Place> {
-    let patience = Patience { total: Some(ANSWER_PATIENCE), ..Patience::default() };
-    place(config, lake, Arc::new(connect(lake)?), patience, &DiskState::default())
+    place(config, lake, Arc::new(connect(lake)?), impatience(), &DiskState::default())
 }
 
 /// Runs requests to their end where there is no runtime.
