@@ -44,6 +44,7 @@ mod discover;
 mod fingerprints;
 mod follow;
 mod foreign;
+mod gone;
 mod identity;
 mod input;
 mod names;
@@ -65,6 +66,7 @@ use aside::Aside;
 use bodies::Bodies;
 use discover::{Found, Pattern, Patterns, gone_is_none};
 use follow::{Behind, Follow};
+use gone::Gone;
 use positions::Positions;
 use read_once::ReadOnce;
 
@@ -119,6 +121,7 @@ impl Ready {
             patterns,
             bodies: RefCell::new(Bodies::new(resume.key)),
             unsettled: None,
+            gone: Gone::default(),
             touched: HashSet::new(),
             positions,
             unread: unread.clone(),
@@ -251,6 +254,7 @@ struct Files {
     bodies: RefCell<Bodies>,
     /// The positions for which it is not known yet whether a file holds them that was met at this look; `None` if all is known.
     unsettled: Option<HashSet<PartitionId>>,
+    gone: Gone,
     /// Positions whose file was written and did not grow: all that was read of it is compared before it is read on.
     touched: HashSet<PartitionId>,
     aside: Aside,

@@ -102,7 +102,7 @@ impl Follow {
         };
         follow.files.take_failed(&found);
         let mut facts = Vec::new();
-        follow.files.begin_look();
+        follow.files.begin_look(&found);
         for (path, metadata) in found.files {
             let Some(mut found) = follow.files.examine_or_set_aside(&path, Name::Matches)? else { continue };
             if found.compression != Compression::None {

@@ -27,7 +27,7 @@ use super::reader::empty_chunk;
 use super::sight::{Judged, Sight};
 use super::sketch::Sketch;
 use super::trail::{EDGE_BYTES, archive_of, evidence_of};
-use super::{Files, aside, names};
+use super::{Files, Found, aside, names};
 use crate::compression::Compression;
 use crate::lines::TAIL_BYTES_MAX;
 
@@ -115,9 +115,10 @@ impl Files {
     }
 
     /// Begins a look in which not more is compared than is read of a file before others have their turns.
-    pub(super) fn begin_look(&mut self) {
+    pub(super) fn begin_look(&mut self, found: &Found) {
         self.bodies.get_mut().allow(TURN_BYTES);
         self.positions.begin_look();
+        self.gone.begin_look(found);
         self.unsettled = None;
     }
 
@@ -165,7 +166,8 @@ impl Files {
             let shorter = matches!(judged.verdict, Verdict::Other(Why::Shorter { .. }));
             let related = || names::are_related(&label, &known.partition.label) || self.positions.is_part(&sight.place, known.id());
             let alike = begins || (sight.length < EDGE_BYTES && related());
-            let prefix = alike && shorter && self.is_prefix(&sight, known).map_err(failed)?;
+            let is_prefix = if alike && shorter { self.is_prefix(&sight, known, patience).map_err(failed)? } else { Some(false) };
+            let Some(prefix) = is_prefix else { return suspects() };
             let whole = sight.holds_only(known, judged);
             compared.push(Compared { known: known.id().clone(), judged, shares, prefix, whole });
         }

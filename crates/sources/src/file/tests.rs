@@ -222,7 +222,7 @@ impl Running {
     }
 }
 
-fn gzip(content: &str) -> Vec<u8> {
+pub(super) fn gzip(content: &str) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(content.as_bytes()).unwrap();
     encoder.finish().unwrap()

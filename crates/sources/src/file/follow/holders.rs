@@ -20,7 +20,8 @@ use crate::file::survey::held;
 const LOOKS_MAX: usize = 1000;
 
 impl Follow {
-    /// Finds files that hold what was read at positions of which nothing was found yet.
+    /// Finds files that hold what was read at positions of which nothing was found yet. Where one may have another name at the next look, what becomes of
+    /// such a position, and of the files that were compared with it, is left to that.
     pub(super) fn find_holders<'a>(&mut self, lost: impl IntoIterator<Item = &'a PartitionId>, facts: &mut Vec<Facts>) -> Result<()> {
         let held: HashSet<PartitionId> = held(facts).into_iter().cloned().collect();
         let missing: Vec<Known> =
@@ -32,6 +33,9 @@ impl Follow {
             let mut found = false;
             for other in alike.iter().take(LOOKS_MAX) {
                 found |= self.look_for_holder(&known, other, found, facts)?;
+            }
+            if !found && self.files.is_unsettled(known.id()) {
+                self.files.put_off(known.id(), facts);
             }
         }
         Ok(())
@@ -68,11 +72,15 @@ impl Follow {
             }
             // What no name leads to is not there any more.
             if is_deleted {
+                if !self.files.gone.miss(other) {
+                    self.files.unsettled.get_or_insert_default().extend([lost.id().clone(), other.id().clone()]);
+                }
                 return Ok(false);
             }
         }
         if facts.iter().all(|facts| facts.place.inode != found.place.inode) {
-            facts.push(found.closed());
+            // Its name may be another one by now.
+            facts.push(self.within_open_max(found, facts.len()));
         }
         Ok(true)
     }

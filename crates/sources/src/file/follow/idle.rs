@@ -8,7 +8,7 @@
 //! whose last line has no end, or as many of them as there are descriptors would keep all others from being read: if one is deleted before its line is
 //! finished, that is a gap. Files for which there is no descriptor wait for one; a position that waits remembers how much was seen.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -103,8 +103,8 @@ impl Idle {
     }
 
     /// Takes out the files that were not found, and returns their positions.
-    pub(super) fn take_missing(&mut self, found: &HashSet<Inode>) -> Vec<PartitionId> {
-        let missing = self.files.extract_if(|inode, _| !found.contains(inode));
+    pub(super) fn take_missing(&mut self, found: &HashMap<Inode, Place>) -> Vec<PartitionId> {
+        let missing = self.files.extract_if(|inode, _| !found.contains_key(inode));
         missing.filter_map(|(_, file)| file.known).collect()
     }
 

@@ -43,8 +43,8 @@ impl Follow {
     }
 
     /// Takes what a look at the names has found.
-    fn take_found(&mut self, found: Found, strays: Vec<Stray>) -> Result<()> {
-        self.files.begin_look();
+    pub(super) fn take_found(&mut self, found: Found, strays: Vec<Stray>) -> Result<()> {
+        self.files.begin_look(&found);
         self.files.sketch_crowds();
         let mut look = Look::default();
         look.facts = self.take_begun(&mut look.archives)?;
@@ -53,8 +53,7 @@ impl Follow {
         let named = self.take_names(&found);
         look.followed = self.tails.iter().map(|tail| tail.place.inode).collect();
         self.forget_waiting();
-        let inodes = found.files.iter().map(|(_, metadata)| Inode::of(metadata)).collect();
-        self.lost.extend(self.idle.take_missing(&inodes));
+        self.lost.extend(self.idle.take_missing(self.files.gone.found()));
         for (path, metadata) in found.files {
             self.take_file(path, &metadata, &mut look)?;
         }

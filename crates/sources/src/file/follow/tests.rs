@@ -13,7 +13,9 @@ use crate::file::aside::Aside;
 use crate::file::bodies::Bodies;
 use crate::file::config::Copies;
 use crate::file::discover::Patterns;
+use crate::file::gone::Gone;
 use crate::file::positions::Positions;
+use crate::file::tests::gzip;
 use crate::waiting::WaitingInputs;
 use crate::{OnGap, Resume};
 
@@ -33,6 +35,7 @@ fn follow_with(directory: &Path, pattern: &str, open_max: usize) -> Follow {
         positions: Positions::new(&resume, 10).unwrap(),
         bodies: RefCell::new(Bodies::new(resume.key)),
         unsettled: None,
+        gone: Gone::default(),
         touched: HashSet::new(),
         aside: Aside::new(WaitingInputs::default(), true),
         unread: Unread::default(),
@@ -55,8 +58,8 @@ fn follow_with(directory: &Path, pattern: &str, open_max: usize) -> Follow {
     Follow::start(files, &config, Behind::default(), found).unwrap()
 }
 
-/// Runs `body` where chunks are taken by nobody, but in order.
-fn with_sender(body: impl FnOnce(&ChunkSender) + Send + 'static) {
+/// Runs `body` where chunks are taken by nobody, but in order. Returns how many records were in them.
+fn with_sender(body: impl FnOnce(&ChunkSender) + Send + 'static) -> usize {
     let (done, ended) = std::sync::mpsc::channel();
     let mut thread = crate::thread::ReadThread::spawn("test", move |sender| {
         body(sender);
@@ -65,8 +68,12 @@ fn with_sender(body: impl FnOnce(&ChunkSender) + Send + 'static) {
     })
     .unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    while runtime.block_on(thread.recv()).unwrap().is_some() {}
+    let mut records = 0;
+    while let Some(chunk) = runtime.block_on(thread.recv()).unwrap() {
+        records += chunk.records();
+    }
     ended.recv().expect("the body panicked");
+    records
 }
 
 #[test]
@@ -282,6 +289,44 @@ fn of_more_files_than_may_be_open_each_is_read_and_read_on() {
         assert_eq!(read_of(&follow), (0..10).map(|n| (format!("{n}.log"), 9)).collect::<Vec<_>>());
         assert!(follow.files.pending.is_empty() && !follow.has_room_for_waiting());
     });
+}
+
+/// Cuts or rewrites a file of which a copy gets another name after the names were looked at. Returns how many records were read.
+fn read_beside_a_copy(copy: &'static str, lines: usize, open_max: usize, edit: fn(&Path), rename: fn(&Path)) -> usize {
+    let dir = tempfile::tempdir().unwrap();
+    with_sender(move |sender| {
+        let (name, copy) = (dir.path().join("app.log"), dir.path().join(copy));
+        fs::write(&name, (0..lines).map(|n| format!("{n:015}\n")).collect::<String>()).unwrap();
+        let mut follow = follow_with(dir.path(), "*.log*", open_max);
+        settle(&mut follow, open_max, sender);
+        fs::copy(&name, &copy).unwrap();
+        settle(&mut follow, open_max, sender);
+        edit(&name);
+        follow.read_round(sender).unwrap();
+        let found = follow.files.patterns.find().unwrap();
+        rename(&copy);
+        follow.take_found(found, Vec::new()).unwrap();
+        settle(&mut follow, open_max, sender);
+    })
+}
+
+#[test]
+fn a_file_whose_copy_gets_another_name_while_it_is_compared_with_that_loses_and_doubles_nothing() {
+    let cut = |path: &Path| File::options().write(true).open(path).unwrap().set_len(fs::metadata(path).unwrap().len() / 2).unwrap();
+    let rewritten = |path: &Path| fs::write(path, "another line\nand another one\n").unwrap();
+    let renamed = |path: &Path| fs::rename(path, path.with_extension("2")).unwrap();
+    let compressed = |path: &Path| {
+        fs::write(path.with_extension("1.gz"), gzip(&fs::read_to_string(path).unwrap())).unwrap();
+        fs::remove_file(path).unwrap();
+    };
+    for rename in [renamed as fn(&Path), compressed] {
+        for (copy, lines) in [("app.log.1", 6), ("app.log.1", 200), ("another.log.1", 200)] {
+            // One that is not held open is missed under its name, one that is by its descriptor.
+            assert_eq!(read_beside_a_copy(copy, lines, 1, cut, rename), lines);
+            assert_eq!(read_beside_a_copy(copy, lines, usize::MAX, cut, rename), lines);
+            assert_eq!(read_beside_a_copy(copy, lines, usize::MAX, rewritten, rename), lines + 2);
+        }
+    }
 }
 
 #[test]

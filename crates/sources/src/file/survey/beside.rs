@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use pintail_core::error::{Error, ErrorKind, Result};
 use pintail_core::evidence::{Verdict, Why};
+use pintail_core::offsets::PartitionId;
 
 use super::{Facts, empty_chunk, gap};
 use crate::compression::Compression;
@@ -47,6 +48,13 @@ impl Files {
             seen[*at].pairs.clear();
             seen[*at].name = Name::Renamed;
         }
+    }
+
+    /// Leaves files that were compared with a position to the next look: nothing follows of what they may hold.
+    pub(in crate::file) fn put_off(&mut self, known: &PartitionId, facts: &mut Vec<Facts>) {
+        let off = facts.extract_if(.., |facts| facts.compared.iter().any(|compared| compared.known == *known));
+        let may_hold = off.flat_map(|facts| facts.compared).map(|compared| compared.known);
+        self.unsettled.get_or_insert_default().extend(may_hold);
     }
 
     /// Finds out whether a file holds no more what was read between its ends, where all of that stands in one that appeared since: who copies a file may

@@ -19,6 +19,7 @@ use crate::file::plan::Name;
 use crate::file::positions::Known;
 use crate::file::sight::{Judged, Sight};
 use crate::file::trail::EDGE_BYTES;
+use crate::file::walk::is_missing;
 use crate::file::{Files, names};
 
 impl Files {
@@ -69,7 +70,7 @@ impl Files {
     fn body_of_original(&self, sight: &Sight, known: &Known, patience: Patience) -> io::Result<Original> {
         let path = names::path_of(&known.partition.label);
         let original = match open(&path, &self.patterns.disk) {
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(Original::Gone),
+            Err(e) if is_missing(&e) => return Ok(if self.is_gone(known, patience) { Original::Gone } else { Original::Unsettled }),
             Err(e) if e.raw_os_error().is_none() => return Ok(Original::Gone),
             original => original?,
         };
@@ -83,16 +84,21 @@ impl Files {
         Ok(marks.map_or(Original::Unsettled, |marks| Original::There(marks.values().next().copied())))
     }
 
-    /// Returns whether all that a file holds stands at the beginning of a known one.
+    /// Returns whether all that a file holds stands at the beginning of a known one; `None` if that one may have another name at the next look.
     ///
     /// # Errors
     /// The system's: whether it does cannot be known then. A known file that is gone or damaged holds nothing.
-    pub(super) fn is_prefix(&self, sight: &Sight, known: &Known) -> io::Result<bool> {
+    pub(super) fn is_prefix(&self, sight: &Sight, known: &Known, patience: Patience) -> io::Result<Option<bool>> {
         match self.compare_as_prefix(sight, known) {
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
-            Err(e) if e.raw_os_error().is_none() => Ok(false),
-            compared => compared,
+            Err(e) if is_missing(&e) => Ok(self.is_gone(known, patience).then_some(false)),
+            Err(e) if e.raw_os_error().is_none() => Ok(Some(false)),
+            compared => compared.map(Some),
         }
+    }
+
+    /// Returns whether a file that is missed under its name has no other.
+    fn is_gone(&self, known: &Known, patience: Patience) -> bool {
+        patience == Patience::All || self.gone.miss(known)
     }
 
     fn compare_as_prefix(&self, sight: &Sight, known: &Known) -> io::Result<bool> {
