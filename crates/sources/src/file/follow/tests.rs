@@ -291,8 +291,17 @@ fn of_more_files_than_may_be_open_each_is_read_and_read_on() {
     });
 }
 
-/// Cuts or rewrites a file of which a copy gets another name after the names were looked at. Returns how many records were read.
-fn read_beside_a_copy(copy: &'static str, lines: usize, open_max: usize, edit: fn(&Path), rename: fn(&Path)) -> usize {
+/// When a copy gets another name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// At a look, after the names were looked at.
+    Within,
+    /// Between two looks.
+    Between,
+}
+
+/// Cuts or rewrites a file of which a copy gets another name then. Returns how many records were read.
+fn read_beside_a_copy((copy, lines): (&'static str, usize), open_max: usize, edit: fn(&Path), (rename, when): (fn(&Path), When)) -> usize {
     let dir = tempfile::tempdir().unwrap();
     with_sender(move |sender| {
         let (name, copy) = (dir.path().join("app.log"), dir.path().join(copy));
@@ -303,15 +312,20 @@ fn read_beside_a_copy(copy: &'static str, lines: usize, open_max: usize, edit: f
         settle(&mut follow, open_max, sender);
         edit(&name);
         follow.read_round(sender).unwrap();
+        if when == When::Between {
+            follow.look_again().unwrap();
+        }
         let found = follow.files.patterns.find().unwrap();
         rename(&copy);
-        follow.take_found(found, Vec::new()).unwrap();
+        if when == When::Within {
+            follow.take_found(found, Vec::new()).unwrap();
+        }
         settle(&mut follow, open_max, sender);
     })
 }
 
 #[test]
-fn a_file_whose_copy_gets_another_name_while_it_is_compared_with_that_loses_and_doubles_nothing() {
+fn a_file_whose_copy_gets_another_name_before_it_is_compared_with_that_loses_and_doubles_nothing() {
     let cut = |path: &Path| File::options().write(true).open(path).unwrap().set_len(fs::metadata(path).unwrap().len() / 2).unwrap();
     let rewritten = |path: &Path| fs::write(path, "another line\nand another one\n").unwrap();
     let renamed = |path: &Path| fs::rename(path, path.with_extension("2")).unwrap();
@@ -319,12 +333,12 @@ fn a_file_whose_copy_gets_another_name_while_it_is_compared_with_that_loses_and_
         fs::write(path.with_extension("1.gz"), gzip(&fs::read_to_string(path).unwrap())).unwrap();
         fs::remove_file(path).unwrap();
     };
-    for rename in [renamed as fn(&Path), compressed] {
-        for (copy, lines) in [("app.log.1", 6), ("app.log.1", 200), ("another.log.1", 200)] {
+    for how in [(renamed as fn(&Path), When::Within), (renamed, When::Between), (compressed, When::Within), (compressed, When::Between)] {
+        for original @ (_, lines) in [("app.log.1", 6), ("app.log.1", 200), ("another.log.1", 200)] {
             // One that is not held open is missed under its name, one that is by its descriptor.
-            assert_eq!(read_beside_a_copy(copy, lines, 1, cut, rename), lines);
-            assert_eq!(read_beside_a_copy(copy, lines, usize::MAX, cut, rename), lines);
-            assert_eq!(read_beside_a_copy(copy, lines, usize::MAX, rewritten, rename), lines + 2);
+            assert_eq!(read_beside_a_copy(original, 1, cut, how), lines);
+            assert_eq!(read_beside_a_copy(original, usize::MAX, cut, how), lines);
+            assert_eq!(read_beside_a_copy(original, usize::MAX, rewritten, how), lines + 2);
         }
     }
 }

@@ -90,6 +90,8 @@ impl Files {
     /// The system's: whether it does cannot be known then. A known file that is gone or damaged holds nothing.
     pub(super) fn is_prefix(&self, sight: &Sight, known: &Known, patience: Patience) -> io::Result<Option<bool>> {
         match self.compare_as_prefix(sight, known) {
+            // What became of one is found out first of which this one held a part before.
+            Err(e) if is_missing(&e) && patience == Patience::Step && self.positions.is_part(&sight.place, known.id()) => Ok(None),
             Err(e) if is_missing(&e) => Ok(self.is_gone(known, patience).then_some(false)),
             Err(e) if e.raw_os_error().is_none() => Ok(Some(false)),
             compared => compared.map(Some),
