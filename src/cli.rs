@@ -18,8 +18,6 @@ use pintail_core::error::ErrorKind;
 use pintail_core::invocation::{self, word};
 use pintail_settings::raw::settings_of;
 
-use crate::commands::init::OUTPUT;
-
 use self::help::{CONFIG_EXAMPLES, EXAMPLES, INIT_EXAMPLES, LOAD_EXAMPLES, PLAN_EXAMPLES, TEMPLATE, TEST_EXAMPLES};
 
 mod help;
@@ -27,6 +25,8 @@ mod help;
 /// Columns of the narrowest terminal that help is written for.
 pub(crate) const HELP_COLUMNS: usize = 80;
 
+/// What the configuration that `pintail init` writes is called unless it is said.
+pub(crate) const CONFIGURATION: &str = "pintail.toml";
 /// The subcommand that the service starts itself with, to try records.
 pub(crate) const TRIAL: &str = "trial";
 /// The subcommand that the service starts itself with for a query of the admin server.
@@ -103,7 +103,7 @@ pub(crate) enum Command {
         /// An NDJSON file, also of gzip or zstd, or a glob in quotes; `-` is standard input.
         file: PathBuf,
         /// The configuration to write; `-` prints it.
-        #[arg(short, long, value_name = "FILE", default_value = OUTPUT)]
+        #[arg(short, long, value_name = "FILE", default_value = CONFIGURATION)]
         output: PathBuf,
         /// Replace the configuration if it is there.
         #[arg(long)]

@@ -46,7 +46,7 @@ pub(crate) mod lake;
 mod source;
 mod tasks;
 
-pub(crate) use dataset::{Opened, Plan, Start, check_mount, open_as_it_is, open_to_act, open_to_read, refuse_bucket};
+pub(crate) use dataset::{Opened, Plan, Start, check_mount, open_as_it_is, open_to_act, open_to_read, refuse_bucket, runtime_of_bucket};
 pub(crate) use source::{check_source, surroundings};
 
 use source::{accepting_gaps, open_source};

@@ -14,7 +14,7 @@ use pintail_settings::raw::settings_of;
 use pintail_sources::registry::KINDS;
 use tracing::error;
 
-use crate::cli::{Cli, Command, QueryFormat, Repairs, is_url};
+use crate::cli::{CONFIGURATION, Cli, Command, QueryFormat, Repairs, is_url};
 use crate::commands::advise;
 use crate::commands::demo::{self, Demo};
 use crate::commands::fixtures::{self, Fixtures};
@@ -102,7 +102,7 @@ fn test(cli: &Cli, fixtures: &Fixtures) -> Result<u8> {
     // The defaults are made for the simulator: fixtures of somebody would all come out as if nothing fitted, and be written so.
     let says_what = |setting: &String| ["schema.", "transform."].iter().any(|section| setting.starts_with(section));
     if configuration(cli).is_none() && !settings_of(pintail_config::environment()).iter().chain(&cli.sets()).any(says_what) {
-        let here = if Path::new(init::OUTPUT).is_file() { format!(": `{}` is here", init::OUTPUT) } else { String::new() };
+        let here = if Path::new(CONFIGURATION).is_file() { format!(": `{CONFIGURATION}` is here") } else { String::new() };
         return Err(Error::config(format!("which configuration is to be tested? Name it with --config{here}")));
     }
     fixtures::run(&load(cli)?, fixtures, &mut Writer::new(io::stdout().lock(), Form::Lines))

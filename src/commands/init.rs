@@ -18,8 +18,6 @@ use super::draft::{Draft, Input, Person};
 use super::{check, infer};
 use crate::cli::Wishes;
 
-/// What the configuration is called unless it is said.
-pub(crate) const OUTPUT: &str = "pintail.toml";
 /// Files of a glob that are counted.
 const FILES_MAX: usize = 1_000_000;
 

@@ -19,12 +19,12 @@ use pintail_storage::checkpoint::store::{Adopted, Allow, check_key, rebuild_snap
 use pintail_storage::durable::disk_state::DiskState;
 use pintail_storage::durable::posix::Posix;
 use pintail_storage::journal::repair::{self, Outcome, Repair};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 
 use crate::meters::Meters;
 #[cfg(feature = "bucket")]
 use crate::pipeline::lake;
-use crate::pipeline::{Opened, Plan, Start, open_as_it_is, open_to_read, surroundings};
+use crate::pipeline::{Opened, Plan, Start, open_as_it_is, open_to_read, runtime_of_bucket, surroundings};
 
 /// Repairs the journal of HTTP push. Prints what is given up, or that nothing is.
 ///
@@ -38,8 +38,7 @@ pub(crate) fn journal(config: &Config, to: &mut dyn Write) -> Result<()> {
     };
     // One that is not there must not be made.
     open_to_read(config)?;
-    let runtime = config.is_in_bucket().then(|| Builder::new_multi_thread().worker_threads(1).enable_all().build()).transpose();
-    let runtime = runtime.map_err(|e| Error::io("start the runtime", e))?;
+    let runtime = runtime_of_bucket(config)?;
     let _inside = runtime.as_ref().map(Runtime::enter);
     // In a bucket it waits, as a start does, until no other process may hold the dataset.
     let opened =

@@ -238,9 +238,7 @@ impl ToAct {
 /// Also [`ErrorKind::TryAgain`] if a bucket does not answer, or another process may hold the dataset there.
 pub(crate) fn open_to_act(config: &Config, dataset: &Dataset, allow: Allow) -> Result<ToAct> {
     #[cfg(feature = "bucket")]
-    if let Some(lake) = &config.lake {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        let runtime = builder.worker_threads(1).enable_all().build().map_err(|e| Error::io("start the runtime", e))?;
+    if let (Some(lake), Some(runtime)) = (&config.lake, runtime_of_bucket(config)?) {
         let format = dataset.format();
         let (lock, store) = as_it_is(config, format, format.instances, None, allow, |expected| {
             lake::open_to_act(config, lake, expected, runtime.handle())
@@ -252,6 +250,15 @@ pub(crate) fn open_to_act(config: &Config, dataset: &Dataset, allow: Allow) -> R
     let (lock, store) = open_as_it_is(config, None, allow)?;
     let (store, _) = OpenDataset::in_directory(store);
     Ok(ToAct { store, _lock: lock, _runtime: None })
+}
+
+/// Starts what an operator's command sends requests to the bucket of its dataset on; `None` if the dataset is in a directory.
+///
+/// # Errors
+/// If the system gives no thread.
+pub(crate) fn runtime_of_bucket(config: &Config) -> Result<Option<Runtime>> {
+    let start = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    config.is_in_bucket().then(start).transpose().map_err(|e| Error::io("start the runtime", e))
 }
 
 /// Opens the dataset of a configuration for reading, wherever it is. Blocking, and outside of a runtime's own threads.

@@ -334,60 +334,99 @@ impl Condition {
     }
 }
 
+/// What is asked of the expressions of one `FROM`, and with what.
+struct Asking<'a> {
+    session: &'a Session,
+    rewriter: &'a Rewriter<'a>,
+    schema: &'a SchemaRef,
+    /// Reads the numbered records.
+    from: String,
+    /// Reads the records, for the types of expressions.
+    typed_by: String,
+}
+
+impl<'a> Asking<'a> {
+    fn new(session: &'a Session, rewriter: &'a Rewriter<'a>, schema: &'a SchemaRef, stage: &Stage) -> Option<Self> {
+        let loose = rewriter.loosen_from(&stage.from);
+        Some(Self { session, rewriter, schema, from: rewriter.from(&loose, NUMBERED)?, typed_by: rewriter.from(&loose, "events")? })
+    }
+
+    /// Returns whether DuckDB takes a condition.
+    fn takes(&self, check: &str) -> bool {
+        self.session.can_prepare(&format!("SELECT 1 {} WHERE {check}", self.from), self.schema)
+    }
+
+    /// Returns the forms of the expressions that can fail.
+    fn items(&self, stage: &Stage) -> Vec<Forms> {
+        let forms = stage.items.iter().take(CHECKS_MAX).filter_map(|item| {
+            // A star within an expression makes several of it.
+            self.rewriter.forms(item, &self.typed_by).filter(|forms| forms.can_fail && !tree::mentions(item, "STAR"))
+        });
+        forms.filter(|forms| self.takes(&forms.narrow) && self.takes(&forms.confirm)).collect()
+    }
+
+    /// Returns the forms of the conditions, with their indexes.
+    fn conditions(&self, stage: &Stage) -> Vec<(usize, Forms)> {
+        let conditions = stage.conditions.iter().enumerate().take(CONDITIONS_MAX);
+        let forms = conditions.filter_map(|(at, condition)| Some((at, self.rewriter.forms(condition, &self.typed_by)?)));
+        forms.filter(|(_, forms)| [&forms.narrow, &forms.confirm, &forms.loose].iter().all(|form| self.takes(form))).collect()
+    }
+
+    /// Returns what is asked of the parts of conditions, up to the first of which nothing can be asked.
+    fn operands(&self, parts: &[&Value], most: usize) -> Vec<Condition> {
+        let operand = |part: &&Value| {
+            let operand = self.rewriter.forms(part, &self.typed_by).map(Condition::new)?;
+            (self.takes(&operand.fails) && self.takes(&operand.holds)).then_some(operand)
+        };
+        parts.iter().map_while(operand).take(most).collect()
+    }
+}
+
+/// Returns what holds for records that may be culprits: for those that pass the conditions, and for all.
+fn narrow(conditions: &[(usize, Forms)], items: &[Forms]) -> [String; 2] {
+    let (mut passing, mut guard) = (Vec::new(), String::new());
+    for (_, forms) in conditions {
+        passing.push(guarded(&guard, &forms.narrow));
+        guard += &format!(" WHEN {} THEN false WHEN NOT coalesce(({})::BOOLEAN, false) THEN false", forms.narrow, forms.loose);
+    }
+    let items: Vec<&str> = items.iter().map(|forms| &*forms.narrow).collect();
+    if !items.is_empty() {
+        passing.push(guarded(&guard, &items.join(" OR ")));
+    }
+    let all: Vec<&str> = conditions.iter().map(|(_, forms)| &*forms.narrow).chain(items).collect();
+    [passing.join(" OR "), all.join(" OR ")]
+}
+
+/// Returns what holds where one of the parts of a condition fails; `None` if that is not known of each.
+fn fails_in_part(condition: &Value, parts: &[&Value], operands: &[Condition]) -> Option<String> {
+    let fails = |part: &Value| parts.iter().zip(operands).find(|(other, _)| **other == part).map(|(_, operand)| operand.fails.clone());
+    let leaves = tree::operands(condition).into_iter().filter(|part| part["class"] != "CONJUNCTION");
+    Some(format!("({})", leaves.map(fails).collect::<Option<Vec<_>>>()?.join(" OR ")))
+}
+
 impl Queries {
     fn new(session: &Session, rewriter: &Rewriter<'_>, schema: &SchemaRef, stage: &Stage, is_known: bool) -> Option<Self> {
-        let loose = rewriter.loosen_from(&stage.from);
-        let from = rewriter.from(&loose, NUMBERED)?;
-        let typed_by = rewriter.from(&loose, "events")?;
-        let takes = |check: &str| session.can_prepare(&format!("SELECT 1 {from} WHERE {check}"), schema);
-        let (mut items, mut narrow_items) = (Vec::new(), Vec::new());
-        for item in stage.items.iter().take(CHECKS_MAX) {
-            // A star within an expression makes several of it.
-            let forms = rewriter.forms(item, &typed_by).filter(|forms| forms.can_fail && !tree::mentions(item, "STAR"));
-            let Some(forms) = forms.filter(|forms| takes(&forms.narrow) && takes(&forms.confirm)) else { continue };
-            narrow_items.push(forms.narrow);
-            items.push(forms.confirm);
-        }
-        let (mut conditions, mut guarded_narrow, mut any_narrow, mut guard) = (Vec::new(), Vec::new(), Vec::new(), String::new());
-        let mut known = 0;
-        for (index, condition) in stage.conditions.iter().enumerate().take(CONDITIONS_MAX) {
-            let forms = rewriter.forms(condition, &typed_by);
-            let forms = forms.filter(|forms| takes(&forms.narrow) && takes(&forms.confirm) && takes(&forms.loose));
-            let Some(forms) = forms else { continue };
-            known += usize::from(index < stage.own);
-            guarded_narrow.push(guarded(&guard, &forms.narrow));
-            guard += &format!(" WHEN {} THEN false WHEN NOT coalesce(({})::BOOLEAN, false) THEN false", forms.narrow, forms.loose);
-            any_narrow.push(forms.narrow.clone());
-            conditions.push((condition, forms));
-        }
-        let parts: Vec<_> = stage.conditions.iter().chain(&stage.items).flat_map(tree::operands).collect();
-        let operands: Vec<_> = parts
-            .iter()
-            .map_while(|part| rewriter.forms(part, &typed_by).map(Condition::new).filter(|part| takes(&part.fails) && takes(&part.holds)))
-            .take(CONDITIONS_MAX - conditions.len())
-            .collect();
-        let is_known = is_known && stage.is_known && known == stage.own && operands.len() == parts.len();
-        let fails_in_part = |condition: &Value| {
-            let fails = |part: &Value| parts.iter().zip(&operands).find(|(other, _)| ***other == *part).map(|(_, part)| part.fails.clone());
-            let leaves = tree::operands(condition).into_iter().filter(|part| part["class"] != "CONJUNCTION");
-            Some(format!("({})", leaves.map(fails).collect::<Option<Vec<_>>>()?.join(" OR ")))
-        };
+        let asking = Asking::new(session, rewriter, schema, stage)?;
+        let (items, conditions) = (asking.items(stage), asking.conditions(stage));
+        let parts: Vec<&Value> = stage.conditions.iter().chain(&stage.items).flat_map(tree::operands).collect();
+        let operands = asking.operands(&parts, CONDITIONS_MAX - conditions.len());
+        let own = conditions.iter().filter(|(at, _)| *at < stage.own).count();
+        let is_known = is_known && stage.is_known && own == stage.own && operands.len() == parts.len();
+        let narrow = narrow(&conditions, &items);
+        let is_filter = items.is_empty();
         let conditions: Vec<_> = conditions
             .into_iter()
-            .map(|(condition, forms)| {
+            .map(|(at, forms)| {
+                let condition = &stage.conditions[at];
                 // What the parts answer tells records apart: of those on which one fails, a few show whether DuckDB asks it. To see that of each would
                 // take catching an error.
-                let in_part =
-                    (is_known && items.is_empty() && condition["class"] == "CONJUNCTION").then(|| fails_in_part(condition)).flatten();
+                let is_told = is_known && is_filter && condition["class"] == "CONJUNCTION";
+                let in_part = is_told.then(|| fails_in_part(condition, &parts, &operands)).flatten();
                 Condition::new(Forms { confirm: in_part.unwrap_or(forms.confirm), ..forms })
             })
             .collect();
-        if !narrow_items.is_empty() {
-            guarded_narrow.push(guarded(&guard, &narrow_items.join(" OR ")));
-        }
-        any_narrow.extend(narrow_items);
+        let (from, items) = (asking.from, items.into_iter().map(|forms| forms.confirm).collect());
         let passes = conditions.iter().map(|condition| format!(" WHEN NOT {} THEN false", condition.holds)).collect();
-        let narrow = [guarded_narrow.join(" OR "), any_narrow.join(" OR ")];
         let queries = Self { from, is_single: stage.is_single(), is_known, is_before: false, narrow, conditions, operands, items, passes };
         let can_ask = |check: &str| session.can_prepare(&queries.query(session, check), schema);
         let all = queries.fails(0..queries.items.len(), true);
