@@ -141,7 +141,17 @@ impl Bucket {
         match self.ask(RequestKind::Head, self.store.get_opts(&path, options)).await {
             Ok(found) => self.meta(&found.meta).map(Some),
             Err((Meaning::Absent, _)) => Ok(None),
+            Err((Meaning::Refused, fault)) => Err(self.why(&path).await.unwrap_or(fault)),
             Err((_, fault)) => Err(fault),
+        }
+    }
+
+    /// Asks for a byte of an object that may not be looked at: the answer to that has a body, which says why.
+    async fn why(&self, path: &Path) -> Option<Fault> {
+        let options = GetOptions { range: Some(GetRange::Bounded(0..1)), ..GetOptions::default() };
+        match self.ask(RequestKind::Get, self.store.get_opts(path, options)).await {
+            Err((Meaning::Refused, fault)) => Some(fault),
+            _ => None,
         }
     }
 

@@ -129,3 +129,20 @@ async fn what_a_server_repeats_of_a_request_is_not_shown() {
     let told = bucket.get(&key("a"), 0..1).await.unwrap_err().to_string();
     assert!(told.contains("you may not do that") && !told.contains("second line") && !told.contains('\u{1b}'), "{told}");
 }
+
+#[tokio::test]
+async fn why_an_object_may_not_be_looked_at_is_told_though_an_answer_to_head_has_no_body() {
+    for (code, expected) in [
+        ("SignatureDoesNotMatch", "the credentials of the variable AWS_ACCESS_KEY_ID are not right"),
+        ("RequestTimeTooSkewed", "set the clock of this machine"),
+        ("AccessDenied", "must be allowed to read and to list"),
+    ] {
+        let fake = Fake::serve(move |_, _| error(403, code, "no"));
+        let location = Location::parse("s3://lake/x").unwrap().unwrap();
+        let config = StorageConfig { endpoint: Some(fake.endpoint().parse().unwrap()), ..StorageConfig::default() };
+        let keys = environment(&[("AWS_ACCESS_KEY_ID", "AKIAWRONGKEY00000001"), ("AWS_SECRET_ACCESS_KEY", "hunter2")]);
+        let bucket = Bucket::connect(&location, &config, &keys).unwrap();
+        let told = bucket.head(&key("a")).await.unwrap_err().to_string();
+        assert!(told.contains(code) && told.contains(expected), "{told}");
+    }
+}
