@@ -236,6 +236,8 @@ impl Files {
         let mut seen: Vec<SeenFile> = facts.iter().map(|facts| facts.seen(index)).collect();
         let failed = self.compare_beside(&known, facts, &mut seen)?;
         self.leave_out(&failed, facts, &mut seen);
+        let mut left_out: Vec<usize> = failed.iter().map(|(at, _)| *at).collect();
+        left_out.extend(self.leave_unsettled(&known, &mut seen));
         let places: HashMap<Inode, Place> = facts.iter().map(|facts| (facts.place.inode, facts.place)).collect();
         let was_seen = |place: Place| places.get(&place.inode).is_some_and(|seen| seen.may_be(&place));
         let hidden = self.aside.hidden();
@@ -259,7 +261,7 @@ impl Files {
         self.take_losses(&known, facts, &seen, &plan.losses)?;
         let mut starts = Vec::with_capacity(facts.len());
         for (at, (facts, fate)) in facts.iter().zip(&plan.fates).enumerate() {
-            if failed.iter().any(|(failed, _)| *failed == at) {
+            if left_out.contains(&at) {
                 starts.push(Start::Aside);
                 continue;
             }

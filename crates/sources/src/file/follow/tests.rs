@@ -344,6 +344,30 @@ fn a_file_whose_copy_gets_another_name_before_it_is_compared_with_that_loses_and
 }
 
 #[test]
+fn a_file_that_took_the_name_of_another_is_a_gap_though_a_third_could_not_be_compared_with_that_one_yet() {
+    let dir = tempfile::tempdir().unwrap();
+    with_sender(move |sender| {
+        let name = |name: &str| dir.path().join(name);
+        let content = |line: &str, lines: usize| format!("{}\n{}", "=".repeat(1500), format!("{line}\n").repeat(lines));
+        fs::write(name("a.log"), content("a", 100)).unwrap();
+        fs::write(name("b.log"), content("b", 50)).unwrap();
+        let mut follow = follow_with(dir.path(), "*.log", 1);
+        settle(&mut follow, 1, sender);
+        fs::write(name("new"), content("new", 100)).unwrap();
+        fs::rename(name("new"), name("a.log")).unwrap();
+        fs::write(name("c.log"), content("b", 10)).unwrap();
+        let found = follow.files.patterns.find().unwrap();
+        fs::rename(name("b.log"), name("d.log")).unwrap();
+        let mut looked = follow.take_found(found, Vec::new());
+        for _ in 0..3 {
+            looked = looked.and_then(|()| follow.look_again());
+        }
+        let refused = looked.unwrap_err().to_string();
+        assert!(refused.contains("a.log` was replaced by other content"), "{refused}");
+    });
+}
+
+#[test]
 fn an_idle_file_that_is_rotated_is_read_on_and_one_that_is_deleted_is_noted() {
     let dir = tempfile::tempdir().unwrap();
     with_sender(move |sender| {

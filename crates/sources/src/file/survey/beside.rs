@@ -50,6 +50,26 @@ impl Files {
         }
     }
 
+    /// Takes files out of the plan that nothing is known of but that they are in the place, or have the name, of a position which is not settled yet: whether
+    /// they are new is told with that. Returns them.
+    pub(super) fn leave_unsettled(&self, known: &[Known], seen: &mut [SeenFile]) -> Vec<usize> {
+        let waits = |file: &SeenFile, pair: &Pair| {
+            let position = &known[pair.known];
+            let own = position.place().is_some_and(|place| place.may_be(&file.place)) || *position.partition.label == *file.label;
+            own && self.is_unsettled(position.id())
+        };
+        let left = seen.iter_mut().enumerate().filter(|(_, file)| {
+            let is_other = file.pairs.iter().all(|pair| matches!(pair.verdict, Verdict::Other(_)) && !pair.prefix);
+            is_other && file.pairs.iter().any(|pair| waits(file, pair))
+        });
+        left.map(|(at, file)| {
+            file.pairs.clear();
+            file.name = Name::Renamed;
+            at
+        })
+        .collect()
+    }
+
     /// Leaves files that were compared with a position to the next look: nothing follows of what they may hold.
     pub(in crate::file) fn put_off(&mut self, known: &PartitionId, facts: &mut Vec<Facts>) {
         let off = facts.extract_if(.., |facts| facts.compared.iter().any(|compared| compared.known == *known));
