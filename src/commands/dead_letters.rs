@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::path::PathBuf;
 
-use chrono::SecondsFormat;
+use chrono::{DateTime, SecondsFormat, Utc};
 use pintail_core::batch::{LetterForm, Phase};
 use pintail_core::error::{Error, Result};
 use pintail_core::invocation::{command, forgotten};
@@ -19,8 +20,13 @@ use pintail_storage::checkpoint::reader::Dataset;
 use pintail_storage::checkpoint::record::FileKind;
 use pintail_storage::checkpoint::{dead_letters, dead_letters::Kept, held};
 
+use super::verify::newest;
+
 /// Lists the rejected records of a dataset that were not replayed, by reason, the most frequent first, with at most `samples` records each.
 /// Returns how many there are. `local` is where its process says what it holds back.
+///
+/// # Errors
+/// [`pintail_core::error::ErrorKind::State`], after the list, if files are gone that were not declared expired.
 pub(crate) fn run(dataset: &Dataset, local: &Paths, samples: usize, to: &mut dyn Write) -> Result<u64> {
     let mut found = Found::default();
     let instances = dataset.instances()?;
@@ -33,7 +39,9 @@ pub(crate) fn run(dataset: &Dataset, local: &Paths, samples: usize, to: &mut dyn
     });
     let printed =
         printed.and_then(|()| instances.iter().try_for_each(|instance| print_held(&local.of_instance(instance.paths().instance()), to)));
-    printed.map(|()| found.reasons.records()).map_err(|e| Error::io("write the list", e))
+    printed.map_err(|e| Error::io("write the list", e))?;
+    found.check_missing(&instances)?;
+    Ok(found.reasons.records())
 }
 
 /// Says what an instance holds back because too much of it was rejected: none of that is among the rejected records yet.
@@ -62,16 +70,49 @@ struct Found {
     output_rows: u64,
     /// Those that were replayed.
     replayed: u64,
+    /// The files that are gone, with the time of their newest record and the number of records.
+    missing: Vec<(DateTime<Utc>, PathBuf, u64)>,
+}
+
+impl Found {
+    /// # Errors
+    /// [`pintail_core::error::ErrorKind::State`], naming the first file that is gone and was not declared expired.
+    fn check_missing(&mut self, instances: &[Dataset]) -> Result<()> {
+        if self.missing.is_empty() {
+            return Ok(());
+        }
+        let indexes = instances.iter().map(|instance| instance.index(&|| Ok(()))).collect::<Result<Vec<_>>>()?;
+        let declared = indexes.iter().flat_map(|index| index.declared_expired()).max().map(DateTime::from);
+        self.missing.retain(|(newest, ..)| declared.is_none_or(|declared| *newest >= declared));
+        let Some((_, first, _)) = self.missing.first() else { return Ok(()) };
+        let more = match self.missing.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let records = counted(self.missing.iter().map(|(.., records)| records).sum(), "rejected record is", "rejected records are");
+        Err(Error::state(format!(
+            "{records} missing: `{}`{more} is gone; `{}` names all that is, and the ways out",
+            first.display(),
+            command("verify")
+        )))
+    }
 }
 
 /// Takes the rejected records of an instance.
 fn collect(dataset: &Dataset, samples: usize, found: &mut Found) -> Result<()> {
     let committed = replayed_up_to(dataset)?;
+    let last = dataset.last_sequence()?;
     for record in dataset.records()? {
         let record = record?;
         let files = record.files.iter().filter(|file| file.kind == FileKind::DeadLetters);
         for file in files {
-            let Some(place) = dataset.local(file)? else { continue };
+            let Some(place) = dataset.local(file)? else {
+                // That of the last checkpoint may be on its way.
+                if record.sequence < last {
+                    found.missing.push((newest(&record, file), dataset.paths().published(&file.path), file.rows));
+                }
+                continue;
+            };
             let done = committed.get(&PartitionId::of_dead_letters(record.sequence)).copied().unwrap_or(0);
             for (index, kept) in (0..).zip(dead_letters::read(&place)?) {
                 let Kept { letter, tried } = kept?;
@@ -103,7 +144,7 @@ fn replayed_up_to(dataset: &Dataset) -> Result<BTreeMap<PartitionId, u64>> {
 }
 
 fn print(found: &Found, to: &mut dyn Write) -> io::Result<()> {
-    let Found { reasons, tried, output_rows, replayed } = found;
+    let Found { reasons, tried, output_rows, replayed, missing: _ } = found;
     for (phase, reason, group) in reasons.most_frequent() {
         writeln!(to, "{:>9}  {}  {reason}", thousands(group.records), says(phase))?;
         for sample in &group.samples {

@@ -334,7 +334,7 @@ impl Check<'_> {
 }
 
 /// Returns the time of the newest row of a file.
-fn newest(record: &CommitRecord, file: &FileEntry) -> DateTime<Utc> {
+pub(super) fn newest(record: &CommitRecord, file: &FileEntry) -> DateTime<Utc> {
     file.event_time.map_or(record.time, |times| times.max)
 }
 

@@ -163,6 +163,22 @@ fn dead_letters_are_listed_by_phase_with_samples() {
 }
 
 #[test]
+fn a_file_of_rejected_records_that_is_gone_is_missed_until_it_is_declared_expired() {
+    let dataset = Dataset::new();
+    dataset.write("events.ndjson", format!("nonsense\n{}", line(0)));
+    pipeline(&dataset, STRICT).run_ok();
+    dataset.write("events.ndjson", format!("nonsense\n{}more nonsense\n{}", line(0), line(1)));
+    pipeline(&dataset, STRICT).run_ok();
+    let files = walk(&dataset.internal("dead_letters"));
+    fs::remove_file(files.iter().min().unwrap()).unwrap();
+    let listed = dataset.pintail().args(["dead-letters"]).run();
+    listed.assert_refused(65, &["1 rejected record is missing", "dead_letters/", "pintail verify"]);
+    assert!(listed.stdout.contains("1 dead letter\n"), "{}", listed.stdout);
+    dataset.pintail().args(["expire", "--before", "2200-01-01T00:00:00Z", "--force"]).run_ok();
+    dataset.pintail().args(["dead-letters"]).run_ok();
+}
+
+#[test]
 fn sql_that_fails_on_every_record_stops_soon_and_not_after_a_search_through_all() {
     let dataset = Dataset::new();
     let sql = "SELECT epoch_ms(timestamp) AS ts, region, CAST(sku AS INTEGER) AS amount FROM events";

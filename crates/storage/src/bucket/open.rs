@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use super::entry::{Entry, Facts, entry, is_gone};
 use super::ground;
 use super::head::{self, Found, Holder};
-use super::publish::{When, check_names, publish_all};
+use super::publish::{When, check_names, check_still_visible, publish_all};
 use super::requests::{Created, Requests, failed};
 use super::{BucketStore, Heart, Place, SOON, WhenHeld, lost, write_due_snapshot};
 use crate::checkpoint::format::Format;
@@ -126,14 +126,21 @@ pub async fn is_there(place: &Place) -> Result<bool> {
 /// As [`BucketStore::open`]. What a crash left of the last checkpoint is not looked at: a start makes it visible, or says why not.
 pub async fn check_dataset(place: &Place, expected: &Expected<'_>) -> Result<Option<Standing>> {
     let requests = Requests::of(place);
-    let Some(object) = requests.read(&requests.paths.format()).await? else { return Ok(None) };
-    let (format, sha256) = parse_format(&requests, &object.bytes, expected)?;
+    let there = match requests.read(&requests.paths.format()).await? {
+        Some(object) => Some(object.bytes),
+        None => check_unused(&requests).await?,
+    };
+    let Some(there) = there else { return Ok(None) };
+    let (format, sha256) = parse_format(&requests, &there, expected)?;
     check_instances(&requests.paths, &format, None, expected.sharing.instances)?;
     let head = head::find(&requests, &sha256, &format.dataset_id).await?.head;
     ground::check(&requests, head.last.as_ref().map(|last| last.sequence)).await?;
     let key = read_key(&requests).await?;
     check_made_with(&requests.paths, head.last.as_ref(), key.as_ref())?;
     check_fits(&requests.paths, &format, &head, expected)?;
+    if let Some(last) = &head.last {
+        check_still_visible(&requests, &place.scratch, last, head.state.rest().expired_before).await?;
+    }
     Ok(Some(Standing { offsets: head.state.offsets(), key, format }))
 }
 
@@ -228,15 +235,15 @@ fn trusted(requests: &Requests, there: &[u8]) -> Result<(Format, String)> {
     Format::parse(there).map_err(|why| Error::state(format!("`{}` cannot be trusted: {why}; {}", path.display(), log::way_out(&path))))
 }
 
-/// Makes FORMAT where there is no ledger, and no files without one. Returns its bytes, or those of a process that was faster.
-async fn make_format(requests: &Requests, expected: &Expected<'_>) -> Result<Bytes> {
+/// Checks that there is no ledger, and no files without one. Returns FORMAT if another process has made it meanwhile.
+async fn check_unused(requests: &Requests) -> Result<Option<Bytes>> {
     let paths = &requests.paths;
     let listed = requests.persist(|| requests.blob().list(LISTED_MAX)).await;
     let listed = listed.map_err(|fault| failed(format_args!("list `{}`", paths.root().display()), fault))?;
     let has_records = requests.look(&paths.record(1)).await?.is_some();
     // Again, after these: another process may make the dataset at this moment, and FORMAT is older than its records and files.
     if let Some(object) = requests.read(&paths.format()).await? {
-        return Ok(object.bytes);
+        return Ok(Some(object.bytes));
     }
     if has_records {
         return Err(Error::state(format!(
@@ -246,6 +253,15 @@ async fn make_format(requests: &Requests, expected: &Expected<'_>) -> Result<Byt
         )));
     }
     check_empty(paths, listed.iter().map(|key| Path::new(key.as_str())).find(|file| Readers::of(file) == Readers::All))?;
+    Ok(None)
+}
+
+/// Makes FORMAT where nothing is. Returns its bytes, or those of a process that was faster.
+async fn make_format(requests: &Requests, expected: &Expected<'_>) -> Result<Bytes> {
+    let paths = &requests.paths;
+    if let Some(there) = check_unused(requests).await? {
+        return Ok(there);
+    }
     if paths.instance() > 0 {
         let path = paths.format();
         return Err(Error::try_again(format!("`{}` is not there yet: instance 0 makes it, start that first", path.display())));

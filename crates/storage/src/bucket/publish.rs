@@ -9,6 +9,7 @@ use pintail_core::error::{Error, Result};
 use tracing::debug;
 
 use super::SIDE_BY_SIDE;
+use super::beat::Beat;
 use super::requests::{Requests, failed};
 use super::scratch::Scratch;
 use super::verdict::{Publication, publication};
@@ -149,6 +150,35 @@ pub(super) async fn publish_all(
     let mut lost = Vec::new();
     for (file, published) in published {
         if published? == Published::Lost && !may_be_gone(record, file, expired_before) {
+            lost.push(file);
+        }
+    }
+    if lost.is_empty() { Ok(()) } else { Err(expired(record, &lost)) }
+}
+
+/// Checks that the files of a record are there, if they are known to have been visible. Changes nothing. What lies in scratch is uploaded again by a start.
+///
+/// # Errors
+/// [`pintail_core::error::ErrorKind::State`], naming all that are gone.
+pub(super) async fn check_still_visible(
+    requests: &Requests,
+    scratch: &Scratch,
+    record: &CommitRecord,
+    expired_before: Option<DateTime<Utc>>,
+) -> Result<()> {
+    let beat = requests.read(&requests.paths.beat()).await?.and_then(|object| Beat::parse(&object.bytes));
+    if beat.is_none_or(|beat| beat.sequence < record.sequence) {
+        return Ok(());
+    }
+    let look = |file: &FileEntry| {
+        let place = requests.paths.published(&file.path);
+        async move { requests.look(&place).await }
+    };
+    let looked: Vec<_> = stream::iter(record.files.iter().map(look)).buffered(SIDE_BY_SIDE).collect().await;
+    let mut lost = Vec::new();
+    for (file, there) in record.files.iter().zip(looked) {
+        let is_there = there?.is_some() || scratch.holds(record.staged_by(), file)?;
+        if !is_there && file.upload.is_some() && !may_be_gone(record, file, expired_before) {
             lost.push(file);
         }
     }
