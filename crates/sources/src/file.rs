@@ -107,7 +107,7 @@ impl Ready {
         let patterns = Patterns::parse(&config.paths, config.files_max, around.out_path, around.disk.clone())?;
         let positions = Positions::new(resume, config.remember_max)?;
         let (unread, behind) = (Unread::default(), Behind::default());
-        let found = patterns.find()?;
+        let found = patterns.find(|path| positions.is_name(path))?;
         check_all_files(&found)?;
         if !config.follow {
             check_all_matched(&found, &positions)?;
@@ -162,7 +162,7 @@ impl FileSource {
     /// As [`Self::open`].
     pub fn check(config: &FileConfig, around: &Surroundings<'_>, resume: &Resume<'_>) -> Result<Vec<String>> {
         let ready = Ready::new(config, around, resume)?;
-        let found = Patterns::parse(&config.paths, config.files_max, around.out_path, around.disk.clone())?.find()?;
+        let found = Patterns::parse(&config.paths, config.files_max, around.out_path, around.disk.clone())?.find(|_| false)?;
         let mut notes = vec![counted(found.files.len() as u64, "file", "files")];
         notes.extend(found.unmatched.iter().map(|pattern| format!("no file matches `{pattern}` yet: it is waited for")));
         if found.met_own {
@@ -230,7 +230,7 @@ impl Source for FileSource {
 /// # Errors
 /// `Config` if a name is wrong or nothing matches one; what cannot be looked at is an error of the system.
 pub fn matching(paths: &[String], out_path: &Path, files_max: usize) -> Result<Vec<(PathBuf, u64)>> {
-    let mut found = Patterns::parse(paths, files_max, out_path, DiskState::default())?.find()?;
+    let mut found = Patterns::parse(paths, files_max, out_path, DiskState::default())?.find(|_| false)?;
     check_all_files(&found)?;
     if let Some((_, error)) = found.failed.pop() {
         return Err(error);
@@ -271,6 +271,11 @@ impl Files {
     fn open_file(&self, path: &Path) -> Result<Option<File>> {
         let open = gone_is_none(discover::open(path, &self.patterns.disk));
         open.map_err(|e| Error::io(format_args!("open `{}`", names::label_of(path)), e))
+    }
+
+    /// Lists the files that match now.
+    fn find(&self) -> Result<Found> {
+        self.patterns.find(|path| self.positions.is_name(path))
     }
 
     /// Takes what could not be looked at.

@@ -6,10 +6,12 @@
 //! Globs are those of a shell: `*` does not match a leading dot, so an editor's or a copy tool's hidden file is not read half written.
 //! `**` crosses directories (see `walk`). The order is that of the paths' bytes. What cannot be looked at is named beside what was found.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::fs::{self, File, Metadata};
 use std::io;
+use std::mem;
 use std::os::unix::fs::{DirEntryExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -17,7 +19,7 @@ use pintail_core::error::{Error, Result};
 use pintail_storage::durable::disk_state::DiskState;
 use rustix::fs::{FsWord, OFlags};
 
-use super::identity::Inode;
+use super::identity::{Inode, Place};
 use super::names;
 use super::walk::{Glob, Own, Walked};
 
@@ -57,6 +59,13 @@ pub(super) struct Found {
     pub(super) met_own: bool,
 }
 
+impl Found {
+    /// Returns where the files lie. An inode may be that of another file than before.
+    pub(super) fn places(&self) -> HashMap<Inode, Place> {
+        self.files.iter().map(|(_, metadata)| (Inode::of(metadata), Place::of(metadata))).collect()
+    }
+}
+
 impl Patterns {
     /// Parses. A path that exists is a name, also with glob characters in it.
     pub(super) fn parse(paths: &[String], files_max: usize, own: &Path, disk: DiskState) -> Result<Self> {
@@ -73,11 +82,11 @@ impl Patterns {
         Ok(Self { patterns: paths.iter().map(parse).collect::<Result<_>>()?, files_max, own: Own::new(own), disk })
     }
 
-    /// Lists the files that match now.
+    /// Lists the files that match now. Of several names of one file (links) it is one that `is_known`, if there is one, and else the first.
     ///
     /// # Errors
     /// `Config` if more than `files_max` files match.
-    pub(super) fn find(&self) -> Result<Found> {
+    pub(super) fn find(&self, is_known: impl Fn(&Path) -> bool) -> Result<Found> {
         let mut found = Found::default();
         for pattern in &self.patterns {
             let before = found.files.len();
@@ -90,9 +99,21 @@ impl Patterns {
             }
         }
         found.files.sort_by(|(a, _), (b, _)| a.as_os_str().cmp(b.as_os_str()));
-        // A file with two names (a link) is one file.
-        let mut inodes = HashSet::new();
-        found.files.retain(|(_, metadata)| inodes.insert(Inode::of(metadata)));
+        let mut at: HashMap<Inode, usize> = HashMap::with_capacity(found.files.len());
+        for (path, metadata) in mem::take(&mut found.files) {
+            match at.entry(Inode::of(&metadata)) {
+                Entry::Vacant(entry) => {
+                    entry.insert(found.files.len());
+                    found.files.push((path, metadata));
+                }
+                Entry::Occupied(entry) => {
+                    let kept = &mut found.files[*entry.get()].0;
+                    if is_known(&path) && !is_known(kept) {
+                        *kept = path;
+                    }
+                }
+            }
+        }
         self.check_count(found.files.len() + found.failed.len() + found.dangling.len())?;
         Ok(found)
     }
@@ -333,18 +354,18 @@ mod tests {
         let dir = directory(&["b.ndjson", "a10.ndjson", "a9.ndjson", ".hidden.ndjson", "other.txt", "deep/er/c.ndjson"]);
         let dir = dir.path();
         fs::create_dir(dir.join("d.ndjson")).unwrap();
-        let found = patterns(dir, &["b.ndjson", "*.ndjson", "[xyz]*"]).find().unwrap();
+        let found = patterns(dir, &["b.ndjson", "*.ndjson", "[xyz]*"]).find(|_| false).unwrap();
         assert_eq!(names(dir, &found), ["a10.ndjson", "a9.ndjson", "b.ndjson"]);
         assert_eq!(found.unmatched.len(), 1);
         assert_eq!(found.unmatched[0].to_string(), format!("{}/[xyz]*", dir.display()));
-        assert_eq!(names(dir, &patterns(dir, &["**/c.ndjson"]).find().unwrap()), ["deep/er/c.ndjson"]);
+        assert_eq!(names(dir, &patterns(dir, &["**/c.ndjson"]).find(|_| false).unwrap()), ["deep/er/c.ndjson"]);
     }
 
     #[test]
     fn two_asterisks_at_the_end_mean_everything_below() {
         let dir = directory(&["a", "x/b", "x/y/c", ".hidden", "x/.hidden/d"]);
         let patterns = patterns(dir.path(), &["**"]);
-        assert_eq!(names(dir.path(), &patterns.find().unwrap()), ["a", "x/b", "x/y/c"]);
+        assert_eq!(names(dir.path(), &patterns.find(|_| false).unwrap()), ["a", "x/b", "x/y/c"]);
         let label = format!("{}/x/gone", dir.path().display());
         assert!(patterns.patterns[0].may_match(&label));
     }
@@ -356,8 +377,9 @@ mod tests {
             std::os::unix::fs::symlink(format!("loop{n}"), dir.path().join(format!("loop{n}"))).unwrap();
         }
         let path = format!("{}/*", dir.path().display());
-        let find =
-            |files_max| Patterns::parse(std::slice::from_ref(&path), files_max, Path::new("out"), DiskState::default()).unwrap().find();
+        let find = |files_max| {
+            Patterns::parse(std::slice::from_ref(&path), files_max, Path::new("out"), DiskState::default()).unwrap().find(|_| false)
+        };
         assert_eq!(find(10).unwrap_err().kind(), ErrorKind::Config);
         assert_eq!(find(11).unwrap().failed.len(), 10);
     }
@@ -365,18 +387,18 @@ mod tests {
     #[test]
     fn a_name_with_glob_characters_that_exists_is_taken_as_it_is() {
         let dir = directory(&["data[1].ndjson", "data1.ndjson"]);
-        assert_eq!(names(dir.path(), &patterns(dir.path(), &["data[1].ndjson"]).find().unwrap()), ["data[1].ndjson"]);
+        assert_eq!(names(dir.path(), &patterns(dir.path(), &["data[1].ndjson"]).find(|_| false).unwrap()), ["data[1].ndjson"]);
     }
 
     #[test]
     fn a_directory_named_as_a_file_and_too_many_files_are_configuration_errors() {
         let dir = directory(&["x/a", "x/b"]);
-        let found = patterns(dir.path(), &["x"]).find().unwrap();
+        let found = patterns(dir.path(), &["x"]).find(|_| false).unwrap();
         let (_, error) = &found.failed[0];
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.to_string().contains("/x/*.ndjson"), "{error}");
         let few = Patterns::parse(&[format!("{}/x/*", dir.path().display())], 1, Path::new("out"), DiskState::default()).unwrap();
-        let error = few.find().unwrap_err();
+        let error = few.find(|_| false).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.to_string().contains("2 files") && error.to_string().contains("source.files_max"), "{error}");
     }

@@ -30,7 +30,7 @@ pub(super) struct Gone {
 impl Gone {
     pub(super) fn begin_look(&mut self, found: &Found) {
         let hasher = &self.hasher;
-        self.found = found.files.iter().map(|(_, metadata)| (Inode::of(metadata), Place::of(metadata))).collect();
+        self.found = found.places();
         self.names = found.files.iter().map(|(path, metadata)| hash(hasher, path, Inode::of(metadata))).collect();
         self.missed_before = mem::take(self.missed.get_mut());
     }

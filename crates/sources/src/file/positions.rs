@@ -205,6 +205,11 @@ impl Positions {
         self.by_label.get(label).filter_map(|id| self.known.get(id)).collect()
     }
 
+    /// Returns whether a file is known by this name.
+    pub(super) fn is_name(&self, path: &Path) -> bool {
+        self.by_label.get(&*names::label_of(path)).next().is_some()
+    }
+
     /// Takes a position in place of what was known of its partition.
     pub(super) fn put(&mut self, known: Known) {
         let id = known.id().clone();

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use pintail_core::error::Result;
 use pintail_core::offsets::PartitionId;
 
-use super::{Compression, Facts, Follow, Inode, Look, Name, Place, Turn};
+use super::{Compression, Facts, Follow, Inode, Known, Look, Name, Place, Turn};
 use crate::file::names;
 
 /// A compressed file.
@@ -82,10 +82,13 @@ impl Follow {
         Ok(())
     }
 
-    /// Returns what was read of compressed files that have other bytes now: nobody holds those open.
+    /// Returns what was read of compressed files that have other bytes now, or whose names others have: nobody holds those open.
     pub(super) fn written_again(&self, files: &[Facts]) -> Vec<PartitionId> {
-        let compressed = files.iter().filter(|facts| facts.compression != Compression::None);
-        let known = compressed.flat_map(|facts| self.files.positions.named(&names::label_of(&facts.path)));
-        known.map(|known| known.id().clone()).collect()
+        let named = |facts: &Facts| {
+            let known = self.files.positions.named(&names::label_of(&facts.path)).into_iter();
+            let was_compressed = |known: &&Known| known.evidence.as_ref().is_some_and(|evidence| evidence.archive.is_some());
+            known.filter(|known| facts.compression != Compression::None || was_compressed(known)).map(|known| known.id().clone()).collect()
+        };
+        files.iter().flat_map(|facts| -> Vec<PartitionId> { named(facts) }).collect()
     }
 }

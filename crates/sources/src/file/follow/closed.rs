@@ -4,6 +4,7 @@
 //! Does not own: closing files to make room for others (see `idle`) or on a full disk (see `deleted`).
 
 use std::collections::{HashMap, HashSet};
+use std::fs::Metadata;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -64,24 +65,25 @@ impl Follow {
     /// Finds out which known files that are not open are gone, and which have grown under a name that does not match.
     pub(super) fn miss_closed(&mut self, found: &Found) -> Result<()> {
         let open: HashSet<&PartitionId> = self.tails.iter().filter_map(Tail::known).collect();
-        let there: HashSet<Inode> = found.files.iter().map(|(_, metadata)| Inode::of(metadata)).collect();
+        let there = found.places();
+        let is_there = |place: Place| there.get(&place.inode).is_some_and(|found| found.may_be(&place));
         let closed = self.files.positions.iter().filter(|known| !open.contains(known.id()));
-        let missing = closed.filter(|known| !known.place().is_some_and(|place| there.contains(&place.inode)));
-        let missing: Vec<(PartitionId, Option<Inode>)> =
-            missing.map(|known| (known.id().clone(), known.place().map(|place| place.inode))).collect();
+        let missing = closed.filter(|known| !known.place().is_some_and(is_there));
+        let missing: Vec<(PartitionId, Option<Place>)> = missing.map(|known| (known.id().clone(), known.place())).collect();
         if missing.is_empty() {
             return Ok(());
         }
         let labels: Vec<PathBuf> =
             missing.iter().filter_map(|(id, _)| self.files.positions.get(id)).map(|known| names::path_of(&known.partition.label)).collect();
         let directories = self.files.patterns.directories(labels.iter().map(PathBuf::as_path));
-        let numbers = missing.iter().filter_map(|(_, inode)| *inode).map(|inode| inode.number).collect();
+        let numbers = missing.iter().filter_map(|(_, place)| *place).map(|place| place.inode.number).collect();
         let searched = search(&directories, &Wanted { numbers, ..Wanted::default() }, &self.files.patterns.disk);
         searched.failed.iter().for_each(|(directory, error)| self.files.aside.directory(directory, error));
-        let present: HashMap<Inode, u64> = searched.files.iter().map(|(_, metadata)| (Inode::of(metadata), metadata.len())).collect();
-        let over = |(id, inode): &(PartitionId, Option<Inode>)| {
-            let Some(length) = inode.and_then(|inode| present.get(&inode)) else { return true };
-            self.files.positions.get(id).is_some_and(|known| known.has_grown(*length))
+        let present: HashMap<Inode, &Metadata> = searched.files.iter().map(|(_, metadata)| (Inode::of(metadata), metadata)).collect();
+        let over = |(id, place): &(PartitionId, Option<Place>)| {
+            let present = place.and_then(|place| present.get(&place.inode).filter(|found| Place::of(found).may_be(&place)));
+            let Some(length) = present.map(|found| found.len()) else { return true };
+            self.files.positions.get(id).is_some_and(|known| known.has_grown(length))
         };
         self.lost.extend(missing.into_iter().filter(over).map(|(id, _)| id));
         Ok(())

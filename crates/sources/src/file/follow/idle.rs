@@ -104,7 +104,8 @@ impl Idle {
 
     /// Takes out the files that were not found, and returns their positions.
     pub(super) fn take_missing(&mut self, found: &HashMap<Inode, Place>) -> Vec<PartitionId> {
-        let missing = self.files.extract_if(|inode, _| !found.contains_key(inode));
+        // Another file may have the inode by now.
+        let missing = self.files.extract_if(|inode, file| !found.get(inode).is_some_and(|found| found.may_be(&file.place)));
         missing.filter_map(|(_, file)| file.known).collect()
     }
 

@@ -31,7 +31,7 @@ pub(super) struct Look {
 impl Follow {
     /// Looks at the names, and at what became of positions that lost their file.
     pub(super) fn look_again(&mut self) -> Result<()> {
-        let found = self.files.patterns.find()?;
+        let found = self.files.find()?;
         // What waited has another name now, or is gone: that is found out before its old name is taken by another file.
         let strays = self.files.aside.take_strays(&found.files);
         self.files.take_failed(&found);
@@ -132,6 +132,9 @@ impl Follow {
         lost.extend(self.written_again(&facts).into_iter().filter(|known| !held.contains(known)));
         if !lost.is_empty() {
             self.files.search_missing(&mut facts, Some(&lost))?;
+            // One that was passed over, since its length does not stand still yet, has a name that matches.
+            let passed_over = facts.iter_mut().filter(|facts| self.archives.contains_key(&facts.path));
+            passed_over.for_each(|facts| facts.name = Name::Matches);
             self.find_holders(&lost, &mut facts)?;
         }
         for tail in self.tails.iter().filter(|tail| tail.name == Name::Matches || !tail.is_deleted()) {

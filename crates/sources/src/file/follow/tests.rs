@@ -28,7 +28,7 @@ fn follow(directory: &Path, pattern: &str) -> Follow {
 fn follow_with(directory: &Path, pattern: &str, open_max: usize) -> Follow {
     let patterns =
         Patterns::parse(&[directory.join(pattern).display().to_string()], 10, &directory.join("out"), DiskState::default()).unwrap();
-    let found = patterns.find().unwrap();
+    let found = patterns.find(|_| false).unwrap();
     let resume = Resume { offsets: &Offsets::default(), key: &Key::new([7; 32]) };
     let files = Files {
         patterns,
@@ -155,7 +155,7 @@ fn a_closed_file_that_is_deleted_later_is_missed() {
         fs::rename(&name, &rotated).unwrap();
         follow.look_again().unwrap();
         follow.let_go(Instant::now() + QUIET, sender).unwrap();
-        let found = follow.files.patterns.find().unwrap();
+        let found = follow.files.find().unwrap();
         follow.miss_closed(&found).unwrap();
         assert!(follow.lost.is_empty());
         fs::remove_file(&rotated).unwrap();
@@ -315,7 +315,7 @@ fn read_beside_a_copy((copy, lines): (&'static str, usize), open_max: usize, edi
         if when == When::Between {
             follow.look_again().unwrap();
         }
-        let found = follow.files.patterns.find().unwrap();
+        let found = follow.files.find().unwrap();
         rename(&copy);
         if when == When::Within {
             follow.take_found(found, Vec::new()).unwrap();
@@ -356,7 +356,7 @@ fn a_file_that_took_the_name_of_another_is_a_gap_though_a_third_could_not_be_com
         fs::write(name("new"), content("new", 100)).unwrap();
         fs::rename(name("new"), name("a.log")).unwrap();
         fs::write(name("c.log"), content("b", 10)).unwrap();
-        let found = follow.files.patterns.find().unwrap();
+        let found = follow.files.find().unwrap();
         fs::rename(name("b.log"), name("d.log")).unwrap();
         let mut looked = follow.take_found(found, Vec::new());
         for _ in 0..3 {
@@ -365,6 +365,37 @@ fn a_file_that_took_the_name_of_another_is_a_gap_though_a_third_could_not_be_com
         let refused = looked.unwrap_err().to_string();
         assert!(refused.contains("a.log` was replaced by other content"), "{refused}");
     });
+}
+
+#[test]
+fn a_plain_file_in_the_place_of_a_compressed_one_that_was_read_is_compared_with_that() {
+    let content = |lines: usize| (0..lines).map(|n| format!("{n:015}\n")).collect::<String>();
+    for inode_stays in [false, true] {
+        for moved in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let read = with_sender(move |sender| {
+                let name = |name: &str| dir.path().join(name);
+                fs::write(name("a.gz"), gzip(&content(200))).unwrap();
+                let mut follow = follow(dir.path(), "*.gz");
+                settle(&mut follow, usize::MAX, sender);
+                match moved {
+                    true => fs::rename(name("a.gz"), name("z.gz")).unwrap(),
+                    false if inode_stays => {}
+                    false => fs::remove_file(name("a.gz")).unwrap(),
+                }
+                fs::write(name("a.gz"), content(100)).unwrap();
+                let looked = (0..5).try_for_each(|_| follow.look_again());
+                if moved {
+                    looked.unwrap();
+                    settle(&mut follow, usize::MAX, sender);
+                } else {
+                    let refused = looked.unwrap_err().to_string();
+                    assert!(refused.contains("a.gz` was truncated to 1600 bytes"), "{refused}");
+                }
+            });
+            assert_eq!(read, 200);
+        }
+    }
 }
 
 #[test]

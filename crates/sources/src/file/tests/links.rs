@@ -66,3 +66,15 @@ async fn a_file_is_not_read_as_new_while_what_it_may_be_a_part_of_cannot_be_read
     world.rename("kept", "app.log");
     assert_eq!(world.run().await, [""; 0]);
 }
+
+#[tokio::test]
+async fn a_small_file_that_got_another_name_beside_its_own_is_known_by_its_own_when_it_is_saved_anew() {
+    let mut world = World::new(&["*.log"]);
+    world.write("m.log", numbered(0..2));
+    assert_eq!(world.run().await.len(), 2);
+    fs::hard_link(world.path("m.log"), world.path("a.log")).unwrap();
+    assert_eq!(world.run().await, Vec::<String>::new());
+    world.write("new", numbered(0..3));
+    world.rename("new", "m.log");
+    assert_eq!(world.run().await, lines(2..3));
+}
