@@ -159,6 +159,7 @@ impl Log {
             self.roll()?;
         }
         let bytes = self.write_group(frames)?;
+        self.check_own()?;
         let newest = self.shared.newest().segment;
         frames.iter().for_each(|(head, _)| self.keys.insert(head, newest));
         let (last, _) = frames.last().expect("a group has a frame");
@@ -244,6 +245,28 @@ impl Log {
         Ok(bytes)
     }
 
+    /// Checks that what was written is where a start looks for it. Until the next commit nothing else tells that another process has taken over.
+    fn check_own(&self) -> Result<(), AppendError> {
+        let newest = self.shared.newest().segment;
+        let path = segment::path(&self.settings.dir, newest);
+        let looked = self.file.identity().and_then(|own| Ok((own, self.fs.identity(&path)?)));
+        let (own, there) = looked.map_err(|error| self.stop("look at a segment", error))?;
+        if there.is_some_and(|there| (there.device, there.inode) == (own.device, own.inode)) {
+            return Ok(());
+        }
+        let next = self.fs.entry(&segment::path(&self.settings.dir, newest + 1)).ok().flatten();
+        let path = path.display();
+        Err(self.stop_for(match next {
+            Some(_) => Error::try_again(format!(
+                "another process has opened the journal and goes on behind `{path}`: this one accepts nothing more; run one process on a dataset"
+            )),
+            None => Error::state(format!(
+                "`{path}` is not the file any more that this process writes: somebody removed it, or put another in its place; nothing more is \
+                 accepted; what was accepted since is in no file: stop the service before the journal is touched"
+            )),
+        }))
+    }
+
     /// Makes the opening of a group at the newest segment's end.
     fn opening(&self, frames: &[(Head, Bytes)]) -> Opening {
         let durable = self.shared.durable();
@@ -303,7 +326,10 @@ impl Log {
     }
 
     fn stop(&self, doing: &str, error: io::Error) -> AppendError {
-        let error = Error::io(format_args!("{doing} in `{}`", self.settings.dir.display()), error);
+        self.stop_for(Error::io(format_args!("{doing} in `{}`", self.settings.dir.display()), error))
+    }
+
+    fn stop_for(&self, error: Error) -> AppendError {
         tracing::error!(%error, "the journal has stopped");
         self.shared.stop(&error);
         AppendError::Stopped

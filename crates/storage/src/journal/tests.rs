@@ -113,7 +113,11 @@ fn lines(log: &Log, offset: u64) -> Vec<String> {
 }
 
 fn segments(dir: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<_> = fs::read_dir(dir.join("journal")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    segments_in(&dir.join("journal"))
+}
+
+fn segments_in(journal: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<_> = fs::read_dir(journal).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     paths
 }
@@ -409,4 +413,26 @@ fn a_segment_s_first_line_is_json_that_says_what_it_is() {
         "running": header["running"], "copied": 0, "begun": begun
     });
     assert_eq!(header, expected);
+}
+
+#[test]
+fn a_process_whose_journal_another_one_has_opened_or_somebody_replaced_accepts_nothing_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = open(dir.path(), 0);
+    append_many(&mut first, 2);
+    let mut second = open(dir.path(), 0);
+    assert_eq!(append(&mut first, "late", 1, None), Err(AppendError::Stopped));
+    assert_eq!(first.shared().stopped().unwrap().kind(), ErrorKind::TryAgain);
+    assert_eq!(append(&mut second, "own", 1, None), receipt(2, 1));
+    assert_eq!(lines(&second, 0), ["r0.0", "r1.0", "own.0"]);
+
+    let (journal, taken) = (dir.path().join("journal"), dir.path().join("taken"));
+    fs::rename(&journal, &taken).unwrap();
+    fs::create_dir(&journal).unwrap();
+    for path in segments_in(&taken) {
+        fs::copy(&path, journal.join(path.file_name().unwrap())).unwrap();
+    }
+    assert_eq!(append(&mut second, "lost", 1, None), Err(AppendError::Stopped));
+    assert_eq!(second.shared().stopped().unwrap().kind(), ErrorKind::State);
+    assert_eq!(lines(&open(dir.path(), 0), 0), ["r0.0", "r1.0", "own.0"]);
 }
