@@ -344,6 +344,21 @@ fn a_file_whose_copy_gets_another_name_before_it_is_compared_with_that_loses_and
 }
 
 #[test]
+fn a_part_of_a_compressed_file_that_was_renamed_meanwhile_is_not_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let read = with_sender(move |sender| {
+        let content = |lines: usize| (0..lines).map(|n| format!("{n:015}\n")).collect::<String>();
+        fs::write(dir.path().join("a.gz"), gzip(&content(200))).unwrap();
+        let mut follow = follow(dir.path(), "[a-z]*");
+        settle(&mut follow, usize::MAX, sender);
+        fs::rename(dir.path().join("a.gz"), dir.path().join("z.gz")).unwrap();
+        fs::write(dir.path().join("b"), content(100)).unwrap();
+        settle(&mut follow, usize::MAX, sender);
+    });
+    assert_eq!(read, 200);
+}
+
+#[test]
 fn a_file_that_took_the_name_of_another_is_a_gap_though_a_third_could_not_be_compared_with_that_one_yet() {
     let dir = tempfile::tempdir().unwrap();
     with_sender(move |sender| {
