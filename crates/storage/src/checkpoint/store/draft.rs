@@ -88,6 +88,7 @@ impl Tip {
             key: Some(self.key.fingerprint()),
             opened: None,
             action: None,
+            rewrite: None,
             source: SourceRange { kind: self.format.source.kind.clone(), partitions: Vec::new(), notes: Vec::new(), forget_before: None },
             counts: Counts::default(),
             files: Vec::new(),
