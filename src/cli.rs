@@ -202,6 +202,15 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Make few files of the many small ones of each closed hour, while no service runs. Readers see either; one in the act may find no file, and repeats.
+    Compact {
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+        /// Options behind the command's name.
+        #[command(flatten)]
+        options: Options,
+    },
     /// Declare that files with old rows may be gone, so that `verify` and `query` do without them; and remove them, if asked to.
     #[command(group(ArgGroup::new("declaration").required(true).args(["before", "take_back"])))]
     Expire {
@@ -456,6 +465,7 @@ impl Cli {
             | Command::Verify { options, .. }
             | Command::Publish { options, .. }
             | Command::Adopt { options }
+            | Command::Compact { options, .. }
             | Command::Expire { options, .. }
             | Command::Query { options, .. }
             | Command::DeadLetters { options, .. }

@@ -4,6 +4,7 @@
 pub(crate) mod accept;
 pub(crate) mod adopt;
 pub(crate) mod check;
+pub(crate) mod compact;
 pub(crate) mod config;
 pub(crate) mod dead_letters;
 pub(crate) mod demo;

@@ -21,7 +21,7 @@ use crate::commands::fixtures::{self, Fixtures};
 use crate::commands::init::{self, Init};
 use crate::commands::load::{self, Load};
 use crate::commands::{
-    accept, adopt, check, config, dead_letters, expire, health, infer, installed, plan, publish, query, repair, run, verify,
+    accept, adopt, check, compact, config, dead_letters, expire, health, infer, installed, plan, publish, query, repair, run, verify,
 };
 use crate::pipeline::{Input, Start, open_to_read, refuse_bucket};
 use crate::signals::Early;
@@ -257,6 +257,7 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
             | Command::DeadLetters { .. }
             | Command::Verify { .. }
             | Command::Query { .. }
+            | Command::Compact { .. }
             | Command::Expire { .. }
             | Command::Repair { what: Repairs { key: false, .. }, .. }
     ) {
@@ -264,6 +265,7 @@ fn run_once(cli: &Cli, command: Command) -> Result<()> {
     }
     match command {
         Command::Adopt { .. } => adopt::run(&config, to),
+        Command::Compact { dry_run, .. } => compact::run(&config, dry_run, to),
         Command::Expire { before: Some(before), force, remove, .. } => expire::declare(&config, before, force, remove, to),
         Command::Expire { .. } => expire::take_back(&config, to),
         Command::Verify { out: other, since, fast, .. } => {
@@ -322,7 +324,7 @@ fn next_of(command: &Command) -> Option<String> {
         Command::Infer { .. } => "pintail init, which writes a whole configuration".to_owned(),
         Command::Verify { .. } => invocation::command("query 'SELECT count(*) FROM events'"),
         Command::Expire { .. } => invocation::command("verify --fast"),
-        Command::Adopt { .. } => invocation::command("verify"),
+        Command::Adopt { .. } | Command::Compact { .. } => invocation::command("verify"),
         Command::Repair { .. } => invocation::command("run"),
         Command::DeadLetters { accept: true, .. } | Command::DeadLetters { replay: true, .. } => invocation::command("dead-letters"),
         Command::DeadLetters { .. } => {

@@ -29,9 +29,12 @@ Change a configuration:
   plan          Say what another configuration would change
   config        Explain a key, or print a JSON Schema for editors
 
+Keep it in order:
+  compact       Make few files of the many small ones of closed hours
+  expire        Declare that files with old rows may be gone
+
 Repair the ledger:
   adopt         Record the files that are there and that no record names
-  expire        Declare that files with old rows may be gone
   repair        Give up what cannot be trusted, where no start is possible
 
 For packages:

@@ -119,9 +119,10 @@ impl Covered {
         }
         for instance in dataset.instances()? {
             let index = instance.index(&|| Ok(()))?;
+            let replaced = index.replaced();
             let last = index.records.iter().rposition(|record| !record.files.is_empty());
             for (at, record) in index.records.iter().enumerate() {
-                for file in record.files.iter().filter(|file| file.kind() == FileKind::Parquet) {
+                for file in record.files.iter().filter(|file| file.kind() == FileKind::Parquet && !replaced.contains(file)) {
                     covered.of += 1;
                     let (oldest, newest) = file.times().unwrap_or((record.time, record.time));
                     if newest >= before.into() {

@@ -4,8 +4,8 @@
 //! Does not own: how a file is compared (see `compare`), what is said of what was found (see `report`), repairing. Runs beside the service, without
 //! the lock.
 
-use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use pintail_core::quantity::counted;
 use pintail_storage::bucket::{BucketTree, Unseen};
 use pintail_storage::checkpoint::index::Comparison;
 use pintail_storage::checkpoint::reader::Dataset;
-use pintail_storage::checkpoint::record::{CommitRecord, FileEntry};
+use pintail_storage::checkpoint::record::{CommitRecord, FileEntry, FileKind, Rewrite};
 use pintail_storage::checkpoint::state::State;
 use pintail_storage::checkpoint::visible::{self, Readers};
 
@@ -77,7 +77,8 @@ fn look(dataset: &Dataset, since: Option<u64>, depth: Depth) -> Result<Report> {
     // Before the records: what is visible now has its record already, however fast the service commits.
     let mut report = Report { unnamed: list_visible(dataset)?, is_in_bucket: dataset.bucket().is_some(), ..Report::default() };
     for instance in &instances {
-        let mut check = Check { dataset: instance, instances: &instances, since: since.unwrap_or(1), depth, last: 0, report };
+        let mut check =
+            Check { dataset: instance, instances: &instances, since: since.unwrap_or(1), depth, last: 0, live: HashMap::new(), report };
         check.records()?;
         report = check.report;
     }
@@ -93,6 +94,8 @@ struct Check<'a> {
     depth: Depth,
     /// The last record.
     last: u64,
+    /// The data files of the records so far that no rewrite has replaced, with their rows: each row is in one of them.
+    live: HashMap<String, u64>,
     report: Report,
 }
 
@@ -125,6 +128,7 @@ impl Check<'_> {
         {
             self.refuse(why)?;
         }
+        self.rewritten_since()?;
         if let Some((_, state)) = before {
             self.report.expired_before = self.report.expired_before.max(state.rest().expired_before);
         }
@@ -223,8 +227,63 @@ impl Check<'_> {
         }
     }
 
+    /// Holds a rewrite against the files that it replaces: each must be one that an earlier record names, and that no rewrite replaced before.
+    fn rewrite(&mut self, record: &CommitRecord, rewrite: &Rewrite) -> Result<()> {
+        let sequence = record.sequence;
+        self.report.rewritten.add(rewrite.replaces.len() as u64, record.files.len() as u64);
+        for file in &rewrite.replaces {
+            let why = match self.live.remove(&file.path) {
+                Some(rows) if rows == file.rows => continue,
+                Some(rows) => format!("with {} rows, and it has {rows}", file.rows),
+                None => "which no earlier record names, or another has replaced".to_owned(),
+            };
+            self.report.contradictions.push(format!("commit record {sequence} replaces `{}`, {why}", file.path));
+        }
+        self.not_missing(rewrite);
+        // The files of the last one may still be to come. They come all at once, in the place of the others.
+        let first = record.files.first();
+        let has_come = sequence < self.last || first.map_or(Ok(None), |file| self.dataset.length(file))?.is_some();
+        for file in rewrite.replaces.iter().filter(|_| has_come) {
+            let place = self.dataset.paths().published(&file.path);
+            if place.exists() {
+                let what = "was replaced by commit record";
+                let twice = format!(
+                    "`{}` {what} {sequence}, and is there: a glob counts its rows twice; move it out of the dataset",
+                    place.display()
+                );
+                self.report.contradictions.push(twice);
+            }
+        }
+        Ok(())
+    }
+
+    /// What was replaced is not missing.
+    fn not_missing(&mut self, rewrite: &Rewrite) {
+        let replaced: HashSet<PathBuf> = rewrite.replaces.iter().map(|file| self.dataset.paths().published(&file.path)).collect();
+        self.report.missing.retain(|(_, place)| !replaced.contains(place));
+    }
+
+    /// Takes in what the service has replaced since the last record was looked for.
+    fn rewritten_since(&mut self) -> Result<()> {
+        if self.report.missing.is_empty() {
+            return Ok(());
+        }
+        let Ok(last) = self.dataset.last_sequence() else { return Ok(()) };
+        for sequence in self.last + 1..=last {
+            if let Ok((CommitRecord { rewrite: Some(rewrite), .. }, _)) = self.dataset.record(sequence) {
+                self.not_missing(&rewrite);
+            }
+        }
+        Ok(())
+    }
+
     fn files(&mut self, record: &CommitRecord) -> Result<()> {
         self.report.records += 1;
+        if let Some(rewrite) = &record.rewrite {
+            self.rewrite(record, rewrite)?;
+        }
+        let data = record.files.iter().filter(|file| file.kind == FileKind::Parquet);
+        self.live.extend(data.map(|file| (file.path.clone(), file.rows)));
         self.report.checkpoints += u64::from(record.trigger.is_some());
         self.report.counts.add(&record.counts);
         if record.sequence >= self.since

@@ -142,7 +142,8 @@ impl Ledger {
 
     /// Takes in records from before this process, the newest ones first; adds them to `sums`.
     pub fn found(&mut self, part: &Part, sums: &mut Sums) {
-        for (sequence, record) in part.newest_first() {
+        // The rows of a rewrite were counted when they were committed.
+        for (sequence, record) in part.newest_first().filter(|(_, record)| record.rewrite.is_none()) {
             let data = record.files.iter().filter(|file| file.kind() == FileKind::Parquet);
             let (files, bytes) = self.sort_in(data.map(|file| (part.dir(file), file.rows(), file.bytes())));
             sums.add(record.trigger, &record.counts, files, bytes);

@@ -110,6 +110,18 @@ impl Fs for Stuck {
         self.disk.rename_noreplace(from, to)
     }
 
+    fn create_dir_like(&self, path: &Path, like: &Path) -> io::Result<()> {
+        self.disk.create_dir_like(path, like)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.link(from, to)
+    }
+
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        self.disk.exchange(one, other)
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.disk.remove_file(path)
     }

@@ -8,6 +8,7 @@ mod backpressure;
 mod book;
 mod check;
 mod common;
+mod compact;
 mod config;
 mod dead_letters;
 mod deadly;

@@ -41,6 +41,11 @@ impl HivePartition {
         Self::default()
     }
 
+    /// Returns that of a directory, as [`Self::dir`] has named it.
+    pub fn of_dir(dir: impl Into<String>) -> Self {
+        Self { dir: dir.into() }
+    }
+
     /// Returns the directory, such as `region=us/day=2026-01-01`; empty without partition columns.
     pub fn dir(&self) -> &str {
         &self.dir

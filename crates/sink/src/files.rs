@@ -26,7 +26,7 @@ mod open_file;
 mod set;
 mod statistics;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod unplaced;
 
 pub use statistics::of as column_statistics;

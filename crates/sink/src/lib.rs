@@ -6,3 +6,4 @@
 pub mod config;
 pub mod files;
 pub mod layout;
+pub mod merge;

@@ -3,10 +3,11 @@
 //! Reading order: [`paths`] and [`sealed`] (names and bytes), [`mod@format`] and [`record`] (what they say), [`state`] and
 //! [`snapshot`] (what they add up to), [`staging`] and [`dead_letters`] (files before the commit), [`store`] (the commit, and the fence at the
 //! start of a process), [`recovery`] (after a crash), [`take_over`] (another number of instances), [`relaid`] (other partition columns), [`visible`], [`reader`] and
-//! [`nothing`] (everybody else), [`held`] and [`attempts`] (what the line holds back, and starts that come to nothing), [`index`] (what spares them the records).
+//! [`nothing`] (everybody else), [`compaction`] (which files become fewer), [`held`] and [`attempts`] (what the line holds back, and starts that come to nothing), [`index`] (what spares them the records).
 
 pub mod attempts;
 pub mod columns;
+pub mod compaction;
 pub mod dead_letters;
 pub mod directories;
 pub mod format;

@@ -31,6 +31,7 @@ pub fn checkpoint(sequence: u64) -> CommitRecord {
         key: Some(Mark([7; 16])),
         opened: None,
         action: None,
+        rewrite: None,
         source: SourceRange { kind: "file".into(), partitions: vec![], notes: vec![], forget_before: None },
         counts: Counts::default(),
         files: vec![],

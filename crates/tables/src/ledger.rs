@@ -71,6 +71,9 @@ impl OnDisk {
         let (mut read, mut columns, mut expired_before) = (Vec::new(), Vec::new(), Vec::new());
         for stored in &stored {
             let index = stored.index(&|| Ok(()))?;
+            if index.records.iter().any(|record| record.rewrite.is_some()) {
+                return Err(refuse_rewrite(stored));
+            }
             read.push(index.end());
             columns.push(index.classes.last().map_or(&[][..], Vec::as_slice).iter().map(Column::of).collect::<Result<_>>()?);
             expired_before.push(index.declared_expired().into_iter().max().map(DateTime::from));
@@ -122,6 +125,9 @@ impl OnDisk {
     }
 
     fn take_in(&mut self, place: usize, record: &CommitRecord) -> Result<()> {
+        if record.rewrite.is_some() {
+            return Err(refuse_rewrite(&self.stored[place]));
+        }
         if !record.schema.is_empty() {
             self.columns[place] = record.schema.iter().map(Column::of).collect::<Result<_>>()?;
         }
@@ -144,6 +150,14 @@ impl OnDisk {
         let newest = file.event_time.map_or(record.time, |times| times.max);
         self.expired_before().is_some_and(|before| newest < before)
     }
+}
+
+/// Refuses a dataset whose files were replaced: a table would need a snapshot that replaces them, too.
+fn refuse_rewrite(stored: &Stored) -> Error {
+    Error::config(format!(
+        "files of `{}` were replaced by larger ones (`pintail compact`), and tables do not follow that yet: read the files, or publish another dataset",
+        stored.paths().root().display()
+    ))
 }
 
 /// Puts the columns of the chains together, those of the first in front.

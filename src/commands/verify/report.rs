@@ -38,6 +38,8 @@ pub(super) struct Report {
     pub(super) expired: u64,
     pub(super) expired_before: Option<DateTime<Utc>>,
     pub(super) counts: Counts,
+    /// What rewrites did.
+    pub(super) rewritten: Rewritten,
     /// Visible files that no record has named so far.
     pub(super) unnamed: BTreeSet<PathBuf>,
     /// Source partitions that were handed over, with the number of the take-over: each goes to one instance.
@@ -59,6 +61,20 @@ pub(super) struct Report {
     pub(super) is_in_bucket: bool,
     /// Files of the last record that are still to come.
     pub(super) to_come: ToCome,
+}
+
+/// What rewrites did, all together.
+#[derive(Debug, Default)]
+pub(super) struct Rewritten {
+    rewrites: u64,
+    replaced: u64,
+    by: u64,
+}
+
+impl Rewritten {
+    pub(super) fn add(&mut self, replaced: u64, by: u64) {
+        *self = Self { rewrites: self.rewrites + 1, replaced: self.replaced + replaced, by: self.by + by };
+    }
 }
 
 /// Committed files of a dataset in a bucket that are not visible yet.
@@ -221,6 +237,11 @@ impl Report {
             thousands(counts.filtered),
             thousands(counts.dead_letters.total())
         )?;
+        if self.rewritten.rewrites > 0 {
+            let Rewritten { rewrites, replaced, by } = &self.rewritten;
+            let (rewrites, replaced) = (counted(*rewrites, "rewrite", "rewrites"), counted(*replaced, "file", "files"));
+            writeln!(to, "{rewrites} put the rows of {replaced} into {}", counted(*by, "file", "files"))?;
+        }
         if let Some(before) = self.expired_before.filter(|_| self.expired > 0) {
             let before = before.to_rfc3339_opts(SecondsFormat::Secs, true);
             writeln!(to, "{} expired files are gone, as was declared for all before {before}", thousands(self.expired))?;

@@ -30,7 +30,7 @@ fn opened() -> DateTime<Utc> {
     Utc.with_ymd_and_hms(2026, 6, 15, 12, 30, 0).unwrap()
 }
 
-fn sink() -> SinkConfig {
+pub(crate) fn sink() -> SinkConfig {
     SinkConfig {
         defaulted: Vec::new(),
         partition_by: vec!["region".into()],

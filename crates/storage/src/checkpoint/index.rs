@@ -8,7 +8,7 @@
 //! and that of its last one, so a chain of segments whose end is the checksum of a record that is there stands for exactly these records.
 //! What does not hold is passed over, and the records are read instead. Nothing is fsynced: after a power cut, a checksum tells.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::columns::{self, OutputColumn};
 use super::log;
 use super::paths::Paths;
-use super::record::{ActionKind, ColumnStatistics, CommitRecord, FileEntry, FileKind};
+use super::record::{ActionKind, ColumnStatistics, CommitRecord, FileEntry, FileKind, Rewrite};
 use super::sealed;
 use crate::durable::fs::ReadFs;
 
@@ -35,6 +35,8 @@ pub use comparison::Comparison;
 pub use keeper::{start, update};
 
 const VERSION: u32 = 1;
+/// The version of a segment with rewrites: who does not know them reads the records, and refuses those.
+const REWRITTEN_VERSION: u32 = 2;
 
 /// Records of a new segment: as many as are read one by one at most.
 pub const SMALL: u64 = 64;
@@ -83,9 +85,23 @@ pub struct Indexed {
     /// What was written.
     #[serde(rename = "f", default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<IndexedFile>,
+    /// In a rewrite: what its files take the place of.
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    pub rewrite: Option<IndexedRewrite>,
     /// The place of its columns among the classes; `None` if they are unknown.
     #[serde(skip)]
     pub class: Option<u32>,
+}
+
+/// What is kept of a rewrite.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexedRewrite {
+    /// How often a row of its files was written anew, at most.
+    #[serde(rename = "g")]
+    pub generation: u32,
+    /// The files that it replaces: directory and name.
+    #[serde(rename = "f")]
+    pub replaces: Vec<(u32, Box<str>)>,
 }
 
 /// Seconds since 1970 and nanoseconds.
@@ -165,6 +181,39 @@ impl IndexedFile {
     }
 }
 
+impl Indexed {
+    /// Returns the directories that it names, as places among those of its index.
+    fn dirs(&self) -> impl Iterator<Item = u32> {
+        let replaced = self.rewrite.iter().flat_map(|rewrite| &rewrite.replaces).map(|(dir, _)| *dir);
+        self.files.iter().map(IndexedFile::dir).chain(replaced)
+    }
+
+    fn each_dir(&mut self, mut change: impl FnMut(&mut u32)) {
+        self.files.iter_mut().for_each(|file| change(&mut file.0));
+        self.rewrite.iter_mut().flat_map(|rewrite| &mut rewrite.replaces).for_each(|(dir, _)| change(dir));
+    }
+}
+
+/// Files that others have taken the place of, by directory and name.
+#[derive(Debug, Default)]
+pub struct Replaced<'a>(HashSet<(u32, &'a str)>);
+
+impl<'a> Replaced<'a> {
+    /// Takes in what rewrites replace.
+    pub fn by(rewrites: impl Iterator<Item = &'a IndexedRewrite>) -> Self {
+        Self(rewrites.flat_map(|rewrite| &rewrite.replaces).map(|(dir, name)| (*dir, &**name)).collect())
+    }
+
+    /// Returns whether a file is one of them.
+    pub fn contains(&self, file: &IndexedFile) -> bool {
+        !self.0.is_empty() && self.0.contains(&(file.0, &*file.1))
+    }
+}
+
+fn join(dir: &str, name: &str) -> String {
+    if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") }
+}
+
 fn nothing(counts: &Counts) -> bool {
     *counts == Counts::default()
 }
@@ -184,6 +233,12 @@ struct Segment {
     columns: Vec<OutputColumn>,
     dirs: Vec<String>,
     records: Vec<Indexed>,
+}
+
+impl Segment {
+    fn version_of(records: &[Indexed]) -> u32 {
+        if records.iter().any(|record| record.rewrite.is_some()) { REWRITTEN_VERSION } else { VERSION }
+    }
 }
 
 impl Index {
@@ -255,8 +310,9 @@ impl Index {
             expired_before: expire.and_then(|action| action.before).map(Time::from),
             took_back: expire.is_some_and(|action| action.kind == ActionKind::TakeBack),
             columns: if changed { now.clone() } else { Vec::new() },
-            adopted: record.trigger.is_none() && !record.files.is_empty(),
+            adopted: record.trigger.is_none() && record.rewrite.is_none() && !record.files.is_empty(),
             files,
+            rewrite: record.rewrite.as_ref().map(|rewrite| self.rewrite(rewrite)),
             class: None,
         };
         self.seal = sha256;
@@ -268,12 +324,18 @@ impl Index {
     fn first_difference(&self, other: &Self) -> Option<u64> {
         let same = |(ours, theirs): (&Indexed, &Indexed)| {
             let paths = |index: &Self, record: &Indexed| record.files.iter().map(|file| index.path(file)).collect::<Vec<_>>();
+            let replaced = |index: &Self, record: &Indexed| {
+                let rewrite = record.rewrite.iter().flat_map(|rewrite| &rewrite.replaces);
+                rewrite.map(|(dir, name)| join(&index.dirs[*dir as usize], name)).collect::<Vec<_>>()
+            };
             let without_dirs = |record: &Indexed| {
                 let mut record = record.clone();
-                record.files.iter_mut().for_each(|file| file.0 = 0);
+                record.each_dir(|dir| *dir = 0);
                 record
             };
-            without_dirs(ours) == without_dirs(theirs) && paths(self, ours) == paths(other, theirs)
+            without_dirs(ours) == without_dirs(theirs)
+                && paths(self, ours) == paths(other, theirs)
+                && replaced(self, ours) == replaced(other, theirs)
         };
         let differs = self.records.iter().zip(&other.records).position(|pair| !same(pair));
         differs.map(|place| self.written + place as u64 + 1)
@@ -300,8 +362,12 @@ impl Index {
 
     /// Returns the path of a file below the dataset.
     pub fn path(&self, file: &IndexedFile) -> String {
-        let dir = &self.dirs[file.0 as usize];
-        if dir.is_empty() { file.1.to_string() } else { format!("{dir}/{}", file.1) }
+        join(&self.dirs[file.0 as usize], &file.1)
+    }
+
+    /// Returns the files that others have taken the place of: their rows are in those.
+    pub fn replaced(&self) -> Replaced<'_> {
+        Replaced::by(self.records.iter().filter_map(|record| record.rewrite.as_ref()))
     }
 
     fn columns(&self) -> &[OutputColumn] {
@@ -317,6 +383,15 @@ impl Index {
         let times = file.event_time.map(|times| (times.min.into(), times.max.into()));
         let bounds = file.columns.iter().filter(|column| timed.contains(&column.id)).filter_map(bounds).collect();
         IndexedFile(self.dir(dir), name.into(), kind, file.rows, file.bytes, times, bounds)
+    }
+
+    fn rewrite(&mut self, rewrite: &Rewrite) -> IndexedRewrite {
+        let mut place = |path: &str| {
+            let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+            (self.dir(dir), name.into())
+        };
+        let replaces = rewrite.replaces.iter().map(|file| place(&file.path)).collect();
+        IndexedRewrite { generation: rewrite.generation, replaces }
     }
 
     fn dir(&mut self, dir: &str) -> u32 {
@@ -343,7 +418,7 @@ impl Index {
         self.seal = segment.seal;
         self.records.reserve(segment.records.len());
         for mut record in segment.records {
-            record.files.iter_mut().for_each(|file| file.0 = dirs[file.0 as usize]);
+            record.each_dir(|dir| *dir = dirs[*dir as usize]);
             self.add(record);
         }
     }
@@ -377,11 +452,11 @@ impl Found {
         let bytes = log::bytes(fs, &self.path).ok()??;
         let (segment, _) = sealed::unseal::<Segment>(&bytes).ok()?;
         let dirs = segment.dirs.len();
-        let holds = segment.version == VERSION
+        let holds = segment.version == Segment::version_of(&segment.records)
             && segment.dataset_id == dataset_id
             && (segment.from, segment.to) == (self.from, self.to)
             && segment.to.checked_sub(segment.from).and_then(|more| more.checked_add(1)) == Some(segment.records.len() as u64)
-            && segment.records.iter().flat_map(|record| &record.files).all(|file| (file.0 as usize) < dirs);
+            && segment.records.iter().all(|record| record.dirs().all(|dir| (dir as usize) < dirs));
         holds.then_some(segment)
     }
 }

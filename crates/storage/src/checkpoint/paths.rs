@@ -3,7 +3,7 @@
 //! Owns: the names below `_pintail/`.
 //! Does not own: the visible files (see `pintail_sink::layout`), what is in any of them.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -201,9 +201,23 @@ impl Paths {
         self.staging().join(checkpoint.to_string())
     }
 
+    /// Returns the name of a staged file in its directory.
+    pub fn staged_name(index: u32) -> String {
+        format!("{index}.{IN_PROGRESS}")
+    }
+
     /// Returns a staged file.
     pub fn staged(&self, checkpoint: StagedBy, index: u32) -> PathBuf {
-        self.staging_of(checkpoint).join(format!("{index}.{IN_PROGRESS}"))
+        self.staging_of(checkpoint).join(Self::staged_name(index))
+    }
+
+    /// Returns the directory in which those of hive partitions are built anew, beside that of the dataset: whatever lies below that one, a reader's
+    /// `**` finds. `None` if nothing is beside it.
+    pub fn workspace(&self) -> Option<PathBuf> {
+        let mut name = OsString::from(".");
+        name.push(self.root.file_name()?);
+        name.push(".compaction");
+        Some(self.root.parent()?.join(name))
     }
 
     /// Returns the directory of the snapshots of the state.
@@ -224,13 +238,11 @@ impl Paths {
     /// Returns the checkpoint of this instance that a visible file is named after, `events-<hour>-[i<instance>-]<checkpoint>[-<further>].parquet`;
     /// `None` if the name is of another form or another instance.
     pub fn checkpoint_of(&self, file: &Path) -> Option<u64> {
-        let stem = file.file_name()?.to_str()?.strip_suffix(".parquet")?.strip_prefix("events-")?;
-        let (hour, rest) = stem.split_at_checked(HOUR.len())?;
-        let is_hour = hour.bytes().zip(HOUR.bytes()).all(|(byte, form)| if form == b'-' { byte == b'-' } else { byte.is_ascii_digit() });
+        let (_, rest) = hour_and_rest(file.file_name()?.to_str()?)?;
         let mut numbers = rest.strip_prefix('-')?.split('-').peekable();
         let instance = numbers.next_if(|number| number.starts_with('i')).map_or(Some(0), |number| number[1..].parse().ok());
         let sequence = numbers.next()?.parse().ok()?;
-        (is_hour && instance == Some(self.instance)).then_some(sequence)
+        (instance == Some(self.instance)).then_some(sequence)
     }
 
     /// Returns the directory of rejected records.
@@ -255,6 +267,17 @@ impl Paths {
     pub fn published(&self, path: &str) -> PathBuf {
         self.root.join(path)
     }
+}
+
+/// Returns the hour in the name of a visible file, `YYYY-MM-DD-HH`; `None` if the name is of another form.
+pub fn hour_of(name: &str) -> Option<&str> {
+    Some(hour_and_rest(name)?.0)
+}
+
+fn hour_and_rest(name: &str) -> Option<(&str, &str)> {
+    let (hour, rest) = name.strip_suffix(".parquet")?.strip_prefix("events-")?.split_at_checked(HOUR.len())?;
+    let is_hour = hour.bytes().zip(HOUR.bytes()).all(|(byte, form)| if form == b'-' { byte == b'-' } else { byte.is_ascii_digit() });
+    is_hour.then_some((hour, rest))
 }
 
 /// Returns whether a path is one in a bucket: it begins with a scheme.

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::columns::OutputColumn;
 use super::format::Format;
-use super::index::{Backwards, Bounds, Comparison, Index, IndexedFile, Time};
+use super::index::{Backwards, Bounds, Comparison, Index, IndexedFile, Replaced, Time};
 use super::log;
 use super::nothing::Nothing;
 use super::paths::Paths;
@@ -31,6 +31,8 @@ use crate::bucket::{BucketTree, Local, Unseen};
 use crate::durable::fs::ReadFs;
 use crate::durable::posix::Posix;
 
+/// How often all is looked at anew because files were replaced meanwhile. A hive partition is rewritten once an hour or so.
+const REPLACED_MAX: usize = 8;
 /// Directories that are held open while files are looked at.
 const OPEN_DIRS_MAX: usize = 64;
 
@@ -295,7 +297,34 @@ pub fn committed_while(out: &Path, go_on: impl Fn() -> Result<()>) -> Result<Com
 /// As [`committed`].
 pub fn committed_in(dataset: &Dataset, go_on: impl Fn() -> Result<()>) -> Result<Committed> {
     let instances = dataset.instances()?;
-    let indexes = instances.iter().map(|instance| instance.index(&go_on)).collect::<Result<Vec<_>>>()?;
+    for _ in 0..REPLACED_MAX {
+        let (gathered, ends) = gather(dataset, &instances, &go_on)?;
+        let checked = gathered.check(dataset.paths.root());
+        if checked.is_err() && was_rewritten(&instances, &gathered, &ends)? {
+            continue;
+        }
+        return checked.map(|()| gathered.committed);
+    }
+    let root = dataset.paths.root().display();
+    Err(Error::try_again(format!("files of `{root}` are replaced all the time: try again")))
+}
+
+/// Returns whether files were replaced since all was looked at, up to these records of the instances.
+fn was_rewritten(instances: &[Dataset], gathered: &Gathered, ends: &[u64]) -> Result<bool> {
+    for (instance, end) in instances.iter().zip(ends) {
+        for sequence in end + 1..=instance.last_sequence()? {
+            if instance.record(sequence)?.0.rewrite.is_some() {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(gathered.is_replacing)
+}
+
+/// Looks at everything once. Returns it with the last record of each instance that was taken in.
+fn gather(dataset: &Dataset, instances: &[Dataset], go_on: &impl Fn() -> Result<()>) -> Result<(Gathered, Vec<u64>)> {
+    let indexes = instances.iter().map(|instance| instance.index(go_on)).collect::<Result<Vec<_>>>()?;
+    let ends = indexes.iter().map(Index::end).collect();
     let expired_before = indexes.iter().filter_map(|index| index.declared_expired().into_iter().max()).max();
     if let Some(tree) = dataset.bucket() {
         // Behind the records: only files of the last one may be under way.
@@ -309,13 +338,12 @@ pub fn committed_in(dataset: &Dataset, go_on: impl Fn() -> Result<()>) -> Result
     }
     let partition_by = dataset.format.partition_by.iter();
     gathered.committed.partition_by = partition_by.map(|column| (column.name.clone(), column.data_type.clone())).collect();
-    gathered.check(dataset.paths.root())?;
-    if gathered.committed.files.is_empty() {
+    if gathered.committed.files.is_empty() && gathered.missing.is_none() {
         // Records that somebody removed named files that may still be there.
         instances.iter().try_for_each(|instance| store::check_ledger(instance.fs(), &instance.paths))?;
         gathered.committed.nothing = gathered.nothing();
     }
-    Ok(gathered.committed)
+    Ok((gathered, ends))
 }
 
 /// The data of the instances so far.
@@ -330,6 +358,8 @@ struct Gathered {
     expired: u64,
     /// Whether files of the last commit are not yet in their places.
     publishing: bool,
+    /// Whether the last record is a rewrite whose files are not yet in the place of others: those still count.
+    is_replacing: bool,
     /// The last record of a dataset in a bucket with its process, once it was needed.
     last: Option<(CommitRecord, Option<Process>)>,
     /// What became of all records.
@@ -344,9 +374,14 @@ impl Gathered {
     fn add(&mut self, instance: &Dataset, index: &Index) -> Result<()> {
         let dirs: Vec<usize> = index.dirs.iter().map(|dir| self.dir(dir)).collect();
         let classes: Vec<usize> = index.classes.iter().map(|columns| self.class(columns)).collect();
-        for (sequence, record) in (1..).zip(&index.records) {
+        let records = match self.is_replacing(instance, index, &dirs)? {
+            true => &index.records[..index.records.len() - 1],
+            false => &index.records[..],
+        };
+        let replaced = Replaced::by(records.iter().filter_map(|record| record.rewrite.as_ref()));
+        for (sequence, record) in (1..).zip(records) {
             self.counts.add(&record.counts);
-            for file in record.files.iter().filter(|file| file.kind() == FileKind::Parquet) {
+            for file in record.files.iter().filter(|file| file.kind() == FileKind::Parquet && !replaced.contains(file)) {
                 let dir = dirs[file.dir() as usize];
                 match self.length(instance, dir, file.name())? {
                     None if !self.has_come(instance, index, sequence, file)? => continue,
@@ -363,6 +398,15 @@ impl Gathered {
             }
         }
         Ok(())
+    }
+
+    /// Returns whether the last record is a rewrite whose files did not come yet: they come all at once, and then the others are gone.
+    fn is_replacing(&mut self, instance: &Dataset, index: &Index, dirs: &[usize]) -> Result<bool> {
+        let last = index.records.last().filter(|last| last.rewrite.is_some());
+        let Some(file) = last.and_then(|last| last.files.first()) else { return Ok(false) };
+        let is_to_come = self.length(instance, dirs[file.dir() as usize], file.name())?.is_none();
+        self.is_replacing |= is_to_come;
+        Ok(is_to_come)
     }
 
     fn dir(&mut self, dir: &str) -> usize {

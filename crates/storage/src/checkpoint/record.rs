@@ -4,9 +4,11 @@
 //! Does not own: where records lie and how they are written (see `store`), what they add up to and whether one follows another (see
 //! [`super::state`]), whether the files they name are there (see `recovery`).
 //!
-//! Version 2 holds what *changed*, the snapshot that it builds on, and the hash of the whole state after it. A record is one of three: a
-//! checkpoint; the *open record* that every start writes, which takes the next sequence number and so fences whoever still runs; or an
-//! action of an operator. Version 1, which held every position in every record, is read and never written.
+//! Version 2 holds what *changed*, the snapshot that it builds on, and the hash of the whole state after it. A record is one of four: a
+//! checkpoint; the *open record* that every start writes, which takes the next sequence number and so fences whoever still runs; an action of
+//! an operator; or a *rewrite*, whose files hold the rows of earlier ones in their place. A rewrite has version 3: who does not know that files are
+//! replaced would count their rows as lost, and refuses a version that it does not know. Version 1, which held every position in every record, is
+//! read and never written.
 
 use std::collections::HashSet;
 use std::path::{Component, Path};
@@ -27,6 +29,8 @@ use crate::blob::{PartTag, UploadId};
 
 /// The version that this Pintail writes.
 pub const VERSION: u32 = 2;
+/// The version of a rewrite.
+pub const REWRITE_VERSION: u32 = 3;
 /// The oldest version that it reads.
 const OLDEST: u32 = 1;
 
@@ -60,6 +64,9 @@ pub struct CommitRecord {
     /// What an operator asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<Action>,
+    /// In a rewrite: which files its own take the place of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewrite: Option<Rewrite>,
     /// What was read.
     pub source: SourceRange,
     /// What became of the records.
@@ -100,6 +107,24 @@ pub struct SnapshotName {
     pub sequence: u64,
     /// Its checksum.
     pub sha256: String,
+}
+
+/// What a rewrite replaces. Its own files are all in the directory of these, and hold their rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rewrite {
+    /// How often a row of its files was written anew, at most: 1 where all that it replaces is of checkpoints.
+    pub generation: u32,
+    /// The files that are replaced, of earlier records of this chain.
+    pub replaces: Vec<Replaced>,
+}
+
+/// A file that a rewrite replaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replaced {
+    /// Its place below the dataset's directory.
+    pub path: String,
+    /// Its rows.
+    pub rows: u64,
 }
 
 /// What an operator asked for, and who that was.
@@ -330,9 +355,9 @@ impl CommitRecord {
     }
 
     fn check(&self) -> Result<(), String> {
-        if !(OLDEST..=VERSION).contains(&self.version) {
+        if !(OLDEST..=REWRITE_VERSION).contains(&self.version) {
             return Err(format!(
-                "it has version {}, this pintail reads versions {OLDEST} to {VERSION}: use the pintail that wrote it",
+                "it has version {}, this pintail reads versions {OLDEST} to {REWRITE_VERSION}: use the pintail that wrote it",
                 self.version
             ));
         }
@@ -340,7 +365,10 @@ impl CommitRecord {
         if !self.counts.balance() {
             return Err(format!("its counts do not add up: {:?}", self.counts));
         }
-        self.check_rows(FileKind::Parquet, self.counts.rows_out)?;
+        match &self.rewrite {
+            Some(rewrite) => self.check_rewrite(rewrite)?,
+            None => self.check_rows(FileKind::Parquet, self.counts.rows_out)?,
+        }
         self.check_rows(FileKind::DeadLetters, self.counts.dead_letters.total())?;
         check_sha256(&self.previous)?;
         if self.trigger.is_some() {
@@ -367,15 +395,46 @@ impl CommitRecord {
             _ => self.epoch < self.sequence,
         };
         let snapshot_fits = self.snapshot.as_ref().is_none_or(|snapshot| snapshot.sequence < self.sequence);
-        match (self.version, kinds) {
-            (1, (false, true, false)) if self.epoch == 0 && self.state_sha256.is_none() && self.snapshot.is_none() => Ok(()),
+        let is_of_epoch = epoch_fits && snapshot_fits && self.state_sha256.is_some() && self.key.is_some();
+        match (self.version, kinds, self.rewrite.is_some()) {
+            (1, (false, true, false), false) if self.epoch == 0 && self.state_sha256.is_none() && self.snapshot.is_none() => Ok(()),
             // An open record may carry the action that its start was told to take.
-            (2, (true, false, _) | (false, true, false) | (false, false, true))
-                if epoch_fits && snapshot_fits && self.state_sha256.is_some() && self.key.is_some() =>
-            {
-                Ok(())
+            (VERSION, (true, false, _) | (false, true, false) | (false, false, true), false) if is_of_epoch => Ok(()),
+            (REWRITE_VERSION, (false, false, false), true) if is_of_epoch => Ok(()),
+            _ => Err("it is neither a checkpoint, nor an open record, nor an action, nor a rewrite".into()),
+        }
+    }
+
+    /// Checks that a rewrite moves rows from files to others beside them, and changes nothing else.
+    fn check_rewrite(&self, rewrite: &Rewrite) -> Result<(), String> {
+        let is_still = self.source.partitions.is_empty() && self.source.notes.is_empty() && self.source.forget_before.is_none();
+        if !is_still || self.counts != Counts::default() || !self.schema.is_empty() {
+            return Err("it is a rewrite, and changes more than files".into());
+        }
+        if rewrite.generation == 0
+            || rewrite.replaces.is_empty()
+            || self.files.is_empty()
+            || self.files.iter().any(|file| file.kind != FileKind::Parquet)
+        {
+            return Err("it is a rewrite that replaces nothing, or by other files than data".into());
+        }
+        let (mut dirs, mut paths) = (HashSet::new(), HashSet::new());
+        for path in rewrite.replaces.iter().map(|file| &file.path).chain(self.files.iter().map(|file| &file.path)) {
+            check_place(path, FileKind::Parquet)?;
+            dirs.insert(path.rsplit_once('/').map(|(dir, _)| dir));
+            if !paths.insert(path) {
+                return Err(format!("it names `{path}` twice"));
             }
-            _ => Err("it is neither a checkpoint, nor an open record, nor an action".into()),
+        }
+        if dirs.len() > 1 || dirs.contains(&None) {
+            return Err("it is a rewrite of files that are not all in one hive partition".into());
+        }
+        let sum = |mut rows: Box<dyn Iterator<Item = u64> + '_>| rows.try_fold(0_u64, u64::checked_add);
+        let replaced = sum(Box::new(rewrite.replaces.iter().map(|file| file.rows)));
+        let added = sum(Box::new(self.files.iter().map(|file| file.rows)));
+        match (replaced, added) {
+            (Some(replaced), Some(added)) if replaced == added => Ok(()),
+            _ => Err(format!("the files that it replaces have {replaced:?} rows, its own {added:?}")),
         }
     }
 
@@ -407,18 +466,22 @@ impl CommitRecord {
 
 impl FileEntry {
     fn check(&self) -> Result<(), String> {
-        let path = &self.path;
-        // A record is trusted with renames: it must not lead out of the dataset.
-        let inside = !path.contains('\0') && Path::new(path).components().all(|c| matches!(c, Component::Normal(_)));
-        let place = match self.kind {
-            FileKind::Parquet => path.ends_with(".parquet") && !path.starts_with(['_', '.']),
-            FileKind::DeadLetters => paths::is_for_dead_letters(path),
-        };
-        if path.is_empty() || !inside || !place {
-            return Err(format!("it names `{path}`, which is no place for a {:?} file", self.kind));
-        }
+        check_place(&self.path, self.kind)?;
         check_sha256(&self.sha256)
     }
+}
+
+fn check_place(path: &str, kind: FileKind) -> Result<(), String> {
+    // A record is trusted with renames: it must not lead out of the dataset.
+    let inside = !path.contains('\0') && Path::new(path).components().all(|c| matches!(c, Component::Normal(_)));
+    let place = match kind {
+        FileKind::Parquet => path.ends_with(".parquet") && !path.starts_with(['_', '.']),
+        FileKind::DeadLetters => paths::is_for_dead_letters(path),
+    };
+    if path.is_empty() || !inside || !place {
+        return Err(format!("it names `{path}`, which is no place for a {kind:?} file"));
+    }
+    Ok(())
 }
 
 fn check_sha256(text: &str) -> Result<(), String> {

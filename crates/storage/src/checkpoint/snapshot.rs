@@ -19,6 +19,8 @@ use super::sealed;
 use super::state::{Position, Rest, State};
 
 const VERSION: u32 = 2;
+/// The version once files were replaced.
+const REWRITTEN_VERSION: u32 = 3;
 
 /// Records between two snapshots.
 pub const RECORDS_MAX: u64 = 64;
@@ -59,7 +61,7 @@ pub fn encode(dataset_id: &str, sequence: u64, state: &State) -> (Vec<u8>, Strin
     };
     let remembered: Vec<u8> = state.remembered().iter().flat_map(|(head, fingerprint)| pack(head, fingerprint)).collect();
     sealed::seal(&Snapshot {
-        version: VERSION,
+        version: version_of(state),
         dataset_id: dataset_id.to_owned(),
         sequence,
         positions: state.positions().map(entry).collect(),
@@ -68,14 +70,21 @@ pub fn encode(dataset_id: &str, sequence: u64, state: &State) -> (Vec<u8>, Strin
     })
 }
 
+fn version_of(state: &State) -> u32 {
+    if state.rest().rewrites > 0 { REWRITTEN_VERSION } else { VERSION }
+}
+
 /// Reads the bytes of the snapshot that lies in the place of `sequence`. Returns the state with the checksum.
 ///
 /// # Errors
 /// Says in words what is wrong with the bytes; the caller names the file.
 pub fn parse(bytes: &[u8], dataset_id: &str, sequence: u64) -> Result<(State, String), String> {
     let (snapshot, sha256) = sealed::unseal::<Snapshot>(bytes)?;
-    if snapshot.version != VERSION {
-        return Err(format!("it has version {}, this pintail reads version {VERSION}: use the pintail that wrote it", snapshot.version));
+    if !(VERSION..=REWRITTEN_VERSION).contains(&snapshot.version) {
+        return Err(format!(
+            "it has version {}, this pintail reads versions {VERSION} and {REWRITTEN_VERSION}: use the pintail that wrote it",
+            snapshot.version
+        ));
     }
     if snapshot.dataset_id != dataset_id || snapshot.sequence != sequence {
         return Err(format!("it is of record {} of dataset {}", snapshot.sequence, snapshot.dataset_id));

@@ -67,6 +67,14 @@ pub struct Rest {
     /// The same of partitions without a position, by label, with the id that they had then: their next one may be another.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub accepted_unread: BTreeMap<String, UpTo>,
+    /// Rewrites so far. Who does not know them comes to another hash, and refuses the dataset.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rewrites: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Rest {
@@ -159,6 +167,7 @@ impl State {
             }
             action.up_to.iter().for_each(|up_to| self.accept(up_to));
         }
+        self.rest.rewrites += u64::from(record.rewrite.is_some());
         self.judge(record);
         match &record.state_sha256 {
             Some(said) if *said != self.sha256() => Err(format!("the state after it is {}, it says {said}", self.sha256())),

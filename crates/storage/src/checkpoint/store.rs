@@ -29,11 +29,13 @@ mod head;
 mod missing;
 mod named;
 mod open;
+mod rewrite;
 mod share_out;
 mod stored;
+mod swap;
 mod tip;
 
-pub use draft::{Adopted, Draft, NewFile};
+pub use draft::{Adopted, Draft, NewFile, Rewriting};
 pub use expected::{Allow, Expected, Remember, Sharing};
 pub use ground::{check_ground, check_ledger};
 pub use head::{check_beside, is_version_1, rebuild_snapshot};
@@ -187,15 +189,14 @@ impl Store {
     }
 
     /// Returns the error that says who took the next sequence number, if another process did. A record of this one's epoch is its own, of a
-    /// commit that failed behind its commit point.
+    /// commit that failed behind its commit point: the one behind that tells, if what was to be published is published and replaced by now.
     fn fenced(&self) -> Option<Error> {
-        let sequence = self.next_sequence();
-        entry(&*self.fs, &self.paths.record(sequence)).ok().flatten()?;
-        let (record, _) = log::read(&*self.fs, &self.paths, sequence).ok()?;
-        if record.epoch == self.tip.epoch {
-            return None;
-        }
-        Some(fenced_by(&record, &self.paths))
+        let next = self.next_sequence();
+        [next, next + 1].into_iter().find_map(|sequence| {
+            entry(&*self.fs, &self.paths.record(sequence)).ok().flatten()?;
+            let (record, _) = log::read(&*self.fs, &self.paths, sequence).ok()?;
+            (record.epoch != self.tip.epoch).then(|| fenced_by(&record, &self.paths))
+        })
     }
 
     /// Writes the snapshot of the state as it is, if the next record needs one.

@@ -84,6 +84,9 @@ pub trait Fs: ReadFs {
     /// Makes a directory whose parent exists; an error of kind `AlreadyExists` if the name is taken.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
 
+    /// As [`Self::create_dir`], with the owner, the group and the mode of another directory.
+    fn create_dir_like(&self, path: &Path, like: &Path) -> io::Result<()>;
+
     /// Makes the bytes of a file durable that another process may have written (recovery).
     fn sync_file(&self, path: &Path) -> io::Result<()>;
 
@@ -92,6 +95,12 @@ pub trait Fs: ReadFs {
 
     /// Renames in one atomic step; an error of kind `AlreadyExists` if `to` is taken.
     fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Gives what is called `from`, which is no directory, a second name; an error of kind `AlreadyExists` if `to` is taken.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Exchanges what two names stand for in one atomic step; an error of kind `NotFound` if nothing has one of them.
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()>;
 
     /// Removes a file.
     fn remove_file(&self, path: &Path) -> io::Result<()>;

@@ -105,6 +105,16 @@ impl Fs for Posix {
         self.disk.wait_for_room("mkdir", || fs::create_dir(path))
     }
 
+    fn create_dir_like(&self, path: &Path, like: &Path) -> io::Result<()> {
+        let of = fs::metadata(like)?;
+        self.create_dir(path)?;
+        let made = fs::metadata(path)?;
+        if (made.uid(), made.gid()) != (of.uid(), of.gid()) {
+            std::os::unix::fs::chown(path, Some(of.uid()), Some(of.gid()))?;
+        }
+        fs::set_permissions(path, of.permissions())
+    }
+
     #[expect(clippy::disallowed_methods, reason = "this is the place")]
     fn sync_file(&self, path: &Path) -> io::Result<()> {
         // Only the opening may be tried again.
@@ -131,6 +141,15 @@ impl Fs for Posix {
         self.disk.wait_for_room("link", || fs::hard_link(from, to))?;
         self.sync_dir(to.parent().expect("a link was made in a directory"))?;
         self.remove_file(from)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the place")]
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.wait_for_room("link", || fs::hard_link(from, to))
+    }
+
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        self.disk.wait_for_room("rename", || Ok(rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?))
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
@@ -230,6 +249,22 @@ mod tests {
     #[test]
     fn a_rename_by_link_and_unlink_never_replaces() {
         a_rename_keeps_the_bytes_and_never_replaces(&Posix { disk: DiskState::default(), links: AtomicBool::new(true) });
+    }
+
+    #[test]
+    fn an_exchange_leaves_both_and_a_link_never_replaces() {
+        let (fs, dir) = (Posix::default(), tempfile::tempdir().unwrap());
+        let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+        fs.create_dir(&a).unwrap();
+        assert_eq!(fs.exchange(&a, &b).unwrap_err().kind(), io::ErrorKind::NotFound);
+        fs::set_permissions(&a, std::os::unix::fs::PermissionsExt::from_mode(0o750)).unwrap();
+        fs.create_dir_like(&b, &a).unwrap();
+        assert_eq!(fs::metadata(&b).unwrap().permissions(), fs::metadata(&a).unwrap().permissions());
+        write(&fs, &a.join("x"), "first");
+        fs.exchange(&a, &b).unwrap();
+        fs.link(&b.join("x"), &a.join("y")).unwrap();
+        assert_eq!((content(&fs, &b.join("x")), content(&fs, &a.join("y"))), ("first".into(), "first".into()));
+        assert_eq!(fs.link(&b.join("x"), &a.join("y")).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
     }
 
     #[test]

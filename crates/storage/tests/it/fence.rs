@@ -15,11 +15,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use chrono::DateTime;
 use pintail_core::batch::DeadLetterCounts;
 use pintail_core::error::{ErrorKind, Result};
-use pintail_storage::checkpoint::record::CommitRecord;
-use pintail_storage::checkpoint::store::Store;
-use pintail_storage::durable::fs::Fs;
+use pintail_storage::checkpoint::record::{CommitRecord, FileEntry, Replaced, Rewrite};
+use pintail_storage::checkpoint::store::{NewFile, Rewriting, Store};
+use pintail_storage::durable::fs::{Fs, ReadFs};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -55,6 +56,24 @@ fn commit(store: &mut Store, nonce: &str) -> Result<()> {
     commit_files(store, staging, files, DeadLetterCounts::default())
 }
 
+/// Rewrites the files that the two processes share a directory for: all that the records before name there become one.
+fn rewrite(store: &mut Store, nonce: &str, chain: &[CommitRecord]) -> Result<()> {
+    let (sequence, mut staging) = (store.next_sequence(), store.staging());
+    let mut replaces = BTreeMap::new();
+    for record in chain.iter().filter(|record| record.sequence < sequence) {
+        for file in record.files.iter().filter(|file| file.path.starts_with("region=us/")) {
+            replaces.insert(file.path.clone(), file.rows);
+        }
+        record.rewrite.iter().flat_map(|rewrite| &rewrite.replaces).for_each(|file| _ = replaces.remove(&file.path));
+    }
+    let path = format!("region=us/events-2026-01-01-00-{sequence}.parquet");
+    let staged = stage(&mut staging, path.clone(), &content(nonce, 0, &path))?;
+    let merged = NewFile { rows: replaces.values().sum(), ..staged };
+    let replaces = replaces.into_iter().map(|(path, rows)| Replaced { path, rows }).collect();
+    let rewriting = Rewriting { rewrite: Rewrite { generation: 1, replaces }, files: vec![merged], time: DateTime::UNIX_EPOCH };
+    store.rewrite(staging, rewriting).map(|_| ())
+}
+
 /// How a process ended.
 #[derive(Debug)]
 struct End {
@@ -70,6 +89,8 @@ struct End {
 struct Scene {
     first_is_open: bool,
     commits: [usize; 2],
+    /// Whether each rewrites behind its first commit.
+    rewrites: [bool; 2],
     records_max: u64,
 }
 
@@ -110,9 +131,13 @@ impl Scene {
             None => open(Arc::new(fs.clone()), NONCES[who], self.records_max)?,
         };
         *acknowledged = committed(&store);
+        let mut rewrites = self.rewrites[who];
         for _ in 0..self.commits[who] {
             commit(&mut store, NONCES[who])?;
             *acknowledged = committed(&store);
+            if std::mem::take(&mut rewrites) {
+                rewrite(&mut store, NONCES[who], &chain(fs.model()).unwrap())?;
+            }
         }
         Ok(())
     }
@@ -205,6 +230,17 @@ fn check_disk(model: &Model, acknowledged: u64, complete: bool) -> Checked<()> {
             let from = record.source.partitions.first().map_or(0, |span| span.from);
             named.insert(Path::new(ROOT).join(&file.path), content(&nonce, from, &file.path));
         }
+        // Of the last record, the exchange may still be to come.
+        let has_come = |file: &FileEntry| matches!(model.entry(&Path::new(ROOT).join(&file.path)), Ok(Some(_)));
+        let is_to_come = !complete && at + 1 == chain.len() && !record.files.iter().any(has_come);
+        for file in record.rewrite.iter().flat_map(|rewrite| &rewrite.replaces) {
+            let path = Path::new(ROOT).join(&file.path);
+            if !is_to_come {
+                named.remove(&path);
+            } else if !matches!(model.entry(&path), Ok(Some(_))) {
+                return Err(format!("{} is gone before others are in its place", path.display()));
+            }
+        }
     }
     if next < acknowledged {
         return Err(format!("{acknowledged} records were acknowledged, the chain has {next}"));
@@ -224,8 +260,10 @@ fn check_disk(model: &Model, acknowledged: u64, complete: bool) -> Checked<()> {
 
 /// A process that was at work when another one opened the dataset, with a snapshot due at each moment that there is.
 fn scenes() -> Vec<Scene> {
-    let one = Scene { first_is_open: true, commits: [2, 1], records_max: 64 };
-    vec![Scene { first_is_open: false, commits: [1, 1], records_max: 2 }, one, Scene { records_max: 3, ..one }]
+    let one = Scene { first_is_open: true, commits: [2, 1], rewrites: [false, false], records_max: 64 };
+    let rewriting = Scene { rewrites: [true, false], ..one };
+    let both = Scene { rewrites: [true, true], ..one };
+    vec![Scene { first_is_open: false, commits: [1, 1], records_max: 2, ..one }, one, Scene { records_max: 3, ..one }, rewriting, both]
 }
 
 /// Tries all of `plans`. Panics with the first findings, each named once.

@@ -4,9 +4,10 @@
 //! Does not own: when a process or the machine dies, and what must hold afterwards (see `states`).
 //!
 //! What it assumes of a real file system, and nothing more:
-//! - A rename is one atomic step: a power cut leaves both of its sides or neither, and so the fsync of either directory makes both durable.
+//! - A rename, and an exchange, is one atomic step: a power cut leaves both of its sides or neither, and so the fsync of either directory makes both
+//!   durable.
 //!   (The fallback of `durable::posix` where the file system has no such rename is a link, an fsync and an unlink: see [`Renames`].)
-//! - Making, removing and renaming a name become durable by the fsync of the directory, and of nothing else. Each such change that is not
+//! - Making, linking, removing and renaming a name become durable by the fsync of the directory, and of nothing else. Each such change that is not
 //!   durable may have reached the disk or not, in any combination: only changes of the *same name* keep their order. A directory may
 //!   lose its name while a file has already moved into it, and a directory may be gone while the file that was to leave it has not left.
 //! - Bytes become durable by the fsync of their file. Until then a power cut leaves none of them, half, their length filled with zeros, or
@@ -39,6 +40,8 @@ pub(crate) enum Step {
     SyncFile,
     SyncDir,
     Rename,
+    Link,
+    Exchange,
     Remove,
     Rmdir,
 }
@@ -221,6 +224,10 @@ impl Fs for Model {
         })
     }
 
+    fn create_dir_like(&self, path: &Path, _like: &Path) -> io::Result<()> {
+        self.create_dir(path)
+    }
+
     fn sync_file(&self, path: &Path) -> io::Result<()> {
         self.act(Step::SyncFile, path, |disk| disk.find(path).map(|node| disk.sync(node)))
     }
@@ -230,7 +237,8 @@ impl Fs for Model {
     }
 
     fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
-        if self.state().renames == Renames::Atomic {
+        // No directory has two names.
+        if self.state().renames == Renames::Atomic || self.entry(from)? == Some(EntryKind::Dir) {
             return self.act(Step::Rename, to, |disk| disk.rename(from, to, false));
         }
         self.act(Step::Rename, to, |disk| {
@@ -239,6 +247,18 @@ impl Fs for Model {
         })?;
         self.sync_dir(to.parent().expect("a file lies in a directory"))?;
         self.remove_file(from)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.act(Step::Link, to, |disk| {
+            let node = disk.find(from)?;
+            disk.content(node)?;
+            disk.make(to, node)
+        })
+    }
+
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        self.act(Step::Exchange, one, |disk| disk.exchange(one, other))
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {

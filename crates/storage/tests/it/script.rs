@@ -18,14 +18,18 @@ use pintail_core::offsets::PartitionId;
 use pintail_storage::checkpoint::dead_letters::DeadLetterFile;
 use pintail_storage::checkpoint::paths::Paths;
 use pintail_storage::checkpoint::process::Process;
-use pintail_storage::checkpoint::record::{CommitRecord, FileKind};
+use pintail_storage::checkpoint::record::{CommitRecord, FileKind, Replaced, Rewrite};
 use pintail_storage::checkpoint::staging::Staging;
-use pintail_storage::checkpoint::store::{Expected, NewFile, Store};
+use pintail_storage::checkpoint::store::{Expected, NewFile, Rewriting, Store};
 use pintail_storage::durable::fs::{EntryKind, Fs};
 use pintail_storage::samples::{draft_behind, expected};
 
 /// Checkpoints of the whole script.
 pub(crate) const CHECKPOINTS: u64 = 5;
+/// The checkpoints and, behind the last but one, a rewrite.
+pub(crate) const STEPS: u64 = CHECKPOINTS + 1;
+/// The step that is the rewrite.
+const REWRITE: u64 = CHECKPOINTS;
 /// The checkpoint after which another process goes on with the script.
 const SECOND_PROCESS: u64 = 3;
 /// Records of each checkpoint.
@@ -37,10 +41,15 @@ fn files_of(checkpoint: u64) -> Vec<String> {
         1 => &["region=us", "region=eu"],
         2 => &[],
         3 => &["region=us", "region=apac/day=2026-01-01"],
+        4 => &["region=us", "region=apac/day=2026-01-01"],
         _ => &["region=apac/day=2026-01-01"],
     };
     dirs.iter().map(|dir| format!("{dir}/events-{checkpoint}.parquet")).collect()
 }
+
+/// The files that the rewrite replaces, and the one that it puts in their place. One beside them stays.
+const REPLACED: [&str; 2] = ["region=us/events-1.parquet", "region=us/events-3.parquet"];
+const MERGED: &str = "region=us/events-1-3.parquet";
 
 /// Large enough for a write to be torn, different for every file.
 fn content(path: &str) -> String {
@@ -83,6 +92,10 @@ fn checkpoints(store: &Store) -> u64 {
     committed(store) / RECORDS
 }
 
+fn steps(store: &Store) -> u64 {
+    checkpoints(store) + store.state().rest().rewrites
+}
+
 /// Opens the dataset: this is where recovery happens.
 pub(crate) fn open(fs: Arc<dyn Fs>, root: &Path) -> Result<Store> {
     let process = process(&*fs, root);
@@ -109,7 +122,7 @@ pub(crate) fn open_by(process: Process, fs: Arc<dyn Fs>, root: &Path, records_ma
     Store::open(fs, root, &expected)
 }
 
-/// Goes on with the script from wherever the dataset stands, to its end. Tells `announce` the checkpoints that a process may have
+/// Goes on with the script from wherever the dataset stands, to its end. Tells `announce` the steps that a process may have
 /// acknowledged to its source: what it found when it opened the dataset, then each commit that returned.
 pub(crate) fn run(fs: &Arc<dyn Fs>, root: &Path, announce: &mut dyn FnMut(u64)) -> Result<()> {
     let store = open(fs.clone(), root)?;
@@ -118,16 +131,28 @@ pub(crate) fn run(fs: &Arc<dyn Fs>, root: &Path, announce: &mut dyn FnMut(u64)) 
 
 /// Goes on with a dataset that is open. A second process takes over in the middle.
 pub(crate) fn go_on(mut store: Store, fs: &Arc<dyn Fs>, root: &Path, announce: &mut dyn FnMut(u64)) -> Result<()> {
-    announce(checkpoints(&store));
-    while checkpoints(&store) < CHECKPOINTS {
-        commit(&mut store)?;
-        announce(checkpoints(&store));
-        if checkpoints(&store) == SECOND_PROCESS {
+    announce(steps(&store));
+    while steps(&store) < STEPS {
+        if steps(&store) + 1 == REWRITE {
+            rewrite(&mut store)?;
+        } else {
+            commit(&mut store)?;
+        }
+        announce(steps(&store));
+        if steps(&store) == SECOND_PROCESS {
             store = open(fs.clone(), root)?;
-            announce(checkpoints(&store));
+            announce(steps(&store));
         }
     }
     Ok(())
+}
+
+fn rewrite(store: &mut Store) -> Result<()> {
+    let mut staging = store.staging();
+    let merged = NewFile { rows: REPLACED.len() as u64, ..stage(&mut staging, MERGED.into(), content(MERGED).as_bytes())? };
+    let replaces = REPLACED.iter().map(|path| Replaced { path: (*path).into(), rows: 1 }).collect();
+    let rewrite = Rewrite { generation: 1, replaces };
+    store.rewrite(staging, Rewriting { rewrite, files: vec![merged], time: DateTime::UNIX_EPOCH }).map(|_| ())
 }
 
 fn schema() -> Arc<Schema> {
@@ -204,9 +229,13 @@ pub(crate) fn tree(fs: &dyn Fs, dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     files
 }
 
-/// The published files after `checkpoints` commits: what any reader's glob must find, and the dead letters.
-fn expected_files(root: &Path, checkpoints: u64) -> BTreeMap<PathBuf, Vec<u8>> {
-    let data = (1..=checkpoints).flat_map(files_of).map(|path| (root.join(&path), content(&path).into_bytes()));
+/// The published files after so many steps: what any reader's glob must find, and the dead letters.
+pub(crate) fn expected_files(root: &Path, steps: u64) -> BTreeMap<PathBuf, Vec<u8>> {
+    let is_rewritten = steps >= REWRITE;
+    let checkpoints = steps - u64::from(is_rewritten);
+    let paths = (1..=checkpoints).flat_map(files_of).filter(|path| !is_rewritten || !REPLACED.contains(&path.as_str()));
+    let paths = paths.chain(is_rewritten.then(|| MERGED.to_owned()));
+    let data = paths.map(|path| (root.join(&path), content(&path).into_bytes()));
     let letters = (1..=checkpoints).filter(|checkpoint| has_dead_letter(*checkpoint));
     let letters = letters.map(|checkpoint| (root.join(Paths::new("").dead_letters_of(checkpoint)), DEAD_LETTER_LINE.into()));
     data.chain(letters).collect()
@@ -225,6 +254,11 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Ch
 
 /// Reads the records of checkpoints that lie at `root`, in their order: each is whole.
 pub(crate) fn records(fs: &dyn Fs, root: &Path) -> Checked<Vec<CommitRecord>> {
+    Ok(step_records(fs, root)?.into_iter().filter(|record| record.trigger.is_some()).collect())
+}
+
+/// As [`records`], with that of the rewrite.
+fn step_records(fs: &dyn Fs, root: &Path) -> Checked<Vec<CommitRecord>> {
     let files = tree(fs, &root.join("_pintail/commits"));
     let files = files.iter().filter(|(path, _)| path.extension().unwrap() == "json");
     let read = |(path, bytes): (&PathBuf, &Vec<u8>)| {
@@ -233,14 +267,23 @@ pub(crate) fn records(fs: &dyn Fs, root: &Path) -> Checked<Vec<CommitRecord>> {
         Ok(record.0)
     };
     let records: Vec<_> = files.map(read).collect::<Checked<_>>()?;
-    Ok(records.into_iter().filter(|record| record.trigger.is_some()).collect())
+    Ok(records.into_iter().filter(|record| record.trigger.is_some() || record.rewrite.is_some()).collect())
 }
 
-/// Holds what lies at `root` right after a crash against the script: each visible file is whole. Returns the checkpoints seen.
+/// Holds what lies at `root` right after a crash against the script: each visible file is whole, and each row is in one. Returns the steps seen.
 pub(crate) fn check_crashed(fs: &dyn Fs, root: &Path) -> Checked<u64> {
     let files = tree(fs, root);
-    let checkpoints = records(fs, root)?.len() as u64;
-    let committed = expected_files(root, checkpoints);
+    let steps = step_records(fs, root)?.len() as u64;
+    let dir = root.join("region=us");
+    let in_dir = |files: &BTreeMap<PathBuf, Vec<u8>>| files.keys().filter(|path| path.starts_with(&dir)).cloned().collect::<Vec<_>>();
+    let mut committed = expected_files(root, steps);
+    if steps == REWRITE && in_dir(&files) != in_dir(&committed) {
+        // Its record is there, and the exchange is still to come.
+        committed = expected_files(root, steps - 1);
+    }
+    if steps >= REWRITE {
+        same("the files of the hive partition that is rewritten", in_dir(&files), in_dir(&committed))?;
+    }
     for (path, bytes) in files.iter().filter(|(path, _)| is_published(root, path)) {
         match committed.get(path) {
             Some(whole) if whole == bytes => {}
@@ -248,19 +291,19 @@ pub(crate) fn check_crashed(fs: &dyn Fs, root: &Path) -> Checked<u64> {
             None => return Err(format!("{} is visible before its commit", path.display())),
         }
     }
-    Ok(checkpoints)
+    Ok(steps)
 }
 
 /// Checks that nothing is staged for a checkpoint that was acknowledged. If its staging came back with the power after somebody's
 /// retention had removed one of its files, that file would be missing in both places, and no start possible.
 pub(crate) fn check_acknowledged(fs: &dyn Fs, root: &Path, acknowledged: u64) -> Checked<()> {
-    let (paths, records) = (Paths::new(root), records(fs, root)?);
+    let (paths, records) = (Paths::new(root), step_records(fs, root)?);
     let acknowledged = records.iter().take(usize::try_from(acknowledged).unwrap());
     let left = acknowledged.map(CommitRecord::staged_by).find(|staged| !matches!(fs.entry(&paths.staging_of(*staged)), Ok(None)));
     same("staging of an acknowledged checkpoint", left, None)
 }
 
-/// Opens the dataset after a crash and holds it against the script. Returns the number of checkpoints.
+/// Opens the dataset after a crash and holds it against the script. Returns the number of steps.
 pub(crate) fn check_recovered(fs: &Arc<dyn Fs>, root: &Path) -> Checked<u64> {
     let opened = open(fs.clone(), root);
     let store = opened.map_err(|error| format!("a crash must not keep the next start from opening: {error}"))?;
@@ -268,24 +311,26 @@ pub(crate) fn check_recovered(fs: &Arc<dyn Fs>, root: &Path) -> Checked<u64> {
 }
 
 /// Holds a dataset that was just opened against the script: exactly the committed checkpoints, each file once and whole, offsets without
-/// a gap, nothing left over. Returns the number of checkpoints.
+/// a gap, nothing left over. Returns the number of steps.
 pub(crate) fn check_open(store: &Store, fs: &Arc<dyn Fs>, root: &Path) -> Checked<u64> {
     same("missing", store.missing(), None)?;
-    let checkpoints = checkpoints(store);
-    same("checkpoints with a record", records(&**fs, root)?.len() as u64, checkpoints)?;
+    let steps = steps(store);
+    same("checkpoints and rewrites with a record", step_records(&**fs, root)?.len() as u64, steps)?;
+    let workspace = Paths::new(root).workspace().unwrap();
+    same("left over beside the dataset", fs.list(&workspace).unwrap_or_default(), vec![])?;
     let mut files = tree(&**fs, root);
     let left_over = files.keys().find(|path| path.extension().is_some_and(|ending| ending == "inprogress"));
     same("left over", left_over, None)?;
     files.retain(|path, _| is_published(root, path));
-    let expected = expected_files(root, checkpoints);
+    let expected = expected_files(root, steps);
     same("the published files", files.keys().collect::<Vec<_>>(), expected.keys().collect())?;
     let torn = files.iter().find(|(path, bytes)| expected[*path] != **bytes);
     same("torn", torn.map(|(path, _)| path), None)?;
-    Ok(checkpoints)
+    Ok(steps)
 }
 
 /// Goes on after a crash to the end of the script and checks that everything is there once.
 pub(crate) fn check_completes(fs: &Arc<dyn Fs>, root: &Path) -> Checked<()> {
     run(fs, root, &mut |_| ()).map_err(|error| format!("the script does not go on: {error}"))?;
-    same("checkpoints at the end", check_recovered(fs, root)?, CHECKPOINTS)
+    same("steps at the end", check_recovered(fs, root)?, STEPS)
 }

@@ -117,6 +117,21 @@ impl Fs for Faulty {
         self.model.rename_noreplace(from, to)
     }
 
+    fn create_dir_like(&self, path: &Path, like: &Path) -> io::Result<()> {
+        self.step()?;
+        self.model.create_dir_like(path, like)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step()?;
+        self.model.link(from, to)
+    }
+
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        self.step()?;
+        self.model.exchange(one, other)
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.step()?;
         self.model.remove_file(path)
@@ -199,8 +214,8 @@ proptest! {
             prop_assert!(lawful.contains(&seen), "{seen} checkpoints, lawful are {lawful:?}");
         }
         script::check_completes(&model.handle(), root).map_err(TestCaseError::fail)?;
-        let cut = Model::over(model.disk().drawn_cut(last), script::CHECKPOINTS, Renames::Atomic);
-        prop_assert_eq!(script::check_recovered(&cut.handle(), root), Ok(script::CHECKPOINTS));
+        let cut = Model::over(model.disk().drawn_cut(last), script::STEPS, Renames::Atomic);
+        prop_assert_eq!(script::check_recovered(&cut.handle(), root), Ok(script::STEPS));
     }
 }
 
@@ -214,6 +229,8 @@ enum Call {
     SyncDir(u8),
     SyncRoot,
     Rename((u8, u8), (u8, u8)),
+    Link((u8, u8), (u8, u8)),
+    Exchange(u8, u8),
     Remove(u8, u8),
 }
 
@@ -228,6 +245,8 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
         dir.prop_map(Call::SyncDir),
         Just(Call::SyncRoot),
         (place.clone(), place.clone()).prop_map(|(from, to)| Call::Rename(from, to)),
+        (place.clone(), place.clone()).prop_map(|(from, to)| Call::Link(from, to)),
+        Just(Call::Exchange(0, 1)),
         place.prop_map(|(d, n)| Call::Remove(d, n)),
     ];
     prop::collection::vec(call, 1..24)
@@ -250,6 +269,8 @@ fn carry_out(call: &Call, fs: &dyn Fs, root: &Path) -> io::Result<()> {
         Call::SyncDir(d) => fs.sync_dir(&dir(root, *d)),
         Call::SyncRoot => fs.sync_dir(root),
         Call::Rename(from, to) => fs.rename_noreplace(&file(root, *from), &file(root, *to)),
+        Call::Link(from, to) => fs.link(&file(root, *from), &file(root, *to)),
+        Call::Exchange(one, other) => fs.exchange(&dir(root, *one), &dir(root, *other)),
         Call::Remove(d, name) => fs.remove_file(&file(root, (*d, *name))),
     }
 }
@@ -277,6 +298,19 @@ impl Promises {
                 if synced {
                     self.synced.insert(*to);
                 }
+            }
+            Call::Link(from, to) => {
+                let synced = self.synced.contains(from);
+                self.unsafe_now(*to);
+                if synced {
+                    self.synced.insert(*to);
+                }
+            }
+            Call::Exchange(..) => {
+                let other = |(dir, name): &(u8, u8)| (1 - dir, *name);
+                self.synced = self.synced.iter().map(other).collect();
+                self.files = self.files.iter().map(other).collect();
+                self.dirs.clear();
             }
         }
     }

@@ -213,8 +213,8 @@ impl States {
         went_on.map_err(|error| format!("the script does not go on: {error}"))?;
         let moments = model.take_moments();
         match script::check_recovered(&fs, root)? {
-            script::CHECKPOINTS => Ok((recovery, moments)),
-            end => Err(format!("the script ends with {end} checkpoints")),
+            script::STEPS => Ok((recovery, moments)),
+            end => Err(format!("the script ends after {end} steps")),
         }
     }
 }
@@ -226,7 +226,7 @@ impl Moment {
             (Some(before), Some((step, _))) if before.acknowledged == self.acknowledged => match step {
                 // It only takes possibilities away.
                 Step::Sync | Step::SyncFile | Step::SyncDir => Subsets::None,
-                Step::Create | Step::Mkdir | Step::Rename | Step::Remove | Step::Rmdir => Subsets::WithLast,
+                Step::Create | Step::Mkdir | Step::Rename | Step::Link | Step::Exchange | Step::Remove | Step::Rmdir => Subsets::WithLast,
                 Step::Write => Subsets::All,
             },
             _ => Subsets::All,

@@ -117,6 +117,18 @@ impl Fs for Disk {
         unreachable!("the store renames")
     }
 
+    fn create_dir_like(&self, _: &Path, _: &Path) -> io::Result<()> {
+        unreachable!("the store makes directories")
+    }
+
+    fn link(&self, _: &Path, _: &Path) -> io::Result<()> {
+        unreachable!("the store links")
+    }
+
+    fn exchange(&self, _: &Path, _: &Path) -> io::Result<()> {
+        unreachable!("the store exchanges")
+    }
+
     fn remove_file(&self, _: &Path) -> io::Result<()> {
         unreachable!("the store removes")
     }

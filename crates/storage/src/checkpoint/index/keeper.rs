@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use pintail_core::error::{Error, Result};
 use tracing::{debug, warn};
 
-use super::{Found, Index, LARGE, SMALL, Segment, VERSION, segments};
+use super::{Found, Index, LARGE, SMALL, Segment, segments};
 use crate::checkpoint::columns::OutputColumn;
 use crate::checkpoint::paths::{self, Paths};
 use crate::checkpoint::{log, sealed};
@@ -109,7 +109,7 @@ impl Keeper {
     /// Writes the records of the index, which begins with `block`.
     fn write(&self, block: Block) -> Result<()> {
         self.put(&Segment {
-            version: VERSION,
+            version: Segment::version_of(&self.index.records),
             dataset_id: self.dataset_id.clone(),
             from: block.from,
             to: self.index.end(),
@@ -154,9 +154,9 @@ impl Segment {
     fn join(mut self, next: Self) -> Self {
         let shift = self.dirs.len() as u32;
         self.dirs.extend(next.dirs);
-        (self.to, self.seal) = (next.to, next.seal);
+        (self.to, self.seal, self.version) = (next.to, next.seal, self.version.max(next.version));
         for mut record in next.records {
-            record.files.iter_mut().for_each(|file| file.0 += shift);
+            record.each_dir(|dir| *dir += shift);
             self.records.push(record);
         }
         self
@@ -166,8 +166,8 @@ impl Segment {
     fn with_dirs_once(mut self) -> Self {
         let all = std::mem::take(&mut self.dirs);
         let mut own = Index::default();
-        for file in self.records.iter_mut().flat_map(|record| &mut record.files) {
-            file.0 = own.dir(&all[file.0 as usize]);
+        for record in &mut self.records {
+            record.each_dir(|dir| *dir = own.dir(&all[*dir as usize]));
         }
         self.dirs = own.dirs;
         self

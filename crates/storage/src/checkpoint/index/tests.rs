@@ -331,3 +331,43 @@ proptest! {
         prop_assert_eq!(bounds(&column), Some(Bounds(1, value, value)));
     }
 }
+
+#[test]
+fn files_that_a_rewrite_replaces_are_no_data_any_more_whether_its_record_has_a_segment_or_not() {
+    let mut laid = Laid::new();
+    laid.add_many(SMALL);
+    // Of the records 3 and 6, which are of one directory.
+    let before = laid.read().0;
+    let replaces = [3, 6]
+        .map(|sequence: usize| crate::checkpoint::record::Replaced { path: before.path(&before.records[sequence - 1].files[0]), rows: 3 });
+    let mut rewrite = laid.record();
+    rewrite.files[0] =
+        FileEntry { path: format!("region=r0/events-2026-01-05-00-{}.parquet", laid.next), rows: 6, ..rewrite.files[0].clone() };
+    laid.add(CommitRecord {
+        version: crate::checkpoint::record::REWRITE_VERSION,
+        trigger: None,
+        counts: Counts::default(),
+        rewrite: Some(Rewrite { generation: 1, replaces: replaces.to_vec() }),
+        ..rewrite
+    });
+    replaces.iter().for_each(|file| fs::remove_file(laid.paths().published(&file.path)).unwrap());
+    let plain = laid.read().0;
+    let shown = |index: &Index| -> Vec<String> {
+        let replaced = index.replaced();
+        let files = index.records.iter().flat_map(|record| &record.files).filter(|file| !replaced.contains(file));
+        files.map(|file| index.path(file)).collect()
+    };
+    assert_eq!(shown(&plain).len() as u64, SMALL - 1);
+    assert!(replaces.iter().all(|file| !shown(&plain).contains(&file.path)));
+    let found = committed(laid.dir.path()).unwrap();
+    assert_eq!((found.files.len() as u64, found.files.iter().map(|file| file.rows).sum::<u64>()), (SMALL - 1, 3 * SMALL));
+    assert!(found.files.iter().all(|file| file.class == Some(0)), "what was rewritten has the columns of the dataset");
+    laid.add_many(SMALL);
+    let plain = laid.read().0;
+    update(&laid.paths()).unwrap();
+    assert_eq!(laid.read(), (plain.clone(), 2 * SMALL));
+    assert_eq!(shown(&laid.read().0).len() as u64, 2 * SMALL - 1);
+    // Who does not know of rewrites passes over the segment, and reads the records.
+    let versions = laid.segments().into_iter().map(|path| sealed::unseal::<Segment>(&fs::read(path).unwrap()).unwrap().0.version);
+    assert_eq!(versions.collect::<Vec<_>>(), [VERSION, REWRITTEN_VERSION]);
+}

@@ -109,7 +109,7 @@ fn a_record_in_the_place_of_another_is_refused() {
 fn a_record_that_does_not_hold_together_is_neither_written_nor_read() {
     type Breaks = fn(&mut CommitRecord);
     let broken: [(&str, Breaks); 14] = [
-        ("version 3", |r| r.version = 3),
+        ("version 4", |r| r.version = 4),
         ("do not add up", |r| r.counts.filtered = 2),
         ("its files have 6", |r| r.files[0].rows = 6),
         ("its files have 2", |r| r.files[1].rows = 2),
@@ -164,4 +164,52 @@ fn the_seeds_of_the_fuzz_target_are_read() {
     let seed = include_str!("../../../../../tests/fuzz/seeds/commit_record/snapshot");
     let sealed = format!("{seed}\n{{\"sha256\":\"{}\"}}\n", pintail_core::digest::sha256_hex(seed.as_bytes()));
     crate::checkpoint::snapshot::parse(sealed.as_bytes(), "d", 42).unwrap();
+}
+
+/// A rewrite that holds together.
+fn rewrite() -> CommitRecord {
+    let replaced = |name: &str, rows| Replaced { path: format!("region=us/{name}.parquet"), rows };
+    CommitRecord {
+        version: REWRITE_VERSION,
+        trigger: None,
+        rewrite: Some(Rewrite { generation: 1, replaces: vec![replaced("a", 3), replaced("b", 2)] }),
+        files: vec![file("region=us/events-2026-01-01-00-42.parquet", 0, FileKind::Parquet, 5)],
+        ..checkpoint(42)
+    }
+}
+
+#[test]
+fn a_rewrite_has_a_version_that_those_refuse_who_do_not_know_it() {
+    let (bytes, sha256) = rewrite().encode().unwrap();
+    assert_eq!(CommitRecord::parse(&bytes, 42).unwrap(), (rewrite(), sha256));
+    assert!(REWRITE_VERSION > VERSION);
+    for unfit in [CommitRecord { version: VERSION, ..rewrite() }, CommitRecord { version: REWRITE_VERSION, ..record() }] {
+        assert!(unfit.encode().unwrap_err().contains("nor a rewrite"));
+    }
+}
+
+#[test]
+fn a_rewrite_moves_as_many_rows_as_it_finds_within_one_directory_and_changes_nothing_else() {
+    type Breaks = fn(&mut CommitRecord);
+    fn replaces(record: &mut CommitRecord) -> &mut Vec<Replaced> {
+        &mut record.rewrite.as_mut().unwrap().replaces
+    }
+    let broken: [(Breaks, &str); 10] = [
+        (|r| r.files[0].rows = 4, "rows"),
+        (|r| replaces(r)[0].rows = u64::MAX, "rows"),
+        (|r| replaces(r)[0].path = "region=eu/a.parquet".into(), "one hive partition"),
+        (|r| replaces(r)[0].path = "region=us/events-2026-01-01-00-42.parquet".into(), "twice"),
+        (|r| replaces(r)[0].path = "../a.parquet".into(), "no place"),
+        (|r| replaces(r).clear(), "replaces nothing"),
+        (|r| r.rewrite.as_mut().unwrap().generation = 0, "replaces nothing"),
+        (|r| r.counts.filtered = 1, "do not add up"),
+        (|r| r.source.partitions = vec![span("p", 0, 1, true)], "more than files"),
+        (|r| r.schema = record().schema, "more than files"),
+    ];
+    for (breaks, why) in broken {
+        let mut record = rewrite();
+        breaks(&mut record);
+        let refused = record.encode().unwrap_err();
+        assert!(refused.contains(why), "{refused}");
+    }
 }

@@ -11,7 +11,7 @@ use pintail_core::offsets::Offsets;
 
 use super::Tip;
 use crate::checkpoint::columns::{self, OutputColumn};
-use crate::checkpoint::record::{self, ColumnStatistics, CommitRecord, EventTimes, FileEntry, FileKind, SourceRange};
+use crate::checkpoint::record::{self, ColumnStatistics, CommitRecord, EventTimes, FileEntry, FileKind, Rewrite, SourceRange};
 use crate::checkpoint::staging::Staged;
 
 /// What a checkpoint is to commit.
@@ -63,6 +63,17 @@ pub struct Adopted {
     pub schema: Option<SchemaRef>,
 }
 
+/// What a rewrite is to commit: staged files in the place of others, all in one directory.
+#[derive(Debug)]
+pub struct Rewriting {
+    /// What they take the place of.
+    pub rewrite: Rewrite,
+    /// The staged files.
+    pub files: Vec<NewFile>,
+    /// The time to record.
+    pub time: DateTime<Utc>,
+}
+
 /// A record as it is written.
 #[derive(Debug)]
 pub(crate) struct Sealed {
@@ -88,6 +99,7 @@ impl Tip {
             key: Some(self.key.fingerprint()),
             opened: None,
             action: None,
+            rewrite: None,
             source: SourceRange { kind: self.format.source.kind.clone(), partitions: Vec::new(), notes: Vec::new(), forget_before: None },
             counts: Counts::default(),
             files: Vec::new(),
@@ -133,6 +145,13 @@ impl Tip {
         // No record of the source stands behind these rows: all of them count as expanded.
         let counts = Counts { rows_out: rows, expanded: rows, ..Counts::default() };
         self.with_columns(CommitRecord { counts, files, ..self.next_record(time) }, columns)
+    }
+
+    /// Returns the record of a rewrite.
+    pub(crate) fn rewriting(&self, draft: Rewriting) -> CommitRecord {
+        let columns = &self.state.rest().columns;
+        let files = draft.files.into_iter().map(|file| file_entry(file, columns)).collect();
+        CommitRecord { version: record::REWRITE_VERSION, rewrite: Some(draft.rewrite), files, ..self.next_record(draft.time) }
     }
 
     /// Gives each column of the output its id.

@@ -23,6 +23,7 @@ use super::ground::{self, Ground};
 use super::head::{self, Head};
 use super::named::{self, Written, entry, publish, remove_leftovers, remove_staging};
 use super::stored::{check_stored, partition_columns};
+use super::swap::{self, Swap};
 use super::tip::Tip;
 use super::{Store, missing};
 use crate::checkpoint::directories::{Directories, sync_dir};
@@ -84,7 +85,7 @@ impl Store {
         check_stored(&**fs, paths, &format, take_over.as_ref(), &head, expected)?;
         check_generation(paths, head.last.as_ref(), take_over.as_ref())?;
         let expired_before = head.state.rest().expired_before.max(expected.allow.gone_before);
-        let missing = recover(&**fs, paths, &mut directories, head.last.as_ref(), expired_before)?;
+        let missing = recover(&**fs, paths, &mut directories, (head.last.as_ref(), &expected.process.nonce), expired_before)?;
         let mut store = Self {
             fs: fs.clone(),
             paths: paths.clone(),
@@ -131,6 +132,10 @@ impl Store {
                 remove_staging(&*self.fs, &self.paths, [staged])?;
             }
         }
+        swap::clear(&*self.fs, &self.paths, |staged| {
+            let is_older = !recovery::garbage(&[staged], self.tip.epoch).is_empty();
+            Ok(is_older || entry(&*self.fs, &self.paths.record(staged.epoch))?.is_none())
+        })?;
         let nonce = &self.tip.process.nonce;
         let mut dirs = vec![self.paths.own(), self.paths.snapshots(), self.paths.commit_dir(self.tip.epoch)];
         dirs.extend((self.tip.epoch > 1).then(|| self.paths.commit_dir(self.tip.epoch - 1)));
@@ -368,13 +373,17 @@ fn recover(
     fs: &dyn Fs,
     paths: &Paths,
     directories: &mut Directories,
-    last: Option<&CommitRecord>,
+    (last, nonce): (Option<&CommitRecord>, &str),
     expired_before: Option<DateTime<Utc>>,
 ) -> Result<Option<String>> {
     let Some(last) = last else { return Ok(None) };
     let steps = recovery::plan(&look(fs, paths, last, expired_before)?);
     let missing = missing::judge(last, &steps, expired_before)?;
     make_durable(fs, directories, paths, last.sequence)?;
+    if let Some(swap) = Swap::of(fs, paths, last, nonce) {
+        swap.complete(directories, &steps)?;
+        return Ok(missing);
+    }
     publish(fs, paths, directories, last.staged_by(), last.files.iter().zip(steps.iter().copied()), &[])?;
     Ok(missing)
 }

@@ -17,7 +17,7 @@ use crate::checkpoint::{columns, paths, snapshot};
 use crate::durable::posix::Posix;
 use crate::samples::{draft, expected, open, schema, simulator};
 
-fn stage(staging: &mut Staging, path: &str, content: &str) -> NewFile {
+pub(super) fn stage(staging: &mut Staging, path: &str, content: &str) -> NewFile {
     let mut file = staging.create().unwrap();
     file.write_all(content.as_bytes()).unwrap();
     NewFile { staged: file.finish().unwrap(), path: path.into(), kind: FileKind::Parquet, rows: 3, event_time: None, columns: vec![] }

@@ -119,13 +119,19 @@ impl Tip {
     /// where they are, and a draft that does not go on where the last commit ended.
     pub(crate) fn begin(&mut self, staging: &Staging, its_place: &Staging, draft: &Draft) -> Result<()> {
         self.check_certain()?;
-        if staging.dir() != its_place.dir() {
-            let (staging, sequence) = (staging.dir().display(), self.next_sequence());
-            return Err(Error::internal(format!("`{staging}` is not the staging of checkpoint {sequence}")));
-        }
+        self.check_staging(staging, its_place)?;
         self.check_draft(draft)?;
         self.in_doubt = Some(self.next_sequence());
         Ok(())
+    }
+
+    /// Refuses files that recovery would not look for where they are.
+    pub(crate) fn check_staging(&self, staging: &Staging, its_place: &Staging) -> Result<()> {
+        if staging.dir() == its_place.dir() {
+            return Ok(());
+        }
+        let (staging, sequence) = (staging.dir().display(), self.next_sequence());
+        Err(Error::internal(format!("`{staging}` is not the staging of checkpoint {sequence}")))
     }
 
     /// Begins the next record: from here on it is in doubt, until [`Self::take_record`].
@@ -135,7 +141,7 @@ impl Tip {
         Ok(())
     }
 
-    fn check_certain(&self) -> Result<()> {
+    pub(crate) fn check_certain(&self) -> Result<()> {
         match self.in_doubt {
             None => Ok(()),
             Some(sequence) => Err(Error::internal(format!("checkpoint {sequence} did not complete: only a restart can go on"))),

@@ -213,6 +213,11 @@ impl Scheduled {
         Self { model: model.clone(), turns: turns.clone(), who }
     }
 
+    /// Returns what it goes by, to be looked at out of turn.
+    pub(super) fn model(&self) -> &Model {
+        &self.model
+    }
+
     /// Ends the process. Returns whether it was killed, and what it did.
     pub(super) fn end(&self) -> (bool, Vec<Done>) {
         self.turns.end(self.who)
@@ -265,6 +270,18 @@ impl Fs for Scheduled {
 
     fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.act(Operation::Change(Step::Rename), to, |model| model.rename_noreplace(from, to))
+    }
+
+    fn create_dir_like(&self, path: &Path, like: &Path) -> io::Result<()> {
+        self.act(Operation::Change(Step::Mkdir), path, |model| model.create_dir_like(path, like))
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.act(Operation::Change(Step::Link), to, |model| model.link(from, to))
+    }
+
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        self.act(Operation::Change(Step::Exchange), one, |model| model.exchange(one, other))
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {

@@ -35,6 +35,8 @@ pub(crate) enum Change {
     Remove(Place),
     /// A rename, on both sides.
     Move { from: Place, to: Place, node: NodeId },
+    /// An exchange: what is then in each place.
+    Exchange([(Place, NodeId); 2]),
 }
 
 impl Change {
@@ -43,6 +45,7 @@ impl Change {
         let (one, other) = match self {
             Self::Make(place, _) | Self::Remove(place) => (place, None),
             Self::Move { from, to, .. } => (from, Some(to)),
+            Self::Exchange([(one, _), (other, _)]) => (one, Some(other)),
         };
         std::iter::once(one).chain(other)
     }
@@ -63,6 +66,9 @@ impl Change {
             Self::Move { from, to, node } => {
                 names_mut(nodes, from.dir).remove(&from.name);
                 names_mut(nodes, to.dir).insert(to.name.clone(), *node);
+            }
+            Self::Exchange(places) => {
+                places.iter().for_each(|(place, node)| _ = names_mut(nodes, place.dir).insert(place.name.clone(), *node));
             }
         }
     }
@@ -182,6 +188,13 @@ impl Disk {
             return Err(ErrorKind::AlreadyExists.into());
         }
         self.change(Change::Move { from, to, node });
+        Ok(())
+    }
+
+    pub(crate) fn exchange(&mut self, one: &Path, other: &Path) -> io::Result<()> {
+        let ((one, here), (other, there)) = (self.place(one)?, self.place(other)?);
+        let (here, there) = (here.ok_or(ErrorKind::NotFound)?, there.ok_or(ErrorKind::NotFound)?);
+        self.change(Change::Exchange([(one, there), (other, here)]));
         Ok(())
     }
 

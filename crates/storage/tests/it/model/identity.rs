@@ -187,6 +187,12 @@ impl Walk<'_> {
                 self.place(to);
                 self.node(*node, Holds::Other);
             }
+            Change::Exchange(places) => {
+                for (place, node) in places {
+                    self.place(place);
+                    self.node(*node, Holds::Other);
+                }
+            }
         }
     }
 

@@ -148,6 +148,20 @@ impl Fs for Mutant {
         self.call(Step::Rename, to, rename)
     }
 
+    fn create_dir_like(&self, path: &Path, _like: &Path) -> io::Result<()> {
+        self.create_dir(path)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (model, from, name) = (self.model.clone(), from.to_path_buf(), to.to_path_buf());
+        self.call(Step::Link, to, Box::new(move || model.link(&from, &name)))
+    }
+
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        let (model, name, other) = (self.model.clone(), one.to_path_buf(), other.to_path_buf());
+        self.call(Step::Exchange, one, Box::new(move || model.exchange(&name, &other)))
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let (model, name) = (self.model.clone(), path.to_path_buf());
         self.call(Step::Remove, path, Box::new(move || model.remove_file(&name)))
