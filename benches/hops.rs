@@ -12,7 +12,9 @@ use std::io::{Cursor, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray as _, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use arrow::json::LineDelimitedWriter;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -20,8 +22,10 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use pintail::internals::{Meters, Opened, Plan, Start};
 use pintail_config::Config;
 use pintail_core::batch::{Batch, Chunk, Counts, OffsetUnit, PartitionedRows, Records, Trigger};
+use pintail_core::messages::{Message, PayloadsBuilder};
 use pintail_core::offsets::{OffsetRange, Partition, PartitionId};
-use pintail_decode::{Decode as _, Ndjson};
+use pintail_core::schema::{EventSchema, Framing};
+use pintail_decode::{Decode as _, Ndjson, avro};
 use pintail_sink::files::OpenFiles;
 use pintail_sink::layout::Splitter;
 use pintail_sources::lines::{LineReader, Unterminated};
@@ -65,6 +69,47 @@ impl Stations {
     }
 }
 
+/// The default event in Avro.
+const EVENT: &str = r#"{"type":"record","name":"Event","fields":[{"name":"timestamp","type":"long"},{"name":"user_id","type":["null","long"]},
+    {"name":"region","type":["null","string"]},{"name":"amount","type":["null","double"]},{"name":"sku","type":["null","string"]}]}"#;
+
+/// Writes rows as a writer of Avro does, a message each.
+fn avro_batch(rows: &RecordBatch) -> Batch {
+    let numbers = |name: &str| rows.column_by_name(name).unwrap().as_primitive::<Int64Type>().clone();
+    let texts = |name: &str| cast(rows.column_by_name(name).unwrap(), &DataType::Utf8).unwrap().as_string::<i32>().clone();
+    let (times, users, regions, skus) = (numbers("timestamp"), numbers("user_id"), texts("region"), texts("sku"));
+    let amounts = rows.column_by_name("amount").unwrap().as_primitive::<Float64Type>();
+    let mut builder = PayloadsBuilder::default();
+    for row in 0..rows.num_rows() {
+        let mut payload = Vec::new();
+        let long = |value: i64, to: &mut Vec<u8>| {
+            let mut left = ((value << 1) ^ (value >> 63)).cast_unsigned();
+            while left > 0x7f {
+                to.push((left & 0x7f) as u8 | 0x80);
+                left >>= 7;
+            }
+            to.push(left as u8);
+        };
+        long(times.value(row), &mut payload);
+        payload.push(2);
+        long(users.value(row), &mut payload);
+        for text in [Some(regions.value(row)), None, Some(skus.value(row))] {
+            payload.push(2);
+            match text {
+                Some(text) => {
+                    long(text.len() as i64, &mut payload);
+                    payload.extend(text.as_bytes());
+                }
+                None => payload.extend(amounts.value(row).to_le_bytes()),
+            }
+        }
+        builder.push(row as u64, &Message { topic: Some("events"), payload: Some(&payload), ..Message::default() });
+    }
+    let partition = Arc::new(Partition { id: PartitionId::new("bench"), label: "bench".into() });
+    let range = OffsetRange::new(partition, 0, rows.num_rows() as u64);
+    Batch::new(vec![Chunk::new(Records::Payloads(builder.finish()), range, OffsetUnit::Records)])
+}
+
 fn hops(criterion: &mut Criterion) {
     let stations = Stations::new();
     let mut group = criterion.benchmark_group("hops");
@@ -81,6 +126,9 @@ fn hops(criterion: &mut Criterion) {
     let mut decoder = Ndjson::new(&stations.config.schema);
     let batch = stations.batch();
     group.bench_function("decode", |bencher| bencher.iter(|| decoder.decode(&batch).unwrap()));
+    let schema = EventSchema::avro(avro::format(EVENT, Framing::None).unwrap());
+    let (mut decoder, batch) = (pintail_decode::decoder(&schema), avro_batch(&stations.rows));
+    group.bench_function("decode avro", |bencher| bencher.iter(|| decoder.decode(&batch).unwrap()));
     // Every column is handed over, no row comes back.
     let sql = r#"transform.sql=SELECT * FROM events WHERE user_id = -1 AND amount = -1 AND sku = '' AND "timestamp" = -1"#;
     let nothing = [sql, "sink.event_time=", "transform.threads=1"].map(str::to_owned);

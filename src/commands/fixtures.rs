@@ -18,6 +18,7 @@ use pintail_core::batch::{DeadLetter, Phase};
 use pintail_core::error::{Error, Result};
 use pintail_core::invocation::command;
 use pintail_core::quantity::counted;
+use pintail_core::schema::Format;
 use serde_json::{Map, Value};
 
 use super::advise;
@@ -73,6 +74,11 @@ struct Came {
 /// # Errors
 /// [`pintail_core::error::ErrorKind::Config`] if there is no fixture, or a file of one cannot be understood; those of the SQL.
 pub(crate) fn run(config: &Config, asked: &Fixtures, to: &mut dyn Write) -> Result<u8> {
+    if let Format::Avro(_) = config.schema.format {
+        return Err(Error::config(
+            "fixtures are lines of JSON, and `schema.format` is \"avro\": `pintail check` binds the SQL to the Avro schema without any",
+        ));
+    }
     let fixtures = find(config, asked)?;
     let mut tried = Tried::new(config, Plan::new(config)?)?;
     let (mut passed, mut failed) = (0, 0);

@@ -11,7 +11,7 @@ use pintail_config::Config;
 use pintail_core::batch::{Batch, Counts, Frame, PartitionedRows, Phase};
 use pintail_core::breaker::{self, DeadLetterConfig, Usual, WhenRejected};
 use pintail_core::error::{Error, ErrorKind, Result};
-use pintail_decode::{Decode, Decoded, Ndjson, Origins, reject_undecoded};
+use pintail_decode::{Decode, Decoded, Origins, decoder, reject_undecoded};
 use pintail_duckdb::{Failure, FailureKind, SqlError, Worker};
 use pintail_sink::files::Crowd;
 use pintail_sink::layout::{OutputLayout, SplitError, Splitter};
@@ -97,7 +97,7 @@ impl Transform {
         (when_rejected, usual, stop): (WhenRejected, Usual, watch::Receiver<bool>),
     ) -> Self {
         Self {
-            decoder: Box::new(Ndjson::new(&config.schema)),
+            decoder: decoder(&config.schema),
             worker,
             splitter: Splitter::new(layout.clone()),
             aggregator: aggregator.clone(),

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests do to files what others do")]
 
 mod admin;
+mod avro;
 mod backpressure;
 mod book;
 mod check;

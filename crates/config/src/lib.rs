@@ -35,7 +35,7 @@ use pintail_core::breaker::DeadLetterConfig;
 use pintail_core::error::{Error, Result};
 use pintail_core::identity::Instance;
 use pintail_core::limits::Limits;
-use pintail_core::schema::EventSchema;
+use pintail_core::schema::{EventSchema, Format};
 use pintail_core::secret::Secret;
 use pintail_core::transform::TransformConfig;
 use pintail_settings::raw::{RawConfig, Table};
@@ -189,9 +189,16 @@ fn read(raw: RawConfig, kinds: &[Kind], limits: Limits, report: &mut Report) -> 
     let mut schema = section(root, "schema", report, sections::schema);
     if let Some(source) = &source {
         schema.metadata = source.kind.metadata().to_vec();
-        for column in schema.columns.iter().filter(|column| schema.metadata.iter().any(|own| own.name.eq_ignore_ascii_case(&column.name))) {
-            let (name, kind) = (&column.name, source.kind.name());
-            report.fault("schema.columns", format_args!("`{name}` is a column that the source `{kind}` brings along; choose another name"));
+        let (kind, is_avro) = (source.kind.name(), matches!(schema.format, Format::Avro(_)));
+        for name in schema.names().into_iter().filter(|name| schema.metadata.iter().any(|own| own.name.eq_ignore_ascii_case(name))) {
+            let key = if is_avro { "schema.from" } else { "schema.columns" };
+            report.fault(key, format_args!("`{name}` is a column that the source `{kind}` brings along; choose another name"));
+        }
+        if is_avro && !source.kind.gives_messages() {
+            let why = format_args!(
+                "Avro is read of messages, one in each, and the source `{kind}` gives lines: take one of \"kafka\" and \"nats\", or the format \"json\""
+            );
+            report.fault("schema.format", why);
         }
     }
     let transform = section(root, "transform", report, |section| sections::transform(section, limits));

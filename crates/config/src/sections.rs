@@ -10,9 +10,10 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use pintail_core::breaker::DeadLetterConfig;
 use pintail_core::limits::Limits;
-use pintail_core::schema::{Column, EventSchema};
+use pintail_core::schema::{AvroFormat, Column, EventSchema, Framing};
 use pintail_core::secret::Secret;
 use pintail_core::transform::{LookupConfig, TransformConfig};
+use pintail_decode::avro;
 use pintail_settings::bounds::{DAY, HOUR, INTEGER_MAX, MILLISECOND, bounded, in_memory, secret_or_file, sizes};
 use pintail_settings::raw::read_text;
 use pintail_settings::report::Report;
@@ -92,6 +93,47 @@ pub(super) fn source(section: &mut Section<'_>, kinds: &[Kind], limits: Limits) 
 
 /// `[schema]`
 pub(super) fn schema(section: &mut Section<'_>) -> EventSchema {
+    let is_named = section.has("format");
+    let is_avro = section.choice("format", "json", &[("json", false), ("avro", true)]);
+    if is_avro && section.has("columns") {
+        section.refuse(
+            &["columns"],
+            "the columns of Avro are the fields of `schema.from`: leave these out, or set `schema.format` to \"json\"",
+        );
+    }
+    if !is_avro {
+        let why = "a key of `schema.format` = \"avro\", but the format is \"json\"";
+        section
+            .refuse(&["from", "framing"], if is_named { why } else { "a key of `schema.format` = \"avro\", and \"json\" is the default" });
+    }
+    let format = avro(section, is_avro);
+    let declared = declared(section);
+    match format {
+        Some(format) => {
+            section.note("columns", json!(format.schema));
+            EventSchema::avro(format)
+        }
+        None => declared,
+    }
+}
+
+/// The keys of records that are Avro. The effective settings hold the text of the schema in place of columns.
+fn avro(section: &mut Section<'_>, is_avro: bool) -> Option<AvroFormat> {
+    let framing = section.choice("framing", "none", &[("none", Framing::None), ("confluent", Framing::Confluent)]);
+    let read = |text: &str| {
+        let path = values::path(text)?;
+        let text = read_text(&path, avro::SCHEMA_BYTES_MAX as u64).map_err(|e| format!("cannot read it: {e}"))?;
+        avro::format(&text, framing)
+    };
+    let is_given = section.has("from");
+    let format = section.optional_text("from", read);
+    if is_avro && !is_given {
+        section.fault("from", "missing: the file of the Avro schema that records are read by, such as \"event.avsc\"");
+    }
+    format
+}
+
+fn declared(section: &mut Section<'_>) -> EventSchema {
     let default = EventSchema::simulator();
     let given = section.count_of("columns");
     let columns = section.tables("columns", column).unwrap_or(default.columns);

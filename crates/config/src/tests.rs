@@ -476,3 +476,48 @@ fn a_broken_column_is_one_fault_and_a_schema_without_columns_another() {
     assert!(found.contains("did you mean `int64`") && !found.contains("at least one column"), "{found}");
     assert_fault(&["schema.columns=[]"], "expected at least one column");
 }
+
+#[test]
+fn records_that_are_avro_have_the_columns_of_their_schema_and_need_messages() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        std::fs::write(dir.path().join(name), text).unwrap();
+        format!("schema.from={}", dir.path().join(name).display())
+    };
+    let good =
+        file("good.avsc", r#"{"type":"record","name":"R","fields":[{"name":"a","type":"int"},{"name":"b","type":["null","string"]}]}"#);
+    let nats = ["source.type=nats", "source.stream=S"];
+    let with = |sets: &[&str]| faults(load(&[], &[&nats[..], sets].concat()));
+    let config = load(&[], &[nats[0], nats[1], "schema.format=avro", &good]).unwrap();
+    assert_eq!(config.schema.names(), ["a", "b"]);
+    assert!(config.schema.columns.is_empty());
+    let hash = |framing: &str| load(&[], &[nats[0], nats[1], "schema.format=avro", &good, framing]).unwrap().sha256;
+    assert_ne!(hash("schema.framing=none"), hash("schema.framing=confluent"));
+
+    let of_json = with(&[&good]);
+    assert!(of_json.contains("`schema.from`") && of_json.contains("`schema.format` = \"avro\", and \"json\" is the default"), "{of_json}");
+    assert!(with(&["schema.format=json", "schema.framing=none"]).contains("but the format is \"json\""));
+    assert!(with(&["schema.format=avro"]).contains("`schema.from`: missing: the file of the Avro schema"));
+    let both = with(&["schema.format=avro", &good, r#"schema.columns=[{name="a",type="int64"}]"#]);
+    assert!(both.contains("`schema.columns`") && both.contains("leave these out, or set `schema.format` to \"json\""), "{both}");
+    assert!(with(&["schema.format=avro", "schema.from=/nowhere.avsc"]).contains("cannot read it"));
+    let bad = with(&["schema.format=avro", &file("bad.avsc", "\"int\"")]);
+    assert!(bad.contains("a schema of type `int`: expected one of a record"), "{bad}");
+    let lines = faults(load(&[], &["source.type=stdin", "schema.format=avro", &good]));
+    assert!(lines.contains("the source `stdin` gives lines: take one of \"kafka\" and \"nats\", or the format \"json\""), "{lines}");
+    let own = file("own.avsc", r#"{"type":"record","name":"R","fields":[{"name":"_KEY","type":"int"}]}"#);
+    let kafka = faults(load(&[], &["source.type=kafka", "source.brokers=a:1", "source.topics=t", "schema.format=avro", &own]));
+    assert!(kafka.contains("`schema.from`: `_KEY` is a column that the source `kafka` brings along"), "{kafka}");
+}
+
+#[test]
+fn the_effective_settings_hold_the_text_of_an_avro_schema() {
+    let dir = tempfile::tempdir().unwrap();
+    let hash = |name: &str, field: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, format!(r#"{{"type":"record","name":"R","fields":[{{"name":"{field}","type":"int"}}]}}"#)).unwrap();
+        let from = format!("schema.from={}", path.display());
+        load(&[], &["source.type=nats", "source.stream=S", "schema.format=avro", &from]).unwrap().sha256
+    };
+    assert_ne!(hash("a.avsc", "a"), hash("a.avsc", "b"));
+}

@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Fields, Schema as ArrowSchema, SchemaRef, TimeUnit};
 use itertools::Itertools as _;
 
 use crate::error::{Error, Result};
@@ -196,13 +196,46 @@ pub struct Column {
     pub required: bool,
 }
 
-/// The declared schema of the events: at least one column, names distinct also when case is ignored.
+/// The schema of the events: at least one column, names distinct also when case is ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventSchema {
-    /// The columns, in declared order.
+    /// The columns, in declared order; none where the format says them.
     pub columns: Vec<Column>,
+    /// What records are written in.
+    pub format: Format,
     /// What the source says of each record beside its payload. None of these names is that of a column.
     pub metadata: Vec<MetadataColumn>,
+}
+
+/// What records are written in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Format {
+    /// JSON objects, of which the declared columns are taken.
+    Json,
+    /// Avro.
+    Avro(Arc<AvroFormat>),
+}
+
+/// How records that are Avro are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AvroFormat {
+    /// The text of the schema that they are read by.
+    pub schema: String,
+    /// The columns that it gives.
+    pub columns: Fields,
+    /// Bytes of a row, without those of its texts and lists.
+    pub row_bytes: usize,
+    /// What stands before each record.
+    pub framing: Framing,
+}
+
+/// What stands before a record in its payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// Nothing.
+    None,
+    /// The frame of a schema registry: a zero, and the number of the writer's schema in four bytes.
+    Confluent,
 }
 
 /// A column that comes from the source, not from the payload. Null where the source does not say it, as of a dead letter that is replayed.
@@ -217,23 +250,42 @@ pub struct MetadataColumn {
 impl EventSchema {
     /// Returns the bytes of a row, without those of its texts.
     pub fn row_bytes(&self) -> usize {
+        let of_format = match &self.format {
+            Format::Json => 0,
+            Format::Avro(avro) => avro.row_bytes,
+        };
         let own = self.columns.iter().map(|column| column.column_type);
-        own.chain(self.metadata.iter().map(|column| column.column_type)).map(ColumnType::width).sum()
+        own.chain(self.metadata.iter().map(|column| column.column_type)).map(ColumnType::width).sum::<usize>() + of_format
     }
 
-    /// Takes columns of the payload; there is nothing beside it.
+    /// Takes columns of JSON objects; there is nothing beside them.
     pub fn new(columns: Vec<Column>) -> Self {
-        Self { columns, metadata: Vec::new() }
+        Self { columns, format: Format::Json, metadata: Vec::new() }
+    }
+
+    /// Takes records that are Avro; there is nothing beside them.
+    pub fn avro(format: AvroFormat) -> Self {
+        Self { columns: Vec::new(), format: Format::Avro(Arc::new(format)), metadata: Vec::new() }
+    }
+
+    /// Returns the names of the columns that come from the payload.
+    pub fn names(&self) -> Vec<&str> {
+        let of_format: &[_] = match &self.format {
+            Format::Json => &[],
+            Format::Avro(avro) => &avro.columns,
+        };
+        let declared = self.columns.iter().map(|column| column.name.as_str());
+        declared.chain(of_format.iter().map(|field| field.name().as_str())).collect()
     }
 
     /// Returns the Arrow schema of a decoded batch: the columns, then the metadata. A required column is not nullable.
     pub fn arrow(&self) -> SchemaRef {
-        Arc::new(ArrowSchema::new(self.column_fields().chain(self.metadata_fields()).collect::<Vec<_>>()))
+        Arc::new(ArrowSchema::new(self.column_fields().into_iter().chain(self.metadata_fields()).collect::<Vec<_>>()))
     }
 
     /// Returns the Arrow schema of the payload.
     pub fn arrow_columns(&self) -> SchemaRef {
-        Arc::new(ArrowSchema::new(self.column_fields().collect::<Vec<_>>()))
+        Arc::new(ArrowSchema::new(self.column_fields()))
     }
 
     /// Returns the Arrow schema of the metadata.
@@ -241,8 +293,13 @@ impl EventSchema {
         Arc::new(ArrowSchema::new(self.metadata_fields().collect::<Vec<_>>()))
     }
 
-    fn column_fields(&self) -> impl Iterator<Item = Field> {
-        self.columns.iter().map(|column| Field::new(&column.name, column.column_type.arrow(), !column.required))
+    fn column_fields(&self) -> Vec<Field> {
+        match &self.format {
+            Format::Json => {
+                self.columns.iter().map(|column| Field::new(&column.name, column.column_type.arrow(), !column.required)).collect()
+            }
+            Format::Avro(avro) => avro.columns.iter().map(|field| field.as_ref().clone()).collect(),
+        }
     }
 
     fn metadata_fields(&self) -> impl Iterator<Item = Field> {

@@ -4,7 +4,7 @@
 //! Does not own: cutting batches (batcher), SQL on the rows (`engine`), where dead letters go (writer).
 //!
 //! A format is a file that implements [`Decode`]: it says what the bytes of a record are, and the draft of a batch counts, rejects and orders.
-//! [`Ndjson`] is the one that there is:
+//! There are two, [`Ndjson`] and [`avro`]. What JSON is taken for each declared type:
 //!
 //! | type | takes | refuses, for example |
 //! |---|---|---|
@@ -29,6 +29,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests do to files what others do"))]
 
+pub mod avro;
 mod column;
 mod cursor;
 mod depth;
@@ -52,6 +53,7 @@ mod tests;
 use arrow::array::RecordBatch;
 use pintail_core::batch::{Batch, DeadLetter};
 use pintail_core::error::Result;
+use pintail_core::schema::{EventSchema, Format};
 
 pub use ndjson::{Ndjson, is_blank};
 pub use origins::{Origins, reject_undecoded};
@@ -65,6 +67,17 @@ pub trait Decode: Send {
     /// [`pintail_core::error::ErrorKind::Config`] if the batch is too large for Arrow; [`pintail_core::error::ErrorKind::Internal`] if an Arrow chunk has
     /// another schema. Bad records are no errors: they are dead letters.
     fn decode(&mut self, batch: &Batch) -> Result<Decoded>;
+}
+
+/// Returns what makes rows of the records of a schema.
+///
+/// # Panics
+/// As [`avro::Avro::new`].
+pub fn decoder(schema: &EventSchema) -> Box<dyn Decode> {
+    match &schema.format {
+        Format::Json => Box::new(Ndjson::new(schema)),
+        Format::Avro(format) => Box::new(avro::Avro::new(schema, format)),
+    }
 }
 
 /// A decoded batch.

@@ -6,6 +6,9 @@
 /// Why a payload of nothing but whitespace is rejected.
 pub(super) const BLANK: &str = "an empty message: there is no record in it";
 
+/// Why a payload without a frame is rejected where each has one.
+pub(super) const UNFRAMED: &str = "no frame of a schema registry before it (a zero and the four bytes of the schema's id)";
+
 /// Bytes of a frame.
 const FRAME_BYTES: usize = 5;
 
@@ -37,6 +40,14 @@ impl<'a> Content<'a> {
             Some(([0, schema @ ..], _)) => Self::Foreign { schema: u32::from_be_bytes(*schema) },
             _ => Self::Bytes(bytes),
         }
+    }
+}
+
+/// Takes the frame off a payload that has one: the number of the schema, and what stands behind it.
+pub(super) fn unframed(payload: &[u8]) -> Option<(u32, &[u8])> {
+    match payload.split_first_chunk::<FRAME_BYTES>()? {
+        ([0, schema @ ..], bytes) => Some((u32::from_be_bytes(*schema), bytes)),
+        _ => None,
     }
 }
 

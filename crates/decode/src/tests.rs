@@ -17,7 +17,7 @@ mod rule;
 
 use rule::{cell, cells};
 
-fn chunk(records: Records, from: u64, unit: OffsetUnit) -> Chunk {
+pub(crate) fn chunk(records: Records, from: u64, unit: OffsetUnit) -> Chunk {
     let partition = Arc::new(Partition { id: PartitionId::new("p"), label: "p".into() });
     let units = match (&records, unit) {
         (Records::Lines(bytes), OffsetUnit::Bytes) => bytes.len() as u64,

@@ -98,6 +98,11 @@ pub trait Configured: Any + Debug + Send + Sync {
         &[]
     }
 
+    /// Returns whether each record is a message of its own, of whatever bytes it has; else records are lines, or rows.
+    fn gives_messages(&self) -> bool {
+        false
+    }
+
     /// Returns the bytes that what is pushed may take beside the line.
     fn pushed_bytes_max(&self) -> usize {
         0

@@ -204,6 +204,10 @@ impl Configured for KafkaConfig {
         &METADATA
     }
 
+    fn gives_messages(&self) -> bool {
+        true
+    }
+
     #[cfg(feature = "kafka")]
     fn open(&self, around: &Surroundings<'_>, resume: &Resume<'_>) -> Result<Box<dyn Source>> {
         Ok(Box::new(super::KafkaSource::open(self, around.record_bytes_max, resume)?))

@@ -231,6 +231,10 @@ impl Configured for NatsConfig {
         Box::new(Self { on_gap: OnGap::Record, ..self.clone() })
     }
 
+    fn gives_messages(&self) -> bool {
+        true
+    }
+
     #[cfg(feature = "nats")]
     fn open(&self, around: &Surroundings<'_>, resume: &Resume<'_>) -> Result<Box<dyn Source>> {
         Ok(Box::new(super::NatsSource::open(self, line(around), resume)?))
