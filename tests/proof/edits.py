@@ -151,7 +151,9 @@ class World:
         self.twins.clear()
         self.unread.clear()
         self.cuts.clear()
-        self.long = {path.stat().st_ino: path.read_bytes() for path in self.files() if path.stat().st_size >= LONG_BYTES}
+        # What counts is what was read: whole lines.
+        read = lambda path: content_of(path).rfind(b"\n") + 1
+        self.long = {path.stat().st_ino: path.read_bytes() for path in self.files() if min(path.stat().st_size, read(path)) >= LONG_BYTES}
 
     def may_be_part(self, path):
         """Is to be called where a file of which nothing is known may be a part of another. Below a KiB it cannot be told from a file that only begins so:
