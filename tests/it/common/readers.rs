@@ -213,9 +213,10 @@ out, to, hive = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 # The log of a Delta table has checkpoints that are Parquet files, and no data.
 globbed = [path for path in glob.glob(f"{out}/**/*.parquet", recursive=True) if "/_delta_log/" not in path]
 types = ", ".join(f'"{name}": {sql}' for name, sql in hive)
+# It takes no list without types.
+hive_types = f", hive_types={{{types}}}" if hive else ""
 con = duckdb.connect()
-con.execute(f"""COPY (SELECT * FROM read_parquet({globbed}, hive_partitioning=true, hive_types_autocast=false,
-                hive_types={{{types}}})) TO '{to}/duckdb.parquet' (FORMAT parquet)""")
+con.execute(f"""COPY (SELECT * FROM read_parquet({globbed}, hive_partitioning=true, hive_types_autocast=false{hive_types})) TO '{to}/duckdb.parquet' (FORMAT parquet)""")
 
 arrow = {"VARCHAR": pa.string(), "BIGINT": pa.int64(), "INTEGER": pa.int32(), "BOOLEAN": pa.bool_(), "DATE": pa.date32()}
 flavor = ds.partitioning(pa.schema([(name, arrow[sql]) for name, sql in hive]), flavor="hive")
