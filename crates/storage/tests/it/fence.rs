@@ -151,6 +151,9 @@ impl Scene {
             match &end.result {
                 _ if end.killed => {}
                 Ok(()) => {}
+                // One that began to open the dataset has taken its rewrite over, and was killed before its own record.
+                Err(error)
+                    if error.kind() == ErrorKind::TryAgain && self.rewrites != [false, false] && ends.iter().any(|end| end.killed) => {}
                 Err(error) if youngest.as_deref() == Some(nonce) => return Err(format!("{nonce} was not fenced and ended: {error}")),
                 Err(error) if !chain.iter().any(|record| record.opened.as_ref().is_some_and(|by| by.nonce == *nonce)) => {
                     return Err(format!("{nonce} could not open the dataset: {error}"));

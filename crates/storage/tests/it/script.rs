@@ -219,8 +219,10 @@ pub(crate) fn tree(fs: &dyn Fs, dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
             match entry.kind {
                 EntryKind::Dir => dirs.push(entry.path),
                 _ => {
+                    // Another process may remove it meanwhile.
+                    let Ok(mut file) = fs.open(&entry.path) else { continue };
                     let mut bytes = Vec::new();
-                    fs.open(&entry.path).unwrap().read_to_end(&mut bytes).unwrap();
+                    file.read_to_end(&mut bytes).unwrap();
                     files.insert(entry.path, bytes);
                 }
             }
