@@ -148,6 +148,7 @@ impl Fs for Posix {
         self.disk.wait_for_room("link", || fs::hard_link(from, to))
     }
 
+    #[expect(clippy::disallowed_methods, reason = "this is the place")]
     fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
         self.disk.wait_for_room("rename", || Ok(rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?))
     }

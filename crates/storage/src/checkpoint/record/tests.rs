@@ -182,7 +182,7 @@ fn rewrite() -> CommitRecord {
 fn a_rewrite_has_a_version_that_those_refuse_who_do_not_know_it() {
     let (bytes, sha256) = rewrite().encode().unwrap();
     assert_eq!(CommitRecord::parse(&bytes, 42).unwrap(), (rewrite(), sha256));
-    assert!(REWRITE_VERSION > VERSION);
+    const { assert!(REWRITE_VERSION > VERSION) };
     for unfit in [CommitRecord { version: VERSION, ..rewrite() }, CommitRecord { version: REWRITE_VERSION, ..record() }] {
         assert!(unfit.encode().unwrap_err().contains("nor a rewrite"));
     }
