@@ -74,7 +74,7 @@ impl Avro {
     /// Prepares for a schema.
     ///
     /// # Panics
-    /// If the format was made by somebody else than [`format`].
+    /// If the format was made by somebody else than [`format()`].
     pub fn new(schema: &EventSchema, format: &AvroFormat) -> Self {
         let reader = Schema::parse(&format.schema, &[]).expect("it was read before");
         let columns = target::columns(&reader).expect("they were looked at before");
