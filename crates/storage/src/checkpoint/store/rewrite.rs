@@ -120,7 +120,8 @@ impl Store {
             self.leave_workspace();
             Error::config(format!(
                 "files of `{root}` cannot be replaced: their directories are prepared in `{}`, where no reader looks for them, and exchanged in one step, \
-                 but cannot {why}; nothing was compacted. It needs a file system such as ext4, XFS, Btrfs or ZFS, and `pipeline.out_path` in a directory of                  it that this user may write to, not on its top",
+                 but cannot {why}; nothing was compacted. It needs a file system such as ext4, XFS, Btrfs or ZFS, and `pipeline.out_path` in a directory of it \
+                 that this user may write to, not on its top",
                 workspace.display()
             ))
         })?;
