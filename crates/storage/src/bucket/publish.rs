@@ -149,11 +149,11 @@ pub(super) async fn publish_all(
         stream::iter(record.files.iter().map(publish)).buffered(SIDE_BY_SIDE).collect().await;
     let mut lost = Vec::new();
     for (file, published) in published {
-        if published? == Published::Lost && !may_be_gone(record, file, expired_before) {
+        if published? == Published::Lost {
             lost.push(file);
         }
     }
-    if lost.is_empty() { Ok(()) } else { Err(expired(record, &lost)) }
+    check_lost(record, lost, expired_before)
 }
 
 /// Checks that the files of a record are there, if they are known to have been visible. Changes nothing. What lies in scratch is uploaded again by a start.
@@ -178,10 +178,16 @@ pub(super) async fn check_still_visible(
     let mut lost = Vec::new();
     for (file, there) in record.files.iter().zip(looked) {
         let is_there = there?.is_some() || scratch.holds(record.staged_by(), file)?;
-        if !is_there && file.upload.is_some() && !may_be_gone(record, file, expired_before) {
+        if !is_there && file.upload.is_some() {
             lost.push(file);
         }
     }
+    check_lost(record, lost, expired_before)
+}
+
+/// Refuses files that are lost, but for those that may be gone: their rows are all older than `expired_before`.
+fn check_lost(record: &CommitRecord, mut lost: Vec<&FileEntry>, expired_before: Option<DateTime<Utc>>) -> Result<()> {
+    lost.retain(|file| !may_be_gone(record, file, expired_before));
     if lost.is_empty() { Ok(()) } else { Err(expired(record, &lost)) }
 }
 

@@ -45,8 +45,7 @@ impl Files {
             if facts[*at].path.exists() {
                 self.aside.file(&facts[*at].path, facts[*at].name, error);
             }
-            seen[*at].pairs.clear();
-            seen[*at].name = Name::Renamed;
+            seen[*at].leave_out();
         }
     }
 
@@ -55,7 +54,7 @@ impl Files {
     pub(super) fn leave_unsettled(&self, known: &[Known], seen: &mut [SeenFile]) -> Vec<usize> {
         let waits = |file: &SeenFile, pair: &Pair| {
             let position = &known[pair.known];
-            let own = position.place().is_some_and(|place| place.may_be(&file.place)) || *position.partition.label == *file.label;
+            let own = is_own(position, file);
             own && self.is_unsettled(position.id())
         };
         let left = seen.iter_mut().enumerate().filter(|(_, file)| {
@@ -63,8 +62,7 @@ impl Files {
             is_other && file.pairs.iter().any(|pair| waits(file, pair))
         });
         left.map(|(at, file)| {
-            file.pairs.clear();
-            file.name = Name::Renamed;
+            file.leave_out();
             at
         })
         .collect()
@@ -165,7 +163,7 @@ impl Files {
         }
         for pair in file.pairs.iter().filter(|pair| matches!(pair.verdict, Verdict::Other(Why::Shorter { .. }))) {
             let position = &known[pair.known];
-            let own = position.place().is_some_and(|place| place.may_be(&file.place)) || *position.partition.label == *file.label;
+            let own = is_own(position, file);
             let others = holders.get(&pair.known).into_iter().flatten();
             let mut others = others.filter(|_| own || pair.shares);
             let Some((holder, _)) = others.find(|(other, _)| seen[*other].place.inode != file.place.inode) else { continue };
@@ -216,6 +214,19 @@ fn pair_parts(known: &[Known], facts: &[Facts], seen: &mut [SeenFile]) {
             let verdict = Verdict::Other(Why::Shorter { end: facts.length });
             file.pairs.push(Pair { known: position, verdict, shares: true, edited: Edited::Maybe, prefix: false, whole: false });
         }
+    }
+}
+
+/// Returns whether a file lies in the place of a position, or has its name.
+fn is_own(position: &Known, file: &SeenFile) -> bool {
+    position.place().is_some_and(|place| place.may_be(&file.place)) || *position.partition.label == *file.label
+}
+
+impl SeenFile {
+    /// Takes it out of the plan: nothing follows of what it may hold.
+    fn leave_out(&mut self) {
+        self.pairs.clear();
+        self.name = Name::Renamed;
     }
 }
 
